@@ -1,0 +1,40 @@
+"""The architectures: one file each, with its roles and its checkpoints' names.
+
+A file here has
+
+- `MODEL_TYPE`: what Hugging Face's config.json calls it;
+- `BACKBONE`: the name of KerasHub's backbone class;
+- `ROLES`: from regular expressions on the end of a layer's path to roles;
+- `encoder(backbone)`: the model from {token_ids, padding_mask}, both
+  (batch, length) int32, to (batch, length, dim).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+
+def architectures() -> list[ModuleType]:
+    """Lists the modules of this folder, by name."""
+    return [
+        importlib.import_module(f"{__name__}.{module.name}")
+        for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name)
+    ]
+
+
+def architecture_of(model: keras.Model) -> ModuleType | None:
+    """Returns the architecture that a model is or contains, or None."""
+    classes = {type(layer).__name__ for layer in [model, *getattr(model, "layers", [])]}
+    return next((module for module in architectures() if module.BACKBONE in classes), None)
+
+
+def roles_of(model: keras.Model) -> dict[str, str]:
+    """Returns the path patterns and roles of a model, empty for an unknown one."""
+    found = architecture_of(model)
+    return {} if found is None else found.ROLES

@@ -1,0 +1,338 @@
+"""The bundle: one folder from which an adapter can be used with no code.
+
+    bundle.json            what it is, of what base, with which files
+    adapter.safetensors    the trained tensors only, head included, keyed by site path
+    tokenizer.json         the base's tokenizer
+    report.json            how the training went and how good the result is
+    report.html            the same, to look at
+    README.md              the model card
+
+It is whole or absent, and reading is strict. JSON and safetensors only: nothing
+in a bundle is executed or used as an import path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
+from keras_peft.files import sha256_of, whole_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.sources import Base
+    from keras_peft.tasks.single_label import Task
+
+FORMAT = 1
+FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", "README.md")
+# Two runs of the same float32 arithmetic in other batches differ by rounding only.
+TOLERANCE = 1e-4
+
+_FIELDS: dict[str, type] = {
+    "base": dict,
+    "method": dict,
+    "selection": dict,
+    "task": str,
+    "labels": list,
+    "max_length": int,
+    "metrics": dict,
+    "data": dict,
+    "versions": dict,
+    "files": dict,
+    "verification": dict,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle's bundle.json says, checked.
+
+    Attributes:
+        folder: Where it lies.
+        content: The whole of bundle.json.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the head's outputs."""
+        return tuple(self.content["labels"])
+
+    @property
+    def base_name(self) -> str:
+        """The name under which the base was loaded."""
+        return str(self.content["base"]["name"])
+
+    def report(self) -> dict[str, Any]:
+        """Returns the content of report.json."""
+        return dict(json.loads((self.folder / "report.json").read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What goes into a bundle.
+
+    Attributes:
+        model: The trained model.
+        base: Its base.
+        task: What its head means.
+        max_length: Most tokens of a text.
+        metrics: Scores on the validation rows.
+        data: What it was trained on: source, rows, sha256.
+        report: For report.json.
+        texts: Some texts to verify the written bundle with.
+        logits: The model's logits on them, (texts, labels).
+    """
+
+    model: AdaptedModel
+    base: Base
+    task: Task
+    max_length: int
+    metrics: Mapping[str, Any]
+    data: Mapping[str, Any]
+    report: Mapping[str, Any]
+    texts: tuple[str, ...]
+    logits: np.ndarray
+
+
+def refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    """Checks, before any work, that a bundle may be written.
+
+    Raises:
+        BundleError: If the folder is there and `overwrite` is not set, if it is no
+            bundle, or if its parent cannot be written to.
+    """
+    if folder.exists():
+        if not overwrite:
+            raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
+        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "bundle.json").is_file()):
+            raise BundleError(
+                f"{folder} exists and is not a bundle, so it is not overwritten; choose another --out."
+            )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise BundleError(
+            f"{folder.parent} cannot be written to ({error.strerror}); choose another --out."
+        ) from None
+
+
+def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
+    """Writes a bundle, reads it back into a fresh model, compares, and puts it in place.
+
+    Args:
+        folder: Where it shall lie.
+        parts: What goes into it.
+        overwrite: Replace a bundle that lies there.
+
+    Returns:
+        The bundle, with the measured difference under `verification`.
+
+    Raises:
+        BundleError: If it cannot be written, as on a full disk, or the fresh model
+            answers otherwise. What was at `folder` is as it was; a trained adapter
+            that does not fit there is saved to the system's temporary folder if it
+            can be, and the message says where.
+    """
+    try:
+        return _write(folder, parts, overwrite)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / folder.name
+        try:
+            _write(rescue, parts, overwrite=False)
+        except OSError:
+            raise BundleError(
+                f"{folder} could not be written ({reason}), and neither could {rescue}; make room and train again."
+            ) from error
+        raise BundleError(
+            f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} instead: make "
+            "room and move it."
+        ) from error
+
+
+def read(folder: str | Path) -> Bundle:
+    """Reads what a bundle is and checks its files.
+
+    Args:
+        folder: The bundle.
+
+    Raises:
+        BundleError: If there is no bundle, or it is of a newer format.
+        BundleMismatch: If files are missing, extra or altered; all are in the message.
+    """
+    folder = Path(folder)
+    path = folder / "bundle.json"
+    if not path.is_file():
+        what = "has no bundle.json, so it is no bundle" if folder.is_dir() else "does not exist"
+        raise BundleError(f"{folder} {what}; name the folder that 'keras-peft train --out' wrote.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except (ValueError, KeyError, TypeError):
+        raise BundleMismatch(f"{path} is damaged; copy the bundle again or train it again.") from None
+    if version != FORMAT:
+        raise BundleError(
+            f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}. Update keras-peft, "
+            "or train it again."
+        )
+    problems = [
+        f"bundle.json: {field} is missing or not a {kind.__name__}"
+        for field, kind in _FIELDS.items()
+        if not isinstance(content.get(field), kind)
+    ]
+    if not problems and content.get("checksum") != _checksum(content):
+        problems.append("bundle.json was altered")
+    if not problems:
+        expected = content["files"]
+        there = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {"bundle.json"}
+        problems += [f"{name} is missing" for name in sorted(set(expected) - there)]
+        problems += [f"{name} does not belong there" for name in sorted(there - set(expected))]
+        problems += [
+            f"{name} was altered"
+            for name in sorted(there & set(expected))
+            if not (folder / name).is_file() or sha256_of(folder / name) != expected[name]
+        ]
+    if problems:
+        raise BundleMismatch(
+            f"{folder} is not the bundle that was written: {listed(problems)}. Copy it again, or train it again."
+        )
+    return Bundle(folder, content)
+
+
+def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
+    """Attaches a bundle's adapter to a freshly loaded base.
+
+    Raises:
+        BundleMismatch: If the base is not the one that it was trained on, or tensors
+            are missing, extra or misshapen; all are in the message.
+    """
+    from keras_peft import attach, methods, tasks
+    from keras_peft.core.weights import assign_adapter_tensors, read_tensors
+
+    wanted = bundle.content["base"]
+    if (base.architecture, base.sha256) != (wanted["architecture"], wanted["sha256"]):
+        raise BundleMismatch(
+            f"{bundle.folder} was trained on the base {wanted['name']} ({wanted['architecture']}, sha256 "
+            f"{wanted['sha256'][:12]}…); {base.name} is another one ({base.architecture}, sha256 "
+            f"{base.sha256[:12]}…). Name the right one with --base."
+        )
+    try:
+        selection = bundle.content["selection"]
+        layers = selection["layers"]
+        model = attach.adapt(
+            base.encoder,
+            methods.from_config(bundle.content["method"]),
+            targets=selection["targets"],
+            layers=layers if isinstance(layers, str) else tuple(layers),
+            head=tasks.find(bundle.content["task"])(bundle.labels).head(base.dim),
+        )
+        assign_adapter_tensors(model, read_tensors(bundle.folder / "adapter.safetensors"))
+    except AdapterError as error:
+        raise BundleMismatch(f"{bundle.folder}: {error}") from None
+    return model
+
+
+def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
+    from keras_peft import report
+    from keras_peft.core.weights import adapter_tensors, write_tensors
+
+    folder = folder.absolute()
+    with whole_folder(folder, overwrite=overwrite) as staging:
+        write_tensors(staging / "adapter.safetensors", adapter_tensors(parts.model))
+        (staging / "tokenizer.json").write_text(parts.base.tokenizer, encoding="utf-8")
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "base": {
+                "name": parts.base.name,
+                "architecture": parts.base.architecture,
+                "sha256": parts.base.sha256,
+            },
+            "method": parts.model.method.to_config(),
+            "selection": {
+                "targets": list(parts.model.selection.targets),
+                "layers": parts.model.selection.layers,
+            },
+            "task": parts.task.name,
+            "labels": list(parts.task.labels),
+            "max_length": parts.max_length,
+            "metrics": dict(parts.metrics),
+            "data": dict(parts.data),
+            "versions": versions(),
+        }
+        _seal(staging, content)
+        content["verification"] = _verify(Bundle(staging, content), parts)
+        description = {
+            **parts.report,
+            **{key: content[key] for key in ("base", "method", "selection", "labels")},
+        }
+        description["verification"] = content["verification"]
+        _write_json(staging / "report.json", description)
+        (staging / "report.html").write_text(report.as_html(description), encoding="utf-8")
+        (staging / "README.md").write_text(report.as_model_card(description, folder.name), encoding="utf-8")
+        _seal(staging, content)
+    return Bundle(folder, content)
+
+
+def _seal(folder: Path, content: dict[str, Any]) -> None:
+    content["files"] = {name: sha256_of(folder / name) for name in FILES if (folder / name).is_file()}
+    content["checksum"] = _checksum(content)
+    _write_json(folder / "bundle.json", content)
+
+
+def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
+    """Loads the staged files into a fresh base and compares the logits."""
+    import numpy as np
+
+    from keras_peft import sources
+    from keras_peft.evaluate import compute_logits
+    from keras_peft.tokens import Tokenizer
+
+    try:
+        fresh = load_model(staged, sources.load(staged.base_name))
+    except KerasPeftError as error:
+        raise BundleError(f"The bundle cannot be loaded again, so it was not written: {error}") from error
+    tokenizer = Tokenizer((staged.folder / "tokenizer.json").read_text(encoding="utf-8"), parts.max_length)
+    difference = float(np.abs(compute_logits(fresh, tokenizer(parts.texts)) - parts.logits).max())
+    if not difference <= TOLERANCE:
+        raise BundleError(
+            f"The bundle was not written: loaded again, its logits differ by {difference:.2e}, more than "
+            f"{TOLERANCE:.0e}."
+        )
+    return {"reloaded": {"texts": len(parts.texts), "max_abs_logit_difference": difference}}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what the numbers depend on."""
+    import keras
+
+    packages = ("keras-peft", "keras", "keras-hub", "tokenizers", keras.config.backend())
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

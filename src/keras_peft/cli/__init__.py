@@ -1,0 +1,98 @@
+"""The command line: one file, one command. Only here is anything printed, and only here does it exit.
+
+Exit codes: 0 done; 2 the user's mistake, told in one sentence; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from keras_peft import __version__
+from keras_peft.errors import KerasPeftError
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """Makes the application; `train` has the flags of the method that is asked for.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Raises:
+        OptionError: If there is no method of that name.
+    """
+    from keras_peft.cli import bases, evaluate, methods, predict, show, train
+
+    app = typer.Typer(
+        name="keras-peft",
+        help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_common)
+    app.command("train")(train.make(_chosen_method(arguments)))
+    app.command("evaluate")(evaluate.evaluate)
+    app.command("predict")(predict.predict)
+    app.command("show")(show.show)
+    app.command("methods")(methods.methods)
+    app.command("bases")(bases.bases)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # TensorFlow writes its own news to stderr unless it is told not to before its import.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        build(arguments)(arguments, standalone_mode=False)
+    except KerasPeftError as error:
+        _fail(str(error))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("Interrupted; nothing was written.", code=130)
+    except typer.TyperException as error:
+        _fail(error.format_message())
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(0)
+
+
+def _common(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+
+
+def _chosen_method(arguments: Sequence[str]) -> str:
+    """Finds the value of --method before the arguments are parsed, since flags depend on it."""
+    from keras_peft.job import DEFAULT_METHOD
+
+    for position, argument in enumerate(arguments):
+        if argument == "--method" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith("--method="):
+            return argument.removeprefix("--method=")
+    return DEFAULT_METHOD
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, *, code: int = 2) -> NoReturn:
+    print(f"keras-peft: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)

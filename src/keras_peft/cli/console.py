@@ -1,0 +1,145 @@
+"""How the commands speak: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bars,
+)
+from rich.table import Table
+
+from keras_peft.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from keras_peft.core.adapted import Plan
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Prints one JSON object on stdout."""
+    print(json.dumps(content, ensure_ascii=False))  # noqa: T201
+
+
+def table(
+    title: str | None, columns: Sequence[str], rows: Iterator[Sequence[str]], *, left: int = 1
+) -> Table:
+    """Makes a table whose first `left` columns hold words and the others numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for position, column in enumerate(columns):
+        made.add_column(
+            column, justify="left" if position < left else "right", overflow="fold", no_wrap=position >= left
+        )
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def scores_table(title: str, validation: Mapping[str, Any]) -> Table:
+    """Makes the table of per-label scores with the totals below."""
+    labels = validation["labels"]
+    made = table(
+        title,
+        ("label", "precision", "recall", "F1", "rows"),
+        (
+            (label, f"{s['precision']:.3f}", f"{s['recall']:.3f}", f"{s['f1']:.3f}", str(s["support"]))
+            for label, s in labels.items()
+        ),
+    )
+    made.add_section()
+    made.add_row("macro-F1", "", "", f"{validation['macro_f1']:.3f}", str(validation["rows"]))
+    made.add_row("accuracy", "", "", f"{validation['accuracy']:.3f}", "")
+    return made
+
+
+def row_bar(title: str) -> Bars:
+    """Makes a progress bar for rows; the caller adds the task."""
+    return Bars(
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("{task.completed:,} rows"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    )
+
+
+class ConsoleProgress(Progress):
+    """Shows a run on stderr: stages, what trains, and a bar with the time left."""
+
+    def __init__(self) -> None:
+        self._bars: Bars | None = None
+        self._task: TaskID
+        self._epochs = 0
+        self._score = ""
+
+    def stage(self, text: str) -> None:
+        err.print(f"[dim]{text} …[/]")
+
+    def note(self, text: str) -> None:
+        err.print(f"[yellow]Note:[/] {text}", soft_wrap=True)
+
+    def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
+        blocks = sorted({site.block for site in plan.sites if site.block is not None})
+        roles = list(dict.fromkeys(site.role or site.path for site in plan.sites))
+        where = f"blocks {', '.join(map(str, blocks))} of {plan.blocks}" if blocks else "the whole base"
+        err.print(f"[bold]{plan.method}[/] trains {plan.share()}", soft_wrap=True)
+        err.print(f"  where     {', '.join(roles)} in {where}, and the head", soft_wrap=True)
+        err.print(f"  frozen    {plan.trunk_blocks} of {plan.blocks} blocks lie below everything that trains")
+        err.print(
+            f"  data      {settings['training_rows']:,} rows to train on, {settings['validation_rows']:,} to "
+            "validate on",
+            soft_wrap=True,
+        )
+        err.print(
+            f"  settings  {settings['epochs']} epochs, batch size {settings['batch_size']}, learning rate "
+            f"{settings['learning_rate']:g}, {settings['max_length']} tokens, seed {settings['seed']}",
+            soft_wrap=True,
+        )
+
+    def started(self, *, epochs: int, steps: int) -> None:
+        self._epochs = epochs
+        self._bars = Bars(
+            TextColumn("Training"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[news]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._task = self._bars.add_task("Training", total=epochs * steps, news="")
+        self._bars.start()
+
+    def stepped(self, *, loss: float) -> None:
+        if self._bars is not None:
+            self._bars.update(self._task, advance=1, news=f"loss {loss:.3f}{self._score}")
+
+    def epoch_ended(self, *, epoch: int, loss: float, accuracy: float, macro_f1: float) -> None:
+        self._score = f"  accuracy {accuracy:.3f}"
+        if not err.is_terminal:
+            err.print(
+                f"epoch {epoch} of {self._epochs}: loss {loss:.4f}, accuracy {accuracy:.4f}, macro-F1 "
+                f"{macro_f1:.4f}",
+                soft_wrap=True,
+            )
+
+    def finished(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()

@@ -1,0 +1,52 @@
+"""keras-peft methods: what there is to train with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="One method, with its options.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """List the methods, or the options of one."""
+    from keras_peft import methods as shelf
+    from keras_peft.cli.console import out, print_json, table
+
+    found = [shelf.find(one) for one in ([name] if name else shelf.names())]
+    described = [describe(method) for method in found]
+    if as_json:
+        print_json({"methods": described})
+        return
+    if name is None:
+        rows = ((d["name"], d["title"], ", ".join(d["targets"]), d["paper"]) for d in described)
+        out.print(table(None, ("method", "", "attaches to", "paper"), rows, left=4))
+        return
+    (one,) = described
+    out.print(f"[bold]{one['name']}[/]  {one['summary']}")
+    out.print(
+        f"{one['paper']}\nattaches to {', '.join(one['targets'])}; learning rate {one['learning_rate']:g}"
+    )
+    options = ((f"--{p['name'].replace('_', '-')}", str(p["default"]), p["help"]) for p in one["parameters"])
+    out.print(table(None, ("option", "default", ""), options, left=3))
+
+
+def describe(method: type[Any]) -> dict[str, Any]:
+    """Describes a method by its class: the row of the docs and the object of --json."""
+    return {
+        "name": method.name,
+        "title": method.title,
+        "summary": (method.__doc__ or "").strip().splitlines()[0],
+        "paper": method.paper,
+        "targets": list(method.default_targets),
+        "learning_rate": method.learning_rate,
+        "parameters": [
+            {"name": field.name, "default": field.default, "help": field.metadata["help"]}
+            for field in dataclasses.fields(method)
+        ],
+    }

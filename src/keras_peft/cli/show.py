@@ -1,0 +1,41 @@
+"""keras-peft show: what a bundle is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def show(
+    bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show what a bundle holds and check its files."""
+    from keras_peft import bundle as bundles
+    from keras_peft.cli.console import out, print_json, scores_table, table
+
+    found = bundles.read(bundle)
+    content, report = dict(found.content), found.report()
+    if as_json:
+        print_json({**content, "report": report})
+        return
+    base, method = content["base"], dict(content["method"])
+    plan = report["plan"]
+    size = sum(file.stat().st_size for file in found.folder.iterdir())
+    facts = {
+        "task": f"{content['task']}, {len(found.labels)} labels",
+        "base": f"{base['name']} ({base['architecture']}, sha256 {base['sha256'][:12]}…)",
+        "method": ", ".join([method.pop("name"), *(f"{key} {value}" for key, value in method.items())]),
+        "where": f"{', '.join(content['selection']['targets'])} in layers {content['selection']['layers']}",
+        "trained": f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters",
+        "data": f"{content['data']['source']}, {content['data']['training_rows']} rows to train on",
+        "max length": f"{content['max_length']} tokens",
+        "verified": "loaded again, logits differ by at most "
+        f"{content['verification']['reloaded']['max_abs_logit_difference']:.1e}",
+        "size": f"{size / 2**20:.2f} MB, all files as they were written",
+        "versions": ", ".join(f"{key} {value}" for key, value in content["versions"].items()),
+    }
+    out.print(table(str(bundle), ("", ""), ((key, value) for key, value in facts.items()), left=2))
+    out.print(scores_table("Scores on validation", report["validation"]))

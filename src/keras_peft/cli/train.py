@@ -1,0 +1,158 @@
+"""keras-peft train: labelled text in, verified bundle out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_peft import methods
+from keras_peft.job import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_LAYERS,
+    DEFAULT_MAX_LENGTH,
+    DEFAULT_METHOD,
+    DEFAULT_VALIDATION,
+)
+
+
+def make(method_name: str) -> Callable[..., None]:
+    """Makes the command with the flags of one method, which are the fields of its class.
+
+    Raises:
+        OptionError: If there is no method of that name.
+    """
+    method = methods.find(method_name)
+    fields = dataclasses.fields(method)
+
+    def command(**values: Any) -> None:
+        options = {field.name: values.pop(field.name) for field in fields}
+        values.pop("method")
+        given = {name: value for name, value in options.items() if value is not None}
+        train(method=method.from_options(given), **values)
+
+    signature = inspect.signature(train, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "method"]
+    chooser = inspect.Parameter(
+        "method",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=DEFAULT_METHOD,
+        annotation=Annotated[str, typer.Option(help=f"One of: {', '.join(methods.names())}.")],
+    )
+    parameters = [*own, chooser, *(_flag(method, field) for field in fields)]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__doc__ = train.__doc__
+    return command
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A .csv, .tsv, .jsonl or .parquet file.", show_default=False)],
+    *,
+    method: Any,
+    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],
+    base: Annotated[
+        str, typer.Option(help="minilm, a folder, hf://owner/name, or a KerasHub preset.")
+    ] = "minilm",
+    layers: Annotated[
+        str, typer.Option(help="Blocks to train in: last:2, first:2, all, or numbers such as 4,5.")
+    ] = DEFAULT_LAYERS,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Roles or regular expressions on paths, separated by commas.", show_default="the method's"
+        ),
+    ] = None,
+    validation: Annotated[
+        str, typer.Option(help="Share of the rows to validate on, or a file with such rows.")
+    ] = str(DEFAULT_VALIDATION),
+    epochs: Annotated[
+        int | None, typer.Option(help="Times to see all rows.", show_default="about 600 steps")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows in a step.")] = DEFAULT_BATCH_SIZE,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest in the schedule.", show_default="the method's")
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Most tokens of a text.", show_default=f"{DEFAULT_MAX_LENGTH}, or the base's limit"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same result on one machine.")] = 0,
+    text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Fine-tune a classifier on labelled text and write it as a bundle."""
+    from keras_peft.cli.console import ConsoleProgress, print_json, scores_table
+    from keras_peft.cli.console import out as stdout
+    from keras_peft.job import fine_tune
+
+    result = fine_tune(
+        data,
+        out=out,
+        base=base,
+        method=method,
+        layers=layers,
+        targets=targets.split(",") if targets else None,
+        validation=_share_or_file(validation),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_length=max_length,
+        seed=seed,
+        text_column=text_column,
+        label_column=label_column,
+        skip_bad_rows=skip_bad_rows,
+        overwrite=overwrite,
+        progress=ConsoleProgress(),
+    )
+    if as_json:
+        print_json(result.to_json())
+        return
+    report = result.report
+    seconds = report["seconds"]
+    stdout.print(
+        scores_table(f"{out}: scores on {report['validation']['rows']} validation rows", report["validation"])
+    )
+    stdout.print(
+        f"Trained in {seconds['train']:.0f} s of {seconds['total']:.0f} s, peak memory {report['peak_rss_mb']} MB. "
+        f"Report: {out / 'report.html'}",
+        soft_wrap=True,
+    )
+    stdout.print(f'Try it: keras-peft predict {out} "a text"', soft_wrap=True)
+
+
+def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
+    kind = typing.get_type_hints(method)[field.name]
+    names = [f"--{field.name.replace('_', '-')}"]
+    if kind is bool:
+        kind, default = bool | None, "off" if not field.default else "on"
+        names = [f"{names[0]}/--no-{names[0][2:]}"]
+    else:
+        kind, default = kind | None, str(field.default)
+    option = typer.Option(
+        *names,
+        help=f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]}.",
+        show_default=default,
+        rich_help_panel=f"Options of {method.name}",  # type: ignore[attr-defined]
+    )
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+    )
+
+
+def _share_or_file(value: str) -> float | Path:
+    try:
+        return float(value)
+    except ValueError:
+        return Path(value)

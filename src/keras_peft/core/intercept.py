@@ -1,0 +1,95 @@
+"""The one place that touches `layer.call`.
+
+A built layer's `call` is replaced on the instance by a stack of `around`
+functions, the way a middleware wraps an app. With the last one taken off, the
+attribute is removed and the layer is what it was.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+Around = Callable[..., Any]
+"""`around(call, *args, **kwargs)`: runs `call` and returns what the layer shall return."""
+
+# A quantised layer dispatches `quantized_call` instead of `call`.
+_ENTRIES = ("call", "quantized_call")
+
+
+class _Intercepted:
+    """A layer's call with the functions around it, the last attached outermost."""
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, original)
+        self.original = original
+        self.arounds: list[Around] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = self.original
+        for around in self.arounds:
+            call = functools.partial(around, call)
+        return call(*args, **kwargs)
+
+
+def attach(layer: keras.Layer, around: Around) -> None:
+    """Puts `around` around every later call of a built layer.
+
+    Args:
+        layer: A built layer.
+        around: Gets the call below it and the layer's arguments, and returns the
+            layer's new output. Do not name an argument of it `mask` or `training`:
+            Keras gives these to layers by name.
+    """
+    for entry in _ENTRIES:
+        intercepted = layer.__dict__.get(entry)
+        if not isinstance(intercepted, _Intercepted):
+            intercepted = _Intercepted(getattr(layer, entry))
+            setattr(layer, entry, intercepted)
+        intercepted.arounds.append(around)
+
+
+def detach(layer: keras.Layer, around: Around) -> None:
+    """Takes `around` off a layer; without it there, nothing happens."""
+    for entry in _ENTRIES:
+        intercepted = layer.__dict__.get(entry)
+        if not isinstance(intercepted, _Intercepted):
+            continue
+        intercepted.arounds = [kept for kept in intercepted.arounds if kept != around]
+        if not intercepted.arounds:
+            delattr(layer, entry)
+
+
+@contextmanager
+def before_activation(layer: keras.Layer) -> Iterator[Callable[[Any], Any]]:
+    """Runs a layer without its activation and hands that out to be applied later.
+
+    An update to a layer's weights belongs before the activation. Where several
+    methods wrap one layer the outermost applies it, so the order stays right.
+
+    Yields:
+        The activation, or the identity for a layer that has none.
+
+    Example:
+        >>> with before_activation(layer) as activation:
+        ...     outputs = call(inputs)
+        >>> outputs = activation(outputs + update)
+    """
+    activation = getattr(layer, "activation", None)
+    if activation is None or activation is keras.activations.linear:
+        yield keras.activations.linear
+        return
+    layer.activation = keras.activations.linear
+    try:
+        yield activation
+    finally:
+        layer.activation = activation
+
+
+def is_attached(layer: keras.Layer) -> bool:
+    """Tells whether anything is around a layer's call."""
+    return any(isinstance(layer.__dict__.get(entry), _Intercepted) for entry in _ENTRIES)

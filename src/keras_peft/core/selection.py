@@ -1,0 +1,93 @@
+"""Which sites a method attaches to, as a person writes it. Needs no Keras."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from keras_peft.errors import SelectionError, did_you_mean, listed
+
+ROLES = (
+    "attention",
+    "attention.query",
+    "attention.key",
+    "attention.value",
+    "attention.output",
+    "ffn.up",
+    "ffn.down",
+    "ffn.gate",
+    "embedding.token",
+    "norm",
+    "block",
+    "head",
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Targets and layers.
+
+    Args:
+        targets: Roles, or regular expressions that are searched in the paths. A
+            group named `block` in an expression gives the block's number.
+        layers: `"all"`, `"last:N"`, `"first:N"`, or block numbers, negative ones
+            counted from the end; as a string they are separated by commas.
+
+    Raises:
+        SelectionError: If either is not understood.
+    """
+
+    targets: tuple[str, ...]
+    layers: str | tuple[int, ...] = "all"
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise SelectionError(f"No targets were given; name at least one role: {', '.join(ROLES)}.")
+        for target in self.targets:
+            try:
+                re.compile(target)
+            except re.error as error:
+                raise SelectionError(
+                    f"Target {target!r} is neither a role ({', '.join(ROLES)}) nor a regular expression "
+                    f"({error})."
+                ) from None
+        if isinstance(self.layers, str):
+            if not re.fullmatch(r"all|(last|first):\d+|-?\d+(,\s*-?\d+)*", self.layers):
+                words = ("all", "last:2", "first:2")
+                raise SelectionError(
+                    f"layers={self.layers!r} is not understood; expected 'all', 'last:N', 'first:N' or block "
+                    f"numbers such as '4,5' or '-1,-2'.{did_you_mean(self.layers, words)}"
+                )
+        elif not self.layers or any(type(number) is not int for number in self.layers):
+            raise SelectionError(f"layers={list(self.layers)!r}: expected at least one block number.")
+
+    def blocks(self, total: int) -> set[int]:
+        """Returns the numbers of the chosen blocks among `total`.
+
+        Raises:
+            SelectionError: If a chosen block is not there.
+        """
+        if self.layers == "all":
+            return set(range(total))
+        if isinstance(self.layers, str) and ":" in self.layers:
+            end, _, digits = self.layers.partition(":")
+            count = int(digits)
+            if not 1 <= count <= total:
+                raise SelectionError(
+                    f"layers={self.layers!r} asks for {count} blocks; this base has {total}, so the number must be "
+                    f"between 1 and {total}."
+                )
+            return set(range(total - count, total) if end == "last" else range(count))
+        numbers = self.layers
+        if isinstance(numbers, str):
+            numbers = tuple(int(number) for number in numbers.split(","))
+        if outside := [number for number in numbers if not -total <= number < total]:
+            raise SelectionError(
+                f"layers={self.shown}: there is no block {listed(outside)}; this base has blocks 0 to {total - 1}."
+            )
+        return {number % total for number in numbers}
+
+    @property
+    def shown(self) -> str:
+        """The layers as they are written."""
+        return repr(self.layers if isinstance(self.layers, str) else list(self.layers))

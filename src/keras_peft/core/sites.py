@@ -1,0 +1,191 @@
+"""Sites: the layers of a base, with names, roles and blocks, and how to choose.
+
+A site's `path` joins the layer names from the model down, as in
+`transformer_layer_4/self_attention_layer/query`. Its `role` says what the layer
+is in the words that all architectures share. Its `block` is the position of the
+repeated part that it belongs to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+
+from keras_peft.core.selection import ROLES, Selection
+from keras_peft.errors import SelectionError, did_you_mean, listed
+
+# Keras's own attention layers name their projections the same way everywhere,
+# so these roles hold for any model, known architecture or not.
+_ATTENTION_LAYERS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+_ATTENTION_CHILDREN = {
+    "query": "attention.query",
+    "key": "attention.key",
+    "value": "attention.value",
+    "attention_output": "attention.output",
+}
+_NORM_LAYERS = (
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer of the base where a method can attach.
+
+    Attributes:
+        path: Layer names from the model down, joined with "/".
+        role: One of `ROLES`, or None where the layer has no known role.
+        block: Number of the repeated part that it lies in, from 0, or None.
+        layer: The layer itself.
+    """
+
+    path: str
+    role: str | None
+    block: int | None
+    layer: keras.Layer
+
+
+def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> list[Site]:
+    """Lists every layer below a model, outer ones first, each once.
+
+    Args:
+        model: A built Keras model.
+        roles: For the model's architecture, from regular expressions that match
+            the end of a path to roles. Layers of Keras itself (attention and its
+            projections, norms) are recognised without it.
+
+    Returns:
+        One `Site` for each layer, in the order of the model.
+
+    Example:
+        >>> [site.path for site in find_sites(model) if site.role == "attention.query"]
+    """
+    patterns = [(re.compile(f"(?:^|/)(?:{p})$"), role) for p, role in (roles or {}).items()]
+    sites = []
+    for path, block, layer, parent in _walk(model, "", None, {id(model)}):
+        role = next((role for pattern, role in patterns if pattern.search(path)), None)
+        sites.append(Site(path, role or _keras_role(layer, parent), block, layer))
+    return sites
+
+
+def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
+    """Picks the sites that a selection names.
+
+    Args:
+        sites: What `find_sites` returned.
+        selection: Targets and layers.
+
+    Returns:
+        The chosen sites in the order of the model, with the block that a named
+        group gave where there was one.
+
+    Raises:
+        SelectionError: If a target or a layer matches nothing; every one that
+            fails is in the message, with the nearest known word.
+    """
+    matches = {target: list(_matching(sites, target)) for target in selection.targets}
+    if problems := [_no_match(target, sites) for target, found in matches.items() if not found]:
+        raise SelectionError(" ".join(problems))
+    chosen = []
+    for target, found in matches.items():
+        if selection.layers == "all":
+            chosen += found
+            continue
+        # Each target counts its own blocks: in a model without nested blocks the
+        # third attention and the third norm need not belong together.
+        total = count_blocks(found)
+        if total == 0:
+            raise SelectionError(
+                f"layers={selection.shown} was asked for, but what target {target!r} matches lies in no repeated "
+                "block; use layers='all', or a regular expression with a group named 'block'."
+            )
+        blocks = selection.blocks(total)
+        inside = [site for site in found if site.block in blocks]
+        if not inside:
+            raise SelectionError(
+                f"Target {target!r} matches {len(found)} layers, none of them in the blocks chosen by "
+                f"layers={selection.shown}; use layers='all' or other blocks."
+            )
+        chosen += inside
+    order = {site.path: position for position, site in enumerate(sites)}
+    unique = {site.path: site for site in chosen}
+    return sorted(unique.values(), key=lambda site: order[site.path])
+
+
+def count_blocks(sites: Iterable[Site]) -> int:
+    """Returns the number of blocks up to the last one that a site lies in."""
+    return max((site.block for site in sites if site.block is not None), default=-1) + 1
+
+
+def _walk(
+    layer: keras.Layer, path: str, block: int | None, seen: set[int]
+) -> Iterator[tuple[str, int | None, keras.Layer, keras.Layer]]:
+    # Keras has no public way to list the children of a layer that is not a Model.
+    children = layer._flatten_layers(include_self=False, recursive=False)
+    children = [child for child in children if id(child) not in seen]
+    numbers = {} if block is not None else _number_siblings(children)
+    for child in children:
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        child_path = f"{path}/{child.name}" if path else child.name
+        child_block = numbers.get(id(child), block)
+        yield child_path, child_block, child, layer
+        yield from _walk(child, child_path, child_block, seen)
+
+
+def _number_siblings(layers: Iterable[keras.Layer]) -> dict[int, int]:
+    """Numbers the layers that repeat: same class, same name but for a last number."""
+    families: dict[tuple[type, str], list[keras.Layer]] = defaultdict(list)
+    for layer in layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        families[type(layer), re.sub(r"_?\d+$", "", layer.name)].append(layer)
+    return {
+        id(layer): number
+        for family in families.values()
+        if len(family) > 1
+        for number, layer in enumerate(family)
+    }
+
+
+def _keras_role(layer: keras.Layer, parent: keras.Layer) -> str | None:
+    if isinstance(layer, _ATTENTION_LAYERS):
+        return "attention"
+    if isinstance(parent, _ATTENTION_LAYERS):
+        return _ATTENTION_CHILDREN.get(layer.name)
+    if isinstance(layer, _NORM_LAYERS):
+        return "norm"
+    return None
+
+
+def _matching(sites: Iterable[Site], target: str) -> Iterator[Site]:
+    if target in ROLES:
+        yield from (site for site in sites if site.role == target)
+        return
+    pattern = re.compile(target)
+    for site in sites:
+        if found := pattern.search(site.path):
+            block = found.groupdict().get("block")
+            number = int(block) if block is not None else site.block
+            yield Site(site.path, site.role, number, site.layer)
+
+
+def _no_match(target: str, sites: Sequence[Site]) -> str:
+    present = Counter(site.role for site in sites if site.role is not None)
+    if present:
+        has = "This base has: " + ", ".join(role for role in ROLES if role in present) + "."
+    else:
+        has = "This base has no layer of a known role; its layers: " + (
+            listed((site.path for site in sites), most=30) or "none"
+        )
+        has += ". Give a regular expression on the path."
+    words = [*present, *(site.path for site in sites)]
+    return f"No layer matches target {target!r}. {has}{did_you_mean(target, words)}"

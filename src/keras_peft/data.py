@@ -1,0 +1,346 @@
+"""Labelled text: from a file to checked examples, and from those to two sides of a split.
+
+Reads CSV, TSV, JSON Lines and Parquet. Every fault in a file is gathered and
+reported at once, with row numbers counted from 1 (a header is not a row).
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from keras_peft.errors import DataError, did_you_mean, listed
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with their labels.
+
+    Attributes:
+        texts: The texts, without space at their ends, none of them empty.
+        labels: As many labels.
+        source: Where they come from, for people.
+        notes: What was left out and why, for people.
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def pick(self, rows: Sequence[int] | np.ndarray) -> Examples:
+        """Returns the examples at the given positions."""
+        return replace(
+            self,
+            texts=tuple(self.texts[row] for row in rows),
+            labels=tuple(self.labels[row] for row in rows),
+        )
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of texts and labels in their order."""
+        digest = hashlib.sha256()
+        for pair in zip(self.texts, self.labels, strict=True):
+            digest.update(json.dumps(pair).encode())
+        return digest.hexdigest()
+
+
+def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
+    """Reads a table in chunks, so that a file may be larger than memory.
+
+    Args:
+        path: A .csv, .tsv, .jsonl or .parquet file.
+        chunk: About how many rows come at once.
+
+    Yields:
+        Lists of rows, each from column to value, in the order of the file.
+
+    Raises:
+        DataError: If there is no such file, it is empty, its format is unknown, it
+            is not UTF-8, or it breaks its format's rules.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {what}; expected a file ({', '.join(FORMATS)}).")
+    if path.suffix.lower() not in FORMATS:
+        raise DataError(
+            f"{path} ends in {path.suffix!r}; the formats that are read are {', '.join(FORMATS)}."
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty; expected rows of labelled text.")
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        yield from _read_json_lines(path, chunk)
+        return
+    if suffix != ".parquet":
+        _check_utf8(path)
+    try:
+        if suffix == ".parquet":
+            frame = pl.scan_parquet(path)
+        else:
+            separator = "\t" if suffix == ".tsv" else ","
+            frame = pl.scan_csv(path, separator=separator, infer_schema=False)
+        for batch in frame.collect_batches(chunk_size=chunk, maintain_order=True):
+            yield batch.to_dicts()
+    except pl.exceptions.NoDataError:
+        raise DataError(f"{path} is empty; expected a header and rows of labelled text.") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path} is not a sound {suffix[1:].upper()} file: {reason}") from None
+
+
+def read_examples(
+    path: str | Path,
+    *,
+    text_column: str = "text",
+    label_column: str = "label",
+    skip_bad_rows: bool = False,
+) -> Examples:
+    """Reads labelled texts, and refuses what cannot be meant.
+
+    Args:
+        path: A .csv, .tsv, .jsonl or .parquet file.
+        text_column: Name of the column with the texts.
+        label_column: Name of the column with the labels.
+        skip_bad_rows: Leave out rows without text or label and texts that carry two
+            labels, and note it, instead of raising.
+
+    Returns:
+        The examples in the order of the file.
+
+    Raises:
+        DataError: If the file cannot be read, a column is missing, or rows are
+            bad; every fault is in the message.
+
+    Example:
+        >>> examples = read_examples("conversations.jsonl")
+        >>> Counter(examples.labels)
+        Counter({'news': 60, 'opinion': 60, 'comparison': 60, 'question': 60})
+    """
+    path = Path(path)
+    rows = [row for batch in read_rows(path) for row in batch]
+    if not rows:
+        raise DataError(f"{path} has no rows; expected labelled texts below its header.")
+    for column, flag in ((text_column, "--text-column"), (label_column, "--label-column")):
+        check_column(rows[0], column, path, flag)
+    texts = [_as_text(row.get(text_column)) for row in rows]
+    labels = [_as_label(row.get(label_column)) for row in rows]
+    faults = {
+        "no text": [n for n, text in enumerate(texts, 1) if not text],
+        "no label": [n for n, label in enumerate(labels, 1) if not label],
+    }
+    bad = {number for numbers in faults.values() for number in numbers}
+    contradictions = _contradictions(texts, labels, bad)
+    found = [_rows_have(numbers, fault) for fault, numbers in faults.items() if numbers]
+    if contradictions:
+        found.append(_describe_contradictions(contradictions))
+        bad |= {number for numbers in contradictions.values() for _, number in numbers}
+    if found and not skip_bad_rows:
+        raise DataError(
+            f"{path}: of {len(rows)} rows, {'; '.join(found)}. Mend them, or leave them out with "
+            "--skip-bad-rows."
+        )
+    kept = [n for n in range(len(rows)) if n + 1 not in bad]
+    if not kept:
+        raise DataError(f"{path}: not one of {len(rows)} rows has both a text and a label.")
+    notes = (f"{len(bad)} of {len(rows)} rows were left out: {'; '.join(found)}",) if bad else ()
+    return Examples(
+        tuple(texts[n] for n in kept), tuple(labels[n] for n in kept), source=str(path), notes=notes
+    )
+
+
+def check_trainable(examples: Examples) -> Examples:
+    """Checks that a classifier can be trained, and drops what is there twice.
+
+    Returns:
+        The examples without exact duplicates, which would leak over a split.
+
+    Raises:
+        DataError: If there is one label only, or a label with a single example.
+    """
+    first: dict[tuple[str, str], int] = {}
+    for row, pair in enumerate(zip(examples.texts, examples.labels, strict=True)):
+        first.setdefault(pair, row)
+    unique = examples.pick(list(first.values()))
+    if dropped := len(examples) - len(unique):
+        unique = replace(unique, notes=(*unique.notes, f"{dropped} exact duplicates were left out"))
+    counts = Counter(unique.labels)
+    if len(counts) == 1:
+        raise DataError(
+            f"{examples.source}: all {len(examples)} rows have the label {unique.labels[0]!r}; a classifier "
+            "needs at least two labels."
+        )
+    if single := [label for label, count in counts.items() if count == 1]:
+        rows = [1 + examples.labels.index(label) for label in single]
+        where = listed(f"{label!r} (row {row})" for label, row in zip(single, rows, strict=True))
+        raise DataError(
+            f"{examples.source}: seen only once: {where}; each label needs at least two different texts, one to "
+            "train on and one to validate on. Add more, or remove it."
+        )
+    return unique
+
+
+def check_known_labels(examples: Examples, known: Sequence[str]) -> None:
+    """Checks that every label is one that is known.
+
+    Raises:
+        DataError: If a label is not.
+    """
+    unknown = Counter(label for label in examples.labels if label not in set(known))
+    if unknown:
+        words = listed(f"{label!r} ({count} rows)" for label, count in unknown.most_common())
+        raise DataError(
+            f"{examples.source} has labels that the classifier does not know: {words}; it knows "
+            f"{listed(known, most=40)}."
+        )
+
+
+def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, Examples]:
+    """Splits off a share for validation, the same share of every label.
+
+    Every label keeps at least one example on each side.
+
+    Args:
+        examples: From `check_trainable`.
+        fraction: Share for validation, between 0 and 1.
+        seed: The same seed gives the same split.
+
+    Returns:
+        The examples to train on and those to validate on, in the order of the file.
+
+    Raises:
+        DataError: If the fraction is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"The validation share must be between 0 and 1, got {fraction}.")
+    generator = np.random.default_rng(seed)
+    by_label = defaultdict(list)
+    for row, label in enumerate(examples.labels):
+        by_label[label].append(row)
+    held_out: set[int] = set()
+    for label in sorted(by_label):
+        rows = generator.permutation(by_label[label])
+        held_out.update(rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))].tolist())
+    return (
+        examples.pick([row for row in range(len(examples)) if row not in held_out]),
+        examples.pick(sorted(held_out)),
+    )
+
+
+def check_column(row: Row, column: str, path: Path, flag: str) -> None:
+    """Checks that a table has a column.
+
+    Raises:
+        DataError: If it has not, with the columns it has.
+    """
+    if column not in row:
+        raise DataError(
+            f"{path} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Name the "
+            f"right one with {flag}."
+        )
+
+
+def _read_json_lines(path: Path, chunk: int) -> Iterator[list[Row]]:
+    _check_utf8(path)
+    rows: list[Row] = []
+    broken: list[str] = []
+    columns: list[str] = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                reason = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+            except ValueError as error:
+                reason = str(error)
+            if reason:
+                broken.append(f"line {number} ({reason})")
+                continue
+            columns = columns or list(row)
+            rows.append(dict.fromkeys(columns) | row)
+            if len(rows) == chunk and not broken:
+                yield rows
+                rows = []
+    if broken:
+        raise DataError(
+            f"{path} is not sound JSON Lines, one object a line, at {listed(broken, most=5)}. Mend "
+            f"{'this line' if len(broken) == 1 else f'these {len(broken)} lines'}."
+        )
+    if rows:
+        yield rows
+
+
+def _check_utf8(path: Path) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines = 1
+    with path.open("rb") as file:
+        start = file.read(4)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{path} is UTF-16; save it as UTF-8.")
+        file.seek(0)
+        while True:
+            data = file.read(1 << 20)
+            try:
+                decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                line = lines + error.object[: error.start].count(b"\n")
+                byte = error.object[error.start]
+                raise DataError(
+                    f"{path} is not UTF-8: byte 0x{byte:02x} in line {line}; save it as UTF-8 (from a "
+                    f"Western encoding: iconv -f WINDOWS-1252 -t UTF-8)."
+                ) from None
+            if not data:
+                return
+            lines += data.count(b"\n")
+
+
+def _as_text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _as_label(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else ""
+
+
+def _contradictions(
+    texts: Sequence[str], labels: Sequence[str], bad: set[int]
+) -> dict[str, list[tuple[str, int]]]:
+    seen: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
+        if number not in bad:
+            seen[text].append((label, number))
+    return {text: rows for text, rows in seen.items() if len({label for label, _ in rows}) > 1}
+
+
+def _describe_contradictions(found: dict[str, list[tuple[str, int]]]) -> str:
+    shown = (
+        "rows " + ", ".join(f"{number} ({label})" for label, number in rows[:4]) for rows in found.values()
+    )
+    count = "1 text carries" if len(found) == 1 else f"{len(found)} texts carry"
+    return f"{count} two labels: {listed(shown, most=5)}"
+
+
+def _rows_have(numbers: Sequence[int], fault: str) -> str:
+    if len(numbers) == 1:
+        return f"1 row has {fault} (row {numbers[0]})"
+    return f"{len(numbers)} rows have {fault} (rows {listed(numbers)})"

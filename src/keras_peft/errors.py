@@ -1,0 +1,84 @@
+"""The errors that keras-peft raises.
+
+    KerasPeftError
+    ├── OptionError        a value that a user chose cannot be used
+    │   └── SelectionError     targets or layers match nothing in the base
+    ├── AdapterError       adapter weights do not fit the model
+    ├── DataError          the labelled text cannot be used as it is
+    ├── BaseError          the base cannot be had
+    │   ├── BaseNotFound       no such name, folder or repository
+    │   ├── BaseAccessDenied   private or gated
+    │   ├── BaseUnreachable    no network
+    │   └── BaseCorrupt        the files are not what they should be
+    └── BundleError        a bundle cannot be written or read
+        └── BundleMismatch     its parts do not fit one another or the base
+
+Every message says what was expected, what came and what to do next. The
+command line prints it as it is and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KerasPeftError(Exception):
+    """Root of all errors that a user can mend."""
+
+
+class OptionError(KerasPeftError, ValueError):
+    """A value that a user chose cannot be used."""
+
+
+class SelectionError(OptionError):
+    """Targets or layers match nothing in the base."""
+
+
+class AdapterError(KerasPeftError):
+    """Adapter weights do not fit the model."""
+
+
+class DataError(KerasPeftError):
+    """The labelled text cannot be used as it is."""
+
+
+class BaseError(KerasPeftError):
+    """The base cannot be had."""
+
+
+class BaseNotFound(BaseError):
+    """No base of that name, folder or repository."""
+
+
+class BaseAccessDenied(BaseError):
+    """The base is private or gated."""
+
+
+class BaseUnreachable(BaseError):
+    """The base has to be downloaded and there is no network."""
+
+
+class BaseCorrupt(BaseError):
+    """The files of the base are not what they should be."""
+
+
+class BundleError(KerasPeftError):
+    """A bundle cannot be written or read."""
+
+
+class BundleMismatch(BundleError):
+    """The parts of a bundle do not fit one another or the base."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" when a known word is near, else ""."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def listed(words: Iterable[object], *, most: int = 10) -> str:
+    """Joins words with commas and says how many were left out past `most`."""
+    every = [str(word) for word in words]
+    shown = ", ".join(every[:most])
+    return f"{shown} and {len(every) - most} more" if len(every) > most else shown

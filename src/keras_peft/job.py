@@ -1,0 +1,243 @@
+"""The whole job in one call: a file of labelled text in, a verified bundle out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft import bundle as bundles
+from keras_peft import methods
+from keras_peft.core.selection import Selection
+from keras_peft.data import (
+    Examples,
+    check_known_labels,
+    check_trainable,
+    read_examples,
+    split,
+)
+from keras_peft.errors import OptionError
+from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch, peak_rss_mb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keras_peft.core.method import Method
+
+DEFAULT_METHOD = "lora"
+DEFAULT_LAYERS = "last:2"
+DEFAULT_VALIDATION = 0.15
+DEFAULT_BATCH_SIZE = 16
+DEFAULT_MAX_LENGTH = 128
+# How many validation texts a written bundle is verified with.
+_VERIFIED_TEXTS = 64
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `fine_tune` made.
+
+    Attributes:
+        bundle: The folder of the bundle.
+        report: The content of its report.json, with the final times.
+    """
+
+    bundle: Path
+    report: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the report with the main figures on top."""
+        validation, plan = self.report["validation"], self.report["plan"]
+        return {
+            "bundle": str(self.bundle),
+            "accuracy": validation["accuracy"],
+            "macro_f1": validation["macro_f1"],
+            "trainable_parameters": plan["trainable_parameters"],
+            "total_parameters": plan["total_parameters"],
+            "epochs": self.report["settings"]["epochs"],
+            "seconds": self.report["seconds"],
+            "peak_rss_mb": self.report["peak_rss_mb"],
+            **{key: value for key, value in self.report.items() if key not in ("seconds", "peak_rss_mb")},
+        }
+
+
+def fine_tune(
+    data: str | Path,
+    *,
+    out: str | Path,
+    base: str = "minilm",
+    method: Method | None = None,
+    layers: str | Iterable[int] = DEFAULT_LAYERS,
+    targets: Iterable[str] | None = None,
+    validation: float | str | Path = DEFAULT_VALIDATION,
+    epochs: int | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    learning_rate: float | None = None,
+    max_length: int | None = None,
+    seed: int = 0,
+    text_column: str = "text",
+    label_column: str = "label",
+    skip_bad_rows: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Result:
+    """Fine-tunes a classifier and writes it as a verified bundle.
+
+    Args:
+        data: A .csv, .tsv, .jsonl or .parquet file of labelled text.
+        out: Folder of the bundle to write.
+        base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset.
+        method: The method; `LoRA()` by default.
+        layers: The blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`.
+        targets: Roles or regular expressions on paths; the method's own by default.
+        validation: Share of the rows to validate on, or a file with such rows.
+        epochs: Times to see all rows; by default as many as make about 600 steps.
+        batch_size: Rows in a step.
+        learning_rate: The highest in the schedule; the method's own by default.
+        max_length: Most tokens of a text; 128 by default, or the base's limit.
+        seed: The same seed on the same machine gives the same result.
+        text_column: Name of the column with the texts.
+        label_column: Name of the column with the labels.
+        skip_bad_rows: Leave out rows that cannot be used instead of raising.
+        overwrite: Replace a bundle that lies at `out`.
+        progress: Told of what happens.
+        stopwatch: Measures the stages; one begins here by default.
+
+    Returns:
+        Where the bundle lies, and the report.
+
+    Raises:
+        KerasPeftError: If anything that was given cannot be used. Nothing is
+            written then, and a bundle that lay at `out` is as it was.
+
+    Example:
+        >>> result = keras_peft.fine_tune("conversations.jsonl", out="my-bundle")
+        >>> result.report["validation"]["accuracy"]
+    """
+    progress = progress or Progress()
+    stopwatch = stopwatch or Stopwatch()
+    out = Path(out)
+    method = method or methods.find(DEFAULT_METHOD)()
+    _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length)
+    layers = layers if isinstance(layers, str) else tuple(layers)
+    selection = Selection(tuple(targets or method.default_targets), layers)
+    bundles.refuse_existing(out, overwrite=overwrite)
+    progress.stage(f"Reading {data}")
+    columns = {"text_column": text_column, "label_column": label_column, "skip_bad_rows": skip_bad_rows}
+    training, held_out = _read(Path(data), validation, seed, **columns)
+    notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
+
+    progress.stage("Importing Keras")
+    with stopwatch.measure("import"):
+        import keras
+        import keras_hub  # noqa: F401  (its import is what is measured)
+
+        from keras_peft import attach, sources, tasks
+        from keras_peft.evaluate import compute_logits
+        from keras_peft.tokens import Tokenizer
+        from keras_peft.train import default_epochs, train
+
+    progress.stage(f"Loading the base {base}")
+    with stopwatch.measure("load"):
+        keras.utils.set_random_seed(seed)
+        loaded = sources.load(base)
+        if max_length is not None and max_length > loaded.max_length:
+            raise OptionError(
+                f"--max-length {max_length} is more than the {loaded.max_length} tokens that {base} reads."
+            )
+        max_length = max_length or min(DEFAULT_MAX_LENGTH, loaded.max_length)
+        task = tasks.find("single-label").from_labels(training.labels)
+        model = attach.adapt(
+            loaded.encoder, method, layers=selection.layers, targets=targets, head=task.head(loaded.dim)
+        )
+        tokenizer = Tokenizer(loaded.tokenizer, max_length)
+        tokens, held_out_tokens = tokenizer(training.texts), tokenizer(held_out.texts)
+    if truncated := tokens.truncated + held_out_tokens.truncated:
+        rows = len(tokens) + len(held_out_tokens)
+        notes.append(f"{truncated} of {rows} texts were cut to {max_length} tokens")
+    for note in notes:
+        progress.note(note)
+    epochs = epochs or default_epochs(len(training), batch_size)
+    learning_rate = learning_rate or method.learning_rate
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "max_length": max_length,
+        "seed": seed,
+    }
+    described = {"training_rows": len(training), "validation_rows": len(held_out), **settings}
+    progress.planned(model.plan, described)
+
+    with stopwatch.measure("train"):
+        history, scores = train(
+            model,
+            task,
+            training=(tokens, task.targets(training.labels)),
+            validation=(held_out_tokens, task.targets(held_out.labels)),
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            progress=progress,
+            stopwatch=stopwatch,
+        )
+    progress.stage("Saving the bundle and verifying it")
+    with stopwatch.measure("evaluate"):
+        texts = held_out.texts[:_VERIFIED_TEXTS]
+        logits = compute_logits(model, tokenizer(texts))
+    report: dict[str, Any] = {
+        "data": {
+            "source": Path(data).name,
+            "training_rows": len(training),
+            "validation_rows": len(held_out),
+            "sha256": training.sha256,
+        },
+        "settings": settings,
+        "notes": notes,
+        "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
+        "history": [record.to_json() for record in history],
+        "validation": scores.to_json(),
+        "seconds": stopwatch.read(),
+        "peak_rss_mb": peak_rss_mb(),
+        "versions": bundles.versions(),
+    }
+    parts = bundles.Parts(
+        model=model,
+        base=loaded,
+        task=task,
+        max_length=max_length,
+        metrics={key: getattr(scores, key) for key in ("rows", "accuracy", "macro_f1", "loss")},
+        data=report["data"],
+        report=report,
+        texts=texts,
+        logits=logits,
+    )
+    with stopwatch.measure("save"):
+        written = bundles.write(out, parts, overwrite=overwrite)
+    final = {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()}
+    return Result(out, final)
+
+
+def _read(path: Path, validation: float | str | Path, seed: int, **columns: Any) -> tuple[Examples, Examples]:
+    training = check_trainable(read_examples(path, **columns))
+    if isinstance(validation, float | int):
+        return split(training, validation, seed=seed)
+    held_out = read_examples(validation, **columns)
+    check_known_labels(held_out, sorted(set(training.labels)))
+    if shared := set(held_out.texts) & set(training.texts):
+        note = f"{len(shared)} validation texts are also in the training file, which flatters the scores"
+        held_out = replace(held_out, notes=(*held_out.notes, note))
+    return training, held_out
+
+
+def _check_positive(**values: float | None) -> None:
+    wrong = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in values.items()
+        if value is not None and not value > 0
+    ]
+    if wrong:
+        raise OptionError(f"{', '.join(wrong)}: expected a number above 0.")

@@ -1,0 +1,50 @@
+"""The methods: one file each, found by its name.
+
+A file `methods/NAME.py` holds one `Method` subclass with `name = "NAME"` (with
+"_" for "-"); nothing else has to be registered.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from keras_peft.core.method import Method
+from keras_peft.errors import OptionError, did_you_mean
+
+
+def names() -> list[str]:
+    """Lists the names of all methods, sorted."""
+    modules = pkgutil.iter_modules(__path__)
+    return sorted(module.name.replace("_", "-") for module in modules if not module.name.startswith("_"))
+
+
+def find(name: str) -> type[Method]:
+    """Returns the class of a method.
+
+    Raises:
+        OptionError: If there is no method of that name.
+    """
+    if name not in names():
+        raise OptionError(
+            f"There is no method {name!r}; the methods are: {', '.join(names())}."
+            f"{did_you_mean(name, names())}"
+        )
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return next(
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__dict__.get("name") == name
+    )
+
+
+def from_config(config: Mapping[str, Any]) -> Method:
+    """Makes a method from what its `to_config` returned.
+
+    Raises:
+        OptionError: If the name or an option is unknown or a value is out of range.
+    """
+    options = dict(config)
+    return find(str(options.pop("name", ""))).from_options(options)

@@ -1,0 +1,33 @@
+"""What long work tells the one who waits for it. Here it says nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_peft.core.adapted import Plan
+
+
+class Progress:
+    """Gets the news of a run; the methods do nothing and are there to be overridden."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins, such as "Loading the base minilm"."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, such as rows that were left out."""
+
+    def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
+        """What will train, before the first step."""
+
+    def started(self, *, epochs: int, steps: int) -> None:
+        """Training begins, with so many epochs of so many steps."""
+
+    def stepped(self, *, loss: float) -> None:
+        """A step is done; `loss` is the mean of the epoch so far."""
+
+    def epoch_ended(self, *, epoch: int, loss: float, accuracy: float, macro_f1: float) -> None:
+        """An epoch is done and validated; `epoch` counts from 1."""
+
+    def finished(self) -> None:
+        """Training is over, well or not."""

@@ -1,0 +1,123 @@
+"""The report of a training, as a page to look at and as a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jinja2
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart, in the coordinates of its drawing.
+
+    Attributes:
+        name: What it shows.
+        css: The class that colours it.
+        points: x and y of each epoch.
+        last: The last value, written out.
+    """
+
+    name: str
+    css: str
+    points: tuple[tuple[float, float], ...]
+    last: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over the epochs with the labels of their axes.
+
+    Attributes:
+        title: What the chart shows.
+        curves: Its lines.
+        ticks: y position and label of each grid line.
+        epochs: x position and number of some epochs.
+    """
+
+    title: str
+    curves: tuple[Curve, ...]
+    ticks: tuple[tuple[float, str], ...]
+    epochs: tuple[tuple[float, int], ...]
+
+
+WIDTH, HEIGHT, LEFT, BOTTOM = 420, 220, 44, 26
+
+
+def as_html(report: Mapping[str, Any]) -> str:
+    """Renders report.json as one page without foreign scripts, light and dark."""
+    history = report["history"]
+    charts = [
+        _chart("Loss", history, (("training", "loss", "one"), ("validation", "validation_loss", "two"))),
+        _chart(
+            "Score on validation", history, (("accuracy", "accuracy", "one"), ("macro-F1", "macro_f1", "two"))
+        ),
+    ]
+    most = max((max(row) for row in report["validation"]["confusion"]), default=0)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            charts=charts,
+            width=WIDTH,
+            height=HEIGHT,
+            left=LEFT,
+            bottom=BOTTOM,
+            most=max(most, 1),
+        )
+    )
+
+
+def as_model_card(report: Mapping[str, Any], name: str) -> str:
+    """Renders the model card, with the metrics in Hugging Face's metadata form."""
+    return _environment().get_template("model_card.md").render(report=report, name=name)
+
+
+def _chart(
+    title: str, history: Sequence[Mapping[str, float]], lines: Sequence[tuple[str, str, str]]
+) -> Chart:
+    values = [epoch[key] for epoch in history for _, key, _ in lines]
+    low, high = _limits(min(values), max(values))
+
+    def x(epoch: int) -> float:
+        span = max(len(history) - 1, 1)
+        return round(LEFT + (WIDTH - LEFT - 12) * (epoch - 1) / span, 1)
+
+    def y(value: float) -> float:
+        return round(10 + (HEIGHT - BOTTOM - 10) * (high - value) / (high - low), 1)
+
+    step = max(1, len(history) // 8)
+    return Chart(
+        title=title,
+        curves=tuple(
+            Curve(
+                name,
+                css,
+                tuple((x(int(epoch["epoch"])), y(epoch[key])) for epoch in history),
+                f"{history[-1][key]:.3f}",
+            )
+            for name, key, css in lines
+        ),
+        ticks=tuple((y(value), f"{value:.2f}") for value in (low + (high - low) * n / 4 for n in range(5))),
+        epochs=tuple((x(epoch), epoch) for epoch in range(1, len(history) + 1, step)),
+    )
+
+
+def _limits(low: float, high: float) -> tuple[float, float]:
+    margin = max(0.05 * (high - low), 0.01)
+    return max(0.0, low - margin), high + margin
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_peft"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,104 @@
+"""Where a base comes from: one file, one kind of place.
+
+minilm                          embedded.py    a Python package's data files
+./folder                        folder.py      Hugging Face's files on disk
+hf://owner/name                 hub.py         the same files, downloaded
+distil_bert_base_en, ./preset   preset.py      a KerasHub preset
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_peft.errors import BaseNotFound, did_you_mean, listed
+from keras_peft.sources import embedded
+
+if TYPE_CHECKING:
+    import keras
+
+DEFAULT = "minilm"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pretrained encoder with its tokenizer.
+
+    Attributes:
+        name: What it is called, enough to find it again.
+        architecture: Name of the file in `bases/`.
+        sha256: Of the file that holds its weights.
+        encoder: The model from {token_ids, padding_mask}, both (batch, length)
+            int32, to (batch, length, dim) floats.
+        tokenizer: The content of a tokenizer.json.
+        max_length: The most tokens that it reads.
+        source: Where it was found, for people.
+    """
+
+    name: str
+    architecture: str
+    sha256: str
+    encoder: keras.Model
+    tokenizer: str
+    max_length: int
+    source: str
+
+    @property
+    def dim(self) -> int:
+        """Size of the encoder's vectors."""
+        return int(self.encoder.output_shape[-1])
+
+
+def load(name: str = DEFAULT) -> Base:
+    """Finds, downloads where needed, checks and loads a base.
+
+    Args:
+        name: `minilm`; a folder with a Hugging Face checkpoint or a KerasHub preset;
+            `hf://owner/name`; or the name or `kaggle://` handle of a preset.
+
+    Raises:
+        BaseNotFound: If there is no such base.
+        BaseAccessDenied: If it is private or gated.
+        BaseUnreachable: If it has to be downloaded and there is no network.
+        BaseCorrupt: If its files are damaged or incomplete.
+        BaseError: If its architecture cannot be read.
+
+    Example:
+        >>> base = load("minilm")
+        >>> base.encoder({"token_ids": ids, "padding_mask": ids != 0}).shape
+        (2, 16, 384)
+    """
+    from keras_peft.sources import folder, hub, preset
+
+    if name in embedded.NAMES:
+        return folder.load(embedded.prepare(name), name=name, source=embedded.NAMES[name].source)
+    if name.startswith("hf://"):
+        return folder.load(hub.download(name), name=name, source=f"Hugging Face, {name}")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        kind = _kind(path)
+        loader = preset.load if kind == "preset" else folder.load
+        return loader(path, name=str(path.resolve()), source=f"the folder {path}")
+    if name.startswith("kaggle://") or name in (known := preset.names()):
+        return preset.load(name, name=name, source=f"the KerasHub preset {name}")
+    raise BaseNotFound(
+        f"There is no base {name!r}: it is neither {listed(embedded.NAMES)}, nor a folder here, nor "
+        f"a KerasHub preset; write hf://owner/name for one on Hugging Face."
+        f"{did_you_mean(name, [*embedded.NAMES, *known])}"
+    )
+
+
+def _kind(path: Path) -> str:
+    config = path / "config.json"
+    if not config.is_file():
+        raise BaseNotFound(
+            f"The folder {path} has no config.json; expected a Hugging Face checkpoint "
+            "(config.json, model.safetensors, tokenizer.json) or a KerasHub preset."
+        )
+    try:
+        content = json.loads(config.read_text())
+    except ValueError:
+        content = {}
+    return "preset" if "registered_name" in content else "checkpoint"

