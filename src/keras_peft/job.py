@@ -130,7 +130,7 @@ def fine_tune(
     notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
 
     progress.stage("Importing Keras")
-    with stopwatch.measure("import"):
+    with stopwatch.measure("import"), progress.importing():
         import keras
         import keras_hub  # noqa: F401  (its import is what is measured)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ class Progress:
 
     def stage(self, text: str) -> None:
         """A stage begins, such as "Loading the base minilm"."""
+
+    def importing(self) -> AbstractContextManager[Any]:
+        """Returns a context in which Keras and its backend are imported."""
+        return nullcontext()
 
     def note(self, text: str) -> None:
         """Something that the user should know, such as rows that were left out."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,8 +26,11 @@ from keras_peft.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from keras_peft.core.adapted import Plan
+    from keras_peft.predict import Classifier
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -33,6 +39,38 @@ err = Console(stderr=True, highlight=False)
 def print_json(content: Mapping[str, Any]) -> None:
     """Prints one JSON object on stdout."""
     print(json.dumps(content, ensure_ascii=False))  # noqa: T201
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keeps what native code writes to stderr while it is imported, unless that fails.
+
+    TensorFlow's libraries write there before their log level can be set.
+    """
+    err.file.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            said.seek(0)
+            os.write(2, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def open_classifier(folder: Path, base: str | None) -> Classifier:
+    """Loads a bundle and says so."""
+    err.print(f"[dim]Loading {folder} …[/]")
+    with quiet_import():
+        import keras_hub  # noqa: F401  (its import is what is to be quiet)
+    from keras_peft.predict import load
+
+    return load(folder, base=base)
 
 
 def table(
@@ -75,6 +113,7 @@ def row_bar(title: str) -> Bars:
         TimeRemainingColumn(),
         console=err,
         transient=True,
+        disable=not err.is_terminal,
     )
 
 
@@ -89,6 +128,9 @@ class ConsoleProgress(Progress):
 
     def stage(self, text: str) -> None:
         err.print(f"[dim]{text} …[/]")
+
+    def importing(self) -> AbstractContextManager[None]:
+        return quiet_import()
 
     def note(self, text: str) -> None:
         err.print(f"[yellow]Note:[/] {text}", soft_wrap=True)

@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Score a bundle on labelled text."""
     from keras_peft import bundle as bundles
-    from keras_peft.cli.console import err, out, print_json, row_bar, scores_table, table
+    from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar, scores_table, table
     from keras_peft.data import check_known_labels, read_examples
 
     examples = read_examples(
@@ -33,10 +33,7 @@ def evaluate(
     for note in examples.notes:
         err.print(f"[yellow]Note:[/] {note}", soft_wrap=True)
 
-    from keras_peft.predict import load
-
-    err.print(f"[dim]Loading {bundle} …[/]")
-    classifier = load(bundle, base=base)
+    classifier = open_classifier(bundle, base)
     with row_bar("Scoring") as bars:
         task = bars.add_task("", total=len(examples))
         scores = classifier.evaluate(examples, advance=lambda rows: bars.advance(task, rows)).to_json()

@@ -46,7 +46,7 @@ def predict(
 ) -> None:
     """Label texts with a bundle; a file of any size is streamed."""
     from keras_peft import bundle as bundles
-    from keras_peft.cli.console import err, out, print_json, row_bar, table
+    from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
 
     if bool(texts) == bool(input):
         raise OptionError("Give either texts or --input FILE to predict.")
@@ -65,10 +65,7 @@ def predict(
     column = text_column if input else "text"
     first = next(chunks)  # Faults of the file's form show before the model is loaded.
 
-    from keras_peft.predict import load
-
-    err.print(f"[dim]Loading {bundle} …[/]")
-    classifier = load(bundle, base=base)
+    classifier = open_classifier(bundle, base)
     with row_bar("Predicting") as bars:
         task = bars.add_task("", total=None)
         labelled = _labelled(classifier, first, chunks, column, lambda rows: bars.advance(task, rows))

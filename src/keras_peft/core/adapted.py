@@ -168,7 +168,7 @@ class AdaptedModel(keras.Model):
             raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
         self._moved = moved
         self._were_trainable = [variable for variable in base.variables if variable.trainable]
-        self._originals = {key: np.array(variable) for key, variable in moved.items()}
+        self._originals = {key: keras.ops.convert_to_numpy(variable) for key, variable in moved.items()}
         moving = {id(variable) for variable in moved.values()}
         for variable in base.variables:
             variable.trainable = id(variable) in moving
@@ -242,12 +242,12 @@ class AdaptedModel(keras.Model):
         """
         deltas = []
         for held in self.site_weights:
-            weights = {name: np.array(variable) for name, variable in held.values.items()}
+            weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in held.values.items()}
             delta = self.method.delta(held.site, weights)
             if delta is None:
                 raise AdapterError(f"{self.method.name} cannot be merged into the base's weights.")
             deltas.append((held.site.layer.kernel, delta))
-        trained = {key: np.array(variable) for key, variable in self._moved.items()}
+        trained = {key: keras.ops.convert_to_numpy(variable) for key, variable in self._moved.items()}
         moved = dict(self._moved)
         base = self.detach()
         for kernel, delta in deltas:
@@ -260,7 +260,7 @@ class AdaptedModel(keras.Model):
 
     def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
         """Prints what trains and where; `base.summary()` prints the base's layers."""
-        (print_fn or keras.utils.io_utils.print_msg)(str(self.plan))
+        (print_fn or print)(str(self.plan))
 
     def _make_plan(self, everywhere: Sequence[Site]) -> Plan:
         counts: Counter[str] = Counter()

@@ -131,29 +131,51 @@ def _walk(
     children = layer._flatten_layers(include_self=False, recursive=False)
     children = [child for child in children if id(child) not in seen]
     numbers = {} if block is not None else _number_siblings(children)
+    names = _stable_names(children)
     for child in children:
         if id(child) in seen:
             continue
         seen.add(id(child))
-        child_path = f"{path}/{child.name}" if path else child.name
+        child_path = f"{path}/{names[id(child)]}" if path else names[id(child)]
         child_block = numbers.get(id(child), block)
         yield child_path, child_block, child, layer
         yield from _walk(child, child_path, child_block, seen)
 
 
-def _number_siblings(layers: Iterable[keras.Layer]) -> dict[int, int]:
-    """Numbers the layers that repeat: same class, same name but for a last number."""
+def _families(layers: Iterable[keras.Layer]) -> dict[tuple[type, str], list[keras.Layer]]:
+    """Groups siblings of one class whose names differ in a last number only."""
     families: dict[tuple[type, str], list[keras.Layer]] = defaultdict(list)
     for layer in layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        families[type(layer), re.sub(r"_?\d+$", "", layer.name)].append(layer)
+        families[type(layer), re.sub(r"_\d+$", "", layer.name)].append(layer)
+    return families
+
+
+def _number_siblings(layers: Iterable[keras.Layer]) -> dict[int, int]:
+    """Numbers the layers that repeat, by their order."""
     return {
         id(layer): number
-        for family in families.values()
-        if len(family) > 1
+        for (kind, _), family in _families(layers).items()
+        if len(family) > 1 and not issubclass(kind, keras.layers.InputLayer)
         for number, layer in enumerate(family)
     }
+
+
+def _stable_names(layers: Iterable[keras.Layer]) -> dict[int, str]:
+    """Names siblings in a way that does not depend on what was built before them.
+
+    A layer without a name of its own is called after its class, with a number that
+    Keras counts up over the whole process: the second model has a `dense_7` where
+    the first had a `dense`. Here such numbers are counted from the first sibling.
+    """
+    names = {}
+    for (kind, stem), family in _families(layers).items():
+        numbers = [int(layer.name[len(stem) + 1 :] or 0) for layer in family]
+        is_automatic = stem.replace("_", "") == kind.__name__.lower()
+        first = min(numbers) if is_automatic else 0
+        for layer, number in zip(family, numbers, strict=True):
+            moved = f"{stem}_{number - first}" if number > first else stem
+            names[id(layer)] = moved if first else layer.name
+    return names
 
 
 def _keras_role(layer: keras.Layer, parent: keras.Layer) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -19,7 +20,7 @@ def adapter_tensors(model: AdaptedModel) -> dict[str, np.ndarray]:
     Returns:
         Float32 arrays: adapter, moved variables of the base, and head.
     """
-    return {key: np.array(variable, dtype=np.float32) for key, variable in model.adapter_variables().items()}
+    return {key: keras.ops.convert_to_numpy(variable).astype(np.float32) for key, variable in model.adapter_variables().items()}
 
 
 def assign_adapter_tensors(model: AdaptedModel, tensors: Mapping[str, np.ndarray]) -> None:

@@ -76,11 +76,12 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
 
 def _sum(backbone: keras.Model) -> str:
     """Identifies weights that come in no single file: shapes and values, in order."""
+    import keras
     import numpy as np
 
     digest = hashlib.sha256()
     for variable in backbone.weights:
-        value = np.ascontiguousarray(variable)
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()

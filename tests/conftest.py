@@ -1,0 +1,54 @@
+"""What the tests share: a tiny base, labelled text that it can learn, and a bundle of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+REFERENCE = Path(__file__).parent / "reference"
+TINY = REFERENCE / "distilbert"
+ROOT = Path(__file__).parent.parent
+
+# Words of the tiny tokenizer's vocabulary, so that a text's label shows in its tokens.
+_SIGNS = {"alpha": ["model", "models", "data"], "beta": ["people", "work"], "gamma": ["time", "year"]}
+_FILLERS = ["the", "and", "for", "with", "that", "this", "from", "have", "not", "you", "what", "about"]
+
+
+def make_rows(count: int, *, labels: tuple[str, ...] = ("alpha", "beta"), seed: int = 0) -> list[dict[str, str]]:
+    """Makes distinct labelled texts, the same number of each label."""
+    generator = random.Random(seed)
+    rows: dict[str, str] = {}
+    while len(rows) < count:
+        label = labels[len(rows) % len(labels)]
+        words = generator.choices(_FILLERS, k=generator.randint(3, 12))
+        words.insert(generator.randrange(len(words)), generator.choice(_SIGNS[label]))
+        rows.setdefault(" ".join(words), label)
+    return [{"text": text, "label": label} for text, label in rows.items()]
+
+
+def write_jsonl(path: Path, rows: list[dict[str, str]]) -> Path:
+    """Writes rows as JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 60 labelled texts."""
+    return write_jsonl(tmp_path_factory.mktemp("data") / "data.jsonl", make_rows(60))
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A bundle trained on the tiny base; copy it before changing it."""
+    import keras_peft
+
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    keras_peft.fine_tune(data, out=folder, base=str(TINY), epochs=2, learning_rate=3e-3)
+    return folder

@@ -1,0 +1,121 @@
+"""The adapted model as a Keras developer uses it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from core import models
+
+import keras_peft
+from keras_peft.core.weights import adapter_tensors, assign_adapter_tensors, read_tensors
+from keras_peft.errors import AdapterError, OptionError, SelectionError
+
+
+def test_a_kerashub_classifier_trains_adapter_and_head_only():
+    base = models.distilbert_classifier()
+    before = {variable.path: keras.ops.convert_to_numpy(variable) for variable in base.weights}
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), layers="last:1")
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    inputs = models.inputs_of(models.distilbert(), rows=8)
+    history = model.fit(inputs, np.arange(8) % 3, epochs=8, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    moved = [v.path for v in base.weights if not np.array_equal(keras.ops.convert_to_numpy(v), before[v.path])]
+    assert sorted({path.split("/")[0] for path in moved}) == ["logits", "pooled_dense"]
+    assert keras_peft.detach(model) is base
+    for variable in base.weights:
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), before[variable.path])
+
+
+def test_a_subclassed_model_is_adapted_by_path():
+    base = models.subclassed()
+    inputs = models.inputs_of(base)
+    before = keras.ops.convert_to_numpy(base(inputs))
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets="^first$")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(inputs)), before)
+    model.compile("sgd", "mse")
+    model.fit(inputs, np.zeros((4, 3)), verbose=0)
+    assert [variable.name for variable in model.trainable_variables] == ["a", "b"]
+
+
+def test_plan_says_what_trains(capsys):
+    model = keras_peft.adapt(models.distilbert_classifier(), keras_peft.LoRA(rank=2), layers="last:1")
+    plan = model.plan
+    assert [(site.role, site.parameters) for site in plan.sites] == [
+        ("attention.query", 64),
+        ("attention.value", 64),
+        ("head", 272),
+        ("head", 51),
+    ]
+    assert (plan.blocks, plan.trunk_blocks) == (3, 2)
+    assert plan.trainable_parameters == sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert plan.total_parameters == sum(int(np.prod(v.shape)) for v in model.weights)
+    model.summary()
+    assert f"lora trains {plan.share()}" in capsys.readouterr().out
+
+
+def test_batch_normalisation_keeps_its_averages():
+    base = models.functional()
+    layer = base.get_layer("batch_norm")
+    before = models.values(layer)
+    model = keras_peft.adapt(base, keras_peft.LoRA())
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(models.inputs_of(base), np.arange(4) % 3, verbose=0)
+    assert models.same(models.values(layer), before)
+
+
+def test_a_second_adapter_is_refused_and_the_first_stays():
+    base = models.distilbert()
+    model = keras_peft.adapt(base, keras_peft.LoRA())
+    with pytest.raises(SelectionError, match="carries an adapter already"):
+        keras_peft.adapt(base, keras_peft.LoRA())
+    with pytest.raises(OptionError, match="adapted model already"):
+        keras_peft.adapt(model, keras_peft.LoRA())
+    assert len(model.trainable_variables) == 12
+    model.detach()
+    keras_peft.adapt(base, keras_peft.LoRA())
+
+
+def test_a_model_that_is_not_built_is_refused():
+    with pytest.raises(OptionError, match="is not built"):
+        keras_peft.adapt(models.Subclassed(), keras_peft.LoRA(), targets="first")
+
+
+def test_all_that_does_not_fit_is_in_one_error():
+    model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(rank=2), layers="last:1")
+    tensors = adapter_tensors(model)
+    before = dict(tensors)
+    names = sorted(tensors)
+    tensors.pop(names[0])
+    tensors[names[1]] = np.zeros((3, 3), "float32")
+    tensors["elsewhere/lora/a"] = np.zeros(2, "float32")
+    tensors[names[2]] = np.full_like(tensors[names[2]], np.nan)
+    with pytest.raises(AdapterError) as raised:
+        assign_adapter_tensors(model, tensors)
+    message = str(raised.value)
+    assert f"missing {names[0]} (16, 2)" in message
+    assert f"{names[1]}: expected (2, 16), got (3, 3)" in message
+    assert "not expected elsewhere/lora/a (2,)" in message
+    assert f"{names[2]}: has values that are not finite" in message
+    after = adapter_tensors(model)
+    assert all(np.array_equal(after[name], value) for name, value in before.items())
+
+
+def test_a_file_cut_short_is_an_error(tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    with pytest.raises(AdapterError, match="cannot be read as safetensors"):
+        read_tensors(path)
+
+
+def test_the_merged_classifier_is_a_plain_keras_model(tmp_path):
+    base = models.functional()
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=2))
+    for held in model.site_weights:
+        held.values["b"].assign(keras.ops.ones_like(held.values["b"]))
+    inputs = models.inputs_of(base)
+    outputs = keras.ops.convert_to_numpy(model(inputs))
+    merged = model.merge()
+    merged.save(tmp_path / "merged.keras")
+    loaded = keras.models.load_model(tmp_path / "merged.keras")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(inputs)), outputs, atol=1e-5)
