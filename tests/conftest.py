@@ -16,18 +16,21 @@ TINY = REFERENCE / "distilbert"
 ROOT = Path(__file__).parent.parent
 
 # Words of the tiny tokenizer's vocabulary, so that a text's label shows in its tokens.
-_SIGNS = {"alpha": ["model", "models", "data"], "beta": ["people", "work"], "gamma": ["time", "year"]}
+_SIGNS = {"alpha": "model", "beta": "people", "gamma": "time"}
 _FILLERS = ["the", "and", "for", "with", "that", "this", "from", "have", "not", "you", "what", "about"]
 
 
-def make_rows(count: int, *, labels: tuple[str, ...] = ("alpha", "beta"), seed: int = 0) -> list[dict[str, str]]:
+def make_rows(
+    count: int, *, labels: tuple[str, ...] = ("alpha", "beta"), seed: int = 0
+) -> list[dict[str, str]]:
     """Makes distinct labelled texts, the same number of each label."""
     generator = random.Random(seed)
     rows: dict[str, str] = {}
     while len(rows) < count:
         label = labels[len(rows) % len(labels)]
-        words = generator.choices(_FILLERS, k=generator.randint(3, 12))
-        words.insert(generator.randrange(len(words)), generator.choice(_SIGNS[label]))
+        words = generator.choices(_FILLERS, k=generator.randint(3, 9))
+        words += [_SIGNS[label]] * len(words)
+        generator.shuffle(words)
         rows.setdefault(" ".join(words), label)
     return [{"text": text, "label": label} for text, label in rows.items()]
 

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from core import models
 
 import keras_peft
+from core import models
 from keras_peft import bases, methods
 from keras_peft.core.projection import projection
 from keras_peft.core.sites import find_sites
@@ -176,7 +176,11 @@ def test_a_mixed_batch_equals_each_row_alone(method):
     for site in sites:
         view = projection(site)
         layer = site.layer
-        shape = (3, 5, view.inputs) if len(layer.kernel.shape) == 2 or site.role != "attention.output" else (3, 5, 2, 8)
+        shape = (
+            (3, 5, view.inputs)
+            if len(layer.kernel.shape) == 2 or site.role != "attention.output"
+            else (3, 5, 2, 8)
+        )
         inputs = keras.ops.convert_to_tensor(generator.normal(size=shape).astype("float32"))
         rows = {
             name: generator.normal(size=(3, *weight.shape)).astype("float32")
@@ -190,7 +194,9 @@ def test_a_mixed_batch_equals_each_row_alone(method):
         mixed = keras.ops.convert_to_numpy(one.around(held(lambda value: value), layer.call, inputs))
         for row in range(3):
             alone = one.around(held(lambda value, row=row: value[row]), layer.call, inputs[row : row + 1])
-            np.testing.assert_allclose(mixed[row : row + 1], keras.ops.convert_to_numpy(alone), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                mixed[row : row + 1], keras.ops.convert_to_numpy(alone), rtol=1e-5, atol=1e-5
+            )
 
 
 @each_method

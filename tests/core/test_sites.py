@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from core import models
 
 import keras_peft
+from core import models
 from keras_peft import bases
 from keras_peft.core.selection import Selection
 from keras_peft.core.sites import find_sites, select_sites

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import BertWordPieceTokenizer
+from tokenizers.processors import BertProcessing
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 HERE = Path(__file__).parent
@@ -25,6 +26,8 @@ SIZES = {"vocab_size": 600, "max_position_embeddings": 64}
 def tokenizer(folder: Path) -> BertWordPieceTokenizer:
     made = BertWordPieceTokenizer(lowercase=True)
     made.train_from_iterator(TEXTS, vocab_size=SIZES["vocab_size"], min_frequency=1, show_progress=False)
+    cls, sep = made.token_to_id("[CLS]"), made.token_to_id("[SEP]")
+    made._tokenizer.post_processor = BertProcessing(("[SEP]", sep), ("[CLS]", cls))
     made.save(str(folder / "tokenizer.json"), pretty=False)
     return made
 
@@ -49,7 +52,9 @@ def spread(model: torch.nn.Module) -> None:
 def main(minilm: Path) -> None:
     outputs = {}
     tiny = {
-        "distilbert": DistilBertModel(DistilBertConfig(dim=16, n_heads=2, n_layers=3, hidden_dim=32, **SIZES)),
+        "distilbert": DistilBertModel(
+            DistilBertConfig(dim=16, n_heads=2, n_layers=3, hidden_dim=32, **SIZES)
+        ),
         "bert": BertModel(
             BertConfig(
                 hidden_size=16, num_attention_heads=2, num_hidden_layers=3, intermediate_size=32, **SIZES
@@ -69,7 +74,11 @@ def main(minilm: Path) -> None:
     ids, mask = batch(made, TEXTS[:4], 64)
     with torch.inference_mode():
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-    outputs["minilm"], outputs["minilm.ids"], outputs["minilm.mask"] = hidden[:, :3].clone(), ids.int(), mask.int()
+    outputs["minilm"], outputs["minilm.ids"], outputs["minilm.mask"] = (
+        hidden[:, :3].clone(),
+        ids.int(),
+        mask.int(),
+    )
     save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, HERE / "outputs.safetensors")
 
 

@@ -33,7 +33,6 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         name="keras-peft",
         help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
         add_completion=False,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
     app.callback()(_common)
@@ -48,17 +47,17 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # TensorFlow writes its own news to stderr unless it is told not to before its import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    code = 0
     try:
-        build(arguments)(arguments, standalone_mode=False)
+        code = build(arguments)(arguments, standalone_mode=False) or 0
     except KerasPeftError as error:
         _fail(str(error))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+    except _Interrupted:
         _fail("Interrupted; nothing was written.", code=130)
     except typer.TyperException as error:
         _fail(error.format_message())
@@ -66,15 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The reader of our output went away, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    sys.exit(0)
+    sys.exit(code)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)  # noqa: T201
+        raise typer.Exit
 
 
 def _common(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
 ) -> None:
-    if version:
-        print(__version__)  # noqa: T201
-        raise typer.Exit
+    pass
 
 
 def _chosen_method(arguments: Sequence[str]) -> str:
@@ -89,8 +94,12 @@ def _chosen_method(arguments: Sequence[str]) -> str:
     return DEFAULT_METHOD
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+class _Interrupted(BaseException):
+    """Ctrl-C or a polite kill; what is half written is removed on the way out."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Interrupted
 
 
 def _fail(message: str, *, code: int = 2) -> NoReturn:

@@ -20,7 +20,10 @@ def adapter_tensors(model: AdaptedModel) -> dict[str, np.ndarray]:
     Returns:
         Float32 arrays: adapter, moved variables of the base, and head.
     """
-    return {key: keras.ops.convert_to_numpy(variable).astype(np.float32) for key, variable in model.adapter_variables().items()}
+    return {
+        key: keras.ops.convert_to_numpy(variable).astype(np.float32)
+        for key, variable in model.adapter_variables().items()
+    }
 
 
 def assign_adapter_tensors(model: AdaptedModel, tensors: Mapping[str, np.ndarray]) -> None:

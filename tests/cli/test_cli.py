@@ -1,0 +1,316 @@
+"""The command line: what goes in, what comes out on which side, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from conftest import TINY, make_rows, write_jsonl
+from keras_peft import __version__
+from keras_peft.cli import main
+
+COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
+
+
+@pytest.fixture
+def run(capfd, monkeypatch, tmp_path):
+    """Runs the command line in this process and returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def runner(*arguments):
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        captured = capfd.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return runner
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data):
+    """What `train --json` wrote, and the bundle."""
+    out = tmp_path_factory.mktemp("cli") / "bundle"
+    flags = [
+        "--base",
+        str(TINY),
+        "--layers",
+        "all",
+        "--epochs",
+        "6",
+        "--learning-rate",
+        "0.01",
+        "--rank",
+        "4",
+        "--json",
+    ]
+    result = subprocess.run(
+        [*COMMAND, "train", str(data), "--out", str(out), *flags], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout), result.stderr, out
+
+
+def test_train_says_what_it_did(trained):
+    report, said, out = trained
+    assert {"accuracy", "macro_f1", "trainable_parameters", "total_parameters", "epochs"} <= set(report)
+    assert {"import", "load", "train", "evaluate", "total"} <= set(report["seconds"])
+    assert report["peak_rss_mb"] > 50
+    assert report["epochs"] == 6
+    assert report["bundle"] == str(out)
+    assert report["trainable_parameters"] == 3 * 2 * 4 * 32 + 272 + 34
+    assert report["method"]["rank"] == 4
+    assert (
+        f"lora trains {report['trainable_parameters']:,} of {report['total_parameters']:,} parameters" in said
+    )
+    assert "attention.query, attention.value in blocks 0, 1, 2 of 3, and the head" in said
+    assert "epoch 6 of 6: loss" in said
+    assert "TensorFlow" not in said
+    assert "oneDNN" not in said
+
+
+def test_evaluate(run, trained, data):
+    _, _, bundle = trained
+    code, out, _ = run("evaluate", bundle, data, "--json")
+    scores = json.loads(out)
+    assert code == 0
+    assert scores["accuracy"] >= 0.9
+    assert set(scores["labels"]["alpha"]) == {"precision", "recall", "f1", "support"}
+    assert sum(map(sum, scores["confusion"])) == scores["rows"] == 60
+    code, out, _ = run("evaluate", bundle, data)
+    assert code == 0
+    assert "macro-F1" in out
+
+
+def test_predict_texts(run, trained):
+    _, _, bundle = trained
+    code, out, _ = run("predict", bundle, "the model model", "people people and", "--json")
+    predictions = json.loads(out)["predictions"]
+    assert code == 0
+    assert [p["label"] for p in predictions] == ["alpha", "beta"]
+    assert sum(predictions[0]["probabilities"].values()) == pytest.approx(1)
+    assert list(json.loads(out)) == ["predictions"]
+    code, out, _ = run("predict", bundle, "the model model")
+    assert code == 0
+    assert "alpha" in out
+    assert "the model model" in out
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet"])
+def test_predict_a_file(run, trained, tmp_path, suffix):
+    _, _, bundle = trained
+    rows = [{"id": str(n), **row} for n, row in enumerate(make_rows(50, seed=8))]
+    source = tmp_path / f"in{suffix}"
+    if suffix == ".jsonl":
+        write_jsonl(source, rows)
+    elif suffix == ".parquet":
+        pl.DataFrame(rows).write_parquet(source)
+    else:
+        pl.DataFrame(rows).write_csv(source, separator="\t" if suffix == ".tsv" else ",")
+    for output in ("out.jsonl", "out.csv", "out.tsv"):
+        code, out, _ = run("predict", bundle, "--input", source, "--output", output, "--json")
+        assert code == 0
+        assert json.loads(out) == {"rows": 50, "output": output}
+        if output == "out.jsonl":
+            written = [json.loads(line) for line in (tmp_path / output).read_text().splitlines()]
+            assert set(written[0]["probabilities"]) == {"alpha", "beta"}
+        else:
+            with (tmp_path / output).open(newline="") as file:
+                written = list(csv.DictReader(file, delimiter="\t" if output.endswith("tsv") else ","))
+            assert float(written[0]["probability"]) == pytest.approx(
+                float(written[0][f"probability.{written[0]['label']}"])
+            )
+        assert [row["id"] for row in written] == [row["id"] for row in rows]
+        assert [row["input.label"] for row in written] == [row["label"] for row in rows]
+        right = sum(row["label"] == row["input.label"] for row in written)
+        assert right >= 45
+    code, out, _ = run("predict", bundle, "--input", source, "--json")
+    assert code == 0
+    assert len(json.loads(out)["predictions"]) == 50
+
+
+def test_a_large_file_is_streamed(run, trained, tmp_path, monkeypatch):
+    import keras_peft.cli.predict as command
+
+    monkeypatch.setattr(command, "_CHUNK", 20)
+    _, _, bundle = trained
+    rows = make_rows(70, seed=8)
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    code, out, _ = run("predict", bundle, "--input", source, "--output", "out.jsonl", "--json")
+    assert (code, json.loads(out)["rows"]) == (0, 70)
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in written] == [row["text"] for row in rows]
+
+
+def test_a_bad_row_far_down_leaves_no_output(run, trained, tmp_path, monkeypatch):
+    import keras_peft.cli.predict as command
+
+    monkeypatch.setattr(command, "_CHUNK", 20)
+    _, _, bundle = trained
+    source = write_jsonl(tmp_path / "in.jsonl", [*make_rows(50), {"text": " ", "label": "x"}])
+    code, _, err = run("predict", bundle, "--input", source, "--output", "out.csv")
+    assert code == 2
+    assert "row 51 has no text" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
+    code, out, _ = run(
+        "predict", bundle, "--input", source, "--output", "out.csv", "--skip-bad-rows", "--json"
+    )
+    assert (code, json.loads(out)["rows"]) == (0, 50)
+    code, _, err = run("predict", bundle, "--input", source, "--output", "out.csv")
+    assert code == 2
+    assert "out.csv exists" in err
+
+
+def test_show(run, trained):
+    _, _, bundle = trained
+    code, out, _ = run("show", bundle, "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert shown["labels"] == ["alpha", "beta"]
+    assert shown["report"]["validation"]["rows"] == 8
+    code, out, _ = run("show", bundle)
+    assert code == 0
+    assert "rank 4" in out
+
+
+def test_methods_and_bases(run):
+    code, out, _ = run("methods", "--json")
+    assert code == 0
+    methods = json.loads(out)["methods"]
+    assert "lora" in [method["name"] for method in methods]
+    code, out, _ = run("methods", "lora", "--json")
+    (lora,) = json.loads(out)["methods"]
+    assert {p["name"]: p["default"] for p in lora["parameters"]}["rank"] == 8
+    assert "arxiv" in lora["paper"]
+    code, out, _ = run("methods", "lora")
+    assert "--rank-stabilized" in out
+    code, out, _ = run("bases", "--json")
+    assert json.loads(out)["bases"][0]["name"] == "minilm"
+    code, out, _ = run("bases")
+    assert "hf://owner/name" in out
+
+
+def test_help_and_version(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("train", "evaluate", "predict", "show", "methods", "bases"):
+        assert command in out
+    assert run("--version")[1].strip() == __version__
+    code, out, _ = run("train", "--method", "lora", "--help")
+    assert code == 0
+    assert "--rank" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "missing.csv", "--out", "b"], "missing.csv does not exist; expected a file"),
+        (["train", "d.jsonl"], "Missing option '--out'"),
+        (["train", "d.jsonl", "--out", "b", "--method", "lroa"], "Did you mean 'lora'?"),
+        (["train", "d.jsonl", "--out", "b", "--method=lroa"], "Did you mean 'lora'?"),
+        (["train", "d.jsonl", "--out", "b", "--epoch", "3"], "--epochs"),
+        (
+            ["train", "d.jsonl", "--out", "b", "--epochs", "many"],
+            "'--epochs': Input should be a valid integer",
+        ),
+        (["train", "d.jsonl", "--out", "b", "--epochs", "0"], "--epochs 0: expected a number above 0"),
+        (["train", "d.jsonl", "--out", "b", "--rank", "0"], "rank must be at least 1, got 0"),
+        (["train", "d.jsonl", "--out", "b", "--layers", "lats:2"], "Did you mean 'last:2'?"),
+        (["train", "d.jsonl", "--out", "b", "--validation", "v.csv"], "v.csv does not exist"),
+        (["train", "d.jsonl", "--out", "b", "--base", "minlm"], "Did you mean 'minilm'?"),
+        (["train", "d.jsonl", "--out", "d.jsonl"], "d.jsonl exists"),
+        (["train", "d.jsonl", "--out", "b", "--text-column", "txet"], "Did you mean 'text'?"),
+        (["train", "one.jsonl", "--out", "b"], "all 3 rows have the label 'x'"),
+        (["train", "empty.jsonl", "--out", "b"], "is empty"),
+        (["evaluate", "nothing", "d.jsonl"], "nothing does not exist"),
+        (["predict", "nothing", "text"], "nothing does not exist"),
+        (["predict", "nothing"], "Give either texts or --input FILE"),
+        (["predict", "nothing", "text", "--input", "d.jsonl"], "Give either texts or --input FILE"),
+        (["predict", "nothing", "text", "--output", "o.csv"], "--output goes with --input"),
+        (["predict", "nothing", "--input", "d.jsonl", "--output", "o.xlsx"], "expected a file that ends in"),
+        (["predict", "nothing", " "], "A text to predict is empty"),
+        (["show", "nothing"], "nothing does not exist"),
+        (["methods", "lroa"], "Did you mean 'lora'?"),
+        (["tarin"], "No such command"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(run, tmp_path, arguments, message):
+    write_jsonl(tmp_path / "d.jsonl", make_rows(20))
+    write_jsonl(tmp_path / "one.jsonl", [{"text": t, "label": "x"} for t in "abc"])
+    (tmp_path / "empty.jsonl").touch()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    said = err.strip().splitlines()[-1]
+    assert said.startswith("keras-peft: ")
+    assert message in said
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_leaves_no_bundle(tmp_path, data, number):
+    out = tmp_path / "place" / "bundle"
+    flags = ["--base", str(TINY), "--epochs", "100000"]
+    process = subprocess.Popen(
+        [*COMMAND, "train", str(data), "--out", str(out), *flags], stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "epoch 2 of" in line:
+            break
+    process.send_signal(number)
+    said = process.stderr.read()
+    code = process.wait(timeout=60)
+    process.stderr.close()
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    if number != signal.SIGKILL:
+        assert "Interrupted; nothing was written." in said
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert list(out.parent.iterdir()) == []
+
+
+def test_output_that_nobody_reads_any_more(trained, tmp_path):
+    _, _, bundle = trained
+    source = write_jsonl(tmp_path / "in.jsonl", make_rows(400, seed=2))
+    command = " ".join(
+        ["exec", *map(repr, COMMAND), "predict", str(bundle), "--input", str(source), "--json"]
+    )
+    result = subprocess.run(
+        ["bash", "-c", f"({command}) | head -c 20"],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=False,
+    )
+    assert result.stdout.startswith('{"predictions": [')
+    assert "Traceback" not in result.stderr
+
+
+def test_quick_answers_are_quick_to_import():
+    """The help needs no Keras; imports are counted, not seconds."""
+    code = "import sys\nfrom keras_peft.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    check = "sys.stderr.write(' '.join(m for m in ('keras', 'tensorflow', 'polars', 'sklearn') if m in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True)
+    assert "keras" not in result.stderr.split()
+    assert "tensorflow" not in result.stderr.split()
+
+
+def test_a_moved_bundle_still_works(run, trained, tmp_path):
+    _, _, bundle = trained
+    moved = shutil.copytree(bundle, tmp_path / "elsewhere")
+    code, out, _ = run("predict", moved, "the model model", "--json")
+    assert code == 0
+    assert json.loads(out)["predictions"][0]["label"] == "alpha"

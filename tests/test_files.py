@@ -1,0 +1,74 @@
+"""Folders that are whole or absent."""
+
+from __future__ import annotations
+
+import pytest
+
+from keras_peft.files import cache_folder, sha256_of, whole_folder
+
+
+def left_over(folder):
+    return [path.name for path in folder.iterdir() if ".partial-" in path.name]
+
+
+def test_the_folder_appears_at_the_end(tmp_path):
+    target = tmp_path / "deep" / "target"
+    with whole_folder(target) as staging:
+        (staging / "file").write_text("x")
+        assert not target.exists()
+    assert (target / "file").read_text() == "x"
+    assert left_over(target.parent) == []
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_of_a_failure(tmp_path, error):
+    target = tmp_path / "target"
+    with pytest.raises(error), whole_folder(target) as staging:
+        (staging / "file").write_text("x")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwriting_is_whole_too(tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(OSError), whole_folder(target, overwrite=True):
+        raise OSError
+    assert (target / "old").read_text() == "old"
+    with whole_folder(target, overwrite=True) as staging:
+        (staging / "new").write_text("new")
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert left_over(tmp_path) == []
+
+
+def test_what_someone_else_made_meanwhile_is_kept(tmp_path):
+    target = tmp_path / "target"
+    with whole_folder(target) as staging:
+        (staging / "mine").write_text("x")
+        target.mkdir()
+        (target / "theirs").write_text("y")
+    assert [path.name for path in target.iterdir()] == ["theirs"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    dead = tmp_path / ".target.partial-4194301-abc"
+    dead.mkdir()
+    alive = tmp_path / ".target.partial-1-abc"
+    alive.mkdir()
+    with whole_folder(tmp_path / "target"):
+        pass
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_cache_folder_can_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("KERAS_PEFT_CACHE")
+    assert "keras-peft" in str(cache_folder())
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
