@@ -53,7 +53,7 @@ class LoRA(Method):
 
     rank: int = option(8, "width of the low-rank path", minimum=1)
     alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
-    dropout: float = option(0.0, "share of the path's inputs dropped while training", minimum=0, below=1)
+    dropout: float = option(0.1, "share of the path's inputs dropped while training", minimum=0, below=1)
     rank_stabilized: bool = option(False, "scale by alpha / sqrt(rank) instead (rsLoRA)")
 
     @property
