@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -53,7 +54,7 @@ def as_html(report: Mapping[str, Any]) -> str:
     charts = [
         _chart("Loss", history, (("training", "loss", "one"), ("validation", "validation_loss", "two"))),
         _chart(
-            "Score on validation", history, (("accuracy", "accuracy", "one"), ("macro-F1", "macro_f1", "two"))
+            "Validation score", history, (("accuracy", "accuracy", "one"), ("macro-F1", "macro_f1", "two"))
         ),
     ]
     most = max((max(row) for row in report["validation"]["confusion"]), default=0)
@@ -81,7 +82,8 @@ def _chart(
     title: str, history: Sequence[Mapping[str, float]], lines: Sequence[tuple[str, str, str]]
 ) -> Chart:
     values = [epoch[key] for epoch in history for _, key, _ in lines]
-    low, high = _limits(min(values), max(values))
+    ticks = _ticks(min(values), max(values))
+    low, high = ticks[0], ticks[-1]
 
     def x(epoch: int) -> float:
         span = max(len(history) - 1, 1)
@@ -102,14 +104,18 @@ def _chart(
             )
             for name, key, css in lines
         ),
-        ticks=tuple((y(value), f"{value:.2f}") for value in (low + (high - low) * n / 4 for n in range(5))),
+        ticks=tuple((y(value), f"{value:.2f}") for value in ticks),
         epochs=tuple((x(epoch), epoch) for epoch in range(1, len(history) + 1, step)),
     )
 
 
-def _limits(low: float, high: float) -> tuple[float, float]:
-    margin = max(0.05 * (high - low), 0.01)
-    return max(0.0, low - margin), high + margin
+def _ticks(low: float, high: float) -> list[float]:
+    """Places grid lines at round numbers that enclose the values, about five of them."""
+    span = max(high - low, 0.05)
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 4)
+    first = math.floor(low / step)
+    return [round(step * n, 10) for n in range(first, max(math.ceil(high / step - 1e-9), first + 1) + 1)]
 
 
 @cache

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         signal.signal(number, _interrupt)
     code = 0
     try:
-        code = build(arguments)(arguments, standalone_mode=False) or 0
+        code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
     except KerasPeftError as error:
         _fail(str(error))
     except _Interrupted:

