@@ -53,7 +53,7 @@ def compute_logits(
     model: keras.Model,
     tokens: Tokens,
     *,
-    batch_size: int = 64,
+    batch_size: int = 32,
     advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Runs a model over tokens in inference mode, batched by length.

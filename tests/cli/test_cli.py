@@ -314,3 +314,10 @@ def test_a_moved_bundle_still_works(run, trained, tmp_path):
     code, out, _ = run("predict", moved, "the model model", "--json")
     assert code == 0
     assert json.loads(out)["predictions"][0]["label"] == "alpha"
+
+
+def test_brackets_in_texts_are_no_markup(run, trained):
+    _, _, bundle = trained
+    code, out, _ = run("predict", bundle, "[bold]model[/bold] :smile: [/]")
+    assert code == 0
+    assert "[bold]model[/bold] :smile: [/]" in out

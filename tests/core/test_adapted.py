@@ -110,6 +110,12 @@ def test_a_file_cut_short_is_an_error(tmp_path):
         read_tensors(path)
 
 
+def test_saving_the_whole_says_what_to_do_instead(tmp_path):
+    model = keras_peft.adapt(models.functional(), keras_peft.LoRA())
+    with pytest.raises(AdapterError, match=r"save_weights\(\).*merge\(\)"):
+        model.save(tmp_path / "model.keras")
+
+
 def test_the_merged_classifier_is_a_plain_keras_model(tmp_path):
     base = models.functional()
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2))

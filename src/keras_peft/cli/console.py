@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from keras_peft.core.adapted import Plan
     from keras_peft.predict import Classifier
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Texts and labels may hold brackets and colons, which are not to be taken for markup.
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -65,7 +66,7 @@ def quiet_import() -> Iterator[None]:
 
 def open_classifier(folder: Path, base: str | None) -> Classifier:
     """Loads a bundle and says so."""
-    err.print(f"[dim]Loading {folder} …[/]")
+    err.print(f"Loading {folder} …", style="dim", soft_wrap=True)
     with quiet_import():
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
     from keras_peft.predict import load
@@ -127,19 +128,19 @@ class ConsoleProgress(Progress):
         self._score = ""
 
     def stage(self, text: str) -> None:
-        err.print(f"[dim]{text} …[/]")
+        err.print(f"{text} …", style="dim", soft_wrap=True)
 
     def importing(self) -> AbstractContextManager[None]:
         return quiet_import()
 
     def note(self, text: str) -> None:
-        err.print(f"[yellow]Note:[/] {text}", soft_wrap=True)
+        err.print(f"Note: {text}", style="yellow", soft_wrap=True)
 
     def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
         blocks = sorted({site.block for site in plan.sites if site.block is not None})
         roles = list(dict.fromkeys(site.role or site.path for site in plan.sites))
         where = f"blocks {', '.join(map(str, blocks))} of {plan.blocks}" if blocks else "the whole base"
-        err.print(f"[bold]{plan.method}[/] trains {plan.share()}", soft_wrap=True)
+        err.print(f"{plan.method} trains {plan.share()}", style="bold", soft_wrap=True)
         err.print(f"  where     {', '.join(roles)} in {where}, and the head", soft_wrap=True)
         err.print(f"  frozen    {plan.trunk_blocks} of {plan.blocks} blocks lie below everything that trains")
         err.print(

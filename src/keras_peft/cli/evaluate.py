@@ -31,7 +31,7 @@ def evaluate(
     )
     check_known_labels(examples, bundles.read(bundle).labels)
     for note in examples.notes:
-        err.print(f"[yellow]Note:[/] {note}", soft_wrap=True)
+        err.print(f"Note: {note}", style="yellow", soft_wrap=True)
 
     classifier = open_classifier(bundle, base)
     with row_bar("Scoring") as bars:

@@ -28,7 +28,7 @@ def methods(
         out.print(table(None, ("method", "", "attaches to", "paper"), rows, left=4))
         return
     (one,) = described
-    out.print(f"[bold]{one['name']}[/]  {one['summary']}")
+    out.print(f"{one['name']}  {one['summary']}", style="bold")
     out.print(
         f"{one['paper']}\nattaches to {', '.join(one['targets'])}; learning rate {one['learning_rate']:g}"
     )

@@ -258,6 +258,17 @@ class AdaptedModel(keras.Model):
             return base
         return keras.Model(base.input, self.head(base.output), name=f"{base.name}_merged")
 
+    def get_config(self) -> dict[str, Any]:
+        """Raises: the interception is no part of a configuration.
+
+        Raises:
+            AdapterError: With the two ways to save instead.
+        """
+        raise AdapterError(
+            "An adapted model is not saved as a whole .keras file. Save its weights with save_weights() and load "
+            "them into a model adapted in the same way, or save what merge() returns, which is a plain Keras model."
+        )
+
     def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
         """Prints what trains and where; `base.summary()` prints the base's layers."""
         (print_fn or print)(str(self.plan))
