@@ -133,7 +133,7 @@ def test_what_cannot_be_trained_on():
         check_trainable(Examples(("a", "b", "c", "c"), ("x", "x", "y", "y"), "f"))
     kept = check_trainable(Examples(("a", "b", "a", "c", "d"), ("x", "x", "x", "y", "y"), "f"))
     assert kept.texts == ("a", "b", "c", "d")
-    assert kept.notes == ("1 exact duplicates were left out",)
+    assert kept.notes == ("1 exact duplicate was left out",)
 
 
 def test_unknown_labels_are_counted():

@@ -62,6 +62,17 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert alive.exists()
 
 
+def test_a_folder_that_was_being_replaced_comes_back(tmp_path):
+    """Killed between the two renames of an overwrite: the old one is beside its place."""
+    aside = tmp_path / ".target.replaced-4194301-abc"
+    (aside / "old").mkdir(parents=True)
+    (aside / "old" / "file").write_text("old")
+    with pytest.raises(OSError), whole_folder(tmp_path / "target", overwrite=True):
+        raise OSError
+    assert (tmp_path / "target" / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
 def test_cache_folder_can_be_chosen(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path

@@ -178,7 +178,8 @@ def check_trainable(examples: Examples) -> Examples:
         first.setdefault(pair, row)
     unique = examples.pick(list(first.values()))
     if dropped := len(examples) - len(unique):
-        unique = replace(unique, notes=(*unique.notes, f"{dropped} exact duplicates were left out"))
+        were = "duplicate was" if dropped == 1 else "duplicates were"
+        unique = replace(unique, notes=(*unique.notes, f"{dropped} exact {were} left out"))
     counts = Counter(unique.labels)
     if len(counts) == 1:
         raise DataError(

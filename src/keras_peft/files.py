@@ -44,21 +44,17 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OSError: If the disk is full or not writable.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}.partial-"
-    for left in target.parent.glob(f"{prefix}*"):
-        if not _is_alive(left.name.removeprefix(prefix).partition("-")[0]):
-            shutil.rmtree(left, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=target.parent))
-    staging.chmod(0o755)
+    _clean_up_after_the_killed(target)
+    staging = _folder_beside(target, "partial")
     try:
         yield staging
         for file in staging.iterdir():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if overwrite and target.exists():
-            # The old folder steps aside for an instant: two renames, nothing deleted
-            # before the new one stands.
-            aside = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=target.parent))
+            # The old folder steps aside for an instant; whoever is killed right then
+            # leaves it where the next one finds it and puts it back.
+            aside = _folder_beside(target, "replaced")
             target.rename(aside / "old")
             try:
                 staging.rename(target)
@@ -71,6 +67,24 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _folder_beside(target: Path, purpose: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{purpose}-{os.getpid()}-", dir=target.parent))
+    folder.chmod(0o755)
+    return folder
+
+
+def _clean_up_after_the_killed(target: Path) -> None:
+    for purpose in ("replaced", "partial"):
+        prefix = f".{target.name}.{purpose}-"
+        for left in list(target.parent.iterdir()):
+            owner = left.name.removeprefix(prefix).partition("-")[0]
+            if not left.name.startswith(prefix) or _is_alive(owner):
+                continue
+            if purpose == "replaced" and (left / "old").exists() and not target.exists():
+                (left / "old").rename(target)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_alive(process: str) -> bool:

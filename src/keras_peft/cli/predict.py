@@ -59,16 +59,16 @@ def predict(
     if any(not text.strip() for text in texts or ()):
         raise DataError("A text to predict is empty.")
     bundles.read(bundle)
-    chunks = (
-        _chunks(input, text_column, skip_bad_rows) if input else iter([[{"text": t} for t in texts or ()]])
-    )
     column = text_column if input else "text"
-    first = next(chunks)  # Faults of the file's form show before the model is loaded.
+    given: list[Row] = [{"text": text} for text in texts or ()]
+    # One pass over the file finds its faults before anything is loaded or written.
+    total = sum(map(len, _chunks(input, column, skip_bad_rows))) if input else len(given)
+    chunks = _chunks(input, column, skip_bad_rows) if input else iter([given])
 
     classifier = open_classifier(bundle, base)
     with row_bar("Predicting") as bars:
-        task = bars.add_task("", total=None)
-        labelled = _labelled(classifier, first, chunks, column, lambda rows: bars.advance(task, rows))
+        task = bars.add_task("", total=total)
+        labelled = _labelled(classifier, chunks, column, lambda rows: bars.advance(task, rows))
         if output:
             count = _write(output, labelled, classifier.labels)
         elif as_json:
@@ -90,11 +90,11 @@ def _chunks(path: Path, column: str, skip: bool) -> Iterator[list[Row]]:
     """Reads the rows that have a text."""
     from keras_peft.data import check_column, read_rows
 
-    seen = 0
+    seen = kept_rows = 0
     for rows in read_rows(path, chunk=_CHUNK):
-        if rows:
+        if rows and not seen:
             check_column(rows[0], column, path, "--text-column")
-        with_text = [isinstance(row[column], str) and bool(row[column].strip()) for row in rows]
+        with_text = [isinstance(row.get(column), str) and bool(row[column].strip()) for row in rows]
         bad = [seen + n for n, fine in enumerate(with_text, 1) if not fine]
         if bad and not skip:
             raise DataError(
@@ -103,23 +103,18 @@ def _chunks(path: Path, column: str, skip: bool) -> Iterator[list[Row]]:
             )
         seen += len(rows)
         if kept := [row for row, fine in zip(rows, with_text, strict=True) if fine]:
+            kept_rows += len(kept)
             yield kept
-    if not seen:
-        raise DataError(f"{path} has no rows; expected texts below its header.")
+    if not kept_rows:
+        raise DataError(f"{path} has no row with a text; expected texts in the column {column!r}.")
 
 
 def _labelled(
-    classifier: Classifier,
-    first: list[Row],
-    rest: Iterator[list[Row]],
-    column: str,
-    advance: Callable[[int], None],
+    classifier: Classifier, chunks: Iterator[list[Row]], column: str, advance: Callable[[int], None]
 ) -> Iterator[tuple[Row, Prediction]]:
-    chunk: list[Row] | None = first
-    while chunk is not None:
+    for chunk in chunks:
         texts = [row[column] for row in chunk]
         yield from zip(chunk, classifier.predict(texts, advance=advance), strict=True)
-        chunk = next(rest, None)
 
 
 def _print_predictions(labelled: Iterator[tuple[Row, Prediction]]) -> None:
