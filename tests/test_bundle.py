@@ -152,6 +152,38 @@ def test_nothing_in_a_bundle_is_imported(copy):
         keras_peft.load(copy)
 
 
+def test_a_folder_that_holds_more_than_a_bundle_is_not_replaced(copy, data):
+    (copy / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleError, match="is not a bundle, so it is not overwritten"):
+        keras_peft.fine_tune(data, out=copy, base=str(TINY), overwrite=True)
+    assert (copy / "thesis.txt").exists()
+
+
+def test_a_bundle_made_meanwhile_is_kept_and_ours_is_rescued(tmp_path, data, bundle, monkeypatch):
+    out = tmp_path / "bundle"
+    verify = bundles._verify
+
+    def slow(staged, parts):
+        if not out.exists():
+            shutil.copytree(bundle, out)
+        return verify(staged, parts)
+
+    monkeypatch.setattr(bundles, "_verify", slow)
+    with pytest.raises(
+        BundleError, match=r"made by another process meanwhile\); the trained bundle was saved as"
+    ):
+        keras_peft.fine_tune(data, out=out, base=str(TINY), epochs=1, seed=7)
+    assert (out / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()
+
+
+def test_a_base_that_is_gone_is_asked_for(tmp_path, data):
+    base = shutil.copytree(TINY, tmp_path / "base")
+    keras_peft.fine_tune(data, out=tmp_path / "b", base=str(base), epochs=1)
+    shutil.rmtree(base)
+    with pytest.raises(keras_peft.KerasPeftError, match=r"needs its base\..*name its place with --base"):
+        keras_peft.load(tmp_path / "b")
+
+
 def test_hidden_files_of_the_system_are_no_matter(copy):
     (copy / ".DS_Store").write_text("x")
     assert bundles.read(copy).labels == ("alpha", "beta")

@@ -94,6 +94,23 @@ def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path):
         assert read_examples(tmp_path / name).texts == ("a",)
 
 
+def test_brackets_in_a_path_are_no_pattern(tmp_path):
+    for suffix in (".csv", ".parquet"):
+        write(tmp_path / f"d1{suffix}", make_rows(6))
+        write(tmp_path / f"d[1]{suffix}", make_rows(4))
+        assert len(read_examples(tmp_path / f"d[1]{suffix}")) == 4
+
+
+def test_half_characters_and_deep_nesting(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": "cut \\ud83d", "label": "a"}\n{"text": "b", "label": "a"}\n')
+    with pytest.raises(DataError, match=r"1 row has half a character, as of a cut emoji \(row 1\)"):
+        read_examples(path)
+    path.write_text("[" * 100_000 + "\n")
+    with pytest.raises(DataError, match="is not sound JSON Lines"):
+        read_examples(path)
+
+
 def test_what_is_no_file_or_no_table(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_examples(tmp_path / "missing.csv")

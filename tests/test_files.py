@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from keras_peft.files import cache_folder, sha256_of, whole_folder
+from keras_peft.files import cache_folder, sha256_of, whole_file, whole_folder
 
 
 def left_over(folder):
@@ -42,9 +44,9 @@ def test_overwriting_is_whole_too(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_what_someone_else_made_meanwhile_is_kept(tmp_path):
+def test_what_someone_else_made_meanwhile_is_kept_and_told(tmp_path):
     target = tmp_path / "target"
-    with whole_folder(target) as staging:
+    with pytest.raises(FileExistsError), whole_folder(target) as staging:
         (staging / "mine").write_text("x")
         target.mkdir()
         (target / "theirs").write_text("y")
@@ -65,12 +67,42 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 def test_a_folder_that_was_being_replaced_comes_back(tmp_path):
     """Killed between the two renames of an overwrite: the old one is beside its place."""
     aside = tmp_path / ".target.replaced-4194301-abc"
-    (aside / "old").mkdir(parents=True)
-    (aside / "old" / "file").write_text("old")
+    aside.mkdir()
+    (aside / "file").write_text("old")
     with pytest.raises(OSError), whole_folder(tmp_path / "target", overwrite=True):
         raise OSError
     assert (tmp_path / "target" / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+def test_an_interrupt_between_the_two_renames_puts_the_old_one_back(tmp_path, monkeypatch, error):
+    target = tmp_path / "ta[r]get"
+    target.mkdir()
+    (target / "file").write_text("old")
+    rename = Path.rename
+
+    def interrupted(self, other):
+        if ".partial-" in self.name:
+            raise error
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(error), whole_folder(target, overwrite=True) as staging:
+        (staging / "file").write_text("new")
+    assert (target / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["ta[r]get"]
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    target = tmp_path / "file.txt"
+    with pytest.raises(KeyboardInterrupt), whole_file(target) as file:
+        file.write("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with whole_file(target) as file:
+        file.write("whole")
+    assert target.read_text() == "whole"
 
 
 def test_cache_folder_can_be_chosen(tmp_path, monkeypatch):

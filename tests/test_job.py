@@ -124,6 +124,9 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
         ({"layers": "lats:2"}, "Did you mean 'last:2'"),
         ({"layers": "last:4"}, "this base has 3"),
         ({"targets": ["attention.qeury"]}, "Did you mean 'attention.query'"),
+        ({"seed": -1}, "--seed -1: expected a whole number"),
+        ({"seed": 2**32}, "expected a whole number from 0"),
+        ({"max_length": 2}, "--max-length 2 leaves no room for text beside 2 special tokens"),
         ({"max_length": 100}, "--max-length 100 is more than the 64 tokens"),
         ({"validation": 1.5}, "between 0 and 1"),
         ({"validation": "missing.csv"}, "missing.csv does not exist"),
@@ -133,7 +136,7 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
 )
 def test_what_cannot_be_used_writes_nothing(tmp_path, data, options, message):
     with pytest.raises(KerasPeftError, match=message):
-        fine_tune(data, out=tmp_path / "b", **{"base": str(TINY), **options})
+        fine_tune(data, out=tmp_path / "new" / "b", **{"base": str(TINY), **options})
     assert list(tmp_path.iterdir()) == []
 
 

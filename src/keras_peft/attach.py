@@ -53,11 +53,7 @@ def adapt(
         # The method's own choice may name roles that this architecture lacks.
         present = {site.role for site in find_sites(model, roles)}
         targets = [role for role in method.default_targets if role in present] or method.default_targets
-    selection = Selection(
-        targets=(targets,) if isinstance(targets, str) else tuple(targets),
-        layers=layers if isinstance(layers, str) else tuple(layers),
-    )
-    return AdaptedModel(model, method, selection, roles=roles, head=head)
+    return AdaptedModel(model, method, Selection.of(targets, layers), roles=roles, head=head)
 
 
 def detach(model: AdaptedModel) -> keras.Model:

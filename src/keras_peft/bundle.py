@@ -116,18 +116,16 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
     if folder.exists():
         if not overwrite:
             raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
-        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "bundle.json").is_file()):
+        if not folder.is_dir() or not _holds_only_a_bundle(folder):
             raise BundleError(
                 f"{folder} exists and is not a bundle, so it is not overwritten; choose another --out."
             )
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder.parent):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise BundleError(
-            f"{folder.parent} cannot be written to ({error.strerror}); choose another --out."
-        ) from None
+        raise BundleError(f"{there} cannot be written to ({error.strerror}); choose another --out.") from None
 
 
 def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
@@ -151,7 +149,7 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
         return _write(folder, parts, overwrite)
     except OSError as error:
         reason = error.strerror or str(error)
-        rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / folder.name
+        rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / (folder.name or "bundle")
         try:
             _write(rescue, parts, overwrite=False)
         except OSError:
@@ -159,8 +157,8 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
                 f"{folder} could not be written ({reason}), and neither could {rescue}; make room and train again."
             ) from error
         raise BundleError(
-            f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} instead: make "
-            "room and move it."
+            f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} instead: move it "
+            "to where it shall be."
         ) from error
 
 
@@ -285,6 +283,22 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
         (staging / "README.md").write_text(report.as_model_card(description, folder.name), encoding="utf-8")
         _seal(staging, content)
     return Bundle(folder, content)
+
+
+def _holds_only_a_bundle(folder: Path) -> bool:
+    """Tells whether a folder is empty or holds a bundle's files and no others."""
+    names = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
+    if not names:
+        return True
+    try:
+        content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (
+        names <= {*FILES, "bundle.json"}
+        and isinstance(content, dict)
+        and {"format", "checksum"} <= set(content)
+    )
 
 
 def _seal(folder: Path, content: dict[str, Any]) -> None:

@@ -91,10 +91,10 @@ def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
         _check_utf8(path)
     try:
         if suffix == ".parquet":
-            frame = pl.scan_parquet(path)
+            frame = pl.scan_parquet(path, glob=False)
         else:
             separator = "\t" if suffix == ".tsv" else ","
-            frame = pl.scan_csv(path, separator=separator, infer_schema=False)
+            frame = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
         for batch in frame.collect_batches(chunk_size=chunk, maintain_order=True):
             yield batch.to_dicts()
     except pl.exceptions.NoDataError:
@@ -143,6 +143,9 @@ def read_examples(
     faults = {
         "no text": [n for n, text in enumerate(texts, 1) if not text],
         "no label": [n for n, label in enumerate(labels, 1) if not label],
+        "half a character, as of a cut emoji": [
+            n for n, pair in enumerate(zip(texts, labels, strict=True), 1) if not all(map(is_unicode, pair))
+        ],
     }
     bad = {number for numbers in faults.values() for number in numbers}
     contradictions = _contradictions(texts, labels, bad)
@@ -202,7 +205,8 @@ def check_known_labels(examples: Examples, known: Sequence[str]) -> None:
     Raises:
         DataError: If a label is not.
     """
-    unknown = Counter(label for label in examples.labels if label not in set(known))
+    expected = set(known)
+    unknown = Counter(label for label in examples.labels if label not in expected)
     if unknown:
         words = listed(f"{label!r} ({count} rows)" for label, count in unknown.most_common())
         raise DataError(
@@ -268,7 +272,7 @@ def _read_json_lines(path: Path, chunk: int) -> Iterator[list[Row]]:
             try:
                 row = json.loads(line)
                 reason = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 reason = str(error)
             if reason:
                 broken.append(f"line {number} ({reason})")
@@ -309,6 +313,20 @@ def _check_utf8(path: Path) -> None:
             if not data:
                 return
             lines += data.count(b"\n")
+
+
+def is_unicode(text: str) -> bool:
+    """Tells whether a string can be written down: JSON's escapes allow half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_text(value: object) -> bool:
+    """Tells whether a value is a string that has something in it."""
+    return isinstance(value, str) and bool(value.strip()) and is_unicode(value)
 
 
 def _as_text(value: Any) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import platformdirs
 
@@ -26,65 +27,86 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
+def whole_file(target: Path) -> Iterator[TextIO]:
+    """Gives a text file to write that becomes `target` in one step at the end.
+
+    Raises:
+        OSError: If it cannot be written; `target` is what it was before then.
+    """
+    staging = _beside(target, "partial")
+    try:
+        with staging.open("x", encoding="utf-8", newline="") as file:
+            yield file
+        staging.replace(target)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Gives a staging folder that becomes `target` in one step at the end.
 
     When anything goes wrong the staging folder is removed and `target` is what it
-    was before. What a killed process left behind is removed by the next one.
+    was before. What a killed process left behind is mended by the next one.
 
     Args:
-        target: The folder to make. Where it was made meanwhile by someone else and
-            `overwrite` is not set, theirs is kept.
+        target: The folder to make.
         overwrite: Replace a folder that is there.
 
     Yields:
         An empty folder beside `target`.
 
     Raises:
+        FileExistsError: If `target` is there, or was made meanwhile, and `overwrite`
+            is not set.
         OSError: If the disk is full or not writable.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _clean_up_after_the_killed(target)
-    staging = _folder_beside(target, "partial")
+    _mend_after_the_killed(target)
+    staging = _beside(target, "partial")
+    staging.mkdir()
     try:
         yield staging
         for file in staging.iterdir():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if overwrite and target.exists():
-            # The old folder steps aside for an instant; whoever is killed right then
-            # leaves it where the next one finds it and puts it back.
-            aside = _folder_beside(target, "replaced")
-            target.rename(aside / "old")
-            try:
-                staging.rename(target)
-            except OSError:
-                (aside / "old").rename(target)
-                raise
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-        elif not target.exists():
+            _replace(target, staging)
+        elif target.exists():
+            raise FileExistsError(17, "made by another process meanwhile", str(target))
+        else:
             staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _folder_beside(target: Path, purpose: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{purpose}-{os.getpid()}-", dir=target.parent))
-    folder.chmod(0o755)
-    return folder
+def _replace(target: Path, staging: Path) -> None:
+    # The old folder steps aside for an instant. Whoever is interrupted right then
+    # puts it back; whoever is killed leaves it where the next one finds it.
+    aside = _beside(target, "replaced")
+    target.rename(aside)
+    try:
+        staging.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
-def _clean_up_after_the_killed(target: Path) -> None:
+def _beside(target: Path, purpose: str) -> Path:
+    return target.with_name(f".{target.name}.{purpose}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _mend_after_the_killed(target: Path) -> None:
     for purpose in ("replaced", "partial"):
         prefix = f".{target.name}.{purpose}-"
-        for left in list(target.parent.iterdir()):
-            owner = left.name.removeprefix(prefix).partition("-")[0]
-            if not left.name.startswith(prefix) or _is_alive(owner):
+        for left in [path for path in target.parent.iterdir() if path.name.startswith(prefix)]:
+            if _is_alive(left.name.removeprefix(prefix).partition("-")[0]):
                 continue
-            if purpose == "replaced" and (left / "old").exists() and not target.exists():
-                (left / "old").rename(target)
-            shutil.rmtree(left, ignore_errors=True)
+            if purpose == "replaced" and not target.exists():
+                left.rename(target)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_alive(process: str) -> bool:

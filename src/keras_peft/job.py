@@ -69,7 +69,7 @@ def fine_tune(
     base: str = "minilm",
     method: Method | None = None,
     layers: str | Iterable[int] = DEFAULT_LAYERS,
-    targets: Iterable[str] | None = None,
+    targets: str | Iterable[str] | None = None,
     validation: float | str | Path = DEFAULT_VALIDATION,
     epochs: int | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -121,8 +121,9 @@ def fine_tune(
     out = Path(out)
     method = method or methods.find(DEFAULT_METHOD)()
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length)
-    layers = layers if isinstance(layers, str) else tuple(layers)
-    selection = Selection(tuple(targets or method.default_targets), layers)
+    if not 0 <= seed < 2**32:
+        raise OptionError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
+    selection = Selection.of(targets or method.default_targets, layers)
     bundles.refuse_existing(out, overwrite=overwrite)
     progress.stage(f"Reading {data}")
     columns = {"text_column": text_column, "label_column": label_column, "skip_bad_rows": skip_bad_rows}
@@ -150,7 +151,11 @@ def fine_tune(
         max_length = max_length or min(DEFAULT_MAX_LENGTH, loaded.max_length)
         task = tasks.find("single-label").from_labels(training.labels)
         model = attach.adapt(
-            loaded.encoder, method, layers=selection.layers, targets=targets, head=task.head(loaded.dim)
+            loaded.encoder,
+            method,
+            layers=selection.layers,
+            targets=selection.targets if targets else None,
+            head=task.head(loaded.dim),
         )
         tokenizer = Tokenizer(loaded.tokenizer, max_length)
         tokens, held_out_tokens = tokenizer(training.texts), tokenizer(held_out.texts)
@@ -190,7 +195,7 @@ def fine_tune(
         logits = compute_logits(model, tokenizer(texts))
     report: dict[str, Any] = {
         "data": {
-            "source": Path(data).name,
+            "source": Path(data).name.encode(errors="replace").decode(),
             "training_rows": len(training),
             "validation_rows": len(held_out),
             "sha256": training.sha256,

@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_peft import bundle as bundles
 from keras_peft import sources, tasks
-from keras_peft.data import Examples, check_known_labels
-from keras_peft.errors import DataError
+from keras_peft.data import Examples, check_known_labels, is_text
+from keras_peft.errors import BaseNotFound, DataError
 from keras_peft.evaluate import Scores, compute_logits, score
 from keras_peft.tokens import Tokenizer
 
@@ -77,8 +77,10 @@ class Classifier:
         if isinstance(texts, str):
             raise DataError("predict takes a list of texts, got one string; put it in a list.")
         texts = list(texts)
-        if bad := [n for n, text in enumerate(texts, 1) if not isinstance(text, str) or not text.strip()]:
-            raise DataError(f"Texts {bad[:10]} (counted from 1) are empty or are no strings; expected texts.")
+        if bad := [n for n, text in enumerate(texts, 1) if not is_text(text)]:
+            raise DataError(
+                f"Texts {bad[:10]} (counted from 1) are empty, are no strings or hold half a character; expected texts."
+            )
         if not texts:
             return []
         return [self._prediction(row) for row in self.probabilities(texts, advance=advance)]
@@ -133,4 +135,10 @@ def load(folder: str | Path, *, base: str | None = None) -> Classifier:
         >>> classifier.predict(["Jon: Which model is faster?"])
     """
     bundle = bundles.read(folder)
-    return Classifier(bundle, bundles.load_model(bundle, sources.load(base or bundle.base_name)))
+    try:
+        loaded = sources.load(base or bundle.base_name)
+    except BaseNotFound as error:
+        raise BaseNotFound(
+            f"{folder} needs its base. {error} If it was moved, name its place with --base."
+        ) from None
+    return Classifier(bundle, bundles.load_model(bundle, loaded))

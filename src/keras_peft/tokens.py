@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import tokenizers
 
+from keras_peft.errors import OptionError
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -32,10 +34,19 @@ class Tokenizer:
         content: The content of a tokenizer.json; its own padding and truncation are
             not used.
         max_length: Most tokens of a text, special ones included; the rest is cut off.
+
+    Raises:
+        OptionError: If `max_length` leaves no room for text.
     """
 
     def __init__(self, content: str, max_length: int) -> None:
         self._tokenizer = tokenizers.Tokenizer.from_str(content)
+        special = self._tokenizer.num_special_tokens_to_add(False)
+        if max_length <= special:
+            raise OptionError(
+                f"--max-length {max_length} leaves no room for text beside {special} special tokens; expected at least "
+                f"{special + 1}."
+            )
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
         self.max_length = max_length

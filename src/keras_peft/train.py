@@ -17,7 +17,7 @@ from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks.single_label import Task
 from keras_peft.tokens import Tokens
 
-# Found by measuring: docs/decisions/training-defaults.md.
+# Found by measuring: docs/decisions/0003-training-defaults.md.
 STEPS = 600
 LEAST_EPOCHS = 3
 MOST_EPOCHS = 30

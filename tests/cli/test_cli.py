@@ -172,6 +172,47 @@ def test_a_bad_row_far_down_leaves_no_output(run, trained, tmp_path, monkeypatch
     assert "out.csv exists" in err
 
 
+def test_columns_come_through_whatever_they_are_called(run, trained, tmp_path):
+    _, _, bundle = trained
+    rows = [
+        {"text": "the model", "label": "x", "input.label": "y"},
+        {"text": "people", "late": "z", "probability": "p"},
+    ]
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    assert run("predict", bundle, "--input", source, "--output", "out.csv")[0] == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["input.input.label"] for row in written] == ["x", ""]
+    assert [row["input.label"] for row in written] == ["y", ""]
+    assert [row["late"] for row in written] == ["", "z"]
+    assert written[1]["input.probability"] == "p"
+    assert len(written[0]) == len(set(written[0]))
+
+
+def test_a_file_is_answered_line_by_line(run, trained, tmp_path):
+    _, _, bundle = trained
+    source = write_jsonl(tmp_path / "in.jsonl", [{"text": "the model\nmodel"}, {"text": "people"}])
+    code, out, _ = run("predict", bundle, "--input", source)
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["alpha", "beta"]
+    assert out.splitlines()[0].endswith("\tthe model model")
+
+
+def test_a_late_fault_leaves_no_half_object(run, trained, tmp_path, monkeypatch):
+    import keras_peft.cli.predict as command
+
+    monkeypatch.setattr(command, "_CHUNK", 5)
+    _, _, bundle = trained
+    source = write_jsonl(tmp_path / "in.jsonl", [*make_rows(20), {"text": "", "label": "x"}])
+    code, out, err = run("predict", bundle, "--input", source, "--json")
+    assert (code, out) == (2, "")
+    assert "row 21 has no text" in err
+    write_jsonl(source, [{"text": " "}])
+    code, out, err = run("predict", bundle, "--input", source, "--skip-bad-rows")
+    assert (code, out) == (2, "")
+    assert "has no row with a text" in err
+
+
 def test_show(run, trained):
     _, _, bundle = trained
     code, out, _ = run("show", bundle, "--json")
@@ -239,10 +280,12 @@ def test_help_and_version(run):
         (["predict", "nothing", "text", "--input", "d.jsonl"], "Give either texts or --input FILE"),
         (["predict", "nothing", "text", "--output", "o.csv"], "--output goes with --input"),
         (["predict", "nothing", "--input", "d.jsonl", "--output", "o.xlsx"], "expected a file that ends in"),
-        (["predict", "nothing", " "], "A text to predict is empty"),
+        (["predict", "nothing", " "], "A text to predict is empty or not valid UTF-8"),
         (["show", "nothing"], "nothing does not exist"),
         (["methods", "lroa"], "Did you mean 'lora'?"),
         (["tarin"], "No such command"),
+        (["show", "x" * 300], "File name too long"),
+        (["train", "d.jsonl", "--out", "b", "--seed", "-1"], "--seed -1: expected a whole number"),
     ],
 )
 def test_a_users_mistake_is_one_sentence(run, tmp_path, arguments, message):

@@ -127,3 +127,126 @@ def test_the_merged_classifier_is_a_plain_keras_model(tmp_path):
     merged.save(tmp_path / "merged.keras")
     loaded = keras.models.load_model(tmp_path / "merged.keras")
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(inputs)), outputs, atol=1e-5)
+
+
+def test_compiled_functions_follow_the_adapter():
+    base = models.distilbert()
+    inputs = models.inputs_of(base)
+    before = base.predict_on_batch(inputs)
+    model = keras_peft.adapt(base, keras_peft.LoRA())
+    for held in model.site_weights:
+        held.values["b"].assign(np.ones(held.values["b"].shape, "float32"))
+    adapted = base.predict_on_batch(inputs)
+    assert np.abs(adapted - before).max() > 0.1
+    np.testing.assert_allclose(model.predict_on_batch(inputs), adapted, atol=1e-5)
+    model.detach()
+    np.testing.assert_array_equal(base.predict_on_batch(inputs), before)
+
+
+def test_a_detached_model_is_done_and_cannot_disturb_its_successor():
+    base = models.distilbert()
+    inputs = models.inputs_of(base)
+    first = keras_peft.adapt(base, keras_peft.LoRA())
+    assert first.detach() is base
+    second = keras_peft.adapt(base, keras_peft.LoRA())
+    assert first.detach() is base
+    assert len(second.trainable_variables) == 12
+    for use in (first.merge, first.adapter_variables, lambda: first(inputs)):
+        with pytest.raises(AdapterError, match="was detached"):
+            use()
+
+
+def test_merging_into_whole_numbers_is_refused():
+    base = models.distilbert()
+    base.quantize("int8")
+    inputs = models.inputs_of(base)
+    model = keras_peft.adapt(base, keras_peft.LoRA(), layers="last:1")
+    before = keras.ops.convert_to_numpy(model(inputs))
+    with pytest.raises(AdapterError, match="is quantised"):
+        model.merge()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(inputs)), before)
+
+
+def test_a_head_on_a_model_that_is_not_functional():
+    base = models.subclassed()
+    with pytest.raises(OptionError, match="is not built; call it once"):
+        keras_peft.adapt(base, keras_peft.LoRA(), targets="first", head=keras.layers.Dense(2))
+    head = keras.layers.Dense(2)
+    head.build((None, 3))
+    model = keras_peft.adapt(base, keras_peft.LoRA(), targets="first", head=head)
+    before = models.values(base)
+    with pytest.raises(AdapterError, match="no Functional model"):
+        model.merge()
+    assert models.same(models.values(base), before)
+    assert model(models.inputs_of(base)).shape == (4, 2)
+
+
+class Twins(keras.Model):
+    """Two layers of one name."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = keras.layers.Dense(4, name="proj")
+        self.two = keras.layers.Dense(4, name="proj")
+
+    def call(self, inputs):
+        return self.two(self.one(inputs))
+
+
+def test_siblings_of_one_name():
+    base = Twins()
+    base(np.zeros((1, 4), "float32"))
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets="proj")
+    keys = [f"{site}/lora/{weight}" for site in ("proj", "proj_again") for weight in ("a", "b")]
+    assert sorted(adapter_tensors(model)) == keys
+    assert model.plan.trainable_parameters == 32
+
+
+def test_names_that_keras_numbered():
+    def numbered():
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(4)(inputs)))
+
+    numbered()
+    base = numbered()
+    second = base.layers[-1]
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets=f"^{second.name}$")
+    assert model.site_weights[0].site.layer is second  # Targets mean the names that people see,
+    assert sorted(adapter_tensors(model)) == ["dense_1/lora/a", "dense_1/lora/b"]  # files those that last.
+
+
+def test_a_call_that_someone_else_set_comes_back():
+    base = models.subclassed()
+    own = base.first.call
+    base.first.call = lambda inputs: own(inputs) + 1
+    inputs = models.inputs_of(base)
+    before = keras.ops.convert_to_numpy(base(inputs))
+    model = keras_peft.adapt(base, keras_peft.LoRA(), targets="^first$")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(inputs)), before)
+    model.detach()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(base(inputs)), before)
+
+
+def test_only_what_the_model_holds_is_saved(tmp_path):
+    base = models.distilbert()
+    base.save_weights(tmp_path / "base.weights.h5")
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=1), layers="last:1")
+    model.save_weights(tmp_path / "adapted.weights.h5")
+    sizes = [(tmp_path / f"{name}.weights.h5").stat().st_size for name in ("base", "adapted")]
+    assert sizes[1] < 1.3 * sizes[0]
+
+
+def test_blocks_are_counted_where_norms_come_twice():
+    inputs = keras.Input((6, 16))
+    hidden = inputs
+    for _ in range(4):
+        normed = keras.layers.LayerNormalization()(hidden)
+        hidden = hidden + keras.layers.MultiHeadAttention(2, 8)(normed, normed)
+        hidden = hidden + keras.layers.Dense(16)(keras.layers.LayerNormalization()(hidden))
+    model = keras_peft.adapt(keras.Model(inputs, hidden), keras_peft.LoRA(), layers="last:1")
+    assert (model.plan.blocks, model.plan.trunk_blocks) == (4, 3)
+
+
+def test_a_block_group_has_to_find_digits():
+    with pytest.raises(SelectionError, match="has to match digits only"):
+        keras_peft.adapt(models.distilbert(), keras_peft.LoRA(), targets=r"layer_(?P<block>.*)query")

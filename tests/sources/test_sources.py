@@ -17,8 +17,9 @@ from safetensors.numpy import load_file, save_file
 from conftest import REFERENCE, TINY
 from keras_peft import sources
 from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, BaseUnreachable
+from keras_peft.files import sha256_of
 from keras_peft.sources import embedded
-from sources.hub_server import TOKEN, hub
+from sources.hub_server import COMMIT, TOKEN, hub
 
 OUTPUTS = load_file(REFERENCE / "outputs.safetensors")
 
@@ -199,7 +200,8 @@ import sys
 from keras_peft.errors import KerasPeftError
 from keras_peft.sources import hub
 try:
-    print("files", sorted(file.name for file in hub.download(sys.argv[1]).iterdir()))
+    folder, pinned = hub.download(sys.argv[1])
+    print(pinned, sorted(file.name for file in folder.iterdir()))
 except KerasPeftError as error:
     print(type(error).__name__, error)
 """
@@ -208,8 +210,16 @@ except KerasPeftError as error:
 @pytest.mark.parametrize(
     ("name", "token", "expected"),
     [
-        ("hf://org/open", None, "files ['config.json', 'model.safetensors', 'tokenizer.json']"),
-        ("hf://org/gated", TOKEN, "files ['config.json', 'model.safetensors', 'tokenizer.json']"),
+        (
+            "hf://org/open",
+            None,
+            f"hf://org/open@{COMMIT} ['config.json', 'model.safetensors', 'tokenizer.json']",
+        ),
+        (
+            "hf://org/gated",
+            TOKEN,
+            f"hf://org/gated@{COMMIT} ['config.json', 'model.safetensors', 'tokenizer.json']",
+        ),
         ("hf://org/gated", None, "BaseAccessDenied hf://org/gated is gated (HF_TOKEN is not set)"),
         ("hf://org/gated", "hf_wrong", "BaseAccessDenied hf://org/gated is gated (HF_TOKEN is set)"),
         ("hf://org/private", None, "BaseNotFound hf://org/private does not exist, or is private"),
@@ -265,8 +275,22 @@ def test_the_embedded_base_without_package_and_network(tmp_path, monkeypatch):
         sources.load("minilm")
 
 
-def test_an_altered_cache_is_noticed(tmp_path):
+@pytest.mark.parametrize("left", ["model.safetensors", "model.sha256"])
+def test_an_altered_cache_is_noticed(tmp_path, monkeypatch, left):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+    folder = shutil.copytree(TINY, tmp_path / "cache" / "bases" / "minilm-as-distilbert-53aa51172d14")
+    (folder / "model.sha256").write_text(sha256_of(folder / "model.safetensors"))
+    assert sources.load("minilm").sha256.startswith("53aa5117")
+    (folder / left).write_bytes(b"altered")
+    with pytest.raises(BaseCorrupt, match="was altered; remove that folder"):
+        sources.load("minilm")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dim": "sixteen"}, {"n_heads": 0}, {"vocab_size": -5}, {"n_layers": "3"}]
+)
+def test_a_configuration_that_makes_no_sense(tmp_path, changes):
     folder = copy(tmp_path)
-    (folder / "origin.json").write_text(json.dumps({"sha256": "a" * 64, "made": "b" * 64}))
-    with pytest.raises(BaseCorrupt, match="was altered after it was made"):
+    damage_config(folder, **changes)
+    with pytest.raises(BaseCorrupt, match="describes no model|does not fit"):
         sources.load(str(folder))

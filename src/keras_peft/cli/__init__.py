@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(str(error))
     except _Interrupted:
         _fail("Interrupted; nothing was written.", code=130)
+    except OSError as error:
+        _fail(f"{error.filename or 'The system refuses'}: {error.strerror or error}.")
     except typer.TyperException as error:
         _fail(error.format_message())
     except BrokenPipeError:

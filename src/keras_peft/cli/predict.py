@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from keras_peft.errors import DataError, OptionError
+from keras_peft.files import whole_file
 
 if TYPE_CHECKING:
     from keras_peft.data import Row
@@ -47,6 +45,7 @@ def predict(
     """Label texts with a bundle; a file of any size is streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
+    from keras_peft.data import is_text
 
     if bool(texts) == bool(input):
         raise OptionError("Give either texts or --input FILE to predict.")
@@ -56,13 +55,16 @@ def predict(
         raise OptionError(f"--output {output}: expected a file that ends in {', '.join(OUTPUTS)}.")
     if output and output.exists() and not overwrite:
         raise OptionError(f"{output} exists; choose another --output, or replace it with --overwrite.")
-    if any(not text.strip() for text in texts or ()):
-        raise DataError("A text to predict is empty.")
+    if not all(map(is_text, texts or ())):
+        raise DataError("A text to predict is empty or not valid UTF-8.")
     bundles.read(bundle)
     column = text_column if input else "text"
     given: list[Row] = [{"text": text} for text in texts or ()]
-    # One pass over the file finds its faults before anything is loaded or written.
-    total = sum(map(len, _chunks(input, column, skip_bad_rows))) if input else len(given)
+    # One pass over the file finds its faults and its columns before anything is loaded or written.
+    total, columns = 0, dict[str, None]()
+    for chunk in _chunks(input, column, skip_bad_rows) if input else [given]:
+        total += len(chunk)
+        columns |= dict.fromkeys(key for row in chunk for key in row)
     chunks = _chunks(input, column, skip_bad_rows) if input else iter([given])
 
     classifier = open_classifier(bundle, base)
@@ -70,31 +72,33 @@ def predict(
         task = bars.add_task("", total=total)
         labelled = _labelled(classifier, chunks, column, lambda rows: bars.advance(task, rows))
         if output:
-            count = _write(output, labelled, classifier.labels)
+            _write(output, labelled, list(columns), classifier.labels)
         elif as_json:
             _print_predictions(labelled)
+        elif input:
+            _print_lines(labelled, column)
         else:
-            rows = [(p.label, f"{p.probabilities[p.label]:.3f}", str(row[column])) for row, p in labelled]
-    if output:
-        if as_json:
-            print_json({"rows": count, "output": str(output)})
-        else:
-            out.print(f"{count:,} rows labelled in {output}")
-    elif not as_json:
-        shown = table(None, ("label", "probability", "text"), iter(rows))
-        shown.columns[2].justify, shown.columns[2].no_wrap = "left", False
+            answers = list(labelled)
+    if output and as_json:
+        print_json({"rows": total, "output": str(output)})
+    elif output:
+        out.print(f"{total:,} rows labelled in {output}", soft_wrap=True)
+    elif texts and not as_json:
+        shown = table(
+            None, ("label", "", "next", "text"), (_cells(p, row["text"]) for row, p in answers), left=4
+        )
         out.print(shown)
 
 
 def _chunks(path: Path, column: str, skip: bool) -> Iterator[list[Row]]:
     """Reads the rows that have a text."""
-    from keras_peft.data import check_column, read_rows
+    from keras_peft.data import check_column, is_text, read_rows
 
     seen = kept_rows = 0
     for rows in read_rows(path, chunk=_CHUNK):
         if rows and not seen:
             check_column(rows[0], column, path, "--text-column")
-        with_text = [isinstance(row.get(column), str) and bool(row[column].strip()) for row in rows]
+        with_text = [is_text(row.get(column)) for row in rows]
         bad = [seen + n for n, fine in enumerate(with_text, 1) if not fine]
         if bad and not skip:
             raise DataError(
@@ -126,49 +130,57 @@ def _print_predictions(labelled: Iterator[tuple[Row, Prediction]]) -> None:
     print("]}")  # noqa: T201
 
 
-def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], labels: tuple[str, ...]) -> int:
+def _print_lines(labelled: Iterator[tuple[Row, Prediction]], column: str) -> None:
+    """Prints label, probability and text, separated by tabs, a row a line."""
+    for row, prediction in labelled:
+        text = " ".join(row[column].split())
+        print(f"{prediction.label}\t{prediction.probabilities[prediction.label]:.3f}\t{text}")  # noqa: T201
+
+
+def _cells(prediction: Prediction, text: str) -> tuple[str, str, str, str]:
+    first, *others = prediction.probabilities.items()
+    after = ", ".join(f"{label} {probability:.3f}" for label, probability in others[:2])
+    return first[0], f"{first[1]:.3f}", after, text
+
+
+def _write(
+    path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list[str], labels: tuple[str, ...]
+) -> None:
     """Writes the rows with their predictions; the file is whole or absent.
 
     An input column that has the name of a new one is kept as `input.<name>`.
     """
-    count = 0
     is_json = path.suffix.lower() == ".jsonl"
-    new = {"label", "probabilities" if is_json else "probability"}
-    if not is_json:
-        new |= {f"probability.{label}" for label in labels}
-    with _whole_file(path) as file:
-        writer: csv.DictWriter[str] | None = None
-        for row, prediction in labelled:
-            kept: dict[str, Any] = {
-                f"input.{key}" if key in new else key: value for key, value in row.items()
-            }
-            if is_json:
-                file.write(json.dumps(kept | prediction.to_json(), ensure_ascii=False, default=str) + "\n")
-            else:
-                kept |= {"label": prediction.label, "probability": prediction.probabilities[prediction.label]}
-                kept |= {f"probability.{label}": prediction.probabilities[label] for label in labels}
-                if writer is None:
-                    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-                    writer = csv.DictWriter(file, list(kept), delimiter=delimiter, extrasaction="ignore")
-                    writer.writeheader()
-                writer.writerow(kept)
-            count += 1
-    return count
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Any]:
+    new = (
+        ["label", "probabilities"]
+        if is_json
+        else ["label", "probability", *(f"probability.{x}" for x in labels)]
+    )
+    taken, renamed = {*new, *columns}, dict[str, str]()
+    for column in columns:
+        renamed[column] = column
+        while renamed[column] in new or (renamed[column] != column and renamed[column] in taken):
+            renamed[column] = f"input.{renamed[column]}"
+        taken.add(renamed[column])
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written ({error.strerror}).") from None
-    staging = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-        staging.chmod(0o644)
-        staging.replace(path)
+        with whole_file(path) as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            if not is_json:
+                writer.writerow([*renamed.values(), *new])
+            for row, prediction in labelled:
+                if is_json:
+                    kept = {renamed[column]: value for column, value in row.items()}
+                    file.write(
+                        json.dumps(kept | prediction.to_json(), ensure_ascii=False, default=str) + "\n"
+                    )
+                else:
+                    probabilities = prediction.probabilities
+                    answer = [
+                        prediction.label,
+                        probabilities[prediction.label],
+                        *(probabilities[x] for x in labels),
+                    ]
+                    writer.writerow([*(row.get(column) for column in columns), *answer])
     except OSError as error:
         raise OptionError(f"{path} cannot be written ({error.strerror}); nothing was written.") from None
-    finally:
-        staging.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_peft import methods
+from keras_peft.core.selection import ROLES
 from keras_peft.job import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_LAYERS,
@@ -64,7 +65,7 @@ def train(
     targets: Annotated[
         str | None,
         typer.Option(
-            help="Roles or regular expressions on paths, separated by commas.", show_default="the method's"
+            help="Roles, separated by commas, or a regular expression on paths.", show_default="the method's"
         ),
     ] = None,
     validation: Annotated[
@@ -103,7 +104,7 @@ def train(
         base=base,
         method=method,
         layers=layers,
-        targets=targets.split(",") if targets else None,
+        targets=_targets(targets) if targets else None,
         validation=_share_or_file(validation),
         epochs=epochs,
         batch_size=batch_size,
@@ -149,6 +150,12 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
     )
+
+
+def _targets(value: str) -> list[str]:
+    """Splits at commas where what they separate are roles; an expression may hold commas."""
+    parts = [part.strip() for part in value.split(",")]
+    return parts if any(part in ROLES for part in parts) else [value]
 
 
 def _share_or_file(value: str) -> float | Path:

@@ -10,12 +10,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_peft.core import intercept
+from keras_peft.core.hold import Hold
 from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
 from keras_peft.core.sites import Site, count_blocks, find_sites, select_sites
@@ -30,13 +32,16 @@ class SiteWeights(keras.layers.Layer):
     """
 
     def __init__(self, method: Method, site: Site) -> None:
-        super().__init__(name=f"{site.path.replace('/', '.')}.{method.name}", dtype="float32")
+        super().__init__(name=f"{site.key.replace('/', '.')}.{method.name}", dtype="float32")
         self.method = method
         self.site = site
-        self.values = {
-            name: self.add_weight(shape=weight.shape, initializer=weight.initializer, name=name)
-            for name, weight in method.weights(site).items()
-        }
+        # A read-only view, so that Keras does not track the weights a second time.
+        self.values = MappingProxyType(
+            {
+                name: self.add_weight(shape=weight.shape, initializer=weight.initializer, name=name)
+                for name, weight in method.weights(site).items()
+            }
+        )
         rate = getattr(method, "dropout", 0.0)
         self.dropout = keras.layers.Dropout(rate) if rate else _unchanged
         self.built = True
@@ -47,7 +52,7 @@ class SiteWeights(keras.layers.Layer):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return keras.ops.cast(values[name], self.site.layer.compute_dtype)
 
-    def around(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def around(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Runs the site's call with the adapter's part in it."""
         return self.method.around(self, call, *args, **kwargs)
 
@@ -144,49 +149,48 @@ class AdaptedModel(keras.Model):
         if isinstance(base, AdaptedModel):
             raise OptionError(f"{base.name!r} is an adapted model already; detach it first.")
         everywhere = find_sites(base, roles)
-        chosen = {site.path: site for site in select_sites(everywhere, selection)}
-        everywhere = [chosen.get(site.path, site) for site in everywhere]
+        chosen = {site.key: site for site in select_sites(everywhere, selection)}
+        everywhere = [chosen.get(site.key, site) for site in everywhere]
         if taken := [site.path for site in everywhere if intercept.is_attached(site.layer)]:
             raise SelectionError(
                 f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first."
             )
+        if head is not None and not head.built:
+            if not hasattr(base, "output_shape"):
+                raise OptionError(f"The head {head.name!r} is not built; call it once on the base's output.")
+            head.build(base.output_shape)
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
         self.method = method
         self.selection = selection
-        if head is not None and not head.built:
-            head.build(base.output_shape)
         self.head = head
         self.site_weights = [SiteWeights(method, site) for site in chosen.values() if method.weights(site)]
         moved = {
-            f"{site.path}/{variable.name}": variable
+            f"{site.key}/{variable.name}": variable
             for site in everywhere
             for variable in own_variables(site.layer)
-            if site.role == "head" or (site.path in chosen and method.trains(site, variable.name))
+            if site.role == "head" or (site.key in chosen and method.trains(site, variable.name))
         }
         if not self.site_weights and not moved:
             raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
-        self._moved = moved
-        self._were_trainable = [variable for variable in base.variables if variable.trainable]
-        self._originals = {key: keras.ops.convert_to_numpy(variable) for key, variable in moved.items()}
         moving = {id(variable) for variable in moved.values()}
-        for variable in base.variables:
-            variable.trainable = id(variable) in moving
-        self._attachments = [(held.site.layer, held.around) for held in self.site_weights]
-        # Batch normalisation moves its averages while training, frozen or not.
-        self._attachments += [
+        attachments: list[tuple[keras.Layer, intercept.Around]] = [
+            (held.site.layer, held.around) for held in self.site_weights
+        ]
+        # These move their own averages while training, frozen or not.
+        attachments += [
             (site.layer, _in_inference_mode)
             for site in everywhere
-            if isinstance(site.layer, keras.layers.BatchNormalization)
+            if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
             and not any(id(variable) in moving for variable in site.layer.variables)
         ]
-        for layer, around in self._attachments:
-            intercept.attach(layer, around)
+        self._hold = Hold(base, moved, attachments)
         self.plan = self._make_plan(everywhere)
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base with the adapter around its calls, then the head."""
+        self._refuse_detached()
         outputs = self.base(inputs, training=training)
         return outputs if self.head is None else self.head(outputs, training=training)
 
@@ -198,18 +202,22 @@ class AdaptedModel(keras.Model):
     def adapter_variables(self) -> dict[str, keras.Variable]:
         """Returns everything that trains, keyed by site path (head included).
 
-        The keys are those of the adapter's file: `<site path>/<method>/<weight>`,
-        `<site path>/<variable>` for variables of the base that move, and
-        `head/<path>` for the head.
+        The keys are those of the adapter's file: `<site>/<method>/<weight>`,
+        `<site>/<variable>` for variables of the base that move, and `head/<path>`
+        for the head.
+
+        Raises:
+            AdapterError: If the model was detached.
         """
+        self._refuse_detached()
         variables = {
-            f"{held.site.path}/{self.method.name}/{name}": variable
+            f"{held.site.key}/{self.method.name}/{name}": variable
             for held in self.site_weights
             for name, variable in held.values.items()
         }
-        variables.update(self._moved)
+        variables.update(self._hold.moved)
         if self.head is not None:
-            layers = [(site.path, site.layer) for site in find_sites(self.head)]
+            layers = [(site.key, site.layer) for site in find_sites(self.head)]
             for path, layer in [("", self.head), *layers]:
                 for variable in own_variables(layer):
                     variables["/".join(filter(None, ("head", path, variable.name)))] = variable
@@ -218,17 +226,9 @@ class AdaptedModel(keras.Model):
     def detach(self) -> keras.Model:
         """Takes the adapter off and returns the base as it was, bit for bit.
 
-        The adapted model is of no use afterwards.
+        The adapted model is of no use afterwards. A second time does nothing.
         """
-        for layer, around in self._attachments:
-            intercept.detach(layer, around)
-        for key, variable in self._moved.items():
-            variable.assign(self._originals[key])
-        were_trainable = {id(variable) for variable in self._were_trainable}
-        for variable in self.base.variables:
-            variable.trainable = id(variable) in were_trainable
-        self._attachments = []
-        self._moved = {}
+        self._hold.release()
         return self.base
 
     def merge(self) -> keras.Model:
@@ -238,22 +238,33 @@ class AdaptedModel(keras.Model):
         base and head. The base's weights are changed for good.
 
         Raises:
-            AdapterError: If the method cannot be merged; nothing is changed then.
+            AdapterError: If the model was detached, the method or the base cannot be
+                merged, or a head cannot be joined; nothing is changed then.
         """
+        self._refuse_detached()
+        if self.head is not None and not hasattr(self.base, "output"):
+            raise AdapterError(
+                f"{self.base.name!r} is no Functional model, so base and head cannot be joined into one; adapt it "
+                "without a head of its own to merge."
+            )
         deltas = []
         for held in self.site_weights:
+            kernel = getattr(held.site.layer, "kernel", None)
+            if kernel is None or not keras.backend.is_float_dtype(kernel.dtype):
+                raise AdapterError(
+                    f"{held.site.path} is quantised; an update cannot be folded into whole numbers."
+                )
             weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in held.values.items()}
             delta = self.method.delta(held.site, weights)
             if delta is None:
                 raise AdapterError(f"{self.method.name} cannot be merged into the base's weights.")
-            deltas.append((held.site.layer.kernel, delta))
-        trained = {key: keras.ops.convert_to_numpy(variable) for key, variable in self._moved.items()}
-        moved = dict(self._moved)
+            deltas.append((kernel, delta))
+        trained = [(v, keras.ops.convert_to_numpy(v)) for v in self._hold.moved.values()]
         base = self.detach()
         for kernel, delta in deltas:
             kernel.assign_add(delta.astype(kernel.dtype))
-        for key, variable in moved.items():
-            variable.assign(trained[key])
+        for variable, value in trained:
+            variable.assign(value)
         if self.head is None:
             return base
         return keras.Model(base.input, self.head(base.output), name=f"{base.name}_merged")
@@ -273,28 +284,35 @@ class AdaptedModel(keras.Model):
         """Prints what trains and where; `base.summary()` prints the base's layers."""
         (print_fn or print)(str(self.plan))
 
+    def _refuse_detached(self) -> None:
+        if self._hold.is_released:
+            raise AdapterError(f"{self.name!r} was detached from its base; adapt the base anew.")
+
     def _make_plan(self, everywhere: Sequence[Site]) -> Plan:
         counts: Counter[str] = Counter()
         for held in self.site_weights:
-            counts[held.site.path] += _count(held.values.values())
-        for key, variable in self._moved.items():
+            counts[held.site.key] += _count(held.values.values())
+        for key, variable in self._hold.moved.items():
             counts[key.rpartition("/")[0]] += _count([variable])
         rows = tuple(
-            PlannedSite(site.path, site.role, site.block, counts[site.path])
+            PlannedSite(site.path, site.role, site.block, counts[site.key])
             for site in everywhere
-            if counts[site.path]
+            if counts[site.key]
         )
         head = 0 if self.head is None else _count(self.head.trainable_variables)
         added = sum(_count(held.values.values()) for held in self.site_weights)
-        body = [row.block for row in rows if row.role != "head"]
-        blocks = count_blocks(site for site in everywhere if site.role is not None)
+        body = [row for row in rows if row.role != "head"]
+        # Norms may be numbered otherwise than the blocks that they stand in.
+        repeated = [site for site in everywhere if site.role in ("block", "attention")] or body
+        blocks = count_blocks(repeated)
+        first = min((0 if row.block is None else row.block for row in body), default=blocks)
         return Plan(
             method=self.method.name,
             sites=rows,
             head_parameters=head,
             total_parameters=self.base.count_params() + added + head,
             blocks=blocks,
-            trunk_blocks=min((0 if block is None else block for block in body), default=blocks),
+            trunk_blocks=min(first, blocks),
         )
 
 

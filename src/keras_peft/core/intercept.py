@@ -24,9 +24,10 @@ _ENTRIES = ("call", "quantized_call")
 class _Intercepted:
     """A layer's call with the functions around it, the last attached outermost."""
 
-    def __init__(self, original: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, original)
-        self.original = original
+    def __init__(self, layer: keras.Layer, entry: str) -> None:
+        self.original = getattr(layer, entry)
+        self.was_own = entry in layer.__dict__  # Someone else set a call on the instance.
+        functools.update_wrapper(self, self.original)
         self.arounds: list[Around] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +49,7 @@ def attach(layer: keras.Layer, around: Around) -> None:
     for entry in _ENTRIES:
         intercepted = layer.__dict__.get(entry)
         if not isinstance(intercepted, _Intercepted):
-            intercepted = _Intercepted(getattr(layer, entry))
+            intercepted = _Intercepted(layer, entry)
             setattr(layer, entry, intercepted)
         intercepted.arounds.append(around)
 
@@ -62,6 +63,8 @@ def detach(layer: keras.Layer, around: Around) -> None:
         intercepted.arounds = [kept for kept in intercepted.arounds if kept != around]
         if not intercepted.arounds:
             delattr(layer, entry)
+            if intercepted.was_own:
+                setattr(layer, entry, intercepted.original)
 
 
 @contextmanager

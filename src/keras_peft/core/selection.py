@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from keras_peft.errors import SelectionError, did_you_mean, listed
@@ -39,6 +40,14 @@ class Selection:
 
     targets: tuple[str, ...]
     layers: str | tuple[int, ...] = "all"
+
+    @classmethod
+    def of(cls, targets: str | Iterable[str], layers: str | Iterable[int]) -> Selection:
+        """Makes a selection from one target or several, and layers in any form."""
+        return cls(
+            (targets,) if isinstance(targets, str) else tuple(targets),
+            layers if isinstance(layers, str) else tuple(layers),
+        )
 
     def __post_init__(self) -> None:
         if not self.targets:

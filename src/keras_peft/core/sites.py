@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import keras
 
@@ -41,12 +42,15 @@ class Site:
 
     Attributes:
         path: Layer names from the model down, joined with "/".
+        key: The same where Keras numbered no name by itself; else with numbers that do
+            not depend on what was built before. It names the site's weights in files.
         role: One of `ROLES`, or None where the layer has no known role.
         block: Number of the repeated part that it lies in, from 0, or None.
         layer: The layer itself.
     """
 
     path: str
+    key: str
     role: str | None
     block: int | None
     layer: keras.Layer
@@ -69,9 +73,9 @@ def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> li
     """
     patterns = [(re.compile(f"(?:^|/)(?:{p})$"), role) for p, role in (roles or {}).items()]
     sites = []
-    for path, block, layer, parent in _walk(model, "", None, {id(model)}):
+    for path, key, block, layer, parent in _walk(model, "", "", None, {id(model)}):
         role = next((role for pattern, role in patterns if pattern.search(path)), None)
-        sites.append(Site(path, role or _keras_role(layer, parent), block, layer))
+        sites.append(Site(path, key, role or _keras_role(layer, parent), block, layer))
     return sites
 
 
@@ -114,19 +118,24 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
                 f"layers={selection.shown}; use layers='all' or other blocks."
             )
         chosen += inside
-    order = {site.path: position for position, site in enumerate(sites)}
-    unique = {site.path: site for site in chosen}
-    return sorted(unique.values(), key=lambda site: order[site.path])
+    order = {site.key: position for position, site in enumerate(sites)}
+    unique = {site.key: site for site in chosen}
+    return sorted(unique.values(), key=lambda site: order[site.key])
 
 
-def count_blocks(sites: Iterable[Site]) -> int:
+class _InBlock(Protocol):
+    @property
+    def block(self) -> int | None: ...
+
+
+def count_blocks(sites: Iterable[_InBlock]) -> int:
     """Returns the number of blocks up to the last one that a site lies in."""
     return max((site.block for site in sites if site.block is not None), default=-1) + 1
 
 
 def _walk(
-    layer: keras.Layer, path: str, block: int | None, seen: set[int]
-) -> Iterator[tuple[str, int | None, keras.Layer, keras.Layer]]:
+    layer: keras.Layer, path: str, key: str, block: int | None, seen: set[int]
+) -> Iterator[tuple[str, str, int | None, keras.Layer, keras.Layer]]:
     # Keras has no public way to list the children of a layer that is not a Model.
     children = layer._flatten_layers(include_self=False, recursive=False)
     children = [child for child in children if id(child) not in seen]
@@ -136,10 +145,11 @@ def _walk(
         if id(child) in seen:
             continue
         seen.add(id(child))
-        child_path = f"{path}/{names[id(child)]}" if path else names[id(child)]
+        child_path = f"{path}/{child.name}" if path else child.name
+        child_key = f"{key}/{names[id(child)]}" if key else names[id(child)]
         child_block = numbers.get(id(child), block)
-        yield child_path, child_block, child, layer
-        yield from _walk(child, child_path, child_block, seen)
+        yield child_path, child_key, child_block, child, layer
+        yield from _walk(child, child_path, child_key, child_block, seen)
 
 
 def _families(layers: Iterable[keras.Layer]) -> dict[tuple[type, str], list[keras.Layer]]:
@@ -167,14 +177,20 @@ def _stable_names(layers: Iterable[keras.Layer]) -> dict[int, str]:
     Keras counts up over the whole process: the second model has a `dense_7` where
     the first had a `dense`. Here such numbers are counted from the first sibling.
     """
-    names = {}
+    names: dict[int, str] = {}
+    taken: set[str] = set()
     for (kind, stem), family in _families(layers).items():
         numbers = [int(layer.name[len(stem) + 1 :] or 0) for layer in family]
         is_automatic = stem.replace("_", "") == kind.__name__.lower()
         first = min(numbers) if is_automatic else 0
         for layer, number in zip(family, numbers, strict=True):
-            moved = f"{stem}_{number - first}" if number > first else stem
-            names[id(layer)] = moved if first else layer.name
+            name = layer.name
+            if first:
+                name = f"{stem}_{number - first}" if number > first else stem
+            while name in taken:  # Siblings may have been given one name.
+                name += "_again"
+            taken.add(name)
+            names[id(layer)] = name
     return names
 
 
@@ -196,8 +212,12 @@ def _matching(sites: Iterable[Site], target: str) -> Iterator[Site]:
     for site in sites:
         if found := pattern.search(site.path):
             block = found.groupdict().get("block")
-            number = int(block) if block is not None else site.block
-            yield Site(site.path, site.role, number, site.layer)
+            if block is not None and not block.isdigit():
+                raise SelectionError(
+                    f"Target {target!r} finds {block!r} as the block of {site.path}; its group 'block' has to match "
+                    "digits only."
+                )
+            yield site if block is None else replace(site, block=int(block))
 
 
 def _no_match(target: str, sites: Sequence[Site]) -> str:

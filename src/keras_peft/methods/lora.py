@@ -79,7 +79,7 @@ class LoRA(Method):
         from keras_peft.core.intercept import before_activation
         from keras_peft.core.projection import projection
 
-        (inputs,) = args
+        inputs = args[0] if args else kwargs.pop("inputs")
         narrow = ops.matmul(held.dropout(projection(held.site).flatten(inputs)), held.a)
         update = ops.matmul(narrow * self.scaling, held.b)
         with before_activation(held.site.layer) as activation:

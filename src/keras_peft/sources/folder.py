@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 _READABLE = ("bert", "distilbert")
 
 
-def load(folder: Path, *, name: str, source: str) -> Base:
+def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> Base:
     """Loads a checkpoint folder; BERT is read in DistilBERT's form.
 
     Args:
         folder: The folder.
         name: The base's name in bundles.
         source: Where it was found, for people.
+        sha256: What identifies it, where that is not the sum of its own files.
 
     Raises:
         BaseNotFound: If a file is not there.
@@ -41,7 +42,7 @@ def load(folder: Path, *, name: str, source: str) -> Base:
             f"{folder} holds a checkpoint of type {kind!r}; the types that can be read are: "
             f"{', '.join(_READABLE)}."
         )
-    tensors, sha256 = _read_weights(folder)
+    tensors, identity = _read_weights(folder)
     try:
         if kind == "bert":
             config, tensors = bert.to_distilbert(config, tensors)
@@ -49,10 +50,15 @@ def load(folder: Path, *, name: str, source: str) -> Base:
         max_length = int(config["max_position_embeddings"])
     except KeyError as error:
         raise BaseCorrupt(f"{folder / 'config.json'} has no {error}; download the base again.") from None
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BaseCorrupt(
+            f"{folder / 'config.json'} describes no model ({reason}); download the base again."
+        ) from None
     return Base(
         name=name,
         architecture="distilbert",
-        sha256=sha256,
+        sha256=sha256 or identity,
         encoder=encoder,
         tokenizer=_read_tokenizer(folder),
         max_length=max_length,
@@ -63,8 +69,8 @@ def load(folder: Path, *, name: str, source: str) -> Base:
 def _read_weights(folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """Reads all tensors and says what identifies them.
 
-    The identity is the sha256 of model.safetensors, for a sharded checkpoint that
-    of its shards' sums, and for a converted one that of what it was made from.
+    The identity is the sha256 of model.safetensors, or for a sharded checkpoint that
+    of its shards' sums.
     """
     import safetensors
     import safetensors.numpy
@@ -87,15 +93,6 @@ def _read_weights(folder: Path) -> tuple[dict[str, np.ndarray], str]:
         except safetensors.SafetensorError as error:
             raise BaseCorrupt(f"{folder / file} is damaged ({error}); download it again.") from None
     identity = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-    origin = folder / "origin.json"
-    if origin.is_file():
-        known = _read_json(origin)
-        if known.get("made") != identity:
-            raise BaseCorrupt(
-                f"{folder / 'model.safetensors'} was altered after it was made; remove the folder "
-                f"{folder} and it will be made again."
-            )
-        identity = known["sha256"]
     return tensors, identity
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from keras_peft.errors import BaseAccessDenied, BaseNotFound, BaseUnreachable
+from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnreachable
 
 _FILES = [
     "config.json",
@@ -18,10 +19,15 @@ _FILES = [
 ]
 
 
-def download(name: str) -> Path:
+def download(name: str) -> tuple[Path, str]:
     """Downloads what is needed of `hf://owner/name`, or finds it in the cache.
 
-    A token for private and gated repositories is read from `HF_TOKEN`.
+    A token for private and gated repositories is read from `HF_TOKEN`. A branch, tag
+    or commit may stand behind an `@`.
+
+    Returns:
+        The folder, and the name with the commit, so that a bundle finds the same
+        files when the repository has moved on.
 
     Raises:
         BaseNotFound: If there is no such repository, or it is private.
@@ -35,12 +41,13 @@ def download(name: str) -> Path:
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
-    repository = name.removeprefix("hf://")
+    repository, _, revision = name.removeprefix("hf://").partition("@")
     has_token = "HF_TOKEN is set" if os.environ.get("HF_TOKEN") else "HF_TOKEN is not set"
     try:
-        return Path(snapshot_download(repository, allow_patterns=_FILES))
+        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
     except HFValidationError:
         raise BaseNotFound(f"{name!r} is not of the form hf://owner/name.") from None
     except GatedRepoError:
@@ -48,6 +55,8 @@ def download(name: str) -> Path:
             f"{name} is gated ({has_token}): accept its terms on its page, make a read token in your "
             "Hugging Face settings, and set it as HF_TOKEN."
         ) from None
+    except RevisionNotFoundError:
+        raise BaseNotFound(f"{name}: the repository has no revision {revision!r}.") from None
     except RepositoryNotFoundError:
         raise BaseNotFound(
             f"{name} does not exist, or is private and not open to you ({has_token}): check the "
@@ -63,8 +72,18 @@ def download(name: str) -> Path:
         raise BaseUnreachable(
             f"{name} could not be downloaded: the server answered with status {status}; try again later."
         ) from None
-    except (LocalEntryNotFoundError, OSError):
+    except Exception as error:
+        # What the network does wrong comes as errors of the HTTP library in use.
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise BaseError(f"{name} could not be stored: the disk is full.") from None
+        foreign = type(error).__module__.partition(".")[0]
+        if not isinstance(error, LocalEntryNotFoundError | OSError) and not foreign.startswith(
+            ("httpx", "requests")
+        ):
+            raise
         raise BaseUnreachable(
-            f"{name} is not on this machine and could not be downloaded; check the network and any "
-            "proxy, or use --base minilm or a folder."
+            f"{name} is not on this machine and could not be downloaded; check the network and any proxy, or use "
+            "--base minilm or a folder."
         ) from None
+    # The last part of the cache's path is the commit.
+    return folder, f"hf://{repository}@{folder.name}"
