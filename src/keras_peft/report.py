@@ -46,6 +46,8 @@ class Chart:
 
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 420, 220, 44, 26
+# A matrix of more labels is too large to be looked at.
+MOST_LABELS, MOST_MISTAKES = 40, 30
 
 
 def as_html(report: Mapping[str, Any]) -> str:
@@ -53,11 +55,19 @@ def as_html(report: Mapping[str, Any]) -> str:
     history = report["history"]
     charts = [
         _chart("Loss", history, (("training", "loss", "one"), ("validation", "validation_loss", "two"))),
-        _chart(
-            "Validation score", history, (("accuracy", "accuracy", "one"), ("macro-F1", "macro_f1", "two"))
-        ),
+        _chart("Validation", history, (("accuracy", "accuracy", "one"), ("macro-F1", "macro_f1", "two"))),
     ]
-    most = max((max(row) for row in report["validation"]["confusion"]), default=0)
+    confusion, labels = report["validation"]["confusion"], report["labels"]
+    most = max((max(row) for row in confusion), default=0)
+    mistakes = sorted(
+        (
+            (count, labels[true], labels[said])
+            for true, row in enumerate(confusion)
+            for said, count in enumerate(row)
+            if count and true != said
+        ),
+        key=lambda mistake: -mistake[0],
+    )
     return (
         _environment()
         .get_template("report.html")
@@ -69,6 +79,8 @@ def as_html(report: Mapping[str, Any]) -> str:
             left=LEFT,
             bottom=BOTTOM,
             most=max(most, 1),
+            mistakes=mistakes[:MOST_MISTAKES],
+            whole_matrix=len(labels) <= MOST_LABELS,
         )
     )
 
