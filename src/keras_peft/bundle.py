@@ -141,12 +141,18 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
 
     Raises:
         BundleError: If it cannot be written, as on a full disk, or the fresh model
-            answers otherwise. What was at `folder` is as it was; a trained adapter
-            that does not fit there is saved to the system's temporary folder if it
-            can be, and the message says where.
+            answers otherwise. What was at `folder` is as it was; what was trained is
+            saved to the system's temporary folder if it can be, and the message says
+            where.
     """
+    from keras_peft.core.weights import adapter_tensors, write_tensors
+
     try:
         return _write(folder, parts, overwrite)
+    except BundleError as error:
+        kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
+        write_tensors(kept, adapter_tensors(parts.model))
+        raise BundleError(f"{error} The trained weights alone were kept as {kept}.") from error
     except OSError as error:
         reason = error.strerror or str(error)
         rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / (folder.name or "bundle")
