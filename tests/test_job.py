@@ -166,7 +166,7 @@ def test_a_place_that_cannot_be_written(tmp_path, data):
 def test_default_epochs_make_about_600_steps():
     assert default_epochs(200, 16) == 30
     assert default_epochs(2026, 16) == 5
-    assert default_epochs(100_000, 16) == 3
+    assert default_epochs(100_000, 16) == 5
     assert default_epochs(1, 16) == 30
 
 

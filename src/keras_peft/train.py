@@ -19,7 +19,7 @@ from keras_peft.tokens import Tokens
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
 STEPS = 600
-LEAST_EPOCHS = 3
+LEAST_EPOCHS = 5
 MOST_EPOCHS = 30
 WARMUP = 0.1
 WEIGHT_DECAY = 0.01
@@ -45,7 +45,7 @@ def default_epochs(rows: int, batch_size: int) -> int:
     """Returns how many epochs to train when none are given.
 
     What counts is the number of steps: few rows need many epochs and many rows
-    few. It is about 600 steps, in no fewer than 3 and no more than 30 epochs.
+    few. It is about 600 steps, in no fewer than 5 and no more than 30 epochs.
     """
     steps = math.ceil(rows / batch_size)
     return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS / steps)))
