@@ -15,22 +15,67 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_peft.attach import adapt, detach
-    from keras_peft.core.adapted import AdaptedModel, Plan
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.core.adapter import Part
+    from keras_peft.core.plan import Plan
+    from keras_peft.core.selection import Selection
     from keras_peft.data import read_examples
     from keras_peft.errors import KerasPeftError
     from keras_peft.job import fine_tune
+    from keras_peft.methods.adalora import AdaLoRA
+    from keras_peft.methods.bitfit import BitFit
+    from keras_peft.methods.compacter import Compacter
+    from keras_peft.methods.dora import DoRA
+    from keras_peft.methods.full import FullFineTuning
+    from keras_peft.methods.houlsby import Houlsby
+    from keras_peft.methods.ia3 import IA3
+    from keras_peft.methods.linear_probe import LinearProbe
+    from keras_peft.methods.loha import LoHa
+    from keras_peft.methods.lokr import LoKr
     from keras_peft.methods.lora import LoRA
+    from keras_peft.methods.loreft import LoReFT
+    from keras_peft.methods.norm import NormTuning
+    from keras_peft.methods.oft import OFT
+    from keras_peft.methods.p_tuning import PTuning
+    from keras_peft.methods.p_tuning_v2 import PTuningV2
+    from keras_peft.methods.parallel import Parallel
+    from keras_peft.methods.pfeiffer import Pfeiffer
+    from keras_peft.methods.prefix import PrefixTuning
+    from keras_peft.methods.prompt import PromptTuning
+    from keras_peft.methods.vera import VeRA
     from keras_peft.predict import Classifier, load
     from keras_peft.sources import load as load_base
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AdaLoRA": "methods.adalora",
     "AdaptedModel": "core.adapted",
+    "BitFit": "methods.bitfit",
     "Classifier": "predict",
+    "Compacter": "methods.compacter",
+    "DoRA": "methods.dora",
+    "FullFineTuning": "methods.full",
+    "Houlsby": "methods.houlsby",
+    "IA3": "methods.ia3",
     "KerasPeftError": "errors",
+    "LinearProbe": "methods.linear_probe",
+    "LoHa": "methods.loha",
+    "LoKr": "methods.lokr",
     "LoRA": "methods.lora",
-    "Plan": "core.adapted",
+    "LoReFT": "methods.loreft",
+    "NormTuning": "methods.norm",
+    "OFT": "methods.oft",
+    "PTuning": "methods.p_tuning",
+    "PTuningV2": "methods.p_tuning_v2",
+    "Parallel": "methods.parallel",
+    "Part": "core.adapter",
+    "Pfeiffer": "methods.pfeiffer",
+    "Plan": "core.plan",
+    "PrefixTuning": "methods.prefix",
+    "PromptTuning": "methods.prompt",
+    "Selection": "core.selection",
+    "VeRA": "methods.vera",
     "adapt": "attach",
     "detach": "attach",
     "fine_tune": "job",
@@ -41,11 +86,33 @@ _HOMES = {
 _NAMES = {"load_base": "load"}
 
 __all__ = [
+    "AdaLoRA",
     "AdaptedModel",
+    "BitFit",
     "Classifier",
+    "Compacter",
+    "DoRA",
+    "FullFineTuning",
+    "Houlsby",
+    "IA3",
     "KerasPeftError",
+    "LinearProbe",
+    "LoHa",
+    "LoKr",
     "LoRA",
+    "LoReFT",
+    "NormTuning",
+    "OFT",
+    "PTuning",
+    "PTuningV2",
+    "Parallel",
+    "Part",
+    "Pfeiffer",
     "Plan",
+    "PrefixTuning",
+    "PromptTuning",
+    "Selection",
+    "VeRA",
     "adapt",
     "detach",
     "fine_tune",

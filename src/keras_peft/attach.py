@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 
 from keras_peft import bases
-from keras_peft.core.adapted import AdaptedModel
+from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
+from keras_peft.core.adapter import Part
 from keras_peft.core.method import Method
-from keras_peft.core.selection import Selection
-from keras_peft.core.sites import find_sites
 
 
 def adapt(
     model: keras.Model,
-    method: Method,
+    method: Method | Sequence[Method | Part],
     *,
     layers: str | Iterable[int] = "all",
     targets: str | Iterable[str] | None = None,
     head: keras.Layer | None = None,
+    roles: Mapping[str, str] | None = None,
+    adapter: str = DEFAULT_NAME,
 ) -> AdaptedModel:
     """Freezes a model and attaches a method to it.
 
     Args:
         model: Any built Keras model: Functional, subclassed, from KerasHub. It stays
             whole; only the calls of its layers are intercepted.
-        method: The method, such as `LoRA(rank=8)`.
+        method: The method, such as `LoRA(rank=8)`, or several that make one adapter
+            together, such as `[LoRA(), PrefixTuning()]`.
         layers: The blocks to attach in: `"all"`, `"last:2"`, `"first:2"`, `[-1, -2]`.
         targets: Roles, such as `"attention.query"`, or regular expressions that are
             searched in the layers' paths. The method's own choice by default.
         head: A layer put on top of the model's output and trained in full. A
             KerasHub classifier's own head trains in full without it.
+        roles: For a model of your own, what its layers are: from regular expressions on
+            the end of a path to roles, such as `{r"block_\\d+/up": "ffn.up"}`. Known
+            architectures and Keras's own layers need none.
+        adapter: Name of the adapter, where there shall be several.
 
     Returns:
         A model to compile and fit as usual. `print(adapted.plan)` shows what trains.
@@ -48,12 +54,15 @@ def adapt(
         >>> adapted.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> adapted.fit(dataset)
     """
-    roles = bases.roles_of(model)
-    if targets is None:
-        # The method's own choice may name roles that this architecture lacks.
-        present = {site.role for site in find_sites(model, roles)}
-        targets = [role for role in method.default_targets if role in present] or method.default_targets
-    return AdaptedModel(model, method, Selection.of(targets, layers), roles=roles, head=head)
+    return AdaptedModel(
+        model,
+        method,
+        layers=layers,
+        targets=targets,
+        roles={**bases.roles_of(model), **(roles or {})},
+        head=head,
+        adapter=adapter,
+    )
 
 
 def detach(model: AdaptedModel) -> keras.Model:

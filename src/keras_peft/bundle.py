@@ -39,8 +39,7 @@ TOLERANCE = 1e-4
 
 _FIELDS: dict[str, type] = {
     "base": dict,
-    "method": dict,
-    "selection": dict,
+    "parts": list,
     "task": str,
     "labels": list,
     "max_length": int,
@@ -145,13 +144,13 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
             saved to the system's temporary folder if it can be, and the message says
             where.
     """
-    from keras_peft.core.weights import adapter_tensors, write_tensors
+    from keras_peft.core.weights import write_tensors
 
     try:
         return _write(folder, parts, overwrite)
     except BundleError as error:
         kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
-        write_tensors(kept, adapter_tensors(parts.model))
+        write_tensors(kept, parts.model.adapter_tensors())
         raise BundleError(f"{error} The trained weights alone were kept as {kept}.") from error
     except OSError as error:
         reason = error.strerror or str(error)
@@ -225,7 +224,7 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
             are missing, extra or misshapen; all are in the message.
     """
     from keras_peft import attach, methods, tasks
-    from keras_peft.core.weights import assign_adapter_tensors, read_tensors
+    from keras_peft.core.weights import read_tensors
 
     wanted = bundle.content["base"]
     if (base.architecture, base.sha256) != (wanted["architecture"], wanted["sha256"]):
@@ -235,16 +234,12 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
             f"{base.sha256[:12]}…). Name the right one with --base."
         )
     try:
-        selection = bundle.content["selection"]
-        layers = selection["layers"]
         model = attach.adapt(
             base.encoder,
-            methods.from_config(bundle.content["method"]),
-            targets=selection["targets"],
-            layers=layers if isinstance(layers, str) else tuple(layers),
+            methods.parts_from_config(bundle.content["parts"]),
             head=tasks.find(bundle.content["task"])(bundle.labels).head(base.dim),
         )
-        assign_adapter_tensors(model, read_tensors(bundle.folder / "adapter.safetensors"))
+        model.assign_adapter_tensors(read_tensors(bundle.folder / "adapter.safetensors"))
     except AdapterError as error:
         raise BundleMismatch(f"{bundle.folder}: {error}") from None
     return model
@@ -252,11 +247,11 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
 
 def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
     from keras_peft import report
-    from keras_peft.core.weights import adapter_tensors, write_tensors
+    from keras_peft.core.weights import write_tensors
 
     folder = folder.absolute()
     with whole_folder(folder, overwrite=overwrite) as staging:
-        write_tensors(staging / "adapter.safetensors", adapter_tensors(parts.model))
+        write_tensors(staging / "adapter.safetensors", parts.model.adapter_tensors())
         (staging / "tokenizer.json").write_text(parts.base.tokenizer, encoding="utf-8")
         content: dict[str, Any] = {
             "format": FORMAT,
@@ -265,11 +260,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
                 "architecture": parts.base.architecture,
                 "sha256": parts.base.sha256,
             },
-            "method": parts.model.method.to_config(),
-            "selection": {
-                "targets": list(parts.model.selection.targets),
-                "layers": parts.model.selection.layers,
-            },
+            "parts": [part.to_config() for part in parts.model.adapters[parts.model.active[0]].parts],
             "task": parts.task.name,
             "labels": list(parts.task.labels),
             "max_length": parts.max_length,
@@ -281,7 +272,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
         content["verification"] = _verify(Bundle(staging, content), parts)
         description = {
             **parts.report,
-            **{key: content[key] for key in ("base", "method", "selection", "labels")},
+            **{key: content[key] for key in ("base", "parts", "labels")},
         }
         description["verification"] = content["verification"]
         _write_json(staging / "report.json", description)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import methods
+from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
 from keras_peft.data import (
     Examples,
@@ -21,12 +22,9 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch, peak_rss_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from keras_peft.core.method import Method
+    from collections.abc import Iterable, Sequence
 
 DEFAULT_METHOD = "lora"
-DEFAULT_LAYERS = "last:2"
 DEFAULT_VALIDATION = 0.15
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_LENGTH = 128
@@ -67,8 +65,8 @@ def fine_tune(
     *,
     out: str | Path,
     base: str = "minilm",
-    method: Method | None = None,
-    layers: str | Iterable[int] = DEFAULT_LAYERS,
+    method: Method | Sequence[Method] | None = None,
+    layers: str | Iterable[int] | None = None,
     targets: str | Iterable[str] | None = None,
     validation: float | str | Path = DEFAULT_VALIDATION,
     epochs: int | None = None,
@@ -89,8 +87,9 @@ def fine_tune(
         data: A .csv, .tsv, .jsonl or .parquet file of labelled text.
         out: Folder of the bundle to write.
         base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset.
-        method: The method; `LoRA()` by default.
-        layers: The blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`.
+        method: The method; `LoRA()` by default. Several make one adapter together.
+        layers: The blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`; each method's own
+            by default.
         targets: Roles or regular expressions on paths; the method's own by default.
         validation: Share of the rows to validate on, or a file with such rows.
         epochs: Times to see all rows; by default as many as make about 600 steps.
@@ -120,10 +119,11 @@ def fine_tune(
     stopwatch = stopwatch or Stopwatch()
     out = Path(out)
     method = method or methods.find(DEFAULT_METHOD)()
+    chosen = [method] if isinstance(method, Method) else list(method)
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length)
     if not 0 <= seed < 2**32:
         raise OptionError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
-    selection = Selection.of(targets or method.default_targets, layers)
+    Selection.of(targets or ".", layers or "all")  # What is not understood is told at once.
     bundles.refuse_existing(out, overwrite=overwrite)
     progress.stage(f"Reading {data}")
     columns = {"text_column": text_column, "label_column": label_column, "skip_bad_rows": skip_bad_rows}
@@ -135,10 +135,12 @@ def fine_tune(
         import keras
         import keras_hub  # noqa: F401  (its import is what is measured)
 
-        from keras_peft import attach, sources, tasks
+        from keras_peft import attach, bases, sources, tasks
+        from keras_peft.core.adapter import choose_parts
+        from keras_peft.core.sites import find_sites
         from keras_peft.evaluate import compute_logits
         from keras_peft.tokens import Tokenizer
-        from keras_peft.train import default_epochs, train
+        from keras_peft.train import HEAD_LEARNING_RATE, default_epochs, train
 
     progress.stage(f"Loading the base {base}")
     with stopwatch.measure("load"):
@@ -148,16 +150,24 @@ def fine_tune(
             raise OptionError(
                 f"--max-length {max_length} is more than the {loaded.max_length} tokens that {base} reads."
             )
-        max_length = max_length or min(DEFAULT_MAX_LENGTH, loaded.max_length)
-        task = tasks.find("single-label").from_labels(training.labels)
-        model = attach.adapt(
-            loaded.encoder,
-            method,
-            layers=selection.layers,
-            targets=selection.targets if targets else None,
-            head=task.head(loaded.dim),
-        )
+        extra = sum(one.extra_positions for one in chosen)
+        if (max_length or 0) + extra > loaded.max_length:
+            raise OptionError(
+                f"--max-length {max_length} and {extra} positions of the method are more than the {loaded.max_length} "
+                f"tokens that {base} reads; lower one of them."
+            )
+        max_length = max_length or min(DEFAULT_MAX_LENGTH, loaded.max_length - extra)
+        if max_length < 1:
+            raise OptionError(f"The method takes all {loaded.max_length} positions that {base} has; use fewer.")
         tokenizer = Tokenizer(loaded.tokenizer, max_length)
+        task = tasks.find("single-label").from_labels(training.labels)
+        sites = find_sites(loaded.encoder, bases.roles_of(loaded.encoder))
+        parts = [
+            part
+            for one in chosen
+            for part in choose_parts(sites, one.reads(tokenizer.ids), layers or one.default_layers, targets)
+        ]
+        model = attach.adapt(loaded.encoder, parts, head=task.head(loaded.dim))
         tokens, held_out_tokens = tokenizer(training.texts), tokenizer(held_out.texts)
     if truncated := tokens.truncated + held_out_tokens.truncated:
         rows = len(tokens) + len(held_out_tokens)
@@ -165,11 +175,19 @@ def fine_tune(
     for note in notes:
         progress.note(note)
     epochs = epochs or default_epochs(len(training), batch_size)
-    learning_rate = learning_rate or method.learning_rate
+    rates = {
+        key: learning_rate or held.method.learning_rate
+        for adapter in model.adapters.values()
+        for held in adapter.held
+        for key in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/")
+    }
+    rates |= {key: learning_rate or chosen[0].learning_rate for key in model.adapters[model.active[0]].moves}
+    rates["head/"] = HEAD_LEARNING_RATE
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": learning_rate,
+        "learning_rate": learning_rate or chosen[0].learning_rate,
+        "head_learning_rate": HEAD_LEARNING_RATE,
         "max_length": max_length,
         "seed": seed,
     }
@@ -184,7 +202,7 @@ def fine_tune(
             validation=(held_out_tokens, task.targets(held_out.labels)),
             epochs=epochs,
             batch_size=batch_size,
-            learning_rate=learning_rate,
+            rates=rates,
             seed=seed,
             progress=progress,
             stopwatch=stopwatch,

@@ -73,6 +73,7 @@ def as_html(report: Mapping[str, Any]) -> str:
         .get_template("report.html")
         .render(
             report=report,
+            parts=describe_parts(report["parts"]),
             charts=charts,
             width=WIDTH,
             height=HEIGHT,
@@ -88,6 +89,24 @@ def as_html(report: Mapping[str, Any]) -> str:
 def as_model_card(report: Mapping[str, Any], name: str) -> str:
     """Renders the model card, with the metrics in Hugging Face's metadata form."""
     return _environment().get_template("model_card.md").render(report=report, name=name)
+
+
+def describe_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Says in words which methods an adapter is made of, and where they are."""
+    words = {}
+    for number, part in enumerate(parts, 1):
+        suffix = f" {number}" if len(parts) > 1 else ""
+        options = {key: value for key, value in part["method"].items() if value is not None}
+        selection = part["selection"]
+        words[f"method{suffix}"] = ", ".join(
+            [options.pop("name"), *(f"{key} {value}" for key, value in options.items())]
+        )
+        words[f"where{suffix}"] = (
+            f"{', '.join(selection['targets'])} in layers {selection['layers']}"
+            if selection["targets"]
+            else "the head only"
+        )
+    return words
 
 
 def _chart(

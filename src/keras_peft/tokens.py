@@ -58,3 +58,8 @@ class Tokenizer:
             ids=tuple(np.array(encoding.ids, np.int32) for encoding in encodings),
             truncated=sum(bool(encoding.overflowing) for encoding in encodings),
         )
+
+    def ids(self, text: str) -> list[int]:
+        """Returns the token ids of a text alone, without special tokens and uncut."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return [number for part in [encoding, *encoding.overflowing] for number in part.ids]

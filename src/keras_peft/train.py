@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_peft.batches import TrainingBatches
+from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import OptionError
 from keras_peft.evaluate import Scores, compute_logits, score
 from keras_peft.progress import Progress
@@ -18,6 +20,7 @@ from keras_peft.tasks.single_label import Task
 from keras_peft.tokens import Tokens
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
+HEAD_LEARNING_RATE = 1e-3
 STEPS = 600
 LEAST_EPOCHS = 5
 MOST_EPOCHS = 30
@@ -52,14 +55,14 @@ def default_epochs(rows: int, batch_size: int) -> int:
 
 
 def train(
-    model: keras.Model,
+    model: AdaptedModel,
     task: Task,
     *,
     training: tuple[Tokens, np.ndarray],
     validation: tuple[Tokens, np.ndarray],
     epochs: int,
     batch_size: int,
-    learning_rate: float,
+    rates: Mapping[str, float],
     seed: int,
     progress: Progress,
     stopwatch: Stopwatch,
@@ -73,7 +76,8 @@ def train(
         validation: Tokens and targets to score on after each epoch.
         epochs: Times to see all rows.
         batch_size: Rows in a step.
-        learning_rate: The highest, reached after the first tenth of the steps.
+        rates: The highest learning rates, by the beginnings of the model's keys. They
+            are reached after the first tenth of the steps.
         seed: Fixes the order of the batches.
         progress: Told of each step and epoch.
         stopwatch: Measures the scoring under "evaluate".
@@ -90,16 +94,17 @@ def train(
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=max(1, steps - warmup),
-        warmup_target=learning_rate,
+        warmup_target=HEAD_LEARNING_RATE,
         warmup_steps=warmup,
     )
     # Compiling for each length costs more here than it saves.
     model.compile(
         keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=GRADIENT_NORM),
         task.loss(),
+        rates={key: rate / HEAD_LEARNING_RATE for key, rate in rates.items()},
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
-    watcher = _Watcher(task, validation, learning_rate, progress, stopwatch)
+    watcher = _Watcher(task, validation, max(rates.values()), progress, stopwatch)
     progress.started(epochs=epochs, steps=len(batches))
     try:
         model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])

@@ -22,6 +22,8 @@ MODEL_TYPE = "bert"
 BACKBONE = "BertBackbone"
 ROLES = {
     r"token_embedding": "embedding.token",
+    r"position_embedding": "embedding.position",
+    r"segment_embedding": "embedding.segment",
     r"transformer_layer_\d+": "block",
     r"transformer_layer_\d+/feedforward_intermediate_dense": "ffn.up",
     r"transformer_layer_\d+/feedforward_output_dense": "ffn.down",

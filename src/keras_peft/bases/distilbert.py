@@ -16,6 +16,7 @@ MODEL_TYPE = "distilbert"
 BACKBONE = "DistilBertBackbone"
 ROLES = {
     r"token_and_position_embedding/token_embedding": "embedding.token",
+    r"token_and_position_embedding/position_embedding": "embedding.position",
     r"transformer_layer_\d+": "block",
     r"transformer_layer_\d+/feedforward_intermediate_dense": "ffn.up",
     r"transformer_layer_\d+/feedforward_output_dense": "ffn.down",

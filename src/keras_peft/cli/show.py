@@ -15,20 +15,20 @@ def show(
     """Show what a bundle holds and check its files."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import out, print_json, scores_table, table
+    from keras_peft.report import describe_parts
 
     found = bundles.read(bundle)
     content, report = dict(found.content), found.report()
     if as_json:
         print_json({**content, "report": report})
         return
-    base, method = content["base"], dict(content["method"])
+    base = content["base"]
     plan = report["plan"]
     size = sum(file.stat().st_size for file in found.folder.iterdir())
     facts = {
         "task": f"{content['task']}, {len(found.labels)} labels",
         "base": f"{base['name']} ({base['architecture']}, sha256 {base['sha256'][:12]}…)",
-        "method": ", ".join([method.pop("name"), *(f"{key} {value}" for key, value in method.items())]),
-        "where": f"{', '.join(content['selection']['targets'])} in layers {content['selection']['layers']}",
+        **describe_parts(content["parts"]),
         "trained": f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters",
         "data": f"{content['data']['source']}, {content['data']['training_rows']} rows to train on",
         "max length": f"{content['max_length']} tokens",

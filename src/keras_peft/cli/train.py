@@ -15,7 +15,6 @@ from keras_peft import methods
 from keras_peft.core.selection import ROLES
 from keras_peft.job import (
     DEFAULT_BATCH_SIZE,
-    DEFAULT_LAYERS,
     DEFAULT_MAX_LENGTH,
     DEFAULT_METHOD,
     DEFAULT_VALIDATION,
@@ -29,7 +28,7 @@ def make(method_name: str) -> Callable[..., None]:
         OptionError: If there is no method of that name.
     """
     method = methods.find(method_name)
-    fields = dataclasses.fields(method)
+    fields = [field for field in dataclasses.fields(method) if field.metadata["flag"]]
 
     def command(**values: Any) -> None:
         options = {field.name: values.pop(field.name) for field in fields}
@@ -60,8 +59,11 @@ def train(
         str, typer.Option(help="minilm, a folder, hf://owner/name, or a KerasHub preset.")
     ] = "minilm",
     layers: Annotated[
-        str, typer.Option(help="Blocks to train in: last:2, first:2, all, or numbers such as 4,5.")
-    ] = DEFAULT_LAYERS,
+        str | None,
+        typer.Option(
+            help="Blocks to train in: last:2, first:2, all, or numbers such as 4,5.", show_default="the method's"
+        ),
+    ] = None,
     targets: Annotated[
         str | None,
         typer.Option(
@@ -140,7 +142,7 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
         kind, default = bool | None, "off" if not field.default else "on"
         names = [f"{names[0]}/--no-{names[0][2:]}"]
     else:
-        kind, default = kind | None, str(field.default)
+        kind, default = kind | None, "none" if field.default is None else str(field.default)
     option = typer.Option(
         *names,
         help=f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]}.",

@@ -1,4 +1,4 @@
-"""AdaptedModel: a frozen base, the adapter around its calls, and a head.
+"""AdaptedModel: a frozen base with named adapters around its calls.
 
 Nothing of the base is rebuilt or replaced: its layers keep their names, weights
 and places, and `detach` gives it back as it was, bit for bit.
@@ -6,127 +6,50 @@ and places, and `detach` gives it back as it was, bit for bit.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections import UserDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_peft.core import intercept
-from keras_peft.core.hold import Hold
+from keras_peft.core.adapter import Adapter, Part, choose_parts
+from keras_peft.core.hold import Hold, forget_compiled_functions
 from keras_peft.core.method import Method
-from keras_peft.core.selection import Selection
-from keras_peft.core.sites import Site, count_blocks, find_sites, select_sites
-from keras_peft.errors import AdapterError, OptionError, SelectionError, listed
+from keras_peft.core.mixed import MixedModel
+from keras_peft.core.optimizer import specialise
+from keras_peft.core.plan import Plan, make_plan
+from keras_peft.core.sites import Site, find_sites, own_variables
+from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
 
-
-class SiteWeights(keras.layers.Layer):
-    """The weights that a method holds at one site, always in float32.
-
-    They stay float32 under mixed and half precision, where small steps would be
-    rounded away, and are cast to the site's compute type in use.
-    """
-
-    def __init__(self, method: Method, site: Site) -> None:
-        super().__init__(name=f"{site.key.replace('/', '.')}.{method.name}", dtype="float32")
-        self.method = method
-        self.site = site
-        # A read-only view, so that Keras does not track the weights a second time.
-        self.values = MappingProxyType(
-            {
-                name: self.add_weight(shape=weight.shape, initializer=weight.initializer, name=name)
-                for name, weight in method.weights(site).items()
-            }
-        )
-        rate = getattr(method, "dropout", 0.0)
-        self.dropout = keras.layers.Dropout(rate) if rate else _unchanged
-        self.built = True
-
-    def __getattr__(self, name: str) -> Any:
-        values = self.__dict__.get("values", {})
-        if name not in values:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return keras.ops.cast(values[name], self.site.layer.compute_dtype)
-
-    def around(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Runs the site's call with the adapter's part in it."""
-        return self.method.around(self, call, *args, **kwargs)
-
-
-@dataclass(frozen=True)
-class PlannedSite:
-    """One row of a plan: a site and the number of values that train there."""
-
-    path: str
-    role: str | None
-    block: int | None
-    parameters: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What trains, where, and how much of the whole it is.
-
-    Attributes:
-        method: Name of the method.
-        sites: The sites that hold something trainable.
-        head_parameters: Trainable values of a head put on top of the base.
-        total_parameters: All values, those of adapter and head included.
-        blocks: Number of blocks in the base.
-        trunk_blocks: How many of them lie below everything that trains.
-    """
-
-    method: str
-    sites: tuple[PlannedSite, ...]
-    head_parameters: int
-    total_parameters: int
-    blocks: int
-    trunk_blocks: int
-
-    @property
-    def trainable_parameters(self) -> int:
-        """All values that train."""
-        return sum(site.parameters for site in self.sites) + self.head_parameters
-
-    def __str__(self) -> str:
-        width = max([len(site.path) for site in self.sites] + [4])
-        lines = [f"{self.method} trains {self.share()}"]
-        lines += [
-            f"  {site.path:<{width}}  {site.role or '':<16}  {site.parameters:>12,}" for site in self.sites
-        ]
-        if self.head_parameters:
-            lines.append(f"  {'head':<{width}}  {'':<16}  {self.head_parameters:>12,}")
-        if self.blocks:
-            lines.append(f"  frozen below: {self.trunk_blocks} of {self.blocks} blocks")
-        return "\n".join(lines)
-
-    def share(self) -> str:
-        """Returns, for example, "172,932 of 22,860,036 parameters (0.76%)"."""
-        share = self.trainable_parameters / self.total_parameters
-        return f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters ({share:.2%})"
+DEFAULT_NAME = "default"
 
 
 class AdaptedModel(keras.Model):
-    """A base with one adapter around its calls.
+    """A base with adapters around its calls.
 
     Make one with `keras_peft.adapt`, which chooses the sites. It is compiled and
-    fitted like any Keras model; only the adapter and the head train.
+    fitted like any Keras model; only the active adapters and their head train.
 
     Args:
         base: A built Keras model. Its variables are frozen; its layers' calls are
             intercepted, so calling it directly runs the adapter too until `detach`.
-        method: The method.
-        selection: The targets and layers that the method attaches to.
+        method: The method, or several that make the first adapter together.
+        layers: The blocks to attach in.
+        targets: Roles or regular expressions on paths; the method's own by default.
         roles: For the base's architecture, from path patterns to roles.
         head: A layer or model applied to the base's output, trained in full. Layers
             of `base` itself with the role `head` train in full as well.
+        adapter: Name of the first adapter.
+
+    Attributes:
+        base: The base.
+        plan: What trains now.
 
     Raises:
-        SelectionError: If a target or a layer matches nothing, the method can do
+        SelectionError: If a target or a layer matches nothing, a method can do
             nothing there, or the base carries another adapter.
         OptionError: If `base` is not built.
     """
@@ -134,11 +57,13 @@ class AdaptedModel(keras.Model):
     def __init__(
         self,
         base: keras.Model,
-        method: Method,
-        selection: Selection,
+        method: Method | Sequence[Method | Part],
         *,
+        layers: str | Iterable[int] = "all",
+        targets: str | Iterable[str] | None = None,
         roles: Mapping[str, str] | None = None,
         head: keras.Layer | None = None,
+        adapter: str = DEFAULT_NAME,
         name: str | None = None,
     ) -> None:
         if not base.built:
@@ -147,49 +72,48 @@ class AdaptedModel(keras.Model):
                 "on an input, or call its build(), and adapt it then."
             )
         if isinstance(base, AdaptedModel):
-            raise OptionError(f"{base.name!r} is an adapted model already; detach it first.")
+            raise OptionError(
+                f"{base.name!r} is an adapted model already; give it one more adapter with add_adapter()."
+            )
         everywhere = find_sites(base, roles)
-        chosen = {site.key: site for site in select_sites(everywhere, selection)}
-        everywhere = [chosen.get(site.key, site) for site in everywhere]
         if taken := [site.path for site in everywhere if intercept.is_attached(site.layer)]:
             raise SelectionError(
-                f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first."
+                f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first, or add "
+                "another one to its model with add_adapter()."
             )
-        if head is not None and not head.built:
-            if not hasattr(base, "output_shape"):
-                raise OptionError(f"The head {head.name!r} is not built; call it once on the base's output.")
-            head.build(base.output_shape)
+        first = Adapter(everywhere, choose_parts(everywhere, method, layers, targets), _built(head, base))
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
-        self.method = method
-        self.selection = selection
-        self.head = head
-        self.site_weights = [SiteWeights(method, site) for site in chosen.values() if method.weights(site)]
-        moved = {
-            f"{site.key}/{variable.name}": variable
-            for site in everywhere
-            for variable in own_variables(site.layer)
-            if site.role == "head" or (site.key in chosen and method.trains(site, variable.name))
-        }
-        if not self.site_weights and not moved:
-            raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
-        moving = {id(variable) for variable in moved.values()}
-        attachments: list[tuple[keras.Layer, intercept.Around]] = [
-            (held.site.layer, held.around) for held in self.site_weights
-        ]
-        # These move their own averages while training, frozen or not.
-        attachments += [
-            (site.layer, _in_inference_mode)
-            for site in everywhere
-            if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
-            and not any(id(variable) in moving for variable in site.layer.variables)
-        ]
-        self._hold = Hold(base, moved, attachments)
-        self.plan = self._make_plan(everywhere)
+        self.roles = dict(roles or {})
+        self._everywhere = tuple(everywhere)
+        # Keras takes a plain dictionary for a container of layers; these two are none.
+        self._adapters: UserDict[str, Adapter] = UserDict()
+        self._merged: UserDict[str, tuple[keras.Variable, np.ndarray]] = UserDict()
+        self._tracked: dict[str, keras.Layer] = {}
+        self._active: tuple[str, ...] = ()
+        self._mixed: MixedModel | None = None
+        self._hold = Hold(base)
+        self._keep(adapter, first)
         self.built = True
+        self.activate(adapter)
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """The adapters by name, in the order in which they were added."""
+        return dict(self._adapters.items())
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Names of the adapters that act and train now, the innermost first."""
+        return self._active
+
+    @property
+    def head(self) -> keras.Layer | None:
+        """The head of the active adapters, or None."""
+        return next((a.head for a in self._actives() if a.head is not None), None)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Runs the base with the adapter around its calls, then the head."""
+        """Runs the base with the active adapters around its calls, then their head."""
         self._refuse_detached()
         outputs = self.base(inputs, training=training)
         return outputs if self.head is None else self.head(outputs, training=training)
@@ -198,6 +122,194 @@ class AdaptedModel(keras.Model):
         """Returns the head's output shape, or the base's where there is no head."""
         shape = self.base.compute_output_shape(input_shape)
         return shape if self.head is None else self.head.compute_output_shape(shape)
+
+    def compile(
+        self, optimizer: Any = "rmsprop", *args: Any, rates: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Compiles as Keras does, with the learning rates that the methods ask for.
+
+        Args:
+            optimizer: As in Keras.
+            args: As in Keras.
+            rates: What the learning rate is multiplied by, by the keys of
+                `adapter_variables` or their beginnings, such as `"head/"`.
+            kwargs: As in Keras.
+        """
+        optimizer = keras.optimizers.get(optimizer)
+        multiples = {id(v): _rate(key, rates or {}) for key, v in self.adapter_variables().items()}
+        watched = []
+        for held in self._held():
+            for key, multiple in held.method.rates().items():
+                multiples[id(held.values[key])] *= multiple
+            watched += [held.values[key] for key in held.method.watched]
+        specialise(optimizer, multiples, watched)
+        super().compile(optimizer, *args, **kwargs)
+
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Fits as Keras does, with the callbacks that the methods need.
+
+        Raises:
+            AdapterError: If nothing is active, or the adapters are merged.
+        """
+        self._refuse_merged("train")
+        if not self._active:
+            raise AdapterError("No adapter is active, so nothing would train; activate one first.")
+        given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
+        for adapter in self._actives():
+            for part in adapter.parts:
+                given += part.method.callbacks([h for h in adapter.held if h.method == part.method])
+        try:
+            return super().fit(*args, callbacks=given, **kwargs)
+        finally:
+            # The base's own functions were traced with the weights of before.
+            forget_compiled_functions(self.base)
+            self._mixed = None
+
+    def predict(self, x: Any, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
+        """Predicts as Keras does, or each row with an adapter of its own in one pass.
+
+        Args:
+            x: As in Keras.
+            args: As in Keras.
+            adapters: Names, one for each row. The rows go through the base together.
+            kwargs: As in Keras: `batch_size`, `verbose`.
+
+        Returns:
+            An array, or a list of one array for each row where the adapters' outputs
+            have different shapes, as with different labels.
+
+        Raises:
+            AdapterError: If a name is unknown or an adapter cannot share a batch.
+
+        Example:
+            >>> model.predict(inputs, adapters=["news", "mood", "news"])
+        """
+        if adapters is None:
+            return super().predict(x, *args, **kwargs)
+        return self._predict_mixed(x, list(adapters), *args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generates text with a KerasHub causal language model and the active adapters.
+
+        Raises:
+            AdapterError: If the base does not generate, or a method cannot do it.
+        """
+        self._refuse_detached()
+        if not hasattr(self.base, "generate"):
+            raise AdapterError(
+                f"{self.base.name!r} does not generate; adapt a KerasHub CausalLM instead of its backbone."
+            )
+        if unfit := sorted({h.method.name for h in self._held() if not h.method.generates}):
+            raise AdapterError(
+                f"{listed(unfit)} does not work with cached generation: it needs all positions of the text in each "
+                "step. Use another method, or deactivate it."
+            )
+        return self.base.generate(*args, **kwargs)
+
+    def add_adapter(
+        self,
+        name: str,
+        method: Method | Sequence[Method | Part],
+        *,
+        layers: str | Iterable[int] = "all",
+        targets: str | Iterable[str] | None = None,
+        head: keras.Layer | None = None,
+    ) -> None:
+        """Adds an adapter; it acts and trains once it is activated.
+
+        Args:
+            name: Its name, which is not in use yet.
+            method: The method, or several that make the adapter together.
+            layers: The blocks to attach in.
+            targets: Roles or regular expressions on paths; the method's own by default.
+            head: A head of its own, for labels of its own.
+
+        Raises:
+            AdapterError: If the name is taken.
+            SelectionError: If a target or a layer matches nothing.
+
+        Example:
+            >>> model.add_adapter("mood", keras_peft.BitFit(), head=keras.layers.Dense(3))
+            >>> model.activate("mood")
+        """
+        self._refuse_merged("add adapters")
+        self._refuse_taken(name)
+        parts = choose_parts(self._everywhere, method, layers, targets)
+        with self.disabled():  # What an adapter does to the base's own weights is none of the next one's.
+            self._keep(name, Adapter(self._everywhere, parts, _built(head, self.base)))
+            self._adapters[name].deactivate()
+
+    def activate(self, *names: str) -> None:
+        """Lets these adapters act and train, and no others; none gives the base alone.
+
+        Several act together, the first innermost. Compile anew before `fit`.
+
+        Raises:
+            AdapterError: If a name is unknown, the adapters are merged, or they have
+                more than one head or train the same weights of the base.
+        """
+        self._refuse_detached()
+        self._refuse_merged("switch adapters")
+        names = tuple(dict.fromkeys(names))
+        chosen = [self._find(name) for name in names]
+        if len([a for a in chosen if a.head is not None]) > 1:
+            raise AdapterError(f"{listed(names)} have a head each, and one has to be chosen; activate one of them.")
+        moved = [key for adapter in chosen for key in adapter.moves]
+        if twice := sorted({key for key in moved if moved.count(key) > 1}):
+            raise AdapterError(
+                f"{listed(names)} both train {listed(twice, most=3)}, so they cannot be active together."
+            )
+        for adapter in self._adapters.values():
+            adapter.deactivate()
+        for adapter in chosen:
+            adapter.activate()
+        self._active = names
+        self._attach()
+        self.compiled = False
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Gives the base alone for as long as the context lasts.
+
+        Example:
+            >>> with model.disabled():
+            ...     before = model.predict(inputs)
+        """
+        names, compiled = self._active, self.compiled
+        self.activate()
+        try:
+            yield
+        finally:
+            self.activate(*names)
+            self.compiled = compiled
+
+    def delete_adapter(self, name: str) -> None:
+        """Removes an adapter that is not active.
+
+        Raises:
+            AdapterError: If the name is unknown or the adapter is active.
+        """
+        self._find(name)
+        if name in self._active:
+            raise AdapterError(f"{name!r} is active; activate another one, or none, and delete it then.")
+        self._adapters.pop(name)
+        self._tracked.pop(name)
+        self._mixed = None
+
+    def rename_adapter(self, old: str, new: str) -> None:
+        """Gives an adapter another name.
+
+        Raises:
+            AdapterError: If the old name is unknown or the new one is taken.
+        """
+        self._find(old)
+        self._refuse_taken(new)
+        renamed = {new if name == old else name: adapter for name, adapter in self._adapters.items()}
+        self._adapters.clear()
+        self._adapters.update(renamed)
+        self._tracked[new] = self._tracked.pop(old)
+        self._active = tuple(new if name == old else name for name in self._active)
+        self._mixed = None
 
     def adapter_variables(self) -> dict[str, keras.Variable]:
         """Returns everything that trains, keyed by site path (head included).
@@ -210,154 +322,268 @@ class AdaptedModel(keras.Model):
             AdapterError: If the model was detached.
         """
         self._refuse_detached()
-        variables = {
-            f"{held.site.key}/{self.method.name}/{name}": variable
-            for held in self.site_weights
-            for name, variable in held.values.items()
-        }
-        variables.update(self._hold.moved)
-        if self.head is not None:
-            layers = [(site.key, site.layer) for site in find_sites(self.head)]
-            for path, layer in [("", self.head), *layers]:
-                for variable in own_variables(layer):
-                    variables["/".join(filter(None, ("head", path, variable.name)))] = variable
-        return variables
+        variables: dict[str, keras.Variable] = {}
+        for adapter in self._actives():
+            variables |= {**adapter.weights_by_key(), **adapter.moves}
+        return {key: variable for key, variable in variables.items() if variable.trainable}
+
+    def adapter_tensors(self, name: str | None = None) -> dict[str, np.ndarray]:
+        """Copies all that an adapter is, keyed as in its file.
+
+        Args:
+            name: The adapter; the only active one by default.
+
+        Returns:
+            Float32 arrays, those that do not train included.
+        """
+        return self._find(name or self._only()).tensors()
+
+    def assign_adapter_tensors(self, tensors: Mapping[str, np.ndarray], name: str | None = None) -> None:
+        """Puts tensors into an adapter of the same methods and sites.
+
+        Args:
+            tensors: By key.
+            name: The adapter; the only active one by default.
+
+        Raises:
+            AdapterError: If any key is missing, extra or misshapen, or a value is not
+                finite; all of them are in the message, and nothing is assigned then.
+        """
+        self._refuse_merged("load weights")
+        adapter = self._find(name or self._only())
+        _refuse_unfit(adapter.shapes(), tensors)
+        adapter.assign(tensors)
+        forget_compiled_functions(self.base)
+        self._mixed = None
 
     def detach(self) -> keras.Model:
-        """Takes the adapter off and returns the base as it was, bit for bit.
+        """Takes all adapters off and returns the base as it was, bit for bit.
 
         The adapted model is of no use afterwards. A second time does nothing.
         """
-        self._hold.release()
+        if not self._hold.is_released:
+            self._unmerge()
+            for adapter in self._adapters.values():
+                adapter.deactivate()
+            self._hold.release()
+            forget_compiled_functions(self)
         return self.base
 
-    def merge(self) -> keras.Model:
-        """Folds the adapter into the base's kernels and returns the plain base.
+    def merge(self) -> None:
+        """Folds the active adapters into the base's weights, until `unmerge`.
 
-        Where the adapter has a head of its own, the result is a Functional model of
-        base and head. The base's weights are changed for good.
+        The outputs stay the same and nothing is computed around the calls any more.
 
         Raises:
-            AdapterError: If the model was detached, the method or the base cannot be
+            AdapterError: If a method or the base cannot be merged; nothing is changed.
+        """
+        self._refuse_merged("merge again")
+        changed = self._merge_values()
+        self._merged.update(
+            {key: (variable, keras.ops.convert_to_numpy(variable)) for key, (variable, _) in changed.items()}
+        )
+        for variable, value in changed.values():
+            variable.assign(value)
+        self._attach()
+
+    def unmerge(self) -> None:
+        """Gives the base's weights back, bit for bit, and the adapters around its calls."""
+        self._refuse_detached()
+        self._unmerge()
+        self._attach()
+
+    def merge_and_detach(self) -> keras.Model:
+        """Folds the active adapters into the base and returns it as a plain Keras model.
+
+        Where there is a head, the result is a Functional model of base and head. The
+        base's weights are changed for good.
+
+        Raises:
+            AdapterError: If the model was detached, a method or the base cannot be
                 merged, or a head cannot be joined; nothing is changed then.
         """
         self._refuse_detached()
-        if self.head is not None and not hasattr(self.base, "output"):
+        self._unmerge()
+        head = self.head
+        if head is not None and not hasattr(self.base, "output"):
             raise AdapterError(
                 f"{self.base.name!r} is no Functional model, so base and head cannot be joined into one; adapt it "
                 "without a head of its own to merge."
             )
-        deltas = []
-        for held in self.site_weights:
-            kernel = getattr(held.site.layer, "kernel", None)
-            if kernel is None or not keras.backend.is_float_dtype(kernel.dtype):
-                raise AdapterError(
-                    f"{held.site.path} is quantised; an update cannot be folded into whole numbers."
-                )
-            weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in held.values.items()}
-            delta = self.method.delta(held.site, weights)
-            if delta is None:
-                raise AdapterError(f"{self.method.name} cannot be merged into the base's weights.")
-            deltas.append((kernel, delta))
-        trained = [(v, keras.ops.convert_to_numpy(v)) for v in self._hold.moved.values()]
+        changed = self._merge_values()
+        for adapter in self._actives():
+            changed |= {key: (v, keras.ops.convert_to_numpy(v)) for key, v in adapter.moves.items()}
         base = self.detach()
-        for kernel, delta in deltas:
-            kernel.assign_add(delta.astype(kernel.dtype))
-        for variable, value in trained:
+        for variable, value in changed.values():
             variable.assign(value)
-        if self.head is None:
-            return base
-        return keras.Model(base.input, self.head(base.output), name=f"{base.name}_merged")
+        return base if head is None else keras.Model(base.input, head(base.output), name=f"{base.name}_merged")
 
     def get_config(self) -> dict[str, Any]:
         """Raises: the interception is no part of a configuration.
 
         Raises:
-            AdapterError: With the two ways to save instead.
+            AdapterError: With the ways to save instead.
         """
         raise AdapterError(
-            "An adapted model is not saved as a whole .keras file. Save its weights with save_weights() and load "
-            "them into a model adapted in the same way, or save what merge() returns, which is a plain Keras model."
+            "An adapted model is not saved as a whole .keras file. Save an adapter with save_adapter(), or all "
+            "weights with save_weights() and load them into a model adapted in the same way, or save what "
+            "merge_and_detach() returns, which is a plain Keras model."
         )
 
     def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
         """Prints what trains and where; `base.summary()` prints the base's layers."""
         (print_fn or print)(str(self.plan))
 
+    @property
+    def plan(self) -> Plan:
+        """What trains now, where, and how much of the whole it is."""
+        return make_plan(self.base, self._everywhere, self._actives())
+
+    def _keep(self, name: str, adapter: Adapter) -> None:
+        if not name or "/" in name:
+            raise AdapterError(f"{name!r} is no name for an adapter; expected a word without '/'.")
+        self._adapters[name] = adapter
+        self._tracked[name] = _Bag(adapter.layers)
+
+    def _find(self, name: str) -> Adapter:
+        self._refuse_detached()
+        if name not in self._adapters:
+            raise AdapterError(
+                f"There is no adapter {name!r}; the adapters are: {listed(self._adapters)}."
+                f"{did_you_mean(name, self._adapters)}"
+            )
+        return self._adapters[name]
+
+    def _only(self) -> str:
+        if len(self._active) != 1:
+            raise AdapterError(f"{len(self._active)} adapters are active; name one of {listed(self._adapters)}.")
+        return self._active[0]
+
+    def _actives(self) -> list[Adapter]:
+        return [self._adapters[name] for name in self._active]
+
+    def _held(self) -> list[Any]:
+        return [held for adapter in self._actives() for held in adapter.held]
+
+    def _attach(self) -> None:
+        arounds = [] if self._merged else [(held.site.layer, held.around) for held in self._held()]
+        self._hold.attach([*self._always(), *arounds])
+        forget_compiled_functions(self)
+        self._mixed = None
+
+    def _always(self) -> list[tuple[keras.Layer, intercept.Around]]:
+        """What is around frozen layers that would move their own averages while training."""
+        moving = {id(variable) for adapter in self._actives() for variable in adapter.moves.values()}
+        return [
+            (site.layer, _in_inference_mode)
+            for site in self._everywhere
+            if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
+            and not any(id(variable) in moving for variable in site.layer.variables)
+        ]
+
+    def _merge_values(self) -> dict[str, tuple[keras.Variable, np.ndarray]]:
+        """What merging makes of the base's variables; they are not touched yet."""
+        self._refuse_detached()
+        if unfit := sorted({h.method.name for h in self._held() if not h.method.merges}):
+            raise AdapterError(f"{listed(unfit)} cannot be merged into the base's weights.")
+        changed: dict[str, tuple[keras.Variable, np.ndarray]] = {}
+        for held in self._held():
+            site = held.site
+            variables = {variable.name: variable for variable in own_variables(site.layer)}
+            if getattr(site.layer, "quantization_mode", None):
+                raise AdapterError(
+                    f"{site.path} is quantised; an update cannot be folded into whole numbers."
+                )
+            values = {
+                name: changed[f"{site.key}/{name}"][1]
+                if f"{site.key}/{name}" in changed
+                else keras.ops.convert_to_numpy(variable).astype(np.float32)
+                for name, variable in variables.items()
+            }
+            both = {**held.shared.values, **held.values}
+            weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in both.items()}
+            for name, value in held.method.merged(site, weights, values).items():
+                changed[f"{site.key}/{name}"] = (variables[name], value)
+        return changed
+
+    def _unmerge(self) -> None:
+        for variable, value in self._merged.values():
+            variable.assign(value)
+        self._merged.clear()
+
+    def _predict_mixed(self, x: Any, names: list[str], *args: Any, **kwargs: Any) -> Any:
+        self._refuse_merged("mix adapters")
+        chosen = {name: self._find(name) for name in dict.fromkeys(names)}
+        counts = {len(part) for part in keras.tree.flatten(x)}
+        if counts != {len(names)}:
+            raise AdapterError(f"There are {listed(sorted(counts))} rows and {len(names)} adapters; give one for each row.")
+        if self._mixed is None or not set(chosen) <= set(self._mixed.names):
+            self._mixed = None
+            self._mixed = MixedModel(self.base, self._hold, self._always(), chosen)
+        rows = self._mixed.numbers(names)
+        outputs = self._mixed.predict({"inputs": x, "rows": rows}, *args, **kwargs)
+        if all(adapter.head is None for adapter in chosen.values()):
+            return outputs
+        results: list[Any] = [None] * len(names)
+        for name, adapter in chosen.items():
+            own = [row for row, other in enumerate(names) if other == name]
+            answers = outputs[own] if adapter.head is None else adapter.head(outputs[own], training=False)
+            for row, answer in zip(own, keras.ops.convert_to_numpy(answers), strict=True):
+                results[row] = answer
+        return np.stack(results) if len({answer.shape for answer in results}) == 1 else results
+
     def _refuse_detached(self) -> None:
         if self._hold.is_released:
             raise AdapterError(f"{self.name!r} was detached from its base; adapt the base anew.")
 
-    def _make_plan(self, everywhere: Sequence[Site]) -> Plan:
-        counts: Counter[str] = Counter()
-        for held in self.site_weights:
-            counts[held.site.key] += _count(held.values.values())
-        for key, variable in self._hold.moved.items():
-            counts[key.rpartition("/")[0]] += _count([variable])
-        rows = tuple(
-            PlannedSite(site.path, site.role, site.block, counts[site.key])
-            for site in everywhere
-            if counts[site.key]
-        )
-        head = 0 if self.head is None else _count(self.head.trainable_variables)
-        added = sum(_count(held.values.values()) for held in self.site_weights)
-        body = [row for row in rows if row.role != "head"]
-        # Norms may be numbered otherwise than the blocks that they stand in.
-        repeated = [site for site in everywhere if site.role in ("block", "attention")] or body
-        blocks = count_blocks(repeated)
-        first = min((0 if row.block is None else row.block for row in body), default=blocks)
-        return Plan(
-            method=self.method.name,
-            sites=rows,
-            head_parameters=head,
-            total_parameters=self.base.count_params() + added + head,
-            blocks=blocks,
-            trunk_blocks=min(first, blocks),
-        )
+    def _refuse_merged(self, what: str) -> None:
+        self._refuse_detached()
+        if self._merged:
+            raise AdapterError(f"The adapters {listed(self._active)} are merged; unmerge() them to {what}.")
+
+    def _refuse_taken(self, name: str) -> None:
+        if name in self._adapters:
+            raise AdapterError(f"There is an adapter {name!r} already; choose another name, or delete that one.")
 
 
-def restore(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-    """Assigns values to variables by key, strictly.
+class _Bag(keras.layers.Layer):
+    """Holds an adapter's layers, so that Keras tracks and forgets them together."""
 
-    Raises:
-        AdapterError: If keys are missing or extra or shapes differ; all of them
-            are in the message, and nothing is assigned then.
-    """
-    missing = [f"missing {key} {tuple(v.shape)}" for key, v in variables.items() if key not in values]
-    extra = [f"not expected {key} {v.shape}" for key, v in values.items() if key not in variables]
+    def __init__(self, layers: Sequence[keras.Layer]) -> None:
+        super().__init__()
+        self.inside = list(layers)
+        self.built = True
+
+
+def _built(head: keras.Layer | None, base: keras.Model) -> keras.Layer | None:
+    if head is not None and not head.built:
+        if not hasattr(base, "output_shape"):
+            raise OptionError(f"The head {head.name!r} is not built; call it once on the base's output.")
+        head.build(base.output_shape)
+    return head
+
+
+def _rate(key: str, rates: Mapping[str, float]) -> float:
+    fitting = [beginning for beginning in rates if key.startswith(beginning)]
+    return rates[max(fitting, key=len)] if fitting else 1.0
+
+
+def _refuse_unfit(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> None:
+    missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
+    extra = [f"not expected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
     misshapen = [
-        f"{key}: expected {tuple(variables[key].shape)}, got {value.shape}"
-        for key, value in values.items()
-        if key in variables and tuple(variables[key].shape) != value.shape
+        f"{key}: expected {shapes[key]}, got {value.shape}"
+        for key, value in tensors.items()
+        if key in shapes and shapes[key] != value.shape
     ]
     not_finite = [
         f"{key}: has values that are not finite"
-        for key, value in values.items()
-        if key in variables and not np.isfinite(value).all()
+        for key, value in tensors.items()
+        if key in shapes and not np.isfinite(value).all()
     ]
     if problems := missing + extra + misshapen + not_finite:
         raise AdapterError("The weights do not fit this adapter: " + "; ".join(problems) + ".")
-    for key, value in values.items():
-        variables[key].assign(value)
-
-
-def _count(variables: Iterable[keras.Variable]) -> int:
-    return sum(math.prod(variable.shape) for variable in variables)
-
-
-def own_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """The variables of a layer itself, without those of the layers in it."""
-    inner = {
-        id(variable)
-        for child in layer._flatten_layers(include_self=False, recursive=True)
-        for variable in child.variables
-    }
-    return [variable for variable in layer.weights if id(variable) not in inner]
 
 
 def _in_inference_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return call(*args, **{**kwargs, "training": False})
-
-
-def _unchanged(inputs: Any) -> Any:
-    return inputs

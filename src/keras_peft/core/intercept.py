@@ -8,7 +8,8 @@ attribute is removed and the layer is what it was.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,6 +66,28 @@ def detach(layer: keras.Layer, around: Around) -> None:
             delattr(layer, entry)
             if intercepted.was_own:
                 setattr(layer, entry, intercepted.original)
+
+
+@contextmanager
+def attached(layer: keras.Layer, around: Around) -> Iterator[None]:
+    """Puts `around` around a layer's calls for as long as the context lasts."""
+    attach(layer, around)
+    try:
+        yield
+    finally:
+        detach(layer, around)
+
+
+def arguments(layer: keras.Layer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a call's arguments by the names that the layer's `call` gives them."""
+    bound = inspect.signature(type(layer).call).bind(layer, *args, **kwargs)
+    named = dict(list(bound.arguments.items())[1:])
+    return {**named, **named.pop("kwargs", {})}
+
+
+def split_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    """Parts the tensor that a layer reads from its other positional arguments."""
+    return (args[0], args[1:]) if args else (kwargs.pop("inputs"), ())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -33,11 +33,16 @@ class Weight:
 
     Args:
         shape: Its shape.
-        initializer: A Keras initializer or the name of one.
+        initializer: A Keras initializer, the name of one, or a function of shape and
+            dtype that returns the values.
+        trainable: Whether it trains. Those that do not are kept with the others.
+        regularizer: From the weight to a scalar that is added to the loss.
     """
 
     shape: tuple[int, ...]
-    initializer: str | keras.initializers.Initializer = "zeros"
+    initializer: str | Callable[..., Any] = "zeros"
+    trainable: bool = True
+    regularizer: Callable[[Any], Any] | None = None
 
     @property
     def size(self) -> int:
@@ -49,12 +54,22 @@ class Held(Protocol):
     """What `around` is given: the site's weights as attributes, and dropout.
 
     A weight may carry a leading batch axis, one row of weights for each row of
-    the batch.
+    the batch. The weights that the method shares between sites are there too.
+
+    Attributes:
+        site: The site.
+        rows: In a batch of several adapters, which rows have this one, (batch,)
+            bool; None where all have it. A silent method need not look at it, for
+            the other rows get weights as at birth.
     """
 
     site: Site
+    rows: Any
 
     def __getattr__(self, name: str) -> Any: ...
+
+    def exact(self, name: str) -> Any:
+        """Returns a weight in float32, where an attribute has the site's compute type."""
 
     def dropout(self, inputs: Any) -> Any:
         """Drops values at the method's rate while training."""
@@ -68,9 +83,13 @@ def option(
     minimum: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] | None = None,
+    flag: bool = True,
 ) -> Any:
-    """A field of a method: its default, its help and the values it may take."""
-    limits = {"above": above, "minimum": minimum, "below": below, "choices": choices}
+    """A field of a method: its default, its help and the values it may take.
+
+    With `flag` off it is no flag of the command line.
+    """
+    limits = {"above": above, "minimum": minimum, "below": below, "choices": choices, "flag": flag}
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -82,24 +101,54 @@ class Method:
         name: The word by which it is chosen; its file has the same name.
         title: Its name in prose.
         paper: Authors, year and address of the paper.
-        default_targets: Roles that it attaches to when none are chosen.
-        learning_rate: The one that it trains well with, found by measuring.
+        default_targets: Roles that it attaches to when none are chosen. Those that
+            an architecture lacks are left out.
+        default_layers: Blocks that it attaches in when none are chosen.
+        learning_rate: The one that its weights train well with, found by measuring.
+        silent: Whether a new adapter changes nothing.
+        merges: Whether it can be folded into the base's weights.
+        mixes: Whether it works in a batch of several adapters.
+        generates: Whether text generation with a cache works.
+        quantised: Whether it works on quantised bases.
+        watched: Weights whose importance for the loss is kept track of while training.
+        hugging_face: What HF PEFT calls it, where it is there.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
     default_targets: ClassVar[tuple[str, ...]]
+    default_layers: ClassVar[str] = "last:2"
     learning_rate: ClassVar[float]
+    silent: ClassVar[bool] = True
+    merges: ClassVar[bool] = False
+    mixes: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
+    quantised: ClassVar[bool] = True
+    watched: ClassVar[tuple[str, ...]] = ()
+    hugging_face: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         problems = [problem for field in dataclasses.fields(self) if (problem := self._check(field))]
         if problems:
             raise OptionError(f"{type(self).__name__}: " + " ".join(problems))
 
+    @property
+    def extra_positions(self) -> int:
+        """How many of the base's positions it takes from the text."""
+        return 0
+
     def weights(self, site: Site) -> Mapping[str, Weight]:
         """Says which weights a site needs; none by default."""
         return {}
+
+    def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
+        """Says which weights the chosen sites have in common; none by default."""
+        return {}
+
+    def wraps(self, site: Site) -> bool:
+        """Says whether `around` runs at a site; where it has weights, by default."""
+        return bool(self.weights(site))
 
     def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Runs the site's `call` and returns its output with the adapter's part in it."""
@@ -109,9 +158,35 @@ class Method:
         """Says whether an existing variable of a site, by its name, may move."""
         return False
 
-    def delta(self, site: Site, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Returns what merging adds to the site's kernel, or None where it cannot be merged."""
-        return None
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        """Returns what merging makes of a site's own variables.
+
+        Args:
+            site: The site.
+            weights: The adapter's weights there, shared ones included.
+            values: The site's variables by name, such as "kernel" and "bias", float32.
+
+        Returns:
+            New values of those that change.
+
+        Raises:
+            AdapterError: If the site cannot take it up.
+        """
+        raise NotImplementedError
+
+    def rates(self) -> Mapping[str, float]:
+        """Returns by what the learning rate of a weight is multiplied, where it is not 1."""
+        return {}
+
+    def reads(self, tokenize: Callable[[str], list[int]]) -> Method:
+        """Returns the method with the texts in its options turned into token ids."""
+        return self
+
+    def callbacks(self, held: Sequence[Any]) -> list[keras.callbacks.Callback]:
+        """Returns what has to run while the adapter trains, for its sites; nothing by default."""
+        return []
 
     def to_config(self) -> dict[str, Any]:
         """Returns the name and the values, ready for JSON."""
@@ -133,7 +208,7 @@ class Method:
                 f"{cls.name} has no option {', '.join(map(repr, unknown))}; it has "
                 f"{', '.join(known) or 'none'}.{hints}"
             )
-        return cls(**options)
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
 
     def _check(self, field: dataclasses.Field[Any]) -> str | None:
         value = getattr(self, field.name)
@@ -143,12 +218,13 @@ class Method:
             return None
         # A bool is an int to Python but not to a person; an int does for a float.
         fits = any(
-            (k is float and isinstance(value, int | float) and not isinstance(value, bool))
+            (typing.get_origin(k) is tuple and _are_numbers(value))
+            or (k is float and isinstance(value, int | float) and not isinstance(value, bool))
             or (isinstance(k, type) and type(value) is k)
             for k in kinds
         )
         if not fits:
-            names = " or ".join(k.__name__ for k in kinds if k is not type(None))
+            names = " or ".join(_in_words(k) for k in kinds if k is not type(None))
             return f"{field.name} must be {names}, got {value!r}."
         limits = field.metadata
         if isinstance(value, int | float) and not math.isfinite(value):
@@ -166,3 +242,11 @@ class Method:
         if not all(holds for holds, _ in bounds):
             return f"{field.name} must be {' and '.join(text for _, text in bounds)}, got {value!r}."
         return None
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(number) is int and number >= 0 for number in value)
+
+
+def _in_words(kind: Any) -> str:
+    return "a tuple of whole numbers" if typing.get_origin(kind) is tuple else str(kind.__name__)

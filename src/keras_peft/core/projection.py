@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_peft.core.intercept import before_activation
 from keras_peft.core.sites import Site
 from keras_peft.errors import SelectionError
 
@@ -26,23 +27,44 @@ class Projection:
     Attributes:
         inputs: Size of the flattened input.
         outputs: Size of the flattened output.
-        flatten: Turns the site's input (batch, …) into (batch, …, inputs).
-        kernel_to_matrix: Turns a kernel into the matrix (inputs, outputs).
-        matrix_to_kernel: The way back.
+        order: The kernel's axes, those of the input first.
+        shape: The kernel's shape in that order.
+        summed: How many of them are axes of the input.
     """
 
     inputs: int
     outputs: int
-    flatten: Callable[[Any], Any]
-    kernel_to_matrix: Callable[[np.ndarray], np.ndarray]
-    matrix_to_kernel: Callable[[np.ndarray], np.ndarray]
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+    summed: int
+
+    def flatten(self, x: Any) -> Any:
+        """Turns the site's input (batch, …) into (batch, …, inputs)."""
+        if self.summed == 1:
+            return x
+        lead = keras.ops.shape(x)[: -self.summed]
+        return keras.ops.reshape(x, (*lead, self.inputs))
+
+    def unflatten(self, x: Any) -> Any:
+        """Turns (batch, …, inputs) back into the site's input."""
+        if self.summed == 1:
+            return x
+        return keras.ops.reshape(x, (*keras.ops.shape(x)[:-1], *self.shape[: self.summed]))
+
+    def kernel_to_matrix(self, kernel: np.ndarray) -> np.ndarray:
+        """Turns a kernel into the matrix (inputs, outputs)."""
+        return np.transpose(kernel, self.order).reshape(self.inputs, self.outputs)
+
+    def matrix_to_kernel(self, matrix: np.ndarray) -> np.ndarray:
+        """Turns the matrix (inputs, outputs) into a kernel."""
+        return np.transpose(matrix.reshape(self.shape), np.argsort(self.order))
 
 
 def projection(site: Site) -> Projection:
     """Views a site as a projection.
 
     Args:
-        site: A site whose layer is a built `Dense` or `EinsumDense`.
+        site: A site whose layer is a built `Dense` or `EinsumDense`, quantised or not.
 
     Raises:
         SelectionError: If the layer is no such projection.
@@ -50,13 +72,77 @@ def projection(site: Site) -> Projection:
     layer = site.layer
     if isinstance(layer, keras.layers.Dense):
         inputs, outputs = layer.kernel.shape
-        return Projection(inputs, outputs, lambda x: x, lambda kernel: kernel, lambda matrix: matrix)
+        return Projection(inputs, outputs, (0, 1), (inputs, outputs), 1)
     if isinstance(layer, keras.layers.EinsumDense):
         return _einsum_projection(site)
     raise SelectionError(
         f"{site.path} is a {type(layer).__name__}; expected a projection (Dense or EinsumDense). "
         "Choose targets that are projections, such as 'attention.query' or 'ffn.up'."
     )
+
+
+def is_projection(site: Site) -> bool:
+    """Tells whether a site's layer is of a class that `projection` reads."""
+    return isinstance(site.layer, keras.layers.Dense | keras.layers.EinsumDense)
+
+
+def matrix_of(site: Site) -> Any:
+    """Returns what a projection multiplies by, as a float32 tensor (inputs, outputs).
+
+    A quantised layer is asked by its answers to unit vectors, so the matrix is the
+    one that it computes with, whatever the scheme.
+    """
+    layer, view = site.layer, projection(site)
+    if keras.backend.is_float_dtype(layer.kernel.dtype):
+        kernel = keras.ops.transpose(keras.ops.cast(layer.kernel, "float32"), view.order)
+        return keras.ops.reshape(kernel, (view.inputs, view.outputs))
+    unit = keras.ops.concatenate([keras.ops.eye(view.inputs), keras.ops.zeros((1, view.inputs))])
+    # Some equations name the axes of the batch, so there have to be as many.
+    lead = (1,) * (_lead(layer) - 1)
+    rows = view.unflatten(keras.ops.reshape(unit, (*lead, view.inputs + 1, view.inputs)))
+    with before_activation(layer):
+        answers = type(layer).quantized_call(layer, rows)
+    answers = keras.ops.cast(
+        keras.ops.reshape(answers, (view.inputs + 1, view.outputs)), "float32"
+    )
+    return answers[:-1] - answers[-1:]
+
+
+def run(
+    site: Site, call: Callable[..., Any], change: Callable[[Any], Any], inputs: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Runs a projection and changes its outputs before its activation.
+
+    Args:
+        site: The projection.
+        call: The call below.
+        change: From the outputs (batch, …, outputs), flattened, to new ones of that shape.
+        inputs: What the site reads.
+    """
+    with before_activation(site.layer) as activation:
+        outputs = call(inputs, *args, **kwargs)
+    shape = keras.ops.shape(outputs)
+    lead = keras.ops.shape(inputs)[: len(inputs.shape) - projection(site).summed]
+    flat = keras.ops.reshape(outputs, (*lead, projection(site).outputs))
+    changed = keras.ops.cast(change(flat), outputs.dtype)
+    return activation(keras.ops.reshape(changed, shape))
+
+
+def bias_of(site: Site) -> Any:
+    """Returns a projection's bias, flattened to (outputs,) or to a single 0."""
+    bias = getattr(site.layer, "bias", None)
+    if bias is None:
+        return keras.ops.zeros((1,))
+    view = projection(site)
+    return keras.ops.reshape(keras.ops.broadcast_to(bias, view.shape[view.summed :]), (view.outputs,))
+
+
+def _lead(layer: keras.Layer) -> int:
+    """Number of axes of a layer's input that it does not sum over."""
+    if isinstance(layer, keras.layers.Dense):
+        return 2
+    left, kernel, out = _axes(layer.equation, len(layer.kernel.shape))
+    return len([axis for axis in left if not (axis in kernel and axis not in out)])
 
 
 def _einsum_projection(site: Site) -> Projection:
@@ -75,24 +161,13 @@ def _einsum_projection(site: Site) -> Projection:
             f"{site.path} computes {layer.equation!r}, which is not a product with one matrix; "
             "leave this layer out of the targets."
         )
-    shape = dict(zip(kernel, layer.kernel.shape, strict=True))
-    order = [kernel.index(axis) for axis in summed + made]
-    ordered = tuple(layer.kernel.shape[position] for position in order)
-    inputs = math.prod(shape[axis] for axis in summed)
-    outputs = math.prod(shape[axis] for axis in made)
-
-    def flatten(x: Any) -> Any:
-        if len(summed) == 1:
-            return x
-        lead = keras.ops.shape(x)[: -len(summed)]
-        return keras.ops.reshape(x, (*lead, inputs))
-
+    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
     return Projection(
-        inputs,
-        outputs,
-        flatten,
-        lambda kernel: np.transpose(kernel, order).reshape(inputs, outputs),
-        lambda matrix: np.transpose(matrix.reshape(ordered), np.argsort(order)),
+        inputs=math.prod(sizes[axis] for axis in summed),
+        outputs=math.prod(sizes[axis] for axis in made),
+        order=tuple(kernel.index(axis) for axis in summed + made),
+        shape=tuple(sizes[axis] for axis in summed + made),
+        summed=len(summed),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from keras_peft.errors import SelectionError, did_you_mean, listed
 
@@ -18,6 +19,8 @@ ROLES = (
     "ffn.down",
     "ffn.gate",
     "embedding.token",
+    "embedding.position",
+    "embedding.segment",
     "norm",
     "block",
     "head",
@@ -30,7 +33,8 @@ class Selection:
 
     Args:
         targets: Roles, or regular expressions that are searched in the paths. A
-            group named `block` in an expression gives the block's number.
+            group named `block` in an expression gives the block's number. With none
+            only the head trains.
         layers: `"all"`, `"last:N"`, `"first:N"`, or block numbers, negative ones
             counted from the end; as a string they are separated by commas.
 
@@ -43,15 +47,17 @@ class Selection:
 
     @classmethod
     def of(cls, targets: str | Iterable[str], layers: str | Iterable[int]) -> Selection:
-        """Makes a selection from one target or several, and layers in any form."""
-        return cls(
-            (targets,) if isinstance(targets, str) else tuple(targets),
-            layers if isinstance(layers, str) else tuple(layers),
-        )
+        """Makes a selection from one target or several, and layers in any form.
+
+        Raises:
+            SelectionError: If no target is given.
+        """
+        targets = (targets,) if isinstance(targets, str) else tuple(targets)
+        if not targets:
+            raise SelectionError(f"No targets were given; name at least one role: {', '.join(ROLES)}.")
+        return cls(targets, layers if isinstance(layers, str) else tuple(layers))
 
     def __post_init__(self) -> None:
-        if not self.targets:
-            raise SelectionError(f"No targets were given; name at least one role: {', '.join(ROLES)}.")
         for target in self.targets:
             try:
                 re.compile(target)
@@ -95,6 +101,11 @@ class Selection:
                 f"layers={self.shown}: there is no block {listed(outside)}; this base has blocks 0 to {total - 1}."
             )
         return {number % total for number in numbers}
+
+    def to_config(self) -> dict[str, Any]:
+        """Returns targets and layers, ready for JSON."""
+        layers = self.layers if isinstance(self.layers, str) else list(self.layers)
+        return {"targets": list(self.targets), "layers": layers}
 
     @property
     def shown(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import keras
@@ -47,6 +47,8 @@ class Site:
         role: One of `ROLES`, or None where the layer has no known role.
         block: Number of the repeated part that it lies in, from 0, or None.
         layer: The layer itself.
+        inner: The first site of each role below this one, by role.
+        is_last: Whether no block comes after the one that it is or lies in.
     """
 
     path: str
@@ -54,6 +56,8 @@ class Site:
     role: str | None
     block: int | None
     layer: keras.Layer
+    inner: Mapping[str, Site] = field(default_factory=dict, compare=False, repr=False)
+    is_last: bool = field(default=False, compare=False, repr=False)
 
 
 def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> list[Site]:
@@ -76,7 +80,18 @@ def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> li
     for path, key, block, layer, parent in _walk(model, "", "", None, {id(model)}):
         role = next((role for pattern, role in patterns if pattern.search(path)), None)
         sites.append(Site(path, key, role or _keras_role(layer, parent), block, layer))
-    return sites
+    last = max((site.block for site in sites if site.role == "block" and site.block is not None), default=None)
+    return [replace(site, inner=_inner(site, sites), is_last=site.block == last) for site in sites]
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The variables of a layer itself, without those of the layers in it."""
+    inner = {
+        id(variable)
+        for child in layer._flatten_layers(include_self=False, recursive=True)
+        for variable in child.variables
+    }
+    return [variable for variable in layer.weights if id(variable) not in inner]
 
 
 def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
@@ -105,6 +120,9 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
         # Each target counts its own blocks: in a model without nested blocks the
         # third attention and the third norm need not belong together.
         total = count_blocks(found)
+        if total == 0 and any(count_blocks(others) for others in matches.values()):
+            chosen += found  # What lies in no block goes with any.
+            continue
         if total == 0:
             raise SelectionError(
                 f"layers={selection.shown} was asked for, but what target {target!r} matches lies in no repeated "
@@ -131,6 +149,14 @@ class _InBlock(Protocol):
 def count_blocks(sites: Iterable[_InBlock]) -> int:
     """Returns the number of blocks up to the last one that a site lies in."""
     return max((site.block for site in sites if site.block is not None), default=-1) + 1
+
+
+def _inner(outer: Site, sites: Iterable[Site]) -> dict[str, Site]:
+    inner: dict[str, Site] = {}
+    for site in sites:
+        if site.role is not None and site.path.startswith(f"{outer.path}/"):
+            inner.setdefault(site.role, site)
+    return inner
 
 
 def _walk(

@@ -1,39 +1,15 @@
-"""Adapter tensors <-> safetensors."""
+"""An adapter as files: its tensors as safetensors, and what it is as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import keras
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from keras_peft.core.adapted import AdaptedModel, restore
 from keras_peft.errors import AdapterError
-
-
-def adapter_tensors(model: AdaptedModel) -> dict[str, np.ndarray]:
-    """Copies what a model trains, keyed by site path.
-
-    Returns:
-        Float32 arrays: adapter, moved variables of the base, and head.
-    """
-    return {
-        key: keras.ops.convert_to_numpy(variable).astype(np.float32)
-        for key, variable in model.adapter_variables().items()
-    }
-
-
-def assign_adapter_tensors(model: AdaptedModel, tensors: Mapping[str, np.ndarray]) -> None:
-    """Puts tensors into a model that was adapted in the same way.
-
-    Raises:
-        AdapterError: If any key is missing, extra or misshapen, or a value is not
-            finite; all of them are in the message, and nothing is assigned then.
-    """
-    restore(model.adapter_variables(), tensors)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
+from keras_peft.core.selection import Selection
 from keras_peft.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    from keras_peft.core.adapter import Part
 
 
 def names() -> list[str]:
@@ -48,3 +52,19 @@ def from_config(config: Mapping[str, Any]) -> Method:
     """
     options = dict(config)
     return find(str(options.pop("name", ""))).from_options(options)
+
+
+def parts_from_config(configs: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """Makes the parts of an adapter from what their `to_config` returned.
+
+    Raises:
+        OptionError: If anything in them is unknown or out of range.
+    """
+    from keras_peft.core.adapter import Part
+
+    parts = []
+    for config in configs:
+        targets, layers = config["selection"]["targets"], config["selection"]["layers"]
+        selection = Selection(tuple(targets), layers if isinstance(layers, str) else tuple(layers))
+        parts.append(Part(from_config(config["method"]), selection))
+    return parts

@@ -2,11 +2,20 @@
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models",
 https://arxiv.org/abs/2106.09685, equation 3. With `rank_stabilized`, s is
-alpha / sqrt(rank): Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
+alpha / sqrt(rank): Kalajdzievski 2023, https://arxiv.org/abs/2312.03732. With a
+`learning_rate_ratio` above 1, B learns that much faster than A (LoRA+): Hayou et
+al. 2024, https://arxiv.org/abs/2402.12354.
+
+With `initialization="pissa"`, A B starts as the first singular vectors of W, with
+their values: Meng et al. 2024, https://arxiv.org/abs/2404.02948, equations 2 to 4. With
+"olora" it starts as the first columns and rows of the QR decomposition of W:
+Büyükakyüz 2024, https://arxiv.org/abs/2406.01775. What they start with is kept as
+A0 and B0 and subtracted, y = x W + s ((x A) B - (x A0) B0), so that W itself stays.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +46,9 @@ class LoRA(Method):
         dropout: Share of the inputs to A that is dropped while training.
         rank_stabilized: Scale by alpha / sqrt(rank), which keeps the step's size
             when the rank grows (rsLoRA).
+        initialization: "default", "pissa" or "olora". The last two need a rank no
+            larger than either side of the projection.
+        learning_rate_ratio: How much faster B learns than A (LoRA+, which uses 16).
 
     Raises:
         OptionError: If a value is out of range.
@@ -46,15 +58,21 @@ class LoRA(Method):
     """
 
     name: ClassVar[str] = "lora"
-    title: ClassVar[str] = "LoRA, rsLoRA"
+    title: ClassVar[str] = "LoRA, rsLoRA, PiSSA, OLoRA, LoRA+"
     paper: ClassVar[str] = "Hu et al. 2021, https://arxiv.org/abs/2106.09685"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 1e-3
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "LORA"
 
     rank: int = option(8, "width of the low-rank path", minimum=1)
     alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
     dropout: float = option(0.1, "share of the path's inputs dropped while training", minimum=0, below=1)
     rank_stabilized: bool = option(False, "scale by alpha / sqrt(rank) instead (rsLoRA)")
+    initialization: str = option(
+        "default", "what A and B start with: default, pissa or olora", choices=("default", "pissa", "olora")
+    )
+    learning_rate_ratio: float = option(1.0, "how much faster B learns than A (LoRA+ uses 16)", above=0)
 
     @property
     def scaling(self) -> float:
@@ -62,31 +80,68 @@ class LoRA(Method):
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        import keras
-
         from keras_peft.core.projection import projection
+        from keras_peft.methods._low_rank import factors
 
         view = projection(site)
-        uniform = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+        shapes = {"a": (view.inputs, self.rank), "b": (self.rank, view.outputs)}
+        if self.initialization == "default":
+            return factors(view.inputs, self.rank, view.outputs)
+        start = functools.cache(lambda: self._principal(site))
         return {
-            "a": Weight((view.inputs, self.rank), uniform),
-            "b": Weight((self.rank, view.outputs), "zeros"),
+            f"{name}{suffix}": Weight(
+                shape,
+                lambda _shape, dtype=None, name=name: start()[name],
+                trainable=not suffix,
+            )
+            for suffix in ("", "0")
+            for name, shape in shapes.items()
         }
 
+    def rates(self) -> Mapping[str, float]:
+        return {"b": self.learning_rate_ratio}
+
     def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras import ops
+        from keras_peft.core import projection
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.rows import multiply
 
-        from keras_peft.core.intercept import before_activation
+        inputs, rest = split_inputs(args, kwargs)
+        x = held.dropout(projection.projection(held.site).flatten(inputs))
+        update = multiply(multiply(x, held.a) * self.scaling, held.b)
+        if self.initialization != "default":
+            update = update - multiply(multiply(x, held.a0) * self.scaling, held.b0)
+        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
         from keras_peft.core.projection import projection
 
-        inputs = args[0] if args else kwargs.pop("inputs")
-        narrow = ops.matmul(held.dropout(projection(held.site).flatten(inputs)), held.a)
-        update = ops.matmul(narrow * self.scaling, held.b)
-        with before_activation(held.site.layer) as activation:
-            outputs = call(inputs, **kwargs)
-        return activation(outputs + ops.cast(ops.reshape(update, ops.shape(outputs)), outputs.dtype))
+        delta = weights["a"] @ weights["b"]
+        if self.initialization != "default":
+            delta = delta - weights["a0"] @ weights["b0"]
+        return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(self.scaling * delta)}
 
-    def delta(self, site: Site, weights: Mapping[str, np.ndarray]) -> np.ndarray:
-        from keras_peft.core.projection import projection
+    def _principal(self, site: Site) -> dict[str, np.ndarray]:
+        """What A and B start with, so that s A B is the principal part of W."""
+        import keras
+        import numpy as np
 
-        return projection(site).matrix_to_kernel(self.scaling * (weights["a"] @ weights["b"]))
+        from keras_peft.core.projection import matrix_of
+        from keras_peft.errors import OptionError
+
+        matrix = keras.ops.convert_to_numpy(matrix_of(site)).astype(np.float64)
+        if self.rank > min(matrix.shape):
+            raise OptionError(
+                f"{site.path} multiplies by a {matrix.shape[0]} × {matrix.shape[1]} matrix, which has no "
+                f"{self.rank} principal directions; use a smaller rank with {self.initialization}."
+            )
+        if self.initialization == "pissa":
+            left, values, right = np.linalg.svd(matrix, full_matrices=False)
+            root = np.sqrt(values[: self.rank] / self.scaling)
+            a, b = left[:, : self.rank] * root, root[:, None] * right[: self.rank]
+        else:
+            q, r = np.linalg.qr(matrix.T)
+            a, b = r[: self.rank].T, q[:, : self.rank].T
+        return {"a": a.astype(np.float32), "b": b.astype(np.float32)}

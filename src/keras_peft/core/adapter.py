@@ -1,0 +1,195 @@
+"""One adapter on a base: its methods, the weights that they hold, and its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_peft.core.held import SiteWeights, Weights
+from keras_peft.core.method import Method
+from keras_peft.core.selection import Selection
+from keras_peft.core.sites import Site, find_sites, own_variables, select_sites
+from keras_peft.errors import SelectionError, listed
+
+
+@dataclass(frozen=True)
+class Part:
+    """A method and where it attaches."""
+
+    method: Method
+    selection: Selection
+
+    def to_config(self) -> dict[str, Any]:
+        """Returns the method and the selection, ready for JSON."""
+        return {"method": self.method.to_config(), "selection": self.selection.to_config()}
+
+
+def choose_parts(
+    everywhere: Sequence[Site],
+    methods: Method | Sequence[Method | Part],
+    layers: str | Iterable[int],
+    targets: str | Iterable[str] | None,
+) -> list[Part]:
+    """Says where methods attach, by default where each of them does best.
+
+    Args:
+        everywhere: All sites of the base.
+        methods: One, or several that make one adapter together; a `Part` has its own selection.
+        layers: The blocks.
+        targets: Roles or expressions; each method's own by default.
+
+    Raises:
+        SelectionError: If targets or layers are not understood.
+    """
+    present = {site.role for site in everywhere}
+    parts = []
+    for method in [methods] if isinstance(methods, Method) else methods:
+        if isinstance(method, Part):
+            parts.append(method)
+        elif not method.default_targets:
+            if targets is not None:
+                raise SelectionError(f"{method.name} attaches to no layer, so it takes no targets; leave them out.")
+            parts.append(Part(method, Selection((), "all")))
+        else:
+            # The method's own choice may name roles that this architecture lacks.
+            own = [role for role in method.default_targets if role in present] or method.default_targets
+            parts.append(Part(method, Selection.of(own if targets is None else targets, layers)))
+    return parts
+
+
+class Adapter:
+    """The weights that one or more methods hold on a base, and a head.
+
+    It is no Keras object, so that what it remembers of the base is not saved or
+    counted with it; the model that it belongs to tracks its `layers`.
+
+    Args:
+        everywhere: All sites of the base.
+        parts: The methods with their selections.
+        head: A layer or model put on top of the base's output, or None.
+
+    Raises:
+        SelectionError: If a target or a layer matches nothing, a method can do
+            nothing there, or two parts are the same method at one site.
+    """
+
+    def __init__(
+        self, everywhere: Sequence[Site], parts: Sequence[Part], head: keras.Layer | None = None
+    ) -> None:
+        self.parts = tuple(parts)
+        self.head = head
+        self.held: list[SiteWeights] = []
+        self.shared: list[Weights] = []
+        moved: dict[str, keras.Variable] = {}
+        for part in self.parts:
+            method = part.method
+            targets = part.selection.targets
+            chosen = select_sites(everywhere, part.selection) if targets else []
+            wrapped = [site for site in chosen if method.wraps(site)]
+            shared = Weights(method.name, method.shared(chosen))
+            self.shared.append(shared)
+            self.held += [SiteWeights(method, site, shared) for site in wrapped]
+            trained = {
+                f"{site.key}/{variable.name}": variable
+                for site in chosen
+                for variable in own_variables(site.layer)
+                if method.trains(site, variable.name)
+            }
+            if targets and not wrapped and not trained:
+                raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
+            moved |= trained
+        for site in everywhere:
+            if site.role == "head":
+                moved |= {f"{site.key}/{v.name}": v for v in own_variables(site.layer)}
+        self.moves = moved
+        keys = [f"{held.site.key}/{held.method.name}" for held in self.held]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise SelectionError(
+                f"Two parts of the adapter are the same method at {listed(twice, most=4)}; an adapter has a method "
+                "once at a site. Make them two adapters, or choose other targets."
+            )
+        if not self.held and not moved and head is None:
+            names = " and ".join(part.method.name for part in self.parts)
+            raise SelectionError(
+                f"{names} trains no layer of the base but its head, and this base has none; give one with head=."
+            )
+        # What the base's own variables become under this adapter, and what they were.
+        self.originals = _copied(moved)
+        self.trained = _copied(moved)
+        self.is_active = False
+        self._head_variables = [] if head is None else list(head.trainable_variables)
+        self.layers = [*self.held, *self.shared, *([] if head is None else [head])]
+
+    def weights_by_key(self) -> dict[str, keras.Variable]:
+        """Returns the weights that the methods and the head hold, by their keys in a file.
+
+        The keys are `<site>/<method>/<weight>`, `<method>/<weight>` for weights that
+        the sites have in common, and `head/<path>`.
+        """
+        variables = {
+            f"{held.site.key}/{held.method.name}/{name}": variable
+            for held in self.held
+            for name, variable in held.values.items()
+        }
+        for part, shared in zip(self.parts, self.shared, strict=True):
+            variables |= {f"{part.method.name}/{name}": variable for name, variable in shared.values.items()}
+        if self.head is not None:
+            layers = [(site.key, site.layer) for site in find_sites(self.head)]
+            for path, layer in [("", self.head), *layers]:
+                for variable in own_variables(layer):
+                    variables["/".join(filter(None, ("head", path, variable.name)))] = variable
+        return variables
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Copies all that the adapter is, in float32, by the keys of its file."""
+        held = _copied(self.weights_by_key())
+        moved = _copied(self.moves) if self.is_active else dict(self.trained)
+        return {key: np.asarray(value, np.float32) for key, value in {**held, **moved}.items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of all tensors, by their keys."""
+        return {key: tuple(v.shape) for key, v in {**self.weights_by_key(), **self.moves}.items()}
+
+    def assign(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Puts tensors of the right keys and shapes in place."""
+        variables = self.weights_by_key()
+        for key, value in tensors.items():
+            if key in variables:
+                variables[key].assign(value)
+            elif self.is_active:
+                self.moves[key].assign(value)
+            else:
+                self.trained[key] = np.array(value)
+
+    def activate(self) -> None:
+        """Lets the weights train and puts the trained values into the base's variables."""
+        self._let_train(True)
+        for key, variable in self.moves.items():
+            variable.assign(self.trained[key])
+            variable.trainable = True
+        self.is_active = True
+
+    def deactivate(self) -> None:
+        """Freezes the weights and gives the base's variables back as they were, bit for bit."""
+        self._let_train(False)
+        if not self.is_active:
+            return
+        self.trained.update(_copied(self.moves))
+        for key, variable in self.moves.items():
+            variable.assign(self.originals[key])
+            variable.trainable = False
+        self.is_active = False
+
+    def _let_train(self, trainable: bool) -> None:
+        for weights in [*self.held, *self.shared]:
+            weights.let_train(trainable)
+        for variable in self._head_variables:
+            variable.trainable = trainable
+
+
+def _copied(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    return {key: keras.ops.convert_to_numpy(variable) for key, variable in variables.items()}

@@ -1,0 +1,86 @@
+"""The weights that a method holds at one site, or at all its sites together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import keras
+
+from keras_peft.core.method import Method, Weight
+from keras_peft.core.sites import Site
+
+
+class Weights(keras.layers.Layer):
+    """Named weights, always in float32.
+
+    They stay float32 under mixed and half precision, where small steps would be
+    rounded away, and are cast to the site's compute type in use.
+    """
+
+    def __init__(self, name: str, weights: Mapping[str, Weight]) -> None:
+        super().__init__(name=name.replace("/", "."), dtype="float32")
+        # A read-only view, so that Keras does not track the weights a second time.
+        self.values = MappingProxyType(
+            {
+                key: self.add_weight(
+                    shape=weight.shape,
+                    initializer=weight.initializer,
+                    trainable=weight.trainable,
+                    regularizer=weight.regularizer,
+                    name=key,
+                )
+                for key, weight in weights.items()
+            }
+        )
+        self.trains = frozenset(key for key, weight in weights.items() if weight.trainable)
+        self.built = True
+
+    def let_train(self, trainable: bool) -> None:
+        """Lets those weights train that are made for it, or none."""
+        for key in self.trains:
+            self.values[key].trainable = trainable
+
+
+class SiteWeights(Weights):
+    """What a method holds at one site, as its `around` sees it.
+
+    Args:
+        method: The method.
+        site: The site.
+        shared: The weights that the method holds for all its sites together.
+    """
+
+    rows = None
+
+    def __init__(self, method: Method, site: Site, shared: Weights) -> None:
+        super().__init__(f"{site.key}.{method.name}", method.weights(site))
+        self.method = method
+        self.site = site
+        # The adapter keeps them; a second owner would save them once for each site.
+        self._shared = MappingProxyType({"shared": shared})
+        rate = getattr(method, "dropout", 0.0)
+        self.dropout = keras.layers.Dropout(rate) if rate else _unchanged
+
+    @property
+    def shared(self) -> Weights:
+        """The weights that all sites of the method have in common."""
+        return self._shared["shared"]
+
+    def __getattr__(self, name: str) -> Any:
+        if "_shared" not in self.__dict__ or name not in {*self.values, *self.shared.values}:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return keras.ops.cast(self.exact(name), self.site.layer.compute_dtype)
+
+    def exact(self, name: str) -> Any:
+        """Returns a weight in float32."""
+        return keras.ops.convert_to_tensor({**self.shared.values, **self.values}[name])
+
+    def around(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Runs the site's call with the adapter's part in it."""
+        return self.method.around(self, call, *args, **kwargs)
+
+
+def _unchanged(inputs: Any) -> Any:
+    return inputs

@@ -1,0 +1,178 @@
+"""Rows of different adapters in one pass over their base.
+
+Every site is called once for the whole batch. Adapters of one method stack
+their weights there, and each row takes its own; rows of other methods take the
+weights of a new adapter, which changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_peft.core.adapter import Adapter
+from keras_peft.core.hold import Hold
+from keras_peft.core.intercept import Around
+from keras_peft.core.method import Method
+from keras_peft.core.sites import Site
+from keras_peft.errors import AdapterError, listed
+
+
+class MixedModel(keras.Model):
+    """A base whose rows have different adapters; heads are not part of it.
+
+    Its input is `{"inputs": what the base reads, "rows": (batch,) int32}`, where a
+    row's number is that of its adapter in `names`.
+
+    Args:
+        base: The base.
+        hold: What holds it.
+        always: What is around its layers whatever the adapter.
+        adapters: By name.
+
+    Raises:
+        AdapterError: If an adapter cannot share a batch; all reasons are in the message.
+    """
+
+    def __init__(
+        self,
+        base: keras.Model,
+        hold: Hold,
+        always: Sequence[tuple[keras.Layer, Around]],
+        adapters: Mapping[str, Adapter],
+    ) -> None:
+        problems = [problem for name, a in adapters.items() for problem in _problems(name, a)]
+        if problems:
+            raise AdapterError(f"These adapters cannot share a batch: {'; '.join(problems)}.")
+        super().__init__(name=f"{base.name}_mixed")
+        self.base = base
+        self.names = tuple(adapters)
+        self._hold = hold
+        self._rows: Any = None
+        groups: dict[Method, list[str]] = {}
+        for name, adapter in adapters.items():
+            for part in adapter.parts:
+                groups.setdefault(part.method, []).append(name)
+        self.groups = [_Group(self, method, names, adapters) for method, names in groups.items()]
+        self._attachments = (
+            *always,
+            *(attachment for group in self.groups for attachment in group.attachments),
+        )
+        self.built = True
+        self.compile(jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the base, each row with its own adapter."""
+        self._rows = inputs["rows"]
+        before = self._hold.attach(self._attachments)
+        try:
+            return self.base(inputs["inputs"], training=False)
+        finally:
+            self._hold.attach(before)
+            self._rows = None
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """Turns the names of the rows' adapters into what `rows` takes."""
+        positions = {name: position for position, name in enumerate(self.names)}
+        return np.array([positions[name] for name in names], np.int32)
+
+
+class _Group:
+    """The adapters of one method, with their weights stacked."""
+
+    def __init__(
+        self, model: MixedModel, method: Method, names: Sequence[str], adapters: Mapping[str, Adapter]
+    ) -> None:
+        self._model = model
+        self._method = method
+        # Row 0 of a stack is a new adapter's weights.
+        places = {name: place for place, name in enumerate(names, 1)}
+        self._places = np.array([places.get(name, 0) for name in model.names], np.int32)
+        parts = [
+            ([h for h in adapters[name].held if h.method == method], _shared(adapters[name], method))
+            for name in names
+        ]
+        sites: dict[str, Site] = {held.site.key: held.site for helds, _ in parts for held in helds}
+        chosen = [held.site for helds, _ in parts for held in helds]
+        shared = self._stack("shared", method.shared(chosen), [weights.values for _, weights in parts])
+        self.attachments: list[tuple[keras.Layer, Around]] = []
+        for key, site in sites.items():
+            there = [next((h.values for h in helds if h.site.key == key), {}) for helds, _ in parts]
+            own = self._stack(key, method.weights(site), there)
+            has = np.array([False, *(any(h.site.key == key for h in helds) for helds, _ in parts)])
+            self.attachments.append((site.layer, self._around(site, {**shared, **own}, has)))
+
+    def _stack(
+        self, name: str, weights: Mapping[str, Any], values: Sequence[Mapping[str, keras.Variable]]
+    ) -> dict[str, keras.Variable]:
+        stacked = {}
+        for key, weight in weights.items():
+            initializer = keras.initializers.get(weight.initializer)
+            neutral = ops.convert_to_numpy(initializer(weight.shape, "float32"))
+            rows = [ops.convert_to_numpy(own[key]) if key in own else neutral for own in values]
+            stacked[key] = self._model.add_weight(
+                shape=(len(rows) + 1, *weight.shape),
+                initializer=_constant(np.stack([neutral, *rows])),
+                trainable=False,
+                dtype="float32",
+                name=f"{name}.{self._method.name}.{key}".replace("/", "."),
+            )
+        return stacked
+
+    def _around(self, site: Site, stacks: Mapping[str, keras.Variable], has: np.ndarray) -> Around:
+        def around(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            places = ops.take(ops.convert_to_tensor(self._places), self._model._rows, axis=0)
+            rows = ops.take(ops.convert_to_tensor(has), places, axis=0)
+            return self._method.around(_RowWeights(site, stacks, places, rows), call, *args, **kwargs)
+
+        return around
+
+
+class _RowWeights:
+    """A site's weights with a leading batch axis, one row of weights for each row."""
+
+    def __init__(self, site: Site, stacks: Mapping[str, keras.Variable], places: Any, rows: Any) -> None:
+        self.site = site
+        self.rows = rows
+        self._stacks = stacks
+        self._places = places
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return ops.cast(self.exact(name), self.site.layer.compute_dtype)
+
+    def exact(self, name: str) -> Any:
+        return ops.take(ops.convert_to_tensor(self._stacks[name]), self._places, axis=0)
+
+    def dropout(self, inputs: Any) -> Any:
+        return inputs
+
+
+def _problems(name: str, adapter: Adapter) -> list[str]:
+    problems = []
+    unfit = sorted({part.method.name for part in adapter.parts if not part.method.mixes})
+    if unfit:
+        problems.append(f"{name!r} is {listed(unfit)}, which needs the whole batch for itself")
+    elif adapter.moves:
+        problems.append(
+            f"{name!r} trains weights of the base itself ({listed(adapter.moves, most=2)}); adapt the backbone and "
+            "give a head of your own with head="
+        )
+    return problems
+
+
+def _shared(adapter: Adapter, method: Method) -> Any:
+    return next(
+        weights
+        for part, weights in zip(adapter.parts, adapter.shared, strict=True)
+        if part.method == method
+    )
+
+
+def _constant(value: np.ndarray) -> Callable[..., Any]:
+    return lambda shape, dtype: ops.convert_to_tensor(value, dtype)

@@ -1,0 +1,116 @@
+"""What trains, where, and how much of the whole it is."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import keras
+
+from keras_peft.core.adapter import Adapter
+from keras_peft.core.sites import Site, count_blocks
+
+
+@dataclass(frozen=True)
+class PlannedSite:
+    """One row of a plan: a site and the number of values that train there."""
+
+    path: str
+    role: str | None
+    block: int | None
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What trains, where, and how much of the whole it is.
+
+    Attributes:
+        method: Names of the methods, joined with " + ".
+        sites: The sites that hold something trainable.
+        shared_parameters: Trainable values that the sites have in common.
+        head_parameters: Trainable values of a head put on top of the base.
+        total_parameters: All values, those of adapter and head included.
+        blocks: Number of blocks in the base.
+        trunk_blocks: How many of them lie below everything that trains.
+    """
+
+    method: str
+    sites: tuple[PlannedSite, ...]
+    shared_parameters: int
+    head_parameters: int
+    total_parameters: int
+    blocks: int
+    trunk_blocks: int
+
+    @property
+    def trainable_parameters(self) -> int:
+        """All values that train."""
+        return sum(site.parameters for site in self.sites) + self.shared_parameters + self.head_parameters
+
+    def __str__(self) -> str:
+        width = max([len(site.path) for site in self.sites] + [4])
+        lines = [f"{self.method} trains {self.share()}"]
+        lines += [
+            f"  {site.path:<{width}}  {site.role or '':<16}  {site.parameters:>12,}" for site in self.sites
+        ]
+        for name, count in (("shared", self.shared_parameters), ("head", self.head_parameters)):
+            if count:
+                lines.append(f"  {name:<{width}}  {'':<16}  {count:>12,}")
+        if self.blocks:
+            lines.append(f"  frozen below: {self.trunk_blocks} of {self.blocks} blocks")
+        return "\n".join(lines)
+
+    def share(self) -> str:
+        """Returns, for example, "172,932 of 22,860,036 parameters (0.76%)"."""
+        share = self.trainable_parameters / self.total_parameters
+        return f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters ({share:.2%})"
+
+
+def make_plan(base: keras.Model, everywhere: Sequence[Site], adapters: Sequence[Adapter]) -> Plan:
+    """Counts what trains under some adapters.
+
+    Args:
+        base: The model that they are on.
+        everywhere: All its sites.
+        adapters: Those that are active.
+    """
+    counts: Counter[str] = Counter()
+    touched: set[str] = set()
+    added = shared = 0
+    for adapter in adapters:
+        for held in adapter.held:
+            counts[held.site.key] += _count(held.trainable_variables)
+            touched.add(held.site.key)
+            added += _count(held.variables)
+        for weights in adapter.shared:
+            shared += _count(weights.trainable_variables)
+            added += _count(weights.variables)
+        for key, variable in adapter.moves.items():
+            counts[key.rpartition("/")[0]] += _count([variable])
+            touched.add(key.rpartition("/")[0])
+    head = sum(_count(a.head.trainable_variables) for a in adapters if a.head is not None)
+    body = [site for site in everywhere if site.key in touched and site.role != "head"]
+    # Norms may be numbered otherwise than the blocks that they stand in.
+    repeated = [site for site in everywhere if site.role in ("block", "attention")] or body
+    blocks = count_blocks(repeated)
+    first = min((0 if site.block is None else site.block for site in body), default=blocks)
+    return Plan(
+        method=" + ".join(dict.fromkeys(part.method.name for a in adapters for part in a.parts)) or "nothing",
+        sites=tuple(
+            PlannedSite(site.path, site.role, site.block, counts[site.key])
+            for site in everywhere
+            if counts[site.key]
+        ),
+        shared_parameters=shared,
+        head_parameters=head,
+        total_parameters=base.count_params() + added + head,
+        blocks=blocks,
+        trunk_blocks=min(first, blocks),
+    )
+
+
+def _count(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)

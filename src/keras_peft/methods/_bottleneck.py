@@ -1,0 +1,59 @@
+"""What the adapter layers have in common: down to a few units and up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bottleneck(Method):
+    """A bottleneck with a residual connection after a projection: y + s f(y D + d) U + u."""
+
+    learning_rate: ClassVar[float] = 1e-3
+
+    size: int = option(48, "units in the bottleneck", minimum=1)
+    activation: str = option("gelu", "what acts in the bottleneck", choices=ACTIVATIONS)
+    scaling: float = option(1.0, "strength of what the bottleneck adds", above=0)
+    dropout: float = option(0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.projection import projection
+
+        outputs = projection(site).outputs
+        return bottleneck_weights(outputs, self.size, outputs)
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        outputs = call(*args, **kwargs)
+        return outputs + self.bottleneck(held, outputs)
+
+    def bottleneck(self, held: Held, x: Any) -> Any:
+        """Computes s f(x D + d) U + u."""
+        import keras
+
+        from keras_peft.core.rows import align, multiply
+
+        narrow = multiply(held.dropout(x), held.down)
+        narrow = keras.activations.get(self.activation)(narrow + align(held.down_bias, narrow))
+        wide = multiply(narrow, held.up)
+        return (wide + align(held.up_bias, wide)) * self.scaling
+
+
+def bottleneck_weights(inputs: int, size: int, outputs: int) -> dict[str, Weight]:
+    """D (inputs, size) random, U (size, outputs) zero, and their biases, zero."""
+    from keras_peft.methods._low_rank import uniform_by_inputs
+
+    return {
+        "down": Weight((inputs, size), uniform_by_inputs(inputs)),  # type: ignore[arg-type]
+        "down_bias": Weight((size,), "zeros"),
+        "up": Weight((size, outputs), "zeros"),
+        "up_bias": Weight((outputs,), "zeros"),
+    }

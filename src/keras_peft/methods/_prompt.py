@@ -1,0 +1,135 @@
+"""What the methods that put learned vectors before a text have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, option
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt(Method):
+    """Learned vectors before the embedded text, taken off again after the last block.
+
+    They come before positions are added, so the text's positions begin after them.
+    What reads the base's output finds the text where it was: its first vector is the
+    first token's. In a batch of several adapters, a row without prompts gets as many
+    masked positions after its text, which no token sees.
+    """
+
+    default_targets: ClassVar[tuple[str, ...]] = (
+        "embedding.token",
+        "embedding.position",
+        "embedding.segment",
+        "block",
+    )
+    default_layers: ClassVar[str] = "all"
+    silent: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+
+    tokens: int = option(16, "number of learned vectors before the text", minimum=1)
+
+    @property
+    def extra_positions(self) -> int:
+        return self.tokens
+
+    def prompt(self, held: Held) -> Any:
+        """Returns the learned vectors: (tokens, dim), or (batch, tokens, dim)."""
+        raise NotImplementedError
+
+    def wraps(self, site: Site) -> bool:
+        return True
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core.intercept import arguments
+
+        named = arguments(held.site.layer, args, kwargs)
+        if held.site.role == "embedding.token":
+            return self._before_tokens(held, call, named)
+        if held.site.role == "embedding.segment":
+            return self._before_segments(held, call, named)
+        if held.site.role == "embedding.position":
+            return self._within_positions(held, call, named)
+        return self._through_block(held, call, named)
+
+    def _before_tokens(self, held: Held, call: Callable[..., Any], named: Mapping[str, Any]) -> Any:
+        from keras import ops
+
+        from keras_peft.core.rows import spread
+
+        outputs = call(**named)
+        if named.get("reverse"):  # A tied embedding, used to score the words.
+            return outputs
+        prompt = ops.cast(spread(self.prompt(held), outputs), outputs.dtype)
+        return _joined(held, prompt, outputs, ops.zeros_like(prompt))
+
+    def _within_positions(self, held: Held, call: Callable[..., Any], named: Mapping[str, Any]) -> Any:
+        from keras_peft.errors import AdapterError
+
+        length, most = next(iter(named.values())).shape[1], getattr(held.site.layer, "sequence_length", None)
+        if length is not None and most is not None and length > most:
+            raise AdapterError(
+                f"{length - self.tokens} tokens of text and {self.tokens} of {self.name} are more than the {most} "
+                "positions of the base; shorten the texts or use fewer tokens=."
+            )
+        return call(**named)
+
+    def _before_segments(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+        from keras import ops
+
+        ids = named.pop("inputs")
+        first = ops.zeros((ops.shape(ids)[0], self.tokens), ids.dtype)
+        return call(_joined(held, first, ids, first), **named)
+
+    def _through_block(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+        from keras import ops
+
+        from keras_peft.core.rows import choose
+        from keras_peft.errors import AdapterError
+
+        refuse_cache(self, held.site, named)
+        masks = [name for name, value in named.items() if name.endswith("padding_mask") and value is not None]
+        if held.rows is not None and not masks:
+            raise AdapterError(
+                f"{held.site.path} is called without a padding mask, so texts without a prompt cannot share a batch "
+                f"with {self.name}; predict with one adapter at a time."
+            )
+        for name in masks:
+            mask = named[name]
+            seen = ops.ones((ops.shape(mask)[0], self.tokens), mask.dtype)
+            named[name] = _joined(held, seen, mask, ops.zeros_like(seen))
+        outputs = call(**named)
+        if not held.site.is_last:
+            return outputs
+        after = outputs[:, self.tokens :]
+        return after if held.rows is None else choose(held.rows, after, outputs[:, : -self.tokens])
+
+
+def refuse_cache(method: Method, site: Site, named: Mapping[str, Any]) -> None:
+    """Refuses generation with a cache, whose places are counted without what a method adds.
+
+    Raises:
+        AdapterError: If the block is called with a cache.
+    """
+    from keras_peft.errors import AdapterError
+
+    if any("cache" in name and value is not None for name, value in named.items()):
+        raise AdapterError(
+            f"{site.path} was called with a cache, as in generation, and {method.name} needs all positions of the "
+            "text in each step; deactivate the adapter to generate."
+        )
+
+
+def _joined(held: Held, before: Any, x: Any, after: Any) -> Any:
+    """Puts something before x along axis 1 or, in rows of other adapters, after it."""
+    from keras import ops
+
+    from keras_peft.core.rows import choose
+
+    front = ops.concatenate([before, x], axis=1)
+    return front if held.rows is None else choose(held.rows, front, ops.concatenate([x, after], axis=1))

@@ -1,0 +1,83 @@
+"""BitFit: only the bias terms train.
+
+Ben Zaken et al. 2021, "BitFit: Simple Parameter-efficient Fine-tuning for
+Transformer-based Masked Language-models", https://arxiv.org/abs/2106.10199.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitFit(Method):
+    """Adds a trainable vector to each bias that the base has.
+
+    y = x W + (b + Δ), before the activation, and the same for the shift of a norm. Δ has
+    the bias's size and starts at zero: a new adapter changes nothing. Holding the
+    difference instead of moving the base lets several such adapters share a base and a
+    batch. The bias of the keys is left out by default: softmax takes it out again.
+    Layers without a bias are passed over; a base without any, as Llama, is refused.
+
+    Parameters: one for each bias value.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.BitFit(), layers="all")
+    """
+
+    name: ClassVar[str] = "bitfit"
+    title: ClassVar[str] = "BitFit"
+    paper: ClassVar[str] = "Ben Zaken et al. 2021, https://arxiv.org/abs/2106.10199"
+    default_targets: ClassVar[tuple[str, ...]] = (
+        "attention.query",
+        "attention.value",
+        "attention.output",
+        "ffn.up",
+        "ffn.gate",
+        "ffn.down",
+        "norm",
+    )
+    default_layers: ClassVar[str] = "all"
+    learning_rate: ClassVar[float] = 3e-3
+    merges: ClassVar[bool] = True
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        import math
+
+        bias = _bias(site)
+        return {} if bias is None else {"bias": Weight((math.prod(bias.shape),), "zeros")}
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core import projection
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.rows import align
+
+        inputs, rest = split_inputs(args, kwargs)
+        if projection.is_projection(held.site):
+            return projection.run(
+                held.site, call, lambda y: y + align(held.bias, y), inputs, *rest, **kwargs
+            )
+        outputs = call(inputs, *rest, **kwargs)
+        return outputs + align(held.bias, outputs)
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        bias = _bias(site)
+        assert bias is not None
+        return {bias.name: values[bias.name] + weights["bias"].reshape(bias.shape)}
+
+
+def _bias(site: Site) -> Any:
+    from keras_peft.core.sites import own_variables
+
+    return next((v for v in own_variables(site.layer) if v.name in ("bias", "beta")), None)

@@ -1,0 +1,105 @@
+"""Compacter: bottlenecks whose matrices are sums of Kronecker products.
+
+Karimi Mahabadi et al. 2021, "Compacter: Efficient Low-Rank Hypercomplex Adapter Layers",
+https://arxiv.org/abs/2106.04647, equations 4 to 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.methods._bottleneck import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compacter(Method):
+    """Puts small bottlenecks where Houlsby's are; each matrix is Σᵢ Aᵢ ⊗ (Lᵢ Rᵢ), i = 1 … n.
+
+    The n matrices Aᵢ of (n, n) are shared by all bottlenecks, L is (n, rows / n, rank)
+    and R is (n, rank, columns / n). R of the way up starts at zero: a new adapter changes
+    nothing. It has a nonlinearity, so it cannot be merged.
+
+    Parameters: n³ in all, and 2 × rank × (dim + size) + size + dim for each bottleneck.
+
+    Args:
+        size: Units in the bottleneck.
+        products: The number n of products; dim and size have to divide by it.
+        rank: Rank of the larger factor.
+        activation: What acts in the bottleneck.
+        dropout: Share of the bottleneck's inputs that is dropped while training.
+
+    Raises:
+        OptionError: If a value is out of range or does not divide.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.Compacter(size=48), layers="all")
+    """
+
+    name: ClassVar[str] = "compacter"
+    title: ClassVar[str] = "Compacter"
+    paper: ClassVar[str] = "Karimi Mahabadi et al. 2021, https://arxiv.org/abs/2106.04647"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention.output", "ffn.down")
+    learning_rate: ClassVar[float] = 3e-3
+
+    size: int = option(48, "units in the bottleneck", minimum=1)
+    products: int = option(4, "number of Kronecker products in a matrix", minimum=1)
+    rank: int = option(1, "rank of the larger factor", minimum=1)
+    activation: str = option("gelu", "what acts in the bottleneck", choices=ACTIVATIONS)
+    dropout: float = option(0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1)
+
+    def __post_init__(self) -> None:
+        from keras_peft.errors import OptionError
+
+        super().__post_init__()
+        if self.size % self.products:
+            raise OptionError(f"Compacter: size must divide by products, got {self.size} and {self.products}.")
+
+    def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
+        n = self.products
+        return {"rule": Weight((n, n, n), "glorot_uniform")}
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.projection import projection
+        from keras_peft.errors import OptionError
+
+        n, dim = self.products, projection(site).outputs
+        if dim % n:
+            raise OptionError(f"{site.path} gives {dim} values, which do not divide by products={n}.")
+        return {
+            "down_left": Weight((n, dim // n, self.rank), "glorot_uniform"),
+            "down_right": Weight((n, self.rank, self.size // n), "glorot_uniform"),
+            "down_bias": Weight((self.size,), "zeros"),
+            "up_left": Weight((n, self.size // n, self.rank), "glorot_uniform"),
+            "up_right": Weight((n, self.rank, dim // n), "zeros"),
+            "up_bias": Weight((dim,), "zeros"),
+        }
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        import keras
+
+        from keras_peft.core.rows import align, multiply
+
+        outputs = call(*args, **kwargs)
+        down = _sum_of_products(held.rule, held.down_left, held.down_right)
+        up = _sum_of_products(held.rule, held.up_left, held.up_right)
+        narrow = multiply(held.dropout(outputs), down)
+        narrow = keras.activations.get(self.activation)(narrow + align(held.down_bias, narrow))
+        wide = multiply(narrow, up)
+        return outputs + wide + align(held.up_bias, wide)
+
+
+def _sum_of_products(rule: Any, left: Any, right: Any) -> Any:
+    """Σᵢ ruleᵢ ⊗ (leftᵢ rightᵢ), of (rows, columns), whatever stands before the index i."""
+    from keras import ops
+
+    large = ops.matmul(left, right)
+    product = ops.einsum("...iab,...icd->...acbd", rule, large)
+    shape = product.shape
+    rows, columns = shape[-4] * shape[-3], shape[-2] * shape[-1]
+    return ops.reshape(product, (*ops.shape(product)[:-4], rows, columns))

@@ -1,0 +1,117 @@
+"""DoRA: y = x (W + s A B) m / ‖W + s A B‖, with one norm and one m for each output.
+
+Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation",
+https://arxiv.org/abs/2402.09353, equation 5. No gradient goes through the norm
+(section 4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoRA(Method):
+    """Trains the length and, by low rank, the direction of a projection's columns.
+
+    A is (in, rank), B is (rank, out) and the magnitude m is (out,). B starts at zero
+    and m at the columns' norms: a new adapter changes nothing but rounding. The changed
+    kernel is never made: its norm follows from W, A and B.
+
+    Parameters: rank × (in + out) + out for each projection.
+
+    Args:
+        rank: Width of the path between A and B.
+        alpha: Strength of the update; it is scaled by alpha / rank.
+        dropout: Share of the inputs to A that is dropped while training.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.DoRA(rank=8), layers="last:2")
+    """
+
+    name: ClassVar[str] = "dora"
+    title: ClassVar[str] = "DoRA"
+    paper: ClassVar[str] = "Liu et al. 2024, https://arxiv.org/abs/2402.09353"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
+    learning_rate: ClassVar[float] = 1e-3
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "LORA"
+
+    rank: int = option(8, "width of the low-rank path", minimum=1)
+    alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
+    dropout: float = option(0.1, "share of the path's inputs dropped while training", minimum=0, below=1)
+
+    @property
+    def scaling(self) -> float:
+        """The factor s."""
+        return self.alpha / self.rank
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.projection import matrix_of, projection
+        from keras_peft.methods._low_rank import factors
+
+        view = projection(site)
+
+        def norms(_shape: Any, dtype: Any = None) -> Any:
+            from keras import ops
+
+            return ops.sqrt(ops.sum(ops.square(matrix_of(site)), axis=0))
+
+        return {**factors(view.inputs, self.rank, view.outputs), "magnitude": Weight((view.outputs,), norms)}
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras import ops
+
+        from keras_peft.core import projection
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.rows import align, multiply
+
+        inputs, rest = split_inputs(args, kwargs)
+        x = held.dropout(projection.projection(held.site).flatten(inputs))
+        update = multiply(multiply(x, held.a) * self.scaling, held.b)
+        length = ops.stop_gradient(self._norm(held))
+        bias = projection.bias_of(held.site)
+
+        def change(y: Any) -> Any:
+            factor = ops.cast(align(held.exact("magnitude") / length, y), y.dtype)
+            offset = ops.cast(bias, y.dtype)
+            return (y - offset + update) * factor + offset
+
+        return projection.run(held.site, call, change, inputs, *rest, **kwargs)
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        import numpy as np
+
+        from keras_peft.core.projection import projection
+
+        view = projection(site)
+        changed = view.kernel_to_matrix(values["kernel"]) + self.scaling * (weights["a"] @ weights["b"])
+        changed = changed * (weights["magnitude"] / np.linalg.norm(changed, axis=0))
+        return {"kernel": view.matrix_to_kernel(changed)}
+
+    def _norm(self, held: Held) -> Any:
+        """‖W + s A B‖ for each output, from the narrow products alone: (out,) or (batch, out)."""
+        from keras import ops
+
+        from keras_peft.core.projection import matrix_of
+
+        matrix, a, b = matrix_of(held.site), held.exact("a"), held.exact("b") * self.scaling
+        across = ops.swapaxes(a, -1, -2)
+        squares = ops.sum(ops.square(matrix), axis=0)
+        mixed = ops.sum(ops.matmul(across, matrix) * b, axis=-2)
+        own = ops.sum(ops.matmul(ops.matmul(across, a), b) * b, axis=-2)
+        return ops.sqrt(ops.maximum(squares + 2 * mixed + own, 1e-12))

@@ -1,0 +1,79 @@
+"""(IA)³: keys, values and the inner feed-forward units are multiplied by learned vectors.
+
+Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than
+In-Context Learning", https://arxiv.org/abs/2205.05638, section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class IA3(Method):
+    """Scales what keys and values give and what the second feed-forward projection reads.
+
+    y = (x W + b) · l at keys and values, with l of (out,), and y = (x · l) W + b at
+    `ffn.down` and `attention.output`, with l of (in,): the inner units after their
+    activation. l starts at one: a new adapter changes nothing.
+
+    Parameters: out, or in, for each projection.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.IA3(), layers="last:2")
+    """
+
+    name: ClassVar[str] = "ia3"
+    title: ClassVar[str] = "(IA)³"
+    paper: ClassVar[str] = "Liu et al. 2022, https://arxiv.org/abs/2205.05638"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention.key", "attention.value", "ffn.down")
+    learning_rate: ClassVar[float] = 1e-2
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "IA3"
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.projection import projection
+
+        view = projection(site)
+        return {"scale": Weight((view.inputs if _scales_inputs(site) else view.outputs,), "ones")}
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core import projection
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.rows import align
+
+        inputs, rest = split_inputs(args, kwargs)
+        if _scales_inputs(held.site):
+            view = projection.projection(held.site)
+            x = view.flatten(inputs)
+            return call(view.unflatten(x * align(held.scale, x)), *rest, **kwargs)
+        return projection.run(
+            held.site, call, lambda y: y * align(held.scale, y), inputs, *rest, **kwargs
+        )
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        from keras_peft.core.projection import projection
+
+        view, scale = projection(site), weights["scale"]
+        matrix = view.kernel_to_matrix(values["kernel"])
+        if _scales_inputs(site):
+            return {"kernel": view.matrix_to_kernel(matrix * scale[:, None])}
+        changed = {"kernel": view.matrix_to_kernel(matrix * scale)}
+        if "bias" in values:
+            changed["bias"] = values["bias"] * scale.reshape(view.shape[view.summed :])
+        return changed
+
+
+def _scales_inputs(site: Site) -> bool:
+    return site.role in ("ffn.down", "attention.output")

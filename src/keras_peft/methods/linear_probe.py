@@ -1,0 +1,33 @@
+"""Linear probe: nothing but the head trains.
+
+Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes",
+https://arxiv.org/abs/1610.01644. A yardstick: what the frozen base knows already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from keras_peft.core.method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbe(Method):
+    """Trains the head on what the frozen base gives, and attaches to no layer of it.
+
+    The lower yardstick: a method that does not beat it is of no use on the data at hand.
+
+    Parameters: none but the head's.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.LinearProbe(), head=head)
+    """
+
+    name: ClassVar[str] = "linear-probe"
+    title: ClassVar[str] = "Linear probe (yardstick)"
+    paper: ClassVar[str] = "Alain and Bengio 2016, https://arxiv.org/abs/1610.01644"
+    default_targets: ClassVar[tuple[str, ...]] = ()
+    default_layers: ClassVar[str] = "all"
+    learning_rate: ClassVar[float] = 1e-3
+    merges: ClassVar[bool] = True

@@ -1,0 +1,84 @@
+"""LoHa: y = x (W + s (A1 B1) ∘ (A2 B2)), with ∘ the product of entries and s = alpha / rank.
+
+Hyeon-Woo et al. 2021, "FedPara: Low-Rank Hadamard Product for Communication-Efficient
+Federated Learning", https://arxiv.org/abs/2108.06098, proposition 1; as an adapter in Yeh
+et al. 2023, "Navigating Text-To-Image Customization", https://arxiv.org/abs/2309.14859.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoHa(Method):
+    """Adds the entrywise product of two low-rank matrices, whose rank can reach rank².
+
+    A1 and A2 are (in, rank), B1 and B2 are (rank, out). All start uniform in
+    ±1/sqrt(rows) but A2, which starts at zero: a new adapter changes nothing. The
+    entrywise product has to be made in full, (in, out), in each step.
+
+    Parameters: 2 × rank × (in + out) for each projection.
+
+    Args:
+        rank: Rank of each of the two matrices.
+        alpha: Strength of the update; it is scaled by alpha / rank.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.LoHa(rank=8), layers="last:2")
+    """
+
+    name: ClassVar[str] = "loha"
+    title: ClassVar[str] = "LoHa"
+    paper: ClassVar[str] = "Hyeon-Woo et al. 2021, https://arxiv.org/abs/2108.06098"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
+    learning_rate: ClassVar[float] = 2e-3
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "LOHA"
+
+    rank: int = option(8, "rank of each of the two matrices", minimum=1)
+    alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.projection import projection
+        from keras_peft.methods._low_rank import uniform_by_inputs as uniform
+
+        view = projection(site)
+        return {
+            "a1": Weight((view.inputs, self.rank), uniform(view.inputs)),  # type: ignore[arg-type]
+            "b1": Weight((self.rank, view.outputs), uniform(self.rank)),  # type: ignore[arg-type]
+            "a2": Weight((view.inputs, self.rank), "zeros"),
+            "b2": Weight((self.rank, view.outputs), uniform(self.rank)),  # type: ignore[arg-type]
+        }
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras import ops
+
+        from keras_peft.core import projection
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.rows import multiply
+
+        inputs, rest = split_inputs(args, kwargs)
+        delta = ops.matmul(held.a1, held.b1) * ops.matmul(held.a2, held.b2) * (self.alpha / self.rank)
+        update = multiply(projection.projection(held.site).flatten(inputs), delta)
+        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        from keras_peft.core.projection import projection
+
+        delta = (weights["a1"] @ weights["b1"]) * (weights["a2"] @ weights["b2"]) * (self.alpha / self.rank)
+        return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(delta)}

@@ -1,0 +1,116 @@
+"""LoKr: y = x (W + s K ⊗ (A B)), with ⊗ the Kronecker product and s = alpha / rank.
+
+Yeh et al. 2023, "Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to
+Model Evaluation", https://arxiv.org/abs/2309.14859, section 4.2; the same idea as KronA,
+Edalati et al. 2022, https://arxiv.org/abs/2212.10650.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoKr(Method):
+    """Adds the Kronecker product of a small matrix and a larger, low-rank one.
+
+    With in = i1 × i2 and out = o1 × o2 split near their square roots, K is (i1, o1), A is
+    (i2, rank) and B is (rank, o2). Where the rank is at least half of the longer side of
+    i2 and o2, one full matrix C of (i2, o2) takes the place of A B. K starts at zero, the
+    others uniform: a new adapter changes nothing. The product is never made in full:
+    x is read as an (i1, i2) matrix and multiplied from both sides.
+
+    Parameters: i1 × o1 + rank × (i2 + o2), or i1 × o1 + i2 × o2, for each projection.
+
+    Args:
+        rank: Rank of the larger matrix.
+        alpha: Strength of the update; it is scaled by alpha / rank.
+        factor: The size of i1 and o1, where it divides in and out; by default the
+            divisor nearest to the square root.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.LoKr(rank=8), layers="last:2")
+    """
+
+    name: ClassVar[str] = "lokr"
+    title: ClassVar[str] = "LoKr"
+    paper: ClassVar[str] = "Yeh et al. 2023, https://arxiv.org/abs/2309.14859"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
+    learning_rate: ClassVar[float] = 2e-3
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "LOKR"
+
+    rank: int = option(8, "rank of the larger matrix", minimum=1)
+    alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
+    factor: int | None = option(None, "size of the small matrix, where it divides", minimum=1)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.methods._low_rank import uniform_by_inputs as uniform
+
+        (i1, i2), (o1, o2) = self._split(site)
+        small = {"k": Weight((i1, o1), "zeros")}
+        if self.rank >= max(i2, o2) / 2:
+            return {**small, "c": Weight((i2, o2), uniform(i2))}  # type: ignore[arg-type]
+        return {
+            **small,
+            "a": Weight((i2, self.rank), uniform(i2)),  # type: ignore[arg-type]
+            "b": Weight((self.rank, o2), uniform(self.rank)),  # type: ignore[arg-type]
+        }
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras import ops
+
+        from keras_peft.core import projection
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.rows import multiply
+
+        (i1, i2), (o1, o2) = self._split(held.site)
+        inputs, rest = split_inputs(args, kwargs)
+        x = projection.projection(held.site).flatten(inputs)
+        lead = ops.shape(x)[:-1]
+        x = ops.reshape(x, (*lead, i1, i2))
+        if self.rank >= max(i2, o2) / 2:
+            right = multiply(x, held.c)
+        else:
+            right = multiply(multiply(x, held.a), held.b)
+        both = multiply(ops.swapaxes(right, -1, -2), held.k)
+        update = ops.reshape(ops.swapaxes(both, -1, -2), (*lead, o1 * o2)) * (self.alpha / self.rank)
+        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        import numpy as np
+
+        from keras_peft.core.projection import projection
+
+        large = weights["c"] if "c" in weights else weights["a"] @ weights["b"]
+        delta = np.kron(weights["k"], large) * (self.alpha / self.rank)
+        return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(delta)}
+
+    def _split(self, site: Site) -> tuple[tuple[int, int], tuple[int, int]]:
+        from keras_peft.core.projection import projection
+
+        view = projection(site)
+        return self._divided(view.inputs), self._divided(view.outputs)
+
+    def _divided(self, size: int) -> tuple[int, int]:
+        """Splits a size in two, the smaller first."""
+        if self.factor is not None and size % self.factor == 0:
+            return self.factor, size // self.factor
+        most = min(math.isqrt(size), self.factor or size)
+        small = next(divisor for divisor in range(most, 0, -1) if size % divisor == 0)
+        return small, size // small

@@ -1,0 +1,105 @@
+"""LoReFT: h + ((h W + b) - h Rᵀ) R at a few positions of a block's output.
+
+Wu et al. 2024, "ReFT: Representation Finetuning for Language Models",
+https://arxiv.org/abs/2404.03592, equation 2, with R of orthonormal rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoReFT(Method):
+    """Edits what the blocks give, in a subspace, at the first and last tokens of a text.
+
+    W is (dim, rank) and b is (rank,); the rows of R, (rank, dim), are made orthonormal
+    from a matrix of (dim, rank) by a QR decomposition. As in the paper W and R start at
+    random, so a new adapter does change the outputs. Weights are not changed, so there is
+    nothing to merge.
+
+    Parameters: 2 × dim × rank + rank for each block.
+
+    Args:
+        rank: Dimensions of the subspace.
+        first: How many tokens from the start of a text are edited.
+        last: How many from its end, padding not counted.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.LoReFT(rank=8), layers="all")
+    """
+
+    name: ClassVar[str] = "loreft"
+    title: ClassVar[str] = "LoReFT"
+    paper: ClassVar[str] = "Wu et al. 2024, https://arxiv.org/abs/2404.03592"
+    default_targets: ClassVar[tuple[str, ...]] = ("block",)
+    default_layers: ClassVar[str] = "all"
+    learning_rate: ClassVar[float] = 2e-3
+    silent: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+
+    rank: int = option(8, "dimensions of the subspace", minimum=1)
+    first: int = option(4, "tokens edited from the start of a text", minimum=0)
+    last: int = option(4, "tokens edited from its end", minimum=0)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.methods._low_rank import uniform_by_inputs
+
+        dim = _dim(site)
+        return {
+            "basis": Weight((dim, self.rank), "orthogonal"),
+            "source": Weight((dim, self.rank), uniform_by_inputs(dim)),  # type: ignore[arg-type]
+            "bias": Weight((self.rank,), "zeros"),
+        }
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras import ops
+
+        from keras_peft.core.intercept import arguments
+        from keras_peft.core.rows import align, choose, multiply
+        from keras_peft.methods._prompt import refuse_cache
+
+        named = arguments(held.site.layer, args, kwargs)
+        refuse_cache(self, held.site, named)
+        outputs = call(*args, **kwargs)
+        orthonormal = ops.cast(ops.qr(held.exact("basis"))[0], outputs.dtype)
+        source = multiply(outputs, held.source)
+        edit = source + align(held.bias, source) - multiply(outputs, orthonormal)
+        edited = outputs + multiply(edit, ops.swapaxes(orthonormal, -1, -2))
+        mask = next((v for name, v in named.items() if name.endswith("padding_mask")), None)
+        changed = ops.where(ops.expand_dims(self._positions(outputs, mask), -1), edited, outputs)
+        return changed if held.rows is None else choose(held.rows, changed, outputs)
+
+    def _positions(self, outputs: Any, mask: Any) -> Any:
+        """Which positions are edited: (batch, length) bool."""
+        from keras import ops
+
+        real = ops.ones(ops.shape(outputs)[:2], "int32") if mask is None else ops.cast(mask, "int32")
+        from_start = ops.cumsum(real, axis=1)
+        from_end = ops.sum(real, axis=1, keepdims=True) - from_start
+        edited = ops.logical_or(from_start <= self.first, from_end < self.last)
+        return ops.logical_and(edited, real > 0)
+
+
+def _dim(site: Site) -> int:
+    """Size of the vectors that a block gives."""
+    from keras_peft.core.projection import projection
+    from keras_peft.errors import SelectionError
+
+    for role in ("ffn.down", "attention.output"):
+        if role in site.inner:
+            return projection(site.inner[role]).outputs
+    raise SelectionError(
+        f"{site.path} has no layer of the role 'ffn.down' or 'attention.output' in it, so the size of what it gives is "
+        "not known; say which layers these are with roles=."
+    )

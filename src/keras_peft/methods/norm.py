@@ -1,0 +1,90 @@
+"""Norm tuning: only the scales and shifts of the normalisation layers train.
+
+Zhao et al. 2023, "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM
+Finetuning", https://arxiv.org/abs/2312.11420; for convolutional networks Frankle et al.
+2020, https://arxiv.org/abs/2003.00152.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormTuning(Method):
+    """Multiplies and shifts what each norm gives: y = norm(x) · g + d.
+
+    This is the norm with the scale γ g and the shift β g + d. g starts at one and d at
+    zero: a new adapter changes nothing. d is there where the norm has a shift. Holding
+    the difference instead of moving the base lets several such adapters share a base.
+
+    Parameters: 2 × dim for each norm with a shift, dim for one without.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.NormTuning(), layers="all")
+    """
+
+    name: ClassVar[str] = "norm"
+    title: ClassVar[str] = "Norm tuning"
+    paper: ClassVar[str] = "Zhao et al. 2023, https://arxiv.org/abs/2312.11420"
+    default_targets: ClassVar[tuple[str, ...]] = ("norm",)
+    default_layers: ClassVar[str] = "all"
+    learning_rate: ClassVar[float] = 5e-3
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "LN_TUNING"
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        scale, shift = _variables(site)
+        weights = {}
+        if scale is not None:
+            weights["scale"] = Weight(tuple(scale.shape), "ones")
+        if shift is not None:
+            weights["shift"] = Weight(tuple(shift.shape), "zeros")
+        return weights
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core.rows import align
+
+        scale, shift = _variables(held.site)
+        outputs = call(*args, **kwargs)
+        if scale is not None:
+            outputs = outputs * align(held.scale, outputs)
+        if shift is not None:
+            outputs = outputs + align(held.shift, outputs)
+        return outputs
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        from keras_peft.errors import AdapterError
+
+        scale, shift = _variables(site)
+        if not type(site.layer).__module__.startswith("keras.src.layers"):
+            raise AdapterError(
+                f"{site.path} is a {type(site.layer).__name__}, and how that uses its scale is not known here, so "
+                "norm tuning cannot be merged into it."
+            )
+        changed = {}
+        factor = weights.get("scale", 1.0)
+        if scale is not None:
+            changed[scale.name] = values[scale.name] * factor
+        if shift is not None:
+            changed[shift.name] = values[shift.name] * factor + weights["shift"]
+        return changed
+
+
+def _variables(site: Site) -> tuple[Any, Any]:
+    """The norm's own scale and shift, or None where it has none."""
+    from keras_peft.core.sites import own_variables
+
+    named = {variable.name: variable for variable in own_variables(site.layer)}
+    return named.get("gamma", named.get("scale")), named.get("beta", named.get("bias"))

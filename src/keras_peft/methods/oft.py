@@ -1,0 +1,120 @@
+"""OFT: y = (x R) W, with R orthogonal, in blocks, by the Cayley transform of a skew matrix.
+
+Qiu et al. 2023, "Controlling Text-to-Image Diffusion by Orthogonal Finetuning",
+https://arxiv.org/abs/2306.07280, section 3; acting on the input instead of the kernel, and
+the truncated series of the inverse, are from Qiu et al. 2025, "Orthogonal Finetuning Made
+Scalable", https://arxiv.org/abs/2506.19847.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class OFT(Method):
+    """Rotates what a projection reads, block by block, which keeps all angles and lengths.
+
+    For blocks of size b, R has in / b blocks R = (I + Q)(I - Q)⁻¹, each from a skew Q of
+    b (b - 1) / 2 values above the diagonal. They start at zero, which makes R the
+    identity: a new adapter changes nothing. The kernel is not needed, so it works on
+    quantised bases as it is.
+
+    Parameters: in / b × b (b - 1) / 2 = in (b - 1) / 2 for each projection.
+
+    Args:
+        block_size: Size of the blocks; where it does not divide the input, the largest
+            smaller size that does.
+        terms: Terms of the series that stands for the inverse, 0 for the inverse
+            itself. A series is quicker and R not quite orthogonal.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.OFT(block_size=32), layers="last:2")
+    """
+
+    name: ClassVar[str] = "oft"
+    title: ClassVar[str] = "OFT"
+    paper: ClassVar[str] = "Qiu et al. 2023, https://arxiv.org/abs/2306.07280"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
+    learning_rate: ClassVar[float] = 2e-3
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "OFT"
+
+    block_size: int = option(32, "size of the blocks that are rotated", minimum=2)
+    terms: int = option(0, "terms of the series for the inverse; 0 for the inverse itself", minimum=0)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.projection import projection
+
+        inputs, size = projection(site).inputs, self._size(site)
+        return {"skew": Weight((inputs // size, size * (size - 1) // 2), "zeros")}
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras import ops
+
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.projection import projection
+
+        view, size = projection(held.site), self._size(held.site)
+        inputs, rest = split_inputs(args, kwargs)
+        x = view.flatten(inputs)
+        rotation = ops.cast(self._rotation(held.exact("skew"), size), x.dtype)
+        shape = ops.shape(x)
+        # As (batch, positions, blocks, 1, size), which a rotation for each row fits too.
+        blocks = ops.reshape(x, (shape[0], -1, view.inputs // size, 1, size))
+        if len(rotation.shape) == 4:
+            rotation = ops.expand_dims(rotation, 1)
+        rotated = ops.reshape(ops.matmul(blocks, rotation), shape)
+        return call(view.unflatten(rotated), *rest, **kwargs)
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        import keras
+        import numpy as np
+
+        from keras_peft.core.projection import projection
+
+        view, size = projection(site), self._size(site)
+        rotation = keras.ops.convert_to_numpy(self._rotation(keras.ops.convert_to_tensor(weights["skew"]), size))
+        matrix = view.kernel_to_matrix(values["kernel"]).reshape(-1, size, view.outputs)
+        return {"kernel": view.matrix_to_kernel(np.matmul(rotation, matrix).reshape(view.inputs, view.outputs))}
+
+    def _size(self, site: Site) -> int:
+        from keras_peft.core.projection import projection
+
+        inputs = projection(site).inputs
+        return next(size for size in range(min(self.block_size, inputs), 0, -1) if inputs % size == 0)
+
+    def _rotation(self, skew: Any, size: int) -> Any:
+        """Turns (…, blocks, size (size - 1) / 2) values into rotations (…, blocks, size, size)."""
+        import numpy as np
+        from keras import ops
+
+        place, sign = np.zeros((size, size), np.int32), np.zeros((size, size), np.float32)
+        above = np.triu_indices(size, 1)
+        place[above] = place.T[above] = np.arange(len(above[0]))
+        sign[above], sign.T[above] = 1, -1
+        q = ops.take(skew, place.reshape(-1), axis=-1)
+        q = ops.reshape(q, (*ops.shape(skew)[:-1], size, size)) * sign
+        one = ops.broadcast_to(ops.eye(size), ops.shape(q))
+        if self.terms == 0:
+            return ops.solve(one - q, one + q)
+        # (I + Q)(I + Q + Q² + …), cut off: the last power of Q comes once, the others twice.
+        total, power = one, one
+        for term in range(1, self.terms):
+            power = ops.matmul(power, q)
+            total = total + (power if term == self.terms - 1 and term > 1 else 2 * power)
+        return total

@@ -1,0 +1,111 @@
+"""P-tuning: the learned vectors before a text are made by a small network.
+
+Liu et al. 2021, "GPT Understands, Too", https://arxiv.org/abs/2103.10385, section 2.2. The
+perceptron is that of the authors' later code, and of HF PEFT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Weight, option
+from keras_peft.methods._prompt import Prompt
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class PTuning(Prompt):
+    """Makes the vectors before every text from learned ones, with a perceptron or an LSTM.
+
+    With n `tokens` and E of (n, dim): "mlp" has three dense layers, dim to hidden to
+    hidden to dim, with ReLU between them; "lstm" reads E from both sides, hidden units
+    each way, and two dense layers follow, 2 hidden to 2 hidden to dim. The network ties
+    the vectors together, which the paper found to train more steadily than prompt
+    tuning. The text moves by n positions, so a new adapter does change the outputs.
+
+    Parameters: tokens × dim and, with h hidden units, (dim + 1) h + (h + 1) h + (h + 1) dim
+    for "mlp", or 8 h (dim + h + 2) + (2 h + 1) 2 h + (2 h + 1) dim for one layer of "lstm"
+    and 8 h (3 h + 2) for each further one.
+
+    Args:
+        tokens: Number of learned vectors.
+        encoder: "mlp" or "lstm".
+        hidden: Units of the network.
+        encoder_layers: Layers of the LSTM.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.PTuning(tokens=16), head=head)
+    """
+
+    name: ClassVar[str] = "p-tuning"
+    title: ClassVar[str] = "P-tuning (v1)"
+    paper: ClassVar[str] = "Liu et al. 2021, https://arxiv.org/abs/2103.10385"
+    learning_rate: ClassVar[float] = 3e-3
+    hugging_face: ClassVar[str | None] = "P_TUNING"
+
+    encoder: str = option("mlp", "the network that makes them: mlp or lstm", choices=("mlp", "lstm"))
+    hidden: int = option(128, "units of that network", minimum=1)
+    encoder_layers: int = option(1, "layers of the LSTM", minimum=1)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        if site.role != "embedding.token":
+            return {}
+        dim, h = site.layer.output_dim, self.hidden
+        sizes = {}
+        if self.encoder == "mlp":
+            sizes = {"dense_0": (dim, h), "dense_1": (h, h), "dense_2": (h, dim)}
+        else:
+            sizes = {"dense_0": (2 * h, 2 * h), "dense_1": (2 * h, dim)}
+        weights = {"embedding": Weight((self.tokens, dim), "random_normal")}
+        for name, (inputs, outputs) in sizes.items():
+            weights[name] = Weight((inputs, outputs), "he_uniform")
+            weights[f"{name}_bias"] = Weight((outputs,), "zeros")
+        if self.encoder == "lstm":
+            for layer in range(self.encoder_layers):
+                inputs = dim if layer == 0 else 2 * h
+                for way in ("forward", "backward"):
+                    weights[f"{way}_{layer}"] = Weight((inputs, 4 * h), "glorot_uniform")
+                    weights[f"{way}_{layer}_recurrent"] = Weight((h, 4 * h), "orthogonal")
+                    weights[f"{way}_{layer}_bias"] = Weight((4 * h,), "zeros")
+        return weights
+
+    def prompt(self, held: Held) -> Any:
+        from keras import ops
+
+        x = held.embedding
+        names = ("dense_0", "dense_1", "dense_2")
+        if self.encoder == "lstm":
+            names = names[:2]
+            for layer in range(self.encoder_layers):
+                ways = [self._read(held, x, way, layer) for way in ("forward", "backward")]
+                x = ops.concatenate(ways, axis=-1)
+        for name in names:
+            x = ops.matmul(x, getattr(held, name)) + ops.expand_dims(getattr(held, f"{name}_bias"), -2)
+            x = x if name == names[-1] else ops.relu(x)
+        return x
+
+    def _read(self, held: Held, x: Any, way: str, layer: int) -> Any:
+        """One way of one layer of the LSTM: from (…, tokens, in) to (…, tokens, hidden)."""
+        from keras import ops
+
+        kernel, recurrent, bias = (
+            getattr(held, f"{way}_{layer}{suffix}") for suffix in ("", "_recurrent", "_bias")
+        )
+        gates_in = ops.matmul(x, kernel) + ops.expand_dims(bias, -2)
+        order = range(self.tokens) if way == "forward" else range(self.tokens - 1, -1, -1)
+        state = cell = ops.zeros_like(gates_in[..., 0:1, : self.hidden])
+        states: dict[int, Any] = {}
+        for step in order:
+            gates = gates_in[..., step : step + 1, :] + ops.matmul(state, recurrent)
+            enter, forget, candidate, leave = ops.split(gates, 4, axis=-1)
+            cell = ops.sigmoid(forget) * cell + ops.sigmoid(enter) * ops.tanh(candidate)
+            state = ops.sigmoid(leave) * ops.tanh(cell)
+            states[step] = state
+        return ops.concatenate([states[step] for step in range(self.tokens)], axis=-2)

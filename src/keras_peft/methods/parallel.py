@@ -1,0 +1,83 @@
+"""Parallel adapters: a bottleneck beside the feed-forward part of a block.
+
+He et al. 2021, "Towards a Unified View of Parameter-Efficient Transfer Learning",
+https://arxiv.org/abs/2110.04366, section 4 (the scaled parallel adapter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Weight, option
+from keras_peft.methods._bottleneck import Bottleneck, bottleneck_weights
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallel(Bottleneck):
+    """Lets a bottleneck read what the feed-forward part reads and add to what it gives.
+
+    FFN(x) becomes FFN(x) + s (f(x D + d) U + u), with D of (dim, size) and U of
+    (size, dim). U and the biases start at zero: a new adapter changes nothing. It has a
+    nonlinearity, so it cannot be merged.
+
+    Parameters: 2 × dim × size + size + dim for each block.
+
+    Args:
+        size: Units in the bottleneck.
+        activation: What acts in it: "gelu", "relu", "silu" or "tanh".
+        scaling: The factor s; the paper uses 4.
+        dropout: Share of the bottleneck's inputs that is dropped while training.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.Parallel(size=48), layers="all")
+    """
+
+    name: ClassVar[str] = "parallel"
+    title: ClassVar[str] = "Adapter layers (parallel)"
+    paper: ClassVar[str] = "He et al. 2021, https://arxiv.org/abs/2110.04366"
+    default_targets: ClassVar[tuple[str, ...]] = ("block",)
+
+    activation: str = option("relu", "what acts in the bottleneck", choices=("gelu", "relu", "silu", "tanh"))
+    scaling: float = option(4.0, "strength of what the bottleneck adds", above=0)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.projection import projection
+
+        up, down = _feed_forward(site)
+        return bottleneck_weights(projection(up).inputs, self.size, projection(down).outputs)
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core.intercept import attached
+
+        up, down = _feed_forward(held.site)
+        read: list[Any] = []
+
+        def remember(inner: Callable[..., Any], /, *inner_args: Any, **inner_kwargs: Any) -> Any:
+            read.append(inner_args[0] if inner_args else inner_kwargs["inputs"])
+            return inner(*inner_args, **inner_kwargs)
+
+        def add(inner: Callable[..., Any], /, *inner_args: Any, **inner_kwargs: Any) -> Any:
+            return inner(*inner_args, **inner_kwargs) + self.bottleneck(held, read.pop())
+
+        with attached(up.layer, remember), attached(down.layer, add):
+            return call(*args, **kwargs)
+
+
+def _feed_forward(site: Site) -> tuple[Site, Site]:
+    from keras_peft.errors import SelectionError
+
+    try:
+        return site.inner["ffn.up"], site.inner["ffn.down"]
+    except KeyError:
+        raise SelectionError(
+            f"{site.path} has no layers of the roles 'ffn.up' and 'ffn.down' in it; choose blocks that have, or say "
+            "which layers these are with roles=."
+        ) from None

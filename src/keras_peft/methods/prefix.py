@@ -1,0 +1,241 @@
+"""Prefix tuning: attention sees learned keys and values before those of the text.
+
+Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
+https://arxiv.org/abs/2101.00190, section 4; the reparametrisation is their section 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixTuning(Method):
+    """Puts learned keys and values before the text's in each chosen attention layer.
+
+    With n `tokens`, an attention layer gets n keys and n values of its own, (n, out) each,
+    where out is the width of its key projection. Attention is shared out anew, so a new
+    adapter does change the outputs. With `projection` they are made from n shared vectors
+    by a perceptron, tanh(E W1 + b1) W2 + b2, which trains more steadily and costs more.
+    Nothing of the base's weights changes, so there is nothing to merge.
+
+    Parameters: 2 × tokens × out for each attention layer; with `projection`
+    tokens × hidden + hidden × (hidden + 1) in all and 2 × (hidden + 1) × out for each layer.
+
+    Args:
+        tokens: Number of learned keys and values.
+        projection: Whether they are made by a perceptron.
+        hidden: Width of that perceptron.
+        shift_positions: Count the text's positions from n, as HF PEFT does, instead
+            of leaving them as they were in pretraining. For bases with position
+            embeddings only.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.PrefixTuning(tokens=16), layers="all")
+    """
+
+    name: ClassVar[str] = "prefix"
+    title: ClassVar[str] = "Prefix tuning"
+    paper: ClassVar[str] = "Li and Liang 2021, https://arxiv.org/abs/2101.00190"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention", "embedding.position")
+    default_layers: ClassVar[str] = "all"
+    learning_rate: ClassVar[float] = 1e-2
+    silent: ClassVar[bool] = False
+    hugging_face: ClassVar[str | None] = "PREFIX_TUNING"
+
+    tokens: int = option(16, "number of learned keys and values", minimum=1)
+    projection: bool = option(False, "make them by a perceptron (reparametrisation)")
+    hidden: int = option(128, "width of that perceptron", minimum=1)
+    shift_positions: bool = option(False, "count the text's positions from the end of the prefix")
+
+    @property
+    def extra_positions(self) -> int:
+        return self.tokens if self.shift_positions else 0
+
+    def wraps(self, site: Site) -> bool:
+        return self.shift_positions if site.role == "embedding.position" else True
+
+    def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
+        import keras
+
+        if not self.projection:
+            return {}
+        return {
+            "embedding": Weight((self.tokens, self.hidden), keras.initializers.RandomNormal(stddev=1.0)),
+            "inner": Weight((self.hidden, self.hidden), "glorot_uniform"),
+            "inner_bias": Weight((self.hidden,), "zeros"),
+        }
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        import keras
+
+        if site.role == "embedding.position":
+            return {}
+        weights = {}
+        for part in ("key", "value"):
+            outputs = _outputs(site, part)
+            if self.projection:
+                weights[part] = Weight((self.hidden, outputs), "glorot_uniform")
+                weights[f"{part}_bias"] = Weight((outputs,), "zeros")
+            else:
+                weights[part] = Weight((self.tokens, outputs), keras.initializers.RandomNormal(stddev=0.5))
+        return weights
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core.intercept import arguments
+
+        named = arguments(held.site.layer, args, kwargs)
+        if held.site.role == "embedding.position":
+            return call(**{**named, "start_index": named.get("start_index", 0) + self.tokens})
+        if _takes_cache(held.site):
+            return self._with_cache(held, call, named)
+        return self._with_longer_keys(held, call, named)
+
+    def _rows(self, held: Held, part: str) -> Any:
+        """The learned keys or values: (tokens, out), or (batch, tokens, out)."""
+        from keras import ops
+
+        if not self.projection:
+            return getattr(held, part)
+        narrow = ops.matmul(held.embedding, held.inner) + ops.expand_dims(held.inner_bias, -2)
+        wide = ops.matmul(ops.tanh(narrow), getattr(held, part))
+        return wide + ops.expand_dims(getattr(held, f"{part}_bias"), -2)
+
+    def _with_longer_keys(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+        """Lengthens what the key and value projections give, and the mask with it."""
+        from contextlib import ExitStack
+
+        from keras import ops
+
+        from keras_peft.core.intercept import attached
+        from keras_peft.core.rows import spread
+
+        def longer(part: str) -> Callable[..., Any]:
+            def around(inner: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+                outputs = inner(*args, **kwargs)
+                rows = spread(self._rows(held, part), outputs)
+                shape = (*ops.shape(rows)[:2], *outputs.shape[2:])
+                return ops.concatenate([ops.reshape(rows, shape), outputs], axis=1)
+
+            return around
+
+        named = _explicit_mask(held.site, named)
+        named["attention_mask"] = self._longer_mask(held, named.get("attention_mask"), named)
+        with ExitStack() as stack:
+            for part in ("key", "value"):
+                stack.enter_context(attached(held.site.inner[f"attention.{part}"].layer, longer(part)))
+            return call(**named)
+
+    def _with_cache(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+        """Lays the learned rows at the start of the layer's cache of keys and values.
+
+        Positions then count from the end of the prefix on both sides, so that rotary
+        embeddings keep the distances within the text.
+        """
+        from keras import ops
+
+        from keras_peft.core.rows import spread
+
+        x = named["query"] if "query" in named else next(iter(named.values()))
+        cache, index = named.get("cache"), named.get("cache_update_index")
+        parts = []
+        for part in ("key", "value"):
+            rows = spread(self._rows(held, part), x)
+            parts.append(ops.reshape(rows, (*ops.shape(rows)[:2], *_heads(held.site, part))))
+        learned = ops.stack(parts, axis=1)
+        if cache is None:
+            shape = (ops.shape(x)[0], 2, ops.shape(x)[1], *learned.shape[3:])
+            text, index = ops.zeros(shape, learned.dtype), 0
+        else:
+            text = cache
+        named = {
+            **named,
+            "attention_mask": self._longer_mask(held, named.get("attention_mask"), named),
+            "cache": ops.concatenate([ops.cast(learned, text.dtype), text], axis=2),
+            "cache_update_index": None if index is None else index + self.tokens,
+        }
+        outputs, *others, longer = call(**named)
+        if cache is not None:
+            return (outputs, *others, longer[:, :, self.tokens :])
+        return (outputs, *others) if others else outputs
+
+    def _longer_mask(self, held: Held, mask: Any, named: Mapping[str, Any]) -> Any:
+        """Puts the prefix before the keys in a mask (batch, queries, keys)."""
+        from keras import ops
+
+        if mask is None:
+            if held.rows is None:
+                return None
+            query, value = named["query"], named.get("key", named.get("value"))
+            mask = ops.ones((ops.shape(query)[0], ops.shape(query)[1], ops.shape(value)[1]), "bool")
+        shape = ops.shape(mask)
+        seen = ops.ones((*shape[:-1], self.tokens), mask.dtype)
+        if held.rows is not None:
+            rows = ops.cast(ops.reshape(held.rows, (-1, *(1,) * (len(mask.shape) - 1))), mask.dtype)
+            both = ops.broadcast_shapes(rows.shape, seen.shape) if None not in seen.shape else None
+            seen = ops.broadcast_to(rows, both) if both else ops.multiply(ops.cast(seen, "int32"), ops.cast(rows, "int32"))
+            seen = ops.cast(seen, mask.dtype)
+            mask = ops.broadcast_to(mask, (*ops.shape(seen)[:-1], shape[-1]))
+        return ops.concatenate([seen, mask], axis=-1)
+
+
+def _outputs(site: Site, part: str) -> int:
+    from keras_peft.core.projection import projection
+    from keras_peft.errors import SelectionError
+
+    role = f"attention.{part}"
+    if role not in site.inner:
+        raise SelectionError(
+            f"{site.path} has no layer of the role {role!r} in it; choose attention layers that have, or say which "
+            "layers these are with roles=."
+        )
+    return projection(site.inner[role]).outputs
+
+
+def _heads(site: Site, part: str) -> tuple[int, ...]:
+    """(heads, head_dim) of an attention layer's keys or values."""
+    from keras_peft.core.projection import projection
+
+    view = projection(site.inner[f"attention.{part}"])
+    return view.shape[view.summed :]
+
+
+def _takes_cache(site: Site) -> bool:
+    import inspect
+
+    return {"cache", "cache_update_index"} <= set(inspect.signature(type(site.layer).call).parameters)
+
+
+def _explicit_mask(site: Site, named: dict[str, Any]) -> dict[str, Any]:
+    """Turns the masks that Keras's attention derives by itself into an attention mask."""
+    import keras
+    from keras import ops
+
+    if not isinstance(site.layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
+        return named
+    named = dict(named)
+    mask = named.get("attention_mask")
+    query, value = named["query"], named["value"]
+    for name, axis in (("query_mask", -1), ("value_mask", -2), ("key_mask", -2)):
+        if (own := named.pop(name, None)) is not None:
+            own = ops.expand_dims(ops.cast(own, "bool"), axis)
+            mask = own if mask is None else ops.logical_and(ops.cast(mask, "bool"), own)
+    if named.pop("use_causal_mask", False):
+        rows, columns = ops.arange(ops.shape(query)[1]), ops.arange(ops.shape(value)[1])
+        causal = ops.expand_dims(rows[:, None] >= columns[None, :], 0)
+        mask = causal if mask is None else ops.logical_and(ops.cast(mask, "bool"), causal)
+    if mask is not None:
+        shape = (ops.shape(query)[0], ops.shape(query)[1], ops.shape(value)[1])
+        mask = ops.broadcast_to(mask, shape) if len(mask.shape) == 3 else mask
+    named["attention_mask"] = mask
+    return named

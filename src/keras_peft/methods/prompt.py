@@ -1,0 +1,116 @@
+"""Prompt tuning: learned vectors stand before the embedded text.
+
+Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning",
+https://arxiv.org/abs/2104.08691, section 2; where they start is section 3.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.methods._prompt import Prompt
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTuning(Prompt):
+    """Learns the vectors of a few tokens before every text, and nothing else.
+
+    With n `tokens` there is one matrix of (n, dim). The text moves by n positions, so a
+    new adapter does change the outputs, and a text may be n tokens shorter at most. All
+    blocks take part in training: of all methods this has the fewest weights and nearly
+    the dearest step, and it needs by far the largest learning rate.
+
+    Parameters: tokens × dim.
+
+    Args:
+        tokens: Number of learned vectors.
+        initialization: "random", as spread as the base's embeddings; "vocabulary",
+            embeddings of tokens drawn at random; "text", those of a text.
+        text: The text to start with, repeated or cut to `tokens`.
+        token_ids: The same as token ids, where no tokenizer is at hand.
+
+    Raises:
+        OptionError: If a value is out of range, or a text is missing or not asked for.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.PromptTuning(tokens=16), head=head)
+    """
+
+    name: ClassVar[str] = "prompt"
+    title: ClassVar[str] = "Prompt tuning"
+    paper: ClassVar[str] = "Lester et al. 2021, https://arxiv.org/abs/2104.08691"
+    learning_rate: ClassVar[float] = 3e-2
+    hugging_face: ClassVar[str | None] = "PROMPT_TUNING"
+
+    initialization: str = option(
+        "vocabulary",
+        "what the vectors start with: random, vocabulary or text",
+        choices=("random", "vocabulary", "text"),
+    )
+    text: str | None = option(None, "the text to start with")
+    token_ids: tuple[int, ...] | None = option(None, "the text to start with, as token ids", flag=False)
+
+    def __post_init__(self) -> None:
+        from keras_peft.errors import OptionError
+
+        super().__post_init__()
+        given = self.text is not None or self.token_ids is not None
+        if given != (self.initialization == "text"):
+            raise OptionError(
+                f"PromptTuning: initialization='text' and a text go together, got {self.initialization!r} and "
+                f"{'a text' if given else 'none'}."
+            )
+
+    def reads(self, tokenize: Callable[[str], list[int]]) -> Method:
+        from keras_peft.errors import OptionError
+
+        if self.text is None or self.token_ids is not None:
+            return self
+        if not (ids := tokenize(self.text)):
+            raise OptionError(f"PromptTuning: the text {self.text!r} has no token in it.")
+        return dataclasses.replace(self, token_ids=tuple(ids))
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        if site.role != "embedding.token":
+            return {}
+        return {"prompt": Weight((self.tokens, site.layer.output_dim), lambda _s, dtype=None: self._start(site))}
+
+    def prompt(self, held: Held) -> Any:
+        return held.prompt
+
+    def _start(self, site: Site) -> Any:
+        import keras
+        from keras import ops
+
+        from keras_peft.errors import OptionError
+
+        layer = site.layer
+        if self.initialization == "random":
+            some = ops.convert_to_numpy(_embed(layer, range(min(layer.input_dim, 1000))))
+            return keras.random.normal((self.tokens, layer.output_dim), stddev=float(some.std()))
+        if self.initialization == "vocabulary":
+            ids = ops.convert_to_numpy(keras.random.randint((self.tokens,), 0, layer.input_dim))
+            return _embed(layer, ids)
+        if self.token_ids is None:
+            raise OptionError(
+                "PromptTuning: the text has not been turned into token ids; give token_ids= instead of text=."
+            )
+        if beyond := [number for number in self.token_ids if number >= layer.input_dim]:
+            raise OptionError(f"PromptTuning: the base has {layer.input_dim} tokens, got the ids {beyond}.")
+        repeated = self.token_ids * (self.tokens // len(self.token_ids) + 1)
+        return _embed(layer, repeated[: self.tokens])
+
+
+def _embed(layer: Any, ids: Any) -> Any:
+    import numpy as np
+    from keras import ops
+
+    call = type(layer).quantized_call if getattr(layer, "quantization_mode", None) else type(layer).call
+    return ops.cast(call(layer, ops.convert_to_tensor(np.array(ids, "int32")[None]))[0], "float32")

@@ -1,0 +1,99 @@
+"""VeRA: y = x W + ((x A) · d B) · b, with A and B random, frozen and the same everywhere.
+
+Kopiczko et al. 2023, "VeRA: Vector-based Random Matrix Adaptation",
+https://arxiv.org/abs/2310.11454, equation 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Method, Weight, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class VeRA(Method):
+    """Trains two vectors a site around random matrices that all sites share.
+
+    A is (largest in, rank) and B is (rank, largest out); a smaller site takes their
+    first rows and columns. d is (rank,) and starts at `initial`, b is (out,) and starts
+    at zero: a new adapter changes nothing. A and B are kept in the adapter's file.
+
+    Parameters: rank + out for each projection.
+
+    Args:
+        rank: Width of the path; large, since it costs one value a step of it.
+        initial: What d starts with.
+        dropout: Share of the inputs to A that is dropped while training.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.VeRA(rank=256), layers="last:2")
+    """
+
+    name: ClassVar[str] = "vera"
+    title: ClassVar[str] = "VeRA"
+    paper: ClassVar[str] = "Kopiczko et al. 2023, https://arxiv.org/abs/2310.11454"
+    default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
+    learning_rate: ClassVar[float] = 1e-2
+    merges: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "VERA"
+
+    rank: int = option(256, "width of the random path", minimum=1)
+    initial: float = option(0.1, "what the vector d starts with")
+    dropout: float = option(0.0, "share of the path's inputs dropped while training", minimum=0, below=1)
+
+    def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
+        import keras
+
+        from keras_peft.core.projection import projection
+
+        views = [projection(site) for site in sites]
+        inputs, outputs = max(view.inputs for view in views), max(view.outputs for view in views)
+        random = keras.initializers.HeUniform
+        return {
+            "a": Weight((inputs, self.rank), random(), trainable=False),
+            "b": Weight((self.rank, outputs), random(), trainable=False),
+        }
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        import keras
+
+        from keras_peft.core.projection import projection
+
+        return {
+            "scale_d": Weight((self.rank,), keras.initializers.Constant(self.initial)),
+            "scale_b": Weight((projection(site).outputs,), "zeros"),
+        }
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core import projection
+        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.rows import align, multiply
+
+        view = projection.projection(held.site)
+        inputs, rest = split_inputs(args, kwargs)
+        x = held.dropout(view.flatten(inputs))
+        narrow = multiply(x, held.a[..., : view.inputs, :])
+        update = multiply(narrow * align(held.scale_d, narrow), held.b[..., : view.outputs])
+        update = update * align(held.scale_b, update)
+        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+
+    def merged(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        from keras_peft.core.projection import projection
+
+        view = projection(site)
+        a, b = weights["a"][: view.inputs], weights["b"][:, : view.outputs]
+        delta = ((a * weights["scale_d"]) @ b) * weights["scale_b"]
+        return {"kernel": values["kernel"] + view.matrix_to_kernel(delta)}
