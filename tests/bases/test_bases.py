@@ -25,28 +25,29 @@ PROJECTIONS = {
 BLOCK = {"block": 1, "attention": 1, **PROJECTIONS}
 GATED = {**BLOCK, "ffn.gate": 1}
 TOKENS = {"embedding.token": 1}
-SEGMENTS = {"embedding.token": 1, "embedding.segment": 1}
+POSITIONS = {"embedding.token": 1, "embedding.position": 1}
+SEGMENTS = {**POSITIONS, "embedding.segment": 1}
 
 # How many sites of each role lie in a block, and how many outside of all blocks.
 ARCHITECTURES = {
     "albert": (BLOCK | {"norm": 2}, SEGMENTS | {"norm": 1}),
     "bert": (BLOCK | {"norm": 2}, SEGMENTS | {"norm": 1}),
     "deberta_v3": (BLOCK | {"norm": 2}, TOKENS | {"norm": 2}),
-    "distilbert": (BLOCK | {"norm": 2}, TOKENS | {"norm": 1}),
+    "distilbert": (BLOCK | {"norm": 2}, POSITIONS | {"norm": 1}),
     "electra": (BLOCK | {"norm": 2}, SEGMENTS | {"norm": 1}),
     "gemma": (GATED | {"norm": 4}, TOKENS | {"norm": 1}),
     "gemma3": (GATED | {"norm": 6}, TOKENS | {"norm": 1}),
-    "gpt2": (BLOCK | {"norm": 2}, TOKENS | {"norm": 1}),
+    "gpt2": (BLOCK | {"norm": 2}, POSITIONS | {"norm": 1}),
     "llama": (GATED | {"norm": 2}, TOKENS | {"norm": 1}),
     "llama3": (GATED | {"norm": 2}, TOKENS | {"norm": 1}),
     "mistral": (GATED | {"norm": 2}, TOKENS | {"norm": 1}),
     "phi3": (GATED | {"norm": 2}, TOKENS | {"norm": 1}),
     "qwen": (GATED | {"norm": 2}, TOKENS | {"norm": 1}),
     "qwen3": (GATED | {"norm": 4}, TOKENS | {"norm": 1}),
-    "roberta": (BLOCK | {"norm": 2}, TOKENS | {"norm": 1}),
+    "roberta": (BLOCK | {"norm": 2}, POSITIONS | {"norm": 1}),
     "smollm3": (GATED | {"norm": 2}, TOKENS | {"norm": 1}),
     "vit": (BLOCK | {"norm": 2}, {"norm": 1}),
-    "xlm_roberta": (BLOCK | {"norm": 2}, TOKENS | {"norm": 1}),
+    "xlm_roberta": (BLOCK | {"norm": 2}, POSITIONS | {"norm": 1}),
 }
 LANGUAGE_MODELS = ["gpt2_lm", "gemma_lm", "llama_lm", "qwen3_lm", "smollm3_lm"]
 

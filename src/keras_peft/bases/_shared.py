@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 # Its TransformerEncoder and TransformerDecoder, whose attention is Keras's own.
 TRANSFORMER = {
     r"token_embedding": "embedding.token",
+    r"position_embedding": "embedding.position",
     r"segment_embedding": "embedding.segment",
     r"transformer_layer_\d+": "block",
     r"feedforward_intermediate_dense": "ffn.up",

@@ -59,5 +59,5 @@ def _forget_compiled_functions(base: keras.Model) -> None:
     for layer in base._flatten_layers(include_self=True, recursive=True):
         if isinstance(layer, keras.Model):
             layer.train_function = layer.test_function = layer.predict_function = None
-            if hasattr(layer, "generate_function"):  # KerasHub's language models keep one more.
+            if hasattr(layer, "generate_function"):
                 layer.generate_function = None

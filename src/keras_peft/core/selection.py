@@ -18,6 +18,7 @@ ROLES = (
     "ffn.down",
     "ffn.gate",
     "embedding.token",
+    "embedding.position",
     "embedding.segment",
     "norm",
     "block",
