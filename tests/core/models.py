@@ -25,9 +25,124 @@ def distilbert_classifier() -> keras.Model:
     return keras_hub.models.DistilBertTextClassifier(distilbert(), num_classes=3)
 
 
-def gpt2(*, layers: int = 3) -> keras.Model:
-    return keras_hub.models.GPT2Backbone(
-        vocabulary_size=50, num_layers=layers, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=24, dropout=0.0,
+_ENCODER = {
+    "vocabulary_size": 50,
+    "num_layers": 2,
+    "num_heads": 2,
+    "hidden_dim": 16,
+    "intermediate_dim": 32,
+    "max_sequence_length": 24,
+    "dropout": 0.0,
+}
+_DECODER = {
+    "vocabulary_size": 50,
+    "num_layers": 2,
+    "num_query_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_dim": 16,
+    "intermediate_dim": 32,
+}
+
+
+def bert() -> keras.Model:
+    """KerasHub's BERT, random, as are all that follow."""
+    return keras_hub.models.BertBackbone(**_ENCODER)
+
+
+def roberta() -> keras.Model:
+    return keras_hub.models.RobertaBackbone(**_ENCODER)
+
+
+def xlm_roberta() -> keras.Model:
+    return keras_hub.models.XLMRobertaBackbone(**_ENCODER)
+
+
+def albert(*, groups: int = 1, repetitions: int = 1) -> keras.Model:
+    """Four calls of each group's layers."""
+    options = {**_ENCODER, "num_layers": 4 * groups}
+    return keras_hub.models.AlbertBackbone(
+        **options, embedding_dim=8, num_groups=groups, num_inner_repetitions=repetitions
+    )
+
+
+def deberta_v3() -> keras.Model:
+    return keras_hub.models.DebertaV3Backbone(**_ENCODER, bucket_size=8)
+
+
+def electra() -> keras.Model:
+    options = dict(_ENCODER)
+    return keras_hub.models.ElectraBackbone(
+        vocab_size=options.pop("vocabulary_size"), **options, embedding_dim=8
+    )
+
+
+def gpt2(*, layers: int = 2) -> keras.Model:
+    return keras_hub.models.GPT2Backbone(**{**_ENCODER, "num_layers": layers})
+
+
+def gpt2_deeper() -> keras.Model:
+    """GPT-2 with three blocks."""
+    return gpt2(layers=3)
+
+
+def gemma() -> keras.Model:
+    """With the norms that Gemma 2 added."""
+    return keras_hub.models.GemmaBackbone(
+        **_DECODER, head_dim=4, use_post_ffw_norm=True, use_post_attention_norm=True
+    )
+
+
+def gemma3() -> keras.Model:
+    return keras_hub.models.Gemma3Backbone(
+        **_DECODER, head_dim=4, image_size=8, use_post_ffw_norm=True, use_post_attention_norm=True
+    )
+
+
+def llama() -> keras.Model:
+    return keras_hub.models.LlamaBackbone(**_DECODER)
+
+
+def llama3() -> keras.Model:
+    return keras_hub.models.Llama3Backbone(**_DECODER)
+
+
+def mistral() -> keras.Model:
+    return keras_hub.models.MistralBackbone(**_DECODER)
+
+
+def qwen() -> keras.Model:
+    return keras_hub.models.QwenBackbone(**_DECODER)
+
+
+def qwen3() -> keras.Model:
+    return keras_hub.models.Qwen3Backbone(**_DECODER, head_dim=4)
+
+
+def phi3() -> keras.Model:
+    return keras_hub.models.Phi3Backbone(**_DECODER)
+
+
+def smollm3() -> keras.Model:
+    """With rotary positions in the first block only."""
+    options = dict(_DECODER)
+    return keras_hub.models.SmolLM3Backbone(
+        num_attention_heads=options.pop("num_query_heads"),
+        **options,
+        attention_bias=False,
+        attention_dropout=0.0,
+        rope_layer_enabled_list=[True, False],
+        layer_types=["full_attention"] * 2,
+        mlp_bias=False,
+        layer_norm_epsilon=1e-6,
+        max_position_embeddings=24,
+        rope_theta=10000.0,
+        partial_rotary_factor=1.0,
+    )
+
+
+def vit(*, layers: int = 2) -> keras.Model:
+    return keras_hub.models.ViTBackbone(
+        image_shape=(8, 8, 3), patch_size=4, num_layers=layers, num_heads=2, hidden_dim=16, mlp_dim=32
     )
 
 
@@ -35,8 +150,20 @@ def gpt2_lm() -> keras.Model:
     return keras_hub.models.GPT2CausalLM(gpt2())
 
 
+def gemma_lm() -> keras.Model:
+    return keras_hub.models.GemmaCausalLM(gemma())
+
+
 def llama_lm() -> keras.Model:
-    return keras_hub.models.LlamaCausalLM(keras_hub.models.LlamaBackbone(vocabulary_size=50, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=16, intermediate_dim=32))
+    return keras_hub.models.LlamaCausalLM(llama())
+
+
+def qwen3_lm() -> keras.Model:
+    return keras_hub.models.Qwen3CausalLM(qwen3())
+
+
+def smollm3_lm() -> keras.Model:
+    return keras_hub.models.SmolLM3CausalLM(smollm3())
 
 
 def functional() -> keras.Model:
@@ -129,7 +256,12 @@ def inputs_of(model: keras.Model, rows: int = 4) -> object:
     if isinstance(model, Handwritten) or isinstance(model.input, dict):
         mask = np.ones((rows, 10), "int32")
         mask[1, 6:] = 0
-        return {"token_ids": generator.integers(0, 50, (rows, 10)).astype("int32"), "padding_mask": mask}
+        inputs = {"token_ids": generator.integers(0, 50, (rows, 10)).astype("int32"), "padding_mask": mask}
+        if not isinstance(model, Handwritten) and "segment_ids" in model.input:
+            inputs["segment_ids"] = np.repeat([[0] * 5 + [1] * 5], rows, axis=0).astype("int32")
+        return inputs
+    if len(model.input.shape) == 4:
+        return generator.normal(size=(rows, *model.input.shape[1:])).astype("float32")
     return generator.normal(size=(rows, 8, 16)).astype("float32")
 
 

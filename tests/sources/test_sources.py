@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from conftest import REFERENCE, TINY
+from core import models
 from keras_peft import sources
 from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, BaseUnreachable
 from keras_peft.files import sha256_of
@@ -164,12 +165,18 @@ def test_unknown_names():
 
 def test_kerashub_presets_in_folders(tmp_path):
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "model", "##s"]
-    sizes = {"vocabulary_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
-    for kind in ("Bert", "DistilBert"):
+    sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+    kinds = {
+        "Bert": {"vocabulary_size": 8},
+        "DistilBert": {"vocabulary_size": 8},
+        "Electra": {"vocab_size": 8, "embedding_dim": 4},
+    }
+    for kind, options in kinds.items():
         folder = tmp_path / kind
-        models = keras_hub.models
-        getattr(models, f"{kind}Backbone")(**sizes, max_sequence_length=12).save_to_preset(str(folder))
-        getattr(models, f"{kind}Tokenizer")(vocabulary, lowercase=True).save_to_preset(str(folder))
+        hub_models = keras_hub.models
+        backbone = getattr(hub_models, f"{kind}Backbone")(**sizes, **options, max_sequence_length=12)
+        backbone.save_to_preset(str(folder))
+        getattr(hub_models, f"{kind}Tokenizer")(vocabulary, lowercase=True).save_to_preset(str(folder))
         base = sources.load(str(folder))
         assert (base.architecture, base.max_length) == (kind.lower(), 12)
         ids = np.array([[2, 5, 6, 3, 0]], "int32")
@@ -181,18 +188,26 @@ def test_kerashub_presets_in_folders(tmp_path):
         assert base.sha256 == sources.load(str(folder)).sha256
 
 
-def test_a_preset_of_another_architecture(tmp_path):
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=8,
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=8,
-        intermediate_dim=16,
-        max_sequence_length=12,
-    )
-    backbone.save_to_preset(str(tmp_path / "gpt2"))
-    with pytest.raises(BaseError, match="GPT2"):
-        sources.load(str(tmp_path / "gpt2"))
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (models.gpt2, "GPT2Backbone"),
+        (models.vit, "ViTBackbone"),
+        # An encoder, but its tokenizer is no WordPiece.
+        (models.roberta, "RobertaBackbone"),
+    ],
+)
+def test_a_preset_that_cannot_be_used(tmp_path, make, kind):
+    make().save_to_preset(str(tmp_path / "preset"))
+    with pytest.raises(BaseError, match=f"is a {kind}; those that can be used are encoders with a WordPiece"):
+        sources.load(str(tmp_path / "preset"))
+
+
+@pytest.mark.parametrize("name", ["gemma_2b_en", "vit_base_patch16_224_imagenet", "roberta_base_en"])
+def test_a_named_preset_that_cannot_be_used_is_not_downloaded(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(BaseError, match=f"The KerasHub preset {name} cannot be used for texts"):
+        sources.load(name)
 
 
 _DOWNLOAD = """

@@ -4,9 +4,12 @@ A file here has
 
 - `MODEL_TYPE`: what Hugging Face's config.json calls it;
 - `BACKBONE`: the name of KerasHub's backbone class;
-- `ROLES`: from regular expressions on the end of a layer's path to roles;
-- `encoder(backbone)`: the model from {token_ids, padding_mask}, both
-  (batch, length) int32, to (batch, length, dim).
+- `ROLES`: from regular expressions on the end of a layer's path to roles. A group
+  named `block` in that of a block gives its number, where counting does not;
+- `encoder(backbone)`, for encoders of text only: the model from {token_ids,
+  padding_mask}, both (batch, length) int32, to (batch, length, dim).
+
+Files whose names begin with `_` hold what several architectures share.
 """
 
 from __future__ import annotations
@@ -25,7 +28,13 @@ def architectures() -> list[ModuleType]:
     return [
         importlib.import_module(f"{__name__}.{module.name}")
         for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name)
+        if not module.name.startswith("_")
     ]
+
+
+def encoders() -> list[ModuleType]:
+    """Lists the architectures that turn a text into vectors, by name."""
+    return [module for module in architectures() if hasattr(module, "encoder")]
 
 
 def architecture_of(model: keras.Model) -> ModuleType | None:

@@ -12,23 +12,16 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.bases._shared import TRANSFORMER, single_text_encoder
 from keras_peft.errors import BaseCorrupt, listed
 
 if TYPE_CHECKING:
-    import keras
     import numpy as np
 
 MODEL_TYPE = "bert"
 BACKBONE = "BertBackbone"
-ROLES = {
-    r"token_embedding": "embedding.token",
-    r"position_embedding": "embedding.position",
-    r"segment_embedding": "embedding.segment",
-    r"transformer_layer_\d+": "block",
-    r"transformer_layer_\d+/feedforward_intermediate_dense": "ffn.up",
-    r"transformer_layer_\d+/feedforward_output_dense": "ffn.down",
-    r"logits": "head",
-}
+ROLES = {**TRANSFORMER, r"logits": "head"}
+encoder = single_text_encoder
 
 # DistilBERT's names for BERT's parts, in Hugging Face's spelling.
 _RENAMED = {
@@ -45,17 +38,6 @@ _RENAMED = {
 }
 # Before 2019 the scale and shift of a norm were called gamma and beta.
 _ENDINGS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-
-
-def encoder(backbone: keras.Model) -> keras.Model:
-    """Returns the encoder of a KerasHub BERT for single texts: every segment id is 0."""
-    import keras
-
-    token_ids = keras.Input((None,), dtype="int32", name="token_ids")
-    padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
-    inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
-    outputs = backbone({**inputs, "segment_ids": keras.ops.zeros_like(token_ids)})
-    return keras.Model(inputs, outputs["sequence_output"], name="bert_encoder")
 
 
 def to_distilbert(

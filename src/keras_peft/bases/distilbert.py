@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.bases._shared import TRANSFORMER, itself
 from keras_peft.errors import BaseCorrupt, BaseError, listed
 
 if TYPE_CHECKING:
@@ -14,20 +15,8 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = "distilbert"
 BACKBONE = "DistilBertBackbone"
-ROLES = {
-    r"token_and_position_embedding/token_embedding": "embedding.token",
-    r"token_and_position_embedding/position_embedding": "embedding.position",
-    r"transformer_layer_\d+": "block",
-    r"transformer_layer_\d+/feedforward_intermediate_dense": "ffn.up",
-    r"transformer_layer_\d+/feedforward_output_dense": "ffn.down",
-    r"pooled_dense": "head",
-    r"logits": "head",
-}
-
-
-def encoder(backbone: keras.Model) -> keras.Model:
-    """Returns the backbone itself: its inputs and output are the encoder's."""
-    return backbone
+ROLES = {**TRANSFORMER, r"pooled_dense": "head", r"logits": "head"}
+encoder = itself
 
 
 # Hugging Face's tensor names, without "distilbert.", and the variables they become.

@@ -29,6 +29,7 @@ class Weights(keras.layers.Layer):
                     initializer=weight.initializer,
                     trainable=weight.trainable,
                     regularizer=weight.regularizer,
+                    autocast=False,
                     name=key,
                 )
                 for key, weight in weights.items()
@@ -61,7 +62,7 @@ class SiteWeights(Weights):
         # The adapter keeps them; a second owner would save them once for each site.
         self._shared = MappingProxyType({"shared": shared})
         rate = getattr(method, "dropout", 0.0)
-        self.dropout = keras.layers.Dropout(rate) if rate else _unchanged
+        self.dropout = keras.layers.Dropout(rate, dtype=site.layer.compute_dtype) if rate else _unchanged
 
     @property
     def shared(self) -> Weights:

@@ -67,7 +67,9 @@ def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> li
         model: A built Keras model.
         roles: For the model's architecture, from regular expressions that match
             the end of a path to roles. Layers of Keras itself (attention and its
-            projections, norms) are recognised without it.
+            projections, norms) are recognised without it. Where it says what a
+            block is, only these are numbered: by their order, or by a group named
+            `block` in the expression. Else the layers that repeat are.
 
     Returns:
         One `Site` for each layer, in the order of the model.
@@ -76,8 +78,9 @@ def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> li
         >>> [site.path for site in find_sites(model) if site.role == "attention.query"]
     """
     patterns = [(re.compile(f"(?:^|/)(?:{p})$"), role) for p, role in (roles or {}).items()]
+    blocks = [pattern for pattern, role in patterns if role == "block"]
     sites = []
-    for path, key, block, layer, parent in _walk(model, "", "", None, {id(model)}):
+    for path, key, block, layer, parent in _walk(model, "", "", None, {id(model)}, blocks):
         role = next((role for pattern, role in patterns if pattern.search(path)), None)
         sites.append(Site(path, key, role or _keras_role(layer, parent), block, layer))
     last = max((site.block for site in sites if site.role == "block" and site.block is not None), default=None)
@@ -160,12 +163,19 @@ def _inner(outer: Site, sites: Iterable[Site]) -> dict[str, Site]:
 
 
 def _walk(
-    layer: keras.Layer, path: str, key: str, block: int | None, seen: set[int]
+    layer: keras.Layer,
+    path: str,
+    key: str,
+    block: int | None,
+    seen: set[int],
+    blocks: Sequence[re.Pattern[str]],
 ) -> Iterator[tuple[str, str, int | None, keras.Layer, keras.Layer]]:
     # Keras has no public way to list the children of a layer that is not a Model.
     children = layer._flatten_layers(include_self=False, recursive=False)
     children = [child for child in children if id(child) not in seen]
-    numbers = {} if block is not None else _number_siblings(children)
+    numbers = {}
+    if block is None:
+        numbers = _number_blocks(children, path, blocks) if blocks else _number_siblings(children)
     names = _stable_names(children)
     for child in children:
         if id(child) in seen:
@@ -175,7 +185,7 @@ def _walk(
         child_key = f"{key}/{names[id(child)]}" if key else names[id(child)]
         child_block = numbers.get(id(child), block)
         yield child_path, child_key, child_block, child, layer
-        yield from _walk(child, child_path, child_key, child_block, seen)
+        yield from _walk(child, child_path, child_key, child_block, seen, blocks)
 
 
 def _families(layers: Iterable[keras.Layer]) -> dict[tuple[type, str], list[keras.Layer]]:
@@ -194,6 +204,22 @@ def _number_siblings(layers: Iterable[keras.Layer]) -> dict[int, int]:
         if len(family) > 1 and not issubclass(kind, keras.layers.InputLayer)
         for number, layer in enumerate(family)
     }
+
+
+def _number_blocks(
+    layers: Iterable[keras.Layer], path: str, blocks: Sequence[re.Pattern[str]]
+) -> dict[int, int]:
+    """Numbers the layers that are blocks, by their order unless the pattern finds a number.
+
+    A model of one block has nothing that repeats, and what repeats is not always a
+    block, so a known architecture is not left to `_number_siblings`.
+    """
+    numbers: dict[int, int] = {}
+    for layer in layers:
+        found = next(filter(None, (pattern.search(f"{path}/{layer.name}") for pattern in blocks)), None)
+        if found:
+            numbers[id(layer)] = int(found.groupdict().get("block") or len(numbers))
+    return numbers
 
 
 def _stable_names(layers: Iterable[keras.Layer]) -> dict[int, str]:

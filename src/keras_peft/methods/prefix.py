@@ -144,8 +144,10 @@ class PrefixTuning(Method):
         """
         from keras import ops
 
+        from keras_peft.core.gradients import let_slices_update
         from keras_peft.core.rows import spread
 
+        let_slices_update()
         x = named["query"] if "query" in named else next(iter(named.values()))
         cache, index = named.get("cache"), named.get("cache_update_index")
         parts = []
@@ -178,15 +180,13 @@ class PrefixTuning(Method):
                 return None
             query, value = named["query"], named.get("key", named.get("value"))
             mask = ops.ones((ops.shape(query)[0], ops.shape(query)[1], ops.shape(value)[1]), "bool")
-        shape = ops.shape(mask)
-        seen = ops.ones((*shape[:-1], self.tokens), mask.dtype)
+        whole, rows = ops.cast(mask, "int32"), None
         if held.rows is not None:
-            rows = ops.cast(ops.reshape(held.rows, (-1, *(1,) * (len(mask.shape) - 1))), mask.dtype)
-            both = ops.broadcast_shapes(rows.shape, seen.shape) if None not in seen.shape else None
-            seen = ops.broadcast_to(rows, both) if both else ops.multiply(ops.cast(seen, "int32"), ops.cast(rows, "int32"))
-            seen = ops.cast(seen, mask.dtype)
-            mask = ops.broadcast_to(mask, (*ops.shape(seen)[:-1], shape[-1]))
-        return ops.concatenate([seen, mask], axis=-1)
+            rows = ops.cast(ops.reshape(held.rows, (-1, *(1,) * (len(mask.shape) - 1))), "int32")
+            whole = whole * ops.ones_like(rows)
+        seen = ops.ones((*ops.shape(whole)[:-1], self.tokens), "int32")
+        seen = seen if rows is None else seen * rows
+        return ops.cast(ops.concatenate([seen, whole], axis=-1), mask.dtype)
 
 
 def _outputs(site: Site, part: str) -> int:

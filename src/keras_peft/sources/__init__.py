@@ -85,12 +85,12 @@ def load(name: str = DEFAULT) -> Base:
         kind = _kind(path)
         loader = preset.load if kind == "preset" else folder.load
         return loader(path, name=str(path.resolve()), source=f"the folder {path}")
-    if name.startswith("kaggle://") or name in (known := preset.names()):
+    if name.startswith("kaggle://") or preset.is_built_in(name):
         return preset.load(name, name=name, source=f"the KerasHub preset {name}")
     raise BaseNotFound(
         f"There is no base {name!r}: it is neither {listed(embedded.NAMES)}, nor a folder here, nor "
         f"a KerasHub preset; write hf://owner/name for one on Hugging Face."
-        f"{did_you_mean(name, [*embedded.NAMES, *known])}"
+        f"{did_you_mean(name, [*embedded.NAMES, *preset.names()])}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnreachable
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """Lists the built-in presets of the architectures that can be used."""
+    """Lists the built-in presets that can be used."""
     import keras_hub
 
-    from keras_peft.bases import architectures
-
-    classes = [getattr(keras_hub.models, module.BACKBONE) for module in architectures()]
+    classes = [getattr(keras_hub.models, name) for name in _usable()]
     return sorted(preset for found in classes for preset in found.presets)
+
+
+def is_built_in(name: str) -> bool:
+    """Tells whether KerasHub has a preset of that name, usable here or not."""
+    import keras_hub
+
+    return name in keras_hub.models.Backbone.presets
 
 
 def load(preset: str | Path, *, name: str, source: str) -> Base:
@@ -34,16 +40,20 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
         BaseError: If the architecture cannot be used.
     """
     import keras_hub
+    from keras_hub.src.utils.preset_utils import get_preset_loader
 
-    from keras_peft.bases import architecture_of, architectures
     from keras_peft.sources import Base
 
+    usable = _usable()
+    only = f"those that can be used are encoders with a WordPiece tokenizer: {', '.join(usable)}"
+    if is_built_in(name) and name not in names():
+        raise BaseError(f"The KerasHub preset {name} cannot be used for texts; {only}.")
     try:
+        # KerasHub has no public way to ask what a preset is before its weights are loaded.
+        kind = get_preset_loader(str(preset)).check_backbone_class().__name__
+        if kind not in usable:
+            raise BaseError(f"{name} is a {kind}; {only}.")
         backbone = keras_hub.models.Backbone.from_preset(str(preset), dropout=0.0)
-        architecture = architecture_of(backbone)
-        if architecture is None:
-            usable = ", ".join(module.BACKBONE for module in architectures())
-            raise BaseError(f"{name} is a {type(backbone).__name__}; those that can be used are: {usable}.")
         tokenizer = keras_hub.models.Tokenizer.from_preset(str(preset))
     except BaseError:
         raise
@@ -67,13 +77,29 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
         ) from None
     return Base(
         name=name,
-        architecture=architecture.MODEL_TYPE,
+        architecture=usable[kind].__name__.rpartition(".")[2],
         sha256=_sum(backbone),
-        encoder=architecture.encoder(backbone),
+        encoder=usable[kind].encoder(backbone),
         tokenizer=_as_json(tokenizer),
         max_length=int(backbone.max_sequence_length),
         source=source,
     )
+
+
+def _usable() -> dict[str, ModuleType]:
+    """Lists the encoders whose tokenizer `_as_json` can write, by their backbone's name."""
+    import keras_hub
+
+    from keras_peft.bases import encoders
+
+    return {
+        module.BACKBONE: module
+        for module in encoders()
+        if issubclass(
+            getattr(keras_hub.models, module.BACKBONE.replace("Backbone", "Tokenizer")),
+            keras_hub.tokenizers.WordPieceTokenizer,
+        )
+    }
 
 
 def _sum(backbone: keras.Model) -> str:

@@ -1,0 +1,19 @@
+"""Gemma 1 and 2: Gemma Team 2024, https://arxiv.org/abs/2403.08295 and https://arxiv.org/abs/2408.00118."""
+
+from __future__ import annotations
+
+MODEL_TYPE = "gemma"
+BACKBONE = "GemmaBackbone"
+ROLES = {
+    r"token_embedding": "embedding.token",
+    r"decoder_block_\d+": "block",
+    r"decoder_block_\d+/attention": "attention",
+    r"decoder_block_\d+/attention/query": "attention.query",
+    r"decoder_block_\d+/attention/key": "attention.key",
+    r"decoder_block_\d+/attention/value": "attention.value",
+    r"decoder_block_\d+/attention/attention_output": "attention.output",
+    r"ffw_gating": "ffn.gate",
+    r"ffw_gating_2": "ffn.up",
+    r"ffw_linear": "ffn.down",
+    r"\w*_norm|final_normalization": "norm",
+}

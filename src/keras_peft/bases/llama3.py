@@ -1,0 +1,10 @@
+"""Llama 3: Grattafiori et al. 2024, https://arxiv.org/abs/2407.21783. Llama's layers."""
+
+from __future__ import annotations
+
+from keras_peft.bases.llama import ROLES
+
+__all__ = ["BACKBONE", "MODEL_TYPE", "ROLES"]
+
+MODEL_TYPE = "llama"
+BACKBONE = "Llama3Backbone"
