@@ -77,9 +77,12 @@ def run(model, inputs):
 
 
 def shake(adapted):
+    """Sets what starts at zero, so that each site has an effect, and returns it."""
     generator = np.random.default_rng(3)
-    for held in adapted.site_weights:
-        held.values["b"].assign(generator.normal(size=held.values["b"].shape))
+    shaken = {key: b for key, b in adapted.adapter_variables().items() if key.endswith("/b")}
+    for b in shaken.values():
+        b.assign(generator.normal(size=b.shape))
+    return shaken
 
 
 def test_every_file_is_tested():
@@ -116,14 +119,14 @@ def test_lora_on_every_projection(name):
     assert {site.role for site in adapted.plan.sites} == set(targets)
     assert adapted.plan.trunk_blocks == adapted.plan.blocks - 1
     assert models.same(run(adapted, inputs), outputs)
-    shake(adapted)
-    shaken = {held.site.path: held.values["b"] for held in adapted.site_weights}
-    kept = {path: keras.ops.convert_to_numpy(b) for path, b in shaken.items()}
-    for path, b in shaken.items():  # Each projection by itself has an effect.
+    shaken = shake(adapted)
+    kept = {key: keras.ops.convert_to_numpy(b) for key, b in shaken.items()}
+    assert len(kept) == len(adapted.plan.sites)
+    for key, b in shaken.items():  # Each projection by itself has an effect.
         for other in shaken.values():
             other.assign(np.zeros(other.shape))
-        b.assign(kept[path])
-        assert not np.allclose(run(adapted, inputs)[-1], outputs[-1], atol=1e-5), path
+        b.assign(kept[key])
+        assert not np.allclose(run(adapted, inputs)[-1], outputs[-1], atol=1e-5), key
     assert keras_peft.detach(adapted) is model
     assert models.same(run(model, inputs), outputs)
     assert models.same(models.values(model), weights)

@@ -92,6 +92,7 @@ class AdaptedModel(keras.Model):
         self._tracked: dict[str, keras.Layer] = {}
         self._active: tuple[str, ...] = ()
         self._mixed: MixedModel | None = None
+        self._generated_with: tuple[Any, ...] = ()
         self._hold = Hold(base)
         self._keep(adapter, first)
         self.built = True
@@ -204,6 +205,12 @@ class AdaptedModel(keras.Model):
                 f"{listed(unfit)} does not work with cached generation: it needs all positions of the text in each "
                 "step. Use another method, or deactivate it."
             )
+        # JAX compiles the adapter's weights into the base's function as constants. Its
+        # arrays never change, so other arrays mean other weights.
+        now = tuple(variable.value for held in self._held() for variable in held.variables)
+        if [id(value) for value in now] != [id(value) for value in self._generated_with]:
+            forget_compiled_functions(self.base)
+        self._generated_with = now
         return self.base.generate(*args, **kwargs)
 
     def add_adapter(

@@ -99,7 +99,8 @@ class Adapter:
                 for variable in own_variables(site.layer)
                 if method.trains(site, variable.name)
             }
-            if targets and not wrapped and not trained:
+            holds = any(weights.variables for weights in [shared, *self.held[len(self.held) - len(wrapped) :]])
+            if targets and not holds and not trained:
                 raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
             moved |= trained
         for site in everywhere:

@@ -99,8 +99,14 @@ class Prompt(Method):
                 f"{held.site.path} is called without a padding mask, so texts without a prompt cannot share a batch "
                 f"with {self.name}; predict with one adapter at a time."
             )
+        length = next(iter(named.values())).shape[1]
         for name in masks:
             mask = named[name]
+            if None not in (length, mask.shape[1]) and length < mask.shape[1] + self.tokens:
+                raise AdapterError(
+                    f"{held.site.path} is called more than once for a text, and {self.name} cannot tell its last call; "
+                    "choose another method for this base."
+                )
             seen = ops.ones((ops.shape(mask)[0], self.tokens), mask.dtype)
             named[name] = _joined(held, seen, mask, ops.zeros_like(seen))
         outputs = call(**named)

@@ -27,7 +27,7 @@ class PrefixTuning(Method):
     Nothing of the base's weights changes, so there is nothing to merge.
 
     Parameters: 2 × tokens × out for each attention layer; with `projection`
-    tokens × hidden + hidden × (hidden + 1) in all and 2 × (hidden + 1) × out for each layer.
+    tokens × dim + (dim + 1) × hidden in all and 2 × (hidden + 1) × out for each layer.
 
     Args:
         tokens: Number of learned keys and values.
@@ -68,11 +68,15 @@ class PrefixTuning(Method):
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
         import keras
 
-        if not self.projection:
+        from keras_peft.core.projection import projection
+
+        attention = [site for site in sites if site.role != "embedding.position"]
+        if not self.projection or not attention:
             return {}
+        dim = projection(_part(attention[0], "key")).inputs
         return {
-            "embedding": Weight((self.tokens, self.hidden), keras.initializers.RandomNormal(stddev=1.0)),
-            "inner": Weight((self.hidden, self.hidden), "glorot_uniform"),
+            "embedding": Weight((self.tokens, dim), keras.initializers.RandomNormal(stddev=1.0)),
+            "inner": Weight((dim, self.hidden), "glorot_uniform"),
             "inner_bias": Weight((self.hidden,), "zeros"),
         }
 
@@ -133,7 +137,7 @@ class PrefixTuning(Method):
         named["attention_mask"] = self._longer_mask(held, named.get("attention_mask"), named)
         with ExitStack() as stack:
             for part in ("key", "value"):
-                stack.enter_context(attached(held.site.inner[f"attention.{part}"].layer, longer(part)))
+                stack.enter_context(attached(_part(held.site, part).layer, longer(part)))
             return call(**named)
 
     def _with_cache(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
@@ -189,8 +193,8 @@ class PrefixTuning(Method):
         return ops.cast(ops.concatenate([seen, whole], axis=-1), mask.dtype)
 
 
-def _outputs(site: Site, part: str) -> int:
-    from keras_peft.core.projection import projection
+def _part(site: Site, part: str) -> Site:
+    """The projection of an attention layer that makes its keys or values."""
     from keras_peft.errors import SelectionError
 
     role = f"attention.{part}"
@@ -199,21 +203,42 @@ def _outputs(site: Site, part: str) -> int:
             f"{site.path} has no layer of the role {role!r} in it; choose attention layers that have, or say which "
             "layers these are with roles=."
         )
-    return projection(site.inner[role]).outputs
+    return site.inner[role]
+
+
+def _outputs(site: Site, part: str) -> int:
+    """Size of an attention layer's keys or values, over all heads."""
+    import keras
+
+    from keras_peft.core.projection import projection
+    from keras_peft.errors import SelectionError
+
+    known = isinstance(site.layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention)
+    view = projection(_part(site, part))
+    if len(view.shape) - view.summed != 2 or not (known or _takes_cache(site)):
+        raise SelectionError(
+            f"{site.path} is a {type(site.layer).__name__}, which has no place for keys and values beside those of the "
+            "text; prefix tuning knows Keras's attention and KerasHub's with one cache of keys and values. Choose "
+            "another method for this base."
+        )
+    return view.outputs
 
 
 def _heads(site: Site, part: str) -> tuple[int, ...]:
     """(heads, head_dim) of an attention layer's keys or values."""
     from keras_peft.core.projection import projection
 
-    view = projection(site.inner[f"attention.{part}"])
+    view = projection(_part(site, part))
     return view.shape[view.summed :]
 
 
 def _takes_cache(site: Site) -> bool:
+    """Whether a layer reads keys and values from one cache, and knows where the text begins in it."""
     import inspect
 
-    return {"cache", "cache_update_index"} <= set(inspect.signature(type(site.layer).call).parameters)
+    names = set(inspect.signature(type(site.layer).call).parameters)
+    # Where a mask says which places of the cache are written, keys and values have one each.
+    return {"cache", "cache_update_index"} <= names and "cache_update_mask" not in names
 
 
 def _explicit_mask(site: Site, named: dict[str, Any]) -> dict[str, Any]:
