@@ -18,7 +18,7 @@ LEVELS = [
     ["errors", "files", "stopwatch"],
     ["core"],
     ["methods", "bases", "tasks"],
-    ["attach", "sources", "data", "tokens", "progress"],
+    ["attach", "adapter_files", "sources", "data", "tokens", "progress"],
     ["batches"],
     ["evaluate"],
     ["train", "report"],

@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keras_peft.adapter_files import load_adapter, save_adapter
     from keras_peft.attach import adapt, detach
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
@@ -80,8 +81,10 @@ _HOMES = {
     "detach": "attach",
     "fine_tune": "job",
     "load": "predict",
+    "load_adapter": "adapter_files",
     "load_base": "sources",
     "read_examples": "data",
+    "save_adapter": "adapter_files",
 }
 _NAMES = {"load_base": "load"}
 
@@ -117,8 +120,10 @@ __all__ = [
     "detach",
     "fine_tune",
     "load",
+    "load_adapter",
     "load_base",
     "read_examples",
+    "save_adapter",
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import keras_peft
 from core import models
-from keras_peft.core.weights import adapter_tensors, assign_adapter_tensors, read_tensors
+from keras_peft.core.weights import read_tensors
 from keras_peft.errors import AdapterError, OptionError, SelectionError
 
 
@@ -85,7 +85,7 @@ def test_a_model_that_is_not_built_is_refused():
 
 def test_all_that_does_not_fit_is_in_one_error():
     model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(rank=2), layers="last:1")
-    tensors = adapter_tensors(model)
+    tensors = model.adapter_tensors()
     before = dict(tensors)
     names = sorted(tensors)
     tensors.pop(names[0])
@@ -93,13 +93,13 @@ def test_all_that_does_not_fit_is_in_one_error():
     tensors["elsewhere/lora/a"] = np.zeros(2, "float32")
     tensors[names[2]] = np.full_like(tensors[names[2]], np.nan)
     with pytest.raises(AdapterError) as raised:
-        assign_adapter_tensors(model, tensors)
+        model.assign_adapter_tensors(tensors)
     message = str(raised.value)
     assert f"missing {names[0]} (16, 2)" in message
     assert f"{names[1]}: expected (2, 16), got (3, 3)" in message
     assert "not expected elsewhere/lora/a (2,)" in message
     assert f"{names[2]}: has values that are not finite" in message
-    after = adapter_tensors(model)
+    after = model.adapter_tensors()
     assert all(np.array_equal(after[name], value) for name, value in before.items())
 
 
@@ -112,21 +112,21 @@ def test_a_file_cut_short_is_an_error(tmp_path):
 
 def test_saving_the_whole_says_what_to_do_instead(tmp_path):
     model = keras_peft.adapt(models.functional(), keras_peft.LoRA())
-    with pytest.raises(AdapterError, match=r"save_weights\(\).*merge\(\)"):
+    with pytest.raises(AdapterError, match=r"save_adapter\(\).*merge_and_detach\(\)"):
         model.save(tmp_path / "model.keras")
 
 
 def test_the_merged_classifier_is_a_plain_keras_model(tmp_path):
     base = models.functional()
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2))
-    for held in model.site_weights:
+    for held in model.adapters["default"].held:
         held.values["b"].assign(np.ones(held.values["b"].shape, "float32"))
     inputs = models.inputs_of(base)
     outputs = keras.ops.convert_to_numpy(model(inputs))
-    merged = model.merge()
+    merged = model.merge_and_detach()
     merged.save(tmp_path / "merged.keras")
     loaded = keras.models.load_model(tmp_path / "merged.keras")
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(inputs)), outputs, atol=1e-5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(inputs)), outputs, atol=1e-4)
 
 
 def test_compiled_functions_follow_the_adapter():
@@ -134,7 +134,7 @@ def test_compiled_functions_follow_the_adapter():
     inputs = models.inputs_of(base)
     before = base.predict_on_batch(inputs)
     model = keras_peft.adapt(base, keras_peft.LoRA())
-    for held in model.site_weights:
+    for held in model.adapters["default"].held:
         held.values["b"].assign(np.ones(held.values["b"].shape, "float32"))
     adapted = base.predict_on_batch(inputs)
     assert np.abs(adapted - before).max() > 0.1
@@ -164,7 +164,7 @@ def test_merging_into_whole_numbers_is_refused():
     model = keras_peft.adapt(base, keras_peft.LoRA(), layers="last:1")
     before = keras.ops.convert_to_numpy(model(inputs))
     with pytest.raises(AdapterError, match="is quantised"):
-        model.merge()
+        model.merge_and_detach()
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(inputs)), before)
 
 
@@ -177,7 +177,7 @@ def test_a_head_on_a_model_that_is_not_functional():
     model = keras_peft.adapt(base, keras_peft.LoRA(), targets="first", head=head)
     before = models.values(base)
     with pytest.raises(AdapterError, match="no Functional model"):
-        model.merge()
+        model.merge_and_detach()
     assert models.same(models.values(base), before)
     assert model(models.inputs_of(base)).shape == (4, 2)
 
@@ -199,7 +199,7 @@ def test_siblings_of_one_name():
     base(np.zeros((1, 4), "float32"))
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets="proj")
     keys = [f"{site}/lora/{weight}" for site in ("proj", "proj_again") for weight in ("a", "b")]
-    assert sorted(adapter_tensors(model)) == keys
+    assert sorted(model.adapter_tensors()) == keys
     assert model.plan.trainable_parameters == 32
 
 
@@ -213,8 +213,8 @@ def test_names_that_keras_numbered():
     base = numbered()
     second = base.layers[-1]
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets=f"^{second.name}$")
-    assert model.site_weights[0].site.layer is second  # Targets mean the names that people see,
-    assert sorted(adapter_tensors(model)) == ["dense_1/lora/a", "dense_1/lora/b"]  # files those that last.
+    assert model.adapters["default"].held[0].site.layer is second  # Targets mean the names that people see,
+    assert sorted(model.adapter_tensors()) == ["dense_1/lora/a", "dense_1/lora/b"]  # files those that last.
 
 
 def test_a_call_that_someone_else_set_comes_back():

@@ -14,7 +14,7 @@ from keras_peft.errors import SelectionError
 
 def chosen(base, targets, layers="all"):
     sites = find_sites(base, bases.roles_of(base))
-    return [site.path for site in select_sites(sites, Selection(tuple(targets), layers))]
+    return [site.path for site in select_sites(sites, Selection.of(targets, layers))]
 
 
 def test_distilbert_has_every_role_of_an_encoder():

@@ -10,7 +10,7 @@ import pytest
 
 import keras_peft
 from core import models
-from keras_peft.core.weights import adapter_tensors
+
 from keras_peft.errors import OptionError
 
 
@@ -23,7 +23,7 @@ def test_the_whole_parameter_tree():
     )
     block = "distil_bert_backbone/transformer_layer_2"
     attention = f"{block}/self_attention_layer"
-    assert {key: value.shape for key, value in adapter_tensors(model).items()} == {
+    assert {key: value.shape for key, value in model.adapter_tensors().items()} == {
         f"{attention}/query/lora/a": (16, 4),
         f"{attention}/query/lora/b": (4, 16),
         f"{attention}/attention_output/lora/a": (16, 4),
@@ -58,7 +58,7 @@ def test_low_rank_path_equals_the_changed_kernel(target, rank_stabilized):
     base = models.distilbert()
     inputs = models.inputs_of(base)
     model = keras_peft.adapt(base, method, layers="last:1", targets=target)
-    (held,) = model.site_weights
+    (held,) = model.adapters["default"].held
     generator = np.random.default_rng(2)
     a, b = (generator.normal(size=held.values[name].shape).astype("float32") for name in ("a", "b"))
     held.values["a"].assign(a)
@@ -73,7 +73,7 @@ def test_low_rank_path_equals_the_changed_kernel(target, rank_stabilized):
 
 def test_a_starts_uniform_within_one_over_root_in():
     model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(rank=64), layers="all")
-    a = np.concatenate([value.ravel() for key, value in adapter_tensors(model).items() if key.endswith("/a")])
+    a = np.concatenate([value.ravel() for key, value in model.adapter_tensors().items() if key.endswith("/a")])
     bound = 1 / math.sqrt(16)
     assert np.abs(a).max() <= bound
     assert a.std() == pytest.approx(bound / math.sqrt(3), rel=0.05)
@@ -83,7 +83,7 @@ def test_dropout_acts_in_training_only():
     base = models.distilbert()
     inputs = models.inputs_of(base)
     model = keras_peft.adapt(base, keras_peft.LoRA(dropout=0.5), layers="all")
-    for held in model.site_weights:
+    for held in model.adapters["default"].held:
         held.values["b"].assign(np.ones(held.values["b"].shape, "float32"))
     first, second = (keras.ops.convert_to_numpy(model(inputs, training=False)) for _ in range(2))
     np.testing.assert_array_equal(first, second)

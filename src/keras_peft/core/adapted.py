@@ -207,7 +207,7 @@ class AdaptedModel(keras.Model):
             )
         # JAX compiles the adapter's weights into the base's function as constants. Its
         # arrays never change, so other arrays mean other weights.
-        now = tuple(variable.value for held in self._held() for variable in held.variables)
+        now = tuple(variable.value for held in self._held() for variable in held.values.values())
         if [id(value) for value in now] != [id(value) for value in self._generated_with]:
             forget_compiled_functions(self.base)
         self._generated_with = now
@@ -432,7 +432,7 @@ class AdaptedModel(keras.Model):
             AdapterError: With the ways to save instead.
         """
         raise AdapterError(
-            "An adapted model is not saved as a whole .keras file. Save an adapter with save_adapter(), or all "
+            "An adapted model is not saved as a whole .keras file. Save an adapter with keras_peft.save_adapter(), or all "
             "weights with save_weights() and load them into a model adapted in the same way, or save what "
             "merge_and_detach() returns, which is a plain Keras model."
         )
@@ -473,7 +473,9 @@ class AdaptedModel(keras.Model):
         return [held for adapter in self._actives() for held in adapter.held]
 
     def _attach(self) -> None:
-        arounds = [] if self._merged else [(held.site.layer, held.around) for held in self._held()]
+        # What lengthens the text goes outermost, so that the others see it with its masks.
+        ordered = sorted(self._held(), key=lambda held: held.method.extra_positions)
+        arounds = [] if self._merged else [(held.site.layer, held.around) for held in ordered]
         self._hold.attach([*self._always(), *arounds])
         forget_compiled_functions(self)
         self._mixed = None

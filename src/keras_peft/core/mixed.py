@@ -57,7 +57,9 @@ class MixedModel(keras.Model):
         for name, adapter in adapters.items():
             for part in adapter.parts:
                 groups.setdefault(part.method, []).append(name)
-        self.groups = [_Group(self, method, names, adapters) for method, names in groups.items()]
+        # As with one adapter, what lengthens the text goes outermost.
+        ordered = sorted(groups.items(), key=lambda group: group[0].extra_positions)
+        self.groups = [_Group(self, method, names, adapters) for method, names in ordered]
         self._attachments = (
             *always,
             *(attachment for group in self.groups for attachment in group.attachments),

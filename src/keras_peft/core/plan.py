@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_peft.core.adapter import Adapter
+from keras_peft.core.held import Weights
 from keras_peft.core.sites import Site, count_blocks
 
 
@@ -82,12 +83,12 @@ def make_plan(base: keras.Model, everywhere: Sequence[Site], adapters: Sequence[
     added = shared = 0
     for adapter in adapters:
         for held in adapter.held:
-            counts[held.site.key] += _count(held.trainable_variables)
+            counts[held.site.key] += _count(_training(held))
             touched.add(held.site.key)
-            added += _count(held.variables)
+            added += _count(held.values.values())
         for weights in adapter.shared:
-            shared += _count(weights.trainable_variables)
-            added += _count(weights.variables)
+            shared += _count(_training(weights))
+            added += _count(weights.values.values())
         for key, variable in adapter.moves.items():
             counts[key.rpartition("/")[0]] += _count([variable])
             touched.add(key.rpartition("/")[0])
@@ -110,6 +111,10 @@ def make_plan(base: keras.Model, everywhere: Sequence[Site], adapters: Sequence[
         blocks=blocks,
         trunk_blocks=min(first, blocks),
     )
+
+
+def _training(weights: Weights) -> list[keras.Variable]:
+    return [variable for variable in weights.values.values() if variable.trainable]
 
 
 def _count(variables: Iterable[keras.Variable]) -> int:

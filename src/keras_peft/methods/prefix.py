@@ -148,7 +148,7 @@ class PrefixTuning(Method):
         """
         from keras import ops
 
-        from keras_peft.core.gradients import let_slices_update
+        from keras_peft.methods._gradients import let_slices_update
         from keras_peft.core.rows import spread
 
         let_slices_update()
