@@ -12,6 +12,8 @@ import keras_peft
 from core import models
 from keras_peft.errors import AdapterError, KerasPeftError, OptionError, SelectionError
 
+MODE = False if keras.config.backend() == "tensorflow" else "auto"
+
 
 def dense(outputs: int = 3) -> keras.Model:
     vectors = keras.Input((None, 16))
@@ -46,7 +48,7 @@ def test_several_methods_are_one_adapter(tmp_path):
     model = keras_peft.adapt(base, BOTH, layers="last:2", head=dense())
     shake(model)
     before = model.adapter_tensors()
-    model.compile("adam", "mse", jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
+    model.compile("adam", "mse", jit_compile=MODE)
     model.fit(inputs, np.ones((6, 3)), verbose=0)
     tensors = model.adapter_tensors()
     assert all(not np.array_equal(tensors[key], before[key]) for key in before)
@@ -140,7 +142,11 @@ def test_a_mixed_batch_follows_training(model):
     inputs = models.inputs_of(model.base, rows=2)
     model.add_adapter("second", keras_peft.LoRA(rank=2), head=dense())
     before = model.predict(inputs, adapters=["first", "second"], verbose=0)
-    model.compile(keras.optimizers.Adam(0.1), "mse", jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
+    model.compile(
+        keras.optimizers.Adam(0.1),
+        "mse",
+        jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
+    )
     model.fit(inputs, np.ones((2, 3)), verbose=0)
     after = model.predict(inputs, adapters=["first", "second"], verbose=0)
     assert np.abs(after[0] - before[0]).max() > 1e-3
@@ -162,7 +168,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(model, tmp_path):
         keras_peft.load_adapter(model, folder)
     with pytest.raises(AdapterError, match="already"):
         keras_peft.load_adapter(model, folder, "first", head=dense())
-    with pytest.raises(AdapterError, match=r"head/logits/kernel: expected \(16, 5\), got \(16, 3\)") as raised:
+    with pytest.raises(
+        AdapterError, match=r"head/logits/kernel: expected \(16, 5\), got \(16, 3\)"
+    ) as raised:
         keras_peft.load_adapter(model, folder, head=dense(5))
     assert "head/logits/bias" in str(raised.value)
     assert list(model.adapters) == ["first"]
@@ -219,7 +227,7 @@ def test_lora_plus_gives_b_its_own_rate():
         method = keras_peft.LoRA(rank=2, dropout=0.0, learning_rate_ratio=ratio)
         model = keras_peft.adapt(base, method, head=dense())
         before = model.adapter_tensors()
-        model.compile(keras.optimizers.Adam(1e-3), "mse", rates={"head/": 0.5}, jit_compile=False)
+        model.compile(keras.optimizers.Adam(1e-3), "mse", rates={"head/": 0.5}, jit_compile=MODE)
         model.fit(inputs, np.ones((4, 3)), verbose=0)
         after = model.adapter_tensors()
         moved[ratio] = {key: np.abs(after[key] - before[key]).max() for key in after}

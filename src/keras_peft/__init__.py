@@ -89,6 +89,8 @@ _HOMES = {
 _NAMES = {"load_base": "load"}
 
 __all__ = [
+    "IA3",
+    "OFT",
     "AdaLoRA",
     "AdaptedModel",
     "BitFit",
@@ -97,7 +99,6 @@ __all__ = [
     "DoRA",
     "FullFineTuning",
     "Houlsby",
-    "IA3",
     "KerasPeftError",
     "LinearProbe",
     "LoHa",
@@ -105,7 +106,6 @@ __all__ = [
     "LoRA",
     "LoReFT",
     "NormTuning",
-    "OFT",
     "PTuning",
     "PTuningV2",
     "Parallel",

@@ -1,7 +1,7 @@
 """An adapter of a Keras model as a folder, without a text, a task or a tokenizer.
 
-    adapter.json           the methods with their options, and where they attach
-    adapter.safetensors    the tensors, keyed by site path, head included
+adapter.json           the methods with their options, and where they attach
+adapter.safetensors    the tensors, keyed by site path, head included
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def load_adapter(
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / "adapter.json"
     if not path.is_file():
-        raise AdapterError(f"{folder} has no adapter.json, so it is no adapter; name what save_adapter() wrote.")
+        raise AdapterError(
+            f"{folder} has no adapter.json, so it is no adapter; name what save_adapter() wrote."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, expected = content["format"], content["sha256"]
@@ -119,7 +121,9 @@ def _read(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise AdapterError(f"{path} is damaged; copy the adapter again.") from None
     if version != FORMAT:
-        raise AdapterError(f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}.")
+        raise AdapterError(
+            f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}."
+        )
     tensors = folder / "adapter.safetensors"
     if not tensors.is_file() or sha256_of(tensors) != expected:
         raise AdapterError(f"{tensors} is missing or was altered; copy the adapter again.")

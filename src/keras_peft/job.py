@@ -158,16 +158,18 @@ def fine_tune(
             )
         max_length = max_length or min(DEFAULT_MAX_LENGTH, loaded.max_length - extra)
         if max_length < 1:
-            raise OptionError(f"The method takes all {loaded.max_length} positions that {base} has; use fewer.")
+            raise OptionError(
+                f"The method takes all {loaded.max_length} positions that {base} has; use fewer."
+            )
         tokenizer = Tokenizer(loaded.tokenizer, max_length)
         task = tasks.find("single-label").from_labels(training.labels)
         sites = find_sites(loaded.encoder, bases.roles_of(loaded.encoder))
-        parts = [
+        attached = [
             part
             for one in chosen
             for part in choose_parts(sites, one.reads(tokenizer.ids), layers or one.default_layers, targets)
         ]
-        model = attach.adapt(loaded.encoder, parts, head=task.head(loaded.dim))
+        model = attach.adapt(loaded.encoder, attached, head=task.head(loaded.dim))
         tokens, held_out_tokens = tokenizer(training.texts), tokenizer(held_out.texts)
     if truncated := tokens.truncated + held_out_tokens.truncated:
         rows = len(tokens) + len(held_out_tokens)
@@ -181,7 +183,7 @@ def fine_tune(
         for held in adapter.held
         for key in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/")
     }
-    rates |= {key: learning_rate or chosen[0].learning_rate for key in model.adapters[model.active[0]].moves}
+    rates |= dict.fromkeys(model.adapters[model.active[0]].moves, learning_rate or chosen[0].learning_rate)
     rates["head/"] = HEAD_LEARNING_RATE
     settings: dict[str, Any] = {
         "epochs": epochs,

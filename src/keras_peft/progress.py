@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_peft.core.adapted import Plan
+    from keras_peft.core.plan import Plan
 
 
 class Progress:

@@ -10,7 +10,6 @@ import pytest
 
 import keras_peft
 from core import models
-
 from keras_peft.errors import OptionError
 
 
@@ -73,7 +72,9 @@ def test_low_rank_path_equals_the_changed_kernel(target, rank_stabilized):
 
 def test_a_starts_uniform_within_one_over_root_in():
     model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(rank=64), layers="all")
-    a = np.concatenate([value.ravel() for key, value in model.adapter_tensors().items() if key.endswith("/a")])
+    a = np.concatenate(
+        [value.ravel() for key, value in model.adapter_tensors().items() if key.endswith("/a")]
+    )
     bound = 1 / math.sqrt(16)
     assert np.abs(a).max() <= bound
     assert a.std() == pytest.approx(bound / math.sqrt(3), rel=0.05)

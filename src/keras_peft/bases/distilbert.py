@@ -63,8 +63,7 @@ def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
     """
     import keras_hub
 
-    from keras_peft.core.adapted import own_variables
-    from keras_peft.core.sites import find_sites
+    from keras_peft.core.sites import find_sites, own_variables
 
     if (activation := config.get("activation", "gelu")) != "gelu":
         raise BaseError(f"This checkpoint uses the activation {activation!r}; only 'gelu' can be read.")

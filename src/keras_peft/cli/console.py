@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from keras_peft.core.adapted import Plan
+    from keras_peft.core.plan import Plan
     from keras_peft.predict import Classifier
 
 # Texts and labels may hold brackets and colons, which are not to be taken for markup.

@@ -61,7 +61,8 @@ def train(
     layers: Annotated[
         str | None,
         typer.Option(
-            help="Blocks to train in: last:2, first:2, all, or numbers such as 4,5.", show_default="the method's"
+            help="Blocks to train in: last:2, first:2, all, or numbers such as 4,5.",
+            show_default="the method's",
         ),
     ] = None,
     targets: Annotated[

@@ -21,7 +21,7 @@ from keras_peft.core.method import Method
 from keras_peft.core.mixed import MixedModel
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
-from keras_peft.core.sites import Site, find_sites, own_variables
+from keras_peft.core.sites import find_sites, own_variables
 from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
 
 DEFAULT_NAME = "default"
@@ -260,7 +260,9 @@ class AdaptedModel(keras.Model):
         names = tuple(dict.fromkeys(names))
         chosen = [self._find(name) for name in names]
         if len([a for a in chosen if a.head is not None]) > 1:
-            raise AdapterError(f"{listed(names)} have a head each, and one has to be chosen; activate one of them.")
+            raise AdapterError(
+                f"{listed(names)} have a head each, and one has to be chosen; activate one of them."
+            )
         moved = [key for adapter in chosen for key in adapter.moves]
         if twice := sorted({key for key in moved if moved.count(key) > 1}):
             raise AdapterError(
@@ -423,7 +425,9 @@ class AdaptedModel(keras.Model):
         base = self.detach()
         for variable, value in changed.values():
             variable.assign(value)
-        return base if head is None else keras.Model(base.input, head(base.output), name=f"{base.name}_merged")
+        return (
+            base if head is None else keras.Model(base.input, head(base.output), name=f"{base.name}_merged")
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Raises: the interception is no part of a configuration.
@@ -432,9 +436,9 @@ class AdaptedModel(keras.Model):
             AdapterError: With the ways to save instead.
         """
         raise AdapterError(
-            "An adapted model is not saved as a whole .keras file. Save an adapter with keras_peft.save_adapter(), or all "
-            "weights with save_weights() and load them into a model adapted in the same way, or save what "
-            "merge_and_detach() returns, which is a plain Keras model."
+            "An adapted model is not saved as a whole .keras file. Save an adapter with "
+            "keras_peft.save_adapter(), or all weights with save_weights() and load them into a model adapted in "
+            "the same way, or save what merge_and_detach() returns, which is a plain Keras model."
         )
 
     def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
@@ -463,7 +467,9 @@ class AdaptedModel(keras.Model):
 
     def _only(self) -> str:
         if len(self._active) != 1:
-            raise AdapterError(f"{len(self._active)} adapters are active; name one of {listed(self._adapters)}.")
+            raise AdapterError(
+                f"{len(self._active)} adapters are active; name one of {listed(self._adapters)}."
+            )
         return self._active[0]
 
     def _actives(self) -> list[Adapter]:
@@ -481,13 +487,11 @@ class AdaptedModel(keras.Model):
         self._mixed = None
 
     def _always(self) -> list[tuple[keras.Layer, intercept.Around]]:
-        """What is around frozen layers that would move their own averages while training."""
-        moving = {id(variable) for adapter in self._actives() for variable in adapter.moves.values()}
+        """What is around layers that would move their own averages while training."""
         return [
             (site.layer, _in_inference_mode)
             for site in self._everywhere
             if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
-            and not any(id(variable) in moving for variable in site.layer.variables)
         ]
 
     def _merge_values(self) -> dict[str, tuple[keras.Variable, np.ndarray]]:
@@ -525,7 +529,9 @@ class AdaptedModel(keras.Model):
         chosen = {name: self._find(name) for name in dict.fromkeys(names)}
         counts = {len(part) for part in keras.tree.flatten(x)}
         if counts != {len(names)}:
-            raise AdapterError(f"There are {listed(sorted(counts))} rows and {len(names)} adapters; give one for each row.")
+            raise AdapterError(
+                f"There are {listed(sorted(counts))} rows and {len(names)} adapters; give one for each row."
+            )
         if self._mixed is None or not set(chosen) <= set(self._mixed.names):
             self._mixed = None
             self._mixed = MixedModel(self.base, self._hold, self._always(), chosen)
@@ -552,7 +558,9 @@ class AdaptedModel(keras.Model):
 
     def _refuse_taken(self, name: str) -> None:
         if name in self._adapters:
-            raise AdapterError(f"There is an adapter {name!r} already; choose another name, or delete that one.")
+            raise AdapterError(
+                f"There is an adapter {name!r} already; choose another name, or delete that one."
+            )
 
 
 class _Bag(keras.layers.Layer):

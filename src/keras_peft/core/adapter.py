@@ -52,7 +52,9 @@ def choose_parts(
             parts.append(method)
         elif not method.default_targets:
             if targets is not None:
-                raise SelectionError(f"{method.name} attaches to no layer, so it takes no targets; leave them out.")
+                raise SelectionError(
+                    f"{method.name} attaches to no layer, so it takes no targets; leave them out."
+                )
             parts.append(Part(method, Selection((), "all")))
         else:
             # The method's own choice may name roles that this architecture lacks.
@@ -89,6 +91,11 @@ class Adapter:
             method = part.method
             targets = part.selection.targets
             chosen = select_sites(everywhere, part.selection) if targets else []
+            if not method.quantised and (whole := [s.path for s in chosen if _is_quantised(s)]):
+                raise SelectionError(
+                    f"{listed(whole, most=3)} is quantised, and {method.name} cannot train whole numbers; use another "
+                    "method, or a base that is not quantised."
+                )
             wrapped = [site for site in chosen if method.wraps(site)]
             shared = Weights(method.name, method.shared(chosen))
             self.shared.append(shared)
@@ -99,7 +106,9 @@ class Adapter:
                 for variable in own_variables(site.layer)
                 if method.trains(site, variable.name)
             }
-            holds = any(weights.variables for weights in [shared, *self.held[len(self.held) - len(wrapped) :]])
+            holds = any(
+                weights.variables for weights in [shared, *self.held[len(self.held) - len(wrapped) :]]
+            )
             if targets and not holds and not trained:
                 raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
             moved |= trained
@@ -190,6 +199,10 @@ class Adapter:
             weights.let_train(trainable)
         for variable in self._head_variables:
             variable.trainable = trainable
+
+
+def _is_quantised(site: Site) -> bool:
+    return bool(getattr(site.layer, "quantization_mode", None))
 
 
 def _copied(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:

@@ -103,7 +103,9 @@ class _Group:
         shared = self._stack("shared", method.shared(chosen), [weights.values for _, weights in parts])
         self.attachments: list[tuple[keras.Layer, Around]] = []
         for key, site in sites.items():
-            there = [next((h.values for h in helds if h.site.key == key), {}) for helds, _ in parts]
+            there: list[Mapping[str, keras.Variable]] = [
+                next((h.values for h in helds if h.site.key == key), {}) for helds, _ in parts
+            ]
             own = self._stack(key, method.weights(site), there)
             has = np.array([False, *(any(h.site.key == key for h in helds) for helds, _ in parts)])
             self.attachments.append((site.layer, self._around(site, {**shared, **own}, has)))
@@ -170,9 +172,7 @@ def _problems(name: str, adapter: Adapter) -> list[str]:
 
 def _shared(adapter: Adapter, method: Method) -> Any:
     return next(
-        weights
-        for part, weights in zip(adapter.parts, adapter.shared, strict=True)
-        if part.method == method
+        weights for part, weights in zip(adapter.parts, adapter.shared, strict=True) if part.method == method
     )
 
 

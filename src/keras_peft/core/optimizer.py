@@ -52,7 +52,8 @@ def specialise(
             pairs = list(zip(grads, trainable_variables, strict=True))
             for gradient, variable in pairs:
                 if id(variable) in self.smoothed:
-                    _smooth(*self.smoothed[id(variable)], variable, gradient)
+                    sensitivity, uncertainty = self.smoothed[id(variable)]
+                    _smooth(sensitivity, uncertainty, variable, gradient)
             for rate in dict.fromkeys(self.rates[id(variable)] for _, variable in pairs):
                 same = [pair for pair in pairs if self.rates[id(pair[1])] == rate]
                 super()._backend_update_step(

@@ -102,9 +102,7 @@ def matrix_of(site: Site) -> Any:
     rows = view.unflatten(keras.ops.reshape(unit, (*lead, view.inputs + 1, view.inputs)))
     with before_activation(layer):
         answers = type(layer).quantized_call(layer, rows)
-    answers = keras.ops.cast(
-        keras.ops.reshape(answers, (view.inputs + 1, view.outputs)), "float32"
-    )
+    answers = keras.ops.cast(keras.ops.reshape(answers, (view.inputs + 1, view.outputs)), "float32")
     return answers[:-1] - answers[-1:]
 
 

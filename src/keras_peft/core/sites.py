@@ -83,7 +83,9 @@ def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> li
     for path, key, block, layer, parent in _walk(model, "", "", None, {id(model)}, blocks):
         role = next((role for pattern, role in patterns if pattern.search(path)), None)
         sites.append(Site(path, key, role or _keras_role(layer, parent), block, layer))
-    last = max((site.block for site in sites if site.role == "block" and site.block is not None), default=None)
+    last = max(
+        (site.block for site in sites if site.role == "block" and site.block is not None), default=None
+    )
     return [replace(site, inner=_inner(site, sites), is_last=site.block == last) for site in sites]
 
 

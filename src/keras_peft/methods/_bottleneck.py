@@ -23,7 +23,9 @@ class Bottleneck(Method):
     size: int = option(48, "units in the bottleneck", minimum=1)
     activation: str = option("gelu", "what acts in the bottleneck", choices=ACTIVATIONS)
     scaling: float = option(1.0, "strength of what the bottleneck adds", above=0)
-    dropout: float = option(0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1)
+    dropout: float = option(
+        0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1
+    )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         from keras_peft.core.projection import projection

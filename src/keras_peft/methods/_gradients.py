@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -28,7 +29,5 @@ def let_slices_update() -> None:
             None,
         ]
 
-    try:
+    with suppress(KeyError):  # Where this version, or another library, has registered one.
         tensorflow.RegisterGradient("XlaDynamicUpdateSlice")(gradient)
-    except KeyError:  # This version, or another library, has registered one.
-        pass

@@ -63,9 +63,7 @@ class BitFit(Method):
 
         inputs, rest = split_inputs(args, kwargs)
         if projection.is_projection(held.site):
-            return projection.run(
-                held.site, call, lambda y: y + align(held.bias, y), inputs, *rest, **kwargs
-            )
+            return projection.run(held.site, call, lambda y: y + align(held.bias, y), inputs, *rest, **kwargs)
         outputs = call(inputs, *rest, **kwargs)
         return outputs + align(held.bias, outputs)
 
@@ -73,7 +71,6 @@ class BitFit(Method):
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
     ) -> Mapping[str, np.ndarray]:
         bias = _bias(site)
-        assert bias is not None
         return {bias.name: values[bias.name] + weights["bias"].reshape(bias.shape)}
 
 

@@ -51,14 +51,18 @@ class Compacter(Method):
     products: int = option(4, "number of Kronecker products in a matrix", minimum=1)
     rank: int = option(1, "rank of the larger factor", minimum=1)
     activation: str = option("gelu", "what acts in the bottleneck", choices=ACTIVATIONS)
-    dropout: float = option(0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1)
+    dropout: float = option(
+        0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1
+    )
 
     def __post_init__(self) -> None:
         from keras_peft.errors import OptionError
 
         super().__post_init__()
         if self.size % self.products:
-            raise OptionError(f"Compacter: size must divide by products, got {self.size} and {self.products}.")
+            raise OptionError(
+                f"Compacter: size must divide by products, got {self.size} and {self.products}."
+            )
 
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
         n = self.products

@@ -56,9 +56,7 @@ class IA3(Method):
             view = projection.projection(held.site)
             x = view.flatten(inputs)
             return call(view.unflatten(x * align(held.scale, x)), *rest, **kwargs)
-        return projection.run(
-            held.site, call, lambda y: y * align(held.scale, y), inputs, *rest, **kwargs
-        )
+        return projection.run(held.site, call, lambda y: y * align(held.scale, y), inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]

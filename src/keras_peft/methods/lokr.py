@@ -82,10 +82,8 @@ class LoKr(Method):
         x = projection.projection(held.site).flatten(inputs)
         lead = ops.shape(x)[:-1]
         x = ops.reshape(x, (*lead, i1, i2))
-        if self.rank >= max(i2, o2) / 2:
-            right = multiply(x, held.c)
-        else:
-            right = multiply(multiply(x, held.a), held.b)
+        is_whole = self.rank >= max(i2, o2) / 2
+        right = multiply(x, held.c) if is_whole else multiply(multiply(x, held.a), held.b)
         both = multiply(ops.swapaxes(right, -1, -2), held.k)
         update = ops.reshape(ops.swapaxes(both, -1, -2), (*lead, o1 * o2)) * (self.alpha / self.rank)
         return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)

@@ -88,9 +88,13 @@ class OFT(Method):
         from keras_peft.core.projection import projection
 
         view, size = projection(site), self._size(site)
-        rotation = keras.ops.convert_to_numpy(self._rotation(keras.ops.convert_to_tensor(weights["skew"]), size))
+        rotation = keras.ops.convert_to_numpy(
+            self._rotation(keras.ops.convert_to_tensor(weights["skew"]), size)
+        )
         matrix = view.kernel_to_matrix(values["kernel"]).reshape(-1, size, view.outputs)
-        return {"kernel": view.matrix_to_kernel(np.matmul(rotation, matrix).reshape(view.inputs, view.outputs))}
+        return {
+            "kernel": view.matrix_to_kernel(np.matmul(rotation, matrix).reshape(view.inputs, view.outputs))
+        }
 
     def _size(self, site: Site) -> int:
         from keras_peft.core.projection import projection

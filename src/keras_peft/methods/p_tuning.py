@@ -80,7 +80,7 @@ class PTuning(Prompt):
         from keras import ops
 
         x = held.embedding
-        names = ("dense_0", "dense_1", "dense_2")
+        names: tuple[str, ...] = ("dense_0", "dense_1", "dense_2")
         if self.encoder == "lstm":
             names = names[:2]
             for layer in range(self.encoder_layers):

@@ -148,8 +148,8 @@ class PrefixTuning(Method):
         """
         from keras import ops
 
-        from keras_peft.methods._gradients import let_slices_update
         from keras_peft.core.rows import spread
+        from keras_peft.methods._gradients import let_slices_update
 
         let_slices_update()
         x = named["query"] if "query" in named else next(iter(named.values()))

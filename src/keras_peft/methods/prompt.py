@@ -80,7 +80,9 @@ class PromptTuning(Prompt):
     def weights(self, site: Site) -> Mapping[str, Weight]:
         if site.role != "embedding.token":
             return {}
-        return {"prompt": Weight((self.tokens, site.layer.output_dim), lambda _s, dtype=None: self._start(site))}
+        return {
+            "prompt": Weight((self.tokens, site.layer.output_dim), lambda _s, dtype=None: self._start(site))
+        }
 
     def prompt(self, held: Held) -> Any:
         return held.prompt
