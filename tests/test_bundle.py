@@ -46,8 +46,8 @@ def test_what_is_in_a_bundle(bundle):
         "architecture": "distilbert",
         "sha256": sha256_of(TINY / "model.safetensors"),
     }
-    assert content["method"]["name"] == "lora"
-    assert content["selection"]["layers"] == "last:2"
+    assert content["parts"][0]["method"]["name"] == "lora"
+    assert content["parts"][0]["selection"]["layers"] == "last:2"
     assert content["verification"]["reloaded"]["max_abs_logit_difference"] <= 1e-6
     assert content["versions"]["keras-peft"] == keras_peft.__version__
     tensors = load_file(bundle / "adapter.safetensors")
@@ -144,10 +144,11 @@ def test_a_base_that_was_moved(copy, tmp_path):
 
 def test_nothing_in_a_bundle_is_imported(copy):
     content = content_of(copy)
-    reseal(copy, method={**content["method"], "name": "os.path"})
+    (part,) = content["parts"]
+    reseal(copy, parts=[{**part, "method": {**part["method"], "name": "os.path"}}])
     with pytest.raises(keras_peft.KerasPeftError, match="There is no method 'os.path'"):
         keras_peft.load(copy)
-    reseal(copy, method=content["method"], task="../../evil")
+    reseal(copy, parts=[part], task="../../evil")
     with pytest.raises(keras_peft.KerasPeftError, match="There is no task"):
         keras_peft.load(copy)
 

@@ -94,7 +94,8 @@ def fine_tune(
         validation: Share of the rows to validate on, or a file with such rows.
         epochs: Times to see all rows; by default as many as make about 600 steps.
         batch_size: Rows in a step.
-        learning_rate: The highest in the schedule; the method's own by default.
+        learning_rate: The highest in the schedule; the method's own by default. The
+            head's goes along in proportion.
         max_length: Most tokens of a text; 128 by default, or the base's limit.
         seed: The same seed on the same machine gives the same result.
         text_column: Name of the column with the texts.
@@ -177,19 +178,20 @@ def fine_tune(
     for note in notes:
         progress.note(note)
     epochs = epochs or default_epochs(len(training), batch_size)
-    rates = {
-        key: learning_rate or held.method.learning_rate
-        for adapter in model.adapters.values()
-        for held in adapter.held
-        for key in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/")
-    }
-    rates |= dict.fromkeys(model.adapters[model.active[0]].moves, learning_rate or chosen[0].learning_rate)
-    rates["head/"] = HEAD_LEARNING_RATE
+    # One knob: the others keep their proportion to the first method's rate.
+    own = chosen[0].learning_rate
+    factor = (learning_rate or own) / own
+    (adapter,) = model.adapters.values()
+    rates = {"head/": HEAD_LEARNING_RATE * factor}
+    rates |= {key: own * factor for key in adapter.moves}
+    for held in adapter.held:
+        for beginning in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/"):
+            rates[beginning] = held.method.learning_rate * factor
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": learning_rate or chosen[0].learning_rate,
-        "head_learning_rate": HEAD_LEARNING_RATE,
+        "learning_rate": own * factor,
+        "head_learning_rate": rates["head/"],
         "max_length": max_length,
         "seed": seed,
     }

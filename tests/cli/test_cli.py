@@ -70,7 +70,7 @@ def test_train_says_what_it_did(trained):
     assert report["epochs"] == 6
     assert report["bundle"] == str(out)
     assert report["trainable_parameters"] == 3 * 2 * 4 * 32 + 272 + 34
-    assert report["method"]["rank"] == 4
+    assert report["parts"][0]["method"]["rank"] == 4
     assert (
         f"lora trains {report['trainable_parameters']:,} of {report['total_parameters']:,} parameters" in said
     )
