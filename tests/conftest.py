@@ -53,5 +53,5 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     import keras_peft
 
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    keras_peft.fine_tune(data, out=folder, base=str(TINY), epochs=12, learning_rate=3e-3)
+    keras_peft.fine_tune(data, out=folder, base=str(TINY), epochs=2, learning_rate=3e-3)
     return folder

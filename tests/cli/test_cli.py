@@ -48,7 +48,7 @@ def trained(tmp_path_factory, data):
         "--layers",
         "all",
         "--epochs",
-        "6",
+        "14",
         "--learning-rate",
         "0.01",
         "--rank",
@@ -67,7 +67,7 @@ def test_train_says_what_it_did(trained):
     assert {"accuracy", "macro_f1", "trainable_parameters", "total_parameters", "epochs"} <= set(report)
     assert {"import", "load", "train", "evaluate", "total"} <= set(report["seconds"])
     assert report["peak_rss_mb"] > 50
-    assert report["epochs"] == 6
+    assert report["epochs"] == 14
     assert report["bundle"] == str(out)
     assert report["trainable_parameters"] == 3 * 2 * 4 * 32 + 272 + 34
     assert report["parts"][0]["method"]["rank"] == 4
@@ -75,7 +75,7 @@ def test_train_says_what_it_did(trained):
         f"lora trains {report['trainable_parameters']:,} of {report['total_parameters']:,} parameters" in said
     )
     assert "attention.query, attention.value in blocks 0, 1, 2 of 3, and the head" in said
-    assert "epoch 6 of 6: loss" in said
+    assert "epoch 14 of 14: loss" in said
     assert "TensorFlow" not in said
     assert "oneDNN" not in said
 
