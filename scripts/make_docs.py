@@ -19,15 +19,50 @@ ROOT = Path(__file__).parent.parent
 
 
 def method_table() -> str:
-    """A row for each method."""
+    """A row for each method: what it is."""
+    from keras_peft import methods
+
+    rows = ["| method | what it is | paper |", "|---|---|---|"]
+    for name in methods.names():
+        method = methods.find(name)
+        rows.append(f"| [`{name}`](docs/methods.md#{name}) | {method.title} | {method.paper} |")
+    return "\n".join(rows)
+
+
+def place_table() -> str:
+    """A row for each method: where it attaches by default."""
+    from keras_peft import methods
+
+    rows = ["| method | attaches to | blocks |", "|---|---|---|"]
+    for name in methods.names():
+        method = methods.find(name)
+        targets = ", ".join(
+            "every layer" if target == "." else f"`{target}`" for target in method.default_targets
+        )
+        rows.append(f"| `{name}` | {targets or 'the head only'} | {method.default_layers} |")
+    return "\n".join(rows)
+
+
+def ability_table() -> str:
+    """A row for each method: what it can do, as the class says and the tests hold it to."""
     from keras_peft import methods
     from keras_peft.cli.methods import describe
 
-    rows = ["| method | what it is | attaches to | paper |", "|---|---|---|---|"]
+    abilities = {
+        "silent": "silent at birth",
+        "merges": "merge",
+        "mixes": "mixed batch",
+        "quantised": "quantised base",
+        "generates": "decoder, cached generation",
+    }
+    rows = [
+        f"| method | {' | '.join(abilities.values())} | in HF PEFT |",
+        "|---" * (len(abilities) + 2) + "|",
+    ]
     for name in methods.names():
         described = describe(methods.find(name))
-        targets = ", ".join(f"`{target}`" for target in described["targets"])
-        rows.append(f"| `{name}` | {described['title']} | {targets} | {described['paper']} |")
+        cells = ["yes" if described[ability] else "no" for ability in abilities]
+        rows.append(f"| `{name}` | {' | '.join(cells)} | {described['hugging_face'] or ''} |")
     return "\n".join(rows)
 
 
@@ -36,7 +71,24 @@ def methods_page() -> str:
     from keras_peft import methods
     from keras_peft.cli.methods import describe
 
-    parts = ["# Methods", "", method_table()]
+    parts = [
+        "# Methods",
+        "",
+        method_table().replace("docs/methods.md#", "#"),
+        "",
+        "## Where each attaches",
+        "",
+        place_table(),
+        "",
+        "Roles that an architecture lacks are left out. `--targets` and `--layers` choose others.",
+        "",
+        "## What each can do",
+        "",
+        ability_table(),
+        "",
+        "What a method does not do it refuses with a reason. The last column names the same method in HF PEFT, whose",
+        "outputs are reproduced from the same weights to 1e-5.",
+    ]
     for name in methods.names():
         method = methods.find(name)
         described = describe(method)
@@ -50,11 +102,11 @@ def methods_page() -> str:
             "",
             body,
             "",
-            "| option | default | what it does |",
-            "|---|---|---|",
         ]
+        if described["parameters"]:
+            parts += ["| option | default | what it does |", "|---|---|---|"]
         parts += [
-            f"| `--{p['name'].replace('_', '-')}` | {p['default']} | {p['help']} |"
+            f"| `--{p['name'].replace('_', '-')}` | {'' if p['default'] is None else p['default']} | {p['help']} |"
             for p in described["parameters"]
         ]
         parts += ["", f"Learning rate where none is given: {described['learning_rate']:g}."]

@@ -183,7 +183,7 @@ def fine_tune(
     factor = (learning_rate or own) / own
     (adapter,) = model.adapters.values()
     rates = {"head/": HEAD_LEARNING_RATE * factor}
-    rates |= {key: own * factor for key in adapter.moves}
+    rates |= dict.fromkeys(adapter.moves, own * factor)
     for held in adapter.held:
         for beginning in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/"):
             rates[beginning] = held.method.learning_rate * factor

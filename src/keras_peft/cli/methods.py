@@ -24,13 +24,14 @@ def methods(
         print_json({"methods": described})
         return
     if name is None:
-        rows = ((d["name"], d["title"], ", ".join(d["targets"]), d["paper"]) for d in described)
-        out.print(table(None, ("method", "", "attaches to", "paper"), rows, left=4))
+        rows = ((d["name"], d["title"], d["layers"], d["paper"]) for d in described)
+        out.print(table(None, ("method", "", "blocks", "paper"), rows, left=4))
         return
     (one,) = described
     out.print(f"{one['name']}  {one['summary']}", style="bold")
     out.print(
-        f"{one['paper']}\nattaches to {', '.join(one['targets'])}; learning rate {one['learning_rate']:g}"
+        f"{one['paper']}\nattaches to {', '.join(one['targets']) or 'the head only'}, blocks {one['layers']}; "
+        f"learning rate {one['learning_rate']:g}"
     )
     options = ((f"--{p['name'].replace('_', '-')}", str(p["default"]), p["help"]) for p in one["parameters"])
     out.print(table(None, ("option", "default", ""), options, left=3))
@@ -44,9 +45,17 @@ def describe(method: type[Any]) -> dict[str, Any]:
         "summary": (method.__doc__ or "").strip().splitlines()[0],
         "paper": method.paper,
         "targets": list(method.default_targets),
+        "layers": method.default_layers,
         "learning_rate": method.learning_rate,
+        "silent": method.silent,
+        "merges": method.merges,
+        "mixes": method.mixes,
+        "quantised": method.quantised,
+        "generates": method.generates,
+        "hugging_face": method.hugging_face,
         "parameters": [
             {"name": field.name, "default": field.default, "help": field.metadata["help"]}
             for field in dataclasses.fields(method)
+            if field.metadata["flag"]
         ],
     }

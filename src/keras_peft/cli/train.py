@@ -79,7 +79,8 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Rows in a step.")] = DEFAULT_BATCH_SIZE,
     learning_rate: Annotated[
-        float | None, typer.Option(help="The highest in the schedule; the head's goes along.", show_default="the method's")
+        float | None,
+        typer.Option(help="The highest in the schedule; the head's goes along.", show_default="the method's"),
     ] = None,
     max_length: Annotated[
         int | None,
