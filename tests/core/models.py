@@ -20,6 +20,11 @@ def distilbert(*, layers: int = 3, dropout: float = 0.0) -> keras.Model:
     )
 
 
+def small_distilbert() -> keras.Model:
+    """The same with two blocks."""
+    return distilbert(layers=2)
+
+
 def distilbert_classifier() -> keras.Model:
     """KerasHub's whole DistilBERT classifier, random."""
     return keras_hub.models.DistilBertTextClassifier(distilbert(), num_classes=3)
@@ -76,13 +81,8 @@ def electra() -> keras.Model:
     )
 
 
-def gpt2(*, layers: int = 2) -> keras.Model:
-    return keras_hub.models.GPT2Backbone(**{**_ENCODER, "num_layers": layers})
-
-
-def gpt2_deeper() -> keras.Model:
-    """GPT-2 with three blocks."""
-    return gpt2(layers=3)
+def gpt2() -> keras.Model:
+    return keras_hub.models.GPT2Backbone(**_ENCODER)
 
 
 def gemma() -> keras.Model:
@@ -216,7 +216,7 @@ class Handwritten(keras.Model):
         super().__init__(**kwargs)
         self.words = keras.layers.Embedding(50, 16, name="words")
         self.drop = keras.layers.Dropout(0.1, name="drop")
-        self.blocks = [Block(name=f"block_{number}") for number in range(3)]
+        self.blocks = [Block(name=f"block_{number}") for number in range(2)]
         self.average = keras.layers.BatchNormalization(name="average")
 
     def call(self, inputs):

@@ -116,6 +116,11 @@ class Adapter:
             if site.role == "head":
                 moved |= {f"{site.key}/{v.name}": v for v in own_variables(site.layer)}
         self.moves = moved
+        common = [part.method.name for part, s in zip(self.parts, self.shared, strict=True) if s.values]
+        if twice := sorted({name for name in common if common.count(name) > 1}):
+            raise SelectionError(
+                f"Two parts of the adapter are {listed(twice)}, whose sites have weights in common; make it one part."
+            )
         keys = [f"{held.site.key}/{held.method.name}" for held in self.held]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise SelectionError(

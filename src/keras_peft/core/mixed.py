@@ -55,8 +55,8 @@ class MixedModel(keras.Model):
         self._rows: Any = None
         groups: dict[Method, list[str]] = {}
         for name, adapter in adapters.items():
-            for part in adapter.parts:
-                groups.setdefault(part.method, []).append(name)
+            for method in dict.fromkeys(part.method for part in adapter.parts):
+                groups.setdefault(method, []).append(name)
         # As with one adapter, what lengthens the text goes outermost.
         ordered = sorted(groups.items(), key=lambda group: group[0].extra_positions)
         self.groups = [_Group(self, method, names, adapters) for method, names in ordered]
