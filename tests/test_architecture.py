@@ -18,7 +18,7 @@ LEVELS = [
     ["errors", "files", "stopwatch"],
     ["core"],
     ["methods", "bases", "tasks"],
-    ["attach", "adapter_files", "sources", "data", "tokens", "progress"],
+    ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress"],
     ["batches"],
     ["evaluate"],
     ["train", "report"],

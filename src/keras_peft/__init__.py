@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_peft.adapter_files import load_adapter, save_adapter
+    from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
     from keras_peft.attach import adapt, detach
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
@@ -52,6 +53,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdaLoRA": "methods.adalora",
     "AdaptedModel": "core.adapted",
+    "Approximation": "arithmetic",
     "BitFit": "methods.bitfit",
     "Classifier": "predict",
     "Compacter": "methods.compacter",
@@ -78,12 +80,15 @@ _HOMES = {
     "Selection": "core.selection",
     "VeRA": "methods.vera",
     "adapt": "attach",
+    "combine": "arithmetic",
+    "convert_to_lora": "arithmetic",
     "detach": "attach",
     "fine_tune": "job",
     "load": "predict",
     "load_adapter": "adapter_files",
     "load_base": "sources",
     "read_examples": "data",
+    "reduce_rank": "arithmetic",
     "save_adapter": "adapter_files",
 }
 _NAMES = {"load_base": "load"}
@@ -93,6 +98,7 @@ __all__ = [
     "OFT",
     "AdaLoRA",
     "AdaptedModel",
+    "Approximation",
     "BitFit",
     "Classifier",
     "Compacter",
@@ -117,12 +123,15 @@ __all__ = [
     "Selection",
     "VeRA",
     "adapt",
+    "combine",
+    "convert_to_lora",
     "detach",
     "fine_tune",
     "load",
     "load_adapter",
     "load_base",
     "read_examples",
+    "reduce_rank",
     "save_adapter",
 ]
 

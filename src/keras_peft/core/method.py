@@ -110,6 +110,8 @@ class Method:
         mixes: Whether it works in a batch of several adapters.
         generates: Whether text generation with a cache works.
         quantised: Whether it works on quantised bases.
+        linear: Whether what it does is linear in how far its weights are from their start,
+            so that weighted sums of the one are weighted sums of the other.
         watched: Weights whose importance for the loss is kept track of while training.
         hugging_face: What HF PEFT calls it, where it is there.
     """
@@ -125,6 +127,7 @@ class Method:
     mixes: ClassVar[bool] = True
     generates: ClassVar[bool] = True
     quantised: ClassVar[bool] = True
+    linear: ClassVar[bool] = False
     watched: ClassVar[tuple[str, ...]] = ()
     hugging_face: ClassVar[str | None] = None
 
@@ -166,7 +169,8 @@ class Method:
         Args:
             site: The site.
             weights: The adapter's weights there, shared ones included.
-            values: The site's variables by name, such as "kernel" and "bias", float32.
+            values: The site's variables by name, such as "kernel" and "bias". Both are
+                float32, or float64 for arithmetic on adapters.
 
         Returns:
             New values of those that change.
@@ -175,6 +179,18 @@ class Method:
             AdapterError: If the site cannot take it up.
         """
         raise NotImplementedError
+
+    def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns two narrow matrices whose product is all that merging adds to a projection's matrix.
+
+        Args:
+            site: The site.
+            weights: As in `merged`.
+
+        Returns:
+            Matrices of (in, width) and (width, out), or None where the method has no such form.
+        """
+        return None
 
     def rates(self) -> Mapping[str, float]:
         """Returns by what the learning rate of a weight is multiplied, where it is not 1."""

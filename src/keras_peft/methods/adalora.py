@@ -125,6 +125,9 @@ class AdaLoRA(Method):
         delta = self.scaling * ((weights["a"] * weights["e"]) @ weights["b"])
         return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(delta)}
 
+    def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        return weights["a"] * weights["e"], self.scaling * weights["b"]
+
     def callbacks(self, held: Sequence[Any]) -> list[keras.callbacks.Callback]:
         import keras
 

@@ -49,6 +49,7 @@ class BitFit(Method):
     default_layers: ClassVar[str] = "all"
     learning_rate: ClassVar[float] = 3e-3
     merges: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         import math

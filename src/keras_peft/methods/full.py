@@ -37,6 +37,7 @@ class FullFineTuning(Method):
     default_layers: ClassVar[str] = "all"
     learning_rate: ClassVar[float] = 1e-4
     merges: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
     quantised: ClassVar[bool] = False
 

@@ -38,6 +38,7 @@ class IA3(Method):
     default_targets: ClassVar[tuple[str, ...]] = ("attention.key", "attention.value", "ffn.down")
     learning_rate: ClassVar[float] = 1e-2
     merges: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "IA3"
 
     def weights(self, site: Site) -> Mapping[str, Weight]:

@@ -31,3 +31,4 @@ class LinearProbe(Method):
     default_layers: ClassVar[str] = "all"
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True
+    linear: ClassVar[bool] = True

@@ -123,6 +123,14 @@ class LoRA(Method):
             delta = delta - weights["a0"] @ weights["b0"]
         return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(self.scaling * delta)}
 
+    def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        import numpy as np
+
+        a, b = weights["a"], self.scaling * weights["b"]
+        if self.initialization == "default":
+            return a, b
+        return np.hstack([a, weights["a0"]]), np.vstack([b, -self.scaling * weights["b0"]])
+
     def _principal(self, site: Site) -> dict[str, np.ndarray]:
         """What A and B start with, so that s A B is the principal part of W."""
         import keras

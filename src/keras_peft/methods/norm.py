@@ -40,6 +40,7 @@ class NormTuning(Method):
     default_layers: ClassVar[str] = "all"
     learning_rate: ClassVar[float] = 5e-3
     merges: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LN_TUNING"
 
     def weights(self, site: Site) -> Mapping[str, Weight]:

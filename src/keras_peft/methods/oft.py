@@ -89,7 +89,7 @@ class OFT(Method):
 
         view, size = projection(site), self._size(site)
         rotation = keras.ops.convert_to_numpy(
-            self._rotation(keras.ops.convert_to_tensor(weights["skew"]), size)
+            self._rotation(keras.ops.convert_to_tensor(weights["skew"], "float32"), size)
         )
         matrix = view.kernel_to_matrix(values["kernel"]).reshape(-1, size, view.outputs)
         return {

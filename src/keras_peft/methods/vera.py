@@ -97,3 +97,10 @@ class VeRA(Method):
         a, b = weights["a"][: view.inputs], weights["b"][:, : view.outputs]
         delta = ((a * weights["scale_d"]) @ b) * weights["scale_b"]
         return {"kernel": values["kernel"] + view.matrix_to_kernel(delta)}
+
+    def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        from keras_peft.core.projection import projection
+
+        view = projection(site)
+        a, b = weights["a"][: view.inputs], weights["b"][:, : view.outputs]
+        return a * weights["scale_d"], b * weights["scale_b"]

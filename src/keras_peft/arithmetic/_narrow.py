@@ -1,0 +1,74 @@
+"""Matrices by their singular values, and the nearest ones of a smaller rank.
+
+Cutting off the smallest singular values gives the nearest matrix of a rank in the
+Frobenius norm: Eckart and Young 1936, https://doi.org/10.1007/BF02288367.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Adapters are kept in float32, so what is smaller than this share of the largest
+# singular value is rounding.
+_ROUNDING = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Decomposed:
+    """A matrix (in, out) as left · diag(values) · right.
+
+    Attributes:
+        left: (in, kept), with orthonormal columns.
+        values: All singular values, the largest first.
+        right: (kept, out), with orthonormal rows.
+    """
+
+    left: np.ndarray
+    values: np.ndarray
+    right: np.ndarray
+
+    @property
+    def rank(self) -> int:
+        """How many singular values are more than rounding."""
+        return int(np.sum(self.values > _ROUNDING * self.values[0]))
+
+    def error(self, rank: int) -> float:
+        """Returns how far the nearest matrix of a rank is, as a share of the Frobenius norm."""
+        if rank >= self.rank:
+            return 0.0
+        return float(np.linalg.norm(self.values[rank:]) / np.linalg.norm(self.values))
+
+    def rank_for(self, error: float) -> int:
+        """Returns the smallest rank whose error is at most this."""
+        return next(rank for rank in range(self.rank + 1) if self.error(rank) <= error)
+
+    def factors(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (in, r) and (r, out) of equal size with the nearest matrix as their product."""
+        rank = min(rank, self.rank)
+        root = np.sqrt(self.values[:rank])
+        return self.left[:, :rank] * root, root[:, None] * self.right[:rank]
+
+
+def decompose(matrix: np.ndarray, *, keep: int | None = None) -> Decomposed:
+    """Decomposes a whole matrix.
+
+    Args:
+        matrix: (in, out).
+        keep: How many singular directions are of use; all by default.
+    """
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    # Copies, so that those that are of no use are let go.
+    return Decomposed(left[:, :keep].copy(), values, right[:keep].copy())
+
+
+def decompose_product(a: np.ndarray, b: np.ndarray) -> Decomposed:
+    """Decomposes the product of two narrow matrices, (in, r) and (r, out), without making it.
+
+    With A = Q R and Bᵀ = P S, the product is Q (R Sᵀ) Pᵀ, and R Sᵀ is no larger than r × r.
+    """
+    q, r = np.linalg.qr(a)
+    p, s = np.linalg.qr(b.T)
+    left, values, right = np.linalg.svd(r @ s.T, full_matrices=False)
+    return Decomposed(q @ left, values, right @ p.T)

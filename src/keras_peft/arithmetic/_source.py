@@ -1,0 +1,212 @@
+"""What an adapter adds to the base, layer by layer, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import keras
+import numpy as np
+
+from keras_peft.arithmetic._narrow import Decomposed, decompose_product
+from keras_peft.core.adapted import AdaptedModel
+from keras_peft.core.adapter import Adapter
+from keras_peft.core.held import SiteWeights
+from keras_peft.core.projection import Projection, is_projection, matrix_of, projection
+from keras_peft.core.sites import Site, find_sites, own_variables
+from keras_peft.errors import AdapterError, SelectionError, listed
+
+Product = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An adapter that goes into a new one.
+
+    Attributes:
+        name: Its name in the model.
+        weight: By what its update is multiplied.
+        adapter: The adapter, which is not active while it is read.
+        everywhere: All sites of the base, by key.
+    """
+
+    name: str
+    weight: float
+    adapter: Adapter
+    everywhere: Mapping[str, Site]
+
+    @property
+    def methods(self) -> str:
+        """The names of its methods."""
+        return " + ".join(part.method.name for part in self.adapter.parts)
+
+    @cached_property
+    def touched(self) -> frozenset[str]:
+        """Keys of the sites where it changes something, the base's own head left out."""
+        moved = {key.rpartition("/")[0] for key in self.adapter.moves}
+        return frozenset(
+            {held.site.key for held in self.adapter.held}
+            | {key for key in moved if self.everywhere[key].role != "head"}
+        )
+
+    def change(self, key: str) -> tuple[np.ndarray | None, list[str]]:
+        """Returns by how much merging changes a site.
+
+        Args:
+            key: Key of the site.
+
+        Returns:
+            The change of the projection's matrix (in, out), or None where there is none,
+            and the names of other variables that change.
+        """
+        site = self.everywhere[key]
+        view = _view(site)
+        variables = own_variables(site.layer)
+        before = {v.name: np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in variables}
+        if view is not None:
+            # Of a quantised layer, the matrix that it computes with.
+            matrix = np.asarray(keras.ops.convert_to_numpy(matrix_of(site)), np.float64)
+            before["kernel"] = view.matrix_to_kernel(matrix)
+        moved = {
+            name: np.asarray(self.adapter.trained[f"{key}/{name}"], np.float64)
+            for name in before
+            if f"{key}/{name}" in self.adapter.moves
+        }
+        after = {**before, **moved}
+        if site.role == "head":  # The base's own head is taken over as it is, not as an update.
+            before = dict(after)
+        for held in self._held(key):
+            after.update(held.method.merged(held.site, _weights(held), after))
+        changed = [name for name in after if not np.array_equal(after[name], before[name])]
+        others = [name for name in changed if view is None or name != "kernel"]
+        if view is None or "kernel" not in changed:
+            return None, others
+        return view.kernel_to_matrix(after["kernel"] - before["kernel"]), others
+
+    def product(self, key: str) -> Product | None:
+        """Returns the change of a site as two narrow matrices, or None where it has no such form."""
+        site = self.everywhere[key]
+        if site.role != "head" and any(moved.rpartition("/")[0] == key for moved in self.adapter.moves):
+            return None
+        products = []
+        for held in self._held(key):
+            product = held.method.product(held.site, _weights(held))
+            if product is None:
+                return None
+            products.append(product)
+        return join(products)
+
+    def _held(self, key: str) -> list[SiteWeights]:
+        return [held for held in self.adapter.held if held.site.key == key]
+
+
+def sources_of(model: AdaptedModel, adapters: Mapping[str, float]) -> list[Source]:
+    """Makes the sources of named adapters with their weights.
+
+    Raises:
+        AdapterError: If an adapter has values that are not finite.
+    """
+    everywhere = {site.key: site for site in find_sites(model.base, model.roles)}
+    there = model.adapters
+    broken = [
+        f"{name!r} at {listed(keys, most=3)}"
+        for name in adapters
+        if (keys := [k for k, value in there[name].tensors().items() if not np.isfinite(value).all()])
+    ]
+    if broken:
+        raise AdapterError(
+            f"Adapters have values that are not finite: {'; '.join(broken)}. Train them anew with a smaller "
+            "learning rate, or leave them out."
+        )
+    return [Source(name, float(weight), there[name], everywhere) for name, weight in adapters.items()]
+
+
+def join(products: Sequence[Product]) -> Product:
+    """Puts narrow matrices side by side, so that the product is the sum of the products."""
+    return np.hstack([a for a, _ in products]), np.vstack([b for _, b in products])
+
+
+def keys_of(sources: Sequence[Source]) -> list[str]:
+    """Returns the keys of the sites where any source changes something, in the base's order.
+
+    Raises:
+        AdapterError: If none of them is a projection.
+    """
+    keys = frozenset[str]().union(*(source.touched for source in sources))
+    if not any(_view(sources[0].everywhere[key]) for key in keys):
+        raise AdapterError(
+            f"{listed(repr(source.name) for source in sources)} changes no kernel of a projection, so there is no "
+            "update that a LoRA could take up. Adapters of one such method are combined with how='linear'."
+        )
+    return [key for key in sources[0].everywhere if key in keys]
+
+
+def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarray]]]:
+    """Goes through the sites with each source's update of the matrix, zero where it has none.
+
+    One site at a time, for all of them together would be as large as the base.
+
+    Raises:
+        AdapterError: If a source changes anything but kernels of projections, which a
+            LoRA cannot take up; all of it is in the message, once all sites were seen.
+    """
+    refuse_unmergeable(sources)
+    problems = []
+    for key in keys_of(sources):
+        site = sources[0].everywhere[key]
+        matrices = []
+        for source in sources:
+            matrix, others = source.change(key) if key in source.touched else (None, [])
+            problems += [
+                f"{source.name!r} ({source.methods}) changes {site.path}/{other}" for other in others
+            ]
+            matrices.append(matrix)
+        view = _view(site)
+        if view is not None and not problems:
+            zero = np.zeros((view.inputs, view.outputs))
+            yield site, [zero if matrix is None else matrix for matrix in matrices]
+    if problems:
+        raise AdapterError(
+            f"A LoRA changes kernels of projections and nothing else, but {listed(problems, most=6)}. Adapters of one "
+            "such method are combined with how='linear'; else choose targets without these."
+        )
+
+
+def narrow_updates_of(sources: Sequence[Source]) -> dict[str, Decomposed] | None:
+    """Decomposes the sum of updates that are all products of narrow matrices; None where they are not."""
+    updates = {}
+    for key in keys_of(sources):
+        products = [(source.weight, source.product(key)) for source in sources if key in source.touched]
+        weighted = [(product[0], weight * product[1]) for weight, product in products if product is not None]
+        if len(weighted) < len(products):
+            return None
+        updates[key] = decompose_product(*join(weighted))
+    return updates
+
+
+def refuse_unmergeable(sources: Sequence[Source]) -> None:
+    """Refuses methods that are no update of the base's weights."""
+    unfit = [
+        f"{source.name!r} has {part.method.name}"
+        for source in sources
+        for part in source.adapter.parts
+        if not part.method.merges
+    ]
+    if unfit:
+        raise AdapterError(
+            f"{listed(unfit)}, which is no update of the base's weights and cannot become one; leave it out, or "
+            "train one adapter on the data of all."
+        )
+
+
+def _weights(held: SiteWeights) -> dict[str, np.ndarray]:
+    both = {**held.shared.values, **held.values}
+    return {name: np.asarray(keras.ops.convert_to_numpy(v), np.float64) for name, v in both.items()}
+
+
+def _view(site: Site) -> Projection | None:
+    try:
+        return projection(site) if is_projection(site) else None
+    except SelectionError:
+        return None

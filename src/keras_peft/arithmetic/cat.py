@@ -1,0 +1,42 @@
+"""Cat: A = [A₁ A₂ …] and B = [w₁s₁B₁; w₂s₂B₂; …], so that A B = Σ wᵢ sᵢ Aᵢ Bᵢ, exactly.
+
+LoRA composition by concatenation, as HF PEFT's `add_weighted_adapter` has it: "cat" in
+https://huggingface.co/docs/peft/developer_guides/lora.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_peft.arithmetic._made import Made, lora_of_products
+from keras_peft.arithmetic._source import Source, join, keys_of, refuse_unmergeable
+from keras_peft.errors import AdapterError, listed
+
+
+def combined(sources: Sequence[Source]) -> Made:
+    """Puts the narrow matrices of the adapters side by side: the exact sum of the updates.
+
+    The rank becomes the sum of the ranks. The adapters may differ in rank, alpha,
+    initialisation and layers. Their updates have to be products of narrow matrices.
+    """
+    refuse_unmergeable(sources)
+    products, problems = {}, []
+    for key in keys_of(sources):
+        weighted = []
+        for source in sources:
+            if key not in source.touched:
+                continue
+            product = source.product(key)
+            if product is None:
+                problems.append(source)
+            else:
+                weighted.append((product[0], source.weight * product[1]))
+        if weighted:
+            products[key] = join(weighted)
+    if problems:
+        names = dict.fromkeys(f"{source.name!r} ({source.methods})" for source in problems)
+        raise AdapterError(
+            f"how='cat' puts narrow matrices side by side, but the update of {listed(names)} is no product of such; "
+            "take how='svd'."
+        )
+    return lora_of_products(sources[0].everywhere, products)

@@ -1,0 +1,33 @@
+"""DARE: drop entries of each update at random, rescale the others, and add.
+
+Yu et al. 2023, "Language Models are Super Mario: Absorbing Abilities from Homologous
+Models as a Free Lunch", https://arxiv.org/abs/2311.03099, equations 1 to 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_peft.arithmetic._made import Made, nearest_lora
+from keras_peft.arithmetic._narrow import decompose
+from keras_peft.arithmetic._source import Source, updates_of
+
+
+def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.5, seed: int = 0) -> Made:
+    """Merges the updates by DARE, layer by layer, and keeps a rank of what comes out.
+
+    Each entry of an update stays with the probability `density` and is divided by it. With
+    a density of one this is the weighted sum. What is dropped at random has no low rank, so
+    a low rank keeps the less of it, the lower the density is; the error says how much.
+    """
+    random = np.random.default_rng(seed)
+    updates = {}
+    for site, matrices in updates_of(sources):
+        total = np.zeros_like(matrices[0])
+        for source, matrix in zip(sources, matrices, strict=True):
+            stays = random.random(matrix.shape) < density
+            total += source.weight * matrix * stays / density
+        updates[site.key] = decompose(total, keep=rank)
+    return nearest_lora(sources[0].everywhere, updates, rank=rank)

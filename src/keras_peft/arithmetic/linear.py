@@ -1,0 +1,61 @@
+"""Linear: w = w₀ + Σ wᵢ (vᵢ - w₀), the weights themselves, w₀ being those of a new adapter.
+
+Task arithmetic, Ilharco et al. 2022, "Editing Models with Task Arithmetic",
+https://arxiv.org/abs/2212.04089, on the adapter's weights; with weights that add up to
+one it is their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_peft.arithmetic._made import Made
+from keras_peft.arithmetic._place import head_keys
+from keras_peft.arithmetic._source import Source
+from keras_peft.errors import AdapterError, listed
+
+
+def combined(sources: Sequence[Source]) -> Made:
+    """Adds the weights of adapters of one method that attach to the same layers.
+
+    Only for methods whose effect is linear in their weights, such as BitFit, norm tuning
+    and (IA)³: there the sum of the weights is the sum of the updates. Of a product of
+    weights, such as LoRA's A B, it is not: averaging A and B separately gives cross terms
+    between the adapters, so that is refused.
+    """
+    first = sources[0]
+    shapes = []
+    for source in sources:
+        heads = head_keys(source)
+        shapes.append({key: shape for key, shape in source.adapter.shapes().items() if key not in heads})
+    products = sorted({p.method.name for s in sources for p in s.adapter.parts if not p.method.linear})
+    keys = [held.site.key for held in first.adapter.held]
+    twice = sorted({first.everywhere[key].path for key in keys if keys.count(key) > 1})
+    problems = []
+    if products:
+        problems.append(
+            f"the effect of {listed(products)} is not linear in its weights, so their sum is not the sum of the "
+            "updates (take how='svd', or 'cat' where the updates are products of narrow matrices)"
+        )
+    if any([p.method for p in s.adapter.parts] != [p.method for p in first.adapter.parts] for s in sources):
+        having = "; ".join(f"{source.name!r} has {source.methods}" for source in sources)
+        problems.append(f"the adapters have different methods or options ({having})")
+    elif any(shape != shapes[0] for shape in shapes):
+        problems.append("the adapters attach to different layers (choose the same targets and layers)")
+    if twice:
+        problems.append(f"two methods act at {listed(twice, most=3)}, where one multiplies the other")
+    if problems:
+        raise AdapterError(f"how='linear' adds the weights themselves, but {'; '.join(problems)}.")
+
+    def fill(birth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        trained = [(source.weight, source.adapter.tensors()) for source in sources]
+        tensors = {}
+        for key in shapes[0]:
+            start = np.asarray(birth[key], np.float64)
+            tensors[key] = start + sum(weight * (tensor[key] - start) for weight, tensor in trained)
+        return tensors
+
+    paths = {key: site.path for key, site in first.everywhere.items() if key in first.touched}
+    return Made(first.adapter.parts, fill, dict.fromkeys(paths.values(), 0.0))
