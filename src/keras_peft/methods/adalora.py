@@ -177,8 +177,11 @@ class AdaLoRA(Method):
             e.assign(keras.ops.convert_to_numpy(e) * mask)
 
     def _penalty(self, matrix: Any, *, columns: bool) -> Any:
+        import keras
         from keras import ops
 
         across = ops.transpose(matrix)
         gram = ops.matmul(across, matrix) if columns else ops.matmul(matrix, across)
-        return self.orthogonality * ops.sqrt(ops.sum(ops.square(gram - ops.eye(gram.shape[0]))) + 1e-12)
+        distance = ops.sum(ops.square(gram - ops.eye(gram.shape[0], dtype=gram.dtype)))
+        # It joins the other losses, which have the global type.
+        return ops.cast(self.orthogonality * ops.sqrt(distance + 1e-12), keras.config.floatx())

@@ -1,0 +1,24 @@
+"""DoRA: counts, and that its norm is that of the changed kernel."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+import keras_peft
+from keras_peft.core.projection import matrix_of
+from methods.counting import BLOCKS, DIM, adapted, count, fill
+
+
+def test_count():
+    assert count(keras_peft.DoRA(rank=3)) == 2 * BLOCKS * (3 * (DIM + DIM) + DIM)
+
+
+def test_norm_without_the_product():
+    model = adapted(keras_peft.DoRA(rank=3))
+    fill(model)
+    held = model.adapters["default"].held[0]
+    a, b = (keras.ops.convert_to_numpy(held.values[name]) for name in ("a", "b"))
+    changed = keras.ops.convert_to_numpy(matrix_of(held.site)) + held.method.scaling * a @ b
+    norm = keras.ops.convert_to_numpy(held.method._norm(held))
+    np.testing.assert_allclose(norm, np.linalg.norm(changed, axis=0), rtol=1e-5)

@@ -1,0 +1,11 @@
+"""LoHa: counts; what it computes is compared with HF PEFT's."""
+
+from __future__ import annotations
+
+import keras_peft
+from methods.counting import BLOCKS, DIM, INNER, count
+
+
+def test_count():
+    assert count(keras_peft.LoHa(rank=3)) == 2 * BLOCKS * 2 * 3 * (DIM + DIM)
+    assert count(keras_peft.LoHa(rank=3), targets="ffn.up") == BLOCKS * 2 * 3 * (DIM + INNER)

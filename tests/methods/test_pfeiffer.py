@@ -1,0 +1,15 @@
+"""Pfeiffer: Houlsby's bottleneck, once in a block."""
+
+from __future__ import annotations
+
+import keras_peft
+from methods.counting import BLOCKS, DIM, adapted, count
+
+
+def test_count():
+    assert count(keras_peft.Pfeiffer(size=5)) == BLOCKS * (2 * DIM * 5 + 5 + DIM)
+
+
+def test_it_stands_after_the_feed_forward_part_only():
+    model = adapted(keras_peft.Pfeiffer())
+    assert {held.site.role for held in model.adapters["default"].held} == {"ffn.down"}
