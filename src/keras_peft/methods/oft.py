@@ -113,7 +113,7 @@ class OFT(Method):
         sign[above], sign.T[above] = 1, -1
         q = ops.take(skew, place.reshape(-1), axis=-1)
         q = ops.reshape(q, (*ops.shape(skew)[:-1], size, size)) * sign
-        one = ops.broadcast_to(ops.eye(size), ops.shape(q))
+        one = ops.broadcast_to(ops.eye(size, dtype=q.dtype), ops.shape(q))
         if self.terms == 0:
             return ops.solve(one - q, one + q)
         # (I + Q)(I + Q + Q² + …), cut off: the last power of Q comes once, the others twice.
