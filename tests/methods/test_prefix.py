@@ -9,7 +9,7 @@ import pytest
 import keras_peft
 from core import models
 from keras_peft.errors import SelectionError
-from methods.counting import BLOCKS, DIM, adapted, count, outputs_of
+from methods.counting import BLOCKS, DIM, count, outputs_of
 
 
 def test_count():
