@@ -1,0 +1,108 @@
+"""What a quantised base saves in memory and costs in accuracy, with the same adapter on each.
+
+    python benchmarks/quantised.py FOLDER [--method lora] [--seeds 0 1 2]
+
+FOLDER holds train.jsonl and test.jsonl. Every row is a process of its own: it loads the base,
+quantises it as `base.quantize(mode)` does, trains the method with its defaults and scores it on the test
+file. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+MODES = ("float32", "int8", "int4")
+
+
+def one(folder: Path, name: str, mode: str, seed: int) -> None:
+    """Trains and scores once; prints one JSON object."""
+    import time
+    import warnings
+
+    import keras
+
+    from keras_peft import attach, methods, sources, tasks
+    from keras_peft.data import read_examples
+    from keras_peft.evaluate import compute_logits, score
+    from keras_peft.progress import Progress
+    from keras_peft.stopwatch import Stopwatch
+    from keras_peft.tokens import Tokenizer
+    from keras_peft.train import HEAD_LEARNING_RATE, default_epochs, train
+
+    training, test = (read_examples(folder / f"{part}.jsonl") for part in ("train", "test"))
+    base = sources.load("minilm")
+    keras.utils.set_random_seed(seed)
+    if mode != "float32":
+        with warnings.catch_warnings():  # KerasHub names each layer that has nothing to quantise.
+            warnings.simplefilter("ignore")
+            base.encoder.quantize(mode)
+    size = sum(keras.ops.convert_to_numpy(variable).nbytes for variable in base.encoder.weights)
+    task = tasks.find("single-label").from_labels(training.labels)
+    tokenizer = Tokenizer(base.tokenizer, 128)
+    method = methods.find(name)()
+    model = attach.adapt(base.encoder, method, layers=method.default_layers, head=task.head(base.dim))
+    rates = {
+        key: HEAD_LEARNING_RATE if key.startswith("head/") else method.learning_rate
+        for key in model.adapter_variables()
+    }
+    truth = task.targets(test.labels)
+    began = time.perf_counter()
+    train(
+        model,
+        task,
+        training=(tokenizer(training.texts), task.targets(training.labels)),
+        validation=(tokenizer(test.texts[:16]), truth[:16]),
+        epochs=default_epochs(len(training), 16),
+        batch_size=16,
+        rates=rates,
+        seed=seed,
+        progress=Progress(),
+        stopwatch=Stopwatch(),
+    )
+    seconds = time.perf_counter() - began
+    probabilities = task.probabilities(compute_logits(model, tokenizer(test.texts)))
+    accuracy = score(task.labels, truth, probabilities).accuracy
+    print(json.dumps({"bytes": size, "accuracy": accuracy, "seconds": seconds}))
+
+
+def main() -> None:
+    """Prints the table, a row as soon as it is known."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--method", default="lora")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--one", nargs=2, metavar=("MODE", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one(options.folder, options.method, options.one[0], int(options.one[1]))
+        return
+    print("| base | weights of the base | test accuracy | training seconds |")
+    print("|---|---|---|---|", flush=True)
+    for mode in MODES:
+        runs = []
+        for seed in options.seeds:
+            command = [sys.executable, __file__, str(options.folder), "--method", options.method]
+            result = subprocess.run(
+                [*command, "--one", mode, str(seed)], capture_output=True, text=True, check=False
+            )
+            if result.returncode:
+                sys.exit(result.stderr)
+            runs.append(json.loads(result.stdout.splitlines()[-1]))
+        accuracies = [run["accuracy"] for run in runs]
+        print(
+            f"| {mode} | {runs[0]['bytes'] / 2**20:.1f} MB | {statistics.mean(accuracies):.4f} "
+            f"({min(accuracies):.4f}–{max(accuracies):.4f}) | "
+            f"{statistics.mean(run['seconds'] for run in runs):.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
