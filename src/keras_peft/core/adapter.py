@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_peft.core.held import SiteWeights, Weights
 from keras_peft.core.method import Method
-from keras_peft.core.selection import Selection
+from keras_peft.core.selection import ROLES, Selection
 from keras_peft.core.sites import Site, find_sites, own_variables, select_sites
 from keras_peft.errors import SelectionError, listed
 
@@ -96,6 +96,8 @@ class Adapter:
                     f"{listed(whole, most=3)} is quantised, and {method.name} cannot train whole numbers; use another "
                     "method, or a base that is not quantised."
                 )
+            if method.every_block:
+                _refuse_some_blocks(method, chosen, everywhere)
             wrapped = [site for site in chosen if method.wraps(site)]
             shared = Weights(method.name, method.shared(chosen))
             self.shared.append(shared)
@@ -204,6 +206,17 @@ class Adapter:
             weights.let_train(trainable)
         for variable in self._head_variables:
             variable.trainable = trainable
+
+
+def _refuse_some_blocks(method: Method, chosen: Iterable[Site], everywhere: Iterable[Site]) -> None:
+    inside = {site.key for site in chosen}
+    roles = {target for target in method.default_targets if target in ROLES}
+    wanted = [site for site in everywhere if site.role in roles]
+    if left_out := [site.path for site in wanted if site.key not in inside]:
+        raise SelectionError(
+            f"{method.name} lengthens the text, so it goes through the whole base, but {listed(left_out, most=3)} is "
+            "left out; use layers='all' and no targets of your own."
+        )
 
 
 def _is_quantised(site: Site) -> bool:

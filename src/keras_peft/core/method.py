@@ -110,6 +110,7 @@ class Method:
         mixes: Whether it works in a batch of several adapters.
         generates: Whether text generation with a cache works.
         quantised: Whether it works on quantised bases.
+        every_block: Whether it has to attach to all blocks of a base.
         linear: Whether what it does is linear in how far its weights are from their start,
             so that weighted sums of the one are weighted sums of the other.
         watched: Weights whose importance for the loss is kept track of while training.
@@ -127,6 +128,7 @@ class Method:
     mixes: ClassVar[bool] = True
     generates: ClassVar[bool] = True
     quantised: ClassVar[bool] = True
+    every_block: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     watched: ClassVar[tuple[str, ...]] = ()
     hugging_face: ClassVar[str | None] = None

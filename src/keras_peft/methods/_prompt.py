@@ -31,6 +31,7 @@ class Prompt(Method):
     default_layers: ClassVar[str] = "all"
     silent: ClassVar[bool] = False
     generates: ClassVar[bool] = False
+    every_block: ClassVar[bool] = True
 
     tokens: int = option(16, "number of learned vectors before the text", minimum=1)
 
