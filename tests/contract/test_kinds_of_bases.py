@@ -1,0 +1,90 @@
+"""Quantised bases, mixed precision, and decoders that generate."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+
+import keras_peft
+from contract.laws import MODE, adapt, each_method, fit, make, run, shake
+from core import models
+from keras_peft.errors import AdapterError, KerasPeftError, SelectionError
+
+
+@each_method
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_quantised_bases(method, mode):
+    base = quantised(mode)
+    inputs = models.inputs_of(base, rows=6)
+    outputs = run(base, inputs)
+    if not method.quantised:
+        with pytest.raises(KerasPeftError):
+            adapt(base, make(method))
+        return
+    model = adapt(base, make(method))
+    if method.silent:
+        np.testing.assert_allclose(run(base, inputs), outputs, atol=1e-5)
+    shake(model)
+    assert np.abs(run(base, inputs) - outputs).max() > 1e-4 or not model.adapters["default"].held
+    if mode == "int8":
+        fit(model, inputs, steps=1)
+    if any(getattr(held.site.layer, "quantization_mode", None) for held in model.adapters["default"].held):
+        with pytest.raises(AdapterError, match="is quantised|cannot be merged"):
+            model.merge()
+    model.detach()
+
+
+@cache
+def quantised(mode: str) -> keras.Model:
+    """Quantising takes seconds, and a base that is detached is as it was."""
+    base = models.small_distilbert()
+    base.quantize(mode)
+    return base
+
+
+@each_method
+@pytest.mark.parametrize("make_base", [models.gpt2_lm, models.llama_lm], ids=lambda make: make.__name__)
+def test_generation(method, make_base):
+    """Cached decoding gives what the whole text gives, step by step, or is refused."""
+    base = make_base()
+    base.compile(sampler="greedy", jit_compile=MODE)
+    prompt = {"token_ids": np.zeros((2, 8), "int32"), "padding_mask": np.zeros((2, 8), "int32")}
+    prompt["token_ids"][:, :3] = [[1, 2, 3], [4, 5, 6]]
+    prompt["padding_mask"][:, :3] = 1
+    try:
+        model = keras_peft.adapt(base, make(method))
+    except SelectionError as error:  # Llama has no bias, and the probe no head.
+        assert "trains" in str(error)
+        return
+    if not method.generates:
+        with pytest.raises(AdapterError, match="cache"):
+            model.generate(prompt, stop_token_ids=None)
+        with pytest.raises(AdapterError, match="cache"):
+            base.generate(prompt, stop_token_ids=None)
+        return
+    shake(model)
+    expected = {key: value.copy() for key, value in prompt.items()}
+    for position in range(3, 8):
+        logits = run(model, expected)
+        expected["token_ids"][:, position] = logits[:, position - 1].argmax(axis=-1)
+        expected["padding_mask"][:, position] = 1
+    generated = model.generate(prompt, stop_token_ids=None)
+    np.testing.assert_array_equal(generated["token_ids"], expected["token_ids"])
+
+
+@each_method
+def test_mixed_precision_keeps_the_adapter_in_float32(method):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        base = models.small_distilbert()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    outputs = run(base, models.inputs_of(base))
+    model = adapt(base, make(method))
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    assert run(base, models.inputs_of(base)).dtype == outputs.dtype
+    fit(model, models.inputs_of(base, rows=6), steps=1)
