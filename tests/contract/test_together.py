@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_peft
-from contract.laws import adapt, each_base, each_method, head, make, run, shake
+from contract.laws import adapt, each_base, each_method, head, layers_of, make, run, shake
 from core import models
 from keras_peft.core import intercept
 from keras_peft.errors import AdapterError
@@ -19,8 +19,7 @@ def test_a_mixed_batch_equals_each_row_alone(method, make_base):
     """Rows of two adapters of a method, of another method and of other labels, in one pass."""
     base = make_base()
     model = adapt(base, make(method), adapter="first")
-    layers = "all" if method.default_layers == "all" else "last:1"
-    model.add_adapter("second", make(method), layers=layers, head=head(3))
+    model.add_adapter("second", make(method), layers=layers_of(method), head=head(3))
     model.add_adapter("other", keras_peft.LoRA(rank=2), layers="last:1", head=head(5))
     for seed, name in enumerate(model.adapters):
         model.activate(name)
