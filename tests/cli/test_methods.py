@@ -1,0 +1,87 @@
+"""Every method from the command line: trained, written, loaded again, and described."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from conftest import TINY
+from keras_peft import methods
+from keras_peft.cli import main
+
+SMALL = {"prompt": ["--tokens", "4"], "p-tuning": ["--tokens", "4"], "compacter": ["--size", "8"]}
+
+
+def run(capfd, *arguments):
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    captured = capfd.readouterr()
+    return stopped.value.code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_trains_and_is_loaded_again(name, data, tmp_path, capfd):
+    """Writing a bundle compares what it answers, loaded anew, with the trained model."""
+    flags = ["--base", TINY, "--epochs", 1, "--method", name, *SMALL.get(name, [])]
+    code, out, err = run(capfd, "train", data, "--out", tmp_path / "bundle", *flags, "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["parts"][0]["method"]["name"] == name
+    assert report["plan"]["method"] == name
+    assert report["verification"]["reloaded"]["max_abs_logit_difference"] < 1e-4
+    assert name in (tmp_path / "bundle" / "README.md").read_text()
+    code, out, _ = run(capfd, "show", tmp_path / "bundle")
+    assert code == 0
+    assert name in out
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_is_described(name, capfd):
+    code, out, _ = run(capfd, "methods", name, "--json")
+    assert code == 0
+    (described,) = json.loads(out)["methods"]
+    assert described["name"] == name
+    assert described["paper"]
+    assert all({"name", "default", "help"} == set(parameter) for parameter in described["parameters"])
+    assert run(capfd, "methods", name)[0] == 0
+
+
+def test_a_text_to_start_with_is_read_by_the_tokenizer(data, tmp_path, capfd):
+    flags = ["--base", TINY, "--epochs", 1, "--method", "prompt", "--tokens", 3]
+    text = ["--initialization", "text", "--text", "the model"]
+    code, out, err = run(capfd, "train", data, "--out", tmp_path / "bundle", *flags, *text, "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["parts"][0]["method"]["token_ids"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "prompt", "--layers", "last:1"], "goes through the whole base"),
+        (["--method", "prompt", "--tokens", "0"], "tokens must be at least 1"),
+        (["--method", "prompt", "--text", "words"], "a text go together"),
+        (["--method", "prompt", "--tokens", "5000"], "uses? fewer|lower one of them|use fewer"),
+        (["--method", "linear-probe", "--targets", "ffn.up"], "takes no targets"),
+        (["--method", "prefx"], "Did you mean 'prefix'"),
+        (["--method", "adalora", "--rank", "20"], "initial_rank must be at least rank"),
+        (["--method", "lora", "--initialization", "pisa"], "Did you mean 'pissa'"),
+        (["--method", "compacter", "--size", "7"], "size must divide by products"),
+    ],
+)
+def test_mistakes_are_one_sentence(flags, message, data, tmp_path):
+    command = [sys.executable, "-c", "from keras_peft.cli import main; main()", "train", str(data)]
+    result = subprocess.run(
+        [*command, "--out", str(tmp_path / "bundle"), "--base", str(TINY), *flags],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    import re
+
+    assert re.search(message, " ".join(result.stderr.split())), result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "bundle").exists()
