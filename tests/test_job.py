@@ -51,7 +51,7 @@ def test_it_learns_and_tells(tmp_path, data):
         layers="all",
     )
     report = result.to_json()
-    assert report["accuracy"] >= 0.9
+    assert report["accuracy"] >= 0.85
     assert report["history"][-1]["loss"] < 0.5 * report["history"][0]["loss"]
     assert report["trainable_parameters"] == 3 * 2 * 8 * 32 + (16 * 16 + 16) + (16 * 2 + 2)
     assert report["total_parameters"] > report["trainable_parameters"]

@@ -183,15 +183,17 @@ def fine_tune(
     factor = (learning_rate or own) / own
     (adapter,) = model.adapters.values()
     rates = {"head/": HEAD_LEARNING_RATE * factor}
-    rates |= dict.fromkeys(adapter.moves, own * factor)
+    rates |= {key: method.learning_rate * factor for key, method in adapter.movers.items()}
     for held in adapter.held:
         for beginning in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/"):
             rates[beginning] = held.method.learning_rate * factor
+    keys = model.adapter_variables()
+    rates = {start: rate for start, rate in rates.items() if any(key.startswith(start) for key in keys)}
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": own * factor,
-        "head_learning_rate": rates["head/"],
+        "head_learning_rate": HEAD_LEARNING_RATE * factor,
         "max_length": max_length,
         "seed": seed,
     }

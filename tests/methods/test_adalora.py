@@ -32,7 +32,7 @@ def test_training_keeps_the_rank_that_matters():
     """After training as many entries are left as the budget says, over all sites together."""
     base = models.distilbert()
     inputs = models.inputs_of(base, rows=8)
-    method = keras_peft.AdaLoRA(rank=2, initial_rank=4, interval=2, dropout=0.0)
+    method = keras_peft.AdaLoRA(rank=2, initial_rank=4, interval=5, dropout=0.0)
     model = keras_peft.adapt(base, method)
     model.compile(
         keras.optimizers.Adam(0.01),
@@ -41,7 +41,6 @@ def test_training_keeps_the_rank_that_matters():
     )
     model.fit(inputs, np.random.default_rng(0).normal(size=(8, 10, 16)), batch_size=4, epochs=8, verbose=0)
     entries = np.concatenate([v for key, v in model.adapter_tensors().items() if key.endswith("/e")])
-    # What is cut last can move again in the steps that are left, from zero and by a little.
     largest = np.sort(np.abs(entries))[::-1]
     kept = 2 * BLOCKS * method.rank
     assert largest[kept - 1] > 0

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_peft.core import intercept
-from keras_peft.core.adapter import Adapter, Part, choose_parts
+from keras_peft.core.adapter import Adapter, Part, choose_parts, place_in_stack
 from keras_peft.core.hold import Hold, forget_compiled_functions
 from keras_peft.core.method import Method
 from keras_peft.core.mixed import MixedModel
@@ -81,6 +81,7 @@ class AdaptedModel(keras.Model):
                 f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first, or add "
                 "another one to its model with add_adapter()."
             )
+        _refuse_no_name(adapter)
         first = Adapter(everywhere, choose_parts(everywhere, method, layers, targets), _built(head, base))
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
@@ -91,7 +92,7 @@ class AdaptedModel(keras.Model):
         self._merged: UserDict[str, tuple[keras.Variable, np.ndarray]] = UserDict()
         self._tracked: dict[str, keras.Layer] = {}
         self._active: tuple[str, ...] = ()
-        self._mixed: MixedModel | None = None
+        self._mixed: UserDict[str, MixedModel] = UserDict()
         self._generated_with: tuple[Any, ...] = ()
         self._hold = Hold(base)
         self._keep(adapter, first)
@@ -116,7 +117,8 @@ class AdaptedModel(keras.Model):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base with the active adapters around its calls, then their head."""
         self._refuse_detached()
-        outputs = self.base(inputs, training=training)
+        with intercept.CALLING:
+            outputs = self.base(inputs, training=training)
         return outputs if self.head is None else self.head(outputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -135,9 +137,19 @@ class AdaptedModel(keras.Model):
             rates: What the learning rate is multiplied by, by the keys of
                 `adapter_variables` or their beginnings, such as `"head/"`.
             kwargs: As in Keras.
+
+        Raises:
+            OptionError: If no key begins as one of the rates' does, or the optimizer has
+                trained already and would need rates of its own for each weight.
         """
         optimizer = keras.optimizers.get(optimizer)
-        multiples = {id(v): _rate(key, rates or {}) for key, v in self.adapter_variables().items()}
+        variables = self.adapter_variables()
+        if unknown := [start for start in rates or {} if not any(key.startswith(start) for key in variables)]:
+            raise OptionError(
+                f"rates: no weight's key begins with {listed(map(repr, unknown))}; the keys are "
+                f"{listed(variables, most=4)}."
+            )
+        multiples = {id(v): _rate(key, rates or {}) for key, v in variables.items()}
         watched = []
         for held in self._held():
             for key, multiple in held.method.rates().items():
@@ -164,7 +176,7 @@ class AdaptedModel(keras.Model):
         finally:
             # The base's own functions were traced with the weights of before.
             forget_compiled_functions(self.base)
-            self._mixed = None
+            self._mixed.clear()
 
     def predict(self, x: Any, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """Predicts as Keras does, or each row with an adapter of its own in one pass.
@@ -284,12 +296,13 @@ class AdaptedModel(keras.Model):
             >>> with model.disabled():
             ...     before = model.predict(inputs)
         """
-        names, compiled = self._active, self.compiled
+        active, compiled = self._actives(), self.compiled
         self.activate()
         try:
             yield
         finally:
-            self.activate(*names)
+            names = {id(adapter): name for name, adapter in self._adapters.items()}
+            self.activate(*(names[id(adapter)] for adapter in active if id(adapter) in names))
             self.compiled = compiled
 
     def delete_adapter(self, name: str) -> None:
@@ -303,7 +316,7 @@ class AdaptedModel(keras.Model):
             raise AdapterError(f"{name!r} is active; activate another one, or none, and delete it then.")
         self._adapters.pop(name)
         self._tracked.pop(name)
-        self._mixed = None
+        self._mixed.clear()
 
     def rename_adapter(self, old: str, new: str) -> None:
         """Gives an adapter another name.
@@ -316,9 +329,11 @@ class AdaptedModel(keras.Model):
         renamed = {new if name == old else name: adapter for name, adapter in self._adapters.items()}
         self._adapters.clear()
         self._adapters.update(renamed)
-        self._tracked[new] = self._tracked.pop(old)
+        # Keras saves what is in a dictionary by its place, so the order has to stay.
+        for name in list(self._tracked):
+            self._tracked[new if name == old else name] = self._tracked.pop(name)
         self._active = tuple(new if name == old else name for name in self._active)
-        self._mixed = None
+        self._mixed.clear()
 
     def adapter_variables(self) -> dict[str, keras.Variable]:
         """Returns everything that trains, keyed by site path (head included).
@@ -345,7 +360,10 @@ class AdaptedModel(keras.Model):
         Returns:
             Float32 arrays, those that do not train included.
         """
-        return self._find(name or self._only()).tensors()
+        adapter = self._find(name or self._only())
+        if adapter.moves:
+            self._refuse_merged("read weights of the base that it trains")
+        return adapter.tensors()
 
     def assign_adapter_tensors(self, tensors: Mapping[str, np.ndarray], name: str | None = None) -> None:
         """Puts tensors into an adapter of the same methods and sites.
@@ -363,7 +381,7 @@ class AdaptedModel(keras.Model):
         _refuse_unfit(adapter.shapes(), tensors)
         adapter.assign(tensors)
         forget_compiled_functions(self.base)
-        self._mixed = None
+        self._mixed.clear()
 
     def detach(self) -> keras.Model:
         """Takes all adapters off and returns the base as it was, bit for bit.
@@ -373,7 +391,7 @@ class AdaptedModel(keras.Model):
         if not self._hold.is_released:
             self._unmerge()
             for adapter in self._adapters.values():
-                adapter.deactivate()
+                adapter.release()
             self._hold.release()
             forget_compiled_functions(self)
         return self.base
@@ -419,15 +437,14 @@ class AdaptedModel(keras.Model):
                 f"{self.base.name!r} is no Functional model, so base and head cannot be joined into one; adapt it "
                 "without a head of its own to merge."
             )
-        changed = self._merge_values()
-        for adapter in self._actives():
-            changed |= {key: (v, keras.ops.convert_to_numpy(v)) for key, v in adapter.moves.items()}
+        joined = None if head is None else head(self.base.output)
+        moved = {key: variable for adapter in self._actives() for key, variable in adapter.moves.items()}
+        changed = {key: (variable, keras.ops.convert_to_numpy(variable)) for key, variable in moved.items()}
+        changed |= self._merge_values()
         base = self.detach()
         for variable, value in changed.values():
             variable.assign(value)
-        return (
-            base if head is None else keras.Model(base.input, head(base.output), name=f"{base.name}_merged")
-        )
+        return base if head is None else keras.Model(base.input, joined, name=f"{base.name}_merged")
 
     def get_config(self) -> dict[str, Any]:
         """Raises: the interception is no part of a configuration.
@@ -451,8 +468,10 @@ class AdaptedModel(keras.Model):
         return make_plan(self.base, self._everywhere, self._actives())
 
     def _keep(self, name: str, adapter: Adapter) -> None:
-        if not name or "/" in name:
-            raise AdapterError(f"{name!r} is no name for an adapter; expected a word without '/'.")
+        if adapter.head is not None and any(other.head is adapter.head for other in self._adapters.values()):
+            raise AdapterError(
+                "The head belongs to another adapter of this model already; give one of its own."
+            )
         self._adapters[name] = adapter
         self._tracked[name] = _Bag(adapter.layers)
 
@@ -476,15 +495,15 @@ class AdaptedModel(keras.Model):
         return [self._adapters[name] for name in self._active]
 
     def _held(self) -> list[Any]:
-        return [held for adapter in self._actives() for held in adapter.held]
+        """What is around the base's layers, the innermost first."""
+        held = [held for adapter in self._actives() for held in adapter.held]
+        return sorted(held, key=lambda one: place_in_stack(one.method))
 
     def _attach(self) -> None:
-        # What lengthens the text goes outermost, so that the others see it with its masks.
-        ordered = sorted(self._held(), key=lambda held: held.method.extra_positions)
-        arounds = [] if self._merged else [(held.site.layer, held.around) for held in ordered]
+        arounds = [] if self._merged else [(held.site.layer, held.around) for held in self._held()]
         self._hold.attach([*self._always(), *arounds])
         forget_compiled_functions(self)
-        self._mixed = None
+        self._mixed.clear()
 
     def _always(self) -> list[tuple[keras.Layer, intercept.Around]]:
         """What is around layers that would move their own averages while training."""
@@ -532,11 +551,14 @@ class AdaptedModel(keras.Model):
             raise AdapterError(
                 f"There are {listed(sorted(counts))} rows and {len(names)} adapters; give one for each row."
             )
-        if self._mixed is None or not set(chosen) <= set(self._mixed.names):
-            self._mixed = None
-            self._mixed = MixedModel(self.base, self._hold, self._always(), chosen)
-        rows = self._mixed.numbers(names)
-        outputs = self._mixed.predict({"inputs": x, "rows": rows}, *args, **kwargs)
+        if any(adapter.moves for adapter in self._actives()):
+            with self.disabled():
+                return self._predict_mixed(x, names, *args, **kwargs)
+        mixed = self._mixed.get("model")
+        if mixed is None or not set(chosen) <= set(mixed.names):
+            mixed = self._mixed["model"] = MixedModel(self.base, self._hold, self._always(), chosen)
+        mixed.refresh()
+        outputs = mixed.predict({"inputs": x, "rows": mixed.numbers(names)}, *args, **kwargs)
         if all(adapter.head is None for adapter in chosen.values()):
             return outputs
         results: list[Any] = [None] * len(names)
@@ -557,6 +579,7 @@ class AdaptedModel(keras.Model):
             raise AdapterError(f"The adapters {listed(self._active)} are merged; unmerge() them to {what}.")
 
     def _refuse_taken(self, name: str) -> None:
+        _refuse_no_name(name)
         if name in self._adapters:
             raise AdapterError(
                 f"There is an adapter {name!r} already; choose another name, or delete that one."
@@ -578,6 +601,11 @@ def _built(head: keras.Layer | None, base: keras.Model) -> keras.Layer | None:
             raise OptionError(f"The head {head.name!r} is not built; call it once on the base's output.")
         head.build(base.output_shape)
     return head
+
+
+def _refuse_no_name(name: str) -> None:
+    if not name or "/" in name:
+        raise AdapterError(f"{name!r} is no name for an adapter; expected a word without '/'.")
 
 
 def _rate(key: str, rates: Mapping[str, float]) -> float:

@@ -63,6 +63,14 @@ def choose_parts(
     return parts
 
 
+def place_in_stack(method: Method) -> tuple[int, bool]:
+    """Sorts methods around a layer, the innermost first.
+
+    What lengthens the text goes outermost, so that the others see it with its masks.
+    """
+    return method.extra_positions, not method.innermost
+
+
 class Adapter:
     """The weights that one or more methods hold on a base, and a head.
 
@@ -86,6 +94,8 @@ class Adapter:
         self.head = head
         self.held: list[SiteWeights] = []
         self.shared: list[Weights] = []
+        # Which method trains which variables of the base; a head that is part of it, none.
+        self.movers: dict[str, Method] = {}
         moved: dict[str, keras.Variable] = {}
         for part in self.parts:
             method = part.method
@@ -114,6 +124,7 @@ class Adapter:
             if targets and not holds and not trained:
                 raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
             moved |= trained
+            self.movers |= dict.fromkeys(trained, method)
         for site in everywhere:
             if site.role == "head":
                 moved |= {f"{site.key}/{v.name}": v for v in own_variables(site.layer)}
@@ -200,6 +211,12 @@ class Adapter:
             variable.assign(self.originals[key])
             variable.trainable = False
         self.is_active = False
+
+    def release(self) -> None:
+        """Gives the base and the head back as they can be used without the adapter."""
+        self.deactivate()
+        for variable in self._head_variables:
+            variable.trainable = True
 
     def _let_train(self, trainable: bool) -> None:
         for weights in [*self.held, *self.shared]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,9 @@ import keras
 
 Around = Callable[..., Any]
 """`around(call, *args, **kwargs)`: runs `call` and returns what the layer shall return."""
+
+CALLING = threading.RLock()
+"""Held while an adapted model's calls run or are traced: some of them change a layer for a moment."""
 
 # A quantised layer dispatches `quantized_call` instead of `call`.
 _ENTRIES = ("call", "quantized_call")

@@ -103,13 +103,16 @@ class Method:
         paper: Authors, year and address of the paper.
         default_targets: Roles that it attaches to when none are chosen. Those that
             an architecture lacks are left out.
-        default_layers: Blocks that it attaches in when none are chosen.
+        default_layers: Blocks that training by the command line attaches in when none are
+            chosen.
         learning_rate: The one that its weights train well with, found by measuring.
         silent: Whether a new adapter changes nothing.
         merges: Whether it can be folded into the base's weights.
         mixes: Whether it works in a batch of several adapters.
         generates: Whether text generation with a cache works.
         quantised: Whether it works on quantised bases.
+        innermost: Whether it reckons with the base's own weights at its sites, so that
+            others there have to come after it.
         every_block: Whether it has to attach to all blocks of a base.
         linear: Whether what it does is linear in how far its weights are from their start,
             so that weighted sums of the one are weighted sums of the other.
@@ -128,6 +131,7 @@ class Method:
     mixes: ClassVar[bool] = True
     generates: ClassVar[bool] = True
     quantised: ClassVar[bool] = True
+    innermost: ClassVar[bool] = False
     every_block: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     watched: ClassVar[tuple[str, ...]] = ()

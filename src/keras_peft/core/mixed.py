@@ -14,9 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_peft.core.adapter import Adapter
+from keras_peft.core.adapter import Adapter, place_in_stack
 from keras_peft.core.hold import Hold
-from keras_peft.core.intercept import Around
+from keras_peft.core.intercept import CALLING, Around
 from keras_peft.core.method import Method
 from keras_peft.core.sites import Site
 from keras_peft.errors import AdapterError, listed
@@ -53,13 +53,14 @@ class MixedModel(keras.Model):
         self.names = tuple(adapters)
         self._hold = hold
         self._rows: Any = None
-        groups: dict[Method, list[str]] = {}
+        groups: dict[tuple[Method, tuple[Any, ...]], list[str]] = {}
         for name, adapter in adapters.items():
             for method in dict.fromkeys(part.method for part in adapter.parts):
-                groups.setdefault(method, []).append(name)
-        # As with one adapter, what lengthens the text goes outermost.
-        ordered = sorted(groups.items(), key=lambda group: group[0].extra_positions)
-        self.groups = [_Group(self, method, names, adapters) for method, names in ordered]
+                # What sites have in common is as large as the largest of them.
+                shapes = tuple(value.shape for value in _shared(adapter, method).values.values())
+                groups.setdefault((method, shapes), []).append(name)
+        ordered = sorted(groups.items(), key=lambda group: place_in_stack(group[0][0]))
+        self.groups = [_Group(self, method, names, adapters) for (method, _), names in ordered]
         self._attachments = (
             *always,
             *(attachment for group in self.groups for attachment in group.attachments),
@@ -69,13 +70,19 @@ class MixedModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base, each row with its own adapter."""
-        self._rows = inputs["rows"]
-        before = self._hold.attach(self._attachments)
-        try:
-            return self.base(inputs["inputs"], training=False)
-        finally:
-            self._hold.attach(before)
-            self._rows = None
+        with CALLING:
+            self._rows = inputs["rows"]
+            before = self._hold.attach(self._attachments)
+            try:
+                return self.base(inputs["inputs"], training=False)
+            finally:
+                self._hold.attach(before)
+                self._rows = None
+
+    def refresh(self) -> None:
+        """Takes over what the adapters' weights are now."""
+        for group in self.groups:
+            group.refresh()
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """Turns the names of the rows' adapters into what `rows` takes."""
@@ -91,6 +98,7 @@ class _Group:
     ) -> None:
         self._model = model
         self._method = method
+        self._copies: list[tuple[keras.Variable, np.ndarray, list[keras.Variable | None]]] = []
         # Row 0 of a stack is a new adapter's weights.
         places = {name: place for place, name in enumerate(names, 1)}
         self._places = np.array([places.get(name, 0) for name in model.names], np.int32)
@@ -118,6 +126,7 @@ class _Group:
             initializer = keras.initializers.get(weight.initializer)
             neutral = ops.convert_to_numpy(initializer(weight.shape, "float32"))
             rows = [ops.convert_to_numpy(own[key]) if key in own else neutral for own in values]
+            sources = [own.get(key) for own in values]
             stacked[key] = self._model.add_weight(
                 shape=(len(rows) + 1, *weight.shape),
                 initializer=_constant(np.stack([neutral, *rows])),
@@ -125,7 +134,14 @@ class _Group:
                 dtype="float32",
                 name=f"{name}.{self._method.name}.{key}".replace("/", "."),
             )
+            self._copies.append((stacked[key], neutral, sources))
         return stacked
+
+    def refresh(self) -> None:
+        """Takes over what the adapters' weights are now."""
+        for stack, neutral, sources in self._copies:
+            rows = [neutral if own is None else ops.convert_to_numpy(own) for own in sources]
+            stack.assign(np.stack([neutral, *rows]))
 
     def _around(self, site: Site, stacks: Mapping[str, keras.Variable], has: np.ndarray) -> Around:
         def around(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

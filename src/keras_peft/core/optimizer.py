@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_peft.errors import OptionError
+
 # The smoothing of sensitivity and uncertainty, as in AdaLoRA's experiments.
 _SMOOTHING = 0.85
 
@@ -27,41 +29,46 @@ def specialise(
         optimizer: A Keras optimizer that has not been built. It is changed in place.
         rates: What the rate is multiplied by, by the variable's `id`.
         watched: Variables for which `importance_of` shall work.
+
+    Raises:
+        OptionError: If the optimizer has been built.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    kind = getattr(type(optimizer), "unspecialised", type(optimizer))
     if not watched and all(rate == 1 for rate in rates.values()):
+        optimizer.__class__ = kind
         return
-    kind = type(optimizer)
+    if optimizer.built:
+        raise OptionError(
+            f"The optimizer {optimizer.name!r} has trained already, and rates of its own for each weight have to be "
+            "known before; compile with a new one."
+        )
     is_watched = {id(variable) for variable in watched}
 
     class Specialised(kind):  # type: ignore[misc, valid-type]
+        unspecialised = kind
+
         def build(self, variables: Sequence[keras.Variable]) -> None:
             super().build(variables)
-            self.rates = {id(v): rates.get(id(v), 1.0) for v in variables}
+            self.rates = [rates.get(id(variable), 1.0) for variable in variables]
             self.smoothed = {
-                id(v): [
-                    self.add_variable_from_reference(v, name=name) for name in ("sensitivity", "uncertainty")
+                place: [
+                    self.add_variable_from_reference(variable, name=name)
+                    for name in ("sensitivity", "uncertainty")
                 ]
-                for v in variables
-                if id(v) in is_watched
+                for place, variable in enumerate(variables)
+                if id(variable) in is_watched
             }
 
-        def _backend_update_step(
-            self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
-        ) -> None:
-            pairs = list(zip(grads, trainable_variables, strict=True))
-            for gradient, variable in pairs:
-                if id(variable) in self.smoothed:
-                    sensitivity, uncertainty = self.smoothed[id(variable)]
-                    _smooth(sensitivity, uncertainty, variable, gradient)
-            for rate in dict.fromkeys(self.rates[id(variable)] for _, variable in pairs):
-                same = [pair for pair in pairs if self.rates[id(pair[1])] == rate]
-                super()._backend_update_step(
-                    [gradient for gradient, _ in same],
-                    [variable for _, variable in same],
-                    learning_rate * rate,
-                )
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            place = self._get_variable_index(variable)
+            if place in self.smoothed:
+                sensitivity, uncertainty = self.smoothed[place]
+                _smooth(sensitivity, uncertainty, variable, gradient)
+            super().update_step(gradient, variable, learning_rate * self.rates[place])
 
+    if keras.config.backend() == "torch":  # Its optimizers update all variables at once instead.
+        Specialised._backend_update_step = keras.optimizers.Optimizer._backend_update_step
     Specialised.__name__ = Specialised.__qualname__ = kind.__name__
     optimizer.__class__ = Specialised
 
@@ -73,14 +80,14 @@ def importance_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variabl
     2023, https://arxiv.org/abs/2303.10512, equations 8 to 11.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    sensitivity, uncertainty = optimizer.smoothed[id(variable)]
+    sensitivity, uncertainty = optimizer.smoothed[optimizer._get_variable_index(variable)]
     return ops.convert_to_numpy(sensitivity) * ops.convert_to_numpy(uncertainty)
 
 
 def _smooth(
     sensitivity: keras.Variable, uncertainty: keras.Variable, variable: keras.Variable, gradient: Any
 ) -> None:
-    now = ops.abs(ops.multiply(variable, gradient))
+    now = ops.abs(ops.multiply(ops.convert_to_tensor(variable), gradient))
     smoothed = _SMOOTHING * sensitivity + (1 - _SMOOTHING) * now
     variation = ops.abs(now - smoothed)
     uncertainty.assign(_SMOOTHING * uncertainty + (1 - _SMOOTHING) * variation)

@@ -10,6 +10,7 @@ from keras_peft.core.method import Held, Method, option
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
+    from keras_peft.methods.prefix import PrefixTuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class Prompt(Method):
         if held.site.role == "embedding.segment":
             return self._before_segments(held, call, named)
         if held.site.role == "embedding.position":
-            return self._within_positions(held, call, named)
+            refuse_beyond_positions(self, held.site, next(iter(named.values())).shape[1])
+            return call(**named)
         return self._through_block(held, call, named)
 
     def _before_tokens(self, held: Held, call: Callable[..., Any], named: Mapping[str, Any]) -> Any:
@@ -68,17 +70,6 @@ class Prompt(Method):
             return outputs
         prompt = ops.cast(spread(self.prompt(held), outputs), outputs.dtype)
         return _joined(held, prompt, outputs, ops.zeros_like(prompt))
-
-    def _within_positions(self, held: Held, call: Callable[..., Any], named: Mapping[str, Any]) -> Any:
-        from keras_peft.errors import AdapterError
-
-        length, most = next(iter(named.values())).shape[1], getattr(held.site.layer, "sequence_length", None)
-        if length is not None and most is not None and length > most:
-            raise AdapterError(
-                f"{length - self.tokens} tokens of text and {self.tokens} of {self.name} are more than the {most} "
-                "positions of the base; shorten the texts or use fewer tokens=."
-            )
-        return call(**named)
 
     def _before_segments(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
         from keras import ops
@@ -115,6 +106,27 @@ class Prompt(Method):
             return outputs
         after = outputs[:, self.tokens :]
         return after if held.rows is None else choose(held.rows, after, outputs[:, : -self.tokens])
+
+
+def refuse_beyond_positions(method: Prompt | PrefixTuning, site: Site, length: int | None) -> None:
+    """Refuses a text that has no place left in a table of positions.
+
+    Args:
+        method: The method, whose learned vectors take places too.
+        site: The position embedding.
+        length: Number of places that are needed in all, where it is known.
+
+    Raises:
+        AdapterError: If there are fewer.
+    """
+    from keras_peft.errors import AdapterError
+
+    most = getattr(site.layer, "sequence_length", None)
+    if length is not None and most is not None and length > most:
+        raise AdapterError(
+            f"{length - method.tokens} tokens of text and {method.tokens} of {method.name} are more than the {most} "
+            "positions of the base; shorten the texts or use fewer tokens=."
+        )
 
 
 def refuse_cache(method: Method, site: Site, named: Mapping[str, Any]) -> None:

@@ -137,13 +137,40 @@ class AdaLoRA(Method):
             """Cuts the entries of E that matter least down to the budget of the step."""
 
             def on_train_begin(self, logs: Any = None) -> None:
-                self.step, self.steps = 0, (self.params["steps"] or 1) * self.params["epochs"]
+                self.step, self.kept = 0, None
+                # Where the data does not tell its length, the first epoch counts it.
+                known = self.params["steps"]
+                self.steps = None if known is None else known * self.params["epochs"]
 
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
                 self.step += 1
-                if self.step % method.interval == 0 or self.step == method.last_cut(self.steps):
-                    budget = method.budget(self.step, self.steps, len(held))
-                    method.cut(held, self.model, budget)
+                if self.steps is None:
+                    return
+                last = method.last_cut(self.steps)
+                if self.step < last and self.step % method.interval == 0:
+                    self.cut()
+                elif self.step >= last:
+                    self.cut(again=self.kept)
+
+            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+                if self.steps is None:
+                    self.steps = self.step * self.params["epochs"]
+
+            def on_train_end(self, logs: Any = None) -> None:
+                if self.steps is not None:
+                    self.cut(again=self.kept)
+
+            def cut(self, again: Any = None) -> None:
+                """Cuts by importance, or what was cut last once more."""
+                if keras.config.backend() == "jax":
+                    self.model.jax_state_sync()
+                if again is None:
+                    budget = method.budget(self.step, self.steps or 1, len(held))
+                    again = method.important(held, self.model.optimizer, budget)
+                    self.kept = again if self.step >= method.last_cut(self.steps or 1) else None
+                for one, mask in zip(held, again, strict=True):
+                    e = one.values["e"]
+                    e.assign(keras.ops.convert_to_numpy(e) * mask)
 
         return [RankBudget()]
 
@@ -157,24 +184,21 @@ class AdaLoRA(Method):
         left = min(1.0, max(0.0, 1 - (step - first) / max(1, last - first)))
         return round(sites * (self.rank + (self.initial_rank - self.rank) * left**3))
 
-    def cut(self, held: Sequence[Any], model: keras.Model, budget: int) -> None:
-        """Sets all but the `budget` most important entries of E to zero."""
-        import keras
+    def important(
+        self, held: Sequence[Any], optimizer: keras.optimizers.Optimizer, budget: int
+    ) -> list[np.ndarray]:
+        """Returns for each site which entries of E are among the `budget` most important ones."""
         import numpy as np
 
         from keras_peft.core.optimizer import importance_of
 
-        if keras.config.backend() == "jax":
-            model.jax_state_sync()
         scores = []
         for one in held:
-            a, e, b = (importance_of(model.optimizer, one.values[name]) for name in ("a", "e", "b"))
+            a, e, b = (importance_of(optimizer, one.values[name]) for name in ("a", "e", "b"))
             scores.append(e + a.mean(axis=0) + b.mean(axis=1))
         kept = np.zeros(sum(score.size for score in scores), bool)
         kept[np.argsort(-np.concatenate(scores), kind="stable")[:budget]] = True
-        for one, mask in zip(held, np.split(kept, len(held)), strict=True):
-            e = one.values["e"]
-            e.assign(keras.ops.convert_to_numpy(e) * mask)
+        return np.split(kept, len(held))
 
     def _penalty(self, matrix: Any, *, columns: bool) -> Any:
         import keras

@@ -47,6 +47,7 @@ class DoRA(Method):
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True
+    innermost: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LORA"
 
     rank: int = option(8, "width of the low-rank path", minimum=1)

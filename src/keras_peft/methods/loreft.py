@@ -52,6 +52,15 @@ class LoReFT(Method):
     first: int = option(4, "tokens edited from the start of a text", minimum=0)
     last: int = option(4, "tokens edited from its end", minimum=0)
 
+    def __post_init__(self) -> None:
+        from keras_peft.errors import OptionError
+
+        super().__post_init__()
+        if self.first == self.last == 0:
+            raise OptionError(
+                "LoReFT: first and last are both 0, so nothing would be edited; raise one of them."
+            )
+
     def weights(self, site: Site) -> Mapping[str, Weight]:
         from keras_peft.methods._low_rank import uniform_by_inputs
 

@@ -97,9 +97,12 @@ class PrefixTuning(Method):
 
     def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.intercept import arguments
+        from keras_peft.methods._prompt import refuse_beyond_positions
 
         named = arguments(held.site.layer, args, kwargs)
         if held.site.role == "embedding.position":
+            length = next(iter(named.values())).shape[1]
+            refuse_beyond_positions(self, held.site, None if length is None else length + self.tokens)
             return call(**{**named, "start_index": named.get("start_index", 0) + self.tokens})
         if _takes_cache(held.site):
             return self._with_cache(held, call, named)

@@ -61,7 +61,7 @@ class PromptTuning(Prompt):
         from keras_peft.errors import OptionError
 
         super().__post_init__()
-        given = self.text is not None or self.token_ids is not None
+        given = bool(self.text) or bool(self.token_ids)
         if given != (self.initialization == "text"):
             raise OptionError(
                 f"PromptTuning: initialization='text' and a text go together, got {self.initialization!r} and "

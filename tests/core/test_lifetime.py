@@ -1,0 +1,142 @@
+"""What several adapters, heads, optimizers and merged weights leave behind."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_peft
+from core import models
+from keras_peft.errors import AdapterError, OptionError
+
+MODE = False if keras.config.backend() == "tensorflow" else "auto"
+
+
+def dense(outputs=3):
+    vectors = keras.Input((None, 16))
+    return keras.Model(vectors, keras.layers.Dense(outputs, name="logits")(vectors[:, 0]))
+
+
+def shake(model, seed=0):
+    generator = np.random.default_rng(seed)
+    for variable in model.adapter_variables().values():
+        variable.assign(keras.ops.convert_to_numpy(variable) + 0.3 * generator.normal(size=variable.shape))
+
+
+def outputs_of(model, inputs):
+    return keras.ops.convert_to_numpy(model(inputs, training=False))
+
+
+def test_mixed_rows_are_computed_on_the_base_itself():
+    """Also while an adapter is active that changes the base's weights, and after weights were assigned."""
+    model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(), head=dense(), adapter="lora")
+    shake(model)
+    inputs = models.inputs_of(model.base)
+    expected = outputs_of(model, inputs)
+    model.add_adapter("full", keras_peft.FullFineTuning(), head=dense())
+    count = len(model.variables)
+    model.activate("full")
+    shake(model)
+    mixed = model.predict(inputs, adapters=["lora"] * 4, verbose=0)
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+    assert model.active == ("full",)
+    model.activate("lora")
+    model.predict(inputs, adapters=["lora"] * 4, verbose=0)
+    assert len(model.variables) == count  # What serves a mixed batch is no part of the model.
+    shake(model, 4)
+    mixed = model.predict(inputs, adapters=["lora"] * 4, verbose=0)
+    np.testing.assert_allclose(mixed, outputs_of(model, inputs), atol=1e-5)
+
+
+def test_matrices_of_different_sizes_share_a_batch():
+    model = keras_peft.adapt(
+        models.distilbert(), keras_peft.VeRA(rank=3), targets="attention.query", head=dense(), adapter="one"
+    )
+    model.add_adapter("two", keras_peft.VeRA(rank=3), targets="ffn.up", head=dense())
+    inputs = models.inputs_of(model.base)
+    assert np.shape(model.predict(inputs, adapters=["one", "two"] * 2, verbose=0)) == (4, 3)
+
+
+def test_a_head_can_be_used_again():
+    base, head = models.distilbert(), dense()
+    model = keras_peft.adapt(base, keras_peft.LoRA(), head=head)
+    with pytest.raises(AdapterError, match="belongs to another adapter"):
+        model.add_adapter("second", keras_peft.LinearProbe(), head=head)
+    model.detach()
+    again = keras_peft.adapt(base, keras_peft.LinearProbe(), head=head)
+    assert len(again.trainable_variables) == 2
+
+
+def test_a_refused_name_leaves_the_base_as_it_was():
+    base = models.distilbert()
+    with pytest.raises(AdapterError, match="is no name"):
+        keras_peft.adapt(base, keras_peft.LoRA(), adapter="a/b")
+    assert base.trainable_variables
+    model = keras_peft.adapt(base, keras_peft.LoRA())
+    with pytest.raises(AdapterError, match="is no name"):
+        model.rename_adapter("default", "x/y")
+
+
+@pytest.mark.parametrize(
+    "inner", [keras_peft.LoRA, keras_peft.BitFit, keras_peft.OFT, keras_peft.FullFineTuning]
+)
+def test_several_are_merged_as_they_are_computed(inner):
+    """DoRA reckons with the base's own norms, and full fine-tuning moves what the others are added to."""
+    outer = keras_peft.LoRA(rank=2) if inner is keras_peft.FullFineTuning else keras_peft.DoRA(rank=2)
+    model = keras_peft.adapt(models.distilbert(), [inner(), outer], targets="attention.value")
+    shake(model)
+    inputs = models.inputs_of(model.base)
+    before = outputs_of(model, inputs)
+    model.merge()
+    np.testing.assert_allclose(outputs_of(model, inputs), before, atol=2e-5)
+    if inner is keras_peft.FullFineTuning:
+        with pytest.raises(AdapterError, match=r"unmerge\(\)"):
+            model.adapter_tensors()
+    merged = model.merge_and_detach()
+    np.testing.assert_allclose(outputs_of(merged, inputs), before, atol=2e-5)
+
+
+def test_names_keep_their_weights_in_a_file(tmp_path):
+    def two(first, second):
+        model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(rank=2), adapter=first)
+        model.add_adapter(second, keras_peft.LoRA(rank=2))
+        return model
+
+    model = two("a", "b")
+    shake(model)
+    model.rename_adapter("a", "c")
+    model.save_weights(tmp_path / "all.weights.h5")
+    other = two("c", "b")
+    other.load_weights(tmp_path / "all.weights.h5")
+    for name in ("b", "c"):
+        expected = model.adapter_tensors(name)
+        assert all(np.array_equal(value, expected[key]) for key, value in other.adapter_tensors(name).items())
+
+
+def test_one_optimizer_compiled_twice_keeps_its_rates():
+    inputs = models.inputs_of(models.distilbert())
+    moved = []
+    for times in (1, 2):
+        keras.utils.set_random_seed(0)
+        method = keras_peft.LoRA(rank=2, dropout=0.0, learning_rate_ratio=16.0)
+        model = keras_peft.adapt(models.distilbert(), method)
+        optimizer = keras.optimizers.SGD(1e-3)
+        for _ in range(times):
+            model.compile(optimizer, "mse", jit_compile=MODE)
+        before = model.adapter_tensors()
+        model.fit(inputs, np.ones((4, 10, 16)), verbose=0)
+        after = model.adapter_tensors()
+        moved.append(max(np.abs(after[key] - before[key]).max() for key in after if key.endswith("/b")))
+    assert moved[0] == pytest.approx(moved[1], rel=1e-3)
+    with pytest.raises(OptionError, match="has trained already"):
+        model.compile(optimizer, "mse")
+    with pytest.raises(OptionError, match="no weight's key begins with 'haed/'"):
+        model.compile("adam", "mse", rates={"haed/": 2.0})
+
+
+def test_what_is_deleted_while_disabled_stays_away():
+    model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(), adapter="a")
+    with model.disabled():
+        model.rename_adapter("a", "z")
+    assert model.active == ("z",)
