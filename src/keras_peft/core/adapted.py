@@ -169,8 +169,8 @@ class AdaptedModel(keras.Model):
             raise AdapterError("No adapter is active, so nothing would train; activate one first.")
         given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
         for adapter in self._actives():
-            for part in adapter.parts:
-                given += part.method.callbacks([h for h in adapter.held if h.method == part.method])
+            for method in dict.fromkeys(part.method for part in adapter.parts):
+                given += method.callbacks([held for held in adapter.held if held.method == method])
         try:
             return super().fit(*args, callbacks=given, **kwargs)
         finally:
@@ -219,7 +219,8 @@ class AdaptedModel(keras.Model):
             )
         # JAX compiles the adapter's weights into the base's function as constants. Its
         # arrays never change, so other arrays mean other weights.
-        now = tuple(variable.value for held in self._held() for variable in held.values.values())
+        weights = [layer for a in self._actives() for layer in [*a.held, *a.shared]]
+        now = tuple(variable.value for layer in weights for variable in layer.values.values())
         if [id(value) for value in now] != [id(value) for value in self._generated_with]:
             forget_compiled_functions(self.base)
         self._generated_with = now

@@ -105,7 +105,7 @@ class Method:
             an architecture lacks are left out.
         default_layers: Blocks that training by the command line attaches in when none are
             chosen.
-        learning_rate: The one that its weights train well with, found by measuring.
+        learning_rate: The one that its weights train with when none is given.
         silent: Whether a new adapter changes nothing.
         merges: Whether it can be folded into the base's weights.
         mixes: Whether it works in a batch of several adapters.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keras_peft.core.method import Held, Weight, option
-from keras_peft.methods._bottleneck import Bottleneck, bottleneck_weights
+from keras_peft.methods._bottleneck import ACTIVATIONS, Bottleneck, bottleneck_weights
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
@@ -45,7 +45,7 @@ class Parallel(Bottleneck):
     paper: ClassVar[str] = "He et al. 2021, https://arxiv.org/abs/2110.04366"
     default_targets: ClassVar[tuple[str, ...]] = ("block",)
 
-    activation: str = option("relu", "what acts in the bottleneck", choices=("gelu", "relu", "silu", "tanh"))
+    activation: str = option("relu", "what acts in the bottleneck", choices=ACTIVATIONS)
     scaling: float = option(4.0, "strength of what the bottleneck adds", above=0)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:

@@ -19,7 +19,7 @@ class Pfeiffer(Bottleneck):
 
     y becomes y + s (f(y D + d) U + u), with D of (dim, size) and U of (size, dim). U and
     the biases start at zero: a new adapter changes nothing. It has a nonlinearity, so it
-    cannot be merged. Half the price of Houlsby's, for nearly the same result.
+    cannot be merged. It has half of Houlsby's weights.
 
     Parameters: 2 × dim × size + size + dim for each block.
 

@@ -23,9 +23,8 @@ class PromptTuning(Prompt):
     """Learns the vectors of a few tokens before every text, and nothing else.
 
     With n `tokens` there is one matrix of (n, dim). The text moves by n positions, so a
-    new adapter does change the outputs, and a text may be n tokens shorter at most. All
-    blocks take part in training: of all methods this has the fewest weights and nearly
-    the dearest step, and it needs by far the largest learning rate.
+    new adapter does change the outputs, and n tokens fewer of a text can be read. All
+    blocks take part in training, so few weights do not make a cheap step.
 
     Parameters: tokens × dim.
 
