@@ -86,11 +86,11 @@ def methods_page() -> str:
         "",
         ability_table(),
         "",
-        "What a method does not do it refuses with a reason. The last column names the same method in HF PEFT: from the",
-        "same weights the same hidden states come out, to 1e-5 of the largest (`tests/methods/test_hugging_face.py`).",
+        "What a method does not do it refuses with a reason. The last column names the same method in HF PEFT: from",
+        "the same weights the same hidden states come out, to 1e-5 of the largest.",
         "",
-        "LoRA's defaults were found by measuring (docs/decisions/0003-training-defaults.md). The other methods' learning",
-        "rates and sizes are starting points from their papers and have not been searched yet.",
+        "LoRA's defaults were found by measuring (docs/decisions/0003-training-defaults.md). The other methods'",
+        "learning rates and sizes are starting points that have not been searched yet.",
     ]
     for name in methods.names():
         method = methods.find(name)

@@ -10,24 +10,8 @@ import pytest
 
 import keras_peft
 from core import models
+from core.trying import MODE, dense, outputs_of, shake
 from keras_peft.errors import AdapterError, KerasPeftError, OptionError, SelectionError
-
-MODE = False if keras.config.backend() == "tensorflow" else "auto"
-
-
-def dense(outputs: int = 3) -> keras.Model:
-    vectors = keras.Input((None, 16))
-    return keras.Model(vectors, keras.layers.Dense(outputs, name="logits")(vectors[:, 0]))
-
-
-def shake(model, seed=0):
-    generator = np.random.default_rng(seed)
-    for variable in model.adapter_variables().values():
-        variable.assign(keras.ops.convert_to_numpy(variable) + 0.3 * generator.normal(size=variable.shape))
-
-
-def outputs_of(model, inputs):
-    return keras.ops.convert_to_numpy(model(inputs, training=False))
 
 
 @pytest.fixture

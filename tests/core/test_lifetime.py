@@ -8,24 +8,8 @@ import pytest
 
 import keras_peft
 from core import models
+from core.trying import MODE, dense, outputs_of, shake
 from keras_peft.errors import AdapterError, OptionError
-
-MODE = False if keras.config.backend() == "tensorflow" else "auto"
-
-
-def dense(outputs=3):
-    vectors = keras.Input((None, 16))
-    return keras.Model(vectors, keras.layers.Dense(outputs, name="logits")(vectors[:, 0]))
-
-
-def shake(model, seed=0):
-    generator = np.random.default_rng(seed)
-    for variable in model.adapter_variables().values():
-        variable.assign(keras.ops.convert_to_numpy(variable) + 0.3 * generator.normal(size=variable.shape))
-
-
-def outputs_of(model, inputs):
-    return keras.ops.convert_to_numpy(model(inputs, training=False))
 
 
 def test_mixed_rows_are_computed_on_the_base_itself():

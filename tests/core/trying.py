@@ -1,0 +1,28 @@
+"""What tests of adapted models do with them."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+MODE = False if keras.config.backend() == "tensorflow" else "auto"
+"""For `compile(jit_compile=…)`: compiling takes longer than what it saves on TensorFlow."""
+
+
+def dense(outputs: int = 3) -> keras.Model:
+    """A head on the first token."""
+    vectors = keras.Input((None, 16))
+    return keras.Model(vectors, keras.layers.Dense(outputs, name="logits")(vectors[:, 0]))
+
+
+def shake(model, seed: int = 0, scale: float = 0.3) -> None:
+    """Moves every trained weight off its start, so that each has an effect."""
+    generator = np.random.default_rng(seed)
+    for variable in model.adapter_variables().values():
+        moved = scale * generator.normal(size=variable.shape)
+        variable.assign(keras.ops.convert_to_numpy(variable) + moved)
+
+
+def outputs_of(model, inputs) -> np.ndarray:
+    """What a model gives in inference."""
+    return keras.ops.convert_to_numpy(model(inputs, training=False))
