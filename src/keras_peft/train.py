@@ -97,9 +97,13 @@ def train(
         warmup_target=HEAD_LEARNING_RATE,
         warmup_steps=warmup,
     )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=GRADIENT_NORM)
+    # Biases and scales are left alone: many of them mean nothing at 1 rather than at 0.
+    single = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=single)
     # Compiling for each length costs more here than it saves.
     model.compile(
-        keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=GRADIENT_NORM),
+        optimizer,
         task.loss(),
         rates={key: rate / HEAD_LEARNING_RATE for key, rate in rates.items()},
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",

@@ -124,3 +124,77 @@ def test_what_is_deleted_while_disabled_stays_away():
     with model.disabled():
         model.rename_adapter("a", "z")
     assert model.active == ("z",)
+
+
+def test_what_inactive_adapters_make_of_the_base_is_saved_too(tmp_path):
+    def two():
+        model = keras_peft.adapt(models.distilbert_classifier(), keras_peft.FullFineTuning(), adapter="a")
+        model.add_adapter("b", keras_peft.LoRA(rank=2))
+        return model
+
+    model = two()
+    inputs = models.inputs_of(model.base.backbone)
+    expected = {}
+    for seed, name in enumerate("ab"):
+        model.activate(name)
+        shake(model, seed)
+        expected[name] = outputs_of(model, inputs)
+    with model.disabled():
+        alone = outputs_of(model, inputs)
+    model.save_weights(tmp_path / "all.weights.h5")
+    other = two()  # Its base has other random weights.
+    other.load_weights(tmp_path / "all.weights.h5")
+    for name in "ab":
+        other.activate(name)
+        np.testing.assert_array_equal(outputs_of(other, inputs), expected[name])
+    with other.disabled():
+        np.testing.assert_array_equal(outputs_of(other, inputs), alone)
+
+
+def test_the_best_weights_of_a_training_come_back(tmp_path):
+    """A checkpoint is written in the middle of `fit`, which has to go on as if nothing happened."""
+    losses = []
+    for number, callbacks in enumerate(
+        ([], [keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", save_weights_only=True)])
+    ):
+        keras.utils.set_random_seed(0)
+        model = keras_peft.adapt(models.distilbert(), keras_peft.FullFineTuning())
+        model.compile("adam", "mse", jit_compile=MODE)
+        inputs = models.inputs_of(model.base)
+        history = model.fit(inputs, np.ones((4, 10, 16)), epochs=3, verbose=0, callbacks=callbacks)
+        losses.append(history.history["loss"])
+        if number:
+            after = outputs_of(model, inputs)
+            shake(model)
+            model.load_weights(tmp_path / "best.weights.h5")
+            np.testing.assert_array_equal(outputs_of(model, inputs), after)
+    assert losses[0] == losses[1]
+
+
+def test_two_that_reckon_with_the_same_weights_are_not_merged():
+    model = keras_peft.adapt(models.distilbert(), keras_peft.DoRA(), adapter="a")
+    model.add_adapter("b", keras_peft.DoRA())
+    model.activate("a", "b")
+    with pytest.raises(AdapterError, match="both reckon with its own weights"):
+        model.merge()
+
+
+def test_rows_of_several_adapters_are_arrays():
+    model = keras_peft.adapt(models.functional(), keras_peft.LoRA(), adapter="a")
+    rows = models.inputs_of(model.base)
+    with pytest.raises(AdapterError, match="arrays are needed, and generator was given"):
+        model.predict((row for row in rows), adapters=["a"] * len(rows))
+    with pytest.raises(AdapterError, match="give one for each row"):
+        model.predict(rows, adapters=["a"])
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="writes a SavedModel with TensorFlow")
+def test_an_adapted_model_is_exported_as_it_is(tmp_path):
+    import tensorflow as tf
+
+    model = keras_peft.adapt(models.distilbert(), keras_peft.PrefixTuning(tokens=3), head=dense())
+    shake(model)
+    inputs = models.inputs_of(model.base)
+    model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    np.testing.assert_allclose(served.serve(inputs), outputs_of(model, inputs), atol=1e-5)

@@ -18,10 +18,11 @@ from keras_peft.core import intercept
 from keras_peft.core.adapter import Adapter, Part, choose_parts, place_in_stack
 from keras_peft.core.hold import Hold, forget_compiled_functions
 from keras_peft.core.method import Method
-from keras_peft.core.mixed import MixedModel
+from keras_peft.core.merging import merged_values
+from keras_peft.core.mixed import MixedModel, predict_rows
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
-from keras_peft.core.sites import find_sites, own_variables
+from keras_peft.core.sites import find_sites
 from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
 
 DEFAULT_NAME = "default"
@@ -90,7 +91,7 @@ class AdaptedModel(keras.Model):
         # Keras takes a plain dictionary for a container of layers; these two are none.
         self._adapters: UserDict[str, Adapter] = UserDict()
         self._merged: UserDict[str, tuple[keras.Variable, np.ndarray]] = UserDict()
-        self._tracked: dict[str, keras.Layer] = {}
+        self._bags: dict[str, keras.Layer] = {}
         self._active: tuple[str, ...] = ()
         self._mixed: UserDict[str, MixedModel] = UserDict()
         self._generated_with: tuple[Any, ...] = ()
@@ -199,7 +200,13 @@ class AdaptedModel(keras.Model):
         """
         if adapters is None:
             return super().predict(x, *args, **kwargs)
-        return self._predict_mixed(x, list(adapters), *args, **kwargs)
+        self._refuse_merged("mix adapters")
+        chosen = {name: self._find(name) for name in dict.fromkeys(adapters)}
+        with self._unmoved():
+            mixed = self._mixed.get("model")
+            if mixed is None or not set(chosen) <= set(mixed.names):
+                mixed = self._mixed["model"] = MixedModel(self.base, self._hold, self._always(), chosen)
+            return predict_rows(mixed, chosen, x, list(adapters), *args, **kwargs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generates text with a KerasHub causal language model and the active adapters.
@@ -316,7 +323,7 @@ class AdaptedModel(keras.Model):
         if name in self._active:
             raise AdapterError(f"{name!r} is active; activate another one, or none, and delete it then.")
         self._adapters.pop(name)
-        self._tracked.pop(name)
+        self._bags.pop(name)
         self._mixed.clear()
 
     def rename_adapter(self, old: str, new: str) -> None:
@@ -331,8 +338,8 @@ class AdaptedModel(keras.Model):
         self._adapters.clear()
         self._adapters.update(renamed)
         # Keras saves what is in a dictionary by its place, so the order has to stay.
-        for name in list(self._tracked):
-            self._tracked[new if name == old else name] = self._tracked.pop(name)
+        for name in list(self._bags):
+            self._bags[new if name == old else name] = self._bags.pop(name)
         self._active = tuple(new if name == old else name for name in self._active)
         self._mixed.clear()
 
@@ -379,7 +386,7 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_merged("load weights")
         adapter = self._find(name or self._only())
-        _refuse_unfit(adapter.shapes(), tensors)
+        adapter.refuse_unfit(tensors)
         adapter.assign(tensors)
         forget_compiled_functions(self.base)
         self._mixed.clear()
@@ -406,7 +413,7 @@ class AdaptedModel(keras.Model):
             AdapterError: If a method or the base cannot be merged; nothing is changed.
         """
         self._refuse_merged("merge again")
-        changed = self._merge_values()
+        changed = merged_values(self._held())
         self._merged.update(
             {key: (variable, keras.ops.convert_to_numpy(variable)) for key, (variable, _) in changed.items()}
         )
@@ -441,11 +448,62 @@ class AdaptedModel(keras.Model):
         joined = None if head is None else head(self.base.output)
         moved = {key: variable for adapter in self._actives() for key, variable in adapter.moves.items()}
         changed = {key: (variable, keras.ops.convert_to_numpy(variable)) for key, variable in moved.items()}
-        changed |= self._merge_values()
+        changed |= merged_values(self._held())
         base = self.detach()
         for variable, value in changed.values():
             variable.assign(value)
         return base if head is None else keras.Model(base.input, joined, name=f"{base.name}_merged")
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the base as it was and all adapters, as Keras does, whichever are active.
+
+        Raises:
+            AdapterError: If the adapters are merged.
+        """
+        self._refuse_merged("save weights")
+        with self._unmoved():
+            super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Loads what `save_weights` of a model with the same adapters saved.
+
+        Raises:
+            AdapterError: If the adapters are merged.
+        """
+        self._refuse_merged("load weights")
+        with self._unmoved():
+            super().load_weights(*args, **kwargs)
+            for adapter in self._adapters.values():
+                adapter.remember_originals()
+        forget_compiled_functions(self.base)
+        self._mixed.clear()
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Adds what the adapters make of the base's own weights; Keras calls it."""
+        for number, adapter in enumerate(self._adapters.values()):
+            for place, value in enumerate(adapter.trained.values()):
+                store[f"{number}.{place}"] = value
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Takes what `save_own_variables` stored; Keras calls it."""
+        for number, adapter in enumerate(self._adapters.values()):
+            adapter.trained = {
+                key: np.array(store[f"{number}.{place}"]) for place, key in enumerate(adapter.trained)
+            }
+
+    def export(self, filepath: Any, *args: Any, input_signature: Any = None, **kwargs: Any) -> None:
+        """Exports base, active adapters and head as Keras does.
+
+        Args:
+            filepath: As in Keras.
+            args: As in Keras.
+            input_signature: As in Keras; that of a Functional base by default.
+            kwargs: As in Keras.
+        """
+        if input_signature is None and hasattr(self.base, "input"):
+            signature = keras.tree.map_structure(_without_batch, self.base.input)
+            input_signature = [signature]
+        super().export(filepath, *args, input_signature=input_signature, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Raises: the interception is no part of a configuration.
@@ -474,7 +532,7 @@ class AdaptedModel(keras.Model):
                 "The head belongs to another adapter of this model already; give one of its own."
             )
         self._adapters[name] = adapter
-        self._tracked[name] = _Bag(adapter.layers)
+        self._bags[name] = _Bag(adapter.layers)
 
     def _find(self, name: str) -> Adapter:
         self._refuse_detached()
@@ -514,61 +572,22 @@ class AdaptedModel(keras.Model):
             if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
         ]
 
-    def _merge_values(self) -> dict[str, tuple[keras.Variable, np.ndarray]]:
-        """What merging makes of the base's variables; they are not touched yet."""
-        self._refuse_detached()
-        if unfit := sorted({h.method.name for h in self._held() if not h.method.merges}):
-            raise AdapterError(f"{listed(unfit)} cannot be merged into the base's weights.")
-        changed: dict[str, tuple[keras.Variable, np.ndarray]] = {}
-        for held in self._held():
-            site = held.site
-            variables = {variable.name: variable for variable in own_variables(site.layer)}
-            if getattr(site.layer, "quantization_mode", None):
-                raise AdapterError(
-                    f"{site.path} is quantised; an update cannot be folded into whole numbers."
-                )
-            values = {
-                name: changed[f"{site.key}/{name}"][1]
-                if f"{site.key}/{name}" in changed
-                else keras.ops.convert_to_numpy(variable).astype(np.float32)
-                for name, variable in variables.items()
-            }
-            both = {**held.shared.values, **held.values}
-            weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in both.items()}
-            for name, value in held.method.merged(site, weights, values).items():
-                changed[f"{site.key}/{name}"] = (variables[name], value)
-        return changed
+    @contextmanager
+    def _unmoved(self) -> Iterator[None]:
+        """Gives the base's own weights back as they were for as long as the context lasts."""
+        moving = [adapter for adapter in self._actives() if adapter.moves]
+        for adapter in moving:
+            adapter.deactivate()
+        try:
+            yield
+        finally:
+            for adapter in moving:
+                adapter.activate()
 
     def _unmerge(self) -> None:
         for variable, value in self._merged.values():
             variable.assign(value)
         self._merged.clear()
-
-    def _predict_mixed(self, x: Any, names: list[str], *args: Any, **kwargs: Any) -> Any:
-        self._refuse_merged("mix adapters")
-        chosen = {name: self._find(name) for name in dict.fromkeys(names)}
-        counts = {len(part) for part in keras.tree.flatten(x)}
-        if counts != {len(names)}:
-            raise AdapterError(
-                f"There are {listed(sorted(counts))} rows and {len(names)} adapters; give one for each row."
-            )
-        if any(adapter.moves for adapter in self._actives()):
-            with self.disabled():
-                return self._predict_mixed(x, names, *args, **kwargs)
-        mixed = self._mixed.get("model")
-        if mixed is None or not set(chosen) <= set(mixed.names):
-            mixed = self._mixed["model"] = MixedModel(self.base, self._hold, self._always(), chosen)
-        mixed.refresh()
-        outputs = mixed.predict({"inputs": x, "rows": mixed.numbers(names)}, *args, **kwargs)
-        if all(adapter.head is None for adapter in chosen.values()):
-            return outputs
-        results: list[Any] = [None] * len(names)
-        for name, adapter in chosen.items():
-            own = [row for row, other in enumerate(names) if other == name]
-            answers = outputs[own] if adapter.head is None else adapter.head(outputs[own], training=False)
-            for row, answer in zip(own, keras.ops.convert_to_numpy(answers), strict=True):
-                results[row] = answer
-        return np.stack(results) if len({answer.shape for answer in results}) == 1 else results
 
     def _refuse_detached(self) -> None:
         if self._hold.is_released:
@@ -614,22 +633,9 @@ def _rate(key: str, rates: Mapping[str, float]) -> float:
     return rates[max(fitting, key=len)] if fitting else 1.0
 
 
-def _refuse_unfit(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> None:
-    missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
-    extra = [f"not expected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
-    misshapen = [
-        f"{key}: expected {shapes[key]}, got {value.shape}"
-        for key, value in tensors.items()
-        if key in shapes and shapes[key] != value.shape
-    ]
-    not_finite = [
-        f"{key}: has values that are not finite"
-        for key, value in tensors.items()
-        if key in shapes and not np.isfinite(value).all()
-    ]
-    if problems := missing + extra + misshapen + not_finite:
-        raise AdapterError("The weights do not fit this adapter: " + "; ".join(problems) + ".")
-
-
 def _in_inference_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return call(*args, **{**kwargs, "training": False})
+
+
+def _without_batch(tensor: keras.KerasTensor) -> keras.InputSpec:
+    return keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)

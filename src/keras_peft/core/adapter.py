@@ -13,7 +13,7 @@ from keras_peft.core.held import SiteWeights, Weights
 from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES, Selection
 from keras_peft.core.sites import Site, find_sites, own_variables, select_sites
-from keras_peft.errors import SelectionError, listed
+from keras_peft.errors import AdapterError, SelectionError, listed
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,29 @@ class Adapter:
         """Returns the shapes of all tensors, by their keys."""
         return {key: tuple(v.shape) for key, v in {**self.weights_by_key(), **self.moves}.items()}
 
+    def refuse_unfit(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Checks that tensors can be assigned.
+
+        Raises:
+            AdapterError: If any key is missing, extra or misshapen, or a value is not
+                finite; all of them are in the message.
+        """
+        shapes = self.shapes()
+        missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
+        extra = [f"not expected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
+        misshapen = [
+            f"{key}: expected {shapes[key]}, got {value.shape}"
+            for key, value in tensors.items()
+            if key in shapes and shapes[key] != value.shape
+        ]
+        not_finite = [
+            f"{key}: has values that are not finite"
+            for key, value in tensors.items()
+            if key in shapes and not np.isfinite(value).all()
+        ]
+        if problems := missing + extra + misshapen + not_finite:
+            raise AdapterError("The weights do not fit this adapter: " + "; ".join(problems) + ".")
+
     def assign(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Puts tensors of the right keys and shapes in place."""
         variables = self.weights_by_key()
@@ -211,6 +234,10 @@ class Adapter:
             variable.assign(self.originals[key])
             variable.trainable = False
         self.is_active = False
+
+    def remember_originals(self) -> None:
+        """Takes the base's variables as they are now for what they were without the adapter."""
+        self.originals = _copied(self.moves)
 
     def release(self) -> None:
         """Gives the base and the head back as they can be used without the adapter."""

@@ -90,6 +90,56 @@ class MixedModel(keras.Model):
         return np.array([positions[name] for name in names], np.int32)
 
 
+def predict_rows(
+    mixed: MixedModel, adapters: Mapping[str, Adapter], x: Any, names: Sequence[str], *args: Any, **kwargs: Any
+) -> Any:
+    """Predicts each row with its own adapter and head.
+
+    Args:
+        mixed: The base with these adapters.
+        adapters: By name.
+        x: Arrays, or dictionaries and lists of them, as the base reads.
+        names: The adapter of each row.
+        args: Of Keras' `predict`.
+        kwargs: Of Keras' `predict`.
+
+    Returns:
+        What the base gives, through the heads where there are any: one array, or a list
+        of one for each row where their shapes differ.
+
+    Raises:
+        AdapterError: If `x` is no array of as many rows, or a head needs one output of
+            a base that has several.
+    """
+    parts = keras.tree.flatten(x)
+    if strange := sorted({type(part).__name__ for part in parts if not hasattr(part, "shape")}):
+        raise AdapterError(
+            f"Rows of several adapters are told apart by their place, so arrays are needed, and {listed(strange)} was "
+            "given; gather the rows into arrays first."
+        )
+    counts = {len(part) for part in parts}
+    if counts != {len(names)}:
+        raise AdapterError(
+            f"There are {listed(sorted(counts))} rows and {len(names)} adapters; give one for each row."
+        )
+    mixed.refresh()
+    outputs = mixed.predict({"inputs": x, "rows": mixed.numbers(names)}, *args, **kwargs)
+    if all(adapter.head is None for adapter in adapters.values()):
+        return outputs
+    if not hasattr(outputs, "shape"):
+        raise AdapterError(
+            "The base gives several outputs, and heads of rows of different adapters read one; adapt a part "
+            "of it that gives one."
+        )
+    results: list[Any] = [None] * len(names)
+    for name, adapter in adapters.items():
+        own = [row for row, other in enumerate(names) if other == name]
+        answers = outputs[own] if adapter.head is None else adapter.head(outputs[own], training=False)
+        for row, answer in zip(own, ops.convert_to_numpy(answers), strict=True):
+            results[row] = answer
+    return np.stack(results) if len({answer.shape for answer in results}) == 1 else results
+
+
 class _Group:
     """The adapters of one method, with their weights stacked."""
 

@@ -23,7 +23,7 @@ def specialise(
     rates: Mapping[int, float],
     watched: Sequence[keras.Variable] = (),
 ) -> None:
-    """Multiplies the learning rate of some variables, and keeps watch over some.
+    """Multiplies the learning rate of some variables, weight decay with it, and watches some.
 
     Args:
         optimizer: A Keras optimizer that has not been built. It is changed in place.
@@ -66,6 +66,21 @@ def specialise(
                 sensitivity, uncertainty = self.smoothed[place]
                 _smooth(sensitivity, uncertainty, variable, gradient)
             super().update_step(gradient, variable, learning_rate * self.rates[place])
+
+        def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
+            # Decay goes with the learning rate, so with each variable's own.
+            if self.weight_decay is None:
+                return
+            groups: dict[float, list[keras.Variable]] = {}
+            for variable in variables:
+                groups.setdefault(self.rates[self._get_variable_index(variable)], []).append(variable)
+            whole = self.weight_decay
+            try:
+                for rate, group in groups.items():
+                    self.weight_decay = whole * rate
+                    super()._apply_weight_decay(group)
+            finally:
+                self.weight_decay = whole
 
     if keras.config.backend() == "torch":  # Its optimizers update all variables at once instead.
         Specialised._backend_update_step = keras.optimizers.Optimizer._backend_update_step

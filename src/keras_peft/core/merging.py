@@ -1,0 +1,61 @@
+"""What merging makes of a base: adapters folded into the weights of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+
+from keras_peft.core.held import SiteWeights
+from keras_peft.core.sites import own_variables
+from keras_peft.errors import AdapterError, listed
+
+
+def merged_values(held: Iterable[SiteWeights]) -> dict[str, tuple[keras.Variable, np.ndarray]]:
+    """Computes the base's variables with adapters folded in; nothing is changed yet.
+
+    Args:
+        held: What is around the base's layers, the innermost first.
+
+    Returns:
+        The variables that change and what becomes of them, by their keys.
+
+    Raises:
+        AdapterError: If a method or a site cannot be merged; all are in the message.
+    """
+    everyone = list(held)
+    problems = []
+    if unfit := sorted({one.method.name for one in everyone if not one.method.merges}):
+        problems.append(f"{listed(unfit)} cannot be merged into the base's weights")
+    if whole := sorted({one.site.path for one in everyone if _is_quantised(one)}):
+        problems.append(
+            f"{listed(whole, most=4)} is quantised, and an update cannot be folded into whole numbers"
+        )
+    inner = [one.site.path for one in everyone if one.method.innermost]
+    if twice := sorted({path for path in inner if inner.count(path) > 1}):
+        problems.append(
+            f"{listed(twice, most=4)} has two adapters that both reckon with its own weights, and merging one "
+            "would change what the other does; activate one of them"
+        )
+    if problems:
+        raise AdapterError(f"{'; '.join(problems)}.")
+    changed: dict[str, tuple[keras.Variable, np.ndarray]] = {}
+    for one in everyone:
+        key = one.site.key
+        variables = {variable.name: variable for variable in own_variables(one.site.layer)}
+        values = {
+            name: changed[f"{key}/{name}"][1]
+            if f"{key}/{name}" in changed
+            else keras.ops.convert_to_numpy(variable).astype(np.float32)
+            for name, variable in variables.items()
+        }
+        both = {**one.shared.values, **one.values}
+        weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in both.items()}
+        for name, value in one.method.merged(one.site, weights, values).items():
+            changed[f"{key}/{name}"] = (variables[name], value)
+    return changed
+
+
+def _is_quantised(one: SiteWeights) -> bool:
+    return bool(getattr(one.site.layer, "quantization_mode", None))
