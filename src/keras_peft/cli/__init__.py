@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from types import FrameType
 from typing import NoReturn
 
 import typer
 
 from keras_peft import __version__
-from keras_peft.errors import KerasPeftError
+from keras_peft.errors import KerasPeftError, OptionError
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
@@ -85,15 +86,21 @@ def _common(
 
 
 def _chosen_method(arguments: Sequence[str]) -> str:
-    """Finds the value of --method before the arguments are parsed, since flags depend on it."""
+    """Finds the value of --method before the arguments are parsed, since flags depend on it.
+
+    Raises:
+        OptionError: If it is given twice.
+    """
     from keras_peft.job import DEFAULT_METHOD
 
-    for position, argument in enumerate(arguments):
-        if argument == "--method" and position + 1 < len(arguments):
-            return arguments[position + 1]
-        if argument.startswith("--method="):
-            return argument.removeprefix("--method=")
-    return DEFAULT_METHOD
+    chosen = [after for argument, after in pairwise([*arguments, ""]) if argument == "--method"]
+    chosen += [argument.removeprefix("--method=") for argument in arguments if argument.startswith("--method=")]
+    if len(chosen) > 1:
+        raise OptionError(
+            f"--method is given {len(chosen)} times, and the command line trains one; in Python several make one "
+            "adapter: fine_tune(data, out=folder, method=[LoRA(), PrefixTuning()])."
+        )
+    return chosen[0] if chosen else DEFAULT_METHOD
 
 
 class _Interrupted(BaseException):

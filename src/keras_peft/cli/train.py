@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 
 from keras_peft import methods
 from keras_peft.core.selection import ROLES
+from keras_peft.errors import OptionError
 from keras_peft.job import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_MAX_LENGTH,
@@ -34,7 +36,11 @@ def make(method_name: str) -> Callable[..., None]:
         options = {field.name: values.pop(field.name) for field in fields}
         values.pop("method")
         given = {name: value for name, value in options.items() if value is not None}
-        train(method=method.from_options(given), **values)
+        try:
+            chosen = method.from_options(given)
+        except OptionError as error:  # It speaks Python's names.
+            raise OptionError(_in_flags(str(error), [field.name for field in fields])) from error
+        train(method=chosen, **values)
 
     signature = inspect.signature(train, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != "method"]
@@ -154,6 +160,13 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
     )
+
+
+def _in_flags(message: str, names: Iterable[str]) -> str:
+    """Writes options as flags."""
+    for name in names:
+        message = re.sub(rf"\b{name}\b(?= must)|(?<=at least ){name}\b", f"--{name.replace('_', '-')}", message)
+    return message
 
 
 def _targets(value: str) -> list[str]:

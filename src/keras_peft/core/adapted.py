@@ -17,8 +17,8 @@ import numpy as np
 from keras_peft.core import intercept
 from keras_peft.core.adapter import Adapter, Part, choose_parts, place_in_stack
 from keras_peft.core.hold import Hold, forget_compiled_functions
-from keras_peft.core.method import Method
 from keras_peft.core.merging import merged_values
+from keras_peft.core.method import Method
 from keras_peft.core.mixed import MixedModel, predict_rows
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan

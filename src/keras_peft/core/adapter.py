@@ -45,15 +45,17 @@ def choose_parts(
     Raises:
         SelectionError: If targets or layers are not understood.
     """
+    layers = layers if isinstance(layers, str) else tuple(layers)
+    targets = targets if targets is None or isinstance(targets, str) else tuple(targets)
     present = {site.role for site in everywhere}
     parts = []
     for method in [methods] if isinstance(methods, Method) else methods:
         if isinstance(method, Part):
             parts.append(method)
         elif not method.default_targets:
-            if targets is not None:
+            if targets is not None or layers != "all":
                 raise SelectionError(
-                    f"{method.name} attaches to no layer, so it takes no targets; leave them out."
+                    f"{method.name} attaches to no layer, so it takes no targets and no layers; leave them out."
                 )
             parts.append(Part(method, Selection((), "all")))
         else:
