@@ -59,11 +59,12 @@ def main() -> None:
             accuracies, began = [], time.perf_counter()
             for seed in options.seeds:
                 keras.utils.set_random_seed(seed)
-                layers = options.layers or method.default_layers
+                layers = options.layers if options.layers and method.default_targets else method.default_layers
                 model = attach.adapt(base.encoder, method, layers=layers, head=task.head(base.dim))
                 trained = model.plan.trainable_parameters
                 keys = model.adapter_variables()
-                rates = {key: HEAD_LEARNING_RATE if key.startswith("head/") else rate for key in keys}
+                of_head = HEAD_LEARNING_RATE if method.default_targets else rate
+                rates = {key: of_head if key.startswith("head/") else rate for key in keys}
                 train(
                     model,
                     task,

@@ -94,7 +94,9 @@ def _chosen_method(arguments: Sequence[str]) -> str:
     from keras_peft.job import DEFAULT_METHOD
 
     chosen = [after for argument, after in pairwise([*arguments, ""]) if argument == "--method"]
-    chosen += [argument.removeprefix("--method=") for argument in arguments if argument.startswith("--method=")]
+    chosen += [
+        argument.removeprefix("--method=") for argument in arguments if argument.startswith("--method=")
+    ]
     if len(chosen) > 1:
         raise OptionError(
             f"--method is given {len(chosen)} times, and the command line trains one; in Python several make one "

@@ -165,7 +165,9 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
 def _in_flags(message: str, names: Iterable[str]) -> str:
     """Writes options as flags."""
     for name in names:
-        message = re.sub(rf"\b{name}\b(?= must)|(?<=at least ){name}\b", f"--{name.replace('_', '-')}", message)
+        message = re.sub(
+            rf"\b{name}\b(?= must)|(?<=at least ){name}\b", f"--{name.replace('_', '-')}", message
+        )
     return message
 
 

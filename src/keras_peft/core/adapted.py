@@ -274,6 +274,10 @@ class AdaptedModel(keras.Model):
         Raises:
             AdapterError: If a name is unknown, the adapters are merged, or they have
                 more than one head or train the same weights of the base.
+
+        Example:
+            >>> model.activate("mood")
+            >>> model.compile("adam", "mse")
         """
         self._refuse_detached()
         self._refuse_merged("switch adapters")
@@ -318,6 +322,10 @@ class AdaptedModel(keras.Model):
 
         Raises:
             AdapterError: If the name is unknown or the adapter is active.
+
+        Example:
+            >>> model.activate("mood")
+            >>> model.delete_adapter("news")
         """
         self._find(name)
         if name in self._active:
@@ -331,6 +339,9 @@ class AdaptedModel(keras.Model):
 
         Raises:
             AdapterError: If the old name is unknown or the new one is taken.
+
+        Example:
+            >>> model.rename_adapter("default", "news")
         """
         self._find(old)
         self._refuse_taken(new)
@@ -395,6 +406,12 @@ class AdaptedModel(keras.Model):
         """Takes all adapters off and returns the base as it was, bit for bit.
 
         The adapted model is of no use afterwards. A second time does nothing.
+
+        Returns:
+            The base, with its weights as they were before it was adapted.
+
+        Example:
+            >>> base = model.detach()
         """
         if not self._hold.is_released:
             self._unmerge()
@@ -411,6 +428,11 @@ class AdaptedModel(keras.Model):
 
         Raises:
             AdapterError: If a method or the base cannot be merged; nothing is changed.
+
+        Example:
+            >>> model.merge()
+            >>> model.predict(inputs)
+            >>> model.unmerge()
         """
         self._refuse_merged("merge again")
         changed = merged_values(self._held())
@@ -422,7 +444,11 @@ class AdaptedModel(keras.Model):
         self._attach()
 
     def unmerge(self) -> None:
-        """Gives the base's weights back, bit for bit, and the adapters around its calls."""
+        """Gives the base's weights back, bit for bit, and the adapters around its calls.
+
+        Raises:
+            AdapterError: If the model was detached.
+        """
         self._refuse_detached()
         self._unmerge()
         self._attach()

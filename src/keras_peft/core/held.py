@@ -20,7 +20,8 @@ class Weights(keras.layers.Layer):
     """
 
     def __init__(self, name: str, weights: Mapping[str, Weight]) -> None:
-        super().__init__(name=name.replace("/", "."), dtype="float32")
+        # Neither sign may be in a name: the one in Keras, the other on torch.
+        super().__init__(name=name.replace("/", "_").replace(".", "_"), dtype="float32")
         # A read-only view, so that Keras does not track the weights a second time.
         self.values = MappingProxyType(
             {
@@ -71,6 +72,10 @@ class SiteWeights(Weights):
 
     def __getattr__(self, name: str) -> Any:
         if "_shared" not in self.__dict__ or name not in {*self.values, *self.shared.values}:
+            # On torch, where layers are kept as modules, this is how attributes are found.
+            inherited = getattr(super(), "__getattr__", None)
+            if inherited is not None:
+                return inherited(name)
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return keras.ops.cast(self.exact(name), self.site.layer.compute_dtype)
 

@@ -91,7 +91,12 @@ class MixedModel(keras.Model):
 
 
 def predict_rows(
-    mixed: MixedModel, adapters: Mapping[str, Adapter], x: Any, names: Sequence[str], *args: Any, **kwargs: Any
+    mixed: MixedModel,
+    adapters: Mapping[str, Adapter],
+    x: Any,
+    names: Sequence[str],
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     """Predicts each row with its own adapter and head.
 
@@ -182,7 +187,7 @@ class _Group:
                 initializer=_constant(np.stack([neutral, *rows])),
                 trainable=False,
                 dtype="float32",
-                name=f"{name}.{self._method.name}.{key}".replace("/", "."),
+                name=f"{name}/{self._method.name}/{key}".replace("/", "_").replace(".", "_"),
             )
             self._copies.append((stacked[key], neutral, sources))
         return stacked

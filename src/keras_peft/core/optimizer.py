@@ -69,12 +69,12 @@ def specialise(
 
         def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
             # Decay goes with the learning rate, so with each variable's own.
-            if self.weight_decay is None:
+            whole = getattr(self, "weight_decay", None)
+            if whole is None:
                 return
             groups: dict[float, list[keras.Variable]] = {}
-            for variable in variables:
+            for variable in filter(self._use_weight_decay, variables):
                 groups.setdefault(self.rates[self._get_variable_index(variable)], []).append(variable)
-            whole = self.weight_decay
             try:
                 for rate, group in groups.items():
                     self.weight_decay = whole * rate

@@ -39,14 +39,19 @@ class Bottleneck(Method):
 
     def bottleneck(self, held: Held, x: Any) -> Any:
         """Computes s f(x D + d) U + u."""
-        import keras
+        return through(held, x, held.down, held.up, self.activation) * self.scaling
 
-        from keras_peft.core.rows import align, multiply
 
-        narrow = multiply(held.dropout(x), held.down)
-        narrow = keras.activations.get(self.activation)(narrow + align(held.down_bias, narrow))
-        wide = multiply(narrow, held.up)
-        return (wide + align(held.up_bias, wide)) * self.scaling
+def through(held: Held, x: Any, down: Any, up: Any, activation: str) -> Any:
+    """Computes f(x D + d) U + u of matrices D and U and the biases that are held."""
+    import keras
+
+    from keras_peft.core.rows import align, multiply
+
+    narrow = multiply(held.dropout(x), down)
+    narrow = keras.activations.get(activation)(narrow + align(held.down_bias, narrow))
+    wide = multiply(narrow, up)
+    return wide + align(held.up_bias, wide)
 
 
 def bottleneck_weights(inputs: int, size: int, outputs: int) -> dict[str, Weight]:

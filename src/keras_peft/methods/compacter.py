@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keras_peft.core.method import Held, Method, Weight, option
-from keras_peft.methods._bottleneck import ACTIVATIONS
+from keras_peft.methods._bottleneck import ACTIVATIONS, through
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
@@ -85,17 +85,10 @@ class Compacter(Method):
         }
 
     def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        import keras
-
-        from keras_peft.core.rows import align, multiply
-
         outputs = call(*args, **kwargs)
         down = _sum_of_products(held.rule, held.down_left, held.down_right)
         up = _sum_of_products(held.rule, held.up_left, held.up_right)
-        narrow = multiply(held.dropout(outputs), down)
-        narrow = keras.activations.get(self.activation)(narrow + align(held.down_bias, narrow))
-        wide = multiply(narrow, up)
-        return outputs + wide + align(held.up_bias, wide)
+        return outputs + through(held, outputs, down, up, self.activation)
 
 
 def _sum_of_products(rule: Any, left: Any, right: Any) -> Any:

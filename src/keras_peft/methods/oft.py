@@ -112,7 +112,7 @@ class OFT(Method):
         place[above] = place.T[above] = np.arange(len(above[0]))
         sign[above], sign.T[above] = 1, -1
         q = ops.take(skew, place.reshape(-1), axis=-1)
-        q = ops.reshape(q, (*ops.shape(skew)[:-1], size, size)) * sign
+        q = ops.reshape(q, (*ops.shape(skew)[:-1], size, size)) * ops.convert_to_tensor(sign)
         one = ops.broadcast_to(ops.eye(size, dtype=q.dtype), ops.shape(q))
         if self.terms == 0:
             return ops.solve(one - q, one + q)
