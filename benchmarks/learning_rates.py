@@ -59,7 +59,9 @@ def main() -> None:
             accuracies, began = [], time.perf_counter()
             for seed in options.seeds:
                 keras.utils.set_random_seed(seed)
-                layers = options.layers if options.layers and method.default_targets else method.default_layers
+                layers = (
+                    options.layers if options.layers and method.default_targets else method.default_layers
+                )
                 model = attach.adapt(base.encoder, method, layers=layers, head=task.head(base.dim))
                 trained = model.plan.trainable_parameters
                 keys = model.adapter_variables()

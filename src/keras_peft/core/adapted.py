@@ -22,7 +22,8 @@ from keras_peft.core.method import Method
 from keras_peft.core.mixed import MixedModel, predict_rows
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
-from keras_peft.core.sites import find_sites
+from keras_peft.core.sites import find_sites, own_variables
+from keras_peft.core.trunk import Split, split
 from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
 
 DEFAULT_NAME = "default"
@@ -95,6 +96,7 @@ class AdaptedModel(keras.Model):
         self._active: tuple[str, ...] = ()
         self._mixed: UserDict[str, MixedModel] = UserDict()
         self._generated_with: tuple[Any, ...] = ()
+        self._parts: Split | None = None
         self._hold = Hold(base)
         self._keep(adapter, first)
         self.built = True
@@ -119,7 +121,7 @@ class AdaptedModel(keras.Model):
         """Runs the base with the active adapters around its calls, then their head."""
         self._refuse_detached()
         with intercept.CALLING:
-            outputs = self.base(inputs, training=training)
+            outputs = self.base(inputs, training=training) if self._parts is None else self._parts.top(inputs)
         return outputs if self.head is None else self.head(outputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -207,6 +209,49 @@ class AdaptedModel(keras.Model):
             if mixed is None or not set(chosen) <= set(mixed.names):
                 mixed = self._mixed["model"] = MixedModel(self.base, self._hold, self._always(), chosen)
             return predict_rows(mixed, chosen, x, list(adapters), *args, **kwargs)
+
+    def split(self) -> Split | None:
+        """Parts the base below the first layer that the active adapters touch.
+
+        Returns:
+            The two parts, or None where there is nothing to gain: no graph, or an adapter
+            that touches the first layers.
+
+        Example:
+            >>> parts = model.split()
+            >>> features = parts.trunk(inputs)
+        """
+        moved = {id(variable) for adapter in self._actives() for variable in adapter.moves.values()}
+        moving = [
+            site.layer for site in self._everywhere if moved.intersection(map(id, own_variables(site.layer)))
+        ]
+        return split(self.base, [*(held.site.layer for held in self._held()), *moving])
+
+    @contextmanager
+    def above(self, parts: Split) -> Iterator[None]:
+        """Lets the model read what the trunk gives in place of the base's inputs.
+
+        The frozen trunk then runs once for each row and not once in each epoch. Compile
+        anew inside and outside.
+
+        Args:
+            parts: What `split` returned for the adapters that are active.
+
+        Example:
+            >>> parts = model.split()
+            >>> features = parts.trunk(inputs)
+            >>> with model.above(parts):
+            ...     model.compile("adam", "mse")
+            ...     model.fit(features, targets)
+        """
+        self._refuse_merged("train above the trunk")
+        self._parts = parts
+        forget_compiled_functions(self)
+        try:
+            yield
+        finally:
+            self._parts = None
+            forget_compiled_functions(self)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generates text with a KerasHub causal language model and the active adapters.
