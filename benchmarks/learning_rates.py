@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -19,6 +20,7 @@ import keras
 from keras_peft import attach, methods, sources, tasks
 from keras_peft.data import read_examples, split
 from keras_peft.evaluate import compute_logits, score
+from keras_peft.features import compute_features
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tokens import Tokenizer
@@ -67,19 +69,27 @@ def main() -> None:
                 keys = model.adapter_variables()
                 of_head = HEAD_LEARNING_RATE if method.default_targets else rate
                 rates = {key: of_head if key.startswith("head/") else rate for key in keys}
-                train(
-                    model,
-                    task,
-                    training=(tokens, targets),
-                    validation=(tokenizer(test.texts[:16]), truth[:16]),
-                    epochs=epochs,
-                    batch_size=16,
-                    rates=rates,
-                    seed=seed,
-                    progress=Progress(),
-                    stopwatch=Stopwatch(),
-                )
-                probabilities = task.probabilities(compute_logits(model, test_tokens))
+                parts = model.split()
+                sets = [tokens, tokenizer(test.texts[:16]), test_tokens]
+                if parts is not None:
+                    names = (base.sha256, keras.__version__, keras.config.backend())
+                    sets, _ = compute_features(
+                        base.encoder, parts, sets, fingerprint=names, progress=Progress()
+                    )
+                with model.above(parts) if parts else nullcontext():
+                    train(
+                        model,
+                        task,
+                        training=(sets[0], targets),
+                        validation=(sets[1], truth[:16]),
+                        epochs=epochs,
+                        batch_size=16,
+                        rates=rates,
+                        seed=seed,
+                        progress=Progress(),
+                        stopwatch=Stopwatch(),
+                    )
+                    probabilities = task.probabilities(compute_logits(model, sets[2]))
                 accuracies.append(score(task.labels, truth, probabilities).accuracy)
                 model.detach()
             seconds = (time.perf_counter() - began) / len(options.seeds)

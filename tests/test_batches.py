@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY
-from keras_peft.batches import LENGTHS, TrainingBatches, inference_batches, pad, padded_length
-from keras_peft.tokens import Tokenizer, Tokens
+from keras_peft.batches import TrainingBatches, inference_batches
+from keras_peft.tokens import LENGTHS, Tokenizer, Tokens, padded_length
 
 
 def tokens_of(lengths):
@@ -25,7 +25,7 @@ def test_texts_become_ids_with_special_tokens_and_are_cut():
 
 
 def test_padding():
-    batch = pad([np.array([5, 6, 7], np.int32), np.array([9], np.int32)])
+    batch = Tokens((np.array([5, 6, 7], np.int32), np.array([9], np.int32)), 0).batch(np.arange(2))
     np.testing.assert_array_equal(batch["token_ids"], [[5, 6, 7, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0, 0, 0]])
     np.testing.assert_array_equal(batch["padding_mask"], [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]])
     assert batch["token_ids"].dtype == batch["padding_mask"].dtype == np.int32

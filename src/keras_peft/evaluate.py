@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.tokens import Tokens
-
 if TYPE_CHECKING:
     import keras
+
+    from keras_peft.batches import Rows
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class Scores:
 
 def compute_logits(
     model: keras.Model,
-    tokens: Tokens,
+    rows: Rows,
     *,
     batch_size: int = 32,
     advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Runs a model over tokens in inference mode, batched by length.
+    """Runs a model over rows in inference mode, batched by length.
 
     Args:
-        model: From {token_ids, padding_mask} to (batch, outputs).
-        tokens: At least one row.
+        model: From a batch of the rows to (batch, outputs).
+        rows: At least one row.
         batch_size: Rows computed at once.
         advance: Called with the number of rows after each batch.
 
@@ -71,11 +71,11 @@ def compute_logits(
 
     parts: list[np.ndarray] = []
     positions: list[np.ndarray] = []
-    for rows, inputs in inference_batches(tokens, batch_size):
+    for batch, inputs in inference_batches(rows, batch_size):
         parts.append(np.asarray(model.predict_on_batch(inputs), np.float32))
-        positions.append(rows)
+        positions.append(batch)
         if advance is not None:
-            advance(len(rows))
+            advance(len(batch))
     logits = np.concatenate(parts)
     ordered = np.empty_like(logits)
     ordered[np.concatenate(positions)] = logits

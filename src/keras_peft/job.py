@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from keras_peft.stopwatch import Stopwatch, peak_rss_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from keras_peft.batches import Rows
 
 DEFAULT_METHOD = "lora"
 DEFAULT_VALIDATION = 0.15
@@ -53,6 +56,7 @@ class Result:
             "macro_f1": validation["macro_f1"],
             "trainable_parameters": plan["trainable_parameters"],
             "total_parameters": plan["total_parameters"],
+            "trunk_blocks": plan["trunk_blocks"],
             "epochs": self.report["settings"]["epochs"],
             "seconds": self.report["seconds"],
             "peak_rss_mb": self.report["peak_rss_mb"],
@@ -77,6 +81,7 @@ def fine_tune(
     text_column: str = "text",
     label_column: str = "label",
     skip_bad_rows: bool = False,
+    trunk_cache: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
@@ -101,6 +106,9 @@ def fine_tune(
         text_column: Name of the column with the texts.
         label_column: Name of the column with the labels.
         skip_bad_rows: Leave out rows that cannot be used instead of raising.
+        trunk_cache: Compute the frozen blocks below the adapter once for each text, keep
+            that in half precision, and train above it. Without it they are computed in
+            every step, in full precision.
         overwrite: Replace a bundle that lies at `out`.
         progress: Told of what happens.
         stopwatch: Measures the stages; one begins here by default.
@@ -140,6 +148,7 @@ def fine_tune(
         from keras_peft.core.adapter import choose_parts
         from keras_peft.core.sites import find_sites
         from keras_peft.evaluate import compute_logits
+        from keras_peft.features import compute_features
         from keras_peft.tokens import Tokenizer
         from keras_peft.train import HEAD_LEARNING_RATE, default_epochs, train
 
@@ -200,12 +209,21 @@ def fine_tune(
     described = {"training_rows": len(training), "validation_rows": len(held_out), **settings}
     progress.planned(model.plan, described)
 
-    with stopwatch.measure("train"):
+    parts = model.split() if trunk_cache else None
+    sets: Sequence[Rows] = (tokens, held_out_tokens)
+    cached = None
+    if parts is not None:
+        with stopwatch.measure("trunk"):
+            weights = (loaded.architecture, loaded.sha256, keras.__version__, keras.config.backend())
+            sets, cached = compute_features(
+                loaded.encoder, parts, [tokens, held_out_tokens], fingerprint=weights, progress=progress
+            )
+    with stopwatch.measure("train"), model.above(parts) if parts else nullcontext():
         history, scores = train(
             model,
             task,
-            training=(tokens, task.targets(training.labels)),
-            validation=(held_out_tokens, task.targets(held_out.labels)),
+            training=(sets[0], task.targets(training.labels)),
+            validation=(sets[1], task.targets(held_out.labels)),
             epochs=epochs,
             batch_size=batch_size,
             rates=rates,
@@ -227,13 +245,14 @@ def fine_tune(
         "settings": settings,
         "notes": notes,
         "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
+        "cache": None if cached is None else asdict(cached),
         "history": [record.to_json() for record in history],
         "validation": scores.to_json(),
         "seconds": stopwatch.read(),
         "peak_rss_mb": peak_rss_mb(),
         "versions": bundles.versions(),
     }
-    parts = bundles.Parts(
+    content = bundles.Parts(
         model=model,
         base=loaded,
         task=task,
@@ -245,7 +264,7 @@ def fine_tune(
         logits=logits,
     )
     with stopwatch.measure("save"):
-        written = bundles.write(out, parts, overwrite=overwrite)
+        written = bundles.write(out, content, overwrite=overwrite)
     final = {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()}
     return Result(out, final)
 

@@ -25,6 +25,15 @@ class Progress:
     def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
         """What will train, before the first step."""
 
+    def trunk_started(self, *, rows: int) -> None:
+        """The frozen part is computed, for so many different texts."""
+
+    def trunk_computed(self, *, rows: int) -> None:
+        """So many more of them are done."""
+
+    def trunk_finished(self) -> None:
+        """The frozen part is computed, well or not."""
+
     def started(self, *, epochs: int, steps: int) -> None:
         """Training begins, with so many epochs of so many steps."""
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import tokenizers
 
 from keras_peft.errors import OptionError
+
+# What a backend that compiles for each shape has to compile for.
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,24 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of each text, (rows,) int64."""
+        return np.array([len(ids) for ids in self.ids], np.int64)
+
+    def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Pads some rows to a common length.
+
+        Returns:
+            `token_ids` and `padding_mask`, both (batch, length) int32.
+        """
+        shape = (len(rows), padded_length(int(self.lengths[rows].max())))
+        token_ids, padding_mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        for position, row in enumerate(rows):
+            token_ids[position, : self.lengths[row]] = self.ids[row]
+            padding_mask[position, : self.lengths[row]] = 1
+        return {"token_ids": token_ids, "padding_mask": padding_mask}
 
 
 class Tokenizer:
@@ -63,3 +85,8 @@ class Tokenizer:
         """Returns the token ids of a text alone, without special tokens and uncut."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return [number for part in [encoding, *encoding.overflowing] for number in part.ids]
+
+
+def padded_length(length: int) -> int:
+    """Returns the shortest length of the list that is long enough."""
+    return next((known for known in LENGTHS if known >= length), int(length))

@@ -1,4 +1,4 @@
-"""A model and tokens to a trained model and the history of its training."""
+"""A model and rows to a trained model and the history of its training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_peft.batches import TrainingBatches
+from keras_peft.batches import Rows, TrainingBatches
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import OptionError
 from keras_peft.evaluate import Scores, compute_logits, score
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks.single_label import Task
-from keras_peft.tokens import Tokens
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
 HEAD_LEARNING_RATE = 1e-3
@@ -58,8 +57,8 @@ def train(
     model: AdaptedModel,
     task: Task,
     *,
-    training: tuple[Tokens, np.ndarray],
-    validation: tuple[Tokens, np.ndarray],
+    training: tuple[Rows, np.ndarray],
+    validation: tuple[Rows, np.ndarray],
     epochs: int,
     batch_size: int,
     rates: Mapping[str, float],
@@ -72,8 +71,8 @@ def train(
     Args:
         model: An adapted model with the task's head.
         task: What the head means.
-        training: Tokens and targets to train on.
-        validation: Tokens and targets to score on after each epoch.
+        training: Rows and targets to train on.
+        validation: Rows and targets to score on after each epoch.
         epochs: Times to see all rows.
         batch_size: Rows in a step.
         rates: The highest learning rates, by the beginnings of the model's keys. They
@@ -123,7 +122,7 @@ class _Watcher(keras.callbacks.Callback):
     def __init__(
         self,
         task: Task,
-        validation: tuple[Tokens, np.ndarray],
+        validation: tuple[Rows, np.ndarray],
         learning_rate: float,
         progress: Progress,
         stopwatch: Stopwatch,
@@ -132,7 +131,7 @@ class _Watcher(keras.callbacks.Callback):
         self._stopwatch = stopwatch
         self._learning_rate = learning_rate
         self._task = task
-        self._tokens, self._truth = validation
+        self._rows, self._truth = validation
         self._progress = progress
         self.records: list[EpochRecord] = []
         self.scores: Scores
@@ -148,7 +147,7 @@ class _Watcher(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with self._stopwatch.measure("evaluate"):
-            probabilities = self._task.probabilities(compute_logits(self.model, self._tokens))
+            probabilities = self._task.probabilities(compute_logits(self.model, self._rows))
             self.scores = score(self._task.labels, self._truth, probabilities)
         record = EpochRecord(
             epoch=epoch + 1,

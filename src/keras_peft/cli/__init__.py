@@ -28,7 +28,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     Raises:
         OptionError: If there is no method of that name.
     """
-    from keras_peft.cli import bases, evaluate, methods, predict, show, train
+    from keras_peft.cli import bases, cache, evaluate, methods, predict, show, train
 
     app = typer.Typer(
         name="keras-peft",
@@ -43,6 +43,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     app.command("show")(show.show)
     app.command("methods")(methods.methods)
     app.command("bases")(bases.bases)
+    app.add_typer(cache.cache, name="cache")
     return app
 
 

@@ -154,6 +154,18 @@ class ConsoleProgress(Progress):
             soft_wrap=True,
         )
 
+    def trunk_started(self, *, rows: int) -> None:
+        self._bars = row_bar("Frozen blocks, once for each text")
+        self._task = self._bars.add_task("", total=rows)
+        self._bars.start()
+
+    def trunk_computed(self, *, rows: int) -> None:
+        if self._bars is not None:
+            self._bars.update(self._task, advance=rows)
+
+    def trunk_finished(self) -> None:
+        self.finished()
+
     def started(self, *, epochs: int, steps: int) -> None:
         self._epochs = epochs
         self._bars = Bars(

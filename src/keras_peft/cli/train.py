@@ -100,6 +100,13 @@ def train(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
     ] = False,
+    trunk_cache: Annotated[
+        bool,
+        typer.Option(
+            "--trunk-cache/--no-trunk-cache",
+            help="Compute the frozen blocks once for each text, not in every step.",
+        ),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -124,6 +131,7 @@ def train(
         text_column=text_column,
         label_column=label_column,
         skip_bad_rows=skip_bad_rows,
+        trunk_cache=trunk_cache,
         overwrite=overwrite,
         progress=ConsoleProgress(),
     )

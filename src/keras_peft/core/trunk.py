@@ -46,7 +46,7 @@ class Split:
     def __init__(self, model: keras.Model, touched: Iterable[keras.Layer]) -> None:
         self._model = model
         graph = _Graph(model, {id(layer) for layer in touched})
-        late = set()
+        late: set[int] = set()
         for step in graph.steps:
             if step.is_touched or late.intersection(step.reads.values()):
                 late.update(step.writes)

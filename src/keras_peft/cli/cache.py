@@ -1,0 +1,60 @@
+"""keras-peft cache: what is kept to be computed once only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+cache = typer.Typer(no_args_is_help=True, help="Show or clear what trainings keep to be computed once only.")
+
+
+@cache.command("show")
+def show(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """List what is kept: the features of one set of texts under one base in each folder."""
+    from keras_peft.cache import kept, trunk_folder
+    from keras_peft.cli.console import out, print_json, table
+
+    found: list[dict[str, Any]] = [
+        {
+            "name": path.name,
+            "bytes": size,
+            "used": datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "minutes"),
+        }
+        for path, size in kept()
+    ]
+    total = sum(entry["bytes"] for entry in found)
+    if as_json:
+        print_json({"folder": str(trunk_folder()), "bytes": total, "features": found})
+        return
+    rows = ((entry["name"], entry["used"], f"{entry['bytes'] / 1e6:,.1f} MB") for entry in found)
+    if found:
+        out.print(table(None, ("features", "last used", "size"), rows, left=2))
+    out.print(f"{len(found)} kept in {trunk_folder()}, {total / 1e6:,.1f} MB", soft_wrap=True)
+
+
+@cache.command("clear")
+def clear(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Remove all that is kept; the next training computes it anew."""
+    import shutil
+
+    from keras_peft.cache import kept, trunk_folder
+    from keras_peft.cli.console import out, print_json
+
+    found = kept()
+    freed = sum(size for _, size in found)
+    if trunk_folder().exists():
+        shutil.rmtree(trunk_folder())
+    if as_json:
+        print_json({"folder": str(trunk_folder()), "features": len(found), "bytes": freed})
+        return
+    out.print(f"Removed {len(found)} kept features, {freed / 1e6:,.1f} MB", soft_wrap=True)
+
+
+def _minute(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(" ", "minutes")

@@ -1,0 +1,296 @@
+"""Token ids to features: what the frozen trunk gives for each row, computed once and kept.
+
+Every text is computed once, whichever set it is in, and what comes out is kept in
+half precision under a fingerprint of all that it depends on. The next run on the
+same texts, with another seed, rate or head, finds it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_peft.batches import inference_batches
+from keras_peft.cache import INDEX, remove_oldest, trunk_folder
+from keras_peft.files import whole_folder
+from keras_peft.progress import Progress
+from keras_peft.tokens import Tokens, padded_length
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_peft.core.trunk import Feature, Split
+
+# What is larger is read from the disk as it is needed.
+IN_MEMORY = 1 << 30
+# What was used longest ago is removed when the whole cache is larger.
+MOST_KEPT = 8 << 30
+_FORMAT = 1
+_ROWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What the cache did for a run.
+
+    Attributes:
+        rows: Number of different texts.
+        bytes: Size of their features.
+        hit: Whether they were there already.
+    """
+
+    rows: int
+    bytes: int
+    hit: bool
+
+
+class Features:
+    """The features of some rows, cut into batches as `Tokens` are.
+
+    Attributes:
+        lengths: Number of tokens of each row.
+    """
+
+    def __init__(self, tokens: Tokens, parts: Split, store: _Store, places: np.ndarray) -> None:
+        self._tokens, self._parts, self._store, self._places = tokens, parts, store, places
+        self.lengths = tokens.lengths
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def batch(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns what the top reads, padded to a common length."""
+        inputs = [value for _, value in sorted(self._tokens.batch(rows).items())]
+        length = padded_length(int(self.lengths[rows].max()))
+        computed = iter(self._store.arrays)
+        return tuple(
+            self._store.read(next(computed), feature, self._places[rows], length)
+            if feature.raw is None
+            else inputs[feature.raw]
+            for feature in self._parts.features
+        )
+
+
+def compute_features(
+    base: keras.Model,
+    parts: Split,
+    sets: Sequence[Tokens],
+    *,
+    fingerprint: Sequence[str],
+    progress: Progress,
+) -> tuple[list[Features], Cached]:
+    """Computes what the trunk gives for each text, or finds it in the cache.
+
+    Args:
+        base: The model that is parted, from {token_ids, padding_mask}.
+        parts: Its two parts.
+        sets: The rows, in as many sets as are needed.
+        fingerprint: What the features depend on beside the texts: the base's weights,
+            what lies in the trunk, versions.
+        progress: Told of the rows that are computed.
+
+    Returns:
+        The features of each set, and what the cache did.
+    """
+    unique, places = _unique(sets)
+    key = _key(fingerprint, parts, unique)
+    folder = trunk_folder() / key
+    store = _open(folder, parts, unique)
+    hit = store is not None
+    if store is None:
+        progress.trunk_started(rows=len(unique))
+        try:
+            store = _make(base, parts, unique, folder, progress)
+        finally:
+            progress.trunk_finished()
+    size = sum(array.nbytes for array in store.arrays)
+    features = [Features(tokens, parts, store, own) for tokens, own in zip(sets, places, strict=True)]
+    return features, Cached(len(unique), size, hit)
+
+
+class _Store:
+    """The computed features, each text once, in the order of their lengths.
+
+    There is one array for each feature: of all positions one after the other where
+    it has a vector for each token, of all rows where it has one shape, and of a
+    single row where it is the same for all.
+    """
+
+    def __init__(self, lengths: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
+        self.arrays = list(arrays)
+        self._lengths = lengths
+        self._ends = np.cumsum(lengths)
+
+    def read(self, array: np.ndarray, feature: Feature, places: np.ndarray, length: int) -> np.ndarray:
+        """Copies rows of a feature, with zeros up to a common length."""
+        if not _is_sequence(feature):
+            return np.asarray(array[places if len(array) == len(self._lengths) else np.zeros_like(places)])
+        rows = np.zeros((len(places), length, *array.shape[1:]), array.dtype)
+        for row, place in enumerate(places):
+            end, own = self._ends[place], self._lengths[place]
+            rows[row, :own] = array[end - own : end]
+        return rows
+
+
+class _Files:
+    """Makes arrays that lie in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: dict[int, str] = {}
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        name = f"{len(self._names)}.npy"
+        array = np.lib.format.open_memmap(self._folder / name, mode="w+", dtype=dtype, shape=shape)
+        self._names[id(array)] = name
+        return array
+
+    def describe(self, arrays: Sequence[np.ndarray]) -> None:
+        """Writes which files are the features, and removes the others."""
+        kept = [self._names[id(array)] for array in arrays]
+        for array in arrays:
+            array.flush()  # type: ignore[attr-defined]
+        for name in set(self._names.values()) - set(kept):
+            (self._folder / name).unlink()
+        (self._folder / INDEX).write_text(json.dumps(kept))
+
+
+def _open(folder: Path, parts: Split, texts: Tokens) -> _Store | None:
+    """Opens kept features; None where there are none, or none that fit."""
+    try:
+        names = json.loads((folder / INDEX).read_text())
+        paths = [folder / str(name) for name in names]
+        size = sum(path.stat().st_size for path in paths)
+        arrays = [
+            np.load(path, mmap_mode="r" if size > IN_MEMORY else None, allow_pickle=False) for path in paths
+        ]
+    except (OSError, ValueError, TypeError):
+        return None
+    computed = [feature for feature in parts.features if feature.raw is None]
+    fits = [
+        len(array) == texts.lengths.sum() if _is_sequence(feature) else len(array) in (1, len(texts))
+        for feature, array in zip(computed, arrays, strict=False)
+    ]
+    if len(arrays) != len(computed) or not all(fits):
+        return None
+    folder.touch()  # It was used last.
+    return _Store(texts.lengths, arrays)
+
+
+def _make(base: keras.Model, parts: Split, texts: Tokens, folder: Path, progress: Progress) -> _Store:
+    """Computes features and keeps them, in the folder or, where that cannot be written, in memory."""
+    for dtype in ("float16", "float32"):
+        run = _compiled(base, parts, dtype)
+        with suppress(_Overflow):
+            try:
+                with whole_folder(folder, overwrite=True) as staging:
+                    files = _Files(staging)
+                    files.describe(_compute(run, parts, texts, files, progress))
+                remove_oldest(most=MOST_KEPT)
+                if store := _open(folder, parts, texts):
+                    return store
+            except OSError:  # No room, or no right to write there.
+                pass
+            return _Store(texts.lengths, _compute(run, parts, texts, np.zeros, progress))
+    raise FloatingPointError("The trunk gives values that are not finite.")
+
+
+def _compiled(base: keras.Model, parts: Split, dtype: str) -> Callable[[Any], list[np.ndarray]]:
+    """Makes a function from a batch of inputs to the features that the trunk computes."""
+    import keras
+
+    class Trunk(keras.Model):
+        def call(self, inputs: Any) -> list[Any]:
+            features = zip(parts.trunk(inputs), parts.features, strict=True)
+            return [
+                keras.ops.cast(value, dtype) if keras.backend.is_float_dtype(feature.dtype) else value
+                for value, feature in features
+                if feature.raw is None
+            ]
+
+    model = Trunk(name="trunk")
+    model.base = base  # So that its weights are known to be the model's.
+    model.built = True
+    model.compile(jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
+    return lambda inputs: [np.asarray(value) for value in model.predict_on_batch(inputs)]
+
+
+def _compute(
+    run: Callable[[Any], list[np.ndarray]],
+    parts: Split,
+    texts: Tokens,
+    allocate: Callable[[tuple[int, ...], Any], np.ndarray],
+    progress: Progress,
+) -> list[np.ndarray]:
+    """Runs the trunk over all texts."""
+    computed = [feature for feature in parts.features if feature.raw is None]
+    arrays: list[np.ndarray | None] = [None] * len(computed)
+    for rows, inputs in inference_batches(texts, _ROWS_AT_ONCE):
+        for number, (feature, values) in enumerate(zip(computed, run(inputs), strict=True)):
+            if not np.isfinite(values).all():
+                raise _Overflow
+            put = _put_sequences if _is_sequence(feature) else _put_rows
+            arrays[number] = put(arrays[number], values, rows, texts.lengths, allocate)
+        progress.trunk_computed(rows=len(rows))
+    return [array for array in arrays if array is not None]
+
+
+def _put_sequences(
+    array: np.ndarray | None, values: np.ndarray, rows: np.ndarray, lengths: np.ndarray, allocate: Any
+) -> np.ndarray:
+    if array is None:
+        array = allocate((int(lengths.sum()), *values.shape[2:]), values.dtype)
+    ends = np.cumsum(lengths)
+    for row, own in zip(rows, values, strict=True):
+        array[ends[row] - lengths[row] : ends[row]] = own[: lengths[row]]
+    return array
+
+
+def _put_rows(
+    array: np.ndarray | None, values: np.ndarray, rows: np.ndarray, lengths: np.ndarray, allocate: Any
+) -> np.ndarray:
+    # What does not depend on the text, as a table of relative positions, is kept once.
+    if array is None:
+        array = allocate((1, *values.shape[1:]), values.dtype)
+        array[0] = values[0]
+    if len(array) == 1 and (values == array).all():
+        return array
+    if len(array) < len(lengths):
+        first = array
+        array = allocate((len(lengths), *values.shape[1:]), values.dtype)
+        array[:] = first
+    array[rows] = values
+    return array
+
+
+class _Overflow(Exception):
+    """A value is too large for the type that it is kept in."""
+
+
+def _unique(sets: Sequence[Tokens]) -> tuple[Tokens, list[np.ndarray]]:
+    """Gathers the different texts by length, and says which of them each row is."""
+    every = {ids.tobytes(): ids for tokens in sets for ids in tokens.ids}
+    ordered = sorted(every, key=lambda text: (len(text), text))
+    numbers = {text: number for number, text in enumerate(ordered)}
+    places = [np.array([numbers[ids.tobytes()] for ids in tokens.ids], np.int64) for tokens in sets]
+    return Tokens(tuple(every[text] for text in ordered), 0), places
+
+
+def _key(fingerprint: Sequence[str], parts: Split, texts: Tokens) -> str:
+    described = [_FORMAT, *fingerprint, [layer.name for layer in parts.below], str(parts.features)]
+    digest = hashlib.sha256(json.dumps(described).encode())
+    digest.update(texts.lengths.tobytes())
+    for ids in texts.ids:
+        digest.update(ids.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _is_sequence(feature: Feature) -> bool:
+    return len(feature.shape) > 1 and feature.shape[1] is None
