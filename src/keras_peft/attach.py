@@ -21,6 +21,7 @@ def adapt(
     head: keras.Layer | None = None,
     roles: Mapping[str, str] | None = None,
     adapter: str = DEFAULT_NAME,
+    first_position_only: bool = False,
 ) -> AdaptedModel:
     """Freezes a model and attaches a method to it.
 
@@ -38,6 +39,9 @@ def adapt(
             the end of a path to roles, such as `{r"block_\\d+/up": "ffn.up"}`. Known
             architectures and Keras's own layers need none.
         adapter: Name of the adapter, where there shall be several.
+        first_position_only: The head reads the model's vector of the first token and no
+            other. Where the architecture allows it, the last block is then computed for
+            that position alone.
 
     Returns:
         A model to compile and fit as usual. `print(adapted.plan)` shows what trains.
@@ -62,6 +66,7 @@ def adapt(
         roles={**bases.roles_of(model), **(roles or {})},
         head=head,
         adapter=adapter,
+        narrows=first_position_only and bases.has_norms_after(model),
     )
 
 

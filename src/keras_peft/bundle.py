@@ -234,10 +234,12 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
             f"{base.sha256[:12]}…). Name the right one with --base."
         )
     try:
+        task = tasks.find(bundle.content["task"])(bundle.labels)
         model = attach.adapt(
             base.encoder,
             methods.parts_from_config(bundle.content["parts"]),
-            head=tasks.find(bundle.content["task"])(bundle.labels).head(base.dim),
+            head=task.head(base.dim),
+            first_position_only=task.first_position_only,
         )
         model.assign_adapter_tensors(read_tensors(bundle.folder / "adapter.safetensors"))
     except AdapterError as error:

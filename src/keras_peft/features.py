@@ -284,7 +284,9 @@ def _unique(sets: Sequence[Tokens]) -> tuple[Tokens, list[np.ndarray]]:
 
 
 def _key(fingerprint: Sequence[str], parts: Split, texts: Tokens) -> str:
-    described = [_FORMAT, *fingerprint, [layer.name for layer in parts.below], str(parts.features)]
+    # Keras numbers layers without a name over the whole process, so names say nothing here.
+    layers = [type(layer).__name__ for layer in parts.below]
+    described = [_FORMAT, *fingerprint, layers, str(parts.features)]
     digest = hashlib.sha256(json.dumps(described).encode())
     digest.update(texts.lengths.tobytes())
     for ids in texts.ids:

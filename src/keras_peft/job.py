@@ -179,7 +179,12 @@ def fine_tune(
             for one in chosen
             for part in choose_parts(sites, one.reads(tokenizer.ids), layers or one.default_layers, targets)
         ]
-        model = attach.adapt(loaded.encoder, attached, head=task.head(loaded.dim))
+        model = attach.adapt(
+            loaded.encoder,
+            attached,
+            head=task.head(loaded.dim),
+            first_position_only=task.first_position_only,
+        )
         tokens, held_out_tokens = tokenizer(training.texts), tokenizer(held_out.texts)
     if truncated := tokens.truncated + held_out_tokens.truncated:
         rows = len(tokens) + len(held_out_tokens)
@@ -209,7 +214,8 @@ def fine_tune(
     described = {"training_rows": len(training), "validation_rows": len(held_out), **settings}
     progress.planned(model.plan, described)
 
-    parts = model.split() if trunk_cache else None
+    # Embeddings alone are read as fast as what would be kept of them.
+    parts = model.split() if trunk_cache and model.plan.trunk_blocks else None
     sets: Sequence[Rows] = (tokens, held_out_tokens)
     cached = None
     if parts is not None:

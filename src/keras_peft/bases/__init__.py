@@ -6,6 +6,8 @@ A file here has
 - `BACKBONE`: the name of KerasHub's backbone class;
 - `ROLES`: from regular expressions on the end of a layer's path to roles. A group
   named `block` in that of a block gives its number, where counting does not;
+- `NORMS_AFTER = True`, where each block has a norm right after its attention and the
+  residual connection, and blocks that are layers of their own;
 - `encoder(backbone)`, for encoders of text only: the model from {token_ids,
   padding_mask}, both (batch, length) int32, to (batch, length, dim).
 
@@ -41,6 +43,11 @@ def architecture_of(model: keras.Model) -> ModuleType | None:
     """Returns the architecture that a model is or contains, or None."""
     classes = {type(layer).__name__ for layer in [model, *getattr(model, "layers", [])]}
     return next((module for module in architectures() if module.BACKBONE in classes), None)
+
+
+def has_norms_after(model: keras.Model) -> bool:
+    """Tells whether a norm follows the attention of each block, after the residual connection."""
+    return bool(getattr(architecture_of(model), "NORMS_AFTER", False))
 
 
 def roles_of(model: keras.Model) -> dict[str, str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = "bert"
 BACKBONE = "BertBackbone"
+NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"logits": "head"}
 encoder = single_text_encoder
 

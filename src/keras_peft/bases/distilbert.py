@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = "distilbert"
 BACKBONE = "DistilBertBackbone"
+NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"pooled_dense": "head", r"logits": "head"}
 encoder = itself
 

@@ -6,5 +6,6 @@ from keras_peft.bases._shared import TRANSFORMER, single_text_encoder
 
 MODEL_TYPE = "electra"
 BACKBONE = "ElectraBackbone"
+NORMS_AFTER = True
 ROLES = TRANSFORMER
 encoder = single_text_encoder

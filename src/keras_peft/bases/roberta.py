@@ -6,5 +6,6 @@ from keras_peft.bases._shared import TRANSFORMER, itself
 
 MODEL_TYPE = "roberta"
 BACKBONE = "RobertaBackbone"
+NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"pooled_dense": "head", r"logits": "head"}
 encoder = itself

@@ -8,3 +8,4 @@ __all__ = ["BACKBONE", "MODEL_TYPE", "ROLES", "encoder"]
 
 MODEL_TYPE = "xlm-roberta"
 BACKBONE = "XLMRobertaBackbone"
+NORMS_AFTER = True

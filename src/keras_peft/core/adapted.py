@@ -16,10 +16,12 @@ import numpy as np
 
 from keras_peft.core import intercept
 from keras_peft.core.adapter import Adapter, Part, choose_parts, place_in_stack
+from keras_peft.core.held import SiteWeights
 from keras_peft.core.hold import Hold, forget_compiled_functions
 from keras_peft.core.merging import merged_values
 from keras_peft.core.method import Method
 from keras_peft.core.mixed import MixedModel, predict_rows
+from keras_peft.core.narrow import narrow
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
 from keras_peft.core.sites import find_sites, own_variables
@@ -45,6 +47,8 @@ class AdaptedModel(keras.Model):
         head: A layer or model applied to the base's output, trained in full. Layers
             of `base` itself with the role `head` train in full as well.
         adapter: Name of the first adapter.
+        narrows: Compute the last block's output for the first position only. For bases
+            whose blocks have a norm after the attention, with heads that read no more.
 
     Attributes:
         base: The base.
@@ -66,6 +70,7 @@ class AdaptedModel(keras.Model):
         roles: Mapping[str, str] | None = None,
         head: keras.Layer | None = None,
         adapter: str = DEFAULT_NAME,
+        narrows: bool = False,
         name: str | None = None,
     ) -> None:
         if not base.built:
@@ -89,6 +94,7 @@ class AdaptedModel(keras.Model):
         self.base = base
         self.roles = dict(roles or {})
         self._everywhere = tuple(everywhere)
+        self._narrows = narrows
         # Keras takes a plain dictionary for a container of layers; these two are none.
         self._adapters: UserDict[str, Adapter] = UserDict()
         self._merged: UserDict[str, tuple[keras.Variable, np.ndarray]] = UserDict()
@@ -207,7 +213,7 @@ class AdaptedModel(keras.Model):
         with self._unmoved():
             mixed = self._mixed.get("model")
             if mixed is None or not set(chosen) <= set(mixed.names):
-                mixed = self._mixed["model"] = MixedModel(self.base, self._hold, self._always(), chosen)
+                mixed = self._mixed["model"] = self._make_mixed(chosen)
             return predict_rows(mixed, chosen, x, list(adapters), *args, **kwargs)
 
     def split(self) -> Split | None:
@@ -631,7 +637,7 @@ class AdaptedModel(keras.Model):
 
     def _attach(self) -> None:
         arounds = [] if self._merged else [(held.site.layer, held.around) for held in self._held()]
-        self._hold.attach([*self._always(), *arounds])
+        self._hold.attach([*self._always(), *arounds, *self._narrowings(self._held())])
         forget_compiled_functions(self)
         self._mixed.clear()
 
@@ -642,6 +648,13 @@ class AdaptedModel(keras.Model):
             for site in self._everywhere
             if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
         ]
+
+    def _narrowings(self, held: Iterable[SiteWeights]) -> list[tuple[keras.Layer, intercept.Around]]:
+        return narrow(self._everywhere, held) if self._narrows else []
+
+    def _make_mixed(self, adapters: Mapping[str, Adapter]) -> MixedModel:
+        outermost = self._narrowings(held for adapter in adapters.values() for held in adapter.held)
+        return MixedModel(self.base, self._hold, self._always(), adapters, outermost)
 
     @contextmanager
     def _unmoved(self) -> Iterator[None]:

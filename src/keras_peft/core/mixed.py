@@ -33,6 +33,7 @@ class MixedModel(keras.Model):
         hold: What holds it.
         always: What is around its layers whatever the adapter.
         adapters: By name.
+        outermost: What is around the adapters themselves.
 
     Raises:
         AdapterError: If an adapter cannot share a batch; all reasons are in the message.
@@ -44,6 +45,7 @@ class MixedModel(keras.Model):
         hold: Hold,
         always: Sequence[tuple[keras.Layer, Around]],
         adapters: Mapping[str, Adapter],
+        outermost: Sequence[tuple[keras.Layer, Around]] = (),
     ) -> None:
         problems = [problem for name, a in adapters.items() for problem in _problems(name, a)]
         if problems:
@@ -64,6 +66,7 @@ class MixedModel(keras.Model):
         self._attachments = (
             *always,
             *(attachment for group in self.groups for attachment in group.attachments),
+            *outermost,
         )
         self.built = True
         self.compile(jit_compile=False if keras.config.backend() == "tensorflow" else "auto")

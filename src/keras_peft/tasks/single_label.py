@@ -21,6 +21,8 @@ class Task:
     """
 
     name: ClassVar[str] = "single-label"
+    first_position_only: ClassVar[bool] = True
+    """Whether its head reads the vector of the first token and no other."""
 
     labels: tuple[str, ...]
 

@@ -1,0 +1,90 @@
+"""The last block for the first position alone gives that position."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_peft
+from core import models
+from core.trying import MODE, dense, outputs_of, shake
+from keras_peft import bases, methods
+from keras_peft.core.sites import find_sites
+
+AFTER = [models.distilbert, models.bert, models.roberta, models.xlm_roberta, models.electra]
+BEFORE = [models.gpt2, models.llama, models.albert, models.deberta_v3, models.functional]
+
+
+def adapt(make_base, method, *, narrow, head=None, **options):
+    keras.utils.set_random_seed(1)
+    base = make_base()
+    inputs = models.inputs_of(base)
+    if (encoder := getattr(bases.architecture_of(base), "encoder", None)) is not None:
+        base = encoder(base)
+        inputs = {name: inputs[name] for name in base.input}
+    model = keras_peft.adapt(base, method, head=head or dense(), first_position_only=narrow, **options)
+    shake(model)
+    return model, inputs
+
+
+@pytest.mark.parametrize("make_base", AFTER, ids=lambda make: make.__name__)
+def test_the_first_position_is_the_same(make_base):
+    model, inputs = adapt(make_base, keras_peft.LoRA(rank=2), narrow=False)
+    expected = outputs_of(model, inputs)
+    narrow, _ = adapt(make_base, keras_peft.LoRA(rank=2), narrow=True)
+    np.testing.assert_allclose(outputs_of(narrow, inputs), expected, atol=1e-5)
+    assert tuple(narrow.base(inputs).shape) == (4, 1, 16)
+    base = narrow.detach()
+    assert tuple(base(inputs).shape) == (4, 10, 16)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_whatever_the_method(name):
+    method = methods.find(name)(
+        **({"tokens": 4} if "tokens" in methods.find(name).__dataclass_fields__ else {})
+    )
+    model, inputs = adapt(models.distilbert, method, narrow=False)
+    expected = outputs_of(model, inputs)
+    narrow, _ = adapt(models.distilbert, method, narrow=True)
+    np.testing.assert_allclose(outputs_of(narrow, inputs), expected, atol=1e-5)
+    last = max(site.block for site in find_sites(narrow.base, narrow.roles) if site.role == "block")
+    on_block = [
+        held
+        for held in narrow.adapters["default"].held
+        if held.site.role == "block" and held.site.block == last
+    ]
+    assert (tuple(narrow.base(inputs).shape)[1] == 1) is not bool(on_block)
+
+
+@pytest.mark.parametrize("make_base", BEFORE, ids=lambda make: make.__name__)
+def test_others_are_left_as_they_are(make_base):
+    assert not bases.has_norms_after(make_base())
+
+
+def test_it_trains_the_same():
+    trained = []
+    for narrow in (False, True):
+        model, inputs = adapt(
+            models.distilbert, keras_peft.LoRA(rank=2, dropout=0.0), narrow=narrow, layers="last:2"
+        )
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=MODE)
+        model.fit(inputs, np.ones((4, 3)), epochs=3, verbose=0)
+        trained.append(model.adapter_tensors())
+    for key, value in trained[0].items():
+        np.testing.assert_allclose(trained[1][key], value, atol=1e-5, err_msg=key)
+
+
+def test_mixed_rows_and_methods_that_need_all_positions():
+    model, inputs = adapt(models.distilbert, keras_peft.LoRA(rank=2), narrow=True, adapter="a")
+    model.add_adapter("b", keras_peft.LoReFT(), head=dense())
+    expected = {}
+    for seed, name in enumerate("ab"):
+        model.activate(name)
+        shake(model, seed)
+        expected[name] = outputs_of(model, inputs)
+    names = ["a", "b", "b", "a"]
+    mixed = model.predict(inputs, adapters=names, verbose=0)
+    for row, name in enumerate(names):
+        np.testing.assert_allclose(mixed[row], expected[name][row], atol=1e-5)
+    np.testing.assert_allclose(model.predict(inputs, adapters=["a"] * 4, verbose=0), expected["a"], atol=1e-5)
