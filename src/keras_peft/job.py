@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from keras_peft.data import (
     read_examples,
     split,
 )
-from keras_peft.errors import OptionError
+from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch, peak_rss_mb
 
@@ -31,6 +31,7 @@ DEFAULT_METHOD = "lora"
 DEFAULT_VALIDATION = 0.15
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_LENGTH = 128
+PRECISIONS = ("auto", "float32", "bfloat16")
 # How many validation texts a written bundle is verified with.
 _VERIFIED_TEXTS = 64
 
@@ -82,6 +83,7 @@ def fine_tune(
     label_column: str = "label",
     skip_bad_rows: bool = False,
     trunk_cache: bool = True,
+    frozen_precision: str = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
@@ -109,6 +111,8 @@ def fine_tune(
         trunk_cache: Compute the frozen blocks below the adapter once for each text, keep
             that in half precision, and train above it. Without it they are computed in
             every step, in full precision.
+        frozen_precision: What the frozen matrices multiply in while training: `"float32"`,
+            `"bfloat16"`, or `"auto"`, which is bfloat16 on processors made for it.
         overwrite: Replace a bundle that lies at `out`.
         progress: Told of what happens.
         stopwatch: Measures the stages; one begins here by default.
@@ -132,6 +136,11 @@ def fine_tune(
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length)
     if not 0 <= seed < 2**32:
         raise OptionError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
+    if frozen_precision not in PRECISIONS:
+        raise OptionError(
+            f"--frozen-precision {frozen_precision}: expected one of {', '.join(PRECISIONS)}."
+            f"{did_you_mean(frozen_precision, PRECISIONS)}"
+        )
     Selection.of(targets or ".", layers or "all")  # What is not understood is told at once.
     bundles.refuse_existing(out, overwrite=overwrite)
     progress.stage(f"Reading {data}")
@@ -146,6 +155,7 @@ def fine_tune(
 
         from keras_peft import attach, bases, sources, tasks
         from keras_peft.core.adapter import choose_parts
+        from keras_peft.core.precision import pays as bfloat16_pays
         from keras_peft.core.sites import find_sites
         from keras_peft.evaluate import compute_logits
         from keras_peft.features import compute_features
@@ -203,40 +213,58 @@ def fine_tune(
             rates[beginning] = held.method.learning_rate * factor
     keys = model.adapter_variables()
     rates = {start: rate for start, rate in rates.items() if any(key.startswith(start) for key in keys)}
+    precision = frozen_precision
+    if precision == "auto":
+        precision = "bfloat16" if bfloat16_pays() else "float32"
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": own * factor,
         "head_learning_rate": HEAD_LEARNING_RATE * factor,
         "max_length": max_length,
+        "frozen_precision": precision,
         "seed": seed,
     }
     described = {"training_rows": len(training), "validation_rows": len(held_out), **settings}
     progress.planned(model.plan, described)
 
-    # Embeddings alone are read as fast as what would be kept of them.
-    parts = model.split() if trunk_cache and model.plan.trunk_blocks else None
     sets: Sequence[Rows] = (tokens, held_out_tokens)
     cached = None
-    if parts is not None:
-        with stopwatch.measure("trunk"):
-            weights = (loaded.architecture, loaded.sha256, keras.__version__, keras.config.backend())
-            sets, cached = compute_features(
-                loaded.encoder, parts, [tokens, held_out_tokens], fingerprint=weights, progress=progress
+    with ExitStack() as stack:
+        if precision == "bfloat16":
+            stack.enter_context(model.lowered())
+        # Embeddings alone are read as fast as what would be kept of them.
+        parts = model.split() if trunk_cache and model.plan.trunk_blocks else None
+        if parts is not None:
+            weights = (
+                loaded.architecture,
+                loaded.sha256,
+                precision,
+                keras.__version__,
+                keras.config.backend(),
             )
-    with stopwatch.measure("train"), model.above(parts) if parts else nullcontext():
-        history, scores = train(
-            model,
-            task,
-            training=(sets[0], task.targets(training.labels)),
-            validation=(sets[1], task.targets(held_out.labels)),
-            epochs=epochs,
-            batch_size=batch_size,
-            rates=rates,
-            seed=seed,
-            progress=progress,
-            stopwatch=stopwatch,
-        )
+            with stopwatch.measure("trunk"):
+                sets, cached = compute_features(
+                    loaded.encoder,
+                    parts,
+                    [tokens, held_out_tokens],
+                    fingerprint=weights,
+                    progress=progress,
+                )
+            stack.enter_context(model.above(parts))
+        with stopwatch.measure("train"):
+            history, scores = train(
+                model,
+                task,
+                training=(sets[0], task.targets(training.labels)),
+                validation=(sets[1], task.targets(held_out.labels)),
+                epochs=epochs,
+                batch_size=batch_size,
+                rates=rates,
+                seed=seed,
+                progress=progress,
+                stopwatch=stopwatch,
+            )
     progress.stage("Saving the bundle and verifying it")
     with stopwatch.measure("evaluate"):
         texts = held_out.texts[:_VERIFIED_TEXTS]

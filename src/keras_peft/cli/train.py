@@ -107,6 +107,13 @@ def train(
             help="Compute the frozen blocks once for each text, not in every step.",
         ),
     ] = True,
+    frozen_precision: Annotated[
+        str,
+        typer.Option(
+            help="What frozen matrices multiply in while training: float32, bfloat16, or auto, which is bfloat16 "
+            "on processors made for it."
+        ),
+    ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -132,6 +139,7 @@ def train(
         label_column=label_column,
         skip_bad_rows=skip_bad_rows,
         trunk_cache=trunk_cache,
+        frozen_precision=frozen_precision,
         overwrite=overwrite,
         progress=ConsoleProgress(),
     )

@@ -24,6 +24,7 @@ from keras_peft.core.mixed import MixedModel, predict_rows
 from keras_peft.core.narrow import narrow
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
+from keras_peft.core.precision import lowered
 from keras_peft.core.sites import find_sites, own_variables
 from keras_peft.core.trunk import Split, split
 from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
@@ -94,7 +95,7 @@ class AdaptedModel(keras.Model):
         self.base = base
         self.roles = dict(roles or {})
         self._everywhere = tuple(everywhere)
-        self._narrows = narrows
+        self._narrows, self._lowers = narrows, False
         # Keras takes a plain dictionary for a container of layers; these two are none.
         self._adapters: UserDict[str, Adapter] = UserDict()
         self._merged: UserDict[str, tuple[keras.Variable, np.ndarray]] = UserDict()
@@ -227,11 +228,7 @@ class AdaptedModel(keras.Model):
             >>> parts = model.split()
             >>> features = parts.trunk(inputs)
         """
-        moved = {id(variable) for adapter in self._actives() for variable in adapter.moves.values()}
-        moving = [
-            site.layer for site in self._everywhere if moved.intersection(map(id, own_variables(site.layer)))
-        ]
-        return split(self.base, [*(held.site.layer for held in self._held()), *moving])
+        return split(self.base, self._touched())
 
     @contextmanager
     def above(self, parts: Split) -> Iterator[None]:
@@ -258,6 +255,27 @@ class AdaptedModel(keras.Model):
         finally:
             self._parts = None
             forget_compiled_functions(self)
+
+    @contextmanager
+    def lowered(self) -> Iterator[None]:
+        """Multiplies by frozen matrices in bfloat16 for as long as the context lasts.
+
+        On processors that are made for it this is about twice as fast. Compile anew inside
+        and outside.
+
+        Example:
+            >>> with model.lowered():
+            ...     model.compile("adam", "mse")
+            ...     model.fit(inputs, targets)
+        """
+        self._refuse_merged("lower the precision")
+        self._lowers = True
+        self._attach()
+        try:
+            yield
+        finally:
+            self._lowers = False
+            self._attach()
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generates text with a KerasHub causal language model and the active adapters.
@@ -637,7 +655,9 @@ class AdaptedModel(keras.Model):
 
     def _attach(self) -> None:
         arounds = [] if self._merged else [(held.site.layer, held.around) for held in self._held()]
-        self._hold.attach([*self._always(), *arounds, *self._narrowings(self._held())])
+        innermost = lowered(self._everywhere, self._touched()) if self._lowers else []
+        outermost = self._narrowings(self._held())
+        self._hold.attach([*self._always(), *innermost, *arounds, *outermost])
         forget_compiled_functions(self)
         self._mixed.clear()
 
@@ -648,6 +668,14 @@ class AdaptedModel(keras.Model):
             for site in self._everywhere
             if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
         ]
+
+    def _touched(self) -> list[keras.Layer]:
+        """The base's layers that the active adapters act on or train."""
+        moved = {id(variable) for adapter in self._actives() for variable in adapter.moves.values()}
+        moving = [
+            site.layer for site in self._everywhere if moved.intersection(map(id, own_variables(site.layer)))
+        ]
+        return [*(held.site.layer for held in self._held()), *moving]
 
     def _narrowings(self, held: Iterable[SiteWeights]) -> list[tuple[keras.Layer, intercept.Around]]:
         return narrow(self._everywhere, held) if self._narrows else []

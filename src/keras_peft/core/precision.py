@@ -1,0 +1,89 @@
+"""Products of the frozen layers in bfloat16, where the machine is faster at it.
+
+Only the products with frozen matrices are lowered: they are nearly all of the
+work. What is added to them, norms, softmax, everything that trains and its
+gradients stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_peft.core import intercept
+from keras_peft.core.projection import bias_of, is_projection, projection
+from keras_peft.core.sites import Site
+from keras_peft.errors import SelectionError
+
+# Flags of processors that do.
+_ABLE = {"avx512_bf16", "amx_bf16"}
+
+
+def lowered(
+    sites: Iterable[Site], touched: Sequence[keras.Layer]
+) -> list[tuple[keras.Layer, intercept.Around]]:
+    """Says what to put around frozen projections so that they multiply in bfloat16.
+
+    Args:
+        sites: All sites of a base.
+        touched: Layers that an adapter reckons with or trains; they are left alone.
+
+    Returns:
+        Layers with what goes around them, inside of all else.
+    """
+    skipped = {id(layer) for layer in touched}
+    return [
+        (site.layer, _in_bfloat16(site))
+        for site in sites
+        if id(site.layer) not in skipped and _is_float32_projection(site)
+    ]
+
+
+@cache
+def pays() -> bool:
+    """Tells whether this machine's processor multiplies in bfloat16, and the backend makes use of it.
+
+    It is asked for its abilities and not measured, so that a run can be repeated.
+    """
+    if keras.config.backend() != "tensorflow":
+        return False
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:  # Not Linux.
+        return False
+    return not _ABLE.isdisjoint(described.split())
+
+
+def _in_bfloat16(site: Site) -> intercept.Around:
+    view, layer = projection(site), site.layer
+    kernel = ops.reshape(
+        ops.transpose(ops.convert_to_tensor(layer.kernel), view.order), (view.inputs, view.outputs)
+    )
+    matrix = keras.Variable(ops.cast(kernel, "bfloat16"), trainable=False, dtype="bfloat16", name="lowered")
+
+    def around(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        inputs, _ = intercept.split_inputs(args, kwargs)
+        flat = ops.cast(view.flatten(inputs), "bfloat16")
+        outputs = ops.cast(ops.matmul(flat, matrix), layer.compute_dtype) + bias_of(site)
+        lead = ops.shape(inputs)[: len(inputs.shape) - view.summed]
+        activation = getattr(layer, "activation", None) or keras.activations.linear
+        return activation(ops.reshape(outputs, (*lead, *view.shape[view.summed :])))
+
+    return around
+
+
+def _is_float32_projection(site: Site) -> bool:
+    if not is_projection(site) or str(site.layer.kernel.dtype) != "float32":
+        return False
+    if site.layer.compute_dtype != "float32":
+        return False
+    try:
+        projection(site)
+    except SelectionError:  # No product with one matrix.
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Frozen products in bfloat16: nearly the same, and nothing of it stays."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_peft
+from core import models
+from core.trying import MODE, dense, shake
+from keras_peft import methods
+from keras_peft.core import intercept, precision
+
+BASES = [models.distilbert, models.bert, models.gpt2, models.llama, models.functional, models.subclassed]
+
+
+@pytest.mark.parametrize("make_base", BASES, ids=lambda make: make.__name__)
+def test_it_is_nearly_the_same_and_comes_back_exactly(make_base):
+    base = make_base()
+    targets = {models.functional: "^dense", models.subclassed: "^second$"}.get(make_base)
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets=targets)
+    shake(model)
+    inputs = models.inputs_of(base)
+    before = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
+    with model.lowered():
+        low = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
+    after = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
+    for exact, lowered, again in zip(before, low, after, strict=True):
+        np.testing.assert_array_equal(again, exact)
+        np.testing.assert_allclose(lowered, exact, atol=0.03 * np.abs(exact).max())
+        assert lowered.dtype == exact.dtype == np.float32
+    assert any(not np.array_equal(*pair) for pair in zip(before, low, strict=True))
+    model.detach()
+    assert not any(intercept.is_attached(layer) for layer in base._flatten_layers())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_trains_in_it(name):
+    keras.utils.set_random_seed(0)
+    method = methods.find(name)(**({"tokens": 4} if name in ("prompt", "p-tuning") else {}))
+    model = keras_peft.adapt(models.distilbert(), method, head=dense())
+    inputs = models.inputs_of(model.base)
+    untouched = [v for v in model.base.variables if not v.trainable]
+    frozen = [keras.ops.convert_to_numpy(v) for v in untouched]
+    with model.lowered():
+        model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=MODE)
+        losses = model.fit(inputs, np.ones((4, 3)), epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    for variable, value in zip(untouched, frozen, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+    assert all(str(variable.dtype) == "float32" for variable in model.trainable_variables)
+
+
+def test_what_the_adapter_reckons_with_stays_exact():
+    model = keras_peft.adapt(models.distilbert(), keras_peft.DoRA(), layers="last:1")
+    touched = {id(layer) for layer in model._touched()}
+    changed = {id(layer) for layer, _ in precision.lowered(model._everywhere, model._touched())}
+    assert len(touched) == 2
+    assert not touched & changed
+    assert len(changed) == 3 * 6 - 2
+
+
+def test_quantised_and_half_precision_layers_are_left_alone():
+    base = models.distilbert()
+    base.get_layer("transformer_layer_0")._feedforward_output_dense.quantize("int8")
+    model = keras_peft.adapt(base, keras_peft.LoRA(), layers="last:1")
+    paths = {id(site.layer): site.path for site in model._everywhere}
+    changed = [paths[id(layer)] for layer, _ in precision.lowered(model._everywhere, model._touched())]
+    assert "transformer_layer_0/feedforward_output_dense" not in changed
+    assert len(changed) == 3 * 6 - 3
+
+
+def test_the_processor_is_asked(monkeypatch, tmp_path):
+    expected = keras.config.backend() == "tensorflow"
+    for flags, able in (("fma avx512_bf16 sse", expected), ("fma avx2", False)):
+        (tmp_path / "cpuinfo").write_text(f"flags\t: {flags}\n")
+        monkeypatch.setattr(precision, "Path", lambda name: tmp_path / "cpuinfo")
+        precision.pays.cache_clear()
+        assert precision.pays() is able
+    precision.pays.cache_clear()
