@@ -16,6 +16,9 @@ from keras_peft.core import intercept
 from keras_peft.core.held import SiteWeights
 from keras_peft.core.sites import Site
 
+# Roles of the layers in a block that this goes around.
+_NEEDED = ("attention", "norm")
+
 
 def narrow(sites: Sequence[Site], held: Iterable[SiteWeights]) -> list[tuple[keras.Layer, intercept.Around]]:
     """Says what to put around a base's layers so that its output has the first position only.
@@ -31,11 +34,11 @@ def narrow(sites: Sequence[Site], held: Iterable[SiteWeights]) -> list[tuple[ker
         where it cannot be done.
     """
     last = next((site for site in sites if site.role == "block" and site.is_last), None)
-    if last is None or not {"attention", "norm"} <= set(last.inner):
+    if last is None or not all(role in last.inner for role in _NEEDED):
         return []
     if any(one.site.key == last.key for one in held):
         return []
-    attention, norm = last.inner["attention"].layer, last.inner["norm"].layer
+    attention, norm = (last.inner[role].layer for role in _NEEDED)
 
     def ask_for_first(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         named = intercept.arguments(attention, args, kwargs)
