@@ -29,7 +29,7 @@ def mean_vectors(base: sources.Base, texts: tuple[str, ...]) -> np.ndarray:
     """Means of the encoder's vectors over each text's tokens, (texts, dim)."""
     tokens = Tokenizer(base.tokenizer, 128)(texts)
     means = np.zeros((len(texts), base.dim), np.float32)
-    for rows, inputs in inference_batches(tokens, 32):
+    for rows, inputs in inference_batches(tokens):
         vectors = keras.ops.convert_to_numpy(base.encoder.predict_on_batch(inputs))
         mask = inputs["padding_mask"][..., None]
         means[rows] = (vectors * mask).sum(1) / mask.sum(1)

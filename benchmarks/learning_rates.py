@@ -21,6 +21,7 @@ from keras_peft import attach, methods, sources, tasks
 from keras_peft.data import read_examples, split
 from keras_peft.evaluate import compute_logits, score
 from keras_peft.features import compute_features
+from keras_peft.inference import Inference
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tokens import Tokenizer
@@ -89,7 +90,9 @@ def main() -> None:
                         progress=Progress(),
                         stopwatch=Stopwatch(),
                     )
-                    probabilities = task.probabilities(compute_logits(model, sets[2]))
+                    probabilities = task.probabilities(
+                        compute_logits(Inference(model, sets[2].signature), sets[2])
+                    )
                 accuracies.append(score(task.labels, truth, probabilities).accuracy)
                 model.detach()
             seconds = (time.perf_counter() - began) / len(options.seeds)

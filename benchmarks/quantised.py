@@ -29,6 +29,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     from keras_peft import attach, methods, sources, tasks
     from keras_peft.data import read_examples
     from keras_peft.evaluate import compute_logits, score
+    from keras_peft.inference import Inference
     from keras_peft.progress import Progress
     from keras_peft.stopwatch import Stopwatch
     from keras_peft.tokens import Tokenizer
@@ -65,7 +66,8 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
         stopwatch=Stopwatch(),
     )
     seconds = time.perf_counter() - began
-    probabilities = task.probabilities(compute_logits(model, tokenizer(test.texts)))
+    tokens = tokenizer(test.texts)
+    probabilities = task.probabilities(compute_logits(Inference(model, tokens.signature), tokens))
     accuracy = score(task.labels, truth, probabilities).accuracy
     print(json.dumps({"bytes": size, "accuracy": accuracy, "seconds": seconds}))
 

@@ -1,8 +1,8 @@
-"""Rows to padded batches of a few fixed lengths.
+"""Rows to padded batches.
 
-Texts of like length share a batch, so little is computed for padding, and the
-lengths come from a short list, so that a backend that compiles for each shape
-does so a few times only.
+Texts of like length share a batch, so little is computed for padding. For a backend
+that compiles for each shape the lengths come from a short list, so that it does so a
+few times only; the others are traced once for all lengths.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from keras_peft.tokens import padded_length
 # Batches are cut from pools of shuffled rows sorted by length: small enough that
 # each epoch groups other rows, large enough that a batch has rows of one length.
 _POOL = 50
+# Products of about a thousand rows keep two cores busy and stay in their cache.
+_TOKENS = 1024
+_LEAST_ROWS, _MOST_ROWS = 8, 128
 
 
 class Rows(Protocol):
@@ -26,6 +29,10 @@ class Rows(Protocol):
     @property
     def lengths(self) -> np.ndarray:
         """Number of tokens of each row."""
+
+    @property
+    def signature(self) -> Any:
+        """What a batch is: tensors with None for the axes that vary."""
 
     def batch(self, rows: np.ndarray) -> Any:
         """Pads some rows to a common length and returns what a model reads."""
@@ -67,6 +74,10 @@ class TrainingBatches(keras.utils.PyDataset):
         """Shuffles the rows anew; Keras calls it."""
         self._order = self._shuffled()
 
+    def release(self) -> None:
+        """Lets go of the rows: TensorFlow never forgets a data set that was made in Python."""
+        del self._rows, self._targets
+
     def _shuffled(self) -> list[np.ndarray]:
         rows = self._generator.permutation(len(self._lengths))
         batches: list[np.ndarray] = []
@@ -78,13 +89,18 @@ class TrainingBatches(keras.utils.PyDataset):
         return [batches[i] for i in self._generator.permutation(len(batches))]
 
 
-def inference_batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, Any]]:
-    """Cuts rows into batches by length.
+def inference_batches(rows: Rows) -> Iterator[tuple[np.ndarray, Any]]:
+    """Cuts rows into batches by length, of about as many tokens each.
 
     Yields:
         The positions of a batch's rows, and its inputs.
     """
     order = np.argsort(rows.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        # The longest of so many rows decides, and the last is the longest.
+        fits = order[start : start + _MOST_ROWS]
+        tokens = rows.lengths[fits] * np.arange(1, len(fits) + 1)
+        batch = fits[: max(_LEAST_ROWS, int(np.searchsorted(tokens, _TOKENS, side="right")))]
         yield batch, rows.batch(batch)
+        start += len(batch)

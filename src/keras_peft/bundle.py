@@ -14,10 +14,9 @@ in a bundle is executed or used as an import path.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.core.adapter import Part
     from keras_peft.sources import Base
     from keras_peft.tasks.single_label import Task
 
@@ -82,10 +82,15 @@ class Bundle:
 class Parts:
     """What goes into a bundle.
 
+    The trained model is not among it, so that it need not lie in memory beside the
+    fresh one.
+
     Attributes:
-        model: The trained model.
-        base: Its base.
-        task: What its head means.
+        tensors: All that the adapter is.
+        attached: Its methods, and where they attach.
+        base: Name, architecture and sha256 of the base.
+        tokenizer: The content of its tokenizer.json.
+        task: What the head means.
         max_length: Most tokens of a text.
         metrics: Scores on the validation rows.
         data: What it was trained on: source, rows, sha256.
@@ -94,8 +99,10 @@ class Parts:
         logits: The model's logits on them, (texts, labels).
     """
 
-    model: AdaptedModel
-    base: Base
+    tensors: Mapping[str, np.ndarray]
+    attached: Sequence[Part]
+    base: Mapping[str, str]
+    tokenizer: str
     task: Task
     max_length: int
     metrics: Mapping[str, Any]
@@ -150,7 +157,7 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
         return _write(folder, parts, overwrite)
     except BundleError as error:
         kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
-        write_tensors(kept, parts.model.adapter_tensors())
+        write_tensors(kept, parts.tensors)
         raise BundleError(f"{error} The trained weights alone were kept as {kept}.") from error
     except OSError as error:
         reason = error.strerror or str(error)
@@ -253,16 +260,12 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
 
     folder = folder.absolute()
     with whole_folder(folder, overwrite=overwrite) as staging:
-        write_tensors(staging / "adapter.safetensors", parts.model.adapter_tensors())
-        (staging / "tokenizer.json").write_text(parts.base.tokenizer, encoding="utf-8")
+        write_tensors(staging / "adapter.safetensors", parts.tensors)
+        (staging / "tokenizer.json").write_text(parts.tokenizer, encoding="utf-8")
         content: dict[str, Any] = {
             "format": FORMAT,
-            "base": {
-                "name": parts.base.name,
-                "architecture": parts.base.architecture,
-                "sha256": parts.base.sha256,
-            },
-            "parts": [part.to_config() for part in parts.model.adapters[parts.model.active[0]].parts],
+            "base": dict(parts.base),
+            "parts": [part.to_config() for part in parts.attached],
             "task": parts.task.name,
             "labels": list(parts.task.labels),
             "max_length": parts.max_length,
@@ -312,6 +315,7 @@ def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
 
     from keras_peft import sources
     from keras_peft.evaluate import compute_logits
+    from keras_peft.inference import Inference
     from keras_peft.tokens import Tokenizer
 
     try:
@@ -319,7 +323,9 @@ def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
     except KerasPeftError as error:
         raise BundleError(f"The bundle cannot be loaded again, so it was not written: {error}") from error
     tokenizer = Tokenizer((staged.folder / "tokenizer.json").read_text(encoding="utf-8"), parts.max_length)
-    difference = float(np.abs(compute_logits(fresh, tokenizer(parts.texts)) - parts.logits).max())
+    tokens = tokenizer(parts.texts)
+    answers = compute_logits(Inference(fresh, tokens.signature), tokens)
+    difference = float(np.abs(answers - parts.logits).max())
     if not difference <= TOLERANCE:
         raise BundleError(
             f"The bundle was not written: loaded again, its logits differ by {difference:.2e}, more than "
@@ -330,6 +336,8 @@ def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Returns the versions of what the numbers depend on."""
+    import importlib.metadata
+
     import keras
 
     packages = ("keras-peft", "keras", "keras-hub", "tokenizers", keras.config.backend())

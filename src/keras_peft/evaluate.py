@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    import keras
-
     from keras_peft.batches import Rows
+    from keras_peft.inference import Inference
+
+# Rows for which tracing a model does not pay.
+_FEW_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,12 @@ class Scores:
         return asdict(self)
 
 
-def compute_logits(
-    model: keras.Model,
-    rows: Rows,
-    *,
-    batch_size: int = 32,
-    advance: Callable[[int], None] | None = None,
-) -> np.ndarray:
+def compute_logits(run: Inference, rows: Rows, *, advance: Callable[[int], None] | None = None) -> np.ndarray:
     """Runs a model over rows in inference mode, batched by length.
 
     Args:
-        model: From a batch of the rows to (batch, outputs).
+        run: The model, from a batch of the rows to (batch, outputs).
         rows: At least one row.
-        batch_size: Rows computed at once.
         advance: Called with the number of rows after each batch.
 
     Returns:
@@ -71,8 +66,8 @@ def compute_logits(
 
     parts: list[np.ndarray] = []
     positions: list[np.ndarray] = []
-    for batch, inputs in inference_batches(rows, batch_size):
-        parts.append(np.asarray(model.predict_on_batch(inputs), np.float32))
+    for batch, inputs in inference_batches(rows):
+        parts.append(np.asarray(run(inputs, once=len(rows.lengths) <= _FEW_ROWS), np.float32))
         positions.append(batch)
         if advance is not None:
             advance(len(batch))

@@ -20,6 +20,7 @@ import numpy as np
 from keras_peft.batches import inference_batches
 from keras_peft.cache import INDEX, remove_oldest, trunk_folder
 from keras_peft.files import whole_folder
+from keras_peft.inference import Inference
 from keras_peft.progress import Progress
 from keras_peft.tokens import Tokens, padded_length
 
@@ -33,7 +34,6 @@ IN_MEMORY = 1 << 30
 # What was used longest ago is removed when the whole cache is larger.
 MOST_KEPT = 8 << 30
 _FORMAT = 1
-_ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,20 @@ class Features:
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    @property
+    def signature(self) -> tuple[keras.KerasTensor, ...]:
+        """What a batch is, with None for the axes that vary."""
+        import keras
+
+        computed = iter(self._store.arrays)
+        return tuple(
+            keras.KerasTensor(
+                (None, *feature.shape[1:]),
+                str(next(computed).dtype) if feature.raw is None else feature.dtype,
+            )
+            for feature in self._parts.features
+        )
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """Returns what the top reads, padded to a common length."""
@@ -187,7 +201,7 @@ def _open(folder: Path, parts: Split, texts: Tokens) -> _Store | None:
 def _make(base: keras.Model, parts: Split, texts: Tokens, folder: Path, progress: Progress) -> _Store:
     """Computes features and keeps them, in the folder or, where that cannot be written, in memory."""
     for dtype in ("float16", "float32"):
-        run = _compiled(base, parts, dtype)
+        run = _compiled(base, parts, texts, dtype)
         with suppress(_Overflow):
             try:
                 with whole_folder(folder, overwrite=True) as staging:
@@ -202,7 +216,9 @@ def _make(base: keras.Model, parts: Split, texts: Tokens, folder: Path, progress
     raise FloatingPointError("The trunk gives values that are not finite.")
 
 
-def _compiled(base: keras.Model, parts: Split, dtype: str) -> Callable[[Any], list[np.ndarray]]:
+def _compiled(
+    base: keras.Model, parts: Split, texts: Tokens, dtype: str
+) -> Callable[[Any], list[np.ndarray]]:
     """Makes a function from a batch of inputs to the features that the trunk computes."""
     import keras
 
@@ -218,8 +234,7 @@ def _compiled(base: keras.Model, parts: Split, dtype: str) -> Callable[[Any], li
     model = Trunk(name="trunk")
     model.base = base  # So that its weights are known to be the model's.
     model.built = True
-    model.compile(jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
-    return lambda inputs: [np.asarray(value) for value in model.predict_on_batch(inputs)]
+    return Inference(model, texts.signature)
 
 
 def _compute(
@@ -232,7 +247,7 @@ def _compute(
     """Runs the trunk over all texts."""
     computed = [feature for feature in parts.features if feature.raw is None]
     arrays: list[np.ndarray | None] = [None] * len(computed)
-    for rows, inputs in inference_batches(texts, _ROWS_AT_ONCE):
+    for rows, inputs in inference_batches(texts):
         for number, (feature, values) in enumerate(zip(computed, run(inputs), strict=True)):
             if not np.isfinite(values).all():
                 raise _Overflow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -159,6 +160,7 @@ def fine_tune(
         from keras_peft.core.sites import find_sites
         from keras_peft.evaluate import compute_logits
         from keras_peft.features import compute_features
+        from keras_peft.inference import Inference
         from keras_peft.tokens import Tokenizer
         from keras_peft.train import HEAD_LEARNING_RATE, default_epochs, train
 
@@ -268,7 +270,8 @@ def fine_tune(
     progress.stage("Saving the bundle and verifying it")
     with stopwatch.measure("evaluate"):
         texts = held_out.texts[:_VERIFIED_TEXTS]
-        logits = compute_logits(model, tokenizer(texts))
+        to_verify = tokenizer(texts)
+        logits = compute_logits(Inference(model, to_verify.signature), to_verify)
     report: dict[str, Any] = {
         "data": {
             "source": Path(data).name.encode(errors="replace").decode(),
@@ -287,8 +290,10 @@ def fine_tune(
         "versions": bundles.versions(),
     }
     content = bundles.Parts(
-        model=model,
-        base=loaded,
+        tensors=model.adapter_tensors(),
+        attached=adapter.parts,
+        base={"name": loaded.name, "architecture": loaded.architecture, "sha256": loaded.sha256},
+        tokenizer=loaded.tokenizer,
         task=task,
         max_length=max_length,
         metrics={key: getattr(scores, key) for key in ("rows", "accuracy", "macro_f1", "loss")},
@@ -297,6 +302,9 @@ def fine_tune(
         texts=texts,
         logits=logits,
     )
+    # The bundle is verified on a fresh base, and two need not lie in memory at once.
+    del model, loaded, adapter, attached, sites, parts, sets
+    gc.collect()
     with stopwatch.measure("save"):
         written = bundles.write(out, content, overwrite=overwrite)
     final = {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()}

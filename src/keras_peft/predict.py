@@ -14,6 +14,7 @@ from keras_peft import sources, tasks
 from keras_peft.data import Examples, check_known_labels, is_text
 from keras_peft.errors import BaseNotFound, DataError
 from keras_peft.evaluate import Scores, compute_logits, score
+from keras_peft.inference import Inference
 from keras_peft.tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Classifier:
         self._task = tasks.find(bundle.content["task"])(bundle.labels)
         content = (bundle.folder / "tokenizer.json").read_text(encoding="utf-8")
         self._tokenizer = Tokenizer(content, bundle.content["max_length"])
+        self._run: Inference | None = None
 
     def predict(
         self, texts: Iterable[str], *, advance: Callable[[int], None] | None = None
@@ -94,7 +96,9 @@ class Classifier:
             texts: At least one text.
             advance: Called with the number of rows after each batch.
         """
-        logits = compute_logits(self.model, self._tokenizer(texts), advance=advance)
+        tokens = self._tokenizer(texts)
+        self._run = self._run or Inference(self.model, tokens.signature)
+        logits = compute_logits(self._run, tokens, advance=advance)
         return np.asarray(self._task.probabilities(logits))
 
     def evaluate(self, examples: Examples, *, advance: Callable[[int], None] | None = None) -> Scores:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tokenizers
 
 from keras_peft.errors import OptionError
+
+if TYPE_CHECKING:
+    import keras
 
 # What a backend that compiles for each shape has to compile for.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -34,6 +38,13 @@ class Tokens:
     def lengths(self) -> np.ndarray:
         """Number of tokens of each text, (rows,) int64."""
         return np.array([len(ids) for ids in self.ids], np.int64)
+
+    @property
+    def signature(self) -> dict[str, keras.KerasTensor]:
+        """What a batch is, with None for the axes that vary."""
+        import keras
+
+        return {name: keras.KerasTensor((None, None), "int32") for name in ("token_ids", "padding_mask")}
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Pads some rows to a common length.
@@ -88,5 +99,13 @@ class Tokenizer:
 
 
 def padded_length(length: int) -> int:
-    """Returns the shortest length of the list that is long enough."""
+    """Returns what rows of up to so many tokens are padded to.
+
+    It is that many, or the shortest length of the list that is long enough where the
+    backend compiles for each.
+    """
+    import keras
+
+    if keras.config.backend() != "jax":
+        return int(length)
     return next((known for known in LENGTHS if known >= length), int(length))

@@ -14,6 +14,7 @@ from keras_peft.batches import Rows, TrainingBatches
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import OptionError
 from keras_peft.evaluate import Scores, compute_logits, score
+from keras_peft.inference import Inference
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks.single_label import Task
@@ -113,6 +114,7 @@ def train(
         model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])
     finally:
         progress.finished()
+        batches.release()
     return watcher.records, watcher.scores
 
 
@@ -133,6 +135,7 @@ class _Watcher(keras.callbacks.Callback):
         self._task = task
         self._rows, self._truth = validation
         self._progress = progress
+        self._run: Inference | None = None
         self.records: list[EpochRecord] = []
         self.scores: Scores
 
@@ -147,7 +150,8 @@ class _Watcher(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with self._stopwatch.measure("evaluate"):
-            probabilities = self._task.probabilities(compute_logits(self.model, self._rows))
+            self._run = self._run or Inference(self.model, self._rows.signature)
+            probabilities = self._task.probabilities(compute_logits(self._run, self._rows))
             self.scores = score(self._task.labels, self._truth, probabilities)
         record = EpochRecord(
             epoch=epoch + 1,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.bases._shared import TRANSFORMER, itself
@@ -68,15 +70,16 @@ def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 
     if (activation := config.get("activation", "gelu")) != "gelu":
         raise BaseError(f"This checkpoint uses the activation {activation!r}; only 'gelu' can be read.")
-    backbone = keras_hub.models.DistilBertBackbone(
-        vocabulary_size=config["vocab_size"],
-        num_layers=config["n_layers"],
-        num_heads=config["n_heads"],
-        hidden_dim=config["dim"],
-        intermediate_dim=config["hidden_dim"],
-        max_sequence_length=config["max_position_embeddings"],
-        dropout=0.0,
-    )
+    with _without_random_values(keras_hub.models.DistilBertBackbone):
+        backbone = keras_hub.models.DistilBertBackbone(
+            vocabulary_size=config["vocab_size"],
+            num_layers=config["n_layers"],
+            num_heads=config["n_heads"],
+            hidden_dim=config["dim"],
+            intermediate_dim=config["hidden_dim"],
+            max_sequence_length=config["max_position_embeddings"],
+            dropout=0.0,
+        )
     variables = {
         f"{site.path}/{variable.name}": variable
         for site in find_sites(backbone)
@@ -87,18 +90,30 @@ def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
         for block in range(config["n_layers"])
         for name, path in _BLOCK_NAMES.items()
     }
-    bare = {name.removeprefix("distilbert."): value for name, value in tensors.items()}
-    problems = [f"missing {name}" for name in names if name not in bare]
+    full = {name.removeprefix("distilbert."): name for name in tensors}
+    problems = [f"missing {name}" for name in names if name not in full]
     for name, path in names.items():
-        if name in bare:
-            variable, value = variables[path], bare[name]
-            value = value.T if path.endswith("/kernel") else value
+        if name in full:
+            variable, value = variables[path], tensors[full[name]]
             if value.size != math.prod(variable.shape):
-                problems.append(f"{name} has shape {bare[name].shape}")
+                problems.append(f"{name} has shape {value.shape}")
             else:
+                value = value.T if path.endswith("/kernel") else value
                 variable.assign(value.reshape(variable.shape))
     if problems:
         raise BaseCorrupt(
             f"The checkpoint does not fit its config.json: {listed(problems)}; download it again."
         )
     return backbone
+
+
+@contextmanager
+def _without_random_values(kind: type[keras.Model]) -> Iterator[None]:
+    """Lets a KerasHub model begin with zeros: drawing its values takes longer than reading them."""
+    module: Any = sys.modules[kind.__module__]
+    original = module.distilbert_kernel_initializer
+    module.distilbert_kernel_initializer = lambda *_, **__: "zeros"
+    try:
+        yield
+    finally:
+        module.distilbert_kernel_initializer = original

@@ -54,6 +54,8 @@ class AdaptedModel(keras.Model):
     Attributes:
         base: The base.
         plan: What trains now.
+        changes: How often what is computed has changed other than by training, so that
+            what was traced before is of no use.
 
     Raises:
         SelectionError: If a target or a layer matches nothing, a method can do
@@ -104,6 +106,7 @@ class AdaptedModel(keras.Model):
         self._mixed: UserDict[str, MixedModel] = UserDict()
         self._generated_with: tuple[Any, ...] = ()
         self._parts: Split | None = None
+        self.changes = 0
         self._hold = Hold(base)
         self._keep(adapter, first)
         self.built = True
@@ -181,6 +184,9 @@ class AdaptedModel(keras.Model):
         for adapter in self._actives():
             for method in dict.fromkeys(part.method for part in adapter.parts):
                 given += method.callbacks([held for held in adapter.held if held.method == method])
+        # A step that makes the optimizer's variables is traced twice.
+        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
         try:
             return super().fit(*args, callbacks=given, **kwargs)
         finally:
@@ -249,12 +255,12 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_merged("train above the trunk")
         self._parts = parts
-        forget_compiled_functions(self)
+        self._forget()
         try:
             yield
         finally:
             self._parts = None
-            forget_compiled_functions(self)
+            self._forget()
 
     @contextmanager
     def lowered(self) -> Iterator[None]:
@@ -487,7 +493,7 @@ class AdaptedModel(keras.Model):
             for adapter in self._adapters.values():
                 adapter.release()
             self._hold.release()
-            forget_compiled_functions(self)
+            self._forget()
         return self.base
 
     def merge(self) -> None:
@@ -658,8 +664,13 @@ class AdaptedModel(keras.Model):
         innermost = lowered(self._everywhere, self._touched()) if self._lowers else []
         outermost = self._narrowings(self._held())
         self._hold.attach([*self._always(), *innermost, *arounds, *outermost])
-        forget_compiled_functions(self)
+        self._forget()
         self._mixed.clear()
+
+    def _forget(self) -> None:
+        """Drops what was traced of the model."""
+        self.changes += 1
+        forget_compiled_functions(self)
 
     def _always(self) -> list[tuple[keras.Layer, intercept.Around]]:
         """What is around layers that would move their own averages while training."""

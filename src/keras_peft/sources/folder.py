@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +67,49 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     )
 
 
-def _read_weights(folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """Reads all tensors and says what identifies them.
+class _Tensors(Mapping[str, "np.ndarray"]):
+    """The tensors of safetensors files, each read when it is asked for.
+
+    So a base and its whole checkpoint never lie in memory together. A file is opened
+    for each tensor, because the pages of an open one count as this process's memory.
+
+    Args:
+        files: The files.
+
+    Raises:
+        BaseCorrupt: If one of them is damaged.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        import safetensors
+
+        self._files: dict[str, Path] = {}
+        for file in files:
+            try:
+                with safetensors.safe_open(file, "numpy") as opened:
+                    self._files |= dict.fromkeys(opened.keys(), file)
+            except safetensors.SafetensorError as error:
+                raise BaseCorrupt(f"{file} is damaged ({error}); download it again.") from None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        import safetensors
+
+        with safetensors.safe_open(self._files[name], "numpy") as opened:
+            return opened.get_tensor(name)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _read_weights(folder: Path) -> tuple[Mapping[str, np.ndarray], str]:
+    """Finds all tensors and says what identifies them.
 
     The identity is the sha256 of model.safetensors, or for a sharded checkpoint that
     of its shards' sums.
     """
-    import safetensors
-    import safetensors.numpy
-
     index = folder / "model.safetensors.index.json"
     files = ["model.safetensors"]
     if index.is_file():
@@ -86,14 +121,8 @@ def _read_weights(folder: Path) -> tuple[dict[str, np.ndarray], str]:
             hint = "its other weight files are not read, because a pickle can run code; convert it to safetensors"
         raise BaseNotFound(f"The folder {folder} has no {listed(missing)}; {hint}.")
     sums = [sha256_of(folder / file) for file in files]
-    tensors: dict[str, np.ndarray] = {}
-    for file in files:
-        try:
-            tensors |= safetensors.numpy.load_file(folder / file)
-        except safetensors.SafetensorError as error:
-            raise BaseCorrupt(f"{folder / file} is damaged ({error}); download it again.") from None
     identity = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-    return tensors, identity
+    return _Tensors(folder / file for file in files), identity
 
 
 def _read_tokenizer(folder: Path) -> str:
