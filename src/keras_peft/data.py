@@ -13,12 +13,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import DataError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 Row = dict[str, Any]
@@ -89,6 +89,8 @@ def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
         return
     if suffix != ".parquet":
         _check_utf8(path)
+    import polars as pl  # here, for its import takes longer than most commands that read no table
+
     try:
         if suffix == ".parquet":
             frame = pl.scan_parquet(path, glob=False)
@@ -231,6 +233,8 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
     Raises:
         DataError: If the fraction is not between 0 and 1.
     """
+    import numpy as np
+
     if not 0 < fraction < 1:
         raise DataError(f"The validation share must be between 0 and 1, got {fraction}.")
     generator = np.random.default_rng(seed)

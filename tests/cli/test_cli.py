@@ -12,10 +12,11 @@ import sys
 
 import polars as pl
 import pytest
+import typer
 
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft import __version__
-from keras_peft.cli import main
+from keras_peft.cli import COMMANDS, build, main
 
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
 
@@ -283,7 +284,8 @@ def test_help_and_version(run):
         (["predict", "nothing", " "], "A text to predict is empty or not valid UTF-8"),
         (["show", "nothing"], "nothing does not exist"),
         (["methods", "lroa"], "Did you mean 'lora'?"),
-        (["tarin"], "No such command"),
+        (["tarin"], "No such command 'tarin'. Did you mean 'train'?"),
+        (["show", "x", "--method", "lroa"], "No such option: --method"),
         (["show", "x" * 300], "File name too long"),
         (["train", "d.jsonl", "--out", "b", "--seed", "-1"], "--seed -1: expected a whole number"),
     ],
@@ -341,13 +343,36 @@ def test_output_that_nobody_reads_any_more(trained, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_quick_answers_are_quick_to_import():
-    """The help needs no Keras; imports are counted, not seconds."""
-    code = "import sys\nfrom keras_peft.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    check = "sys.stderr.write(' '.join(m for m in ('keras', 'tensorflow', 'polars', 'sklearn') if m in sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True)
-    assert "keras" not in result.stderr.split()
-    assert "tensorflow" not in result.stderr.split()
+@pytest.mark.parametrize(
+    ("arguments", "commands"),
+    [
+        ([], set()),
+        (["--help"], set()),
+        (["--version"], set()),
+        (["tarin"], set()),
+        (["train", "--help"], {"train"}),
+        (["predict", "--help"], {"predict"}),
+        (["methods", "--json"], {"methods", "console"}),
+    ],
+)
+def test_quick_answers_import_only_what_they_need(arguments, commands):
+    """What is imported is counted, not seconds."""
+    code = f"import sys\nfrom keras_peft.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
+    show = "sys.stderr.write('\\n' + ' '.join(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code + show], capture_output=True, text=True, check=True)
+    imported = set(result.stderr.splitlines()[-1].split())
+    assert "keras_peft.cli" in imported
+    assert not {"keras", "tensorflow", "jax", "torch", "numpy", "polars", "sklearn"} & imported
+    own = {name.removeprefix("keras_peft.cli.") for name in imported if name.startswith("keras_peft.cli.")}
+    assert own == commands
+
+
+def test_the_list_of_commands_says_what_they_say_themselves():
+    whole = typer.main.get_command(build([])).commands
+    listed = typer.main.get_command(build(["--help"])).commands
+    assert {name: found.help for name, found in listed.items()} == COMMANDS
+    assert {name: found.help for name, found in whole.items()} == COMMANDS
+    assert list(whole) == list(listed) == list(COMMANDS)
 
 
 def test_a_moved_bundle_still_works(run, trained, tmp_path):

@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 the user's mistake, told in one sentence; 130 interrupted.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -18,18 +19,28 @@ import typer
 from keras_peft import __version__
 from keras_peft.errors import KerasPeftError, OptionError
 
+# What the help lists, in its order. A command says the same in its own file, which the help does not import.
+COMMANDS = {
+    "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
+    "evaluate": "Score a bundle on labelled text.",
+    "predict": "Label texts with a bundle; a file of any size is streamed.",
+    "show": "Show what a bundle holds and check its files.",
+    "methods": "List the methods, or the options of one.",
+    "bases": "List the bases that come with the package, and how to name others.",
+    "cache": "Show or clear what trainings keep to be computed once only.",
+}
+
 
 def build(arguments: Sequence[str]) -> typer.Typer:
-    """Makes the application; `train` has the flags of the method that is asked for.
+    """Makes the application with the command that is asked for; of the others it knows what the help lists.
 
     Args:
-        arguments: What follows the program's name.
+        arguments: What follows the program's name. `train` has the flags of the method
+            that they name. Where they are empty every command is made whole.
 
     Raises:
         OptionError: If there is no method of that name.
     """
-    from keras_peft.cli import bases, cache, evaluate, methods, predict, show, train
-
     app = typer.Typer(
         name="keras-peft",
         help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
@@ -37,13 +48,18 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_common)
-    app.command("train")(train.make(_chosen_method(arguments)))
-    app.command("evaluate")(evaluate.evaluate)
-    app.command("predict")(predict.predict)
-    app.command("show")(show.show)
-    app.command("methods")(methods.methods)
-    app.command("bases")(bases.bases)
-    app.add_typer(cache.cache, name="cache")
+    # The options before the command are flags without values.
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, description in COMMANDS.items():
+        if arguments and name != asked:
+            app.command(name, help=description)(_not_imported)
+            continue
+        module = importlib.import_module(f"keras_peft.cli.{name}")
+        command = module.make(_chosen_method(arguments)) if name == "train" else getattr(module, name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 
@@ -84,6 +100,10 @@ def _common(
     ),
 ) -> None:
     pass
+
+
+def _not_imported() -> NoReturn:
+    raise RuntimeError("This command was not asked for, so it is not here.")
 
 
 def _chosen_method(arguments: Sequence[str]) -> str:
