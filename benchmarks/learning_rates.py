@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--methods", nargs="+", default=methods.names())
     parser.add_argument("--rates", nargs="+", type=float)
+    parser.add_argument("--head-rate", type=float, default=HEAD_LEARNING_RATE)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--layers", help="those of the method by default")
@@ -65,10 +66,16 @@ def main() -> None:
                 layers = (
                     options.layers if options.layers and method.default_targets else method.default_layers
                 )
-                model = attach.adapt(base.encoder, method, layers=layers, head=task.head(base.dim))
+                model = attach.adapt(
+                    base.encoder,
+                    method,
+                    layers=layers,
+                    head=task.head(base.dim),
+                    first_position_only=task.first_position_only,
+                )
                 trained = model.plan.trainable_parameters
                 keys = model.adapter_variables()
-                of_head = HEAD_LEARNING_RATE if method.default_targets else rate
+                of_head = options.head_rate if method.default_targets else rate
                 rates = {key: of_head if key.startswith("head/") else rate for key in keys}
                 parts = model.split()
                 sets = [tokens, tokenizer(test.texts[:16]), test_tokens]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from keras_peft.cli.process import quiet_import
 from keras_peft.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,32 +40,14 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(content, ensure_ascii=False))  # noqa: T201
 
 
-@contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keeps what native code writes to stderr while it is imported, unless that fails.
-
-    TensorFlow's libraries write there before their log level can be set.
-    """
-    err.file.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(kept, 2)
-            said.seek(0)
-            os.write(2, said.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
 def open_classifier(folder: Path, base: str | None) -> Classifier:
     """Loads a bundle and says so."""
+    from keras_peft import bundle as bundles
+    from keras_peft.sources import is_preset
+
     err.print(f"Loading {folder} …", style="dim", soft_wrap=True)
-    with quiet_import():
+    name = base or bundles.read(folder).base_name
+    with quiet_import(presets=is_preset(name)):
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
     from keras_peft.predict import load
 
@@ -119,9 +99,14 @@ def row_bar(title: str) -> Bars:
 
 
 class ConsoleProgress(Progress):
-    """Shows a run on stderr: stages, what trains, and a bar with the time left."""
+    """Shows a run on stderr: stages, what trains, and a bar with the time left.
 
-    def __init__(self) -> None:
+    Args:
+        presets: Whether KerasHub has to be able to read presets.
+    """
+
+    def __init__(self, *, presets: bool = True) -> None:
+        self._presets = presets
         self._bars: Bars | None = None
         self._task: TaskID
         self._epochs = 0
@@ -131,7 +116,7 @@ class ConsoleProgress(Progress):
         err.print(f"{text} …", style="dim", soft_wrap=True)
 
     def importing(self) -> AbstractContextManager[None]:
-        return quiet_import()
+        return quiet_import(presets=self._presets)
 
     def note(self, text: str) -> None:
         err.print(f"Note: {text}", style="yellow", soft_wrap=True)

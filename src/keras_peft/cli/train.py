@@ -121,6 +121,7 @@ def train(
     from keras_peft.cli.console import ConsoleProgress, print_json, scores_table
     from keras_peft.cli.console import out as stdout
     from keras_peft.job import fine_tune
+    from keras_peft.sources import is_preset
 
     result = fine_tune(
         data,
@@ -141,7 +142,7 @@ def train(
         trunk_cache=trunk_cache,
         frozen_precision=frozen_precision,
         overwrite=overwrite,
-        progress=ConsoleProgress(),
+        progress=ConsoleProgress(presets=is_preset(base)),
     )
     if as_json:
         print_json(result.to_json())

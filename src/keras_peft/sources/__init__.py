@@ -94,6 +94,17 @@ def load(name: str = DEFAULT) -> Base:
     )
 
 
+def is_preset(name: str) -> bool:
+    """Tells whether a base is a KerasHub preset, if it is anything; without importing Keras."""
+    if name in embedded.NAMES or name.startswith("hf://"):
+        return False
+    path = Path(name).expanduser()
+    try:
+        return not path.is_dir() or _kind(path) == "preset"
+    except BaseNotFound:
+        return False
+
+
 def _kind(path: Path) -> str:
     config = path / "config.json"
     if not config.is_file():

@@ -1,0 +1,46 @@
+"""What the command line does with its own process."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from keras_peft.cli.process import quiet_import
+
+TELL = (
+    "import sys; from keras_peft.cli.process import quiet_import\n"
+    "with quiet_import(presets={presets}): import keras_hub\n"
+    "print('tensorflow_text' in sys.modules, 'jax' in sys.modules)\n"
+    "import jax"
+)
+
+
+@pytest.mark.parametrize(
+    ("backend", "presets", "expected"),
+    [
+        ("tensorflow", False, "False False"),
+        ("tensorflow", True, "True False"),
+        ("jax", False, "False True"),
+    ],
+)
+def test_what_no_command_needs_is_not_imported_and_can_be_later(backend, presets, expected, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TELL.format(presets=presets)],
+        capture_output=True,
+        text=True,
+        env={"KERAS_BACKEND": backend, "HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert result.stdout.strip() == expected, result.stderr
+
+
+def test_what_native_code_says_is_shown_where_the_import_fails(capfd):
+    with pytest.raises(ModuleNotFoundError), quiet_import():
+        print("news", file=sys.__stderr__, flush=True)
+        importlib.import_module("no_such_module")
+    assert "news" in capfd.readouterr().err
+    with quiet_import():
+        print("news", file=sys.__stderr__, flush=True)
+    assert "news" not in capfd.readouterr().err
