@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import TINY, make_rows, write_jsonl
@@ -161,6 +162,20 @@ def test_a_place_that_cannot_be_written(tmp_path, data):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BundleError, match="cannot be written to"):
         fine_tune(data, out=tmp_path / "file" / "bundle", base=str(TINY))
+
+
+def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
+    options = {"base": str(TINY), "epochs": 3}
+    kept = fine_tune(data, out=tmp_path / "a", **options).report
+    whole = fine_tune(data, out=tmp_path / "b", trunk_cache=False, **options).report
+    assert kept["cache"]["rows"] > 0
+    assert whole["cache"] is None
+    for name in ("loss", "validation_loss"):
+        ours, theirs = ([epoch[name] for epoch in report["history"]] for report in (kept, whole))
+        assert ours == pytest.approx(theirs, rel=1e-4)  # Half precision, and nothing else.
+    first, second = (load_file(tmp_path / name / "adapter.safetensors") for name in ("a", "b"))
+    for key, value in first.items():
+        np.testing.assert_allclose(value, second[key], atol=2e-3)
 
 
 def test_default_epochs_make_about_600_steps():

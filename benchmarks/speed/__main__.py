@@ -135,4 +135,7 @@ def write(results: Results, target: Path, images: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. What was measured is kept, and the same command goes on from there.")

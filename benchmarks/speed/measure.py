@@ -42,18 +42,17 @@ def measure(runs: list[Run], results: Results, sides: Sides, *, try_first: bool)
     if not runs:
         _say("All of it is measured already; --fresh measures it anew.")
         return 0
-    left, spent, expected = sum(map(estimate, runs)), 0.0, 0.0
-    _say(f"{len(runs)} runs, about {left / 60:.0f} minutes.")
+    minutes = sum(map(estimate, runs)) / 60
+    _say(f"{len(runs)} runs, about {minutes:.0f} minute{'s' if round(minutes) != 1 else ''}.")
     if (load := os.getloadavg()[0]) > 0.5:
         _say(f"Something else is running here (load {load:.1f}): the times will be too long.")
     failing = _try_out(runs, sides) if try_first else set()
+    failed = sum(run.side in failing for run in runs)
+    runs = [run for run in runs if run.side not in failing]
     print(f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|", flush=True)
-    failed = 0
+    left, spent, expected = sum(map(estimate, runs)), 0.0, 0.0
     for number, run in enumerate(runs, start=1):
         left -= estimate(run)
-        if run.side in failing:
-            failed += 1
-            continue
         try:
             measured = sides.run(run)
         except _FAILURES as error:

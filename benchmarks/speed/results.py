@@ -45,15 +45,11 @@ class Results:
         self.machine = machine or (stored["machine"] if stored else {})
         if stored is None:
             return
-        names = sorted(self.machine.keys() | stored["machine"].keys())
-        # A run may be continued on another day.
-        changed = [
-            f"{name}: {stored['machine'].get(name)} there, {self.machine.get(name)} here"
-            for name in names
-            if name != "date" and stored["machine"].get(name) != self.machine.get(name)
-        ]
+        changed = _differences(stored["machine"], self.machine)
         if changed and stored["runs"]:
             raise OtherMachine("\n  ".join([f"{path} was measured elsewhere:", *changed]))
+        if stored["runs"]:
+            self.machine["versions"] = stored["machine"]["versions"] | self.machine["versions"]
         for entry in stored["runs"]:
             run = Run(Setting(**entry["setting"]), entry["side"], entry["repetition"])
             self.runs[run] = Measured(**entry["measured"])
@@ -96,6 +92,16 @@ class Results:
         staging = self._path.with_suffix(".partial")
         staging.write_text(f'{{\n  "machine": {machine},\n  "runs": [\n    {lines}\n  ]\n}}\n')
         staging.replace(self._path)
+
+
+def _differences(there: Machine, here: Machine) -> list[str]:
+    """Lists what two descriptions disagree in, apart from the date: a run may be continued on another day."""
+    versions = "versions"
+    # What is not installed here, or was not there, was not measured.
+    both = there[versions].keys() & here[versions].keys()
+    pairs = [(name, there[versions][name], here[versions][name]) for name in sorted(both)]
+    pairs += [(name, there.get(name), here[name]) for name in here if name not in ("date", versions)]
+    return [f"{name}: {other} there, {own} here" for name, other, own in pairs if other != own]
 
 
 def describe_machine(peers: Path) -> Machine:

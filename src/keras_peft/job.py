@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keras_peft.batches import Rows
 
 DEFAULT_METHOD = "lora"
-DEFAULT_VALIDATION = 0.15
+DEFAULT_VALIDATION = 0.1
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_LENGTH = 128
 PRECISIONS = ("auto", "float32", "bfloat16")

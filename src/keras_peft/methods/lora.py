@@ -61,7 +61,7 @@ class LoRA(Method):
     title: ClassVar[str] = "LoRA, rsLoRA, PiSSA, OLoRA, LoRA+"
     paper: ClassVar[str] = "Hu et al. 2021, https://arxiv.org/abs/2106.09685"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 2e-3
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LORA"
 
