@@ -4,7 +4,7 @@
     python -m benchmarks.speed --table A --epochs 3      one table
     python -m benchmarks.speed --plots                   what the plots need, and the plots
     python -m benchmarks.speed --docs                    the page anew, without measuring
-    python -m benchmarks.speed --quick                   a minute or so, nothing is written
+    python -m benchmarks.speed --quick                   one run of each side on 200 rows, nothing is written
 
 All sides train on the same text with the same base, rank, batch and most tokens, each in a process of
 its own, one after the other. Each run is kept in benchmarks/results/speed.json as soon as it is measured,
@@ -50,7 +50,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="keras-peft-speed-") as folder:
         scratch = Path(folder)
         if options.docs:
-            write(Results(RESULTS, None), PAGE, IMAGES)
+            results = Results(RESULTS, None)
+            if not results.runs:
+                sys.exit("Nothing is measured yet; without --docs it is measured.")
+            write(results, PAGE, IMAGES)
             return
         data = texts.read(options.data)
         scaling = data

@@ -57,14 +57,14 @@ def measure(runs: list[Run], results: Results, sides: Sides, *, try_first: bool)
             measured = sides.run(run)
         except _FAILURES as error:
             failed += 1
-            _say(f"{run.describe()} failed: {error}")
+            _say(f"{run.describe().replace(' | ', ', ')} failed: {error}")
             continue
         results.add(run, measured)
         spent, expected = spent + measured.whole_seconds, expected + estimate(run)
-        minutes = left * spent / expected / 60
-        print(
-            f"| {number} of {len(runs)} | {run.describe()} | {_cells(measured)} | {minutes:.0f} |", flush=True
-        )
+        # Not below zero, where what was subtracted leaves a rounding error.
+        minutes = max(0.0, left) * spent / expected / 60
+        cells = f"{number} of {len(runs)} | {run.describe()} | {_cells(measured)} | {minutes:.0f}"
+        print(f"| {cells} |", flush=True)
     return failed
 
 

@@ -117,13 +117,13 @@ def interleave(settings: Iterable[Setting], sides: Sequence[str], repetitions: i
     return runs
 
 
-# Measured on two cores of a server processor, per thousand texts of 22 tokens: seconds once, and for
+# Measured on two cores of a server processor, per thousand texts of 17 tokens: seconds once, and for
 # each epoch. The estimate is corrected by what the runs of this machine take.
 _START = {OURS: 17.0, WARM: 17.0, HF_PEFT: 14.0, KERAS_LORA: 16.0}
 _ONCE = {OURS: 3.5, WARM: 0.0, HF_PEFT: 0.0, KERAS_LORA: 0.0}
 _EPOCH = {OURS: 2.7, WARM: 2.7, HF_PEFT: 13.8, KERAS_LORA: 30.2}
 _ALL_BLOCKS = {OURS: 5.0, WARM: 5.0, HF_PEFT: 1.8, KERAS_LORA: 1.8}
-_TOKENS = {"all": 22, "first": 22, "pairs": 42}
+_TOKENS = {"all": 17, "first": 17, "pairs": 32}
 
 
 def estimate(run: Run) -> float:
