@@ -15,7 +15,7 @@ PACKAGE = Path(keras_peft.__file__).parent
 
 # From the bottom up. A file imports from lower levels, or from its own folder.
 LEVELS = [
-    ["errors", "files", "stopwatch"],
+    ["errors", "files", "memory", "stopwatch"],
     ["core"],
     ["methods", "bases", "tasks"],
     ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache"],

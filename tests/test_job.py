@@ -12,8 +12,9 @@ import keras_peft
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft.errors import BundleError, DataError, KerasPeftError, OptionError
 from keras_peft.job import fine_tune
+from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
-from keras_peft.stopwatch import Stopwatch, peak_rss_mb
+from keras_peft.stopwatch import Stopwatch
 from keras_peft.train import default_epochs
 
 

@@ -20,8 +20,9 @@ from keras_peft.data import (
     split,
 )
 from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
-from keras_peft.stopwatch import Stopwatch, peak_rss_mb
+from keras_peft.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

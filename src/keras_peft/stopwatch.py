@@ -1,8 +1,7 @@
-"""How long the stages of a job take, and the most memory that it had."""
+"""How long the stages of a job take."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,13 +32,3 @@ class Stopwatch:
         """Returns the stages and the total so far, rounded to milliseconds."""
         seconds = {**self._seconds, "total": time.perf_counter() - self._started}
         return {stage: round(value, 3) for stage, value in seconds.items()}
-
-
-def peak_rss_mb() -> int | None:
-    """Returns the most memory that this process has had, in MiB, or None where unknown."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak // (1 << 20 if sys.platform == "darwin" else 1 << 10))

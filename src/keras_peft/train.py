@@ -15,6 +15,7 @@ from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import OptionError
 from keras_peft.evaluate import Scores, compute_logits, score
 from keras_peft.inference import Inference
+from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks.single_label import Task
@@ -138,6 +139,10 @@ class _Watcher(keras.callbacks.Callback):
         self._run: Inference | None = None
         self.records: list[EpochRecord] = []
         self.scores: Scores
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if batch == 0:
+            keep_freed_memory()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = float((logs or {})["loss"])

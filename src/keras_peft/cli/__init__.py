@@ -17,7 +17,6 @@ from typing import NoReturn
 import typer
 
 from keras_peft import __version__
-from keras_peft.cli.process import keep_freed_memory
 from keras_peft.errors import KerasPeftError, OptionError
 
 # What the help lists, in its order. A command says the same in its own file, which the help does not import.
@@ -69,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # TensorFlow writes its own news to stderr unless it is told not to before its import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    keep_freed_memory()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     code = 0

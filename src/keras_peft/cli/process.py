@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 # TensorFlow's and Keras's imports take these along where they are installed. On two
 # cores that is 1.5 seconds and 320 MB; no command needs them but with a KerasHub preset.
 _OF_PRESETS = ("tensorflow_text",)
 _OF_OTHER_BACKENDS = ("jax",)
-
-# Of glibc's mallopt(3).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-
-
-def keep_freed_memory() -> None:
-    """Lets the C library reuse what it frees rather than give it back to the system at once.
-
-    A training step frees and asks for the same hundred megabytes again and again. Getting
-    fresh pages each time took about a tenth of its time. Elsewhere than with glibc
-    nothing happens.
-    """
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        for threshold in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            library.mallopt(threshold, 1 << 30)
 
 
 @contextmanager
