@@ -13,8 +13,6 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from keras_peft.tokens import padded_length
-
 # Batches are cut from pools of shuffled rows sorted by length: small enough that
 # each epoch groups other rows, large enough that a batch has rows of one length.
 _POOL = 50
@@ -56,12 +54,6 @@ class TrainingBatches(keras.utils.PyDataset):
         self._generator = np.random.default_rng(seed)
         self._lengths = rows.lengths
         self._order = self._shuffled()
-        # Keras takes the shapes of the first two batches for the shapes of all, and
-        # lets vary only the axes in which these two differ.
-        padded = [padded_length(self._lengths[batch].max()) for batch in self._order]
-        other = next((n for n, length in enumerate(padded) if length != padded[0]), 0)
-        if other > 1:
-            self._order[1], self._order[other] = self._order[other], self._order[1]
 
     def __len__(self) -> int:
         return len(self._order)
@@ -74,9 +66,37 @@ class TrainingBatches(keras.utils.PyDataset):
         """Shuffles the rows anew; Keras calls it."""
         self._order = self._shuffled()
 
+    def for_fit(self) -> Any:
+        """Returns what `fit` is to be given.
+
+        On TensorFlow that is a data set of its own without autotuning. At the end of an epoch
+        a data set with it may wait for its tuning thread, which sleeps for as long as
+        the epoch took. Its shapes are the signature's, so a step is traced once.
+        """
+        if keras.config.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        def specify(tensor: keras.KerasTensor) -> Any:
+            return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+        rows = keras.tree.map_structure(specify, self._rows.signature)
+        targets = tf.TensorSpec((None, *self._targets.shape[1:]), self._targets.dtype)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        made = tf.data.Dataset.from_generator(self._epoch, output_signature=(rows, targets))
+        return (
+            made.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(2).with_options(options)
+        )
+
     def release(self) -> None:
         """Lets go of the rows: TensorFlow never forgets a data set that was made in Python."""
         del self._rows, self._targets
+
+    def _epoch(self) -> Iterator[tuple[Any, np.ndarray]]:
+        for index in range(len(self)):
+            yield self[index]
+        self.on_epoch_end()
 
     def _shuffled(self) -> list[np.ndarray]:
         rows = self._generator.permutation(len(self._lengths))

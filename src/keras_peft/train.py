@@ -112,7 +112,7 @@ def train(
     watcher = _Watcher(task, validation, max(rates.values()), progress, stopwatch)
     progress.started(epochs=epochs, steps=len(batches))
     try:
-        model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])
+        model.fit(batches.for_fit(), epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])
     finally:
         progress.finished()
         batches.release()
