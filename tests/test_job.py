@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import TINY, make_rows, write_jsonl
@@ -174,9 +173,10 @@ def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
     for name in ("loss", "validation_loss"):
         ours, theirs = ([epoch[name] for epoch in report["history"]] for report in (kept, whole))
         assert ours == pytest.approx(theirs, rel=1e-4)  # Half precision, and nothing else.
-    first, second = (load_file(tmp_path / name / "adapter.safetensors") for name in ("a", "b"))
-    for key, value in first.items():
-        np.testing.assert_allclose(value, second[key], atol=2e-3)
+    # Single weights may differ more: Adam makes whole steps of gradients that are all but zero.
+    texts = [row["text"] for row in make_rows(20, seed=4)]
+    first, second = (keras_peft.load(tmp_path / name).probabilities(texts) for name in ("a", "b"))
+    np.testing.assert_allclose(first, second, atol=1e-3)
 
 
 def test_default_epochs_make_about_600_steps():
