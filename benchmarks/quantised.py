@@ -33,7 +33,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     from keras_peft.progress import Progress
     from keras_peft.stopwatch import Stopwatch
     from keras_peft.tokens import Tokenizer
-    from keras_peft.train import HEAD_LEARNING_RATE, default_epochs, train
+    from keras_peft.train import default_epochs, default_rates, train
 
     training, test = (read_examples(folder / f"{part}.jsonl") for part in ("train", "test"))
     base = sources.load("minilm")
@@ -47,10 +47,6 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     tokenizer = Tokenizer(base.tokenizer, 128)
     method = methods.find(name)()
     model = attach.adapt(base.encoder, method, layers=method.default_layers, head=task.head(base.dim))
-    rates = {
-        key: HEAD_LEARNING_RATE if key.startswith("head/") else method.learning_rate
-        for key in model.adapter_variables()
-    }
     truth = task.targets(test.labels)
     began = time.perf_counter()
     train(
@@ -58,9 +54,9 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
         task,
         training=(tokenizer(training.texts), task.targets(training.labels)),
         validation=(tokenizer(test.texts[:16]), truth[:16]),
-        epochs=default_epochs(len(training), 16),
+        epochs=default_epochs(type(method), len(training), 16),
         batch_size=16,
-        rates=rates,
+        rates=default_rates(model),
         seed=seed,
         progress=Progress(),
         stopwatch=Stopwatch(),

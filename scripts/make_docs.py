@@ -10,7 +10,9 @@ method table stands between two markers.
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,33 @@ def ability_table() -> str:
         cells = ["yes" if described[ability] else "no" for ability in abilities]
         rows.append(f"| `{name}` | {' | '.join(cells)} | {described['hugging_face'] or ''} |")
     return "\n".join(rows)
+
+
+def result_table() -> str:
+    """A row for each method: what it reached, as benchmarks/methods.py measured it."""
+    from keras_peft import methods
+
+    rows = json.loads((ROOT / "benchmarks" / "results" / "methods.json").read_text(encoding="utf-8"))
+    found = {(row["data"], row["method"]): row for row in rows}
+    sets = sorted({row["data"] for row in rows})
+    lines = [
+        f"| method | learning rate | {' | '.join(f'{data}, parameters | accuracy | seconds' for data in sets)} |",
+        "|---" * (2 + 3 * len(sets)) + "|",
+    ]
+    for name in sorted(methods.names(), key=lambda name: -mean_accuracy(found[sets[0], name])):
+        cells = [f"`{name}`", f"{methods.find(name).learning_rate:g}"]
+        for row in (found[data, name] for data in sets):
+            if row["learning_rate"] != methods.find(name).learning_rate:
+                sys.exit(f"The results of {name} are of another learning rate; run benchmarks/methods.py --store.")
+            spread = f"{mean_accuracy(row):.3f} ({min(row['accuracies']):.3f}–{max(row['accuracies']):.3f})"
+            cells += [f"{row['parameters']:,}", spread, f"{row['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def mean_accuracy(row: dict[str, Any]) -> float:
+    """The mean over the seeds."""
+    return statistics.mean(row["accuracies"])
 
 
 def methods_page() -> str:

@@ -163,7 +163,7 @@ def fine_tune(
         from keras_peft.features import compute_features
         from keras_peft.inference import Inference
         from keras_peft.tokens import Tokenizer
-        from keras_peft.train import HEAD_LEARNING_RATE, default_epochs, train
+        from keras_peft.train import default_epochs, default_rates, train
 
     progress.stage(f"Loading the base {base}")
     with stopwatch.measure("load"):
@@ -204,26 +204,17 @@ def fine_tune(
         notes.append(f"{truncated} of {rows} texts were cut to {max_length} tokens")
     for note in notes:
         progress.note(note)
-    epochs = epochs or default_epochs(len(training), batch_size)
-    # One knob: the others keep their proportion to the first method's rate.
-    own = chosen[0].learning_rate
-    factor = (learning_rate or own) / own
+    epochs = epochs or default_epochs(type(chosen[0]), len(training), batch_size)
+    rates = default_rates(model, learning_rate)
     (adapter,) = model.adapters.values()
-    rates = {"head/": HEAD_LEARNING_RATE * factor}
-    rates |= {key: method.learning_rate * factor for key, method in adapter.movers.items()}
-    for held in adapter.held:
-        for beginning in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/"):
-            rates[beginning] = held.method.learning_rate * factor
-    keys = model.adapter_variables()
-    rates = {start: rate for start, rate in rates.items() if any(key.startswith(start) for key in keys)}
     precision = frozen_precision
     if precision == "auto":
         precision = "bfloat16" if bfloat16_pays() else "float32"
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": own * factor,
-        "head_learning_rate": HEAD_LEARNING_RATE * factor,
+        "learning_rate": learning_rate or chosen[0].learning_rate,
+        "head_learning_rate": rates["head/"],
         "max_length": max_length,
         "frozen_precision": precision,
         "seed": seed,

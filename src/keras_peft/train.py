@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_peft.batches import Rows, TrainingBatches
 from keras_peft.core.adapted import AdaptedModel
+from keras_peft.core.method import Method
 from keras_peft.errors import OptionError
 from keras_peft.evaluate import Scores, compute_logits, score
 from keras_peft.inference import Inference
@@ -21,8 +22,6 @@ from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks.single_label import Task
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
-HEAD_LEARNING_RATE = 1e-3
-STEPS = 600
 LEAST_EPOCHS = 5
 MOST_EPOCHS = 30
 WARMUP = 0.1
@@ -45,14 +44,36 @@ class EpochRecord:
         return asdict(self)
 
 
-def default_epochs(rows: int, batch_size: int) -> int:
+def default_epochs(method: type[Method], rows: int, batch_size: int) -> int:
     """Returns how many epochs to train when none are given.
 
     What counts is the number of steps: few rows need many epochs and many rows
-    few. It is about 600 steps, in no fewer than 5 and no more than 30 epochs.
+    few. It is about `method.steps`, 600 of most, in no fewer than 5 and no more than
+    30 epochs, or as many times that as the steps are of 600.
     """
     steps = math.ceil(rows / batch_size)
-    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS / steps)))
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(Method.steps / steps)))
+    return round(epochs * method.steps / Method.steps)
+
+
+def default_rates(model: AdaptedModel, learning_rate: float | None = None) -> dict[str, float]:
+    """Returns the highest learning rates of a model's one adapter, by the beginnings of its keys.
+
+    Args:
+        model: An adapted model.
+        learning_rate: That of the adapter's first method instead of its own. It is one
+            knob: the others keep their proportion to it.
+    """
+    (adapter,) = model.adapters.values()
+    first = adapter.parts[0].method
+    factor = (learning_rate or first.learning_rate) / first.learning_rate
+    rates = {"head/": first.head_learning_rate * factor}
+    rates |= {key: method.learning_rate * factor for key, method in adapter.movers.items()}
+    for held in adapter.held:
+        for beginning in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/"):
+            rates[beginning] = held.method.learning_rate * factor
+    keys = model.adapter_variables()
+    return {start: rate for start, rate in rates.items() if any(key.startswith(start) for key in keys)}
 
 
 def train(
@@ -89,13 +110,14 @@ def train(
     Raises:
         OptionError: If the loss stops being a number, as under too high a rate.
     """
+    highest = max(rates.values())
     batches = TrainingBatches(*training, batch_size=batch_size, seed=seed)
     steps = epochs * len(batches)
     warmup = max(1, round(WARMUP * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=max(1, steps - warmup),
-        warmup_target=HEAD_LEARNING_RATE,
+        warmup_target=highest,
         warmup_steps=warmup,
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=GRADIENT_NORM)
@@ -106,10 +128,10 @@ def train(
     model.compile(
         optimizer,
         task.loss(),
-        rates={key: rate / HEAD_LEARNING_RATE for key, rate in rates.items()},
+        rates={key: rate / highest for key, rate in rates.items()},
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
-    watcher = _Watcher(task, validation, max(rates.values()), progress, stopwatch)
+    watcher = _Watcher(task, validation, highest, progress, stopwatch)
     progress.started(epochs=epochs, steps=len(batches))
     try:
         model.fit(batches.for_fit(), epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])

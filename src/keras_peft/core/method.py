@@ -105,7 +105,9 @@ class Method:
             an architecture lacks are left out.
         default_layers: Blocks that training by the command line attaches in when none are
             chosen.
-        learning_rate: The one that its weights train with when none is given.
+        learning_rate: The highest that its weights train with when none is given.
+        head_learning_rate: The same for the head.
+        steps: About how many steps it trains when no epochs are given.
         silent: Whether a new adapter changes nothing.
         merges: Whether it can be folded into the base's weights.
         mixes: Whether it works in a batch of several adapters.
@@ -126,6 +128,8 @@ class Method:
     default_targets: ClassVar[tuple[str, ...]]
     default_layers: ClassVar[str] = "last:2"
     learning_rate: ClassVar[float]
+    head_learning_rate: ClassVar[float] = 1e-3
+    steps: ClassVar[int] = 600
     silent: ClassVar[bool] = True
     merges: ClassVar[bool] = False
     mixes: ClassVar[bool] = True

@@ -29,6 +29,7 @@ class LinearProbe(Method):
     paper: ClassVar[str] = "Alain and Bengio 2016, https://arxiv.org/abs/1610.01644"
     default_targets: ClassVar[tuple[str, ...]] = ()
     default_layers: ClassVar[str] = "all"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-3
+    head_learning_rate: ClassVar[float] = 3e-3
     merges: ClassVar[bool] = True
     linear: ClassVar[bool] = True

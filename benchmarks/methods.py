@@ -1,0 +1,147 @@
+"""How good each method gets: one process, many short trainings.
+
+    python benchmarks/methods.py DATA... [--methods lora prefix] [--rates 1e-3 3e-3] [--seeds 0 1] [--store]
+
+DATA is a folder with train.jsonl and test.jsonl, or a single .jsonl file of which each seed holds out
+another fifth. Methods train with their own defaults; `--rates` tries others. The base is loaded once and
+given back by each adapter. Prints a Markdown table of test accuracies: a row for each method and rate, as
+soon as it is known. `--store` keeps what was measured at the defaults in benchmarks/results/methods.json,
+from which `make docs` writes the table of docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_peft import attach, methods, sources, tasks
+from keras_peft.core.method import Method
+from keras_peft.data import Examples, read_examples, split
+from keras_peft.evaluate import compute_logits, score
+from keras_peft.features import compute_features
+from keras_peft.inference import Inference
+from keras_peft.progress import Progress
+from keras_peft.sources import Base
+from keras_peft.stopwatch import Stopwatch
+from keras_peft.tokens import Tokenizer
+from keras_peft.train import default_epochs, default_rates, train
+
+RESULTS = Path(__file__).parent / "results" / "methods.json"
+
+
+def read(data: Path, seed: int) -> tuple[Examples, Examples]:
+    """Returns the rows to train on and those to score."""
+    if data.is_dir():
+        return read_examples(data / "train.jsonl"), read_examples(data / "test.jsonl")
+    return split(read_examples(data), 0.2, seed=seed)
+
+
+def measure(base: Base, method: Method, rate: float, seed: int, data: Path, options: Any) -> dict[str, Any]:
+    """Trains once and says how it went."""
+    began = time.perf_counter()
+    training, test = read(data, seed)
+    task = tasks.find("single-label").from_labels(training.labels)
+    tokenizer = Tokenizer(base.tokenizer, options.max_length)
+    truth = task.targets(test.labels)
+    sets: Any = [tokenizer(training.texts), tokenizer(test.texts[:16]), tokenizer(test.texts)]
+    epochs = options.epochs or default_epochs(type(method), len(training), 16)
+    layers = options.layers if options.layers and method.default_targets else method.default_layers
+    keras.utils.set_random_seed(seed)
+    model = attach.adapt(
+        base.encoder,
+        method.reads(tokenizer.ids),
+        layers=layers,
+        head=task.head(base.dim),
+        first_position_only=task.first_position_only,
+    )
+    trained = model.plan.trainable_parameters
+    rates = default_rates(model, rate)
+    if method.default_targets:  # Else the head is all that trains.
+        rates["head/"] = options.head_rate or method.head_learning_rate
+    if (parts := model.split()) is not None:
+        names = (base.sha256, keras.__version__, keras.config.backend())
+        sets, _ = compute_features(base.encoder, parts, sets, fingerprint=names, progress=Progress())
+    with model.above(parts) if parts else nullcontext():
+        train(
+            model,
+            task,
+            training=(sets[0], task.targets(training.labels)),
+            validation=(sets[1], truth[:16]),
+            epochs=epochs,
+            batch_size=16,
+            rates=rates,
+            seed=seed,
+            progress=Progress(),
+            stopwatch=Stopwatch(),
+        )
+        probabilities = task.probabilities(compute_logits(Inference(model, sets[2].signature), sets[2]))
+    model.detach()
+    return {
+        "epochs": epochs,
+        "layers": layers,
+        "parameters": trained,
+        "accuracy": score(task.labels, truth, probabilities).accuracy,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def store(row: dict[str, Any]) -> None:
+    """Keeps a row in place of an older one of the same method and data."""
+    rows = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    rows = [one for one in rows if (one["method"], one["data"]) != (row["method"], row["data"])]
+    rows = sorted([*rows, row], key=lambda one: (one["data"], one["method"]))
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="+", type=Path)
+    parser.add_argument("--methods", nargs="+", default=methods.names())
+    parser.add_argument("--rates", nargs="+", type=float, help="those of the methods by default")
+    parser.add_argument("--head-rate", type=float, help="those of the methods by default")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="those of the methods by default")
+    parser.add_argument("--layers", help="those of the methods by default")
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--base", default="minilm")
+    parser.add_argument("--store", action="store_true", help="keep the rows for the docs")
+    options = parser.parse_args()
+    changed = [name for name in ("rates", "head_rate", "epochs", "layers") if getattr(options, name)]
+    if options.store and changed:
+        parser.error(f"--store keeps what the defaults give; leave out {', '.join(changed)}.")
+    base = sources.load(options.base)
+    print("| data | method | learning rate | epochs | blocks | parameters | test accuracy | seconds |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for data in options.data:
+        for name in options.methods:
+            method = methods.find(name)()
+            for rate in options.rates or [method.learning_rate]:
+                runs = [measure(base, method, rate, seed, data, options) for seed in options.seeds]
+                accuracies = [run["accuracy"] for run in runs]
+                row = {
+                    "data": data.stem,
+                    "method": name,
+                    "learning_rate": rate,
+                    **{key: runs[0][key] for key in ("epochs", "layers", "parameters")},
+                    "accuracies": [round(accuracy, 4) for accuracy in accuracies],
+                    "seconds": round(statistics.mean(run["seconds"] for run in runs), 1),
+                }
+                if options.store:
+                    store(row)
+                spread = f"{statistics.mean(accuracies):.4f} ({min(accuracies):.4f}–{max(accuracies):.4f})"
+                cells = [data.stem, name, f"{rate:g}", row["epochs"], row["layers"], f"{row['parameters']:,}"]
+                print(f"| {' | '.join(map(str, cells))} | {spread} | {row['seconds']:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
