@@ -30,6 +30,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     from keras_peft.data import read_examples
     from keras_peft.evaluate import compute_logits, score
     from keras_peft.inference import Inference
+    from keras_peft.job import DEFAULT_LABEL_SMOOTHING
     from keras_peft.progress import Progress
     from keras_peft.stopwatch import Stopwatch
     from keras_peft.tokens import Tokenizer
@@ -57,6 +58,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
         epochs=default_epochs(type(method), len(training), 16),
         batch_size=16,
         rates=default_rates(model),
+        label_smoothing=DEFAULT_LABEL_SMOOTHING,
         seed=seed,
         progress=Progress(),
         stopwatch=Stopwatch(),

@@ -125,6 +125,8 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
         ({"layers": "lats:2"}, "Did you mean 'last:2'"),
         ({"layers": "last:4"}, "this base has 3"),
         ({"targets": ["attention.qeury"]}, "Did you mean 'attention.query'"),
+        ({"label_smoothing": 1.0}, "--label-smoothing 1.0: expected a share from 0 to below 1"),
+        ({"label_smoothing": -0.1}, "--label-smoothing -0.1: expected a share"),
         ({"seed": -1}, "--seed -1: expected a whole number"),
         ({"seed": 2**32}, "expected a whole number from 0"),
         ({"max_length": 2}, "--max-length 2 leaves no room for text beside 2 special tokens"),
@@ -183,7 +185,7 @@ def test_default_epochs_make_about_600_steps():
     lora = keras_peft.LoRA
     assert default_epochs(lora, 200, 16) == 30
     assert default_epochs(lora, 2026, 16) == 5
-    assert default_epochs(lora, 100_000, 16) == 5
+    assert default_epochs(lora, 100_000, 16) == 3
     assert default_epochs(lora, 1, 16) == 30
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_METHOD = "lora"
 DEFAULT_VALIDATION = 0.1
 DEFAULT_BATCH_SIZE = 16
+DEFAULT_LABEL_SMOOTHING = 0.1
 DEFAULT_MAX_LENGTH = 128
 PRECISIONS = ("auto", "float32", "bfloat16")
 # How many validation texts a written bundle is verified with.
@@ -79,6 +80,7 @@ def fine_tune(
     epochs: int | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     learning_rate: float | None = None,
+    label_smoothing: float = DEFAULT_LABEL_SMOOTHING,
     max_length: int | None = None,
     seed: int = 0,
     text_column: str = "text",
@@ -105,6 +107,8 @@ def fine_tune(
         batch_size: Rows in a step.
         learning_rate: The highest in the schedule; the method's own by default. The
             head's goes along in proportion.
+        label_smoothing: Share of each target that is spread over all labels, so that the
+            classifier is not driven to be surer than the data can make it.
         max_length: Most tokens of a text; 128 by default, or the base's limit.
         seed: The same seed on the same machine gives the same result.
         text_column: Name of the column with the texts.
@@ -138,6 +142,8 @@ def fine_tune(
     _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length)
     if not 0 <= seed < 2**32:
         raise OptionError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
+    if not 0 <= label_smoothing < 1:
+        raise OptionError(f"--label-smoothing {label_smoothing}: expected a share from 0 to below 1.")
     if frozen_precision not in PRECISIONS:
         raise OptionError(
             f"--frozen-precision {frozen_precision}: expected one of {', '.join(PRECISIONS)}."
@@ -215,6 +221,7 @@ def fine_tune(
         "batch_size": batch_size,
         "learning_rate": learning_rate or chosen[0].learning_rate,
         "head_learning_rate": rates["head/"],
+        "label_smoothing": label_smoothing,
         "max_length": max_length,
         "frozen_precision": precision,
         "seed": seed,
@@ -255,6 +262,7 @@ def fine_tune(
                 epochs=epochs,
                 batch_size=batch_size,
                 rates=rates,
+                label_smoothing=label_smoothing,
                 seed=seed,
                 progress=progress,
                 stopwatch=stopwatch,

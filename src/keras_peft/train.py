@@ -22,7 +22,7 @@ from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks.single_label import Task
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
-LEAST_EPOCHS = 5
+LEAST_EPOCHS = 3
 MOST_EPOCHS = 30
 WARMUP = 0.1
 WEIGHT_DECAY = 0.01
@@ -48,7 +48,7 @@ def default_epochs(method: type[Method], rows: int, batch_size: int) -> int:
     """Returns how many epochs to train when none are given.
 
     What counts is the number of steps: few rows need many epochs and many rows
-    few. It is about `method.steps`, 600 of most, in no fewer than 5 and no more than
+    few. It is about `method.steps`, 600 of most, in no fewer than 3 and no more than
     30 epochs, or as many times that as the steps are of 600.
     """
     steps = math.ceil(rows / batch_size)
@@ -85,6 +85,7 @@ def train(
     epochs: int,
     batch_size: int,
     rates: Mapping[str, float],
+    label_smoothing: float,
     seed: int,
     progress: Progress,
     stopwatch: Stopwatch,
@@ -100,6 +101,7 @@ def train(
         batch_size: Rows in a step.
         rates: The highest learning rates, by the beginnings of the model's keys. They
             are reached after the first tenth of the steps.
+        label_smoothing: Share of each target that is spread over all labels.
         seed: Fixes the order of the batches.
         progress: Told of each step and epoch.
         stopwatch: Measures the scoring under "evaluate".
@@ -127,7 +129,7 @@ def train(
     # Compiling for each length costs more here than it saves.
     model.compile(
         optimizer,
-        task.loss(),
+        task.loss(label_smoothing),
         rates={key: rate / highest for key, rate in rates.items()},
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )

@@ -17,6 +17,7 @@ from keras_peft.core.selection import ROLES
 from keras_peft.errors import OptionError
 from keras_peft.job import (
     DEFAULT_BATCH_SIZE,
+    DEFAULT_LABEL_SMOOTHING,
     DEFAULT_MAX_LENGTH,
     DEFAULT_METHOD,
     DEFAULT_VALIDATION,
@@ -88,6 +89,9 @@ def train(
         float | None,
         typer.Option(help="The highest in the schedule; the head's goes along.", show_default="the method's"),
     ] = None,
+    label_smoothing: Annotated[
+        float, typer.Option(help="Share of each target that is spread over all labels.")
+    ] = DEFAULT_LABEL_SMOOTHING,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -134,6 +138,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        label_smoothing=label_smoothing,
         max_length=max_length,
         seed=seed,
         text_column=text_column,

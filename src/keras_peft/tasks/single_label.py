@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -56,11 +56,26 @@ class Task:
         )(outputs)
         return keras.Model(vectors, outputs, name="head")
 
-    def loss(self) -> keras.Loss:
-        """Returns the loss on the head's logits: softmax cross-entropy."""
-        import keras
+    def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
+        """Returns the loss on the head's logits: softmax cross-entropy.
 
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        Args:
+            label_smoothing: Share of each target that is spread over all labels: Szegedy
+                et al. 2015, https://arxiv.org/abs/1512.00567, section 7.
+        """
+        import keras
+        from keras import ops
+
+        labels = len(self.labels)
+
+        class CrossEntropy(keras.losses.Loss):
+            def call(self, truth: Any, logits: Any) -> Any:
+                targets = ops.one_hot(ops.cast(ops.reshape(truth, (-1,)), "int32"), labels)
+                return keras.losses.categorical_crossentropy(
+                    targets, logits, from_logits=True, label_smoothing=label_smoothing
+                )
+
+        return CrossEntropy(name="cross_entropy")
 
     def targets(self, labels: Sequence[str]) -> np.ndarray:
         """Turns labels into int32 numbers (rows,)."""
