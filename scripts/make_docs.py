@@ -19,12 +19,12 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS_NOTE = """\
-Test accuracy with each method's defaults on the default base, mean of three seeds with the lowest and the highest: on the
-[sample conversations](../examples/conversations.jsonl), of which each seed holds out another fifth (48 rows), and on voice
-intents of 31 kinds (1,761 rows to train on, 582 to test). Parameters are those that train, the head's among them. Seconds
-are those of one training on one core of a server processor with another such training beside it, the frozen blocks
-included. Printed and kept by `python benchmarks/methods.py DATA... --store`; how the learning rates were found stands in
-[decision 3](decisions/0003-training-defaults.md).\
+Test accuracy with each method's defaults on the default base, mean of the seeds with the lowest and the highest: on the
+[sample conversations](../examples/conversations.jsonl), of which each seed holds out another fifth (48 rows), and on
+voice intents of 31 kinds (1,761 rows to train on, 582 to test). Parameters are those that train, the head's among
+them. Seconds are those of one training on one core of a server processor with another such training beside it, the
+frozen blocks included. Printed and kept by `python benchmarks/methods.py DATA... --store`; how the learning rates were
+found stands in [decision 3](decisions/0003-training-defaults.md).\
 """
 
 

@@ -54,7 +54,7 @@ class AdaLoRA(Method):
     title: ClassVar[str] = "AdaLoRA"
     paper: ClassVar[str] = "Zhang et al. 2023, https://arxiv.org/abs/2303.10512"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
-    learning_rate: ClassVar[float] = 2e-3
+    learning_rate: ClassVar[float] = 1e-2
     merges: ClassVar[bool] = True
     watched: ClassVar[tuple[str, ...]] = ("a", "e", "b")
     hugging_face: ClassVar[str | None] = "ADALORA"

@@ -45,7 +45,7 @@ class Compacter(Method):
     title: ClassVar[str] = "Compacter"
     paper: ClassVar[str] = "Karimi Mahabadi et al. 2021, https://arxiv.org/abs/2106.04647"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.output", "ffn.down")
-    learning_rate: ClassVar[float] = 3e-3
+    learning_rate: ClassVar[float] = 1e-2
 
     size: int = option(48, "units in the bottleneck", minimum=1)
     products: int = option(4, "number of Kronecker products in a matrix", minimum=1)

@@ -45,7 +45,7 @@ class DoRA(Method):
     title: ClassVar[str] = "DoRA"
     paper: ClassVar[str] = "Liu et al. 2024, https://arxiv.org/abs/2402.09353"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 2e-3
     merges: ClassVar[bool] = True
     innermost: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LORA"

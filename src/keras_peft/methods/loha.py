@@ -44,7 +44,7 @@ class LoHa(Method):
     title: ClassVar[str] = "LoHa"
     paper: ClassVar[str] = "Hyeon-Woo et al. 2021, https://arxiv.org/abs/2108.06098"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
-    learning_rate: ClassVar[float] = 2e-3
+    learning_rate: ClassVar[float] = 5e-3
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LOHA"
 

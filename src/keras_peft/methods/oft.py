@@ -48,7 +48,7 @@ class OFT(Method):
     title: ClassVar[str] = "OFT"
     paper: ClassVar[str] = "Qiu et al. 2023, https://arxiv.org/abs/2306.07280"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
-    learning_rate: ClassVar[float] = 2e-3
+    learning_rate: ClassVar[float] = 5e-3
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "OFT"
 
