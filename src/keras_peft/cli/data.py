@@ -160,7 +160,7 @@ def generate(
             raise OptionError(
                 "Nobody is there to be asked whether to begin; say --yes, or look first with --dry-run."
             )
-        if not typer.confirm("Begin?", err=True):
+        if not _agreed():
             err.print("Nothing was sent.")
             return
     made = generation.run(ConsoleProgress())
@@ -168,6 +168,13 @@ def generate(
         print_json(made.to_json())
     else:
         _show(made, priced=plan.cost is not None)
+
+
+def _agreed() -> bool:
+    try:
+        return typer.confirm("Begin?", err=True)
+    except typer.Abort:  # The end of the input is no yes.
+        return False
 
 
 def _labels(words: str | None, described: list[str]) -> dict[str, str]:

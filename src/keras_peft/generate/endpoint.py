@@ -79,6 +79,8 @@ class Endpoint:
         waiting: Callable[[float, str], None],
     ) -> None:
         self.url = completions_url(address)
+        # Whether it answered once, and so which format it knows. Until then one request at a time is enough.
+        self.is_known = False
         self._key = key
         self._seed = seed
         self._settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
@@ -86,9 +88,7 @@ class Endpoint:
         self._retries = retries
         self._waiting = waiting
         self._format = 0
-        self._format_is_known = False
         self._paused_until = 0.0
-        self._first = anyio.Lock()
         self._chance = Random()
         self._client = httpx2.AsyncClient(
             headers={"User-Agent": f"keras-peft/{__version__}"}
@@ -120,24 +120,23 @@ class Endpoint:
         Raises:
             EndpointError: If the endpoint refuses, or still fails after all retries.
         """
-        if self._format_is_known:
-            return await self._ask(prompt, schema, number)
-        async with self._first:  # One finds out which format the server knows, the others wait for it.
-            return await self._ask(prompt, schema, number)
-
-    async def _ask(self, prompt: str, schema: Mapping[str, Any], number: int) -> Answer:
         retries = 0
         while True:
             asked_as = FORMATS[self._format]
             response, failed = await self._send(self._body(prompt, schema, number, asked_as))
             retries += failed
             if response.is_success:
-                self._format_is_known = True
+                self.is_known = True
                 return replace(_read(response), retries=retries)
             if response.status_code not in _NOT_KNOWN:
                 raise self._refused(response)
-            if self._format_is_known:  # It answered such requests, so it is this one that it does not like.
-                return Answer(content="", fault=f"refused with {response.status_code}", retries=retries)
+            if self.is_known:  # It answered such requests, so it is this one that it does not like.
+                message = self._said(_message(response), most=100)
+                return Answer(
+                    content="",
+                    fault=f"refused with {response.status_code} {message}".strip(),
+                    retries=retries,
+                )
             if asked_as == FORMATS[-1]:
                 raise self._refused(response)
             self._format += 1
@@ -166,6 +165,8 @@ class Endpoint:
             try:
                 with anyio.fail_after(self._timeout):
                     response = await self._client.post(self.url, json=body)
+            except httpx2.ConnectTimeout:
+                reason = "no connection in time"
             except (TimeoutError, httpx2.TimeoutException):
                 reason = f"no answer within {self._timeout:g} s"
             except httpx2.RequestError as error:
@@ -215,14 +216,14 @@ class Endpoint:
         elif response.is_redirect:
             help_ = f"give --endpoint the address that it points to: {response.headers.get('location', '')}"
         else:
-            help_ = "the request cannot be answered as it is; check --model, --temperature and --max-tokens"
+            help_ = "the request cannot be answered as it is; check --model, --temperature, --seed and --max-tokens"
         return EndpointError(f"{what}: {help_}.")
 
-    def _said(self, message: str) -> str:
+    def _said(self, message: str, *, most: int = 300) -> str:
         """A message on one line, without the key, which servers may repeat in theirs."""
         message = " ".join(message.split())
         message = message.replace(self._key, "***") if self._key else message
-        return (message if len(message) <= 300 else f"{message[:300]} …").rstrip(".")
+        return (message if len(message) <= most else f"{message[:most]} …").rstrip(".")
 
 
 def completions_url(address: str) -> str:

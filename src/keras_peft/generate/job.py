@@ -283,17 +283,20 @@ class DataGeneration:
         with partial.opened(), start_blocking_portal() as portal, portal.wrap_async_context_manager(endpoint):
             try:
                 while rows.missing:
-                    while len(under_way) < self.concurrency and sent < most:
+                    if fruitless >= _MOST_FRUITLESS:
+                        raise self._too_little(rows, partial.tally, sent, fruitless)
+                    at_once = self.concurrency if endpoint.is_known else 1
+                    while len(under_way) < at_once and sent < most:
                         share = rows.next_share(self.batch)
                         if not share:
                             break
                         number = earlier + sent
-                        seen = rows.some(_SEEN_TEXTS, Random(f"{self.seed} {number}"))
+                        seen = rows.some(_SEEN_TEXTS, Random(f"{self.seed or 0} {number}"))
                         text = self._text_of(share, number, seen)
                         under_way[portal.start_task_soon(endpoint.ask, text, self._schema, number)] = share
                         rows.ask(share)
                         sent += 1
-                    if not under_way or fruitless >= _MOST_FRUITLESS:
+                    if not under_way:
                         raise self._too_little(rows, partial.tally, sent, fruitless)
                     answered, _ = wait(under_way, return_when=FIRST_COMPLETED)
                     # What did come is kept before anything that did not is told.
@@ -351,7 +354,7 @@ class DataGeneration:
         )
         return EndpointError(
             f"{self.model} gave {len(rows):,} of {self.rows:,} rows, and {how}.{why} --subtopic, a --prompt of your "
-            "own or a smaller --batch may help, or a larger model from the beginning."
+            "own, a smaller --batch or more --max-tokens may help, or a larger model from the beginning."
         )
 
     @cached_property

@@ -79,16 +79,16 @@ class Partial:
     def opened(self) -> Iterator[None]:
         """Opens the file to append, without the line that a killed run left half written."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as self._file:
-            self._file.truncate(self._whole)
-            if not self._whole:
-                self._write([{"run": self._identity}])
-            try:
+        try:
+            with self.path.open("ab") as self._file:
+                self._file.truncate(self._whole)
+                if not self._whole:
+                    self._write([{"run": self._identity}])
                 yield
-            finally:
-                self._file = None
-                if not self.rows:  # There is nothing to go on from.
-                    self.remove()
+        finally:
+            self._file = None
+            if not self.rows:  # There is nothing to go on from.
+                self.remove()
 
     def add(self, rows: Sequence[GeneratedRow], tally: Tally) -> None:
         """Appends what came of one answer."""
