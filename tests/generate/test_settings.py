@@ -37,6 +37,8 @@ def generation(tmp_path, monkeypatch):
         ({"labels": "news"}, "--labels 'news': expected a list"),
         ({"labels": ["news", "news "]}, "--labels 'news': given twice"),
         ({"labels": ["news", ""]}, "--labels '': expected a word or more"),
+        ({"labels": {"news": "\udcff", "b": ""}}, "--label 'news': what it means is not valid UTF-8"),
+        ({"topic": "\udcff"}, "expected a word or more"),
         ({"speakers": ["Jon:"]}, "--speakers 'Jon:': expected a name without a colon"),
         ({"rows": 1}, "--rows 1: expected at least one for each of 2 labels"),
         ({"rows": 0}, "--rows 0: expected a number of at least 1"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.data import is_text
+from keras_peft.data import is_text, is_unicode
 from keras_peft.errors import EndpointError, OptionError, listed
 from keras_peft.files import whole_file
 from keras_peft.generate.answers import Rules, candidates_in
@@ -421,6 +421,9 @@ class DataGeneration:
             counts = Counter(word.strip() for word in given)
             if twice := [word for word, count in counts.items() if count > 1]:
                 raise OptionError(f"{name} {twice[0]!r}: given twice.")
+        for label, description in self._descriptions.items():
+            if not is_unicode(description):
+                raise OptionError(f"--label {label!r}: what it means is not valid UTF-8.")
         if not self._descriptions:
             raise OptionError('No labels to write texts for; give --labels news,opinion or --label news="…".')
         if with_colon := [speaker for speaker in self.speakers if ":" in speaker]:

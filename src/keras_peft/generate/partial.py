@@ -115,9 +115,8 @@ class Partial:
             raise DataError(
                 f"{self.path} is not the side file of a run. Move it away, or choose another --out."
             )
-        whole = data.split(b"\n")[
-            :-1
-        ]  # What follows the last line's end was being written when a run was killed.
+        # What follows the last line's end was being written when a run was killed.
+        whole = data.split(b"\n")[:-1]
         contents = [_object(line) for line in whole]
         rows = [content for content in contents[1:] if content and "answer" not in content]
         if not rows:
