@@ -151,15 +151,18 @@ def test_what_was_not_given_is_not_sent(chat, generation):
     assert "authorization" not in chat.headers[0]
 
 
+@pytest.mark.parametrize("status", [400, 422, 500, 501])
 @pytest.mark.parametrize(
     ("known", "tried"), [(1, ["json_schema", "json_object"]), (2, ["json_schema", "json_object", None])]
 )
-def test_a_format_that_the_server_does_not_know_is_tried_once(chat, generation, known, tried):
+def test_a_format_that_the_server_does_not_know_is_tried_once(chat, generation, known, tried, status):
     formats = ["json_schema", "json_object", None]
 
     def picky(number, body):
         asked = body.get("response_format", {}).get("type")
-        return good(number, body) if formats.index(asked) >= known else error(400, "unknown response_format")
+        return (
+            good(number, body) if formats.index(asked) >= known else error(status, "unknown response_format")
+        )
 
     chat.otherwise = picky
     made = generation().run()

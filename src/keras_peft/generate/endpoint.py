@@ -25,7 +25,7 @@ _LONGEST_PAUSE = 600.0
 # How the shape of the answers is asked for, the strictest first. What a server does not know, it refuses.
 FORMATS = ("json_schema", "json_object", "none")
 _NOT_KNOWN = {400, 422, 501}
-_RETRIED = {408, 409, 425, 429}
+_MAY_PASS = {408, 409, 425, 429}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class Endpoint:
             if response.is_success:
                 self.is_known = True
                 return replace(_read(response), retries=retries)
-            if response.status_code not in _NOT_KNOWN:
+            if not _is_not_known(response):
                 raise self._refused(response)
             if self.is_known:  # It answered such requests, so it is this one that it does not like.
                 message = self._said(_message(response), most=100)
@@ -173,7 +173,7 @@ class Endpoint:
                 reason = self._said(str(error) or type(error).__name__)
             else:
                 status = response.status_code
-                if not (status in _RETRIED or (status >= 500 and status not in _NOT_KNOWN)):
+                if _is_not_known(response) or not (status in _MAY_PASS or status >= 500):
                     return response, failed
                 message = self._said(_message(response))
                 if "insufficient_quota" in response.text:
@@ -248,6 +248,13 @@ def completions_url(address: str) -> str:
     if not path.endswith("/chat/completions"):
         path = f"{path}/chat/completions"
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _is_not_known(response: httpx2.Response) -> bool:
+    """Tells whether a server does not take a request as it is; some call that an error of their own."""
+    if response.status_code < 500:
+        return response.status_code in _NOT_KNOWN
+    return response.status_code in _NOT_KNOWN or "response_format" in response.text
 
 
 def _read(response: httpx2.Response) -> Answer:
