@@ -170,9 +170,15 @@ def command_page() -> str:
     parts += [
         f"| [`{name}`](#keras-peft-{name}) | {found.help} |" for name, found in application.commands.items()
     ]
+    headed = {}
     for name, found in application.commands.items():
-        parts += ["", f"## keras-peft {name}", "", found.help, ""]
-        parts += ["| | default | what it is |", "|---|---|---|"]
+        headed[name] = found  # A group, and after it the commands in it.
+        headed |= {f"{name} {inner}": command for inner, command in getattr(found, "commands", {}).items()}
+    for name, found in headed.items():
+        parts += ["", f"## keras-peft {name}", "", found.help]
+        if hasattr(found, "commands"):
+            continue
+        parts += ["", "| | default | what it is |", "|---|---|---|"]
         for parameter in found.params:
             if parameter.param_type_name == "argument":
                 parts.append(f"| `{parameter.name.upper()}` | | {parameter.help} |")

@@ -19,7 +19,7 @@ LEVELS = [
     ["core"],
     ["methods", "bases", "tasks"],
     ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache"],
-    ["batches", "inference"],
+    ["batches", "inference", "generate"],
     ["evaluate", "features"],
     ["train", "report"],
     ["bundle"],

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from keras_peft.core.selection import Selection
     from keras_peft.data import read_examples
     from keras_peft.errors import KerasPeftError
+    from keras_peft.generate import DataGeneration
     from keras_peft.job import fine_tune
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
@@ -57,6 +58,7 @@ _HOMES = {
     "BitFit": "methods.bitfit",
     "Classifier": "predict",
     "Compacter": "methods.compacter",
+    "DataGeneration": "generate",
     "DoRA": "methods.dora",
     "FullFineTuning": "methods.full",
     "Houlsby": "methods.houlsby",
@@ -102,6 +104,7 @@ __all__ = [
     "BitFit",
     "Classifier",
     "Compacter",
+    "DataGeneration",
     "DoRA",
     "FullFineTuning",
     "Houlsby",

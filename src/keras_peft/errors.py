@@ -5,6 +5,7 @@
     │   └── SelectionError     targets or layers match nothing in the base
     ├── AdapterError       adapter weights do not fit the model
     ├── DataError          the labelled text cannot be used as it is
+    ├── EndpointError      a language model's server refuses, fails or gives nothing of use
     ├── BaseError          the base cannot be had
     │   ├── BaseNotFound       no such name, folder or repository
     │   ├── BaseAccessDenied   private or gated
@@ -41,6 +42,10 @@ class AdapterError(KerasPeftError):
 
 class DataError(KerasPeftError):
     """The labelled text cannot be used as it is."""
+
+
+class EndpointError(KerasPeftError):
+    """A language model's server refuses, fails or gives nothing of use."""
 
 
 class BaseError(KerasPeftError):

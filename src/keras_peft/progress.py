@@ -43,5 +43,14 @@ class Progress:
     def epoch_ended(self, *, epoch: int, loss: float, accuracy: float, macro_f1: float) -> None:
         """An epoch is done and validated; `epoch` counts from 1."""
 
+    def generating(self, *, rows: int, kept: int) -> None:
+        """So many rows are asked for; `kept` of them are there from an earlier run."""
+
+    def generated(self, *, rows: int) -> None:
+        """An answer came, and so many rows of it are accepted."""
+
+    def waiting(self, *, seconds: float, reason: str) -> None:
+        """The endpoint is given a pause, for a reason that it told."""
+
     def finished(self) -> None:
-        """Training is over, well or not."""
+        """Training, or generating, is over, well or not."""

@@ -353,6 +353,7 @@ def test_output_that_nobody_reads_any_more(trained, tmp_path):
         (["train", "--help"], {"train"}),
         (["predict", "--help"], {"predict"}),
         (["methods", "--json"], {"methods"}),
+        (["data", "generate", "--help"], {"data"}),
     ],
 )
 def test_quick_answers_import_only_what_they_need(arguments, commands):

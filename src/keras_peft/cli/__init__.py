@@ -27,6 +27,7 @@ COMMANDS = {
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",
     "bases": "List the bases that come with the package, and how to name others.",
+    "data": "Make labelled text with a language model.",
     "cache": "Show or clear what trainings keep to be computed once only.",
 }
 
@@ -76,11 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
     except KerasPeftError as error:
-        _fail(str(error))
-    except _Interrupted:
-        _fail("Interrupted; nothing was written.", code=130)
+        _fail(" ".join([str(error), *_notes(error)]))
+    except _Interrupted as error:
+        _fail(f"Interrupted; {' '.join(_notes(error)) or 'nothing was written.'}", code=130)
     except OSError as error:
-        _fail(f"{error.filename or 'The system refuses'}: {error.strerror or error}.")
+        reason = f"{error.filename or 'The system refuses'}: {error.strerror or error}."
+        _fail(" ".join([reason, *_notes(error)]))
     except typer.TyperException as error:
         _fail(error.format_message())
     except BrokenPipeError:
@@ -132,10 +134,16 @@ class _Interrupted(BaseException):
     """Ctrl-C or a polite kill; what is half written is removed on the way out."""
 
 
+def _notes(error: BaseException) -> list[str]:
+    """What was added to an error on its way, such as what remains of the work."""
+    return getattr(error, "__notes__", [])
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise _Interrupted
 
 
 def _fail(message: str, *, code: int = 2) -> NoReturn:
-    print(f"keras-peft: {message}", file=sys.stderr)  # noqa: T201
+    if message:  # A group of commands without one prints its help and says nothing more.
+        print(f"keras-peft: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

@@ -111,6 +111,7 @@ class ConsoleProgress(Progress):
         self._task: TaskID
         self._epochs = 0
         self._score = ""
+        self._rows = self._made = self._told = 0
 
     def stage(self, text: str) -> None:
         err.print(f"{text} …", style="dim", soft_wrap=True)
@@ -179,6 +180,33 @@ class ConsoleProgress(Progress):
                 f"{macro_f1:.4f}",
                 soft_wrap=True,
             )
+
+    def generating(self, *, rows: int, kept: int) -> None:
+        self._rows, self._made, self._told = rows, kept, kept
+        self._bars = Bars(
+            TextColumn("Generating"),
+            BarColumn(),
+            TextColumn("{task.completed:,} of {task.total:,} rows"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._task = self._bars.add_task("", total=rows, completed=kept)
+        self._bars.start()
+
+    def generated(self, *, rows: int) -> None:
+        self._made += rows
+        if self._bars is not None:
+            self._bars.update(self._task, advance=rows)
+        # Without a bar a line now and then, about twenty in all.
+        if not err.is_terminal and (self._made - self._told) * 20 >= self._rows:
+            self._told = self._made
+            err.print(f"{self._made:,} of {self._rows:,} rows", soft_wrap=True)
+
+    def waiting(self, *, seconds: float, reason: str) -> None:
+        err.print(f"Waiting {seconds:.1f} s: {reason}", style="dim", soft_wrap=True)
 
     def finished(self) -> None:
         if self._bars is not None:

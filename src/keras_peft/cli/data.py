@@ -1,0 +1,240 @@
+"""keras-peft data: labelled text to train on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from keras_peft.errors import OptionError
+
+if TYPE_CHECKING:
+    from keras_peft.generate import DataGeneration, Generated, GenerationPlan
+
+data = typer.Typer(no_args_is_help=True, help="Make labelled text with a language model.")
+
+
+def _print_prompt(asked: bool) -> None:
+    if asked:
+        from keras_peft.generate.prompt import own_template
+
+        print(own_template(), end="")  # noqa: T201
+        raise typer.Exit
+
+
+@data.command("generate")
+def generate(
+    topic: Annotated[str, typer.Argument(help="What the texts are about.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The .jsonl file to write.", show_default=False)],
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            help="A chat-completions server in OpenAI's form: https://api.openai.com/v1, "
+            "http://localhost:11434/v1, …",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Name of the model there.", show_default=False)],
+    rows: Annotated[int, typer.Option(help="Rows of the file, the same number of each label.")] = 100,
+    labels: Annotated[
+        str | None, typer.Option(help="Labels, separated by commas.", show_default=False)
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='A label and what it means: news="something happened". Repeatable.', show_default=False
+        ),
+    ] = None,
+    speakers: Annotated[
+        str | None,
+        typer.Option(
+            help="Who speaks in each text, separated by commas: Jon,Sumit.", show_default="plain texts"
+        ),
+    ] = None,
+    subtopic: Annotated[
+        list[str] | None,
+        typer.Option(help="A part of the topic that some requests keep to. Repeatable.", show_default=False),
+    ] = None,
+    key_variable: Annotated[
+        str, typer.Option(help="Environment variable with the API key, if one is needed.")
+    ] = "OPENAI_API_KEY",
+    prompt: Annotated[
+        Path | None,
+        typer.Option(help="File with a jinja2 template for the requests.", show_default="the package's own"),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="How freely the model writes.", show_default="the endpoint's own")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of an answer.", show_default="the endpoint's own")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Decides the order of the rows and the variety of the requests; sent along where given.",
+            show_default="0, and not sent",
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Rows to ask for in a request.")] = 10,
+    concurrency: Annotated[int, typer.Option(help="Requests under way at once.")] = 4,
+    timeout: Annotated[float, typer.Option(help="Seconds until an answer has to be there.")] = 120.0,
+    retries: Annotated[
+        int, typer.Option(help="Times to send a request again after a failure that may pass.")
+    ] = 5,
+    max_requests: Annotated[
+        int | None, typer.Option(help="Most requests of a run.", show_default="3 × the least + 10")
+    ] = None,
+    min_characters: Annotated[int, typer.Option(help="Least characters of a text.")] = 20,
+    max_characters: Annotated[int, typer.Option(help="Most characters of a text.")] = 500,
+    similarity: Annotated[
+        float, typer.Option(help="Texts from this likeness on, up to 1, are near duplicates.")
+    ] = 0.7,
+    input_price: Annotated[
+        float | None,
+        typer.Option(help="Price of a million tokens that the model reads.", show_default=False),
+    ] = None,
+    output_price: Annotated[
+        float | None, typer.Option(help="Price of a million tokens that it writes.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and the first request, and send nothing.")
+    ] = False,
+    print_prompt: Annotated[
+        bool,
+        typer.Option(
+            "--print-prompt",
+            help="Print the package's template, to be changed and given as --prompt, and exit.",
+            is_eager=True,
+            callback=_print_prompt,
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Let a language model write labelled text, checked, balanced and without duplicates."""
+    from keras_peft.cli.console import ConsoleProgress, err, print_json
+    from keras_peft.cli.console import out as stdout
+    from keras_peft.generate import DataGeneration
+
+    generation = DataGeneration(
+        topic=topic,
+        labels=_labels(labels, label or []),
+        rows=rows,
+        out=out,
+        endpoint=endpoint,
+        model=model,
+        speakers=_separated(speakers),
+        subtopics=subtopic or [],
+        key_variable=key_variable,
+        prompt=prompt,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=seed,
+        batch=batch,
+        concurrency=concurrency,
+        timeout=timeout,
+        retries=retries,
+        max_requests=max_requests,
+        min_characters=min_characters,
+        max_characters=max_characters,
+        similarity=similarity,
+        input_price=input_price,
+        output_price=output_price,
+        overwrite=overwrite,
+    )
+    plan = generation.plan()
+    if dry_run:
+        if as_json:
+            print_json(plan.to_json())
+        else:
+            stdout.print(_described(generation, plan), soft_wrap=True)
+            stdout.print(f"\nThe first request:\n\n{plan.prompt}", soft_wrap=True)
+        return
+    err.print(_described(generation, plan), soft_wrap=True)
+    if plan.requests and not yes:
+        if not sys.stdin.isatty():
+            raise OptionError(
+                "Nobody is there to be asked whether to begin; say --yes, or look first with --dry-run."
+            )
+        if not _agreed():
+            err.print("Nothing was sent.")
+            return
+    made = generation.run(ConsoleProgress())
+    if as_json:
+        print_json(made.to_json())
+    else:
+        _show(made, priced=plan.cost is not None)
+
+
+def _agreed() -> bool:
+    try:
+        return typer.confirm("Begin?", err=True)
+    except typer.Abort:  # The end of the input is no yes.
+        return False
+
+
+def _labels(words: str | None, described: list[str]) -> dict[str, str]:
+    """Puts --labels a,b and --label c="what it means" together."""
+    pairs = [(word, "") for word in _separated(words)]
+    for one in described:
+        name, _, description = one.partition("=")
+        pairs.append((name.strip(), description.strip()))
+    labels = dict(pairs)
+    if len(labels) < len(pairs):
+        twice = next(name for name in labels if [name for name, _ in pairs].count(name) > 1)
+        raise OptionError(f"The label {twice!r} is given twice; give it once, in --labels or in --label.")
+    return labels
+
+
+def _separated(words: str | None) -> list[str]:
+    return [word.strip() for word in words.split(",")] if words else []
+
+
+def _described(generation: DataGeneration, plan: GenerationPlan) -> str:
+    """The plan as lines for a person."""
+    parts = urlsplit(plan.url)
+    key = f"with the key in ${generation.key_variable}" if plan.sends_key else "without a key"
+    if plan.sends_key and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        key += ", which http sends unencrypted"
+    lines = {
+        "labels": ", ".join(f"{label} {rows:,}" for label, rows in plan.labels.items()),
+        "endpoint": f"{plan.url}, model {generation.model}, {key}",
+        "requests": f"{plan.requests:,} or more, of up to {generation.batch} rows, {generation.concurrency} at once",
+        "tokens": f"about {plan.prompt_tokens:,} to read and {plan.completion_tokens:,} to write",
+    }
+    if plan.cost is not None:
+        lines["cost"] = f"about {plan.cost:,.4f}"
+    if plan.kept:
+        lines["kept"] = f"{plan.kept:,} rows of an earlier run"
+    width = max(map(len, lines))
+    title = f"{generation.rows:,} rows about {generation.topic}"
+    return "\n".join([title, *(f"  {name:{width}}  {words}" for name, words in lines.items())])
+
+
+def _show(made: Generated, *, priced: bool) -> None:
+    from keras_peft.cli.console import out, table
+
+    tally = made.tally
+    rows = ((label, f"{count:,}") for label, count in made.labels.items())
+    out.print(table(f"{made.out}: {sum(made.labels.values()):,} rows", ("label", "rows"), rows))
+    turned_down = [
+        *((f"rows: {reason}", count) for reason, count in tally.rejected.most_common()),
+        *((f"answers: {fault}", count) for fault, count in tally.bad_answers.most_common()),
+    ]
+    if turned_down:
+        out.print(table("Turned down", ("", "times"), ((why, f"{count:,}") for why, count in turned_down)))
+    again = f" ({tally.retries:,} sent again)" if tally.retries else ""
+    cost = "" if made.cost is None else f", cost {made.cost:,.4f}"
+    if tally.without_usage:
+        answers = "1 answer" if tally.without_usage == 1 else f"{tally.without_usage:,} answers"
+        cost = f", {answers} did not tell the tokens" + (", so the cost is not known" if priced else "")
+    out.print(
+        f"{tally.requests:,} requests{again}, {tally.prompt_tokens:,} tokens read and "
+        f"{tally.completion_tokens:,} written{cost}, {made.seconds:.0f} s",
+        soft_wrap=True,
+    )
+    out.print(f"Train on it: keras-peft train {made.out} --out my-bundle", soft_wrap=True)

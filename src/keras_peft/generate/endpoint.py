@@ -1,0 +1,318 @@
+"""A chat-completions endpoint in OpenAI's form, of whatever server: a text in, an answer out."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+import httpx2
+
+from keras_peft import __version__
+from keras_peft.errors import EndpointError, OptionError
+
+# Seconds before the first retry; each further one waits twice as long, up to the longest.
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+# An endpoint that asks for a longer pause, such as until tomorrow, ends the run.
+_LONGEST_PAUSE = 600.0
+# How the shape of the answers is asked for, the strictest first. What a server does not know, it refuses.
+FORMATS = ("json_schema", "json_object", "none")
+_NOT_KNOWN = {400, 422, 501}
+_MAY_PASS = {408, 409, 425, 429}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back for a request.
+
+    Attributes:
+        content: What the model wrote.
+        fault: What is wrong with the answer as a whole, "" where nothing is.
+        prompt_tokens: Tokens read, as the endpoint counts; None where it does not say.
+        completion_tokens: Tokens written, likewise.
+        retries: How many times the request was sent once more.
+    """
+
+    content: str
+    fault: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    retries: int = 0
+
+
+class Endpoint:
+    """A server and a model on it, and how to ask it.
+
+    Args:
+        address: Its address up to `/v1`, or that of the chat completions themselves.
+        model: The model's name there.
+        key: The API key, "" for none. It is in no message.
+        temperature: How freely the model writes; the endpoint's own by default.
+        seed: What the model's chance begins from; not sent by default.
+        max_tokens: Most tokens of an answer; the endpoint's own by default.
+        timeout: Seconds until an answer has to be there.
+        retries: Times to ask again after a failure that may pass.
+        waiting: Told of the seconds and the reason of each pause.
+
+    Raises:
+        OptionError: If the address or the key cannot be one.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        *,
+        key: str = "",
+        temperature: float | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        timeout: float,
+        retries: int,
+        waiting: Callable[[float, str], None],
+    ) -> None:
+        self.url = completions_url(address)
+        # Whether it answered once, and so which format it knows. Until then one request at a time is enough.
+        self.is_known = False
+        self._key = key
+        self._seed = seed
+        self._settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+        self._timeout = timeout
+        self._retries = retries
+        self._waiting = waiting
+        self._format = 0
+        self._paused_until = 0.0
+        self._chance = Random()
+        self._client = httpx2.AsyncClient(
+            headers={"User-Agent": f"keras-peft/{__version__}"}
+            | ({"Authorization": f"Bearer {key}"} if key else {}),
+            timeout=httpx2.Timeout(timeout, connect=min(10.0, timeout)),
+            limits=httpx2.Limits(max_connections=None),
+        )
+
+    async def __aenter__(self) -> Endpoint:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
+
+    async def ask(self, prompt: str, schema: Mapping[str, Any], number: int) -> Answer:
+        """Sends one request, again where that may help.
+
+        Args:
+            prompt: The text of the request.
+            schema: The JSON schema that the answer shall keep.
+            number: Which request it is; each has a seed of its own.
+
+        Returns:
+            The answer, good or bad.
+
+        Raises:
+            EndpointError: If the endpoint refuses, or still fails after all retries.
+        """
+        retries = 0
+        while True:
+            asked_as = FORMATS[self._format]
+            response, failed = await self._send(self._body(prompt, schema, number, asked_as))
+            retries += failed
+            if response.is_success:
+                self.is_known = True
+                return replace(_read(response), retries=retries)
+            if not _is_not_known(response):
+                raise self._refused(response)
+            if self.is_known:  # It answered such requests, so it is this one that it does not like.
+                message = self._said(_message(response), most=100)
+                return Answer(
+                    content="",
+                    fault=f"refused with {response.status_code} {message}".strip(),
+                    retries=retries,
+                )
+            if asked_as == FORMATS[-1]:
+                raise self._refused(response)
+            self._format += 1
+
+    def _body(self, prompt: str, schema: Mapping[str, Any], number: int, asked_as: str) -> dict[str, Any]:
+        formats: dict[str, Any] = {
+            "json_schema": {
+                "type": "json_schema",
+                "json_schema": {"name": "rows", "strict": True, "schema": schema},
+            },
+            "json_object": {"type": "json_object"},
+            "none": None,
+        }
+        body = self._settings | {
+            "messages": [{"role": "user", "content": prompt}],
+            "response_format": formats[asked_as],
+            "seed": None if self._seed is None else self._seed + number,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    async def _send(self, body: Mapping[str, Any]) -> tuple[httpx2.Response, int]:
+        """Sends until there is an answer that another try would not change, and counts the failures."""
+        for failed in range(self._retries + 1):
+            await anyio.sleep(max(0.0, self._paused_until - time.monotonic()))
+            asked_to_wait = None
+            try:
+                with anyio.fail_after(self._timeout):
+                    response = await self._client.post(self.url, json=body)
+            except httpx2.ConnectTimeout:
+                reason = "no connection in time"
+            except (TimeoutError, httpx2.TimeoutException):
+                reason = f"no answer within {self._timeout:g} s"
+            except httpx2.RequestError as error:
+                reason = self._said(str(error) or type(error).__name__)
+            else:
+                status = response.status_code
+                if _is_not_known(response) or not (status in _MAY_PASS or status >= 500):
+                    return response, failed
+                message = self._said(_message(response))
+                if "insufficient_quota" in response.text:
+                    raise EndpointError(f"{self.url}: the account has no credit left ({message}).")
+                reason = f"{status} {message}".strip()
+                asked_to_wait = _retry_after(response)
+            if asked_to_wait is not None and asked_to_wait > _LONGEST_PAUSE:
+                raise EndpointError(
+                    f"{self.url} asks for a pause of {asked_to_wait:,.0f} s ({reason}). Go on after that."
+                )
+            if failed < self._retries:
+                await self._pause(failed, asked_to_wait, reason)
+        times = "once" if self._retries == 0 else f"{self._retries + 1} times in a row"
+        raise EndpointError(
+            f"{self.url} failed {times}, at last with: {reason}. Check that the server runs and that its address "
+            "is right; --retries, --timeout and a lower --concurrency may help."
+        )
+
+    async def _pause(self, failed: int, asked_to_wait: float | None, reason: str) -> None:
+        seconds = min(_FIRST_WAIT * 2**failed, _LONGEST_WAIT) * self._chance.uniform(0.5, 1)
+        if asked_to_wait is not None:
+            seconds = asked_to_wait
+            # What holds for one request holds for those beside it.
+            self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        self._waiting(seconds, reason)
+        await anyio.sleep(seconds)
+
+    def _refused(self, response: httpx2.Response) -> EndpointError:
+        status, message = response.status_code, self._said(_message(response))
+        model = self._settings["model"]
+        what = f"{self.url} answers {status}" + (f" ({message})" if message else "")
+        if status in (401, 403):
+            key = "the key that was sent is wrong or may not do this" if self._key else "no key was sent"
+            help_ = f"{key}; put the right one into the environment variable that --key-variable names"
+        elif status == 404:
+            help_ = (
+                f"either there is no model {model!r}, or the address is not right: expected one up to /v1, such as "
+                "http://localhost:11434/v1"
+            )
+        elif response.is_redirect:
+            help_ = f"give --endpoint the address that it points to: {response.headers.get('location', '')}"
+        else:
+            help_ = "the request cannot be answered as it is; check --model, --temperature, --seed and --max-tokens"
+        return EndpointError(f"{what}: {help_}.")
+
+    def _said(self, message: str, *, most: int = 300) -> str:
+        """A message on one line, without the key, which servers may repeat in theirs."""
+        message = " ".join(message.split())
+        message = message.replace(self._key, "***") if self._key else message
+        return (message if len(message) <= most else f"{message[:most]} …").rstrip(".")
+
+
+def completions_url(address: str) -> str:
+    """Returns the address of the chat completions.
+
+    Raises:
+        OptionError: If it is no http address, or holds a password.
+    """
+    try:
+        parts = urlsplit(address.strip())
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise OptionError(
+            f"--endpoint {address!r}: expected an address such as https://api.openai.com/v1 or "
+            "http://localhost:11434/v1."
+        )
+    if parts.username or parts.password:
+        raise OptionError("--endpoint holds a user or password; put the key into an environment variable.")
+    path = parts.path.rstrip("/")
+    if not path.endswith("/chat/completions"):
+        path = f"{path}/chat/completions"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _is_not_known(response: httpx2.Response) -> bool:
+    """Tells whether a server does not take a request as it is; some call that an error of their own."""
+    if response.status_code < 500:
+        return response.status_code in _NOT_KNOWN
+    return response.status_code in _NOT_KNOWN or "response_format" in response.text
+
+
+def _read(response: httpx2.Response) -> Answer:
+    try:
+        content = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return Answer(content="", fault="not an answer of a chat")
+    usage = content.get("usage") if isinstance(content, dict) else None
+    prompt_tokens, completion_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    try:
+        choice = content["choices"][0]
+        message = choice["message"]
+        said = message.get("content")
+    except (LookupError, TypeError, AttributeError):
+        return Answer(content="", fault="not an answer of a chat")
+    if isinstance(said, list):
+        said = "".join(str(part.get("text", "")) for part in said if isinstance(part, dict))
+    reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+    fault = ""
+    if message.get("refusal") or reason == "content_filter":
+        fault = "refused"
+    elif reason == "length":
+        fault = "cut off"
+    elif not isinstance(said, str) or not said.strip():
+        fault = "empty"
+    return Answer(
+        content=said if isinstance(said, str) else "",
+        fault=fault,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+
+
+def _count(usage: object, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _message(response: httpx2.Response) -> str:
+    """What a server says of an error: OpenAI's form, that of others, or the page itself."""
+    try:
+        content = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return "" if "<" in response.text[:20] else response.text
+    for key in ("error", "message", "detail"):
+        if isinstance(content, dict) and content.get(key):
+            content = content[key]
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """The seconds of a Retry-After header, which gives them or a date."""
+    given = response.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(given)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(given).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if seconds < float("inf") else None
