@@ -388,3 +388,14 @@ def test_brackets_in_texts_are_no_markup(run, trained):
     code, out, _ = run("predict", bundle, "[bold]model[/bold] :smile: [/]")
     assert code == 0
     assert "[bold]model[/bold] :smile: [/]" in out
+
+
+@pytest.mark.parametrize(
+    "output", [["methods", "--json"], ["--version"]]
+)  # More than a buffer holds, and less.
+def test_a_reader_that_goes_away_is_told_nothing(output):
+    process = subprocess.Popen([*COMMAND, *output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() in (1, 141)
+    process.stderr.close()

@@ -76,19 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     code = 0
     try:
         code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
+        sys.stdout.flush()  # Here, where a reader that is gone is caught.
     except KerasPeftError as error:
         _fail(" ".join([str(error), *_notes(error)]))
     except _Interrupted as error:
         _fail(f"Interrupted; {' '.join(_notes(error)) or 'nothing was written.'}", code=130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         reason = f"{error.filename or 'The system refuses'}: {error.strerror or error}."
         _fail(" ".join([reason, *_notes(error)]))
     except typer.TyperException as error:
         _fail(error.format_message())
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     sys.exit(code)
 
 
