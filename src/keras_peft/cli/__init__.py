@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # TensorFlow writes its own news to stderr unless it is told not to before its import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Off by default on processors without VNNI, where a training step is a sixth faster with it.
+    # Off by default on processors without VNNI, where a run is as fast with it and takes 50 MB less.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
