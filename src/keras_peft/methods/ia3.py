@@ -36,7 +36,7 @@ class IA3(Method):
     title: ClassVar[str] = "(IA)³"
     paper: ClassVar[str] = "Liu et al. 2022, https://arxiv.org/abs/2205.05638"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.key", "attention.value", "ffn.down")
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-2
     merges: ClassVar[bool] = True
     linear: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "IA3"

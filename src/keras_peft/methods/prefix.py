@@ -49,7 +49,7 @@ class PrefixTuning(Method):
     paper: ClassVar[str] = "Li and Liang 2021, https://arxiv.org/abs/2101.00190"
     default_targets: ClassVar[tuple[str, ...]] = ("attention", "embedding.position")
     default_layers: ClassVar[str] = "all"
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-2
     silent: ClassVar[bool] = False
     hugging_face: ClassVar[str | None] = "PREFIX_TUNING"
 

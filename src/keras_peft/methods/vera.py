@@ -44,7 +44,7 @@ class VeRA(Method):
     title: ClassVar[str] = "VeRA"
     paper: ClassVar[str] = "Kopiczko et al. 2023, https://arxiv.org/abs/2310.11454"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
-    learning_rate: ClassVar[float] = 3e-2
+    learning_rate: ClassVar[float] = 1e-1
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "VERA"
 
