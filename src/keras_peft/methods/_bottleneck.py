@@ -18,7 +18,7 @@ ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
 class Bottleneck(Method):
     """A bottleneck with a residual connection after a projection: y + s f(y D + d) U + u."""
 
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-3
 
     size: int = option(48, "units in the bottleneck", minimum=1)
     activation: str = option("gelu", "what acts in the bottleneck", choices=ACTIVATIONS)
