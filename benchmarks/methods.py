@@ -68,7 +68,8 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
         rates["head/"] = options.head_rate or method.head_learning_rate
     if (parts := model.split()) is not None:
         names = (base.sha256, keras.__version__, keras.config.backend())
-        sets, _ = compute_features(base.encoder, parts, sets, fingerprint=names, progress=Progress())
+        quiet = {"progress": Progress(), "stopwatch": Stopwatch()}
+        sets, _ = compute_features(base.encoder, parts, sets, fingerprint=names, **quiet)
     with model.above(parts) if parts else nullcontext():
         train(
             model,

@@ -19,6 +19,7 @@ from keras_peft import cache, features
 from keras_peft.core.trunk import split
 from keras_peft.features import compute_features
 from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
 from keras_peft.tokens import Tokens
 
 
@@ -55,8 +56,12 @@ def parts_of(base):
     return split(base, [base.get_layer("transformer_layer_2")])
 
 
+def watched(progress=None):
+    return {"progress": progress or Progress(), "stopwatch": Stopwatch()}
+
+
 def compute(base, *sets, name="base", progress=None):
-    return compute_features(base, parts_of(base), sets, fingerprint=[name], progress=progress or Progress())
+    return compute_features(base, parts_of(base), sets, fingerprint=[name], **watched(progress))
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=40), st.data())
@@ -92,13 +97,29 @@ def test_each_text_is_computed_once_and_found_again(base):
     np.testing.assert_array_equal(three.batch(np.arange(3))[0], one.batch(np.arange(3)[::-1])[0])
 
 
+def test_rows_that_are_only_scored_count_as_scoring(base):
+    stopwatch = Stopwatch()
+    sets = [tokens_of([5, 9]), tokens_of([7, 7], seed=1)]
+    with stopwatch.measure("trunk"):
+        compute_features(
+            base, parts_of(base), sets, fingerprint=["x"], progress=Progress(), stopwatch=stopwatch
+        )
+    seconds = stopwatch.read()
+    assert 0 < seconds["evaluate"] < seconds["trunk"]
+    again = Stopwatch()
+    compute_features(
+        base, parts_of(base), [sets[0]] * 2, fingerprint=["y"], progress=Progress(), stopwatch=again
+    )
+    assert again.read()["evaluate"] == 0
+
+
 def test_what_the_features_depend_on_is_in_their_name(base):
     tokens = tokens_of([5, 9])
     compute(base, tokens)
     assert not compute(base, tokens, name="another base")[1].hit
     assert not compute(base, tokens_of([5, 9], seed=1))[1].hit
     parts = split(base, [base.get_layer("transformer_layer_1")])
-    assert not compute_features(base, parts, [tokens], fingerprint=["base"], progress=Progress())[1].hit
+    assert not compute_features(base, parts, [tokens], fingerprint=["base"], **watched())[1].hit
     assert compute(base, tokens)[1].hit
     assert len(cache.kept()) == 4
 
@@ -186,7 +207,7 @@ def test_values_that_half_precision_cannot_hold():
     mask = keras.ops.expand_dims(keras.ops.cast(inputs["padding_mask"], "float32"), -1)
     large = keras.Model(inputs, keras.layers.Dense(2, name="last")(vectors) * mask)
     parts = split(large, [large.get_layer("last")])
-    (rows,), _ = compute_features(large, parts, [tokens_of([3])], fingerprint=["x"], progress=Progress())
+    (rows,), _ = compute_features(large, parts, [tokens_of([3])], fingerprint=["x"], **watched())
     values = next(value for value in rows.batch(np.arange(1)) if value.ndim == 3 and value.shape[-1] == 4)
     assert values.dtype == np.float32
     assert values[0, 0, 0] == 1e5
@@ -197,7 +218,7 @@ def test_what_is_the_same_for_all_rows_is_kept_once():
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), layers="last:1")
     parts = model.split()
     tokens = tokens_of([5, 9, 12])
-    (rows,), _ = compute_features(base, parts, [tokens], fingerprint=["x"], progress=Progress())
+    (rows,), _ = compute_features(base, parts, [tokens], fingerprint=["x"], **watched())
     assert sorted(len(array) for array in rows._store.arrays) == [1, 5 + 9 + 12]
     batch = rows.batch(np.arange(3))
     with model.above(parts):

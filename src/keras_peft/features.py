@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from keras_peft.cache import INDEX, remove_oldest, trunk_folder
 from keras_peft.files import whole_folder
 from keras_peft.inference import Inference
 from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
 from keras_peft.tokens import Tokens, padded_length
 
 if TYPE_CHECKING:
@@ -99,16 +101,20 @@ def compute_features(
     *,
     fingerprint: Sequence[str],
     progress: Progress,
+    stopwatch: Stopwatch,
 ) -> tuple[list[Features], Cached]:
     """Computes what the trunk gives for each text, or finds it in the cache.
 
     Args:
         base: The model that is parted, from {token_ids, padding_mask}.
         parts: Its two parts.
-        sets: The rows, in as many sets as are needed.
+        sets: The rows to train on, then those that are only scored, in as many sets as
+            are needed.
         fingerprint: What the features depend on beside the texts: the base's weights,
             what lies in the trunk, versions.
         progress: Told of the rows that are computed.
+        stopwatch: Counts the rows that are only scored, by their tokens, under "evaluate",
+            as all scoring is.
 
     Returns:
         The features of each set, and what the cache did.
@@ -119,9 +125,10 @@ def compute_features(
     store = _open(folder, parts, unique)
     hit = store is not None
     if store is None:
+        scored = np.setdiff1d(np.arange(len(unique)), places[0])
         progress.trunk_started(rows=len(unique))
         try:
-            store = _make(base, parts, unique, folder, progress)
+            store = _make(_Trunk(base, parts, unique, scored, progress, stopwatch), folder)
         finally:
             progress.trunk_finished()
     size = sum(array.nbytes for array in store.arrays)
@@ -198,63 +205,84 @@ def _open(folder: Path, parts: Split, texts: Tokens) -> _Store | None:
     return _Store(texts.lengths, arrays)
 
 
-def _make(base: keras.Model, parts: Split, texts: Tokens, folder: Path, progress: Progress) -> _Store:
+def _make(trunk: _Trunk, folder: Path) -> _Store:
     """Computes features and keeps them, in the folder or, where that cannot be written, in memory."""
     for dtype in ("float16", "float32"):
-        run = _compiled(base, parts, texts, dtype)
+        run = trunk.compiled(dtype)
         with suppress(_Overflow):
             try:
                 with whole_folder(folder, overwrite=True) as staging:
                     files = _Files(staging)
-                    files.describe(_compute(run, parts, texts, files, progress))
+                    files.describe(trunk.compute(run, files))
                 remove_oldest(most=MOST_KEPT)
-                if store := _open(folder, parts, texts):
+                if store := _open(folder, trunk.parts, trunk.texts):
                     return store
             except OSError:  # No room, or no right to write there.
                 pass
-            return _Store(texts.lengths, _compute(run, parts, texts, np.zeros, progress))
+            return _Store(trunk.texts.lengths, trunk.compute(run, np.zeros))
     raise FloatingPointError("The trunk gives values that are not finite.")
 
 
-def _compiled(
-    base: keras.Model, parts: Split, texts: Tokens, dtype: str
-) -> Callable[[Any], list[np.ndarray]]:
-    """Makes a function from a batch of inputs to the features that the trunk computes."""
-    import keras
+@dataclass(frozen=True)
+class _Trunk:
+    """What computes the features of all texts.
 
-    class Trunk(keras.Model):
-        def call(self, inputs: Any) -> list[Any]:
-            features = zip(parts.trunk(inputs), parts.features, strict=True)
-            return [
-                keras.ops.cast(value, dtype) if keras.backend.is_float_dtype(feature.dtype) else value
-                for value, feature in features
-                if feature.raw is None
-            ]
+    Attributes:
+        base: The model that is parted.
+        parts: Its two parts.
+        texts: The different texts, by length.
+        scored: Positions of those that are not trained on.
+        progress: Told of the rows.
+        stopwatch: Told what those that are only scored took.
+    """
 
-    model = Trunk(name="trunk")
-    model.base = base  # So that its weights are known to be the model's.
-    model.built = True
-    return Inference(model, texts.signature)
+    base: keras.Model
+    parts: Split
+    texts: Tokens
+    scored: np.ndarray
+    progress: Progress
+    stopwatch: Stopwatch
 
+    def compiled(self, dtype: str) -> Callable[[Any], list[np.ndarray]]:
+        """Makes a function from a batch of inputs to the features that the trunk computes."""
+        import keras
 
-def _compute(
-    run: Callable[[Any], list[np.ndarray]],
-    parts: Split,
-    texts: Tokens,
-    allocate: Callable[[tuple[int, ...], Any], np.ndarray],
-    progress: Progress,
-) -> list[np.ndarray]:
-    """Runs the trunk over all texts."""
-    computed = [feature for feature in parts.features if feature.raw is None]
-    arrays: list[np.ndarray | None] = [None] * len(computed)
-    for rows, inputs in inference_batches(texts):
-        for number, (feature, values) in enumerate(zip(computed, run(inputs), strict=True)):
-            if not np.isfinite(values).all():
-                raise _Overflow
-            put = _put_sequences if _is_sequence(feature) else _put_rows
-            arrays[number] = put(arrays[number], values, rows, texts.lengths, allocate)
-        progress.trunk_computed(rows=len(rows))
-    return [array for array in arrays if array is not None]
+        parts = self.parts
+
+        class Trunk(keras.Model):
+            def call(self, inputs: Any) -> list[Any]:
+                features = zip(parts.trunk(inputs), parts.features, strict=True)
+                return [
+                    keras.ops.cast(value, dtype) if keras.backend.is_float_dtype(feature.dtype) else value
+                    for value, feature in features
+                    if feature.raw is None
+                ]
+
+        model = Trunk(name="trunk")
+        model.base = self.base  # So that its weights are known to be the model's.
+        model.built = True
+        return Inference(model, self.texts.signature)
+
+    def compute(
+        self,
+        run: Callable[[Any], list[np.ndarray]],
+        allocate: Callable[[tuple[int, ...], Any], np.ndarray],
+    ) -> list[np.ndarray]:
+        """Runs the trunk over all texts."""
+        computed = [feature for feature in self.parts.features if feature.raw is None]
+        arrays: list[np.ndarray | None] = [None] * len(computed)
+        began = time.perf_counter()
+        for rows, inputs in inference_batches(self.texts):
+            for number, (feature, values) in enumerate(zip(computed, run(inputs), strict=True)):
+                if not np.isfinite(values).all():
+                    raise _Overflow
+                put = _put_sequences if _is_sequence(feature) else _put_rows
+                arrays[number] = put(arrays[number], values, rows, self.texts.lengths, allocate)
+            self.progress.trunk_computed(rows=len(rows))
+        # They share batches with the others, so that what is kept does not depend on the split.
+        share = self.texts.lengths[self.scored].sum() / self.texts.lengths.sum()
+        self.stopwatch.count("evaluate", share * (time.perf_counter() - began))
+        return [array for array in arrays if array is not None]
 
 
 def _put_sequences(

@@ -251,6 +251,7 @@ def fine_tune(
                     [tokens, held_out_tokens],
                     fingerprint=weights,
                     progress=progress,
+                    stopwatch=stopwatch,
                 )
             stack.enter_context(model.above(parts))
         with stopwatch.measure("train"):

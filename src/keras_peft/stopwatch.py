@@ -28,6 +28,11 @@ class Stopwatch:
             self._inner[-1] += whole
             self._seconds[stage] = self._seconds.get(stage, 0.0) + own
 
+    def count(self, stage: str, seconds: float) -> None:
+        """Counts seconds that have just passed for a stage instead of the one being measured."""
+        self._inner[-1] += seconds
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
     def read(self) -> dict[str, float]:
         """Returns the stages and the total so far, rounded to milliseconds."""
         seconds = {**self._seconds, "total": time.perf_counter() - self._started}
