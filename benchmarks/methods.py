@@ -24,7 +24,7 @@ import keras
 from keras_peft import attach, methods, sources, tasks
 from keras_peft.core.method import Method
 from keras_peft.data import Examples, read_examples, split
-from keras_peft.evaluate import compute_logits, score
+from keras_peft.evaluate import compute_outputs
 from keras_peft.features import compute_features
 from keras_peft.inference import Inference
 from keras_peft.job import DEFAULT_LABEL_SMOOTHING
@@ -32,7 +32,7 @@ from keras_peft.progress import Progress
 from keras_peft.sources import Base
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tokens import Tokenizer
-from keras_peft.train import default_epochs, default_rates, train
+from keras_peft.train import Recipe, default_epochs, default_rates, train
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"
 
@@ -76,21 +76,23 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
             task,
             training=(sets[0], task.targets(training.labels)),
             validation=(sets[1], truth[:16]),
-            epochs=epochs,
-            batch_size=16,
-            rates=rates,
-            label_smoothing=DEFAULT_LABEL_SMOOTHING,
-            seed=seed,
+            recipe=Recipe(
+                epochs=epochs,
+                batch_size=16,
+                rates=rates,
+                label_smoothing=DEFAULT_LABEL_SMOOTHING,
+                seed=seed,
+            ),
             progress=Progress(),
             stopwatch=Stopwatch(),
         )
-        probabilities = task.probabilities(compute_logits(Inference(model, sets[2].signature), sets[2]))
+        outputs = compute_outputs(Inference(model, sets[2].signature), sets[2])
     model.detach()
     return {
         "epochs": epochs,
         "layers": layers,
         "parameters": trained,
-        "accuracy": score(task.labels, truth, probabilities).accuracy,
+        "accuracy": task.score(outputs, truth).metrics["accuracy"],
         "seconds": time.perf_counter() - began,
     }
 

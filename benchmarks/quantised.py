@@ -28,13 +28,13 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
 
     from keras_peft import attach, methods, sources, tasks
     from keras_peft.data import read_examples
-    from keras_peft.evaluate import compute_logits, score
+    from keras_peft.evaluate import compute_outputs
     from keras_peft.inference import Inference
     from keras_peft.job import DEFAULT_LABEL_SMOOTHING
     from keras_peft.progress import Progress
     from keras_peft.stopwatch import Stopwatch
     from keras_peft.tokens import Tokenizer
-    from keras_peft.train import default_epochs, default_rates, train
+    from keras_peft.train import Recipe, default_epochs, default_rates, train
 
     training, test = (read_examples(folder / f"{part}.jsonl") for part in ("train", "test"))
     base = sources.load("minilm")
@@ -55,18 +55,20 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
         task,
         training=(tokenizer(training.texts), task.targets(training.labels)),
         validation=(tokenizer(test.texts[:16]), truth[:16]),
-        epochs=default_epochs(type(method), len(training), 16),
-        batch_size=16,
-        rates=default_rates(model),
-        label_smoothing=DEFAULT_LABEL_SMOOTHING,
-        seed=seed,
+        recipe=Recipe(
+            epochs=default_epochs(type(method), len(training), 16),
+            batch_size=16,
+            rates=default_rates(model),
+            label_smoothing=DEFAULT_LABEL_SMOOTHING,
+            seed=seed,
+        ),
         progress=Progress(),
         stopwatch=Stopwatch(),
     )
     seconds = time.perf_counter() - began
     tokens = tokenizer(test.texts)
-    probabilities = task.probabilities(compute_logits(Inference(model, tokens.signature), tokens))
-    accuracy = score(task.labels, truth, probabilities).accuracy
+    outputs = compute_outputs(Inference(model, tokens.signature), tokens)
+    accuracy = task.score(outputs, truth).metrics["accuracy"]
     print(json.dumps({"bytes": size, "accuracy": accuracy, "seconds": seconds}))
 
 

@@ -122,7 +122,7 @@ def test_tensors_that_do_not_fit(copy):
 
 def test_a_newer_format_and_what_is_no_bundle(copy, tmp_path):
     reseal(copy, format=99)
-    with pytest.raises(BundleError, match="has format 99; this version of keras-peft reads format 1"):
+    with pytest.raises(BundleError, match="has format 99; this version of keras-peft reads format 2"):
         keras_peft.load(copy)
     with pytest.raises(BundleError, match="does not exist"):
         keras_peft.load(tmp_path / "nothing")

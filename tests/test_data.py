@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import make_rows, write_jsonl
-from keras_peft.data import Examples, check_known_labels, check_trainable, read_examples, read_rows, split
+from keras_peft.data import Examples, check_trainable, read_examples, read_rows, split
 from keras_peft.errors import DataError
+from keras_peft.tasks import single_label
 
 ROWS = make_rows(12)
 
@@ -155,7 +156,7 @@ def test_what_cannot_be_trained_on():
 
 def test_unknown_labels_are_counted():
     with pytest.raises(DataError, match=r"'z' \(2 rows\), 'w' \(1 rows\); it knows x, y"):
-        check_known_labels(Examples(("a", "b", "c", "d"), ("z", "z", "w", "x"), "f"), ("x", "y"))
+        single_label.Task(("x", "y")).check_known(("z", "z", "w", "x"), "f")
 
 
 @given(

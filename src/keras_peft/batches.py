@@ -13,6 +13,9 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from keras_peft.tasks import UNLABELLED
+from keras_peft.tokens import padded_length
+
 # Batches are cut from pools of shuffled rows sorted by length: small enough that
 # each epoch groups other rows, large enough that a batch has rows of one length.
 _POOL = 50
@@ -29,6 +32,10 @@ class Rows(Protocol):
         """Number of tokens of each row."""
 
     @property
+    def words(self) -> tuple[np.ndarray, ...] | None:
+        """Positions of the words' first tokens, where the rows came in words."""
+
+    @property
     def signature(self) -> Any:
         """What a batch is: tensors with None for the axes that vary."""
 
@@ -41,15 +48,25 @@ class TrainingBatches(keras.utils.PyDataset):
 
     Args:
         rows: The rows.
-        targets: As many targets, of any shape.
+        targets: As many targets, of any shape; an array of objects holds one for each
+            token of each row.
         batch_size: Rows in a batch; the last may have fewer.
         seed: The same seed gives the same batches in the same order.
+        weights: How much each row counts; all the same by default.
     """
 
-    def __init__(self, rows: Rows, targets: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        targets: np.ndarray,
+        batch_size: int,
+        seed: int,
+        weights: np.ndarray | None = None,
+    ) -> None:
         super().__init__()
         self._rows = rows
         self._targets = targets
+        self._weights = weights
         self._batch_size = batch_size
         self._generator = np.random.default_rng(seed)
         self._lengths = rows.lengths
@@ -58,9 +75,13 @@ class TrainingBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._order)
 
-    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         batch = self._order[index]
-        return self._rows.batch(batch), self._targets[batch]
+        targets = self._targets[batch]
+        if targets.dtype == object:
+            targets = _padded(targets)
+        weights = () if self._weights is None else (self._weights[batch],)
+        return self._rows.batch(batch), targets, *weights
 
     def on_epoch_end(self) -> None:
         """Shuffles the rows anew; Keras calls it."""
@@ -81,10 +102,14 @@ class TrainingBatches(keras.utils.PyDataset):
             return tf.TensorSpec(tensor.shape, tensor.dtype)
 
         rows = keras.tree.map_structure(specify, self._rows.signature)
-        targets = tf.TensorSpec((None, *self._targets.shape[1:]), self._targets.dtype)
+        if self._targets.dtype == object:
+            targets = tf.TensorSpec((None, None), self._targets[0].dtype)
+        else:
+            targets = tf.TensorSpec((None, *self._targets.shape[1:]), self._targets.dtype)
+        weights = () if self._weights is None else (tf.TensorSpec((None,), self._weights.dtype),)
         options = tf.data.Options()
         options.autotune.enabled = False
-        made = tf.data.Dataset.from_generator(self._epoch, output_signature=(rows, targets))
+        made = tf.data.Dataset.from_generator(self._epoch, output_signature=(rows, targets, *weights))
         return (
             made.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(2).with_options(options)
         )
@@ -93,7 +118,7 @@ class TrainingBatches(keras.utils.PyDataset):
         """Lets go of the rows: TensorFlow never forgets a data set that was made in Python."""
         del self._rows, self._targets
 
-    def _epoch(self) -> Iterator[tuple[Any, np.ndarray]]:
+    def _epoch(self) -> Iterator[tuple[Any, ...]]:
         for index in range(len(self)):
             yield self[index]
         self.on_epoch_end()
@@ -107,6 +132,15 @@ class TrainingBatches(keras.utils.PyDataset):
             part = part[np.argsort(self._lengths[part], kind="stable")]
             batches += [part[i : i + self._batch_size] for i in range(0, len(part), self._batch_size)]
         return [batches[i] for i in self._generator.permutation(len(batches))]
+
+
+def _padded(targets: np.ndarray) -> np.ndarray:
+    """Pads targets of tokens to as many as the batch's rows are padded to."""
+    length = padded_length(max(map(len, targets)))
+    padded = np.full((len(targets), length), UNLABELLED, targets[0].dtype)
+    for row, own in enumerate(targets):
+        padded[row, : len(own)] = own
+    return padded
 
 
 def inference_batches(rows: Rows) -> Iterator[tuple[np.ndarray, Any]]:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
     from keras_peft.sources import Base
-    from keras_peft.tasks.single_label import Task
+    from keras_peft.tasks import Task, Text
 
-FORMAT = 1
+FORMAT = 2
 FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", "README.md")
 # Two runs of the same float32 arithmetic in other batches differ by rounding only.
 TOLERANCE = 1e-4
@@ -41,7 +41,9 @@ _FIELDS: dict[str, type] = {
     "base": dict,
     "parts": list,
     "task": str,
+    "task_options": dict,
     "labels": list,
+    "columns": list,
     "max_length": int,
     "metrics": dict,
     "data": dict,
@@ -68,6 +70,21 @@ class Bundle:
         """The labels in the order of the head's outputs."""
         return tuple(self.content["labels"])
 
+    def task(self) -> Task:
+        """Returns what the head means, with its thresholds and temperature."""
+        from keras_peft import tasks
+
+        kind = tasks.find(self.content["task"])
+        try:
+            return kind.from_config(self.labels, self.content["task_options"])
+        except TypeError as error:
+            raise BundleMismatch(f"{self.folder}: its task {kind.name} has other options: {error}.") from None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that it was trained on: those of the texts, then that of the labels."""
+        return tuple(self.content["columns"])
+
     @property
     def base_name(self) -> str:
         """The name under which the base was loaded."""
@@ -91,12 +108,13 @@ class Parts:
         base: Name, architecture and sha256 of the base.
         tokenizer: The content of its tokenizer.json.
         task: What the head means.
+        columns: Names of the columns of the texts, then that of the labels.
         max_length: Most tokens of a text.
         metrics: Scores on the validation rows.
         data: What it was trained on: source, rows, sha256.
         report: For report.json.
         texts: Some texts to verify the written bundle with.
-        logits: The model's logits on them, (texts, labels).
+        outputs: The model's outputs on them.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -104,12 +122,13 @@ class Parts:
     base: Mapping[str, str]
     tokenizer: str
     task: Task
+    columns: tuple[str, ...]
     max_length: int
     metrics: Mapping[str, Any]
     data: Mapping[str, Any]
     report: Mapping[str, Any]
-    texts: tuple[str, ...]
-    logits: np.ndarray
+    texts: tuple[Text, ...]
+    outputs: Any
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
@@ -230,7 +249,7 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
         BundleMismatch: If the base is not the one that it was trained on, or tensors
             are missing, extra or misshapen; all are in the message.
     """
-    from keras_peft import attach, methods, tasks
+    from keras_peft import attach, methods
     from keras_peft.core.weights import read_tensors
 
     wanted = bundle.content["base"]
@@ -241,7 +260,7 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
             f"{base.sha256[:12]}…). Name the right one with --base."
         )
     try:
-        task = tasks.find(bundle.content["task"])(bundle.labels)
+        task = bundle.task()
         model = attach.adapt(
             base.encoder,
             methods.parts_from_config(bundle.content["parts"]),
@@ -267,7 +286,9 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
             "base": dict(parts.base),
             "parts": [part.to_config() for part in parts.attached],
             "task": parts.task.name,
+            "task_options": parts.task.to_config(),
             "labels": list(parts.task.labels),
+            "columns": list(parts.columns),
             "max_length": parts.max_length,
             "metrics": dict(parts.metrics),
             "data": dict(parts.data),
@@ -277,7 +298,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
         content["verification"] = _verify(Bundle(staging, content), parts)
         description = {
             **parts.report,
-            **{key: content[key] for key in ("base", "parts", "labels")},
+            **{key: content[key] for key in ("base", "parts", "task", "task_options", "labels", "columns")},
         }
         description["verification"] = content["verification"]
         _write_json(staging / "report.json", description)
@@ -311,10 +332,8 @@ def _seal(folder: Path, content: dict[str, Any]) -> None:
 
 def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
     """Loads the staged files into a fresh base and compares the logits."""
-    import numpy as np
-
     from keras_peft import sources
-    from keras_peft.evaluate import compute_logits
+    from keras_peft.evaluate import compute_outputs, difference
     from keras_peft.inference import Inference
     from keras_peft.tokens import Tokenizer
 
@@ -323,15 +342,15 @@ def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
     except KerasPeftError as error:
         raise BundleError(f"The bundle cannot be loaded again, so it was not written: {error}") from error
     tokenizer = Tokenizer((staged.folder / "tokenizer.json").read_text(encoding="utf-8"), parts.max_length)
-    tokens = tokenizer(parts.texts)
-    answers = compute_logits(Inference(fresh, tokens.signature), tokens)
-    difference = float(np.abs(answers - parts.logits).max())
-    if not difference <= TOLERANCE:
+    tokens = tokenizer(parts.texts, words=parts.task.reads_words)
+    answers = compute_outputs(Inference(fresh, tokens.signature), tokens)
+    largest = difference(answers, parts.outputs)
+    if not largest <= TOLERANCE:
         raise BundleError(
-            f"The bundle was not written: loaded again, its logits differ by {difference:.2e}, more than "
+            f"The bundle was not written: loaded again, its logits differ by {largest:.2e}, more than "
             f"{TOLERANCE:.0e}."
         )
-    return {"reloaded": {"texts": len(parts.texts), "max_abs_logit_difference": difference}}
+    return {"reloaded": {"texts": len(parts.texts), "max_abs_logit_difference": largest}}
 
 
 def versions() -> dict[str, str]:

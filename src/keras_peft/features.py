@@ -58,11 +58,12 @@ class Features:
 
     Attributes:
         lengths: Number of tokens of each row.
+        words: Positions of the words' first tokens, where the rows came in words.
     """
 
     def __init__(self, tokens: Tokens, parts: Split, store: _Store, places: np.ndarray) -> None:
         self._tokens, self._parts, self._store, self._places = tokens, parts, store, places
-        self.lengths = tokens.lengths
+        self.lengths, self.words = tokens.lengths, tokens.words
 
     def __len__(self) -> int:
         return len(self._tokens)

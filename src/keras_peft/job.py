@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
-from keras_peft import methods
+from keras_peft import methods, tasks
 from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
-from keras_peft.data import (
-    Examples,
-    check_known_labels,
-    check_trainable,
-    read_examples,
-    split,
-)
+from keras_peft.data import Examples, check_trainable, read_examples, split
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
@@ -28,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from keras_peft.batches import Rows
+    from keras_peft.tasks import Task
 
 DEFAULT_METHOD = "lora"
 DEFAULT_VALIDATION = 0.1
@@ -53,11 +48,11 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report with the main figures on top."""
-        validation, plan = self.report["validation"], self.report["plan"]
+        plan = self.report["plan"]
         return {
             "bundle": str(self.bundle),
-            "accuracy": validation["accuracy"],
-            "macro_f1": validation["macro_f1"],
+            "task": self.report["task"],
+            **self.report["validation"]["metrics"],
             "trainable_parameters": plan["trainable_parameters"],
             "total_parameters": plan["total_parameters"],
             "trunk_blocks": plan["trunk_blocks"],
@@ -72,6 +67,7 @@ def fine_tune(
     data: str | Path,
     *,
     out: str | Path,
+    task: str | None = None,
     base: str = "minilm",
     method: Method | Sequence[Method] | None = None,
     layers: str | Iterable[int] | None = None,
@@ -81,10 +77,13 @@ def fine_tune(
     batch_size: int = DEFAULT_BATCH_SIZE,
     learning_rate: float | None = None,
     label_smoothing: float = DEFAULT_LABEL_SMOOTHING,
+    class_weights: bool = False,
+    gradient_accumulation: int = 1,
+    patience: int | None = None,
     max_length: int | None = None,
     seed: int = 0,
-    text_column: str = "text",
-    label_column: str = "label",
+    text_column: str | None = None,
+    label_column: str | None = None,
     skip_bad_rows: bool = False,
     trunk_cache: bool = True,
     frozen_precision: str = "auto",
@@ -97,6 +96,8 @@ def fine_tune(
     Args:
         data: A .csv, .tsv, .jsonl or .parquet file of labelled text.
         out: Folder of the bundle to write.
+        task: `"single-label"`, `"multi-label"`, `"pairs"`, `"regression"` or `"token-labels"`; by
+            default it is read from the columns.
         base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset.
         method: The method; `LoRA()` by default. Several make one adapter together.
         layers: The blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`; each method's own
@@ -104,15 +105,22 @@ def fine_tune(
         targets: Roles or regular expressions on paths; the method's own by default.
         validation: Share of the rows to validate on, or a file with such rows.
         epochs: Times to see all rows; by default as many as make about 600 steps.
-        batch_size: Rows in a step.
+        batch_size: Rows in a batch.
         learning_rate: The highest in the schedule; the method's own by default. The
             head's goes along in proportion.
         label_smoothing: Share of each target that is spread over all labels, so that the
             classifier is not driven to be surer than the data can make it.
+        class_weights: Let rows of rare labels count more, so that all labels count the
+            same.
+        gradient_accumulation: Batches whose gradients make one step together, where a
+            larger batch does not fit into memory.
+        patience: Epochs without a better score on the validation rows after which to
+            stop. The epoch with the best score is kept then; without it, the last.
         max_length: Most tokens of a text; 128 by default, or the base's limit.
         seed: The same seed on the same machine gives the same result.
-        text_column: Name of the column with the texts.
-        label_column: Name of the column with the labels.
+        text_column: Name of the column with the texts, or two names with a comma
+            between for pairs; see `read_examples`.
+        label_column: Name of the column with the labels; see `read_examples`.
         skip_bad_rows: Leave out rows that cannot be used instead of raising.
         trunk_cache: Compute the frozen blocks below the adapter once for each text, keep
             that in half precision, and train above it. Without it they are computed in
@@ -139,7 +147,15 @@ def fine_tune(
     out = Path(out)
     method = method or methods.find(DEFAULT_METHOD)()
     chosen = [method] if isinstance(method, Method) else list(method)
-    _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length)
+    _check_positive(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_length=max_length,
+        gradient_accumulation=gradient_accumulation,
+        patience=patience,
+    )
+    kind = tasks.find(task) if task else None
     if not 0 <= seed < 2**32:
         raise OptionError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
     if not 0 <= label_smoothing < 1:
@@ -153,7 +169,8 @@ def fine_tune(
     bundles.refuse_existing(out, overwrite=overwrite)
     progress.stage(f"Reading {data}")
     columns = {"text_column": text_column, "label_column": label_column, "skip_bad_rows": skip_bad_rows}
-    training, held_out = _read(Path(data), validation, seed, **columns)
+    training, held_out = _read(Path(data), validation, seed, task=kind, **columns)
+    kind = training.task
     notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
 
     progress.stage("Importing Keras")
@@ -161,15 +178,15 @@ def fine_tune(
         import keras
         import keras_hub  # noqa: F401  (its import is what is measured)
 
-        from keras_peft import attach, bases, sources, tasks
+        from keras_peft import attach, bases, sources
         from keras_peft.core.adapter import choose_parts
         from keras_peft.core.precision import pays as bfloat16_pays
         from keras_peft.core.sites import find_sites
-        from keras_peft.evaluate import compute_logits
+        from keras_peft.evaluate import compute_outputs
         from keras_peft.features import compute_features
         from keras_peft.inference import Inference
         from keras_peft.tokens import Tokenizer
-        from keras_peft.train import default_epochs, default_rates, train
+        from keras_peft.train import Recipe, default_epochs, default_rates, train
 
     progress.stage(f"Loading the base {base}")
     with stopwatch.measure("load"):
@@ -191,7 +208,7 @@ def fine_tune(
                 f"The method takes all {loaded.max_length} positions that {base} has; use fewer."
             )
         tokenizer = Tokenizer(loaded.tokenizer, max_length)
-        task = tasks.find("single-label").from_labels(training.labels)
+        meaning = kind.from_labels(training.labels)
         sites = find_sites(loaded.encoder, bases.roles_of(loaded.encoder))
         attached = [
             part
@@ -201,16 +218,18 @@ def fine_tune(
         model = attach.adapt(
             loaded.encoder,
             attached,
-            head=task.head(loaded.dim),
-            first_position_only=task.first_position_only,
+            head=meaning.head(loaded.dim),
+            first_position_only=meaning.first_position_only,
         )
-        tokens, held_out_tokens = tokenizer(training.texts), tokenizer(held_out.texts)
+        tokens, held_out_tokens = (
+            tokenizer(one.texts, words=meaning.reads_words) for one in (training, held_out)
+        )
     if truncated := tokens.truncated + held_out_tokens.truncated:
         rows = len(tokens) + len(held_out_tokens)
         notes.append(f"{truncated} of {rows} texts were cut to {max_length} tokens")
     for note in notes:
         progress.note(note)
-    epochs = epochs or default_epochs(type(chosen[0]), len(training), batch_size)
+    epochs = epochs or default_epochs(type(chosen[0]), len(training), batch_size * gradient_accumulation)
     rates = default_rates(model, learning_rate)
     (adapter,) = model.adapters.values()
     precision = frozen_precision
@@ -221,7 +240,10 @@ def fine_tune(
         "batch_size": batch_size,
         "learning_rate": learning_rate or chosen[0].learning_rate,
         "head_learning_rate": rates["head/"],
-        "label_smoothing": label_smoothing,
+        "label_smoothing": label_smoothing if meaning.smooths_labels else 0.0,
+        "class_weights": class_weights,
+        "gradient_accumulation": gradient_accumulation,
+        "patience": patience,
         "max_length": max_length,
         "frozen_precision": precision,
         "seed": seed,
@@ -255,25 +277,34 @@ def fine_tune(
                 )
             stack.enter_context(model.above(parts))
         with stopwatch.measure("train"):
-            history, scores = train(
+            truth = meaning.targets(held_out.labels)
+            trained = train(
                 model,
-                task,
-                training=(sets[0], task.targets(training.labels)),
-                validation=(sets[1], task.targets(held_out.labels)),
-                epochs=epochs,
-                batch_size=batch_size,
-                rates=rates,
-                label_smoothing=label_smoothing,
-                seed=seed,
+                meaning,
+                training=(sets[0], meaning.targets(training.labels)),
+                validation=(sets[1], truth),
+                recipe=Recipe(
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    rates=rates,
+                    label_smoothing=settings["label_smoothing"],
+                    class_weights=class_weights,
+                    gradient_accumulation=gradient_accumulation,
+                    patience=patience,
+                    seed=seed,
+                ),
                 progress=progress,
                 stopwatch=stopwatch,
             )
     progress.stage("Saving the bundle and verifying it")
     with stopwatch.measure("evaluate"):
+        meaning = meaning.calibrated(trained.outputs, truth)
+        scores = meaning.score(trained.outputs, truth)
         texts = held_out.texts[:_VERIFIED_TEXTS]
-        to_verify = tokenizer(texts)
-        logits = compute_logits(Inference(model, to_verify.signature), to_verify)
+        to_verify = tokenizer(texts, words=meaning.reads_words)
+        outputs = compute_outputs(Inference(model, to_verify.signature), to_verify)
     report: dict[str, Any] = {
+        "task": meaning.name,
         "data": {
             "source": Path(data).name.encode(errors="replace").decode(),
             "training_rows": len(training),
@@ -284,7 +315,8 @@ def fine_tune(
         "notes": notes,
         "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
         "cache": None if cached is None else asdict(cached),
-        "history": [record.to_json() for record in history],
+        "history": [record.to_json() for record in trained.history],
+        "best_epoch": trained.best,
         "validation": scores.to_json(),
         "seconds": stopwatch.read(),
         "peak_rss_mb": peak_rss_mb(),
@@ -295,13 +327,14 @@ def fine_tune(
         attached=adapter.parts,
         base={"name": loaded.name, "architecture": loaded.architecture, "sha256": loaded.sha256},
         tokenizer=loaded.tokenizer,
-        task=task,
+        task=meaning,
+        columns=training.columns,
         max_length=max_length,
-        metrics={key: getattr(scores, key) for key in ("rows", "accuracy", "macro_f1", "loss")},
+        metrics={"rows": scores.rows, "loss": scores.loss, **scores.metrics},
         data=report["data"],
         report=report,
         texts=texts,
-        logits=logits,
+        outputs=outputs,
     )
     # The bundle is verified on a fresh base, and two need not lie in memory at once.
     del model, loaded, adapter, attached, sites, parts, sets
@@ -312,12 +345,14 @@ def fine_tune(
     return Result(out, final)
 
 
-def _read(path: Path, validation: float | str | Path, seed: int, **columns: Any) -> tuple[Examples, Examples]:
-    training = check_trainable(read_examples(path, **columns))
+def _read(
+    path: Path, validation: float | str | Path, seed: int, *, task: type[Task] | None, **columns: Any
+) -> tuple[Examples, Examples]:
+    training = check_trainable(read_examples(path, task=task, **columns))
     if isinstance(validation, float | int):
         return split(training, validation, seed=seed)
-    held_out = read_examples(validation, **columns)
-    check_known_labels(held_out, sorted(set(training.labels)))
+    held_out = read_examples(validation, task=training.task, **columns)
+    training.task.from_labels(training.labels).check_known(held_out.labels, held_out.source)
     if shared := set(held_out.texts) & set(training.texts):
         note = f"{len(shared)} validation texts are also in the training file, which flatters the scores"
         held_out = replace(held_out, notes=(*held_out.notes, note))

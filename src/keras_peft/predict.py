@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keras_peft import bundle as bundles
-from keras_peft import sources, tasks
-from keras_peft.data import Examples, check_known_labels, is_text
-from keras_peft.errors import BaseNotFound, DataError
-from keras_peft.evaluate import Scores, compute_logits, score
+from keras_peft import sources
+from keras_peft.data import Examples, is_text
+from keras_peft.errors import BaseNotFound, DataError, listed
+from keras_peft.evaluate import compute_outputs
 from keras_peft.inference import Inference
+from keras_peft.tasks import Prediction, Scores, Text
 from keras_peft.tokens import Tokenizer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapted import AdaptedModel
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one text.
-
-    Attributes:
-        label: The most probable label.
-        probabilities: Of every label, most probable first; they sum to 1.
-    """
-
-    label: str
-    probabilities: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns `{"label": …, "probabilities": {label: p, …}}`."""
-        return {"label": self.label, "probabilities": self.probabilities}
 
 
 class Classifier:
@@ -44,30 +27,33 @@ class Classifier:
 
     Attributes:
         bundle: The bundle that it was loaded from.
+        task: What it tells.
         labels: What it can say.
         model: The adapted Keras model.
     """
 
     def __init__(self, bundle: Bundle, model: AdaptedModel) -> None:
         self.bundle = bundle
+        self.task = bundle.task()
         self.labels = bundle.labels
         self.model = model
-        self._task = tasks.find(bundle.content["task"])(bundle.labels)
         content = (bundle.folder / "tokenizer.json").read_text(encoding="utf-8")
         self._tokenizer = Tokenizer(content, bundle.content["max_length"])
         self._run: Inference | None = None
 
     def predict(
-        self, texts: Iterable[str], *, advance: Callable[[int], None] | None = None
+        self, texts: Iterable[Any], *, advance: Callable[[int], None] | None = None
     ) -> list[Prediction]:
-        """Predicts the labels of texts.
+        """Predicts texts.
 
         Args:
-            texts: Texts, none of them empty.
+            texts: Texts, none of them empty; where two texts are read together, pairs of
+                them; where words are tagged, texts or lists of words.
             advance: Called with the number of rows after each batch.
 
         Returns:
-            As many predictions, in their order.
+            As many predictions, in their order: of a label, labels, a number or tags, as the
+            bundle's task is.
 
         Raises:
             DataError: If a text is empty or is no string.
@@ -78,49 +64,87 @@ class Classifier:
         """
         if isinstance(texts, str):
             raise DataError("predict takes a list of texts, got one string; put it in a list.")
-        texts = list(texts)
-        if bad := [n for n, text in enumerate(texts, 1) if not is_text(text)]:
+        given = list(texts)
+        read = [self.read(text) for text in given]
+        if bad := [n for n, text in enumerate(read, 1) if text is None]:
+            form = "pairs of texts" if self.texts_in_a_row > 1 else "texts"
             raise DataError(
-                f"Texts {bad[:10]} (counted from 1) are empty, are no strings or hold half a character; expected texts."
+                f"Texts {listed(bad)} (counted from 1) are empty, are no strings or hold half a character; "
+                f"expected {form}."
             )
-        if not texts:
+        if not read:
             return []
-        return [self._prediction(row) for row in self.probabilities(texts, advance=advance)]
+        kept = [text for text in read if text is not None]
+        return self.task.predictions(self.outputs(kept, advance=advance), kept)
+
+    @property
+    def texts_in_a_row(self) -> int:
+        """How many texts are read together: 2 for pairs."""
+        return len(self.bundle.columns) - 1
+
+    def read(self, given: Any) -> Text | None:
+        """Turns what a user gives for one row into what the tokenizer reads; None where it cannot be meant.
+
+        Args:
+            given: A text; a list of `texts_in_a_row` texts; or words, where words are tagged.
+        """
+        if self.task.reads_words:
+            values = [given]
+        else:
+            values = (
+                [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else []
+            )
+            if len(values) != self.texts_in_a_row or not all(map(is_text, values)):
+                return None
+        text = self.task.read_text(values)
+        strings = [text] if isinstance(text, str) else text
+        return text if strings and all(map(is_text, strings)) else None
+
+    def outputs(self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None) -> Any:
+        """Returns the head's outputs (texts, outputs), or a list of (words, outputs) where words are tagged.
+
+        Args:
+            texts: At least one, from `read`.
+            advance: Called with the number of rows after each batch.
+        """
+        tokens = self._tokenizer(texts, words=self.task.reads_words)
+        self._run = self._run or Inference(self.model, tokens.signature)
+        return compute_outputs(self._run, tokens, advance=advance)
 
     def probabilities(
-        self, texts: Sequence[str], *, advance: Callable[[int], None] | None = None
+        self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None
     ) -> np.ndarray:
         """Returns the probabilities (texts, labels), in the order of `labels`.
 
         Args:
-            texts: At least one text.
+            texts: At least one, from `read`.
             advance: Called with the number of rows after each batch.
+
+        Raises:
+            OptionError: If the bundle's task has no probabilities.
         """
-        tokens = self._tokenizer(texts)
-        self._run = self._run or Inference(self.model, tokens.signature)
-        logits = compute_logits(self._run, tokens, advance=advance)
-        return np.asarray(self._task.probabilities(logits))
+        return self.task.probabilities(self.outputs(texts, advance=advance))
 
     def evaluate(self, examples: Examples, *, advance: Callable[[int], None] | None = None) -> Scores:
         """Scores the classifier on labelled texts.
 
         Args:
-            examples: From `read_examples`.
+            examples: From `read_examples`, with the bundle's task.
             advance: Called with the number of rows after each batch.
 
         Raises:
-            DataError: If there are labels that the classifier does not know.
+            DataError: If they are of another task, or there are labels that the classifier
+                does not know.
         """
-        check_known_labels(examples, self.labels)
-        probabilities = self.probabilities(examples.texts, advance=advance)
-        return score(self.labels, self._task.targets(examples.labels), probabilities)
-
-    def _prediction(self, row: np.ndarray) -> Prediction:
-        order = np.argsort(-row, kind="stable")
-        return Prediction(
-            label=self.labels[order[0]],
-            probabilities={self.labels[n]: float(row[n]) for n in order},
-        )
+        if examples.task.name != self.task.name or len(examples.columns) - 1 != self.texts_in_a_row:
+            raise DataError(
+                f"{examples.source} was read for the task {examples.task.name} from the columns "
+                f"{listed(examples.columns)}; {self.bundle.folder} was trained for {self.task.name} on "
+                f"{listed(self.bundle.columns)}. Read it with task={self.task.name!r}."
+            )
+        self.task.check_known(examples.labels, examples.source)
+        outputs = self.outputs(examples.texts, advance=advance)
+        return self.task.score(outputs, self.task.targets(examples.labels))
 
 
 def load(folder: str | Path, *, base: str | None = None) -> Classifier:

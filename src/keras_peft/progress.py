@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,8 @@ class Progress:
     def stepped(self, *, loss: float) -> None:
         """A step is done; `loss` is the mean of the epoch so far."""
 
-    def epoch_ended(self, *, epoch: int, loss: float, accuracy: float, macro_f1: float) -> None:
-        """An epoch is done and validated; `epoch` counts from 1."""
+    def epoch_ended(self, *, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        """An epoch is done and validated; `epoch` counts from 1, the first metric is the main one."""
 
     def generating(self, *, rows: int, kept: int) -> None:
         """So many rows are asked for; `kept` of them are there from an earlier run."""

@@ -10,6 +10,9 @@ from typing import Any
 
 import jinja2
 
+from keras_peft import tasks
+from keras_peft.tasks import metric_name
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -53,9 +56,11 @@ MOST_LABELS, MOST_MISTAKES = 40, 30
 def as_html(report: Mapping[str, Any]) -> str:
     """Renders report.json as one page without foreign scripts, light and dark."""
     history = report["history"]
+    metrics = report["validation"]["metrics"]
+    shown = [(metric_name(key), key, css) for key, css in zip(metrics, ("one", "two"), strict=False)]
     charts = [
         _chart("Loss", history, (("training", "loss", "one"), ("validation", "validation_loss", "two"))),
-        _chart("Validation", history, (("accuracy", "accuracy", "one"), ("macro-F1", "macro_f1", "two"))),
+        _chart("Validation", history, shown),
     ]
     confusion, labels = report["validation"]["confusion"], report["labels"]
     most = max((max(row) for row in confusion), default=0)
@@ -74,6 +79,7 @@ def as_html(report: Mapping[str, Any]) -> str:
         .render(
             report=report,
             parts=describe_parts(report["parts"]),
+            metrics={metric_name(key): value for key, value in metrics.items()},
             charts=charts,
             width=WIDTH,
             height=HEIGHT,
@@ -81,14 +87,20 @@ def as_html(report: Mapping[str, Any]) -> str:
             bottom=BOTTOM,
             most=max(most, 1),
             mistakes=mistakes[:MOST_MISTAKES],
-            whole_matrix=len(labels) <= MOST_LABELS,
+            whole_matrix=bool(confusion) and len(labels) <= MOST_LABELS,
         )
     )
 
 
 def as_model_card(report: Mapping[str, Any], name: str) -> str:
     """Renders the model card, with the metrics in Hugging Face's metadata form."""
-    return _environment().get_template("model_card.md").render(report=report, name=name)
+    task = tasks.find(report["task"])
+    metrics = {metric_name(key): value for key, value in report["validation"]["metrics"].items()}
+    return (
+        _environment()
+        .get_template("model_card.md")
+        .render(report=report, name=name, task=task, metrics=metrics)
+    )
 
 
 def describe_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 
 from keras_peft.errors import OptionError
+from keras_peft.tasks import Text
 
 if TYPE_CHECKING:
     import keras
@@ -26,10 +27,13 @@ class Tokens:
     Attributes:
         ids: For each text an int32 array of its ids, special tokens included.
         truncated: How many texts were cut.
+        words: Where the texts came in words, the position of each word's first token,
+            -1 for one that was cut off or has none: int64 arrays.
     """
 
     ids: tuple[np.ndarray, ...]
     truncated: int
+    words: tuple[np.ndarray, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,18 +88,33 @@ class Tokenizer:
         self._tokenizer.enable_truncation(max_length)
         self.max_length = max_length
 
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Tokenises texts, in their order."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+    def __call__(self, texts: Sequence[Text], *, words: bool = False) -> Tokens:
+        """Tokenises texts, in their order.
+
+        Args:
+            texts: Texts, or pairs of texts, or lists of words.
+            words: Whether they are lists of words.
+        """
+        encode = self._tokenizer.encode_batch if words else self._tokenizer.encode_batch_fast
+        encodings = encode(list(texts), is_pretokenized=words)
         return Tokens(
             ids=tuple(np.array(encoding.ids, np.int32) for encoding in encodings),
             truncated=sum(bool(encoding.overflowing) for encoding in encodings),
+            words=tuple(map(_first_tokens, encodings, map(len, texts))) if words else None,
         )
 
     def ids(self, text: str) -> list[int]:
         """Returns the token ids of a text alone, without special tokens and uncut."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return [number for part in [encoding, *encoding.overflowing] for number in part.ids]
+
+
+def _first_tokens(encoding: tokenizers.Encoding, words: int) -> np.ndarray:
+    places = np.full(words, -1, np.int64)
+    for place, word in reversed(list(enumerate(encoding.word_ids))):
+        if word is not None:
+            places[word] = place
+    return places
 
 
 def padded_length(length: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,12 +14,12 @@ from keras_peft.batches import Rows, TrainingBatches
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.core.method import Method
 from keras_peft.errors import OptionError
-from keras_peft.evaluate import Scores, compute_logits, score
+from keras_peft.evaluate import compute_outputs
 from keras_peft.inference import Inference
 from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.tasks.single_label import Task
+from keras_peft.tasks import UNLABELLED, Task
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
 LEAST_EPOCHS = 3
@@ -36,12 +36,20 @@ class EpochRecord:
     epoch: int
     loss: float
     validation_loss: float
-    accuracy: float
-    macro_f1: float
+    metrics: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Returns a plain dictionary."""
-        return asdict(self)
+        content = asdict(self)
+        return {**content, **content.pop("metrics")}
+
+    def is_better(self, other: EpochRecord) -> bool:
+        """Tells whether this epoch's main figure is higher, or as high with a lower loss."""
+
+        def goodness(record: EpochRecord) -> tuple[float, float]:
+            return next(iter(record.metrics.values())), -record.validation_loss
+
+        return goodness(self) > goodness(other)
 
 
 def default_epochs(method: type[Method], rows: int, batch_size: int) -> int:
@@ -76,20 +84,60 @@ def default_rates(model: AdaptedModel, learning_rate: float | None = None) -> di
     return {start: rate for start, rate in rates.items() if any(key.startswith(start) for key in keys)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        epochs: Times to see all rows, at most.
+        batch_size: Rows in a batch.
+        rates: The highest learning rates, by the beginnings of the model's keys. They
+            are reached after the first tenth of the steps.
+        label_smoothing: Share of each target that is spread over all labels.
+        class_weights: Whether rows of rare labels count more, so that all labels count
+            the same.
+        gradient_accumulation: Batches whose gradients make one step together.
+        patience: Epochs without a better score on the validation rows after which to
+            stop, and go back to the best; all epochs are trained by default.
+        seed: Fixes the order of the batches.
+    """
+
+    epochs: int
+    batch_size: int
+    rates: Mapping[str, float]
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+    gradient_accumulation: int = 1
+    patience: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        history: A record of each epoch.
+        best: The epoch, counted from 1, whose weights the model has.
+        outputs: Its outputs on the validation rows.
+    """
+
+    history: list[EpochRecord]
+    best: int
+    outputs: Any
+
+
 def train(
     model: AdaptedModel,
     task: Task,
     *,
     training: tuple[Rows, np.ndarray],
     validation: tuple[Rows, np.ndarray],
-    epochs: int,
-    batch_size: int,
-    rates: Mapping[str, float],
-    label_smoothing: float,
-    seed: int,
+    recipe: Recipe,
     progress: Progress,
     stopwatch: Stopwatch,
-) -> tuple[list[EpochRecord], Scores]:
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Trained:
     """Compiles and fits a model with AdamW, warm-up and a cosine descent.
 
     Args:
@@ -97,24 +145,23 @@ def train(
         task: What the head means.
         training: Rows and targets to train on.
         validation: Rows and targets to score on after each epoch.
-        epochs: Times to see all rows.
-        batch_size: Rows in a step.
-        rates: The highest learning rates, by the beginnings of the model's keys. They
-            are reached after the first tenth of the steps.
-        label_smoothing: Share of each target that is spread over all labels.
-        seed: Fixes the order of the batches.
+        recipe: How to train.
         progress: Told of each step and epoch.
         stopwatch: Measures the scoring under "evaluate".
-
-    Returns:
-        A record of each epoch, and the last scores on the validation rows.
+        callbacks: Keras's own or the user's. After each epoch they find the validation
+            scores among the logs, as `val_loss`, `val_accuracy` and so on.
 
     Raises:
         OptionError: If the loss stops being a number, as under too high a rate.
     """
-    highest = max(rates.values())
-    batches = TrainingBatches(*training, batch_size=batch_size, seed=seed)
-    steps = epochs * len(batches)
+    highest = max(recipe.rates.values())
+    rows, targets = training
+    # The weights are made of what the task tells, before words become tokens.
+    weights = task.weights(targets) if recipe.class_weights else None
+    batches = TrainingBatches(
+        rows, _by_token(rows, targets), batch_size=recipe.batch_size, seed=recipe.seed, weights=weights
+    )
+    steps = max(1, recipe.epochs * len(batches) // recipe.gradient_accumulation)
     warmup = max(1, round(WARMUP * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
@@ -122,47 +169,73 @@ def train(
         warmup_target=highest,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=GRADIENT_NORM)
+    accumulation = recipe.gradient_accumulation
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=WEIGHT_DECAY,
+        global_clipnorm=GRADIENT_NORM,
+        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+    )
     # Biases and scales are left alone: many of them mean nothing at 1 rather than at 0.
     single = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=single)
     # Compiling for each length costs more here than it saves.
     model.compile(
         optimizer,
-        task.loss(label_smoothing),
-        rates={key: rate / highest for key, rate in rates.items()},
+        task.loss(recipe.label_smoothing),
+        rates={key: rate / highest for key, rate in recipe.rates.items()},
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
-    watcher = _Watcher(task, validation, highest, progress, stopwatch)
-    progress.started(epochs=epochs, steps=len(batches))
+    watcher = _Watcher(task, validation, highest, recipe.patience, progress, stopwatch)
+    progress.started(epochs=recipe.epochs, steps=len(batches))
     try:
-        model.fit(batches.for_fit(), epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])
+        model.fit(
+            batches.for_fit(),
+            epochs=recipe.epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[watcher, *callbacks],
+        )
     finally:
         progress.finished()
         batches.release()
-    return watcher.records, watcher.scores
+    return watcher.trained()
+
+
+def _by_token(rows: Rows, targets: np.ndarray) -> np.ndarray:
+    """Places targets of words where the rows have the words."""
+    if rows.words is None:
+        return targets
+    placed = np.empty(len(targets), object)
+    for row, (own, places) in enumerate(zip(targets, rows.words, strict=True)):
+        placed[row] = np.full(rows.lengths[row], UNLABELLED, own.dtype)
+        placed[row][places[places >= 0]] = own[places >= 0]
+    return placed
 
 
 class _Watcher(keras.callbacks.Callback):
-    """Scores the validation rows after each epoch and passes the news on."""
+    """Scores the validation rows after each epoch, passes the news on, and stops in time."""
 
     def __init__(
         self,
         task: Task,
         validation: tuple[Rows, np.ndarray],
         learning_rate: float,
+        patience: int | None,
         progress: Progress,
         stopwatch: Stopwatch,
     ) -> None:
         super().__init__()
         self._stopwatch = stopwatch
         self._learning_rate = learning_rate
+        self._patience = patience
         self._task = task
         self._rows, self._truth = validation
         self._progress = progress
         self._run: Inference | None = None
-        self.records: list[EpochRecord] = []
-        self.scores: Scores
+        self._records: list[EpochRecord] = []
+        self._outputs: Any = None
+        self._best: tuple[EpochRecord, Any, list[np.ndarray]] | None = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if batch == 0:
@@ -178,18 +251,34 @@ class _Watcher(keras.callbacks.Callback):
         self._progress.stepped(loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
         with self._stopwatch.measure("evaluate"):
             self._run = self._run or Inference(self.model, self._rows.signature)
-            probabilities = self._task.probabilities(compute_logits(self._run, self._rows))
-            self.scores = score(self._task.labels, self._truth, probabilities)
+            self._outputs = compute_outputs(self._run, self._rows)
+            scores = self._task.score(self._outputs, self._truth)
         record = EpochRecord(
-            epoch=epoch + 1,
-            loss=float((logs or {})["loss"]),
-            validation_loss=self.scores.loss,
-            accuracy=self.scores.accuracy,
-            macro_f1=self.scores.macro_f1,
+            epoch=epoch + 1, loss=float(logs["loss"]), validation_loss=scores.loss, metrics=scores.metrics
         )
-        self.records.append(record)
-        self._progress.epoch_ended(
-            epoch=record.epoch, loss=record.loss, accuracy=record.accuracy, macro_f1=record.macro_f1
-        )
+        self._records.append(record)
+        logs |= {"val_loss": scores.loss, **{f"val_{key}": value for key, value in scores.metrics.items()}}
+        self._progress.epoch_ended(epoch=record.epoch, loss=record.loss, metrics=record.metrics)
+        if self._patience is None:
+            return
+        if self._best is None or record.is_better(self._best[0]):
+            self._best = (record, self._outputs, [np.array(one) for one in self._trained_values()])
+        elif record.epoch - self._best[0].epoch >= self._patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._best is not None:
+            _, self._outputs, values = self._best
+            for variable, value in zip(self.model.trainable_variables, values, strict=True):
+                variable.assign(value)
+
+    def trained(self) -> Trained:
+        """Returns what came of it."""
+        best = self._records[-1] if self._best is None else self._best[0]
+        return Trained(self._records, best.epoch, self._outputs)
+
+    def _trained_values(self) -> Iterator[np.ndarray]:
+        return map(keras.ops.convert_to_numpy, self.model.trainable_variables)

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from keras_peft.cli.process import quiet_import
 from keras_peft.progress import Progress
+from keras_peft.tasks import metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,20 +69,19 @@ def table(
     return made
 
 
-def scores_table(title: str, validation: Mapping[str, Any]) -> Table:
-    """Makes the table of per-label scores with the totals below."""
-    labels = validation["labels"]
+def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
+    """Makes the table of per-label scores with the figures below."""
     made = table(
         title,
         ("label", "precision", "recall", "F1", "rows"),
         (
             (label, f"{s['precision']:.3f}", f"{s['recall']:.3f}", f"{s['f1']:.3f}", str(s["support"]))
-            for label, s in labels.items()
+            for label, s in scores["labels"].items()
         ),
     )
     made.add_section()
-    made.add_row("macro-F1", "", "", f"{validation['macro_f1']:.3f}", str(validation["rows"]))
-    made.add_row("accuracy", "", "", f"{validation['accuracy']:.3f}", "")
+    for key, value in scores["metrics"].items():
+        made.add_row(metric_name(key), "", "", f"{value:.3f}", "")
     return made
 
 
@@ -172,13 +172,12 @@ class ConsoleProgress(Progress):
         if self._bars is not None:
             self._bars.update(self._task, advance=1, news=f"loss {loss:.3f}{self._score}")
 
-    def epoch_ended(self, *, epoch: int, loss: float, accuracy: float, macro_f1: float) -> None:
-        self._score = f"  accuracy {accuracy:.3f}"
+    def epoch_ended(self, *, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        named = [f"{metric_name(key)} {value:.4f}" for key, value in metrics.items()]
+        self._score = f"  {named[0]}"
         if not err.is_terminal:
             err.print(
-                f"epoch {epoch} of {self._epochs}: loss {loss:.4f}, accuracy {accuracy:.4f}, macro-F1 "
-                f"{macro_f1:.4f}",
-                soft_wrap=True,
+                f"epoch {epoch} of {self._epochs}: loss {loss:.4f}, {', '.join(named[:2])}", soft_wrap=True
             )
 
     def generating(self, *, rows: int, kept: int) -> None:

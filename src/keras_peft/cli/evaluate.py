@@ -14,8 +14,13 @@ def evaluate(
     base: Annotated[
         str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
-    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
+    text_column: Annotated[
+        str | None,
+        typer.Option(help="Column with the texts.", show_default="the one trained on"),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with the labels.", show_default="the one trained on")
+    ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
     ] = False,
@@ -24,31 +29,38 @@ def evaluate(
     """Score a bundle on labelled text."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar, scores_table, table
-    from keras_peft.data import check_known_labels, read_examples
+    from keras_peft.data import read_examples
 
+    described = bundles.read(bundle)
+    *texts, label = described.columns
+    task = described.task()
     examples = read_examples(
-        data, text_column=text_column, label_column=label_column, skip_bad_rows=skip_bad_rows
+        data,
+        task=type(task),
+        text_column=text_column or ",".join(texts),
+        label_column=label_column or label,
+        skip_bad_rows=skip_bad_rows,
     )
-    check_known_labels(examples, bundles.read(bundle).labels)
+    task.check_known(examples.labels, examples.source)
     for note in examples.notes:
         err.print(f"Note: {note}", style="yellow", soft_wrap=True)
 
     classifier = open_classifier(bundle, base)
     with row_bar("Scoring") as bars:
-        task = bars.add_task("", total=len(examples))
-        scores = classifier.evaluate(examples, advance=lambda rows: bars.advance(task, rows)).to_json()
+        bar = bars.add_task("", total=len(examples))
+        scores = classifier.evaluate(examples, advance=lambda rows: bars.advance(bar, rows)).to_json()
     if as_json:
         print_json(scores)
         return
     out.print(scores_table(f"{bundle} on {len(examples)} rows of {data}", scores))
+    confusion = enumerate(scores["confusion"])
     labels = classifier.labels
-    confusion = scores["confusion"]
     mistakes = sorted(
         (
-            (confusion[true][said], labels[true], labels[said])
-            for true in range(len(labels))
-            for said in range(len(labels))
-            if true != said and confusion[true][said]
+            (count, labels[true], labels[said])
+            for true, row in confusion
+            for said, count in enumerate(row)
+            if true != said and count
         ),
         reverse=True,
     )

@@ -15,7 +15,8 @@ from keras_peft.files import whole_file
 
 if TYPE_CHECKING:
     from keras_peft.data import Row
-    from keras_peft.predict import Classifier, Prediction
+    from keras_peft.predict import Classifier
+    from keras_peft.tasks import Prediction
 
 OUTPUTS = (".csv", ".tsv", ".jsonl")
 # Rows are read, predicted and written in chunks of this many, whatever the file's size.
@@ -24,7 +25,9 @@ _CHUNK = 4096
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to label.", show_default=False)] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts to label, by twos where pairs are.", show_default=False)
+    ] = None,
     input: Annotated[
         Path | None,
         typer.Option(help="Label the rows of a .csv, .tsv, .jsonl or .parquet file.", show_default=False),
@@ -35,7 +38,9 @@ def predict(
     base: Annotated[
         str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="Column with the texts.", show_default="the one trained on")
+    ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows without text.")
     ] = False,
@@ -45,7 +50,6 @@ def predict(
     """Label texts with a bundle; a file of any size is streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
-    from keras_peft.data import is_text
 
     if bool(texts) == bool(input):
         raise OptionError("Give either texts or --input FILE to predict.")
@@ -55,28 +59,33 @@ def predict(
         raise OptionError(f"--output {output}: expected a file that ends in {', '.join(OUTPUTS)}.")
     if output and output.exists() and not overwrite:
         raise OptionError(f"{output} exists; choose another --output, or replace it with --overwrite.")
-    if not all(map(is_text, texts or ())):
-        raise DataError("A text to predict is empty or not valid UTF-8.")
-    bundles.read(bundle)
-    column = text_column if input else "text"
-    given: list[Row] = [{"text": text} for text in texts or ()]
+    described = bundles.read(bundle)
+    columns = text_column.split(",") if text_column else list(described.columns[:-1])
+    if not input:
+        columns = list(described.columns[:-1])
+    if len(columns) != len(described.columns) - 1:
+        raise OptionError(
+            f"--text-column {text_column}: {bundle} reads {len(described.columns) - 1} texts in each row; name as "
+            "many columns, with commas between."
+        )
+    given = _rows_of(texts or [], columns)
     # One pass over the file finds its faults and its columns before anything is loaded or written.
-    total, columns = 0, dict[str, None]()
-    for chunk in _chunks(input, column, skip_bad_rows) if input else [given]:
+    total, names = 0, dict[str, None]()
+    for chunk in _chunks(input, columns, skip_bad_rows) if input else [given]:
         total += len(chunk)
-        columns |= dict.fromkeys(key for row in chunk for key in row)
-    chunks = _chunks(input, column, skip_bad_rows) if input else iter([given])
+        names |= dict.fromkeys(key for row in chunk for key in row)
+    chunks = _chunks(input, columns, skip_bad_rows) if input else iter([given])
 
     classifier = open_classifier(bundle, base)
     with row_bar("Predicting") as bars:
         task = bars.add_task("", total=total)
-        labelled = _labelled(classifier, chunks, column, lambda rows: bars.advance(task, rows))
+        labelled = _labelled(classifier, chunks, columns, lambda rows: bars.advance(task, rows))
         if output:
-            _write(output, labelled, list(columns), classifier.labels)
+            _write(output, labelled, list(names))
         elif as_json:
             _print_predictions(labelled)
         elif input:
-            _print_lines(labelled, column)
+            _print_lines(labelled, columns)
         else:
             answers = list(labelled)
     if output and as_json:
@@ -84,21 +93,39 @@ def predict(
     elif output:
         out.print(f"{total:,} rows labelled in {output}", soft_wrap=True)
     elif texts and not as_json:
-        shown = table(
-            None, ("label", "", "next", "text"), (_cells(p, row["text"]) for row, p in answers), left=4
-        )
+        lines = ((*prediction.summary(), _joined(row, columns)) for row, prediction in answers)
+        shown = table(None, ("label", "", "next", "text"), lines, left=4)
         out.print(shown)
 
 
-def _chunks(path: Path, column: str, skip: bool) -> Iterator[list[Row]]:
+def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
+    """Puts texts from the command line into rows."""
+    from keras_peft.data import is_text
+
+    if not all(map(is_text, texts)):
+        raise DataError("A text to predict is empty or not valid UTF-8.")
+    if len(texts) % len(columns):
+        raise OptionError(
+            f"{len(texts)} texts were given, and this bundle reads {len(columns)} together ({', '.join(columns)}); "
+            "give them one after the other."
+        )
+    return [dict(zip(columns, row, strict=True)) for row in zip(*[iter(texts)] * len(columns), strict=True)]
+
+
+def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
     """Reads the rows that have a text."""
     from keras_peft.data import check_column, is_text, read_rows
+
+    def has_text(row: Row) -> bool:
+        values = [row.get(column) for column in columns]
+        return all(is_text(value) or (isinstance(value, list) and value) for value in values)
 
     seen = kept_rows = 0
     for rows in read_rows(path, chunk=_CHUNK):
         if rows and not seen:
-            check_column(rows[0], column, path, "--text-column")
-        with_text = [is_text(row.get(column)) for row in rows]
+            for column in columns:
+                check_column(rows[0], column, path, "--text-column")
+        with_text = list(map(has_text, rows))
         bad = [seen + n for n, fine in enumerate(with_text, 1) if not fine]
         if bad and not skip:
             raise DataError(
@@ -110,14 +137,14 @@ def _chunks(path: Path, column: str, skip: bool) -> Iterator[list[Row]]:
             kept_rows += len(kept)
             yield kept
     if not kept_rows:
-        raise DataError(f"{path} has no row with a text; expected texts in the column {column!r}.")
+        raise DataError(f"{path} has no row with a text; expected texts in the column {', '.join(columns)}.")
 
 
 def _labelled(
-    classifier: Classifier, chunks: Iterator[list[Row]], column: str, advance: Callable[[int], None]
+    classifier: Classifier, chunks: Iterator[list[Row]], columns: list[str], advance: Callable[[int], None]
 ) -> Iterator[tuple[Row, Prediction]]:
     for chunk in chunks:
-        texts = [row[column] for row in chunk]
+        texts = [row[columns[0]] if len(columns) == 1 else [row[name] for name in columns] for row in chunk]
         yield from zip(chunk, classifier.predict(texts, advance=advance), strict=True)
 
 
@@ -130,57 +157,52 @@ def _print_predictions(labelled: Iterator[tuple[Row, Prediction]]) -> None:
     print("]}")  # noqa: T201
 
 
-def _print_lines(labelled: Iterator[tuple[Row, Prediction]], column: str) -> None:
+def _print_lines(labelled: Iterator[tuple[Row, Prediction]], columns: list[str]) -> None:
     """Prints label, probability and text, separated by tabs, a row a line."""
     for row, prediction in labelled:
-        text = " ".join(row[column].split())
-        print(f"{prediction.label}\t{prediction.probabilities[prediction.label]:.3f}\t{text}")  # noqa: T201
+        answer, sure, _ = prediction.summary()
+        print(*[answer, *([sure] if sure else []), _joined(row, columns)], sep="\t")  # noqa: T201
 
 
-def _cells(prediction: Prediction, text: str) -> tuple[str, str, str, str]:
-    first, *others = prediction.probabilities.items()
-    after = ", ".join(f"{label} {probability:.3f}" for label, probability in others[:2])
-    return first[0], f"{first[1]:.3f}", after, text
+def _joined(row: Row, columns: list[str]) -> str:
+    """Writes the texts of a row in one line."""
+    values = [row[column] for column in columns]
+    texts = [value if isinstance(value, str) else " ".join(value) for value in values]
+    return " | ".join(" ".join(text.split()) for text in texts)
 
 
-def _write(
-    path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list[str], labels: tuple[str, ...]
-) -> None:
+def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list[str]) -> None:
     """Writes the rows with their predictions; the file is whole or absent.
 
     An input column that has the name of a new one is kept as `input.<name>`.
     """
     is_json = path.suffix.lower() == ".jsonl"
-    new = (
-        ["label", "probabilities"]
-        if is_json
-        else ["label", "probability", *(f"probability.{x}" for x in labels)]
-    )
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    renamed: dict[str, str] | None = None
+    try:
+        with whole_file(path) as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            for row, prediction in labelled:
+                answer = prediction.to_json() if is_json else prediction.cells()
+                if renamed is None:
+                    renamed = _renamed(columns, list(answer))
+                    if not is_json:
+                        writer.writerow([*renamed.values(), *answer])
+                if is_json:
+                    kept = {renamed[column]: value for column, value in row.items()}
+                    file.write(json.dumps(kept | answer, ensure_ascii=False, default=str) + "\n")
+                else:
+                    writer.writerow([*(row.get(column) for column in columns), *answer.values()])
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written ({error.strerror}); nothing was written.") from None
+
+
+def _renamed(columns: list[str], new: list[str]) -> dict[str, str]:
+    """Gives columns that have the name of a new one another name."""
     taken, renamed = {*new, *columns}, dict[str, str]()
     for column in columns:
         renamed[column] = column
         while renamed[column] in new or (renamed[column] != column and renamed[column] in taken):
             renamed[column] = f"input.{renamed[column]}"
         taken.add(renamed[column])
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with whole_file(path) as file:
-            writer = csv.writer(file, delimiter=delimiter)
-            if not is_json:
-                writer.writerow([*renamed.values(), *new])
-            for row, prediction in labelled:
-                if is_json:
-                    kept = {renamed[column]: value for column, value in row.items()}
-                    file.write(
-                        json.dumps(kept | prediction.to_json(), ensure_ascii=False, default=str) + "\n"
-                    )
-                else:
-                    probabilities = prediction.probabilities
-                    answer = [
-                        prediction.label,
-                        probabilities[prediction.label],
-                        *(probabilities[x] for x in labels),
-                    ]
-                    writer.writerow([*(row.get(column) for column in columns), *answer])
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written ({error.strerror}); nothing was written.") from None
+    return renamed

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_peft import methods
+from keras_peft import methods, tasks
 from keras_peft.core.selection import ROLES
 from keras_peft.errors import OptionError
 from keras_peft.job import (
@@ -62,6 +62,12 @@ def train(
     *,
     method: Any,
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What the labels are: {', '.join(tasks.names())}.", show_default="read from the columns"
+        ),
+    ] = None,
     base: Annotated[
         str, typer.Option(help="minilm, a folder, hf://owner/name, or a KerasHub preset.")
     ] = "minilm",
@@ -84,7 +90,10 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(help="Times to see all rows.", show_default="about 600 steps")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows in a step.")] = DEFAULT_BATCH_SIZE,
+    batch_size: Annotated[int, typer.Option(help="Rows in a batch.")] = DEFAULT_BATCH_SIZE,
+    gradient_accumulation: Annotated[
+        int, typer.Option(help="Batches that make one step together, for less memory.")
+    ] = 1,
     learning_rate: Annotated[
         float | None,
         typer.Option(help="The highest in the schedule; the head's goes along.", show_default="the method's"),
@@ -92,6 +101,16 @@ def train(
     label_smoothing: Annotated[
         float, typer.Option(help="Share of each target that is spread over all labels.")
     ] = DEFAULT_LABEL_SMOOTHING,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Let rare labels count as much as frequent ones.")
+    ] = False,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many epochs without a better validation score, and keep the best.",
+            show_default="train all epochs",
+        ),
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -99,8 +118,16 @@ def train(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same result on one machine.")] = 0,
-    text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
-    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with the texts; two with a comma between are a pair.",
+            show_default="text, text_a,text_b or tokens",
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with the labels.", show_default="label, labels or tags")
+    ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
     ] = False,
@@ -130,6 +157,7 @@ def train(
     result = fine_tune(
         data,
         out=out,
+        task=task,
         base=base,
         method=method,
         layers=layers,
@@ -139,6 +167,9 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        gradient_accumulation=gradient_accumulation,
+        patience=patience,
         max_length=max_length,
         seed=seed,
         text_column=text_column,

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any
+from collections.abc import Sequence
 
 from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.tasks._scores import LabelScores, Scores, metric_name
+from keras_peft.tasks._task import UNLABELLED, Label, Prediction, Row, Task, Text
+
+__all__ = [
+    "UNLABELLED",
+    "Label",
+    "LabelScores",
+    "Prediction",
+    "Row",
+    "Scores",
+    "Task",
+    "Text",
+    "choose",
+    "find",
+    "metric_name",
+    "names",
+]
 
 
 def names() -> list[str]:
     """Lists the names of all tasks, sorted."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    found = (module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("-"))
 
 
-def find(name: str) -> Any:
+def find(name: str) -> type[Task]:
     """Returns the class of a task.
 
     Raises:
@@ -24,4 +42,52 @@ def find(name: str) -> Any:
         raise OptionError(
             f"There is no task {name!r}; the tasks are: {', '.join(names())}.{did_you_mean(name, names())}"
         )
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}").Task
+    task: type[Task] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").Task
+    return task
+
+
+def choose(
+    rows: Sequence[Row],
+    task: type[Task] | None = None,
+    *,
+    text_columns: Sequence[str] = (),
+    label_column: str | None = None,
+) -> tuple[type[Task], tuple[str, ...], str]:
+    """Reads from a table what its task is, and which columns hold it.
+
+    The task is that of the columns' names: `text` and `label` for a single label,
+    `text_a` and `text_b` for pairs, `labels` for several, `tokens` and `tags` for tags. Then
+    lists in the label's column mean several labels, and numbers with fractions regression.
+
+    Args:
+        rows: Some rows of the table, at least one.
+        task: The task, where it is known.
+        text_columns: The columns of the texts, where they are known; two are a pair.
+        label_column: The column of the labels, where it is known.
+
+    Returns:
+        The task and the names of its columns, which need not be there.
+    """
+    every = [find(name) for name in names()]
+    # The plainest comes first, and is what is expected where nothing fits.
+    every.sort(key=lambda one: (one is not find("single-label"), one.name))
+    if task is None:
+        plain = [
+            one for one in every if (label_column or one.label_column) in rows[0] and not one.reads_words
+        ]
+        fitting = [
+            one
+            for one in ([*plain, *every] if not text_columns else plain)
+            if (label_column or one.label_column) in rows[0]
+            and len(one.text_columns) == (len(text_columns) or len(one.text_columns))
+            and all(column in rows[0] for column in text_columns or one.text_columns)
+        ]
+        task = next(iter([*fitting, *plain]), every[0])
+        values = [row.get(label_column or task.label_column) for row in rows]
+        if not task.reads_words:
+            task = next((one for one in every if one.reads(values)), task)
+    forms = {one.text_columns for one in every if one.reads_words == task.reads_words}
+    ordered = [tuple(text_columns)] if text_columns else [task.text_columns, *sorted(forms)]
+    texts = next((form for form in ordered if all(column in rows[0] for column in form)), ordered[0])
+    labels = [label_column] if label_column else [task.label_column, "label"]
+    return task, texts, next((column for column in labels if column in rows[0]), labels[0])

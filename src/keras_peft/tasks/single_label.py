@@ -2,67 +2,91 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+
+from keras_peft.errors import DataError, listed
+from keras_peft.tasks import _task
+from keras_peft.tasks._scores import Scores, by_label
 
 if TYPE_CHECKING:
     import keras
 
+# Of the logarithm of the temperature, before any row is seen.
+_DEVIATION = 0.5
+
 
 @dataclass(frozen=True)
-class Task:
+class Prediction:
+    """What a classifier says of one text.
+
+    Attributes:
+        label: The most probable label.
+        probabilities: Of every label, most probable first; they sum to 1.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"label": …, "probabilities": {label: p, …}}`."""
+        return {"label": self.label, "probabilities": self.probabilities}
+
+    def cells(self) -> dict[str, Any]:
+        """Returns the label, its probability and those of all labels."""
+        ordered = {f"probability.{label}": self.probabilities[label] for label in sorted(self.probabilities)}
+        return {"label": self.label, "probability": self.probabilities[self.label], **ordered}
+
+    def summary(self) -> tuple[str, str, str]:
+        """Returns the label, its probability and the next two."""
+        first, *others = self.probabilities.items()
+        after = ", ".join(f"{label} {probability:.3f}" for label, probability in others[:2])
+        return self.label, f"{first[1]:.3f}", after
+
+
+@dataclass(frozen=True)
+class Task(_task.Task):
     """Chooses one of several labels.
 
     Args:
         labels: The labels, in the order of the head's outputs.
+        temperature: What the outputs are divided by before they become probabilities.
     """
 
     name: ClassVar[str] = "single-label"
-    first_position_only: ClassVar[bool] = True
-    """Whether its head reads the vector of the first token and no other."""
+    contradicts: ClassVar[bool] = True
 
-    labels: tuple[str, ...]
+    temperature: float = 1.0
 
     @classmethod
-    def from_labels(cls, labels: Sequence[str]) -> Task:
-        """Makes the task from the labels of some examples."""
+    def read_label(cls, value: Any) -> str | None:
+        return _task.as_label(value)
+
+    @classmethod
+    def from_labels(cls, labels: Sequence[str]) -> Self:
         return cls(tuple(sorted(set(labels))))
 
-    def head(self, dim: int) -> keras.Model:
-        """Builds the head: first token, dense with ReLU, dropout, dense.
-
-        It is the head of Hugging Face's DistilBertForSequenceClassification, under
-        the names that KerasHub gives it.
-
-        Args:
-            dim: Size of the encoder's vectors.
-
-        Returns:
-            A model from (batch, length, dim) to logits (batch, labels).
-        """
-        import keras
-
-        normal = keras.initializers.RandomNormal(stddev=0.02)
-        vectors = keras.Input((None, dim), name="vectors")
-        outputs = keras.layers.Dense(dim, "relu", kernel_initializer=normal, name="pooled_dense")(
-            vectors[:, 0]
-        )
-        outputs = keras.layers.Dropout(0.2, name="dropout")(outputs)
-        outputs = keras.layers.Dense(
-            len(self.labels), kernel_initializer=normal.clone(), name="logits", dtype="float32"
-        )(outputs)
-        return keras.Model(vectors, outputs, name="head")
+    @classmethod
+    def check(cls, labels: Sequence[str], numbers: Sequence[int], source: str) -> None:
+        counts = Counter(labels)
+        if len(counts) == 1:
+            raise DataError(
+                f"{source}: all {len(labels)} rows have the label {labels[0]!r}; a classifier needs at least two "
+                "labels."
+            )
+        if single := [label for label, count in counts.items() if count == 1]:
+            where = listed(f"{label!r} (row {numbers[labels.index(label)]})" for label in single)
+            raise DataError(
+                f"{source}: seen only once: {where}; each label needs at least two different texts, one to "
+                "train on and one to validate on. Add more, or remove it."
+            )
 
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
-        """Returns the loss on the head's logits: softmax cross-entropy.
-
-        Args:
-            label_smoothing: Share of each target that is spread over all labels: Szegedy
-                et al. 2015, https://arxiv.org/abs/1512.00567, section 7.
-        """
+        """Returns softmax cross-entropy; see `Task.loss`."""
         import keras
         from keras import ops
 
@@ -82,7 +106,62 @@ class Task:
         numbers = {label: number for number, label in enumerate(self.labels)}
         return np.array([numbers[label] for label in labels], np.int32)
 
+    def weights(self, targets: np.ndarray) -> np.ndarray:
+        counts = np.maximum(np.bincount(targets, minlength=len(self.labels)), 1)
+        return np.asarray(len(targets) / np.count_nonzero(np.bincount(targets)) / counts[targets], np.float32)
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Turns logits (rows, labels) into probabilities of the same shape, by softmax."""
-        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+        logits = logits.astype(np.float64) / self.temperature
+        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+    def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
+        """Scores logits (rows, labels) against numbers (rows,).
+
+        A label without rows counts 0 in the macro mean only where it was predicted.
+        """
+        from sklearn.metrics import confusion_matrix
+
+        probabilities = self.probabilities(outputs)
+        predicted = probabilities.argmax(axis=-1)
+        labels = by_label(self.labels, targets, predicted)
+        present = [self.labels[number] for number in np.union1d(targets, predicted)]
+        right = probabilities[np.arange(len(targets)), targets]
+        return Scores(
+            rows=len(targets),
+            loss=float(-np.log(np.maximum(right, 1e-12)).mean()),
+            metrics={
+                "accuracy": float((targets == predicted).mean()),
+                "macro_f1": float(np.mean([labels[label].f1 for label in present])),
+            },
+            labels=labels,
+            confusion=confusion_matrix(targets, predicted, labels=np.arange(len(self.labels))).tolist(),
+        )
+
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray) -> Self:
+        """Returns the task with the temperature that suits some rows best.
+
+        It makes their cross-entropy least: Guo et al. 2017,
+        https://arxiv.org/abs/1706.04599, section 4.2. A prior keeps it near 1 where
+        there are few rows, which may all be right by chance.
+        """
+        from scipy.optimize import minimize_scalar
+
+        def loss(logarithm: float) -> float:
+            scaled = replace(self, temperature=float(np.exp(logarithm)))
+            right = scaled.probabilities(outputs)[np.arange(len(targets)), targets]
+            prior = (logarithm / _DEVIATION) ** 2 / 2
+            return float(prior - np.log(np.maximum(right, 1e-12)).sum())
+
+        found = minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded")
+        return replace(self, temperature=float(np.exp(found.x)))
+
+    def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
+        return [self._prediction(row) for row in self.probabilities(outputs)]
+
+    def _prediction(self, row: np.ndarray) -> Prediction:
+        order = np.argsort(-row, kind="stable")
+        return Prediction(
+            label=self.labels[order[0]], probabilities={self.labels[n]: float(row[n]) for n in order}
+        )

@@ -1,0 +1,223 @@
+"""What every task says: how its rows are read, what its head is, and what the outputs mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+
+from keras_peft.errors import DataError, OptionError, listed
+from keras_peft.tasks._scores import Scores
+
+if TYPE_CHECKING:
+    import keras
+
+Text = str | tuple[str, ...]
+"""What is read of a row: a text, or the two of a pair, or the words of a sentence."""
+Label = str | float | tuple[str, ...]
+"""What is told of it: a label, several labels, a number, or a tag for each word."""
+Row = Mapping[str, Any]
+UNLABELLED = -1
+"""The target of a token that is no word's first."""
+
+
+class Prediction(Protocol):
+    """What a task says of one text."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as plain values."""
+
+    def cells(self) -> dict[str, Any]:
+        """Returns it as columns of a table."""
+
+    def summary(self) -> tuple[str, str, str]:
+        """Returns, for people, the answer, how sure it is, and what else could be."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What a head's outputs mean. Each task is a file of its own.
+
+    Args:
+        labels: What it can say, in the order of the head's outputs.
+    """
+
+    name: ClassVar[str]
+    text_columns: ClassVar[tuple[str, ...]] = ("text",)
+    """The columns that are read where none are named."""
+    label_column: ClassVar[str] = "label"
+    first_position_only: ClassVar[bool] = True
+    """Whether its head reads the vector of the first token and no other."""
+    reads_words: ClassVar[bool] = False
+    """Whether a row is a list of words, each with a label of its own."""
+    contradicts: ClassVar[bool] = False
+    """Whether two rows with one text cannot have different labels."""
+    smooths_labels: ClassVar[bool] = True
+    """Whether label smoothing means anything."""
+    pipeline: ClassVar[str] = "text-classification"
+    """What the Hugging Face Hub calls it."""
+
+    labels: tuple[str, ...]
+
+    @classmethod
+    def reads(cls, values: Sequence[Any]) -> bool:
+        """Tells whether some values of the label's column can only be this task's."""
+        return False
+
+    @classmethod
+    def read_text(cls, values: Sequence[Any]) -> Text:
+        """Reads what the columns of the texts hold; empty where it is no text."""
+        texts = tuple(value.strip() if isinstance(value, str) else "" for value in values)
+        if not all(texts):
+            return ""
+        return texts if len(texts) > 1 else texts[0]
+
+    @classmethod
+    @abstractmethod
+    def read_label(cls, value: Any) -> Label | None:
+        """Reads what the column of the labels holds; None where it is no label."""
+
+    @classmethod
+    @abstractmethod
+    def from_labels(cls, labels: Sequence[Any]) -> Self:
+        """Makes the task from the labels of the examples to train on."""
+
+    @classmethod
+    @abstractmethod
+    def check(cls, labels: Sequence[Any], numbers: Sequence[int], source: str) -> None:
+        """Checks that there is something to learn.
+
+        Args:
+            labels: Those of the examples to train on.
+            numbers: The numbers of their rows.
+            source: Where they come from, for people.
+
+        Raises:
+            DataError: If there is not.
+        """
+
+    @classmethod
+    def strata(cls, labels: Sequence[Any]) -> list[Hashable]:
+        """Says what shall have the same share on both sides of a split, for each row."""
+        return list(labels)
+
+    def unknown(self, labels: Iterable[Any]) -> list[str]:
+        """Lists the labels that the task does not know, once for each row that has them."""
+        known = set(self.labels)
+        return [label for label in labels if label not in known]
+
+    def check_known(self, labels: Iterable[Any], source: str) -> None:
+        """Checks that every label is one that is known.
+
+        Raises:
+            DataError: If a label is not.
+        """
+        from collections import Counter
+
+        if unknown := Counter(self.unknown(labels)):
+            words = listed(f"{label!r} ({count} rows)" for label, count in unknown.most_common())
+            raise DataError(
+                f"{source} has labels that the classifier does not know: {words}; it knows "
+                f"{listed(self.labels, most=40)}."
+            )
+
+    @property
+    def outputs(self) -> int:
+        """Number of the head's outputs."""
+        return len(self.labels)
+
+    def head(self, dim: int) -> keras.Model:
+        """Builds the head: first token, dense with ReLU, dropout, dense.
+
+        It is the head of Hugging Face's DistilBertForSequenceClassification, under
+        the names that KerasHub gives it.
+
+        Args:
+            dim: Size of the encoder's vectors.
+
+        Returns:
+            A model from (batch, length, dim) to (batch, outputs).
+        """
+        import keras
+
+        normal = keras.initializers.RandomNormal(stddev=0.02)
+        vectors = keras.Input((None, dim), name="vectors")
+        outputs = keras.layers.Dense(dim, "relu", kernel_initializer=normal, name="pooled_dense")(
+            vectors[:, 0]
+        )
+        outputs = keras.layers.Dropout(0.2, name="dropout")(outputs)
+        outputs = keras.layers.Dense(
+            self.outputs, kernel_initializer=normal.clone(), name="logits", dtype="float32"
+        )(outputs)
+        return keras.Model(vectors, outputs, name="head")
+
+    @abstractmethod
+    def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
+        """Returns the loss on the head's outputs.
+
+        Args:
+            label_smoothing: Share of each target that is spread over all labels: Szegedy
+                et al. 2015, https://arxiv.org/abs/1512.00567, section 7.
+        """
+
+    @abstractmethod
+    def targets(self, labels: Sequence[Any]) -> np.ndarray:
+        """Turns labels into what the loss and the scores compare with, (rows, …)."""
+
+    def weights(self, targets: np.ndarray) -> np.ndarray | None:
+        """Returns weights of the rows by which all labels count the same; None where that means nothing."""
+        return None
+
+    def probabilities(self, outputs: Any) -> np.ndarray:
+        """Turns the head's outputs into probabilities of the labels (rows, labels).
+
+        Raises:
+            OptionError: If the task has none.
+        """
+        raise OptionError(
+            f"The task {self.name} gives no probabilities; use predict, which gives what it has."
+        )
+
+    @abstractmethod
+    def score(self, outputs: Any, targets: np.ndarray) -> Scores:
+        """Scores the head's outputs.
+
+        Args:
+            outputs: The head's outputs, a row for each text.
+            targets: From `targets`.
+        """
+
+    def calibrated(self, outputs: Any, targets: np.ndarray) -> Self:
+        """Returns the task with what is found on validation rows: a temperature, thresholds."""
+        return self
+
+    @abstractmethod
+    def predictions(self, outputs: Any, texts: Sequence[Text]) -> list[Any]:
+        """Turns the head's outputs into predictions, one for each text."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Returns all that the task is beside its labels, as plain values."""
+        return {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in fields(self)
+            if field.name != "labels"
+            for value in [getattr(self, field.name)]
+        }
+
+    @classmethod
+    def from_config(cls, labels: Sequence[str], config: Mapping[str, Any]) -> Self:
+        """Makes the task again from its labels and `to_config`."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        return cls(tuple(labels), **values)
+
+
+def as_label(value: Any) -> str | None:
+    """Reads a label: a string, a whole number, or true or false."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else None

@@ -1,0 +1,214 @@
+"""Any number of labels for each text."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from keras_peft.errors import DataError, listed
+from keras_peft.tasks import _task
+from keras_peft.tasks._scores import Scores, by_label
+
+if TYPE_CHECKING:
+    import keras
+
+# What parts labels in a table without lists; the first that is found.
+_SEPARATORS = ("|", ";", ",")
+# A threshold follows a label's own rows as far as there are many more than so many that have it.
+_PRIOR_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one text.
+
+    Attributes:
+        labels: Those whose probability reaches their threshold, most probable first.
+        probabilities: Of every label, most probable first, each by itself.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"labels": […], "probabilities": {label: p, …}}`."""
+        return {"labels": list(self.labels), "probabilities": self.probabilities}
+
+    def cells(self) -> dict[str, Any]:
+        """Returns the labels with | between them, and the probabilities of all."""
+        ordered = {f"probability.{label}": self.probabilities[label] for label in sorted(self.probabilities)}
+        return {"labels": "|".join(self.labels), **ordered}
+
+    def summary(self) -> tuple[str, str, str]:
+        """Returns the labels, their probabilities and the next two."""
+        others = [label for label in self.probabilities if label not in self.labels]
+        after = ", ".join(f"{label} {self.probabilities[label]:.3f}" for label in others[:2])
+        sure = ", ".join(f"{self.probabilities[label]:.3f}" for label in self.labels)
+        return ", ".join(self.labels) or "none", sure, after
+
+
+@dataclass(frozen=True)
+class Task(_task.Task):
+    """Tells of each of several labels whether it is right.
+
+    Args:
+        labels: The labels, in the order of the head's outputs.
+        thresholds: The least probability of each label with which it is said; 0.5 where
+            there are none.
+    """
+
+    name: ClassVar[str] = "multi-label"
+    label_column: ClassVar[str] = "labels"
+
+    thresholds: tuple[float, ...] = ()
+
+    @classmethod
+    def reads(cls, values: Sequence[Any]) -> bool:
+        """Tells whether some are lists."""
+        return any(isinstance(value, list | tuple) for value in values)
+
+    @classmethod
+    def read_label(cls, value: Any) -> tuple[str, ...] | None:
+        if value is None:  # As an empty cell of a table is read.
+            return ()
+        if isinstance(value, str):
+            value = _parted(value)
+        if not isinstance(value, list | tuple):
+            return None
+        labels = [_task.as_label(one) for one in value]
+        return None if None in labels else tuple(sorted({str(label) for label in labels}))
+
+    @classmethod
+    def from_labels(cls, labels: Sequence[tuple[str, ...]]) -> Self:
+        return cls(tuple(sorted({one for row in labels for one in row})))
+
+    @classmethod
+    def check(cls, labels: Sequence[tuple[str, ...]], numbers: Sequence[int], source: str) -> None:
+        counts = Counter(one for row in labels for one in row)
+        if not counts:
+            raise DataError(f"{source}: no row has any label; expected some in at least two rows.")
+        if single := [label for label, count in counts.items() if count == 1]:
+            where = listed(
+                f"{label!r} (row {next(n for n, row in zip(numbers, labels, strict=True) if label in row)})"
+                for label in single
+            )
+            raise DataError(
+                f"{source}: seen only once: {where}; each label needs at least two different texts, one to "
+                "train on and one to validate on. Add more, or remove it."
+            )
+
+    @classmethod
+    def strata(cls, labels: Sequence[tuple[str, ...]]) -> list[Hashable]:
+        """Returns the rarest label of each row, so that the rare ones are on both sides."""
+        counts = Counter(one for row in labels for one in row)
+        return [min(row, key=lambda label: (counts[label], label), default=None) for row in labels]
+
+    def unknown(self, labels: Iterable[tuple[str, ...]]) -> list[str]:
+        return super().unknown(one for row in labels for one in row)
+
+    def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
+        """Returns the sum over the labels of the binary cross-entropy; see `Task.loss`."""
+        import keras
+        from keras import ops
+
+        class BinaryCrossEntropies(keras.losses.Loss):
+            def call(self, truth: Any, logits: Any) -> Any:
+                targets = truth * (1 - label_smoothing) + label_smoothing / 2
+                # log(1 + e^x) - t x, which cannot overflow.
+                return ops.sum(ops.softplus(logits) - targets * logits, axis=-1)
+
+        return BinaryCrossEntropies(name="binary_cross_entropies")
+
+    def targets(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Turns labels into float32 ones and zeros (rows, labels)."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        targets = np.zeros((len(labels), len(self.labels)), np.float32)
+        for row, own in enumerate(labels):
+            targets[row, [numbers[label] for label in own]] = 1
+        return targets
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Turns logits (rows, labels) into probabilities of the same shape, each by itself."""
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -500, 500))))
+
+    def said(self, probabilities: np.ndarray) -> np.ndarray:
+        """Tells which labels reach their threshold: bool (rows, labels)."""
+        return np.asarray(probabilities >= np.array(self.thresholds or (0.5,) * len(self.labels)))
+
+    def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
+        """Scores logits (rows, labels) against ones and zeros of that shape."""
+        from sklearn.metrics import f1_score
+
+        probabilities = self.probabilities(outputs)
+        said = self.said(probabilities)
+        labels = by_label(self.labels, targets, said)
+        present = targets.any(axis=0) | said.any(axis=0)
+        right = np.where(targets == 1, probabilities, 1 - probabilities)
+        return Scores(
+            rows=len(targets),
+            loss=float(-np.log(np.maximum(right, 1e-12)).sum(axis=-1).mean()),
+            metrics={
+                "micro_f1": float(f1_score(targets, said, average="micro", zero_division=0.0)),
+                "macro_f1": float(np.mean([labels[self.labels[n]].f1 for n in np.flatnonzero(present)])),
+                "exact": float((said == targets.astype(bool)).all(axis=-1).mean()),
+            },
+            labels=labels,
+        )
+
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray) -> Self:
+        """Returns the task with the thresholds that give the best F1 on some rows.
+
+        One for all labels first, by micro-F1; then one for each label, drawn towards
+        that one as far as the label has few rows.
+        """
+        probabilities = self.probabilities(outputs)
+        common = _best_threshold(probabilities.ravel(), targets.ravel())
+        thresholds = []
+        for column, truth in zip(probabilities.T, targets.T, strict=True):
+            share = truth.sum() / (truth.sum() + _PRIOR_ROWS)
+            own = _best_threshold(column, truth) if truth.any() else common
+            thresholds.append(round(float(share * own + (1 - share) * common), 6))
+        return replace(self, thresholds=tuple(thresholds))
+
+    def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
+        probabilities = self.probabilities(outputs)
+        found = []
+        for row, said in zip(probabilities, self.said(probabilities), strict=True):
+            order = np.argsort(-row, kind="stable")
+            found.append(
+                Prediction(
+                    labels=tuple(self.labels[n] for n in order if said[n]),
+                    probabilities={self.labels[n]: float(row[n]) for n in order},
+                )
+            )
+        return found
+
+
+def _parted(value: str) -> list[str]:
+    """Parts the labels of a cell: a JSON list, or words between |, ; or commas."""
+    if value.lstrip().startswith("["):
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            pass
+        else:
+            return list(parsed)
+    separator = next((one for one in _SEPARATORS if one in value), _SEPARATORS[0])
+    return [part.strip() for part in value.split(separator) if part.strip()]
+
+
+def _best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Finds the threshold with the best F1, in the middle between the two values around it."""
+    order = np.argsort(-probabilities, kind="stable")
+    sorted_values, hits = probabilities[order], np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
+    # A threshold cannot part rows of one probability.
+    last = np.append(sorted_values[:-1] > sorted_values[1:], True)
+    best = int(np.argmax(np.where(last, f1, -1)))
+    after = sorted_values[best + 1] if best + 1 < len(order) else 0.0
+    return float((sorted_values[best] + after) / 2)

@@ -1,0 +1,21 @@
+"""One label for each pair of texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from keras_peft.tasks import single_label
+
+
+@dataclass(frozen=True)
+class Task(single_label.Task):
+    """Chooses one of several labels for two texts, which the base reads together.
+
+    Args:
+        labels: The labels, in the order of the head's outputs.
+        temperature: What the outputs are divided by before they become probabilities.
+    """
+
+    name: ClassVar[str] = "pairs"
+    text_columns: ClassVar[tuple[str, ...]] = ("text_a", "text_b")

@@ -1,0 +1,150 @@
+"""A number for each text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from keras_peft.errors import DataError
+from keras_peft.tasks import _task
+from keras_peft.tasks._scores import Scores
+
+if TYPE_CHECKING:
+    import keras
+
+# A split has the same share of each of so many ranges of the numbers.
+_RANGES = 10
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a regression says of one text: `value`, in the units of the data."""
+
+    value: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"value": …}`."""
+        return {"value": self.value}
+
+    def cells(self) -> dict[str, Any]:
+        """Returns the value."""
+        return {"value": self.value}
+
+    def summary(self) -> tuple[str, str, str]:
+        """Returns the value, and nothing beside it."""
+        return f"{self.value:.3f}", "", ""
+
+
+@dataclass(frozen=True)
+class Task(_task.Task):
+    """Gives a number.
+
+    Args:
+        labels: None.
+        mean: Of the numbers that were trained on.
+        deviation: Their standard deviation; the head gives so many of it from the mean.
+    """
+
+    name: ClassVar[str] = "regression"
+    smooths_labels: ClassVar[bool] = False
+
+    labels: tuple[str, ...] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def reads(cls, values: Sequence[Any]) -> bool:
+        """Tells whether they are numbers of which some have a fraction."""
+        given = [value for value in values if value not in (None, "")]
+        if not given or None in map(cls.read_label, given):
+            return False
+        return any(isinstance(value, float) or "." in str(value) for value in given)
+
+    @classmethod
+    def read_label(cls, value: Any) -> float | None:
+        if isinstance(value, bool):
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        return number if math.isfinite(number) else None
+
+    @classmethod
+    def from_labels(cls, labels: Sequence[float]) -> Self:
+        return cls((), float(np.mean(labels)), float(np.std(labels)))
+
+    @classmethod
+    def check(cls, labels: Sequence[float], numbers: Sequence[int], source: str) -> None:
+        if len(labels) < 2 or not np.std(labels) > 0:
+            raise DataError(
+                f"{source}: all {len(labels)} rows have the same number; expected at least two different ones."
+            )
+
+    @classmethod
+    def strata(cls, labels: Sequence[float]) -> list[Hashable]:
+        """Returns the tenth in which each number lies."""
+        edges = np.quantile(labels, np.linspace(0, 1, _RANGES + 1)[1:-1])
+        return list(map(int, np.searchsorted(edges, labels)))
+
+    def unknown(self, labels: Iterable[float]) -> list[str]:
+        return []
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
+        """Returns the mean squared error, in squared deviations."""
+        import keras
+        from keras import ops
+
+        class SquaredError(keras.losses.Loss):
+            def call(self, truth: Any, outputs: Any) -> Any:
+                return ops.square(ops.reshape(outputs, (-1,)) - ops.reshape(truth, (-1,)))
+
+        return SquaredError(name="squared_error")
+
+    def targets(self, labels: Sequence[float]) -> np.ndarray:
+        """Turns numbers into float32 deviations from the mean (rows,)."""
+        return np.asarray((np.array(labels, np.float64) - self.mean) / self.deviation, np.float32)
+
+    def values(self, outputs: np.ndarray) -> np.ndarray:
+        """Turns deviations into numbers (rows,)."""
+        return np.asarray(np.reshape(outputs, -1).astype(np.float64) * self.deviation + self.mean)
+
+    def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
+        """Scores outputs (rows, 1) against deviations (rows,).
+
+        Pearson's correlation is 0 where either side is constant, as it is not defined
+        there.
+        """
+        from scipy.stats import rankdata
+
+        said, truth = self.values(outputs), self.values(targets)
+        error = said - truth
+        spread = float(((truth - truth.mean()) ** 2).sum())
+        return Scores(
+            rows=len(truth),
+            loss=float((error**2).mean() / self.deviation**2),
+            metrics={
+                "pearson": _correlation(said, truth),
+                "spearman": _correlation(rankdata(said), rankdata(truth)),
+                "mean_absolute_error": float(np.abs(error).mean()),
+                "root_mean_squared_error": float(np.sqrt((error**2).mean())),
+                "r2": 1 - float((error**2).sum()) / spread if spread else 0.0,
+            },
+        )
+
+    def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
+        return [Prediction(float(value)) for value in self.values(outputs)]
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])

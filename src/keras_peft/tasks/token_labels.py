@@ -1,0 +1,271 @@
+"""A tag for each word, such as the parts of speech, or names in BIO form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from keras_peft.errors import DataError
+from keras_peft.tasks import _task
+from keras_peft.tasks._scores import LabelScores, Scores, by_label
+
+if TYPE_CHECKING:
+    import keras
+
+OUTSIDE = "O"
+# What a text is parted into where it does not come in words: runs of letters and digits, and single signs.
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words that are one thing: from word `start` to before word `end`, counted from 0."""
+
+    label: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a tagger says of one text.
+
+    Attributes:
+        words: The words.
+        tags: As many tags.
+        spans: What they mark, where they are in BIO form.
+    """
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"tokens": […], "tags": […], "entities": [{"label", "text", "start", "end"}, …]}`."""
+        entities = [
+            {
+                "label": span.label,
+                "text": " ".join(self.words[span.start : span.end]),
+                "start": span.start,
+                "end": span.end,
+            }
+            for span in self.spans
+        ]
+        return {"tokens": list(self.words), "tags": list(self.tags), "entities": entities}
+
+    def cells(self) -> dict[str, Any]:
+        """Returns the tags with spaces between them."""
+        return {"tags": " ".join(self.tags)}
+
+    def summary(self) -> tuple[str, str, str]:
+        """Returns what is marked, or the tags."""
+        marked = ", ".join(f"{' '.join(self.words[s.start : s.end])} ({s.label})" for s in self.spans)
+        return marked or " ".join(self.tags), "", ""
+
+
+@dataclass(frozen=True)
+class Task(_task.Task):
+    """Gives each word one of several tags.
+
+    The head reads the vector of each word's first token.
+
+    Args:
+        labels: The tags, in the order of the head's outputs.
+    """
+
+    name: ClassVar[str] = "token-labels"
+    text_columns: ClassVar[tuple[str, ...]] = ("tokens",)
+    label_column: ClassVar[str] = "tags"
+    first_position_only: ClassVar[bool] = False
+    reads_words: ClassVar[bool] = True
+    pipeline: ClassVar[str] = "token-classification"
+
+    @classmethod
+    def read_text(cls, values: Sequence[Any]) -> tuple[str, ...]:
+        """Reads words: a list of them, or a text, which is parted at spaces and signs."""
+        words = _listed(values[0], _WORD.findall)
+        return tuple(words) if words and all(word.strip() for word in words) else ()
+
+    @classmethod
+    def read_label(cls, value: Any) -> tuple[str, ...] | None:
+        tags = _listed(value, str.split)
+        return tuple(tags) if tags and all(tag.strip() for tag in tags) else None
+
+    @classmethod
+    def from_labels(cls, labels: Sequence[tuple[str, ...]]) -> Self:
+        return cls(tuple(sorted({tag for row in labels for tag in row})))
+
+    @classmethod
+    def check(cls, labels: Sequence[tuple[str, ...]], numbers: Sequence[int], source: str) -> None:
+        found = {tag for row in labels for tag in row}
+        if len(found) == 1:
+            raise DataError(
+                f"{source}: all words have the tag {found.pop()!r}; a tagger needs at least two tags."
+            )
+
+    @classmethod
+    def strata(cls, labels: Sequence[tuple[str, ...]]) -> list[Hashable]:
+        """Returns the rarest tag of each row."""
+        counts = Counter(tag for row in labels for tag in row)
+        return [min(row, key=lambda tag: (counts[tag], tag)) for row in labels]
+
+    def unknown(self, labels: Iterable[tuple[str, ...]]) -> list[str]:
+        return super().unknown(tag for row in labels for tag in row)
+
+    @property
+    def marks_spans(self) -> bool:
+        """Whether the tags are in BIO form."""
+        inside = [tag for tag in self.labels if tag != OUTSIDE]
+        return bool(inside) and all(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in inside)
+
+    def head(self, dim: int) -> keras.Model:
+        """Builds the head: dropout and a dense layer at every position.
+
+        It is the head of Hugging Face's DistilBertForTokenClassification.
+
+        Returns:
+            A model from (batch, length, dim) to (batch, length, tags).
+        """
+        import keras
+
+        vectors = keras.Input((None, dim), name="vectors")
+        outputs = keras.layers.Dropout(0.1, name="dropout")(vectors)
+        outputs = keras.layers.Dense(
+            self.outputs,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="logits",
+            dtype="float32",
+        )(outputs)
+        return keras.Model(vectors, outputs, name="head")
+
+    def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
+        """Returns softmax cross-entropy, the mean over the words of a batch; see `Task.loss`."""
+        import keras
+        from keras import ops
+
+        labels = len(self.labels)
+
+        class CrossEntropy(keras.losses.Loss):
+            def call(self, truth: Any, logits: Any) -> Any:
+                truth = ops.cast(truth, "int32")
+                is_word = ops.cast(truth != _task.UNLABELLED, logits.dtype)
+                each = keras.losses.categorical_crossentropy(
+                    ops.one_hot(truth, labels), logits, from_logits=True, label_smoothing=label_smoothing
+                )
+                # Rows of a batch have different numbers of words.
+                usual = ops.maximum(ops.mean(ops.sum(is_word, axis=-1)), 1e-6)
+                return ops.sum(each * is_word, axis=-1) / usual
+
+        return CrossEntropy(name="cross_entropy")
+
+    def targets(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Turns tags into int32 numbers, an array (words,) in an array of objects (rows,)."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        targets = np.empty(len(labels), object)
+        for row, tags in enumerate(labels):
+            targets[row] = np.array([numbers[tag] for tag in tags], np.int32)
+        return targets
+
+    def score(self, outputs: Sequence[np.ndarray], targets: np.ndarray) -> Scores:
+        """Scores logits (words, tags) of each row against numbers (words,).
+
+        Where the tags are in BIO form, what counts is whole spans with their label:
+        Tjong Kim Sang and De Meulder 2003, https://aclanthology.org/W03-0419.
+        """
+        logits, truth = np.concatenate(outputs), np.concatenate(targets)
+        predicted = self._said(logits)
+        right = _log_softmax(logits)[np.arange(len(truth)), truth]
+        accuracy = float((predicted == truth).mean())
+        by_tag = by_label(self.labels, truth, predicted)
+        present = [self.labels[number] for number in np.union1d(truth, predicted)]
+        metrics = {"accuracy": accuracy, "macro_f1": float(np.mean([by_tag[tag].f1 for tag in present]))}
+        if self.marks_spans:
+            ends = np.cumsum([len(row) for row in targets])[:-1]
+            rows = list(zip(np.split(predicted, ends), np.split(truth, ends), strict=True))
+            by_tag = self._by_span(rows)
+            whole = by_tag.pop("")
+            metrics = {
+                "entity_f1": whole.f1,
+                "entity_precision": whole.precision,
+                "entity_recall": whole.recall,
+                "accuracy": accuracy,
+            }
+        return Scores(rows=len(targets), loss=float(-right.mean()), metrics=metrics, labels=by_tag)
+
+    def predictions(self, outputs: Sequence[np.ndarray], texts: Sequence[_task.Text]) -> list[Prediction]:
+        found = []
+        for logits, words in zip(outputs, texts, strict=True):
+            tags = tuple(self.labels[number] for number in self._said(logits))
+            marked = tuple(spans(tags)) if self.marks_spans else ()
+            found.append(Prediction(tuple(words), tags, marked))
+        return found
+
+    def _said(self, logits: np.ndarray) -> np.ndarray:
+        """Returns the numbers of the tags (words,); what was cut off has zeros and is outside."""
+        outside = self.labels.index(OUTSIDE) if OUTSIDE in self.labels else 0
+        return np.where(logits.any(axis=-1), logits.argmax(axis=-1), outside)
+
+    def _by_span(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, LabelScores]:
+        """Scores the spans of each label, and of all under an empty name."""
+        counts: dict[str, Counter[str]] = {"": Counter()}
+        for row in rows:
+            said, truth = (set(spans([self.labels[number] for number in numbers])) for numbers in row)
+            for kind, found in (("said", said), ("true", truth), ("both", said & truth)):
+                for span in found:
+                    counts.setdefault(span.label, Counter())[kind] += 1
+                    counts[""][kind] += 1
+        return {label: _scores(counts[label]) for label in sorted(counts)}
+
+
+def spans(tags: Sequence[str]) -> list[Span]:
+    """Finds what BIO tags mark.
+
+    A tag I- that follows no word of its own label begins a span, as in conlleval.
+
+    Example:
+        >>> spans(["O", "B-room", "I-room", "B-room"])
+        [Span(label='room', start=1, end=3), Span(label='room', start=3, end=4)]
+    """
+    found: list[Span] = []
+    label, start = "", 0
+    for place, tag in enumerate([*tags, OUTSIDE]):
+        kind, own = tag[:2], tag[2:] if tag != OUTSIDE else ""
+        if label and (own != label or kind == "B-"):
+            found.append(Span(label, start, place))
+            label = ""
+        if own and not label:
+            label, start = own, place
+    return found
+
+
+def _scores(counts: Counter[str]) -> LabelScores:
+    precision = counts["both"] / counts["said"] if counts["said"] else 0.0
+    recall = counts["both"] / counts["true"] if counts["true"] else 0.0
+    f1 = 2 * counts["both"] / ((counts["said"] + counts["true"]) or 1)
+    return LabelScores(precision, recall, f1, counts["true"])
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _listed(value: Any, parted: Any) -> list[str]:
+    """Reads a list of strings, JSON of one, or a string that is parted; empty where it is neither."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return list(parted(value))
+        else:
+            return list(parted(value))
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        return []
+    return list(value)

@@ -1,0 +1,112 @@
+"""The whole job for every task, on a tiny base."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+
+import pytest
+
+import keras_peft
+from conftest import TINY, make_rows, write_jsonl
+from keras_peft.errors import DataError, OptionError
+from keras_peft.job import fine_tune
+
+WORDS = {"model": "alpha", "people": "beta", "time": "gamma"}
+FILLERS = ["the", "and", "for", "with", "that", "this", "from"]
+
+
+def rows_of(task, count=80):
+    generator = random.Random(0)
+    made = {}
+    while len(made) < count:
+        chosen = generator.sample(sorted(WORDS), generator.randint(0, 3))
+        words = [*generator.choices(FILLERS, k=3), *chosen * 2]
+        generator.shuffle(words)
+        text = " ".join(words)
+        made[text] = {
+            "multi-label": {"text": text, "labels": [WORDS[word] for word in chosen]},
+            "regression": {"text": text, "label": 10.0 + 2.5 * len(chosen)},
+            "pairs": {
+                "text_a": " ".join(words[:4]),
+                "text_b": " ".join(words[4:] or ["and"]),
+                "label": "yes" if "model" in chosen else "no",
+            },
+            "token-labels": {
+                "tokens": words,
+                "tags": [f"B-{WORDS[w]}" if w in WORDS else "O" for w in words],
+            },
+        }[task]
+    return list(made.values())
+
+
+LEAST = {"multi-label": 0.8, "regression": 0.7, "pairs": 0.8, "token-labels": 0.9}
+
+
+@pytest.mark.parametrize("task", LEAST)
+def test_it_learns_and_is_used(tmp_path, task):
+    rows = rows_of(task)
+    data = write_jsonl(tmp_path / "data.jsonl", rows)
+    result = fine_tune(
+        data, out=tmp_path / "b", base=str(TINY), epochs=20, learning_rate=2e-2, layers="all", validation=0.2
+    )
+    assert result.report["task"] == task
+    classifier = keras_peft.load(tmp_path / "b")
+    examples = keras_peft.read_examples(data)
+    scores = classifier.evaluate(examples)
+    assert scores.main >= LEAST[task], scores.metrics
+    assert scores.rows == len(rows)
+    first = classifier.predict(examples.texts[:3])
+    assert len(first) == 3
+    json.dumps([prediction.to_json() for prediction in first])
+    page = (tmp_path / "b" / "report.html").read_text()
+    assert "validation rows" in page
+    card = (tmp_path / "b" / "README.md").read_text()
+    assert "token-classification" in card if task == "token-labels" else "text-classification" in card
+
+
+def test_tokens_are_found_whatever_their_number(tmp_path):
+    rows = rows_of("token-labels", 40)
+    data = write_jsonl(tmp_path / "data.jsonl", rows)
+    fine_tune(
+        data,
+        out=tmp_path / "b",
+        base=str(TINY),
+        epochs=1,
+        max_length=6,
+        method=keras_peft.PromptTuning(tokens=2),
+    )
+    classifier = keras_peft.load(tmp_path / "b")
+    words = ("modelmodelmodel", "unbelievable", "x" * 300, "the", "\u200b", "and", "time")
+    (prediction,) = classifier.predict([words])
+    assert prediction.words == words
+    assert len(prediction.tags) == len(words)
+    assert classifier.predict(["the model, and time"])[0].words == ("the", "model", ",", "and", "time")
+
+
+def test_another_task_s_rows_are_refused(tmp_path, bundle):
+    data = write_jsonl(tmp_path / "data.jsonl", rows_of("pairs"))
+    with pytest.raises(DataError, match="was read for the task pairs .* was trained for single-label"):
+        keras_peft.load(bundle).evaluate(keras_peft.read_examples(data))
+
+
+def test_tags_and_words_must_be_as_many(tmp_path):
+    rows = [*rows_of("token-labels", 5), {"tokens": ["a", "b"], "tags": ["O"]}]
+    with pytest.raises(DataError, match=r"1 row has not a tag for each word \(row 6\)"):
+        keras_peft.read_examples(write_jsonl(tmp_path / "d.jsonl", rows))
+
+
+def test_a_task_that_does_not_fit(tmp_path):
+    data = write_jsonl(tmp_path / "d.jsonl", make_rows(6))
+    with pytest.raises(DataError, match="6 rows have no label"):
+        keras_peft.read_examples(data, task="regression")
+    with pytest.raises(OptionError, match="no task 'rank'"):
+        fine_tune(data, out=tmp_path / "b", task="rank")
+
+
+def test_multi_label_from_a_table_without_lists(tmp_path):
+    with (tmp_path / "d.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["text", "labels"], ["one", "a|b"], ["two", ""], ["three", "b"]])
+    assert keras_peft.read_examples(tmp_path / "d.csv").labels == (("a", "b"), (), ("b",))
