@@ -52,7 +52,7 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
     tokenizer = Tokenizer(base.tokenizer, options.max_length)
     truth = task.targets(test.labels)
     sets: Any = [tokenizer(training.texts), tokenizer(test.texts[:16]), tokenizer(test.texts)]
-    epochs = options.epochs or default_epochs(type(method), len(training), 16)
+    epochs = options.epochs or default_epochs(len(training), 16)
     layers = options.layers if options.layers and method.default_targets else method.default_layers
     keras.utils.set_random_seed(seed)
     model = attach.adapt(

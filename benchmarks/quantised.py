@@ -56,7 +56,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
         training=(tokenizer(training.texts), task.targets(training.labels)),
         validation=(tokenizer(test.texts[:16]), truth[:16]),
         recipe=Recipe(
-            epochs=default_epochs(type(method), len(training), 16),
+            epochs=default_epochs(len(training), 16),
             batch_size=16,
             rates=default_rates(model),
             label_smoothing=DEFAULT_LABEL_SMOOTHING,

@@ -20,7 +20,7 @@ LEVELS = [
     ["methods", "bases", "tasks"],
     ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache"],
     ["batches", "inference", "generate"],
-    ["evaluate", "features"],
+    ["evaluate", "features", "checkpoint"],
     ["train", "report"],
     ["bundle"],
     ["predict", "job"],

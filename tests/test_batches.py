@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY
-from keras_peft.batches import TrainingBatches, inference_batches
+from keras_peft.batches import TrainingBatches, by_token, inference_batches
+from keras_peft.evaluate import compute_outputs
+from keras_peft.tasks import UNLABELLED
 from keras_peft.tokens import Tokenizer, Tokens, padded_length
 
 
@@ -98,3 +100,35 @@ def test_tensorflow_sees_the_same_batches_epoch_by_epoch():
             np.testing.assert_array_equal(numbers, expected[number][1])
             np.testing.assert_array_equal(inputs["token_ids"], expected[number][0]["token_ids"])
         expected.on_epoch_end()
+
+
+def words_of():
+    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=7)
+    return tokenizer([("the", "models", "from", "people"), ("time",), ("\u200b", "and")], words=True)
+
+
+def test_words_know_their_first_tokens():
+    tokens = words_of()
+    # The second word has more than one token, and of the last row's first nothing is left.
+    assert tokens.words[0][0] == 1
+    assert tokens.words[1].tolist() == [1]
+    assert tokens.words[2].tolist() == [-1, 1]
+    assert [ids[place] for ids, places in zip(tokens.ids, tokens.words, strict=True) for place in places[-1:]]
+
+
+def test_outputs_and_targets_of_words_stand_at_their_first_tokens():
+    tokens = words_of()
+    found = compute_outputs(lambda inputs, once: inputs["token_ids"][..., None], tokens)
+    for own, ids, places in zip(found, tokens.ids, tokens.words, strict=True):
+        assert own[:, 0].tolist() == [ids[place] if place >= 0 else 0 for place in places]
+    targets = np.empty(3, object)
+    targets[:] = [np.arange(len(places)) for places in tokens.words]
+    batches = TrainingBatches(tokens, by_token(tokens, targets), 3, seed=0)
+    inputs, padded = batches[0]
+    assert padded.shape == inputs["token_ids"].shape
+    for row, ids in enumerate(inputs["token_ids"]):
+        at = next(n for n, one in enumerate(tokens.ids) if one[1] == ids[1])
+        seen = [number for number in tokens.words[at] if number >= 0]
+        expected = np.full(len(ids), UNLABELLED)
+        expected[seen] = np.flatnonzero(tokens.words[at] >= 0)
+        assert padded[row].tolist() == expected.tolist()

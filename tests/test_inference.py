@@ -9,7 +9,7 @@ import pytest
 import keras_peft
 from core import models
 from core.trying import dense, shake
-from keras_peft.evaluate import compute_logits
+from keras_peft.evaluate import compute_outputs
 from keras_peft.inference import Inference
 from keras_peft.tokens import Tokens
 
@@ -53,8 +53,8 @@ def test_logits_do_not_depend_on_how_they_are_computed(model):
     few, many = tokens_of([3, 9, 5]), tokens_of([3, 9, 5, *range(3, 13)] * 7)
     inputs = few.batch(np.arange(3))
     expected = keras.ops.convert_to_numpy(model(inputs, training=False))
-    np.testing.assert_allclose(compute_logits(Inference(model, few.signature), few), expected, atol=2e-5)
-    of_many = compute_logits(Inference(model, many.signature), many)
+    np.testing.assert_allclose(compute_outputs(Inference(model, few.signature), few), expected, atol=2e-5)
+    of_many = compute_outputs(Inference(model, many.signature), many)
     assert of_many.shape == (91, 3)
     for row in (0, 40, 90):
         alone = keras.ops.convert_to_numpy(model(many.batch(np.array([row])), training=False))

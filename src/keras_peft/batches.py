@@ -53,6 +53,7 @@ class TrainingBatches(keras.utils.PyDataset):
         batch_size: Rows in a batch; the last may have fewer.
         seed: The same seed gives the same batches in the same order.
         weights: How much each row counts; all the same by default.
+        epoch: The epoch to begin with, counted from 0.
     """
 
     def __init__(
@@ -62,13 +63,14 @@ class TrainingBatches(keras.utils.PyDataset):
         batch_size: int,
         seed: int,
         weights: np.ndarray | None = None,
+        epoch: int = 0,
     ) -> None:
         super().__init__()
         self._rows = rows
         self._targets = targets
         self._weights = weights
         self._batch_size = batch_size
-        self._generator = np.random.default_rng(seed)
+        self._seed, self._number = seed, epoch
         self._lengths = rows.lengths
         self._order = self._shuffled()
 
@@ -85,6 +87,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         """Shuffles the rows anew; Keras calls it."""
+        self._number += 1
         self._order = self._shuffled()
 
     def for_fit(self) -> Any:
@@ -124,14 +127,36 @@ class TrainingBatches(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def _shuffled(self) -> list[np.ndarray]:
-        rows = self._generator.permutation(len(self._lengths))
+        # An epoch's order depends on its number alone, so that training can begin with any.
+        generator = np.random.default_rng([self._seed, self._number])
+        rows = generator.permutation(len(self._lengths))
         batches: list[np.ndarray] = []
         pool = self._batch_size * _POOL
         for start in range(0, len(rows), pool):
             part = rows[start : start + pool]
             part = part[np.argsort(self._lengths[part], kind="stable")]
             batches += [part[i : i + self._batch_size] for i in range(0, len(part), self._batch_size)]
-        return [batches[i] for i in self._generator.permutation(len(batches))]
+        return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def by_token(rows: Rows, targets: np.ndarray) -> np.ndarray:
+    """Places targets of words at their first tokens, and `UNLABELLED` everywhere else.
+
+    Args:
+        rows: The rows.
+        targets: An array (words,) for each of them, in an array of objects (rows,). Where
+            the rows have no words, anything.
+
+    Returns:
+        An array (tokens,) for each row in an array of objects, or what was given.
+    """
+    if rows.words is None:
+        return targets
+    placed = np.empty(len(targets), object)
+    for row, (own, places) in enumerate(zip(targets, rows.words, strict=True)):
+        placed[row] = np.full(rows.lengths[row], UNLABELLED, own.dtype)
+        placed[row][places[places >= 0]] = own[places >= 0]
+    return placed
 
 
 def _padded(targets: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OSError: If the disk is full or not writable.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _mend_after_the_killed(target)
+    mend(target)
     staging = _beside(target, "partial")
     staging.mkdir()
     try:
@@ -80,6 +80,23 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def mend(target: Path) -> None:
+    """Puts right what a killed process left beside a folder that it was replacing.
+
+    Args:
+        target: The folder; its parent is there.
+    """
+    for purpose in ("replaced", "partial"):
+        prefix = f".{target.name}.{purpose}-"
+        for left in [path for path in target.parent.iterdir() if path.name.startswith(prefix)]:
+            if _is_alive(left.name.removeprefix(prefix).partition("-")[0]):
+                continue
+            if purpose == "replaced" and not target.exists():
+                left.rename(target)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def _replace(target: Path, staging: Path) -> None:
     # The old folder steps aside for an instant. Whoever is interrupted right then
     # puts it back; whoever is killed leaves it where the next one finds it.
@@ -95,18 +112,6 @@ def _replace(target: Path, staging: Path) -> None:
 
 def _beside(target: Path, purpose: str) -> Path:
     return target.with_name(f".{target.name}.{purpose}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def _mend_after_the_killed(target: Path) -> None:
-    for purpose in ("replaced", "partial"):
-        prefix = f".{target.name}.{purpose}-"
-        for left in [path for path in target.parent.iterdir() if path.name.startswith(prefix)]:
-            if _is_alive(left.name.removeprefix(prefix).partition("-")[0]):
-                continue
-            if purpose == "replaced" and not target.exists():
-                left.rename(target)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_alive(process: str) -> bool:

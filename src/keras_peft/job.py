@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import methods, tasks
+from keras_peft.checkpoint import Checkpoint
 from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
 from keras_peft.data import Examples, check_trainable, read_examples, split
@@ -19,7 +20,9 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import keras
 
     from keras_peft.batches import Rows
     from keras_peft.tasks import Task
@@ -88,6 +91,8 @@ def fine_tune(
     trunk_cache: bool = True,
     frozen_precision: str = "auto",
     overwrite: bool = False,
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> Result:
@@ -128,6 +133,11 @@ def fine_tune(
         frozen_precision: What the frozen matrices multiply in while training: `"float32"`,
             `"bfloat16"`, or `"auto"`, which is bfloat16 on processors made for it.
         overwrite: Replace a bundle that lies at `out`.
+        resume: Go on with a training that was interrupted, from the end of its last epoch.
+            It ends with the same weights as one that was not, bit for bit on one
+            machine. Where nothing was begun, begin.
+        callbacks: Keras's own or yours, for the training. What they keep themselves is not
+            there after an interruption.
         progress: Told of what happens.
         stopwatch: Measures the stages; one begins here by default.
 
@@ -213,7 +223,9 @@ def fine_tune(
         attached = [
             part
             for one in chosen
-            for part in choose_parts(sites, one.reads(tokenizer.ids), layers or one.default_layers, targets)
+            for part in choose_parts(
+                sites, one.reads(tokenizer.ids), layers or kind.default_layers or one.default_layers, targets
+            )
         ]
         model = attach.adapt(
             loaded.encoder,
@@ -229,7 +241,7 @@ def fine_tune(
         notes.append(f"{truncated} of {rows} texts were cut to {max_length} tokens")
     for note in notes:
         progress.note(note)
-    epochs = epochs or default_epochs(type(chosen[0]), len(training), batch_size * gradient_accumulation)
+    epochs = epochs or default_epochs(len(training), batch_size * gradient_accumulation)
     rates = default_rates(model, learning_rate)
     (adapter,) = model.adapters.values()
     precision = frozen_precision
@@ -251,9 +263,30 @@ def fine_tune(
     described = {"training_rows": len(training), "validation_rows": len(held_out), **settings}
     progress.planned(model.plan, described)
 
+    checkpoint = Checkpoint.beside(
+        out,
+        {
+            "training data": training.sha256,
+            "validation data": held_out.sha256,
+            "task": meaning.name,
+            "method": [part.to_config() for part in adapter.parts],
+            "base": loaded.sha256,
+            "trunk cache": trunk_cache,
+            **settings,
+            **bundles.versions(),
+        },
+    )
+    state = checkpoint.read() if resume else None
+    if state is not None:
+        progress.note(f"Going on after epoch {state.content['epoch']} of {epochs}")
+    elif checkpoint.is_there():
+        progress.note(
+            f"{checkpoint.folder} holds an interrupted training; it is replaced, as --resume is not set"
+        )
+        checkpoint.remove()
     sets: Sequence[Rows] = (tokens, held_out_tokens)
     cached = None
-    with ExitStack() as stack:
+    with ExitStack() as stack, _kept(checkpoint):
         if precision == "bfloat16":
             stack.enter_context(model.lowered())
         # Embeddings alone are read as fast as what would be kept of them.
@@ -295,6 +328,9 @@ def fine_tune(
                 ),
                 progress=progress,
                 stopwatch=stopwatch,
+                callbacks=callbacks,
+                checkpoint=checkpoint,
+                state=state,
             )
     progress.stage("Saving the bundle and verifying it")
     with stopwatch.measure("evaluate"):
@@ -339,10 +375,22 @@ def fine_tune(
     # The bundle is verified on a fresh base, and two need not lie in memory at once.
     del model, loaded, adapter, attached, sites, parts, sets
     gc.collect()
-    with stopwatch.measure("save"):
+    with stopwatch.measure("save"), _kept(checkpoint):
         written = bundles.write(out, content, overwrite=overwrite)
+    checkpoint.remove()
     final = {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()}
     return Result(out, final)
+
+
+@contextmanager
+def _kept(checkpoint: Checkpoint) -> Iterator[None]:
+    """Says, where work is interrupted, that what was trained is kept."""
+    try:
+        yield
+    except BaseException as error:
+        if checkpoint.is_there():
+            error.add_note("What was trained until the end of the last epoch is kept: go on with --resume.")
+        raise
 
 
 def _read(

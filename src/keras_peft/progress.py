@@ -35,8 +35,8 @@ class Progress:
     def trunk_finished(self) -> None:
         """The frozen part is computed, well or not."""
 
-    def started(self, *, epochs: int, steps: int) -> None:
-        """Training begins, with so many epochs of so many steps."""
+    def started(self, *, epochs: int, steps: int, done: int) -> None:
+        """Training begins, with so many epochs of so many steps, of which `done` epochs are done."""
 
     def stepped(self, *, loss: float) -> None:
         """A step is done; `loss` is the mean of the epoch so far."""

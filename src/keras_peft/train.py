@@ -10,18 +10,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_peft.batches import Rows, TrainingBatches
+from keras_peft.batches import Rows, TrainingBatches, by_token
+from keras_peft.checkpoint import Checkpoint, State
 from keras_peft.core.adapted import AdaptedModel
-from keras_peft.core.method import Method
 from keras_peft.errors import OptionError
 from keras_peft.evaluate import compute_outputs
 from keras_peft.inference import Inference
 from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.tasks import UNLABELLED, Task
+from keras_peft.tasks import Task
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
+STEPS = 600
 LEAST_EPOCHS = 3
 MOST_EPOCHS = 30
 WARMUP = 0.1
@@ -52,16 +53,14 @@ class EpochRecord:
         return goodness(self) > goodness(other)
 
 
-def default_epochs(method: type[Method], rows: int, batch_size: int) -> int:
+def default_epochs(rows: int, batch_size: int) -> int:
     """Returns how many epochs to train when none are given.
 
     What counts is the number of steps: few rows need many epochs and many rows
-    few. It is about `method.steps`, 600 of most, in no fewer than 3 and no more than
-    30 epochs, or as many times that as the steps are of 600.
+    few. It is about 600 in no fewer than 3 and no more than 30 epochs.
     """
     steps = math.ceil(rows / batch_size)
-    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(Method.steps / steps)))
-    return round(epochs * method.steps / Method.steps)
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS / steps)))
 
 
 def default_rates(model: AdaptedModel, learning_rate: float | None = None) -> dict[str, float]:
@@ -137,6 +136,8 @@ def train(
     progress: Progress,
     stopwatch: Stopwatch,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    state: State | None = None,
 ) -> Trained:
     """Compiles and fits a model with AdamW, warm-up and a cosine descent.
 
@@ -150,16 +151,24 @@ def train(
         stopwatch: Measures the scoring under "evaluate".
         callbacks: Keras's own or the user's. After each epoch they find the validation
             scores among the logs, as `val_loss`, `val_accuracy` and so on.
+        checkpoint: Where to keep the state after each epoch.
+        state: What was kept there, to go on from.
 
     Raises:
         OptionError: If the loss stops being a number, as under too high a rate.
     """
     highest = max(recipe.rates.values())
     rows, targets = training
+    epoch = 0 if state is None else int(state.content["epoch"])
     # The weights are made of what the task tells, before words become tokens.
     weights = task.weights(targets) if recipe.class_weights else None
     batches = TrainingBatches(
-        rows, _by_token(rows, targets), batch_size=recipe.batch_size, seed=recipe.seed, weights=weights
+        rows,
+        by_token(rows, targets),
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        weights=weights,
+        epoch=epoch,
     )
     steps = max(1, recipe.epochs * len(batches) // recipe.gradient_accumulation)
     warmup = max(1, round(WARMUP * steps))
@@ -186,56 +195,54 @@ def train(
         rates={key: rate / highest for key, rate in recipe.rates.items()},
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
-    watcher = _Watcher(task, validation, highest, recipe.patience, progress, stopwatch)
-    progress.started(epochs=recipe.epochs, steps=len(batches))
+    optimizer.build(model.trainable_variables)
+    watcher = _Watcher(model, task, validation, highest, recipe.patience, progress, stopwatch, checkpoint)
+    if state is not None:
+        watcher.restore(state)
+    progress.started(epochs=recipe.epochs, steps=len(batches), done=epoch)
     try:
-        model.fit(
-            batches.for_fit(),
-            epochs=recipe.epochs,
-            shuffle=False,
-            verbose=0,
-            callbacks=[watcher, *callbacks],
-        )
+        if epoch < recipe.epochs and not watcher.is_enough():
+            model.fit(
+                batches.for_fit(),
+                initial_epoch=epoch,
+                epochs=recipe.epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[watcher, *callbacks],
+            )
     finally:
         progress.finished()
         batches.release()
     return watcher.trained()
 
 
-def _by_token(rows: Rows, targets: np.ndarray) -> np.ndarray:
-    """Places targets of words where the rows have the words."""
-    if rows.words is None:
-        return targets
-    placed = np.empty(len(targets), object)
-    for row, (own, places) in enumerate(zip(targets, rows.words, strict=True)):
-        placed[row] = np.full(rows.lengths[row], UNLABELLED, own.dtype)
-        placed[row][places[places >= 0]] = own[places >= 0]
-    return placed
-
-
 class _Watcher(keras.callbacks.Callback):
-    """Scores the validation rows after each epoch, passes the news on, and stops in time."""
+    """Scores the validation rows after each epoch, passes the news on, keeps the state, and stops in time."""
 
     def __init__(
         self,
+        model: AdaptedModel,
         task: Task,
         validation: tuple[Rows, np.ndarray],
         learning_rate: float,
         patience: int | None,
         progress: Progress,
         stopwatch: Stopwatch,
+        checkpoint: Checkpoint | None,
     ) -> None:
         super().__init__()
+        self._adapted = model
         self._stopwatch = stopwatch
         self._learning_rate = learning_rate
         self._patience = patience
         self._task = task
         self._rows, self._truth = validation
         self._progress = progress
+        self._checkpoint = checkpoint
         self._run: Inference | None = None
         self._records: list[EpochRecord] = []
         self._outputs: Any = None
-        self._best: tuple[EpochRecord, Any, list[np.ndarray]] | None = None
+        self._best: tuple[int, list[np.ndarray]] | None = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if batch == 0:
@@ -253,8 +260,7 @@ class _Watcher(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         with self._stopwatch.measure("evaluate"):
-            self._run = self._run or Inference(self.model, self._rows.signature)
-            self._outputs = compute_outputs(self._run, self._rows)
+            self._outputs = self._compute()
             scores = self._task.score(self._outputs, self._truth)
         record = EpochRecord(
             epoch=epoch + 1, loss=float(logs["loss"]), validation_loss=scores.loss, metrics=scores.metrics
@@ -262,23 +268,87 @@ class _Watcher(keras.callbacks.Callback):
         self._records.append(record)
         logs |= {"val_loss": scores.loss, **{f"val_{key}": value for key, value in scores.metrics.items()}}
         self._progress.epoch_ended(epoch=record.epoch, loss=record.loss, metrics=record.metrics)
-        if self._patience is None:
-            return
-        if self._best is None or record.is_better(self._best[0]):
-            self._best = (record, self._outputs, [np.array(one) for one in self._trained_values()])
-        elif record.epoch - self._best[0].epoch >= self._patience:
-            self.model.stop_training = True
+        _synchronise(self._adapted)
+        if self._patience is not None:
+            if self._best is None or record.is_better(self._records[self._best[0] - 1]):
+                self._best = (record.epoch, [np.array(one) for one in self._trained()])
+            self.model.stop_training = self.is_enough()
+        if self._checkpoint is not None:
+            with self._stopwatch.measure("save"):
+                self._checkpoint.write(self._state())
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self._best is not None:
-            _, self._outputs, values = self._best
-            for variable, value in zip(self.model.trainable_variables, values, strict=True):
-                variable.assign(value)
+    def is_enough(self) -> bool:
+        """Tells whether the best epoch is so long ago that training should stop."""
+        if self._patience is None or self._best is None:
+            return False
+        return len(self._records) - self._best[0] >= self._patience
 
     def trained(self) -> Trained:
-        """Returns what came of it."""
-        best = self._records[-1] if self._best is None else self._best[0]
-        return Trained(self._records, best.epoch, self._outputs)
+        """Returns what came of it, after going back to the best epoch if that is asked for."""
+        best = len(self._records)
+        if self._best is not None and self._best[0] != best:
+            best, values = self._best
+            for variable, value in zip(self._adapted.trainable_variables, values, strict=True):
+                variable.assign(value)
+            self._outputs = None
+        if self._outputs is None:
+            self._outputs = self._compute()
+        return Trained(self._records, best, self._outputs)
 
-    def _trained_values(self) -> Iterator[np.ndarray]:
-        return map(keras.ops.convert_to_numpy, self.model.trainable_variables)
+    def restore(self, state: State) -> None:
+        """Puts everything back as it was at the end of an epoch.
+
+        Raises:
+            OptionError: If the state does not fit.
+        """
+        tensors = dict(state.tensors)
+        best = [tensors.pop(key) for key in sorted(tensors) if key.startswith("best/")]
+        variables = self._moving()
+        if {key: tuple(v.shape) for key, v in variables.items()} != {k: v.shape for k, v in tensors.items()}:
+            raise OptionError(
+                "The state of the interrupted training has other weights; train without --resume to begin again."
+            )
+        for key, variable in variables.items():
+            variable.assign(tensors[key])
+        self._records = [EpochRecord(**record) for record in state.content["history"]]
+        if best:
+            self._best = (int(state.content["best"]), best)
+
+    def _compute(self) -> Any:
+        self._run = self._run or Inference(self._adapted, self._rows.signature)
+        return compute_outputs(self._run, self._rows)
+
+    def _state(self) -> State:
+        tensors = {key: keras.ops.convert_to_numpy(value) for key, value in self._moving().items()}
+        if self._best is not None:
+            tensors |= {f"best/{number:06}": value for number, value in enumerate(self._best[1])}
+        return State(
+            tensors,
+            {
+                "epoch": len(self._records),
+                "best": None if self._best is None else self._best[0],
+                "history": [asdict(record) for record in self._records],
+            },
+        )
+
+    def _trained(self) -> Iterator[np.ndarray]:
+        return map(keras.ops.convert_to_numpy, self._adapted.trainable_variables)
+
+    def _moving(self) -> dict[str, keras.Variable]:
+        """All that training changes: what trains, the states of random numbers, the optimizer's variables."""
+        # Of the base only what trains moves, and the means that are shown begin anew in each epoch.
+        still = {id(one) for one in [*self._adapted.base.variables, *self._adapted.metrics_variables]}
+        trained = self._adapted.trainable_variables
+        others = [one for one in self._adapted.variables if not one.trainable and id(one) not in still]
+        groups = {"trained": trained, "other": others, "optimizer": self._adapted.optimizer.variables}
+        return {
+            f"{name}/{number:06}": variable
+            for name, variables in groups.items()
+            for number, variable in enumerate(variables)
+        }
+
+
+def _synchronise(model: keras.Model) -> None:
+    """JAX keeps what trains elsewhere while it trains."""
+    if keras.config.backend() == "jax":
+        model.jax_state_sync()

@@ -152,7 +152,7 @@ class ConsoleProgress(Progress):
     def trunk_finished(self) -> None:
         self.finished()
 
-    def started(self, *, epochs: int, steps: int) -> None:
+    def started(self, *, epochs: int, steps: int, done: int) -> None:
         self._epochs = epochs
         self._bars = Bars(
             TextColumn("Training"),
@@ -165,7 +165,7 @@ class ConsoleProgress(Progress):
             console=err,
             disable=not err.is_terminal,
         )
-        self._task = self._bars.add_task("Training", total=epochs * steps, news="")
+        self._task = self._bars.add_task("Training", total=epochs * steps, completed=done * steps, news="")
         self._bars.start()
 
     def stepped(self, *, loss: float) -> None:

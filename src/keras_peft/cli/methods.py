@@ -31,8 +31,7 @@ def methods(
     out.print(f"{one['name']}  {one['summary']}", style="bold")
     out.print(
         f"{one['paper']}\nattaches to {', '.join(one['targets']) or 'the head only'}, blocks {one['layers']}; "
-        f"learning rate {one['learning_rate']:g}, of the head {one['head_learning_rate']:g}, "
-        f"about {one['steps']} steps"
+        f"learning rate {one['learning_rate']:g}, of the head {one['head_learning_rate']:g}"
     )
     options = ((f"--{p['name'].replace('_', '-')}", str(p["default"]), p["help"]) for p in one["parameters"])
     out.print(table(None, ("option", "default", ""), options, left=3))
@@ -49,7 +48,6 @@ def describe(method: type[Any]) -> dict[str, Any]:
         "layers": method.default_layers,
         "learning_rate": method.learning_rate,
         "head_learning_rate": method.head_learning_rate,
-        "steps": method.steps,
         "silent": method.silent,
         "merges": method.merges,
         "mixes": method.mixes,

@@ -146,6 +146,9 @@ def train(
         ),
     ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Fine-tune a classifier on labelled text and write it as a bundle."""
@@ -178,6 +181,7 @@ def train(
         trunk_cache=trunk_cache,
         frozen_precision=frozen_precision,
         overwrite=overwrite,
+        resume=resume,
         progress=ConsoleProgress(presets=is_preset(base)),
     )
     if as_json:

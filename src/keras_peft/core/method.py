@@ -107,7 +107,6 @@ class Method:
             chosen.
         learning_rate: The highest that its weights train with when none is given.
         head_learning_rate: The same for the head.
-        steps: About how many steps it trains when no epochs are given.
         silent: Whether a new adapter changes nothing.
         merges: Whether it can be folded into the base's weights.
         mixes: Whether it works in a batch of several adapters.
@@ -129,7 +128,6 @@ class Method:
     default_layers: ClassVar[str] = "last:2"
     learning_rate: ClassVar[float]
     head_learning_rate: ClassVar[float] = 1e-3
-    steps: ClassVar[int] = 600
     silent: ClassVar[bool] = True
     merges: ClassVar[bool] = False
     mixes: ClassVar[bool] = True

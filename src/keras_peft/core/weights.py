@@ -20,7 +20,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """
     # Made in memory first: the adapter is small, and the plain write below
     # reports a full disk as the OSError that it is.
-    data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in tensors.items()})
+    data = safetensors.numpy.save({key: np.asarray(value, order="C") for key, value in tensors.items()})
     path.write_bytes(data)
 
 

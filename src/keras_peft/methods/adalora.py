@@ -137,10 +137,20 @@ class AdaLoRA(Method):
             """Cuts the entries of E that matter least down to the budget of the step."""
 
             def on_train_begin(self, logs: Any = None) -> None:
-                self.step, self.kept = 0, None
+                self.step = 0
+                self.kept: list[np.ndarray] | None = None
                 # Where the data does not tell its length, the first epoch counts it.
                 known = self.params["steps"]
                 self.steps = None if known is None else known * self.params["epochs"]
+                self.is_first = True
+
+            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+                # An interrupted training may go on with any epoch.
+                if self.is_first and self.steps is not None:
+                    self.step = epoch * self.params["steps"]
+                    if self.step >= method.last_cut(self.steps):
+                        self.kept = [keras.ops.convert_to_numpy(one.values["e"]) != 0 for one in held]
+                self.is_first = False
 
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
                 self.step += 1

@@ -55,6 +55,8 @@ class Task(ABC):
     """Whether a row is a list of words, each with a label of its own."""
     contradicts: ClassVar[bool] = False
     """Whether two rows with one text cannot have different labels."""
+    default_layers: ClassVar[str | None] = None
+    """The blocks that training attaches in where none are named; the method's by default."""
     smooths_labels: ClassVar[bool] = True
     """Whether label smoothing means anything."""
     pipeline: ClassVar[str] = "text-classification"

@@ -84,6 +84,8 @@ class Task(_task.Task):
     label_column: ClassVar[str] = "tags"
     first_position_only: ClassVar[bool] = False
     reads_words: ClassVar[bool] = True
+    # The upper blocks of a base that was made for whole texts know little of single words.
+    default_layers: ClassVar[str | None] = "all"
     pipeline: ClassVar[str] = "token-classification"
 
     @classmethod

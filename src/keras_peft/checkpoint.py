@@ -1,0 +1,114 @@
+"""Where a training stands: kept after each epoch, whole or absent, so that a killed run goes on.
+
+state.safetensors      the weights that move, and the optimizer's
+state.json             the epoch, the history, and which run it is
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.errors import AdapterError, OptionError, listed
+from keras_peft.files import mend, whole_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TENSORS, STATE = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a training stood at the end of an epoch.
+
+    Attributes:
+        tensors: All that training has changed.
+        content: All else, as plain values.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The place of a run's state.
+
+    Args:
+        folder: Where it lies while the run goes on.
+        run: What the run depends on, by name, as plain values.
+
+    Example:
+        >>> checkpoint = Checkpoint(Path("my-bundle.partial"), {"seed": 0})
+        >>> checkpoint.write(State({"a": array}, {"epoch": 1}))
+        >>> checkpoint.read().content["epoch"]
+        1
+    """
+
+    folder: Path
+    run: Mapping[str, Any]
+
+    @classmethod
+    def beside(cls, out: Path, run: Mapping[str, Any]) -> Checkpoint:
+        """Returns the checkpoint of the run that is to write `out`."""
+        out = out.absolute()
+        return cls(out.with_name(f"{out.name}.partial"), run)
+
+    def is_there(self) -> bool:
+        """Tells whether a run was interrupted."""
+        if self.folder.parent.is_dir():
+            mend(self.folder)
+        return self.folder.is_dir()
+
+    def write(self, state: State) -> None:
+        """Puts a state in place of the one before.
+
+        Raises:
+            OSError: If it cannot be written; the one before is there then.
+        """
+        from keras_peft.core.weights import write_tensors
+
+        with whole_folder(self.folder, overwrite=True) as staging:
+            write_tensors(staging / TENSORS, state.tensors)
+            content = {"run": self.run, **state.content}
+            (staging / STATE).write_text(json.dumps(content), encoding="utf-8")
+
+    def read(self) -> State | None:
+        """Reads the state; None where there is none.
+
+        Raises:
+            OptionError: If it is another run's, or is damaged.
+        """
+        from keras_peft.core.weights import read_tensors
+
+        if not self.is_there():
+            return None
+        try:
+            content = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+            tensors = read_tensors(self.folder / TENSORS)
+            before = content.pop("run")
+        except (OSError, ValueError, KeyError, AttributeError, AdapterError) as error:
+            raise OptionError(
+                f"{self.folder} is damaged ({error}); train without --resume to begin again."
+            ) from error
+        now = json.loads(json.dumps(self.run))
+        differing = [
+            f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+            for key in dict.fromkeys([*now, *before])
+            if before.get(key) != now.get(key)
+        ]
+        if differing:
+            raise OptionError(
+                f"{self.folder} is of another run: {listed(differing)}. Resume with what it was begun with, or train "
+                "without --resume to begin again."
+            )
+        return State(tensors, content)
+
+    def remove(self) -> None:
+        """Removes the state, if there is one."""
+        shutil.rmtree(self.folder, ignore_errors=True)
