@@ -129,7 +129,7 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
     settings = {"base": str(TINY), "epochs": 2, "validation": 0.2}
     with pytest.raises(KeyboardInterrupt):
         fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
-    with pytest.raises(OptionError, match=r"another run: epochs was 2 and is 3\\."):
+    with pytest.raises(OptionError, match=r"another run: epochs was 2 and is 3\."):
         fine_tune(data, out=tmp_path / "b", resume=True, **{**settings, "epochs": 3})
     notes = Notes()
     fine_tune(data, out=tmp_path / "b", progress=notes, **settings)

@@ -6,6 +6,7 @@
     report.json            how the training went and how good the result is
     report.html            the same, to look at
     README.md              the model card
+    run.toml               the flags that repeat the training
 
 It is whole or absent, and reading is strict. JSON and safetensors only: nothing
 in a bundle is executed or used as an import path.
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tomli_w
+
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.files import sha256_of, whole_folder
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from keras_peft.tasks import Task, Text
 
 FORMAT = 2
-FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", "README.md")
+FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", "README.md", "run.toml")
 # Two runs of the same float32 arithmetic in other batches differ by rounding only.
 TOLERANCE = 1e-4
 
@@ -115,6 +118,7 @@ class Parts:
         report: For report.json.
         texts: Some texts to verify the written bundle with.
         outputs: The model's outputs on them.
+        flags: Those of the command line that repeat the training, if any do.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -129,6 +133,7 @@ class Parts:
     report: Mapping[str, Any]
     texts: tuple[Text, ...]
     outputs: Any
+    flags: Mapping[str, Any] | None = None
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
@@ -303,6 +308,8 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
         description["verification"] = content["verification"]
         _write_json(staging / "report.json", description)
         (staging / "report.html").write_text(report.as_html(description), encoding="utf-8")
+        if parts.flags is not None:
+            (staging / "run.toml").write_text(tomli_w.dumps(parts.flags), encoding="utf-8")
         (staging / "README.md").write_text(report.as_model_card(description, folder.name), encoding="utf-8")
         _seal(staging, content)
     return Bundle(folder, content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from keras_peft import bundle as bundles
 from keras_peft import methods, tasks
 from keras_peft.checkpoint import Checkpoint
 from keras_peft.core.method import Method
-from keras_peft.core.selection import Selection
+from keras_peft.core.selection import ROLES, Selection
 from keras_peft.data import Examples, check_trainable, read_examples, split
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.memory import peak_rss_mb
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import keras
 
     from keras_peft.batches import Rows
+    from keras_peft.core.adapter import Part
     from keras_peft.tasks import Task
 
 DEFAULT_METHOD = "lora"
@@ -371,6 +372,20 @@ def fine_tune(
         report=report,
         texts=texts,
         outputs=outputs,
+        flags=_flags(
+            adapter.parts,
+            data=str(Path(data).absolute()),
+            task=meaning.name,
+            base=loaded.name,
+            validation=validation
+            if isinstance(validation, float | int)
+            else str(Path(validation).absolute()),
+            text_column=",".join(training.columns[:-1]),
+            label_column=training.columns[-1],
+            skip_bad_rows=skip_bad_rows,
+            trunk_cache=trunk_cache,
+            **settings,
+        ),
     )
     # The bundle is verified on a fresh base, and two need not lie in memory at once.
     del model, loaded, adapter, attached, sites, parts, sets
@@ -380,6 +395,31 @@ def fine_tune(
     checkpoint.remove()
     final = {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()}
     return Result(out, final)
+
+
+def _flags(parts: Sequence[Part], **flags: Any) -> dict[str, Any] | None:
+    """Returns the flags that repeat a run; None where no flags can, as with several methods."""
+    if len(parts) != 1:
+        return None
+    (part,) = parts
+    own = {
+        field.name: getattr(part.method, field.name)
+        for field in fields(part.method)
+        if field.metadata["flag"]
+    }
+    selection = part.selection
+    if selection.targets:
+        is_roles = all(target in ROLES for target in selection.targets)
+        flags["targets"] = (",".join if is_roles else "|".join)(selection.targets)
+        layers = selection.layers
+        flags["layers"] = layers if isinstance(layers, str) else ",".join(map(str, layers))
+    # The head's rate goes along with the method's.
+    flags.pop("head_learning_rate")
+    return {
+        key.replace("_", "-"): value
+        for key, value in {**flags, "method": part.method.name, **own}.items()
+        if value is not None and not isinstance(value, list | tuple | dict)
+    }
 
 
 @contextmanager

@@ -9,14 +9,15 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from keras_peft import __version__
+from keras_peft.cli import config
 from keras_peft.errors import KerasPeftError, OptionError
 
 # What the help lists, in its order. A command says the same in its own file, which the help does not import.
@@ -42,21 +43,26 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     Raises:
         OptionError: If there is no method of that name.
     """
+    # The options before the command are flags without values.
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    settings = config.read(arguments) if asked == "train" else {}
     app = typer.Typer(
         name="keras-peft",
         help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
         add_completion=False,
         pretty_exceptions_enable=False,
+        context_settings={"default_map": {"train": settings}},
     )
     app.callback()(_common)
-    # The options before the command are flags without values.
-    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, description in COMMANDS.items():
         if arguments and name != asked:
             app.command(name, help=description)(_not_imported)
             continue
         module = importlib.import_module(f"keras_peft.cli.{name}")
-        command = module.make(_chosen_method(arguments)) if name == "train" else getattr(module, name)
+        is_train = name == "train"
+        command = (
+            module.make(_chosen_method(arguments, settings), settings) if is_train else getattr(module, name)
+        )
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
@@ -111,8 +117,12 @@ def _not_imported() -> NoReturn:
     raise RuntimeError("This command was not asked for, so it is not here.")
 
 
-def _chosen_method(arguments: Sequence[str]) -> str:
+def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str:
     """Finds the value of --method before the arguments are parsed, since flags depend on it.
+
+    Args:
+        arguments: What follows the program's name.
+        settings: What a file says.
 
     Raises:
         OptionError: If it is given twice.
@@ -128,7 +138,7 @@ def _chosen_method(arguments: Sequence[str]) -> str:
             f"--method is given {len(chosen)} times, and the command line trains one; in Python several make one "
             "adapter: fine_tune(data, out=folder, method=[LoRA(), PrefixTuning()])."
         )
-    return chosen[0] if chosen else DEFAULT_METHOD
+    return chosen[0] if chosen else str(settings.get("method", DEFAULT_METHOD))
 
 
 class _Interrupted(BaseException):

@@ -6,13 +6,15 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
 from keras_peft import methods, tasks
+from keras_peft.cli.config import check as check_settings
 from keras_peft.core.selection import ROLES
 from keras_peft.errors import OptionError
 from keras_peft.job import (
@@ -24,11 +26,15 @@ from keras_peft.job import (
 )
 
 
-def make(method_name: str) -> Callable[..., None]:
+def make(method_name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Callable[..., None]:
     """Makes the command with the flags of one method, which are the fields of its class.
 
+    Args:
+        method_name: The method.
+        settings: What a file says of the flags.
+
     Raises:
-        OptionError: If there is no method of that name.
+        OptionError: If there is no method of that name, or no flag of a name in the file.
     """
     method = methods.find(method_name)
     fields = [field for field in dataclasses.fields(method) if field.metadata["flag"]]
@@ -36,6 +42,7 @@ def make(method_name: str) -> Callable[..., None]:
     def command(**values: Any) -> None:
         options = {field.name: values.pop(field.name) for field in fields}
         values.pop("method")
+        values.pop("config")
         given = {name: value for name, value in options.items() if value is not None}
         try:
             chosen = method.from_options(given)
@@ -51,7 +58,19 @@ def make(method_name: str) -> Callable[..., None]:
         default=DEFAULT_METHOD,
         annotation=Annotated[str, typer.Option(help=f"One of: {', '.join(methods.names())}.")],
     )
-    parameters = [*own, chooser, *(_flag(method, field) for field in fields)]
+    file = inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None,
+            typer.Option(
+                help="A .toml file with any of these flags, such as a bundle's run.toml; flags win."
+            ),
+        ],
+    )
+    parameters = [*own, chooser, file, *(_flag(method, field) for field in fields)]
+    check_settings(dict(settings), (one.name for one in parameters if one.name != "config"))
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = train.__doc__
     return command

@@ -1,0 +1,51 @@
+"""A file with flags: what `--config` reads, before the arguments are parsed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from keras_peft.errors import OptionError, did_you_mean, listed
+
+FLAG = "--config"
+
+
+def read(arguments: Sequence[str]) -> dict[str, Any]:
+    """Reads the file that the arguments name with `--config`; nothing where there is none.
+
+    Returns:
+        The values by the names of the command's parameters.
+
+    Raises:
+        OptionError: If there is no such file, or it is not TOML.
+    """
+    named = [after for argument, after in pairwise(arguments) if argument == FLAG]
+    named += [one.removeprefix(f"{FLAG}=") for one in arguments if one.startswith(f"{FLAG}=")]
+    if not named:
+        return {}
+    path = Path(named[-1])
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"{FLAG} {path}: {error.strerror}; expected a .toml file with flags.") from None
+    except ValueError as error:
+        raise OptionError(f"{FLAG} {path} is not sound TOML: {error}.") from None
+    return {key.replace("-", "_"): value for key, value in content.items()}
+
+
+def check(values: dict[str, Any], known: Iterable[str]) -> None:
+    """Checks that a file's keys are flags of the command, and its values are of simple kinds.
+
+    Raises:
+        OptionError: If one is not; all are in the message.
+    """
+    names = [name.replace("_", "-") for name in known]
+    wrong = [key.replace("_", "-") for key in values if key.replace("_", "-") not in names]
+    if wrong:
+        told = listed(f"{key}{did_you_mean(key, names)}" for key in wrong)
+        raise OptionError(f"{FLAG}: no such flags: {told} The flags are: {', '.join(names)}.")
+    if nested := [key for key, value in values.items() if isinstance(value, dict | list)]:
+        raise OptionError(f"{FLAG}: {listed(nested)}: expected a word, a number, true or false.")

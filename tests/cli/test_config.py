@@ -1,0 +1,77 @@
+"""A file with flags, and the one that a bundle has of itself."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+import keras_peft
+from conftest import TINY
+from keras_peft.cli import main
+from keras_peft.job import fine_tune
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    return ended.value.code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": keras_peft.LoRA(rank=3, dropout=0.2), "layers": "last:1", "label_smoothing": 0.05},
+        {
+            "method": keras_peft.PromptTuning(tokens=2, initialization="text", text="the people"),
+            "class_weights": True,
+        },
+        {"method": keras_peft.LinearProbe(), "patience": 3, "gradient_accumulation": 2},
+        {"targets": [r"/query$", r"/value$"], "layers": [-1], "batch_size": 7},
+    ],
+)
+def test_a_bundle_repeats_its_run(tmp_path, capsys, data, settings):
+    fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=2, seed=5, **settings)
+    code, said = run(
+        capsys, "train", "--config", tmp_path / "b" / "run.toml", "--out", tmp_path / "again", "--json"
+    )
+    assert code == 0, said.err
+    first, second = ((tmp_path / name / "adapter.safetensors").read_bytes() for name in ("b", "again"))
+    assert first == second
+    one, other = (tomllib.loads((tmp_path / name / "run.toml").read_text()) for name in ("b", "again"))
+    assert one == other
+
+
+def test_flags_win(tmp_path, capsys, data):
+    file = tmp_path / "run.toml"
+    file.write_text(
+        f'data = "{data}"\nbase = "{TINY}"\nepochs = 1\nmethod = "ia3"\nout = "{tmp_path / "b"}"\n'
+    )
+    assert run(capsys, "train", "--config", file, "--epochs", 2)[0] == 0
+    report = keras_peft.load(tmp_path / "b").bundle.report()
+    assert report["settings"]["epochs"] == 2
+    assert report["parts"][0]["method"]["name"] == "ia3"
+    assert run(capsys, "train", f"--config={file}", "--method", "lora", "--rank", 2, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory; expected a .toml file"),
+        ("epochs = ", "is not sound TOML"),
+        ("epoch = 3", "no such flags: epoch Did you mean 'epochs'?"),
+        ('method = "lora"\ntokens = 3', "no such flags: tokens"),
+        ("[train]\nepochs = 3", "no such flags: train"),
+        ("epochs = [3]", "epochs: expected a word, a number"),
+        ('method = "lara"', "no method 'lara'"),
+        ('epochs = "many"', "Invalid value for '--epochs'"),
+    ],
+)
+def test_what_cannot_be_used(tmp_path, capsys, content, message):
+    file = tmp_path / "run.toml"
+    if content is not None:
+        file.write_text(content)
+    code, said = run(capsys, "train", "data.csv", "--out", tmp_path / "b", "--config", file)
+    assert code == 2
+    assert message in said.err
+    assert len(said.err.strip().splitlines()) == 1
