@@ -20,7 +20,7 @@ LEVELS = [
     ["methods", "bases", "tasks"],
     ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache"],
     ["batches", "inference", "generate"],
-    ["evaluate", "features", "checkpoint"],
+    ["evaluate", "features", "checkpoint", "tracking"],
     ["train", "report"],
     ["bundle"],
     ["predict", "job"],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
-from keras_peft import methods, tasks
+from keras_peft import methods, tasks, tracking
 from keras_peft.checkpoint import Checkpoint
 from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES, Selection
@@ -94,6 +94,7 @@ def fine_tune(
     overwrite: bool = False,
     resume: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: Sequence[str] | None = None,
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> Result:
@@ -139,6 +140,9 @@ def fine_tune(
             machine. Where nothing was begun, begin.
         callbacks: Keras's own or yours, for the training. What they keep themselves is not
             there after an interruption.
+        track: Where to write the training down: any of `"tensorboard"`, `"mlflow"` and
+            `"wandb"`. Event files for TensorBoard go to the folder `logs` beside `out`; they
+            are written by default on the TensorFlow backend.
         progress: Told of what happens.
         stopwatch: Measures the stages; one begins here by default.
 
@@ -167,6 +171,7 @@ def fine_tune(
         patience=patience,
     )
     kind = tasks.find(task) if task else None
+    tracking.check(track or ())
     if not 0 <= seed < 2**32:
         raise OptionError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
     if not 0 <= label_smoothing < 1:
@@ -287,6 +292,11 @@ def fine_tune(
         checkpoint.remove()
     sets: Sequence[Rows] = (tokens, held_out_tokens)
     cached = None
+    if track is None:
+        track = [tracking.DEFAULT] if keras.config.backend() == "tensorflow" else []
+    run = tracking.Run(
+        out.name, out.absolute().parent / "logs" / out.name, settings, resumed=state is not None
+    )
     with ExitStack() as stack, _kept(checkpoint):
         if precision == "bfloat16":
             stack.enter_context(model.lowered())
@@ -310,7 +320,7 @@ def fine_tune(
                     stopwatch=stopwatch,
                 )
             stack.enter_context(model.above(parts))
-        with stopwatch.measure("train"):
+        with tracking.tracked(track, run) as trackers, stopwatch.measure("train"):
             truth = meaning.targets(held_out.labels)
             trained = train(
                 model,
@@ -329,7 +339,7 @@ def fine_tune(
                 ),
                 progress=progress,
                 stopwatch=stopwatch,
-                callbacks=callbacks,
+                callbacks=[*trackers, *callbacks],
                 checkpoint=checkpoint,
                 state=state,
             )

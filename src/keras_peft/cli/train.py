@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_peft import methods, tasks
+from keras_peft import methods, tasks, tracking
 from keras_peft.cli.config import check as check_settings
 from keras_peft.core.selection import ROLES
 from keras_peft.errors import OptionError
@@ -168,6 +168,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
     ] = False,
+    track: Annotated[
+        str,
+        typer.Option(
+            help=f"Where to write the training down: {', '.join(tracking.names())}, several with commas, or none."
+        ),
+    ] = tracking.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Fine-tune a classifier on labelled text and write it as a bundle."""
@@ -201,6 +207,7 @@ def train(
         frozen_precision=frozen_precision,
         overwrite=overwrite,
         resume=resume,
+        track=_trackers(track),
         progress=ConsoleProgress(presets=is_preset(base)),
     )
     if as_json:
@@ -251,6 +258,12 @@ def _targets(value: str) -> list[str]:
     """Splits at commas where what they separate are roles; an expression may hold commas."""
     parts = [part.strip() for part in value.split(",")]
     return parts if any(part in ROLES for part in parts) else [value]
+
+
+def _trackers(value: str) -> list[str] | None:
+    """Splits at commas; what is the default is left to each backend."""
+    chosen = [part.strip() for part in value.split(",") if part.strip()]
+    return None if chosen == [tracking.DEFAULT] else [] if chosen == [tracking.NONE] else chosen
 
 
 def _share_or_file(value: str) -> float | Path:

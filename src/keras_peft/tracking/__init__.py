@@ -1,0 +1,78 @@
+"""Where a training is written down while it goes on. One file each, found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    import keras
+
+NONE = "none"
+DEFAULT = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training.
+
+    Attributes:
+        name: Its name, that of the bundle.
+        folder: Where logs go that are files.
+        settings: What it is made with.
+        resumed: Whether it goes on with an earlier one.
+    """
+
+    name: str
+    folder: Path
+    settings: Mapping[str, Any]
+    resumed: bool
+
+
+def names() -> list[str]:
+    """Lists the names of all trackers, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def check(chosen: Sequence[str]) -> None:
+    """Checks that trackers are there and can be imported.
+
+    Raises:
+        OptionError: If one cannot.
+    """
+    for name in chosen:
+        if name not in names():
+            known = [*names(), NONE]
+            raise OptionError(
+                f"--track {name}: expected one or more of {', '.join(known)}.{did_you_mean(name, known)}"
+            )
+        package = importlib.import_module(f"{__name__}.{name}").PACKAGE
+        if importlib.util.find_spec(package) is None:
+            raise OptionError(
+                f"--track {name} needs the package {package}, which is not installed: pip install {package}"
+            )
+
+
+@contextmanager
+def tracked(chosen: Sequence[str], run: Run) -> Iterator[list[keras.callbacks.Callback]]:
+    """Begins to write a training down, and ends it.
+
+    Args:
+        chosen: Names of trackers.
+        run: The training.
+
+    Yields:
+        The callbacks that write.
+    """
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(importlib.import_module(f"{__name__}.{name}").tracked(run)) for name in chosen
+        ]
