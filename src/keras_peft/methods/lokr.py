@@ -49,7 +49,7 @@ class LoKr(Method):
     title: ClassVar[str] = "LoKr"
     paper: ClassVar[str] = "Yeh et al. 2023, https://arxiv.org/abs/2309.14859"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
-    learning_rate: ClassVar[float] = 5e-3
+    learning_rate: ClassVar[float] = 2e-2
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LOKR"
 

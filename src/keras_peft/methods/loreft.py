@@ -44,7 +44,7 @@ class LoReFT(Method):
     paper: ClassVar[str] = "Wu et al. 2024, https://arxiv.org/abs/2404.03592"
     default_targets: ClassVar[tuple[str, ...]] = ("block",)
     default_layers: ClassVar[str] = "all"
-    learning_rate: ClassVar[float] = 2e-3
+    learning_rate: ClassVar[float] = 5e-3
     silent: ClassVar[bool] = False
     generates: ClassVar[bool] = False
 

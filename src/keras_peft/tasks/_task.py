@@ -59,6 +59,8 @@ class Task(ABC):
     """The blocks that training attaches in where none are named; the method's by default."""
     smooths_labels: ClassVar[bool] = True
     """Whether label smoothing means anything."""
+    abstains: ClassVar[bool] = False
+    """Whether it can leave out what it is not sure of."""
     pipeline: ClassVar[str] = "text-classification"
     """What the Hugging Face Hub calls it."""
 
@@ -195,6 +197,23 @@ class Task(ABC):
     def calibrated(self, outputs: Any, targets: np.ndarray) -> Self:
         """Returns the task with what is found on validation rows: a temperature, thresholds."""
         return self
+
+    def abstaining(self, outputs: Any, targets: np.ndarray, precision: float) -> Self:
+        """Returns the task with a threshold below which it says nothing.
+
+        Args:
+            outputs: The head's outputs on validation rows.
+            targets: Their targets.
+            precision: Share of its answers that shall be right.
+
+        Raises:
+            OptionError: If the task always answers.
+        """
+        raise OptionError(f"The task {self.name} cannot abstain; leave --abstain-below out.")
+
+    def doubts(self, outputs: Any, targets: np.ndarray) -> np.ndarray | None:
+        """Returns how likely the given label of each row is, (rows,); None where that means nothing."""
+        return None
 
     @abstractmethod
     def predictions(self, outputs: Any, texts: Sequence[Text]) -> list[Any]:

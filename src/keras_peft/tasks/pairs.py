@@ -15,6 +15,7 @@ class Task(single_label.Task):
     Args:
         labels: The labels, in the order of the head's outputs.
         temperature: What the outputs are divided by before they become probabilities.
+        abstain_below: The least probability with which a label is said.
     """
 
     name: ClassVar[str] = "pairs"

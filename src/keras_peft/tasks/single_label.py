@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_peft.errors import DataError, listed
 from keras_peft.tasks import _task
-from keras_peft.tasks._scores import Scores, by_label
+from keras_peft.tasks._scores import Scores, by_label, calibration_error, reliability
 
 if TYPE_CHECKING:
     import keras
@@ -25,11 +25,11 @@ class Prediction:
     """What a classifier says of one text.
 
     Attributes:
-        label: The most probable label.
+        label: The most probable label, or None where it is not probable enough to be said.
         probabilities: Of every label, most probable first; they sum to 1.
     """
 
-    label: str
+    label: str | None
     probabilities: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -39,13 +39,14 @@ class Prediction:
     def cells(self) -> dict[str, Any]:
         """Returns the label, its probability and those of all labels."""
         ordered = {f"probability.{label}": self.probabilities[label] for label in sorted(self.probabilities)}
-        return {"label": self.label, "probability": self.probabilities[self.label], **ordered}
+        return {"label": self.label, "probability": max(self.probabilities.values()), **ordered}
 
     def summary(self) -> tuple[str, str, str]:
         """Returns the label, its probability and the next two."""
-        first, *others = self.probabilities.items()
-        after = ", ".join(f"{label} {probability:.3f}" for label, probability in others[:2])
-        return self.label, f"{first[1]:.3f}", after
+        first, *others = [f"{label} {probability:.3f}" for label, probability in self.probabilities.items()]
+        if self.label is None:
+            return "(none)", "", ", ".join([first, *others[:2]])
+        return self.label, f"{self.probabilities[self.label]:.3f}", ", ".join(others[:2])
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,15 @@ class Task(_task.Task):
     Args:
         labels: The labels, in the order of the head's outputs.
         temperature: What the outputs are divided by before they become probabilities.
+        abstain_below: The least probability with which a label is said.
     """
 
     name: ClassVar[str] = "single-label"
+    abstains: ClassVar[bool] = True
     contradicts: ClassVar[bool] = True
 
     temperature: float = 1.0
+    abstain_below: float | None = None
 
     @classmethod
     def read_label(cls, value: Any) -> str | None:
@@ -128,15 +132,24 @@ class Task(_task.Task):
         labels = by_label(self.labels, targets, predicted)
         present = [self.labels[number] for number in np.union1d(targets, predicted)]
         right = probabilities[np.arange(len(targets)), targets]
+        bins = reliability(probabilities.max(axis=-1), targets == predicted)
+        said = probabilities.max(axis=-1) >= (self.abstain_below or 0)
+        answered = {
+            "coverage": float(said.mean()),
+            "precision_of_answers": float((targets == predicted)[said].mean()) if said.any() else 0.0,
+        }
         return Scores(
             rows=len(targets),
             loss=float(-np.log(np.maximum(right, 1e-12)).mean()),
             metrics={
                 "accuracy": float((targets == predicted).mean()),
                 "macro_f1": float(np.mean([labels[label].f1 for label in present])),
+                "calibration_error": calibration_error(bins),
+                **({} if self.abstain_below is None else answered),
             },
             labels=labels,
             confusion=confusion_matrix(targets, predicted, labels=np.arange(len(self.labels))).tolist(),
+            reliability=bins,
         )
 
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray) -> Self:
@@ -157,11 +170,38 @@ class Task(_task.Task):
         found = minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded")
         return replace(self, temperature=float(np.exp(found.x)))
 
+    def abstaining(self, outputs: np.ndarray, targets: np.ndarray, precision: float) -> Self:
+        """Returns the task with the least probability above which enough answers are right.
+
+        Raises:
+            DataError: If no probability is high enough for that on these rows.
+        """
+        probabilities = self.probabilities(outputs)
+        order = np.argsort(-probabilities.max(axis=-1), kind="stable")
+        confidence = probabilities.max(axis=-1)[order]
+        right = np.cumsum((probabilities.argmax(axis=-1) == targets)[order])
+        shares = right / np.arange(1, len(order) + 1)
+        # Rows of one probability are said together.
+        last = np.append(confidence[:-1] > confidence[1:], True)
+        enough = np.flatnonzero(last & (shares >= precision))
+        if not len(enough):
+            raise DataError(
+                f"A share of {precision:g} right answers is not reached on the {len(order)} validation rows by any "
+                f"threshold; the most is {shares[last].max():.3f}."
+            )
+        return replace(self, abstain_below=float(confidence[enough[-1]]))
+
+    def doubts(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the probability of each row's given label."""
+        return np.asarray(self.probabilities(outputs)[np.arange(len(targets)), targets])
+
     def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
         return [self._prediction(row) for row in self.probabilities(outputs)]
 
     def _prediction(self, row: np.ndarray) -> Prediction:
         order = np.argsort(-row, kind="stable")
+        is_said = self.abstain_below is None or row[order[0]] >= self.abstain_below
         return Prediction(
-            label=self.labels[order[0]], probabilities={self.labels[n]: float(row[n]) for n in order}
+            label=self.labels[order[0]] if is_said else None,
+            probabilities={self.labels[n]: float(row[n]) for n in order},
         )
