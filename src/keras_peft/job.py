@@ -95,7 +95,7 @@ def fine_tune(
     """Fine-tunes a classifier and writes it as a verified bundle.
 
     Args:
-        data: A .csv, .tsv, .jsonl or .parquet file of labelled text.
+        data: A file or folder of labelled text, of any format that `read_rows` reads.
         out: Folder of the bundle to write.
         base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset.
         method: The method; `LoRA()` by default. Several make one adapter together.

@@ -12,10 +12,11 @@ import typer
 
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
+from keras_peft.readers import READABLE
 
 if TYPE_CHECKING:
-    from keras_peft.data import Row
     from keras_peft.predict import Classifier, Prediction
+    from keras_peft.readers import Row
 
 OUTPUTS = (".csv", ".tsv", ".jsonl")
 # Rows are read, predicted and written in chunks of this many, whatever the file's size.
@@ -27,7 +28,7 @@ def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to label.", show_default=False)] = None,
     input: Annotated[
         Path | None,
-        typer.Option(help="Label the rows of a .csv, .tsv, .jsonl or .parquet file.", show_default=False),
+        typer.Option(help=f"Label the rows of a {READABLE}.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write the rows with labels to a .csv, .tsv or .jsonl file.")
@@ -92,7 +93,8 @@ def predict(
 
 def _chunks(path: Path, column: str, skip: bool) -> Iterator[list[Row]]:
     """Reads the rows that have a text."""
-    from keras_peft.data import check_column, is_text, read_rows
+    from keras_peft.data import check_column, is_text
+    from keras_peft.readers import read_rows
 
     seen = kept_rows = 0
     for rows in read_rows(path, chunk=_CHUNK):

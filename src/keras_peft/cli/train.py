@@ -22,6 +22,7 @@ from keras_peft.job import (
     DEFAULT_METHOD,
     DEFAULT_VALIDATION,
 )
+from keras_peft.readers import READABLE
 
 
 def make(method_name: str) -> Callable[..., None]:
@@ -58,7 +59,7 @@ def make(method_name: str) -> Callable[..., None]:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A .csv, .tsv, .jsonl or .parquet file.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     *,
     method: Any,
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],
