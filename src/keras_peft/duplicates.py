@@ -79,9 +79,9 @@ def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:
     """Finds all pairs of texts that repeat one another, word for word or nearly so.
 
     Two sets of n and m parts with a cosine of at least s have s²n parts in common, so
-    they share one among the (1 - s²)n + 1 rarest parts of each. Only such pairs
-    are compared, which leaves out the parts that nearly every text has. (Bayardo,
-    Ma and Srikant 2007, Scaling up all pairs similarity search.)
+    they share one among the (1 - s²)n + 1 rarest parts of each. Only pairs that share
+    enough of those are compared in full. (Bayardo, Ma and Srikant 2007, Scaling up all
+    pairs similarity search.)
 
     Args:
         texts: Texts.
@@ -120,14 +120,17 @@ def _near(texts: list[str], similarity: float) -> Iterator[tuple[int, int]]:
     rows = np.repeat(np.arange(len(texts)), sizes)
     by_rarity = np.lexsort((grams.indices, frequency[grams.indices], rows))
     rank = np.arange(len(rows)) - np.repeat(grams.indptr[:-1], sizes)
-    kept = by_rarity[rank < np.repeat(np.floor((1 - similarity**2) * sizes + 1e-9) + 1, sizes)]
+    heads = np.minimum(np.floor((1 - similarity**2) * sizes + 1e-9) + 1, sizes)
+    kept = by_rarity[rank < np.repeat(heads, sizes)]
     rare = csr_array((np.ones(len(kept), np.int32), (rows[kept], grams.indices[kept])), shape=grams.shape)
     columns = rare.T.tocsr()
     for start in range(0, len(texts), _BLOCK):
         candidates = (rare[start : start + _BLOCK] @ columns).tocoo()
         one, other = candidates.row + start, candidates.col
         least, most = np.minimum(sizes[one], sizes[other]), np.maximum(sizes[one], sizes[other])
-        fits = (one < other) & (least >= similarity**2 * most)
+        # What two have in common is among the rare parts of both, or behind those of one of them.
+        common = np.minimum(least, candidates.data + np.maximum((sizes - heads)[one], (sizes - heads)[other]))
+        fits = (one < other) & (common >= similarity * np.sqrt(least * most) - 1e-9)
         one, other = one[fits], other[fits]
         for begin in range(0, len(one), _BLOCK):
             a, b = one[begin : begin + _BLOCK], other[begin : begin + _BLOCK]
