@@ -24,7 +24,8 @@ LEVELS = [
     ["train", "report"],
     ["bundle"],
     ["predict", "job"],
-    ["check", "splitting"],
+    ["check"],
+    ["splitting"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -106,7 +106,8 @@ def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:
     pairs = {(group[0], other) for group in groups for other in group[1:]}
     if len(groups) > 1:
         for one, other in _near(list(places), similarity):
-            pairs |= {tuple(sorted((a, b))) for a in groups[one][:1] for b in groups[other]}
+            first = groups[one][0]
+            pairs |= {(min(first, place), max(first, place)) for place in groups[other]}
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 

@@ -15,7 +15,10 @@ from keras_peft.readers import FORMATS, ending_of, read_rows
 
 SAMPLE = Path(__file__).parent / "sample"
 ROWS = [{"text": f'{n}: "quoted", a comma,\ta tab and é', "label": f"l{n % 3}"} for n in range(100)]
-NESTED = [{"tokens": ["a", "b"], "meta": {"n": 1}, "labels": []}, {"tokens": [], "meta": {"n": 2}, "labels": ["x"]}]
+NESTED = [
+    {"tokens": ["a", "b"], "meta": {"n": 1}, "labels": []},
+    {"tokens": [], "meta": {"n": 2}, "labels": ["x"]},
+]
 GOOD = '{"text": "a", "label": "b"}'
 
 
@@ -122,7 +125,7 @@ def test_what_is_no_file_of_a_known_format(tmp_path):
     "text",
     [
         f"[{GOOD}, {GOOD}]",
-        f'\ufeff \n[\n{GOOD}\n,{GOOD}\n]\n',
+        f"\ufeff \n[\n{GOOD}\n,{GOOD}\n]\n",
         f'{{"data": [{GOOD},{GOOD}]}}',
         f'{{"version": 1.5, "names": ["x"], "none": [], "rows": [{GOOD}, {GOOD}], "end": null}}',
     ],
@@ -134,7 +137,9 @@ def test_the_forms_of_json(tmp_path, text):
 
 
 def test_json_larger_than_a_piece(tmp_path):
-    rows = [{"text": "é\\\n\u2028\"" * n, "n": n, "half": "\ud83d" * (n % 2), "pair": "😀" * n} for n in range(600)]
+    rows = [
+        {"text": 'é\\\n\u2028"' * n, "n": n, "half": "\ud83d" * (n % 2), "pair": "😀" * n} for n in range(600)
+    ]
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"before": 10**30, "list": list(range(20000)), "data": rows}))
     assert read(path, chunk=50) == rows
@@ -160,7 +165,7 @@ def test_json_larger_than_a_piece(tmp_path):
         (f'{{"a": [{GOOD}], "b": [{GOOD}]}}', "has more than one list of objects, in 'a', 'b'"),
         (f"[{GOOD}] 1", "holds more than one value"),
         (f"[{GOOD}] x", "is not JSON at line 1 (Expecting value)"),
-        ('{1: 2}', "is not JSON at line 1 ("),
+        ("{1: 2}", "is not JSON at line 1 ("),
     ],
 )
 def test_what_may_be_wrong_with_json(tmp_path, text, message):

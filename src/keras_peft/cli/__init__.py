@@ -27,7 +27,7 @@ COMMANDS = {
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",
     "bases": "List the bases that come with the package, and how to name others.",
-    "data": "Make labelled text with a language model.",
+    "data": "Check, split and make labelled text.",
     "cache": "Show or clear what trainings keep to be computed once only.",
 }
 
