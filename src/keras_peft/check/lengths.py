@@ -48,15 +48,12 @@ def check(subject: Subject) -> Checked:
             )
         )
     if len(over) > len(over_limit):
-        wanted = min(limit, int(np.ceil(np.percentile(lengths, 99) / 32) * 32))
+        wanted = min(limit, int(np.ceil(lengths.max() / 32) * 32))
         findings.append(
             Finding(
                 counted(len(over), "text is", "texts are")
                 + f" longer than the {DEFAULT_MAX_LENGTH} tokens of train",
-                f"Give train --max-length {max(wanted, DEFAULT_MAX_LENGTH + 32)} to read 99% of the texts whole, if "
-                "their ends matter."
-                if wanted < limit
-                else f"Give train --max-length {limit}, if the ends of the texts matter; it takes longer.",
+                f"If their ends matter, give train --max-length, up to {wanted} for the longest; it takes longer.",
                 tuple((over + 1).tolist()),
             )
         )

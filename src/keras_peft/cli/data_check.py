@@ -43,7 +43,7 @@ def check(
 
     err.print(f"Checking {file} …", style="dim", soft_wrap=True)
     if bundle is not None:
-        from keras_peft.cli.console import quiet_import
+        from keras_peft.cli.process import quiet_import
 
         with quiet_import(presets=False):
             import keras  # noqa: F401  (its import is what is to be quiet)
