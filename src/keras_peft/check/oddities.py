@@ -124,7 +124,7 @@ _TESTS: tuple[tuple[Callable[[str], re.Match[str] | None], tuple[str, str], str]
     (
         _mangled,
         ("text was read in a wrong encoding", "texts were read in a wrong encoding"),
-        "Read the source as UTF-8 once more, or replace what is shown.",
+        "Read the source anew in its own encoding, most often UTF-8, or replace what is shown.",
     ),
     (
         _html,

@@ -1,6 +1,6 @@
 """The command line: one file, one command. Only here is anything printed, and only here does it exit.
 
-Exit codes: 0 done; 2 the user's mistake, told in one sentence; 130 interrupted.
+Exit codes: 0 done; 1 findings of a strict check; 2 the user's mistake, told in one sentence; 130 interrupted.
 """
 
 from __future__ import annotations
