@@ -64,8 +64,10 @@ def check_data(
 
     Example:
         >>> report = check_data("conversations.jsonl")
-        >>> [finding.title for finding in report.findings]
-        ['2 texts are near duplicates of others, in 1 group']
+        >>> report.findings
+        ()
+        >>> report.facts("lengths")["longest"]
+        92
     """
     subject = read_subject(
         Path(data),
