@@ -16,14 +16,16 @@ PACKAGE = Path(keras_peft.__file__).parent
 # From the bottom up. A file imports from lower levels, or from its own folder.
 LEVELS = [
     ["errors", "files", "memory", "stopwatch"],
-    ["core"],
+    ["core", "readers"],
     ["methods", "bases", "tasks"],
-    ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache"],
+    ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache", "duplicates"],
     ["batches", "inference", "generate"],
     ["evaluate", "features", "checkpoint", "tracking"],
     ["train", "report"],
     ["bundle"],
     ["predict", "job"],
+    ["check"],
+    ["splitting"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

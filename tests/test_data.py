@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import make_rows, write_jsonl
-from keras_peft.data import Examples, check_trainable, read_examples, read_rows, split
+from keras_peft.data import Examples, check_trainable, read_examples, split
 from keras_peft.errors import DataError
+from keras_peft.readers import read_rows
 from keras_peft.tasks import single_label
 
 ROWS = make_rows(12)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keras_peft.adapter_files import load_adapter, save_adapter
     from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
     from keras_peft.attach import adapt, detach
+    from keras_peft.check import check_data
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
     from keras_peft.core.plan import Plan
@@ -82,6 +83,7 @@ _HOMES = {
     "Selection": "core.selection",
     "VeRA": "methods.vera",
     "adapt": "attach",
+    "check_data": "check",
     "combine": "arithmetic",
     "convert_to_lora": "arithmetic",
     "detach": "attach",
@@ -126,6 +128,7 @@ __all__ = [
     "Selection",
     "VeRA",
     "adapt",
+    "check_data",
     "combine",
     "convert_to_lora",
     "detach",

@@ -1,12 +1,11 @@
 """Labelled text: from a file to checked examples, and from those to two sides of a split.
 
-Reads CSV, TSV, JSON Lines and Parquet. Every fault in a file is gathered and
-reported at once, with row numbers counted from 1 (a header is not a row).
+`readers/` reads the files. Every fault in one is gathered and reported at once, with
+row numbers counted from 1 (a header is not a row).
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 from collections import defaultdict
@@ -17,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import tasks
 from keras_peft.errors import DataError, did_you_mean, listed
+from keras_peft.readers import Row, read_rows
 from keras_peft.tasks import Label, Task, Text, single_label
 
 if TYPE_CHECKING:
     import numpy as np
-
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,52 +64,6 @@ class Examples:
         return digest.hexdigest()
 
 
-def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
-    """Reads a table in chunks, so that a file may be larger than memory.
-
-    Args:
-        path: A .csv, .tsv, .jsonl or .parquet file.
-        chunk: About how many rows come at once.
-
-    Yields:
-        Lists of rows, each from column to value, in the order of the file.
-
-    Raises:
-        DataError: If there is no such file, it is empty, its format is unknown, it
-            is not UTF-8, or it breaks its format's rules.
-    """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"{path} {what}; expected a file ({', '.join(FORMATS)}).")
-    if path.suffix.lower() not in FORMATS:
-        raise DataError(
-            f"{path} ends in {path.suffix!r}; the formats that are read are {', '.join(FORMATS)}."
-        )
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty; expected rows of labelled text.")
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        yield from _read_json_lines(path, chunk)
-        return
-    if suffix != ".parquet":
-        _check_utf8(path)
-    import polars as pl  # here, for its import takes longer than most commands that read no table
-
-    try:
-        if suffix == ".parquet":
-            frame = pl.scan_parquet(path, glob=False)
-        else:
-            separator = "\t" if suffix == ".tsv" else ","
-            frame = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-        for batch in frame.collect_batches(chunk_size=chunk, maintain_order=True):
-            yield batch.to_dicts()
-    except pl.exceptions.NoDataError:
-        raise DataError(f"{path} is empty; expected a header and rows of labelled text.") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{path} is not a sound {suffix[1:].upper()} file: {reason}") from None
-
-
 def read_examples(
     path: str | Path,
     *,
@@ -124,7 +75,7 @@ def read_examples(
     """Reads labelled texts, and refuses what cannot be meant.
 
     Args:
-        path: A file that `read_rows` reads.
+        path: What `read_rows` reads.
         task: What the labels are; by default it is read from the columns.
         text_column: Name of the column with the texts, or two names with a comma
             between for pairs; `text`, `text_a,text_b` or `tokens` by default.
@@ -275,61 +226,6 @@ def check_column(row: Row, column: str, path: Path, flag: str) -> None:
             f"{path} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Name the "
             f"right one with {flag}."
         )
-
-
-def _read_json_lines(path: Path, chunk: int) -> Iterator[list[Row]]:
-    _check_utf8(path)
-    rows: list[Row] = []
-    broken: list[str] = []
-    columns: list[str] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                reason = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
-            except (ValueError, RecursionError) as error:
-                reason = str(error)
-            if reason:
-                broken.append(f"line {number} ({reason})")
-                continue
-            columns = columns or list(row)
-            rows.append(dict.fromkeys(columns) | row)
-            if len(rows) == chunk and not broken:
-                yield rows
-                rows = []
-    if broken:
-        raise DataError(
-            f"{path} is not sound JSON Lines, one object a line, at {listed(broken, most=5)}. Mend "
-            f"{'this line' if len(broken) == 1 else f'these {len(broken)} lines'}."
-        )
-    if rows:
-        yield rows
-
-
-def _check_utf8(path: Path) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    lines = 1
-    with path.open("rb") as file:
-        start = file.read(4)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise DataError(f"{path} is UTF-16; save it as UTF-8.")
-        file.seek(0)
-        while True:
-            data = file.read(1 << 20)
-            try:
-                decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                line = lines + error.object[: error.start].count(b"\n")
-                byte = error.object[error.start]
-                raise DataError(
-                    f"{path} is not UTF-8: byte 0x{byte:02x} in line {line}; save it as UTF-8 (from a "
-                    f"Western encoding: iconv -f WINDOWS-1252 -t UTF-8)."
-                ) from None
-            if not data:
-                return
-            lines += data.count(b"\n")
 
 
 def is_unicode(text: str) -> bool:

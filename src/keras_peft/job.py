@@ -101,7 +101,7 @@ def fine_tune(
     """Fine-tunes a classifier and writes it as a verified bundle.
 
     Args:
-        data: A .csv, .tsv, .jsonl or .parquet file of labelled text.
+        data: A file or folder of labelled text, of any format that `read_rows` reads.
         out: Folder of the bundle to write.
         task: `"single-label"`, `"multi-label"`, `"pairs"`, `"regression"` or `"token-labels"`; by
             default it is read from the columns.

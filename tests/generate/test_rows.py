@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from chat_server import dialogue, some_text
 from conftest import ROOT
+from keras_peft.duplicates import Duplicates
 from keras_peft.generate.answers import Rules
-from keras_peft.generate.duplicates import Duplicates
 from keras_peft.generate.rows import Rows
 
 

@@ -1,6 +1,6 @@
 """The command line: one file, one command. Only here is anything printed, and only here does it exit.
 
-Exit codes: 0 done; 2 the user's mistake, told in one sentence; 130 interrupted.
+Exit codes: 0 done; 1 findings of a strict check; 2 the user's mistake, told in one sentence; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMANDS = {
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",
     "bases": "List the bases that come with the package, and how to name others.",
-    "data": "Make labelled text with a language model.",
+    "data": "Check, split and make labelled text.",
     "cache": "Show or clear what trainings keep to be computed once only.",
 }
 

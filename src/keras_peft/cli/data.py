@@ -9,12 +9,16 @@ from urllib.parse import urlsplit
 
 import typer
 
+from keras_peft.cli.data_check import check
+from keras_peft.cli.data_split import split
 from keras_peft.errors import OptionError
 
 if TYPE_CHECKING:
     from keras_peft.generate import DataGeneration, Generated, GenerationPlan
 
-data = typer.Typer(no_args_is_help=True, help="Make labelled text with a language model.")
+data = typer.Typer(no_args_is_help=True, help="Check, split and make labelled text.")
+data.command("check")(check)
+data.command("split")(split)
 
 
 def _print_prompt(asked: bool) -> None:

@@ -12,10 +12,11 @@ import typer
 
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
+from keras_peft.readers import READABLE
 
 if TYPE_CHECKING:
-    from keras_peft.data import Row
     from keras_peft.predict import Classifier
+    from keras_peft.readers import Row
     from keras_peft.tasks import Prediction
 
 OUTPUTS = (".csv", ".tsv", ".jsonl")
@@ -30,7 +31,7 @@ def predict(
     ] = None,
     input: Annotated[
         Path | None,
-        typer.Option(help="Label the rows of a .csv, .tsv, .jsonl or .parquet file.", show_default=False),
+        typer.Option(help=f"Label the rows of a {READABLE}.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write the rows with labels to a .csv, .tsv or .jsonl file.")
@@ -114,7 +115,8 @@ def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
 
 def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
     """Reads the rows that have a text."""
-    from keras_peft.data import check_column, is_text, read_rows
+    from keras_peft.data import check_column, is_text
+    from keras_peft.readers import read_rows
 
     def has_text(row: Row) -> bool:
         values = [row.get(column) for column in columns]

@@ -24,6 +24,7 @@ from keras_peft.job import (
     DEFAULT_METHOD,
     DEFAULT_VALIDATION,
 )
+from keras_peft.readers import READABLE
 
 
 def make(method_name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Callable[..., None]:
@@ -77,7 +78,7 @@ def make(method_name: str, settings: Mapping[str, Any] = MappingProxyType({})) -
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A .csv, .tsv, .jsonl or .parquet file.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     *,
     method: Any,
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],

@@ -8,8 +8,8 @@ from itertools import zip_longest
 from random import Random
 from typing import Any
 
+from keras_peft.duplicates import Duplicates
 from keras_peft.generate.answers import GeneratedRow, Rules
-from keras_peft.generate.duplicates import Duplicates
 
 
 class Rows:

@@ -94,6 +94,36 @@ def load(name: str = DEFAULT) -> Base:
     )
 
 
+def load_tokenizer(name: str = DEFAULT) -> tuple[str, int]:
+    """Finds a base's tokenizer without loading its weights, and but for presets without importing Keras.
+
+    Args:
+        name: As `load` takes it.
+
+    Returns:
+        The content of a tokenizer.json, and the most tokens that the base reads.
+
+    Raises:
+        BaseError: As `load` does.
+
+    Example:
+        >>> content, max_length = load_tokenizer("minilm")
+        >>> max_length
+        512
+    """
+    from keras_peft.sources import folder, hub
+
+    if name in embedded.NAMES:
+        return folder.load_tokenizer(embedded.prepare(name))
+    if name.startswith("hf://"):
+        return folder.load_tokenizer(hub.download(name)[0])
+    path = Path(name).expanduser()
+    if path.is_dir() and _kind(path) == "checkpoint":
+        return folder.load_tokenizer(path)
+    base = load(name)
+    return base.tokenizer, base.max_length
+
+
 def is_preset(name: str) -> bool:
     """Tells whether a base is a KerasHub preset, if it is anything; without importing Keras."""
     if name in embedded.NAMES or name.startswith("hf://"):

@@ -67,6 +67,22 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     )
 
 
+def load_tokenizer(folder: Path) -> tuple[str, int]:
+    """Reads the tokenizer of a checkpoint folder and the most tokens that its base takes.
+
+    Raises:
+        BaseNotFound: If a file is not there.
+        BaseCorrupt: If a file is damaged.
+    """
+    config = _read_json(folder / "config.json")
+    max_length = config.get("max_position_embeddings")
+    if not isinstance(max_length, int):
+        raise BaseCorrupt(
+            f"{folder / 'config.json'} has no whole number as max_position_embeddings; download the base again."
+        )
+    return _read_tokenizer(folder), max_length
+
+
 class _Tensors(Mapping[str, "np.ndarray"]):
     """The tensors of safetensors files, each read when it is asked for.
 

@@ -1,0 +1,112 @@
+"""What checks say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_WIDTH = 90
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to mend or to know of.
+
+    Attributes:
+        title: What was found, with its count.
+        advice: What to do next.
+        rows: Numbers of the rows, from 1.
+        samples: Some of it, for people.
+    """
+
+    title: str
+    advice: str
+    rows: tuple[int, ...] = ()
+    samples: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"title", "advice", "rows", "samples"}`."""
+        return {
+            "title": self.title,
+            "advice": self.advice,
+            "rows": list(self.rows),
+            "samples": list(self.samples),
+        }
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one check found.
+
+    Attributes:
+        name: Of the check.
+        findings: What it found.
+        facts: What it counted, as JSON has it.
+    """
+
+    name: str
+    findings: tuple[Finding, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What `check_data` returns.
+
+    Attributes:
+        source: What was checked.
+        rows: How many rows it has.
+        text_form: "text", "pair" or "tokens".
+        label_form: "label", "labels", "tags" or "number".
+        checks: What each check found.
+    """
+
+    source: str
+    rows: int
+    text_form: str
+    label_form: str
+    checks: tuple[Checked, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings of all checks."""
+        return tuple(finding for checked in self.checks for finding in checked.findings)
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Returns what the check of a name counted."""
+        return next(checked.facts for checked in self.checks if checked.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the report as JSON has it, with every row number."""
+        return {
+            "source": self.source,
+            "rows": self.rows,
+            "text_form": self.text_form,
+            "label_form": self.label_form,
+            "checks": {
+                checked.name: {
+                    "findings": [finding.to_json() for finding in checked.findings],
+                    **checked.facts,
+                }
+                for checked in self.checks
+            },
+        }
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """Returns "1 row has …" or "2,000 rows have …"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def shortened(text: str) -> str:
+    """Returns a text in one short line, with what cannot be printed escaped."""
+    line = re.sub(r"[ \t\r\n]+", " ", text).strip(" ")
+    line = line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+
+
+def sample(texts: Sequence[str], positions: Iterable[int], *, most: int = 3) -> tuple[str, ...]:
+    """Returns the first of some rows as "row 3: text"."""
+    return tuple(f"row {place + 1}: {shortened(texts[place])}" for place in list(positions)[:most])

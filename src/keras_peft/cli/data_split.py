@@ -1,0 +1,63 @@
+"""keras-peft data split: a file of labelled text in, files to train, validate and test on out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_peft.readers import READABLE
+
+_MOST_LABELS = 30
+
+
+def split(
+    file: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    test: Annotated[float, typer.Option(help="Share to test on; 0 for none.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share to validate on; 0 for none.")] = 0.1,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Column whose values are not to be on two sides.", show_default="rows of the same text"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a split that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Split labelled text into files with the same share of every label."""
+    from keras_peft.cli.console import out as stdout
+    from keras_peft.cli.console import print_json, table
+    from keras_peft.splitting import split_file
+
+    made = split_file(
+        file,
+        out,
+        test=test,
+        validation=validation,
+        group_by=group_by,
+        seed=seed,
+        label_column=label_column,
+        overwrite=overwrite,
+    )
+    if as_json:
+        print_json(made.to_json())
+        return
+    frequent = sorted(made.labels.items(), key=lambda one: (-sum(one[1].values()), one[0]))
+    rows = (
+        (label, *(f"{count:,}" for count in counts.values())) for label, counts in frequent[:_MOST_LABELS]
+    )
+    shown = table(str(out), ("label", *made.rows), rows)
+    if len(frequent) > _MOST_LABELS:
+        rest = (sum(counts[side] for _, counts in frequent[_MOST_LABELS:]) for side in made.rows)
+        shown.add_row(f"{len(frequent) - _MOST_LABELS} more", *(f"{count:,}" for count in rest))
+    shown.add_section()
+    shown.add_row("rows", *(f"{count:,}" for count in made.rows.values()))
+    stdout.print(shown)
+    held_out = f" --validation {made.files['validation']}" if "validation" in made.files else ""
+    stdout.print(
+        f"Train on it: keras-peft train {made.files['train']} --out my-bundle{held_out}", soft_wrap=True
+    )

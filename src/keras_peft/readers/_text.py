@@ -1,0 +1,88 @@
+"""What the formats made of text have in common: UTF-8, and perhaps gzip around it."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from keras_peft.errors import DataError
+
+_GZIP = b"\x1f\x8b"
+
+
+def open_text(path: Path) -> io.TextIOWrapper:
+    """Opens a file that `check_text` has found sound, without a byte order mark."""
+    return io.TextIOWrapper(_open(path), encoding="utf-8-sig")
+
+
+def check_text(path: Path) -> None:
+    """Reads a file once, in little memory, and sees whether it is whole and UTF-8.
+
+    Raises:
+        DataError: If it is not, or is empty.
+    """
+    with _open(path) as file:
+        try:
+            _check_utf8(path, file)
+        except EOFError:
+            raise DataError(
+                f"{path} is cut off: its gzip data does not end. Copy or download it again."
+            ) from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(
+                f"{path} is not sound gzip ({error}); copy or download it again, or take .gz off its name if it is "
+                "not compressed."
+            ) from None
+
+
+def in_chunks(rows: Iterable[dict[str, Any]], chunk: int) -> Iterator[list[dict[str, Any]]]:
+    """Gathers rows into lists; each has at least the columns of the first."""
+    columns: dict[str, None] | None = None
+    gathered: list[dict[str, Any]] = []
+    for row in rows:
+        columns = dict.fromkeys(row) if columns is None else columns
+        gathered.append(columns | row)
+        if len(gathered) == chunk:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.suffix.lower() == ".gz":
+        return cast("BinaryIO", gzip.open(path))
+    return path.open("rb")
+
+
+def _check_utf8(path: Path, file: BinaryIO) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    data = file.read(1 << 20)
+    if not data:
+        raise DataError(f"{path} is empty; expected rows of labelled text.")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path} is UTF-16; save it as UTF-8.")
+    if data.startswith(_GZIP):
+        if path.suffix.lower() == ".gz":
+            raise DataError(f"{path} is compressed twice; decompress it once.")
+        raise DataError(f"{path} is compressed with gzip; name it {path.name}.gz.")
+    lines = 1
+    while True:
+        try:
+            decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            line = lines + error.object[: error.start].count(b"\n")
+            byte = error.object[error.start]
+            raise DataError(
+                f"{path} is not UTF-8: byte 0x{byte:02x} in line {line}; save it as UTF-8 (from a "
+                f"Western encoding: iconv -f WINDOWS-1252 -t UTF-8)."
+            ) from None
+        if not data:
+            return
+        lines += data.count(b"\n")
+        data = file.read(1 << 20)
