@@ -111,3 +111,16 @@ def test_multi_label_from_a_table_without_lists(tmp_path):
         writer = csv.writer(file)
         writer.writerows([["text", "labels"], ["one", "a|b"], ["two", ""], ["three", "b"]])
     assert keras_peft.read_examples(tmp_path / "d.csv").labels == (("a", "b"), (), ("b",))
+
+
+def test_it_may_abstain(tmp_path, data):
+    result = fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=3, validation=0.5, abstain_below=0.5)
+    threshold = keras_peft.load(tmp_path / "b").task.abstain_below
+    assert 0 < threshold <= 1
+    assert result.report["validation"]["precision_of_answers"] >= 0.5
+    assert "nothing is said below" in (tmp_path / "b" / "report.html").read_text()
+    rows = write_jsonl(tmp_path / "d.jsonl", rows_of("regression", 20))
+    with pytest.raises(OptionError, match="regression always answers"):
+        fine_tune(rows, out=tmp_path / "c", base=str(TINY), abstain_below=0.9)
+    with pytest.raises(OptionError, match="expected a share above 0"):
+        fine_tune(data, out=tmp_path / "c", base=str(TINY), abstain_below=1.5)

@@ -18,11 +18,11 @@ class Reader(html.parser.HTMLParser):
         self.open, self.text = [], []
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "line", "polyline"):
+        if tag not in ("meta", "line", "polyline", "rect"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        if tag not in ("line", "polyline"):
+        if tag not in ("line", "polyline", "rect"):
             assert self.open.pop() == tag
 
     def handle_data(self, data):

@@ -14,7 +14,7 @@ from keras_peft.checkpoint import Checkpoint
 from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES, Selection
 from keras_peft.data import Examples, check_trainable, read_examples, split
-from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.errors import DataError, OptionError, did_you_mean
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -84,6 +84,7 @@ def fine_tune(
     class_weights: bool = False,
     gradient_accumulation: int = 1,
     patience: int | None = None,
+    abstain_below: float | None = None,
     max_length: int | None = None,
     seed: int = 0,
     text_column: str | None = None,
@@ -123,6 +124,8 @@ def fine_tune(
             larger batch does not fit into memory.
         patience: Epochs without a better score on the validation rows after which to
             stop. The epoch with the best score is kept then; without it, the last.
+        abstain_below: Say nothing where the classifier is not sure: the share of its answers
+            on the validation rows that shall be right. It sets the least probability.
         max_length: Most tokens of a text; 128 by default, or the base's limit.
         seed: The same seed on the same machine gives the same result.
         text_column: Name of the column with the texts, or two names with a comma
@@ -176,6 +179,8 @@ def fine_tune(
         raise OptionError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
     if not 0 <= label_smoothing < 1:
         raise OptionError(f"--label-smoothing {label_smoothing}: expected a share from 0 to below 1.")
+    if abstain_below is not None and not 0 < abstain_below <= 1:
+        raise OptionError(f"--abstain-below {abstain_below}: expected a share above 0, up to 1.")
     if frozen_precision not in PRECISIONS:
         raise OptionError(
             f"--frozen-precision {frozen_precision}: expected one of {', '.join(PRECISIONS)}."
@@ -187,6 +192,8 @@ def fine_tune(
     columns = {"text_column": text_column, "label_column": label_column, "skip_bad_rows": skip_bad_rows}
     training, held_out = _read(Path(data), validation, seed, task=kind, **columns)
     kind = training.task
+    if abstain_below is not None and not kind.abstains:
+        raise OptionError(f"The task {kind.name} always answers; leave --abstain-below out.")
     notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
 
     progress.stage("Importing Keras")
@@ -346,6 +353,12 @@ def fine_tune(
     progress.stage("Saving the bundle and verifying it")
     with stopwatch.measure("evaluate"):
         meaning = meaning.calibrated(trained.outputs, truth)
+        if abstain_below is not None:
+            try:
+                meaning = meaning.abstaining(trained.outputs, truth, abstain_below)
+            except DataError as error:
+                notes.append(f"{error} So the bundle always answers.")
+                progress.note(notes[-1])
         scores = meaning.score(trained.outputs, truth)
         texts = held_out.texts[:_VERIFIED_TEXTS]
         to_verify = tokenizer(texts, words=meaning.reads_words)
@@ -365,6 +378,8 @@ def fine_tune(
         "history": [record.to_json() for record in trained.history],
         "best_epoch": trained.best,
         "validation": scores.to_json(),
+        "worst": meaning.worst(trained.outputs, held_out),
+        "doubtful": meaning.doubtful(trained.outputs, held_out),
         "seconds": stopwatch.read(),
         "peak_rss_mb": peak_rss_mb(),
         "versions": bundles.versions(),
@@ -394,6 +409,7 @@ def fine_tune(
             label_column=training.columns[-1],
             skip_bad_rows=skip_bad_rows,
             trunk_cache=trunk_cache,
+            abstain_below=abstain_below,
             **settings,
         ),
     )

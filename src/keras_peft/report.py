@@ -87,6 +87,7 @@ def as_html(report: Mapping[str, Any]) -> str:
             bottom=BOTTOM,
             most=max(most, 1),
             mistakes=mistakes[:MOST_MISTAKES],
+            bars=_bars(report["validation"]["reliability"]),
             whole_matrix=bool(confusion) and len(labels) <= MOST_LABELS,
         )
     )
@@ -150,6 +151,40 @@ def _chart(
         ticks=tuple((y(value), f"{value:.2f}") for value in ticks),
         epochs=tuple((x(epoch), epoch) for epoch in range(1, len(history) + 1, step)),
     )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One range of probabilities in the drawings of how sure the answers are.
+
+    Attributes:
+        x: Left edge, of 100.
+        width: Of the range, of 100.
+        right: Share of right answers, of 100.
+        rows: Share of all answers, of 100.
+        told: The same in words.
+    """
+
+    x: float
+    width: float
+    right: float
+    rows: float
+    told: str
+
+
+def _bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
+    whole = sum(one["rows"] for one in bins)
+    return [
+        Bar(
+            x=100 * one["low"],
+            width=100 * (one["high"] - one["low"]),
+            right=100 * one["accuracy"],
+            rows=100 * one["rows"] / whole,
+            told=f"{one['low']:.1f} to {one['high']:.1f}: {one['rows']} answers, {one['confidence']:.2f} sure, "
+            f"{one['accuracy']:.2f} right",
+        )
+        for one in bins
+    ]
 
 
 def _ticks(low: float, high: float) -> list[float]:

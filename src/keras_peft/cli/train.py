@@ -131,6 +131,13 @@ def train(
             show_default="train all epochs",
         ),
     ] = None,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Say nothing where unsure: the share of answers on the validation rows that shall be right.",
+            show_default="always answer",
+        ),
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -199,6 +206,7 @@ def train(
         class_weights=class_weights,
         gradient_accumulation=gradient_accumulation,
         patience=patience,
+        abstain_below=abstain_below,
         max_length=max_length,
         seed=seed,
         text_column=text_column,

@@ -20,8 +20,21 @@ Text = str | tuple[str, ...]
 Label = str | float | tuple[str, ...]
 """What is told of it: a label, several labels, a number, or a tag for each word."""
 Row = Mapping[str, Any]
+_MOST_SHOWN = 400
 UNLABELLED = -1
 """The target of a token that is no word's first."""
+
+
+class Examples(Protocol):
+    """Texts with their labels."""
+
+    @property
+    def texts(self) -> Sequence[Any]:
+        """The texts."""
+
+    @property
+    def labels(self) -> Sequence[Any]:
+        """As many labels."""
 
 
 class Prediction(Protocol):
@@ -211,9 +224,43 @@ class Task(ABC):
         """
         raise OptionError(f"The task {self.name} cannot abstain; leave --abstain-below out.")
 
-    def doubts(self, outputs: Any, targets: np.ndarray) -> np.ndarray | None:
-        """Returns how likely the given label of each row is, (rows,); None where that means nothing."""
-        return None
+    @abstractmethod
+    def fit(self, outputs: Any, targets: np.ndarray) -> np.ndarray:
+        """Returns how well the outputs of each row fit its target, (rows,); higher is better."""
+
+    def worst(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
+        """Lists the rows that are told wrong, the worst first.
+
+        Args:
+            outputs: The head's outputs.
+            examples: As many texts with their labels.
+            most: Most rows.
+
+        Returns:
+            For each row its `text`, its `label` and what is `said`, for people.
+        """
+        fit = self.fit(outputs, self.targets(examples.labels))
+        said = self.predictions(outputs, examples.texts)
+        order = [
+            row
+            for row in np.argsort(fit, kind="stable")
+            if not self.is_right(said[row], examples.labels[row])
+        ]
+        return [self.shown(said[row], examples.texts[row], examples.labels[row]) for row in order[:most]]
+
+    def doubtful(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
+        """Lists the rows that the task is least sure of, if it says how sure it is; see `worst`."""
+        return []
+
+    @staticmethod
+    def shown(prediction: Any, text: Any, label: Any) -> dict[str, str]:
+        """Writes a row and what is said of it for people."""
+        said = ", ".join(filter(None, prediction.summary()))
+        return {"text": _shown(text), "label": _shown(label), "said": said}
+
+    @abstractmethod
+    def is_right(self, prediction: Any, label: Any) -> bool:
+        """Tells whether a prediction is what a row's label says."""
 
     @abstractmethod
     def predictions(self, outputs: Any, texts: Sequence[Text]) -> list[Any]:
@@ -233,6 +280,15 @@ class Task(ABC):
         """Makes the task again from its labels and `to_config`."""
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
         return cls(tuple(labels), **values)
+
+
+def _shown(value: Any) -> str:
+    """Writes a text or label for people, cut where it is long."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = value if isinstance(value, str) else " | ".join(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def as_label(value: Any) -> str | None:

@@ -175,6 +175,15 @@ class Task(_task.Task):
             thresholds.append(round(float(share * own + (1 - share) * common), 6))
         return replace(self, thresholds=tuple(thresholds))
 
+    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns how probable all of each row's labels are together, as a mean over them."""
+        probabilities = self.probabilities(outputs)
+        right = np.where(targets == 1, probabilities, 1 - probabilities)
+        return np.asarray(np.exp(np.log(np.maximum(right, 1e-12)).mean(axis=-1)))
+
+    def is_right(self, prediction: Prediction, label: tuple[str, ...]) -> bool:
+        return set(prediction.labels) == set(label)
+
     def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
         probabilities = self.probabilities(outputs)
         found = []

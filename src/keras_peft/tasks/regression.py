@@ -140,6 +140,13 @@ class Task(_task.Task):
             },
         )
 
+    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the error of each row, negative."""
+        return np.asarray(-np.abs(self.values(outputs) - self.values(targets)))
+
+    def is_right(self, prediction: Prediction, label: float) -> bool:
+        return prediction.value == label
+
     def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
         return [Prediction(float(value)) for value in self.values(outputs)]
 

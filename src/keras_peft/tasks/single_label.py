@@ -191,9 +191,20 @@ class Task(_task.Task):
             )
         return replace(self, abstain_below=float(confidence[enough[-1]]))
 
-    def doubts(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the probability of each row's given label."""
+    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the probability of each row's label."""
         return np.asarray(self.probabilities(outputs)[np.arange(len(targets)), targets])
+
+    def is_right(self, prediction: Prediction, label: str) -> bool:
+        return next(iter(prediction.probabilities)) == label
+
+    def doubtful(
+        self, outputs: np.ndarray, examples: _task.Examples, *, most: int = 10
+    ) -> list[dict[str, str]]:
+        """Lists the rows whose most probable label is least probable; see `worst`."""
+        said = self.predictions(outputs, examples.texts)
+        order = np.argsort(self.probabilities(outputs).max(axis=-1), kind="stable")
+        return [self.shown(said[row], examples.texts[row], examples.labels[row]) for row in order[:most]]
 
     def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
         return [self._prediction(row) for row in self.probabilities(outputs)]

@@ -64,7 +64,7 @@ class Prediction:
         return {"tags": " ".join(self.tags)}
 
     def summary(self) -> tuple[str, str, str]:
-        """Returns what is marked, or the tags."""
+        """Returns what is marked, or the tags where they mark nothing."""
         marked = ", ".join(f"{' '.join(self.words[s.start : s.end])} ({s.label})" for s in self.spans)
         return marked or " ".join(self.tags), "", ""
 
@@ -199,6 +199,14 @@ class Task(_task.Task):
                 "accuracy": accuracy,
             }
         return Scores(rows=len(targets), loss=float(-right.mean()), metrics=metrics, labels=by_tag)
+
+    def fit(self, outputs: Sequence[np.ndarray], targets: np.ndarray) -> np.ndarray:
+        """Returns the share of each row's words that have the right tag."""
+        rows = zip(outputs, targets, strict=True)
+        return np.array([float((self._said(logits) == truth).mean()) for logits, truth in rows])
+
+    def is_right(self, prediction: Prediction, label: tuple[str, ...]) -> bool:
+        return prediction.tags == label
 
     def predictions(self, outputs: Sequence[np.ndarray], texts: Sequence[_task.Text]) -> list[Prediction]:
         found = []
