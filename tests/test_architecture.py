@@ -24,7 +24,7 @@ LEVELS = [
     ["train", "report"],
     ["bundle"],
     ["predict", "job"],
-    ["check"],
+    ["check", "explanation"],
     ["splitting"],
     ["cli"],
 ]

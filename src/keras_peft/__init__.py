@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keras_peft.core.selection import Selection
     from keras_peft.data import read_examples
     from keras_peft.errors import KerasPeftError
+    from keras_peft.explanation import explain
     from keras_peft.generate import DataGeneration
     from keras_peft.job import fine_tune
     from keras_peft.methods.adalora import AdaLoRA
@@ -87,6 +88,7 @@ _HOMES = {
     "combine": "arithmetic",
     "convert_to_lora": "arithmetic",
     "detach": "attach",
+    "explain": "explanation",
     "fine_tune": "job",
     "load": "predict",
     "load_adapter": "adapter_files",
@@ -132,6 +134,7 @@ __all__ = [
     "combine",
     "convert_to_lora",
     "detach",
+    "explain",
     "fine_tune",
     "load",
     "load_adapter",

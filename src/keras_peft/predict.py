@@ -62,20 +62,8 @@ class Classifier:
             >>> load("my-bundle").predict(["Jon: Which model is faster?"])[0].label
             'question'
         """
-        if isinstance(texts, str):
-            raise DataError("predict takes a list of texts, got one string; put it in a list.")
-        given = list(texts)
-        read = [self.read(text) for text in given]
-        if bad := [n for n, text in enumerate(read, 1) if text is None]:
-            form = "pairs of texts" if self.texts_in_a_row > 1 else "texts"
-            raise DataError(
-                f"Texts {listed(bad)} (counted from 1) are empty, are no strings or hold half a character; "
-                f"expected {form}."
-            )
-        if not read:
-            return []
-        kept = [text for text in read if text is not None]
-        return self.task.predictions(self.outputs(kept, advance=advance), kept)
+        read = self.read_all(texts)
+        return self.task.predictions(self.outputs(read, advance=advance), read) if read else []
 
     @property
     def texts_in_a_row(self) -> int:
@@ -99,6 +87,31 @@ class Classifier:
         text = self.task.read_text(values)
         strings = [text] if isinstance(text, str) else text
         return text if strings and all(map(is_text, strings)) else None
+
+    def read_all(self, texts: Iterable[Any]) -> list[Text]:
+        """Turns what a user gives into what the tokenizer reads; see `read`.
+
+        Raises:
+            DataError: If a text is empty or is no string.
+        """
+        if isinstance(texts, str):
+            raise DataError("Expected a list of texts, got one string; put it in a list.")
+        read = [self.read(text) for text in texts]
+        if bad := [n for n, text in enumerate(read, 1) if text is None]:
+            form = "pairs of texts" if self.texts_in_a_row > 1 else "texts"
+            raise DataError(
+                f"Texts {listed(bad)} (counted from 1) are empty, are no strings or hold half a character; "
+                f"expected {form}."
+            )
+        return [text for text in read if text is not None]
+
+    def seen(self, text: Text) -> tuple[str, ...]:
+        """Returns the text, or both of a pair, up to where the base stops to read.
+
+        Args:
+            text: One from `read`.
+        """
+        return self._tokenizer.seen(text)
 
     def outputs(self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None) -> Any:
         """Returns the head's outputs (texts, outputs), or a list of (words, outputs) where words are tagged.

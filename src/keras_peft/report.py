@@ -74,7 +74,7 @@ def as_html(report: Mapping[str, Any]) -> str:
         key=lambda mistake: -mistake[0],
     )
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             report=report,
@@ -98,7 +98,7 @@ def as_model_card(report: Mapping[str, Any], name: str) -> str:
     task = tasks.find(report["task"])
     metrics = {metric_name(key): value for key, value in report["validation"]["metrics"].items()}
     return (
-        _environment()
+        environment()
         .get_template("model_card.md")
         .render(report=report, name=name, task=task, metrics=metrics)
     )
@@ -197,7 +197,8 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Returns what renders the package's templates."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("keras_peft"),
         autoescape=jinja2.select_autoescape(["html"]),

@@ -103,6 +103,18 @@ class Tokenizer:
             words=tuple(map(_first_tokens, encodings, map(len, texts))) if words else None,
         )
 
+    def seen(self, text: Text) -> tuple[str, ...]:
+        """Returns a text, or both of a pair, as far as its tokens are not cut off."""
+        texts = (text,) if isinstance(text, str) else text
+        encoding = self._tokenizer.encode(*texts)
+        if not encoding.overflowing:
+            return texts
+        ends = [0] * len(texts)
+        for (_, end), part in zip(encoding.offsets, encoding.sequence_ids, strict=True):
+            if part is not None:
+                ends[part] = max(ends[part], end)
+        return tuple(one[:end] for one, end in zip(texts, ends, strict=True))
+
     def ids(self, text: str) -> list[int]:
         """Returns the token ids of a text alone, without special tokens and uncut."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)

@@ -24,6 +24,7 @@ from keras_peft.errors import KerasPeftError, OptionError
 COMMANDS = {
     "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
     "evaluate": "Score a bundle on labelled text.",
+    "explain": "Show which words of a text carried a bundle's decision.",
     "predict": "Label texts with a bundle; a file of any size is streamed.",
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",

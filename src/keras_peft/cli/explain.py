@@ -1,0 +1,158 @@
+"""keras-peft explain: a bundle and texts in, the words that carried its decisions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keras_peft.errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from keras_peft.explanation import Explanation
+
+_MOST_WORDS = 10
+_MOST_OTHERS = 4
+# Characters of a bar on either side of its middle.
+_HALF = 10
+# From the least share of the largest weight on. Lines and bold letters show without colour, too.
+_STYLES = (
+    (0.6, "bold reverse blue", "bold reverse underline red"),
+    (0.3, "bold blue", "bold underline red"),
+    (0.1, "blue", "underline red"),
+)
+
+
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
+    texts: Annotated[
+        list[str], typer.Argument(help="Texts to explain, by twos where pairs are.", show_default=False)
+    ],
+    label: Annotated[
+        str | None,
+        typer.Option(help="The label to explain.", show_default="the most probable of each text"),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page to look at, as a file.", show_default=False)
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show which words of a text carried a bundle's decision.
+
+    Each word is left out alone; its weight is by how much the log-odds of the label fall.
+    """
+    from keras_peft import bundle as bundles
+    from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar
+    from keras_peft.explanation import UNIT, as_html, check_explainable
+    from keras_peft.explanation import explain as explain_texts
+    from keras_peft.files import whole_file
+
+    described = bundles.read(bundle)
+    check_explainable(described.task(), label)
+    if html and html.exists() and not overwrite:
+        raise OptionError(f"{html} exists; choose another --html, or replace it with --overwrite.")
+    if html and not html.parent.is_dir():
+        raise OptionError(f"--html {html}: there is no folder {html.parent}; make it, or choose another.")
+    rows = _rows(texts, described.columns[:-1])
+
+    classifier = open_classifier(bundle, base)
+    with row_bar("Explaining") as bars:
+        task = bars.add_task("", total=len(rows))
+        explained = explain_texts(
+            classifier, rows, label=label, advance=lambda done: bars.advance(task, done)
+        )
+    if html:
+        with whole_file(html) as file:
+            file.write(as_html(explained, str(bundle)))
+    if as_json:
+        print_json({"unit": UNIT, "explanations": [explanation.to_json() for explanation in explained]})
+        return
+    for number, explanation in enumerate(explained):
+        if number:
+            out.print()
+        _print(explanation)
+    if html:
+        err.print(f"Written to {html}", soft_wrap=True)
+
+
+def _rows(texts: list[str], columns: tuple[str, ...]) -> list[list[str]] | list[str]:
+    """Puts texts together where pairs are read."""
+    if len(texts) % len(columns):
+        raise OptionError(
+            f"{len(texts)} texts were given, and this bundle reads {len(columns)} together ({', '.join(columns)}); "
+            "give them one after the other."
+        )
+    if len(columns) == 1:
+        return texts
+    return [list(row) for row in zip(*[iter(texts)] * len(columns), strict=True)]
+
+
+def _print(explanation: Explanation) -> None:
+    """Prints the text with its words marked, and the strongest in a table."""
+    from rich.text import Text
+
+    from keras_peft.cli.console import out, table
+
+    others = [
+        f"{label} {probability:.3f}"
+        for label, probability in explanation.probabilities.items()
+        if label != explanation.label
+    ]
+    out.print(
+        Text(f"{explanation.label} {explanation.probability:.3f}", style="bold"),
+        Text("  " + ", ".join(others[:_MOST_OTHERS]), style="dim"),
+        soft_wrap=True,
+    )
+    for part in range(len(explanation.texts)):
+        out.print(_marked(explanation, part), soft_wrap=True)
+    strongest = explanation.strongest(_MOST_WORDS)
+    lines = (
+        (word.text, f"{weight:+.2f}", _bar(weight / explanation.scale), f"{word.without:.3f}")
+        for word, weight in strongest
+    )
+    out.print(table(None, ("word", "weight", "against   for", "without it"), lines))
+    if explanation.run_length > 1:
+        out.print(
+            f"The text is long: up to {explanation.run_length} words were left out together.", soft_wrap=True
+        )
+    if explanation.unread:
+        out.print(
+            f"The text is cut for the base: {explanation.unread} words at its end were not read.",
+            soft_wrap=True,
+        )
+
+
+def _marked(explanation: Explanation, part: int) -> Text:
+    """Colours the words of a text by their weights."""
+    from rich.text import Text
+
+    marked = Text()
+    for piece, word in explanation.pieces(part):
+        if word is None:
+            marked.append(piece)
+        elif word.weight is None:
+            marked.append(piece, style="dim strike")
+        else:
+            marked.append(piece, style=_style(word.weight / explanation.scale))
+    return marked
+
+
+def _style(share: float) -> str:
+    for least, speaks_for, speaks_against in _STYLES:
+        if abs(share) >= least:
+            return speaks_for if share > 0 else speaks_against
+    return ""
+
+
+def _bar(share: float) -> str:
+    """Draws a bar from the middle to the right for what speaks for the label, else to the left."""
+    length = round(abs(share) * _HALF)
+    against, speaks_for = ("", "█" * length) if share > 0 else ("░" * length, "")
+    return f"{against:>{_HALF}}│{speaks_for:<{_HALF}}"
