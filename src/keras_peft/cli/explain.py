@@ -114,10 +114,10 @@ def _print(explanation: Explanation) -> None:
         out.print(_marked(explanation, part), soft_wrap=True)
     strongest = explanation.strongest(_MOST_WORDS)
     lines = (
-        (word.text, f"{weight:+.2f}", _bar(weight / explanation.scale), f"{word.without:.3f}")
+        (word.text, _bar(weight / explanation.scale), f"{weight:+.2f}", f"{word.without:.3f}")
         for word, weight in strongest
     )
-    out.print(table(None, ("word", "weight", "against   for", "without it"), lines))
+    out.print(table(None, ("word", "   against│for", "weight", "without it"), lines, left=2))
     if explanation.run_length > 1:
         out.print(
             f"The text is long: up to {explanation.run_length} words were left out together.", soft_wrap=True
