@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
+from collections.abc import Callable
 
 import numpy as np
 
@@ -28,7 +29,10 @@ def without(explanation: Explanation, words: list[Word]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle")
     parser.add_argument("data")
     parser.add_argument("--rows", type=int, default=100)
@@ -39,7 +43,7 @@ def main() -> None:
     explanations = keras_peft.explain(classifier, texts[: chosen.rows])
     generator = random.Random(0)
 
-    def fall(pick) -> tuple[float, float]:
+    def fall(pick: Callable[[Explanation, int], list[Word]]) -> tuple[float, float]:
         """The mean fall of the probability, and the share of rows whose label changes."""
         changed = [without(one, pick(one, math.ceil(SHARE * len(one.words)))) for one in explanations]
         after = classifier.probabilities(changed)
@@ -56,11 +60,9 @@ def main() -> None:
     words = np.mean([len(one.words) for one in explanations])
     print(f"{len(explanations)} rows, {words:.1f} words each, {SHARE:.0%} taken away")
     print("strongest: falls by {:.3f}, {:.0%} of labels change".format(*fall(strongest)))
-    draws = np.array([fall(drawn) for _ in range(DRAWS)])
-    low, high = draws[:, 0].min(), draws[:, 0].max()
-    print(
-        f"random:    falls by {draws[:, 0].mean():.3f} ({low:.3f} to {high:.3f}), {draws[:, 1].mean():.0%} of labels change"
-    )
+    falls, changes = zip(*(fall(drawn) for _ in range(DRAWS)), strict=True)
+    print(f"random: falls by {np.mean(falls):.3f} ({min(falls):.3f} to {max(falls):.3f}), ", end="")
+    print(f"{np.mean(changes):.0%} of labels change")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,8 +18,19 @@ from keras_peft.errors import DataError, OptionError
 
 
 @pytest.fixture(scope="module")
-def classifier(bundle):
-    return keras_peft.load(bundle)
+def classifier(tmp_path_factory, data):
+    """One that has learned what "model" and "people" mean, which two epochs do not teach."""
+    folder = tmp_path_factory.mktemp("explained") / "bundle"
+    keras_peft.fine_tune(
+        data,
+        out=folder,
+        base=str(TINY),
+        method=keras_peft.LoRA(rank=4),
+        layers="all",
+        epochs=14,
+        learning_rate=0.01,
+    )
+    return keras_peft.load(folder)
 
 
 def words_of(text):
@@ -44,7 +56,7 @@ def test_words_of_many_scripts(text, words):
 def test_words_hold_all_but_space(text):
     spans = explanations._words(text)
     assert all(start < end for start, end in spans)
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     kept = "".join(text[start:end] for start, end in spans)
     assert "".join(kept.split()) == "".join(text.split())
 

@@ -167,8 +167,8 @@ def check_explainable(task: Task, label: str | None = None) -> None:
         task.probabilities(np.zeros((1, task.outputs), np.float32))
     except OptionError:
         raise OptionError(
-            f"The task {task.name} gives no probabilities of labels, whose fall is what explains a decision; expected a "
-            "bundle that gives texts or pairs labels."
+            f"The task {task.name} gives no probabilities of labels, whose fall is what explains a decision; "
+            "expected a bundle that gives texts or pairs labels."
         ) from None
     if label is not None and label not in task.labels:
         raise OptionError(
@@ -192,7 +192,9 @@ def as_html(explanations: Sequence[Explanation], source: str) -> str:
 def _explain(classifier: Classifier, text: Text, label: str | None) -> Explanation:
     texts, seen = (text,) if isinstance(text, str) else text, classifier.seen(text)
     # The rest of a cut text is left out throughout, or it would move up when a word goes.
-    spans = [[span for span in _words(one) if span[0] < len(cut)] for one, cut in zip(texts, seen, strict=True)]
+    spans = [
+        [span for span in _words(one) if span[0] < len(cut)] for one, cut in zip(texts, seen, strict=True)
+    ]
     length = max(1, math.ceil(sum(map(len, spans)) / MOST_RUNS))
     runs = [(part, start, end) for part, own in enumerate(spans) for start, end in _joined(own, length)]
     rows = [text, *(_without(seen, *run) for run in runs)]

@@ -106,7 +106,7 @@ class Tokenizer:
     def seen(self, text: Text) -> tuple[str, ...]:
         """Returns a text, or both of a pair, as far as its tokens are not cut off."""
         texts = (text,) if isinstance(text, str) else text
-        encoding = self._tokenizer.encode(*texts)
+        encoding = self._tokenizer.encode_batch([text])[0]
         if not encoding.overflowing:
             return texts
         ends = [0] * len(texts)

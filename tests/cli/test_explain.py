@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 import pytest
@@ -36,9 +37,7 @@ def test_the_strongest_words_are_read_without_colour(run, bundle):
     assert "beta 0." in lines[0]
     assert lines[1] == "the model and you"
     first = next(line for line in lines if line.startswith("│"))
-    assert "model" in first
-    assert "+" in first
-    assert "│██" in first
+    assert re.search(r" [░ ]{10}│[█ ]{10} +│ +[+-]\d\.\d\d │ +0\.\d{3} │$", first)
 
 
 def test_json_has_all_of_it(run, bundle):
