@@ -44,10 +44,7 @@ def explain(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Show which words of a text carried a bundle's decision.
-
-    Each word is left out alone; its weight is by how much the log-odds of the label fall.
-    """
+    """Show which words of a text carried a bundle's decision."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar
     from keras_peft.explanation import UNIT, as_html, check_explainable
