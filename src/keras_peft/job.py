@@ -265,7 +265,7 @@ def fine_tune(
         )
     for note in notes:
         progress.note(note)
-    epochs = epochs or default_epochs(len(training), batch_size * gradient_accumulation)
+    epochs = epochs or default_epochs(len(tokens), batch_size * gradient_accumulation)
     rates = default_rates(model, learning_rate)
     (adapter,) = model.adapters.values()
     precision = frozen_precision
