@@ -21,7 +21,7 @@ demo: .venv/installed ## train on the sample conversations, show the result, pre
 
 test: .venv/developer ## run the tests, on TensorFlow and the parts below the line on JAX
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py tests/test_job.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py tests/test_job.py tests/test_job_tasks.py tests/test_resume.py
 
 check: .venv/developer ## style, types, and whether the generated docs are up to date
 	$(BIN)/ruff check .

@@ -132,3 +132,26 @@ def test_outputs_and_targets_of_words_stand_at_their_first_tokens():
         expected = np.full(len(ids), UNLABELLED)
         expected[seen] = np.flatnonzero(tokens.words[at] >= 0)
         assert padded[row].tolist() == expected.tolist()
+
+
+def test_long_texts_are_read_in_windows():
+    content = (TINY / "tokenizer.json").read_text()
+    texts = ["the model", " ".join(["people and the time"] * 20), ("the model", " ".join(["time"] * 30))]
+    tokens = Tokenizer(content, max_length=16, windows=True)(texts)
+    assert tokens.truncated == 0
+    assert tokens.owners[0] == 0 and tokens.owners[1] == 1 and tokens.owners[-1] == 2
+    assert max(map(len, tokens.ids)) == 16
+    whole = Tokenizer(content, max_length=500)(texts).ids
+    for number, ids in enumerate(whole):
+        seen = {
+            token
+            for owner, part in zip(tokens.owners, tokens.ids, strict=True)
+            if owner == number
+            for token in part
+        }
+        assert seen == set(ids)
+    second = [part for owner, part in zip(tokens.owners, tokens.ids, strict=True) if owner == 1]
+    assert second[0][-4:-1].tolist() == second[1][1:4].tolist()  # A quarter of 14 is in both.
+    means = compute_outputs(lambda inputs, once: inputs["token_ids"][:, 1:2], tokens)
+    assert means[1, 0] == pytest.approx(np.mean([part[1] for part in second]))
+    assert len(means) == 3

@@ -124,3 +124,26 @@ def test_it_may_abstain(tmp_path, data):
         fine_tune(rows, out=tmp_path / "c", base=str(TINY), abstain_below=0.9)
     with pytest.raises(OptionError, match="expected a share above 0"):
         fine_tune(data, out=tmp_path / "c", base=str(TINY), abstain_below=1.5)
+
+
+def test_long_texts_in_windows(tmp_path):
+    # What tells the label stands at the end, behind what is cut off.
+    generator = random.Random(0)
+
+    def rows():
+        for word in ("model", "people") * 40:
+            words = [*generator.choices(FILLERS, k=generator.randint(8, 20)), *[word] * 6]
+            yield {"text": " ".join(words), "label": WORDS[word]}
+
+    data, others = (write_jsonl(tmp_path / f"{name}.jsonl", list(rows())) for name in ("data", "others"))
+    settings = {"base": str(TINY), "epochs": 20, "learning_rate": 1e-2, "layers": "all", "max_length": 8}
+    cut = fine_tune(data, out=tmp_path / "cut", **settings)
+    read = fine_tune(data, out=tmp_path / "window", long_text="window", **settings)
+    assert any("--long-text window" in note for note in cut.report["notes"])
+    assert read.report["notes"] == []
+    examples = keras_peft.read_examples(others)
+    accuracies = [keras_peft.load(tmp_path / name).evaluate(examples).main for name in ("cut", "window")]
+    assert accuracies[0] < 0.8 <= accuracies[1]
+    tagged = write_jsonl(tmp_path / "t.jsonl", rows_of("token-labels", 9))
+    with pytest.raises(OptionError, match="reads no windows"):
+        fine_tune(tagged, out=tmp_path / "x", base=str(TINY), long_text="window")

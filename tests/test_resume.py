@@ -137,6 +137,16 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
     assert not (tmp_path / "b.partial").exists()
 
 
+def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    notes = Notes()
+    monkeypatch.setattr(Checkpoint, "write", full)
+    fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=2, progress=notes)
+    assert [note for note in notes.notes if "No space left on device" in note] == notes.notes[-1:]
+
+
 def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):
     fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=1, resume=True)
     assert (tmp_path / "b").is_dir()

@@ -36,6 +36,10 @@ class Rows(Protocol):
         """Positions of the words' first tokens, where the rows came in words."""
 
     @property
+    def owners(self) -> np.ndarray | None:
+        """Which text each row is of, where texts have several."""
+
+    @property
     def signature(self) -> Any:
         """What a batch is: tensors with None for the axes that vary."""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from keras_peft.core.adapter import Part
     from keras_peft.sources import Base
     from keras_peft.tasks import Task, Text
+    from keras_peft.tokens import Tokenizer
 
 FORMAT = 2
 FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", "README.md", "run.toml")
@@ -48,6 +49,7 @@ _FIELDS: dict[str, type] = {
     "labels": list,
     "columns": list,
     "max_length": int,
+    "long_text": str,
     "metrics": dict,
     "data": dict,
     "versions": dict,
@@ -83,6 +85,15 @@ class Bundle:
         except TypeError as error:
             raise BundleMismatch(f"{self.folder}: its task {kind.name} has other options: {error}.") from None
 
+    def tokenizer(self) -> Tokenizer:
+        """Returns the tokenizer, which cuts long texts or reads them in windows."""
+        from keras_peft.tokens import LONG_TEXT, Tokenizer
+
+        content = (self.folder / "tokenizer.json").read_text(encoding="utf-8")
+        return Tokenizer(
+            content, self.content["max_length"], windows=self.content["long_text"] == LONG_TEXT[1]
+        )
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that it was trained on: those of the texts, then that of the labels."""
@@ -113,6 +124,7 @@ class Parts:
         task: What the head means.
         columns: Names of the columns of the texts, then that of the labels.
         max_length: Most tokens of a text.
+        long_text: What is done with longer ones: `"cut"` or `"window"`.
         metrics: Scores on the validation rows.
         data: What it was trained on: source, rows, sha256.
         report: For report.json.
@@ -128,6 +140,7 @@ class Parts:
     task: Task
     columns: tuple[str, ...]
     max_length: int
+    long_text: str
     metrics: Mapping[str, Any]
     data: Mapping[str, Any]
     report: Mapping[str, Any]
@@ -295,6 +308,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
             "labels": list(parts.task.labels),
             "columns": list(parts.columns),
             "max_length": parts.max_length,
+            "long_text": parts.long_text,
             "metrics": dict(parts.metrics),
             "data": dict(parts.data),
             "versions": versions(),
@@ -342,13 +356,12 @@ def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
     from keras_peft import sources
     from keras_peft.evaluate import compute_outputs, difference
     from keras_peft.inference import Inference
-    from keras_peft.tokens import Tokenizer
 
     try:
         fresh = load_model(staged, sources.load(staged.base_name))
     except KerasPeftError as error:
         raise BundleError(f"The bundle cannot be loaded again, so it was not written: {error}") from error
-    tokenizer = Tokenizer((staged.folder / "tokenizer.json").read_text(encoding="utf-8"), parts.max_length)
+    tokenizer = staged.tokenizer()
     tokens = tokenizer(parts.texts, words=parts.task.reads_words)
     answers = compute_outputs(Inference(fresh, tokens.signature), tokens)
     largest = difference(answers, parts.outputs)

@@ -25,8 +25,9 @@ def compute_outputs(run: Inference, rows: Rows, *, advance: Callable[[int], None
         advance: Called with the number of rows after each batch.
 
     Returns:
-        Float32 outputs in the order of the rows: (rows, outputs), or a list of an array
-        (words, outputs) for each row, with zeros for words that were cut off.
+        Float32 outputs in the order of the texts: (texts, outputs), the mean over the windows
+        of a text that has several; or a list of an array (words, outputs) for each text,
+        with zeros for words that were cut off.
     """
     from keras_peft.batches import inference_batches
 
@@ -37,7 +38,14 @@ def compute_outputs(run: Inference, rows: Rows, *, advance: Callable[[int], None
             found[row] = own if rows.words is None else _at_words(own, rows.words[row])
         if advance is not None:
             advance(len(batch))
-    return found if rows.words is not None else np.stack(found)
+    if rows.words is not None:
+        return found
+    outputs = np.stack(found)
+    if rows.owners is None:
+        return outputs
+    sums = np.zeros((rows.owners[-1] + 1, outputs.shape[1]), np.float32)
+    np.add.at(sums, rows.owners, outputs)
+    return sums / np.bincount(rows.owners)[:, None].astype(np.float32)
 
 
 def difference(one: Any, other: Any) -> float:

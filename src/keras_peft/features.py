@@ -59,11 +59,12 @@ class Features:
     Attributes:
         lengths: Number of tokens of each row.
         words: Positions of the words' first tokens, where the rows came in words.
+        owners: Which text each row is of, where texts have several.
     """
 
     def __init__(self, tokens: Tokens, parts: Split, store: _Store, places: np.ndarray) -> None:
         self._tokens, self._parts, self._store, self._places = tokens, parts, store, places
-        self.lengths, self.words = tokens.lengths, tokens.words
+        self.lengths, self.words, self.owners = tokens.lengths, tokens.words, tokens.owners
 
     def __len__(self) -> int:
         return len(self._tokens)

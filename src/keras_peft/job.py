@@ -18,6 +18,7 @@ from keras_peft.errors import DataError, OptionError, did_you_mean
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.tokens import LONG_TEXT, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -86,6 +87,7 @@ def fine_tune(
     patience: int | None = None,
     abstain_below: float | None = None,
     max_length: int | None = None,
+    long_text: str = "cut",
     seed: int = 0,
     text_column: str | None = None,
     label_column: str | None = None,
@@ -127,6 +129,8 @@ def fine_tune(
         abstain_below: Say nothing where the classifier is not sure: the share of its answers
             on the validation rows that shall be right. It sets the least probability.
         max_length: Most tokens of a text; 128 by default, or the base's limit.
+        long_text: What to do with longer texts: `"cut"`, or `"window"`, which reads them in
+            windows that overlap and takes the mean of what is said of each.
         seed: The same seed on the same machine gives the same result.
         text_column: Name of the column with the texts, or two names with a comma
             between for pairs; see `read_examples`.
@@ -181,6 +185,8 @@ def fine_tune(
         raise OptionError(f"--label-smoothing {label_smoothing}: expected a share from 0 to below 1.")
     if abstain_below is not None and not 0 < abstain_below <= 1:
         raise OptionError(f"--abstain-below {abstain_below}: expected a share above 0, up to 1.")
+    if long_text not in LONG_TEXT:
+        raise OptionError(f"--long-text {long_text}: expected one of {', '.join(LONG_TEXT)}.")
     if frozen_precision not in PRECISIONS:
         raise OptionError(
             f"--frozen-precision {frozen_precision}: expected one of {', '.join(PRECISIONS)}."
@@ -192,6 +198,10 @@ def fine_tune(
     columns = {"text_column": text_column, "label_column": label_column, "skip_bad_rows": skip_bad_rows}
     training, held_out = _read(Path(data), validation, seed, task=kind, **columns)
     kind = training.task
+    if long_text == LONG_TEXT[1] and kind.reads_words:
+        raise OptionError(
+            f"The task {kind.name} reads no windows; leave --long-text out, or give shorter texts."
+        )
     if abstain_below is not None and not kind.abstains:
         raise OptionError(f"The task {kind.name} always answers; leave --abstain-below out.")
     notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
@@ -208,7 +218,6 @@ def fine_tune(
         from keras_peft.evaluate import compute_outputs
         from keras_peft.features import compute_features
         from keras_peft.inference import Inference
-        from keras_peft.tokens import Tokenizer
         from keras_peft.train import Recipe, default_epochs, default_rates, train
 
     progress.stage(f"Loading the base {base}")
@@ -230,7 +239,7 @@ def fine_tune(
             raise OptionError(
                 f"The method takes all {loaded.max_length} positions that {base} has; use fewer."
             )
-        tokenizer = Tokenizer(loaded.tokenizer, max_length)
+        tokenizer = Tokenizer(loaded.tokenizer, max_length, windows=long_text == LONG_TEXT[1])
         meaning = kind.from_labels(training.labels)
         sites = find_sites(loaded.encoder, bases.roles_of(loaded.encoder))
         attached = [
@@ -250,11 +259,13 @@ def fine_tune(
             tokenizer(one.texts, words=meaning.reads_words) for one in (training, held_out)
         )
     if truncated := tokens.truncated + held_out_tokens.truncated:
-        rows = len(tokens) + len(held_out_tokens)
-        notes.append(f"{truncated} of {rows} texts were cut to {max_length} tokens")
+        rows = len(training) + len(held_out)
+        notes.append(
+            f"{truncated} of {rows} texts were cut to {max_length} tokens; --long-text window reads all"
+        )
     for note in notes:
         progress.note(note)
-    epochs = epochs or default_epochs(len(training), batch_size * gradient_accumulation)
+    epochs = epochs or default_epochs(len(tokens), batch_size * gradient_accumulation)
     rates = default_rates(model, learning_rate)
     (adapter,) = model.adapters.values()
     precision = frozen_precision
@@ -270,6 +281,7 @@ def fine_tune(
         "gradient_accumulation": gradient_accumulation,
         "patience": patience,
         "max_length": max_length,
+        "long_text": long_text,
         "frozen_precision": precision,
         "seed": seed,
     }
@@ -392,6 +404,7 @@ def fine_tune(
         task=meaning,
         columns=training.columns,
         max_length=max_length,
+        long_text=long_text,
         metrics={"rows": scores.rows, "loss": scores.loss, **scores.metrics},
         data=report["data"],
         report=report,

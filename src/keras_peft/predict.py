@@ -13,7 +13,6 @@ from keras_peft.errors import BaseNotFound, DataError, listed
 from keras_peft.evaluate import compute_outputs
 from keras_peft.inference import Inference
 from keras_peft.tasks import Prediction, Scores, Text
-from keras_peft.tokens import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +36,7 @@ class Classifier:
         self.task = bundle.task()
         self.labels = bundle.labels
         self.model = model
-        content = (bundle.folder / "tokenizer.json").read_text(encoding="utf-8")
-        self._tokenizer = Tokenizer(content, bundle.content["max_length"])
+        self._tokenizer = bundle.tokenizer()
         self._run: Inference | None = None
 
     def predict(

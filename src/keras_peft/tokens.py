@@ -16,6 +16,8 @@ from keras_peft.tasks import Text
 if TYPE_CHECKING:
     import keras
 
+LONG_TEXT = ("cut", "window")
+"""What can be done with texts that are too long."""
 # What a backend that compiles for each shape has to compile for.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -29,11 +31,14 @@ class Tokens:
         truncated: How many texts were cut.
         words: Where the texts came in words, the position of each word's first token,
             -1 for one that was cut off or has none: int64 arrays.
+        owners: Where long texts are read in windows, which text each row is of, (rows,)
+            int64, in the order of the texts.
     """
 
     ids: tuple[np.ndarray, ...]
     truncated: int
     words: tuple[np.ndarray, ...] | None = None
+    owners: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,13 +75,15 @@ class Tokenizer:
     Args:
         content: The content of a tokenizer.json; its own padding and truncation are
             not used.
-        max_length: Most tokens of a text, special ones included; the rest is cut off.
+        max_length: Most tokens of a text, special ones included.
+        windows: Read what is longer in several windows, which overlap by a quarter. The
+            rest is cut off otherwise.
 
     Raises:
         OptionError: If `max_length` leaves no room for text.
     """
 
-    def __init__(self, content: str, max_length: int) -> None:
+    def __init__(self, content: str, max_length: int, *, windows: bool = False) -> None:
         self._tokenizer = tokenizers.Tokenizer.from_str(content)
         special = self._tokenizer.num_special_tokens_to_add(False)
         if max_length <= special:
@@ -85,7 +92,9 @@ class Tokenizer:
                 f"{special + 1}."
             )
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
+        overlap = (max_length - special) // 4 if windows else 0
+        self._tokenizer.enable_truncation(max_length, stride=overlap)
+        self._windows = windows
         self.max_length = max_length
 
     def __call__(self, texts: Sequence[Text], *, words: bool = False) -> Tokens:
@@ -97,6 +106,13 @@ class Tokenizer:
         """
         encode = self._tokenizer.encode_batch if words else self._tokenizer.encode_batch_fast
         encodings = encode(list(texts), is_pretokenized=words)
+        if self._windows:
+            parts = [[one, *one.overflowing] for one in encodings]
+            return Tokens(
+                ids=tuple(np.array(part.ids, np.int32) for own in parts for part in own),
+                truncated=0,
+                owners=np.repeat(np.arange(len(parts)), [len(own) for own in parts]),
+            )
         return Tokens(
             ids=tuple(np.array(encoding.ids, np.int32) for encoding in encodings),
             truncated=sum(bool(encoding.overflowing) for encoding in encodings),
@@ -107,7 +123,7 @@ class Tokenizer:
         """Returns a text, or both of a pair, as far as its tokens are not cut off."""
         texts = (text,) if isinstance(text, str) else text
         encoding = self._tokenizer.encode_batch([text])[0]
-        if not encoding.overflowing:
+        if self._windows or not encoding.overflowing:
             return texts
         ends = [0] * len(texts)
         for (_, end), part in zip(encoding.offsets, encoding.sequence_ids, strict=True):

@@ -162,6 +162,10 @@ def train(
     epoch = 0 if state is None else int(state.content["epoch"])
     # The weights are made of what the task tells, before words become tokens.
     weights = task.weights(targets) if recipe.class_weights else None
+    if rows.owners is not None:  # A text counts the same, however many windows it has.
+        share = 1 / np.bincount(rows.owners)[rows.owners] * (len(rows.owners) / len(targets))
+        weights = np.asarray(share if weights is None else weights[rows.owners] * share, np.float32)
+        targets = targets[rows.owners]
     batches = TrainingBatches(
         rows,
         by_token(rows, targets),
@@ -274,8 +278,15 @@ class _Watcher(keras.callbacks.Callback):
                 self._best = (record.epoch, [np.array(one) for one in self._trained()])
             self.model.stop_training = self.is_enough()
         if self._checkpoint is not None:
-            with self._stopwatch.measure("save"):
-                self._checkpoint.write(self._state())
+            try:
+                with self._stopwatch.measure("save"):
+                    self._checkpoint.write(self._state())
+            except OSError as error:  # A full disk shall not end what can end well without.
+                reason = error.strerror or str(error)
+                self._progress.note(
+                    f"{self._checkpoint.folder} cannot be written ({reason}); going on without it"
+                )
+                self._checkpoint = None
 
     def is_enough(self) -> bool:
         """Tells whether the best epoch is so long ago that training should stop."""

@@ -144,6 +144,9 @@ def train(
             help="Most tokens of a text.", show_default=f"{DEFAULT_MAX_LENGTH}, or the base's limit"
         ),
     ] = None,
+    long_text: Annotated[
+        str, typer.Option(help="What to do with longer texts: cut, or window, which reads them in parts.")
+    ] = "cut",
     seed: Annotated[int, typer.Option(help="The same seed gives the same result on one machine.")] = 0,
     text_column: Annotated[
         str | None,
@@ -208,6 +211,7 @@ def train(
         patience=patience,
         abstain_below=abstain_below,
         max_length=max_length,
+        long_text=long_text,
         seed=seed,
         text_column=text_column,
         label_column=label_column,
