@@ -140,9 +140,10 @@ def explain(
         DataError: If a text is empty or is no string.
 
     Example:
-        >>> explanation = explain(load("my-bundle"), ["Which model is faster?"])[0]
+        >>> text = "The acting was great but the budget was evidently very limited."
+        >>> explanation = explain(load("sentiment"), [text], label="negative")[0]
         >>> [(word.text, round(weight, 2)) for word, weight in explanation.strongest(2)]
-        [('?', 2.31), ('Which', 1.74)]
+        [('limited', 2.54), ('great', -1.38)]
     """
     check_explainable(classifier.task, label)
     explanations = []
