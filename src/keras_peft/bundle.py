@@ -87,7 +87,8 @@ class Bundle:
 
     def tokenizer(self) -> Tokenizer:
         """Returns the tokenizer, which cuts long texts or reads them in windows."""
-        from keras_peft.tokens import LONG_TEXT, Tokenizer
+        from keras_peft.data import LONG_TEXT
+        from keras_peft.tokens import Tokenizer
 
         content = (self.folder / "tokenizer.json").read_text(encoding="utf-8")
         return Tokenizer(

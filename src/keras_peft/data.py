@@ -10,17 +10,20 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import tasks
 from keras_peft.errors import DataError, did_you_mean, listed
 from keras_peft.readers import Row, read_rows
-from keras_peft.tasks import Label, Task, Text, single_label
+from keras_peft.tasks import Label, Task, Text
 
 if TYPE_CHECKING:
     import numpy as np
+
+LONG_TEXT = ("cut", "window")
+"""What can be done with texts that are too long."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Examples:
     texts: tuple[Any, ...]
     labels: tuple[Any, ...]
     source: str
-    task: type[Task] = single_label.Task
+    task: type[Task] = field(default_factory=lambda: tasks.find("single-label"))
     columns: tuple[str, ...] = ("text", "label")
     notes: tuple[str, ...] = ()
 

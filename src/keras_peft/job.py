@@ -13,12 +13,11 @@ from keras_peft import methods, tasks, tracking
 from keras_peft.checkpoint import Checkpoint
 from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES, Selection
-from keras_peft.data import Examples, check_trainable, read_examples, split
+from keras_peft.data import LONG_TEXT, Examples, check_trainable, read_examples, split
 from keras_peft.errors import DataError, OptionError, did_you_mean
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.tokens import LONG_TEXT, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -218,6 +217,7 @@ def fine_tune(
         from keras_peft.evaluate import compute_outputs
         from keras_peft.features import compute_features
         from keras_peft.inference import Inference
+        from keras_peft.tokens import Tokenizer
         from keras_peft.train import Recipe, default_epochs, default_rates, train
 
     progress.stage(f"Loading the base {base}")
@@ -466,6 +466,9 @@ def _kept(checkpoint: Checkpoint) -> Iterator[None]:
     """Says, where work is interrupted, that what was trained is kept."""
     try:
         yield
+    except OptionError:  # It went wrong, and would again.
+        checkpoint.remove()
+        raise
     except BaseException as error:
         if checkpoint.is_there():
             error.add_note("What was trained until the end of the last epoch is kept: go on with --resume.")

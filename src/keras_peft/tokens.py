@@ -16,8 +16,6 @@ from keras_peft.tasks import Text
 if TYPE_CHECKING:
     import keras
 
-LONG_TEXT = ("cut", "window")
-"""What can be done with texts that are too long."""
 # What a backend that compiles for each shape has to compile for.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 

@@ -306,7 +306,7 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_leaves_no_bundle(tmp_path, data, number):
+def test_an_interrupted_run_leaves_no_bundle_and_what_was_trained(tmp_path, data, number):
     out = tmp_path / "bundle"
     flags = ["--base", str(TINY), "--epochs", "100000"]
     process = subprocess.Popen(
@@ -321,9 +321,13 @@ def test_an_interrupted_run_leaves_no_bundle(tmp_path, data, number):
     process.stderr.close()
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     if number != signal.SIGKILL:
-        assert "Interrupted; nothing was written." in said
+        assert (
+            "Interrupted; What was trained until the end of the last epoch is kept: go on with --resume."
+            in said
+        )
     assert "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert left == {"bundle.partial", "logs"}
 
 
 def test_output_that_nobody_reads_any_more(trained, tmp_path):

@@ -55,7 +55,6 @@ def test_class_says_what_the_docs_need(method):
     assert "http" in method.paper
     assert method.learning_rate > 0
     assert method.head_learning_rate > 0
-    assert method.steps > 0
     assert method.title
     assert all(field.metadata["help"] for field in dataclasses.fields(method))
     for part in ("Parameters:", "Example:"):

@@ -51,6 +51,7 @@ def predict(
     """Label texts with a bundle; a file of any size is streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
+    from keras_peft.data import is_text
 
     if bool(texts) == bool(input):
         raise OptionError("Give either texts or --input FILE to predict.")
@@ -60,6 +61,8 @@ def predict(
         raise OptionError(f"--output {output}: expected a file that ends in {', '.join(OUTPUTS)}.")
     if output and output.exists() and not overwrite:
         raise OptionError(f"{output} exists; choose another --output, or replace it with --overwrite.")
+    if not all(map(is_text, texts or ())):
+        raise DataError("A text to predict is empty or not valid UTF-8.")
     described = bundles.read(bundle)
     columns = text_column.split(",") if text_column else list(described.columns[:-1])
     if not input:
@@ -101,10 +104,6 @@ def predict(
 
 def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
     """Puts texts from the command line into rows."""
-    from keras_peft.data import is_text
-
-    if not all(map(is_text, texts)):
-        raise DataError("A text to predict is empty or not valid UTF-8.")
     if len(texts) % len(columns):
         raise OptionError(
             f"{len(texts)} texts were given, and this bundle reads {len(columns)} together ({', '.join(columns)}); "

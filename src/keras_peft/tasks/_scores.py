@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _BINS = 10
 
@@ -77,6 +78,8 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
         confidence: Probability of each answer (rows,).
         right: Whether it is right (rows,).
     """
+    import numpy as np
+
     edges = np.linspace(0, 1, _BINS + 1)
     places = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
     return [
@@ -111,6 +114,7 @@ def by_label(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) ->
         truth: Numbers of the right labels (rows,), or which labels are right (rows, labels).
         predicted: The same of the predicted ones.
     """
+    import numpy as np
     from sklearn.metrics import precision_recall_fscore_support
 
     scores = precision_recall_fscore_support(

@@ -7,13 +7,12 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-import numpy as np
-
 from keras_peft.errors import DataError, OptionError, listed
 from keras_peft.tasks._scores import Scores
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 Text = str | tuple[str, ...]
 """What is read of a row: a text, or the two of a pair, or the words of a sentence."""
@@ -239,6 +238,8 @@ class Task(ABC):
         Returns:
             For each row its `text`, its `label` and what is `said`, for people.
         """
+        import numpy as np
+
         fit = self.fit(outputs, self.targets(examples.labels))
         said = self.predictions(outputs, examples.texts)
         order = [

@@ -38,8 +38,10 @@ def tracked(run: Run) -> Iterator[keras.callbacks.Callback]:
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             for key, value in (logs or {}).items():
-                writer = writers["validation" if key.startswith("val_") else "train"]
-                with writer.as_default():
+                part = "validation" if key.startswith("val_") else "train"
+                if part not in writers:  # Only what has an epoch has files.
+                    writers[part] = tf.summary.create_file_writer(str(run.folder / part))
+                with writers[part].as_default():
                     name = f"epoch_{key.removeprefix('val_')}"
                     tf.summary.write(name, tf.constant(value, tf.float32), step=epoch + 1, metadata=scalar)
             for writer in writers.values():
