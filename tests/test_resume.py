@@ -124,7 +124,7 @@ def test_a_killed_process_goes_on(tmp_path, data, moment):
     done = {"step": 3, "state": 3, "swap": 1, "bundle": 4}[moment]
     assert notes.notes == [f"Going on after epoch {done} of 4"]
     assert weights_of(tmp_path / "b") == weights_of(tmp_path / "whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"b", "whole"}
+    assert {path.name for path in tmp_path.iterdir()} == {"b", "whole", "logs"}
 
 
 def test_another_run_is_not_gone_on_with(tmp_path, data):

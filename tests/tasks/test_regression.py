@@ -36,7 +36,16 @@ def test_a_constant_answer_has_no_correlation():
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(1, 1.0), ("-2.5", -2.5), ("1e3", 1000.0), (True, None), ("x", None), ("nan", None), (None, None)],
+    [
+        (1, 1.0),
+        ("-2.5", -2.5),
+        ("1e3", 1000.0),
+        (True, None),
+        ("x", None),
+        ("nan", None),
+        (1e200, None),
+        (None, None),
+    ],
 )
 def test_numbers_are_read(value, number):
     assert Task.read_label(value) == number

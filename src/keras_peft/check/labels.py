@@ -52,14 +52,17 @@ def check(subject: Subject) -> Checked:
 def _spread(values: list[float]) -> Checked:
     import numpy as np
 
-    heights, edges = np.histogram(values, bins=_BINS)
+    # Of numbers of any size neither sums nor squares are too large, if all are shares of the largest.
+    scale = max(map(abs, values)) or 1.0
+    shares = np.array(values) / scale
+    heights, edges = np.histogram(shares, bins=_BINS)
     facts = {
         "least": min(values),
         "most": max(values),
-        "mean": float(np.mean(values)),
-        "deviation": float(np.std(values)),
+        "mean": float(np.mean(shares)) * scale,
+        "deviation": float(np.std(shares)) * scale,
         "histogram": [
-            {"from": float(low), "to": float(high), "count": int(count)}
+            {"from": float(low) * scale, "to": float(high) * scale, "count": int(count)}
             for low, high, count in zip(edges[:-1], edges[1:], heights, strict=True)
         ],
     }

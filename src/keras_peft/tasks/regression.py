@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # A split has the same share of each of so many ranges of the numbers.
 _RANGES = 10
+# The squares of these and their sums are numbers, too.
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Task(_task.Task):
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             return None
-        return number if math.isfinite(number) else None
+        return number if math.isfinite(number) and abs(number) <= _LARGEST else None
 
     @classmethod
     def from_labels(cls, labels: Sequence[float]) -> Self:
