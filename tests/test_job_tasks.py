@@ -43,7 +43,10 @@ def rows_of(task, count=80):
 
 LEAST = {"multi-label": 0.8, "regression": 0.7, "pairs": 0.8, "token-labels": 0.7}
 # The tiny base mixes its words too much for a tagger on top of it.
-OWN = {"token-labels": {"epochs": 60, "learning_rate": 2e-3, "method": keras_peft.FullFineTuning()}}
+OWN = {
+    "multi-label": {"epochs": 60},
+    "token-labels": {"epochs": 60, "learning_rate": 2e-3, "method": keras_peft.FullFineTuning()},
+}
 
 
 @pytest.mark.parametrize("task", LEAST)
