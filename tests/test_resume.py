@@ -149,6 +149,17 @@ def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
     assert [note for note in notes.notes if "No space left on device" in note] == notes.notes[-1:]
 
 
+def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch):
+    settings = {"base": str(TINY), "epochs": 3, "validation": 0.2}
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
+    read = Checkpoint.read
+    monkeypatch.setattr(Checkpoint, "read", lambda self: State({}, read(self).content))
+    with pytest.raises(OptionError, match="has other weights"):
+        fine_tune(data, out=tmp_path / "b", resume=True, **settings)
+    assert (tmp_path / "b.partial").is_dir()
+
+
 def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):
     fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=1, resume=True)
     assert (tmp_path / "b").is_dir()

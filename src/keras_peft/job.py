@@ -466,9 +466,6 @@ def _kept(checkpoint: Checkpoint) -> Iterator[None]:
     """Says, where work is interrupted, that what was trained is kept."""
     try:
         yield
-    except OptionError:  # It went wrong, and would again.
-        checkpoint.remove()
-        raise
     except BaseException as error:
         if checkpoint.is_there():
             error.add_note("What was trained until the end of the last epoch is kept: go on with --resume.")

@@ -255,6 +255,8 @@ class _Watcher(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = float((logs or {})["loss"])
         if not math.isfinite(loss):
+            if self._checkpoint is not None:  # From there it would go the same way.
+                self._checkpoint.remove()
             raise OptionError(
                 f"Training diverged: the loss is {loss} after {batch + 1} steps of an epoch; use a smaller "
                 f"--learning-rate than {self._learning_rate:g}."
