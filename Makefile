@@ -40,7 +40,7 @@ bench: .venv/bench $(PEERS)/installed ## measure speed and memory beside HF PEFT
 	$(BIN)/python -m benchmarks.speed --peers $(PEERS)/bin/python $(BENCH)
 
 clean: ## remove what the verbs made
-	rm -rf .venv .venv-peers demo-bundle
+	rm -rf .venv .venv-peers demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
