@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -57,3 +59,25 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
     keras_peft.fine_tune(data, out=folder, base=str(TINY), epochs=2, learning_rate=3e-3)
     return folder
+
+
+@pytest.fixture
+def command_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs `keras-peft` in this process, in a folder of its own; returns exit code, stdout and stderr."""
+    from keras_peft.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        captured = capfd.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run

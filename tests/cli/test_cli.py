@@ -16,27 +16,14 @@ import typer
 
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft import __version__
-from keras_peft.cli import COMMANDS, build, main
+from keras_peft.cli import COMMANDS, build
 
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
 
 
 @pytest.fixture
-def run(capfd, monkeypatch, tmp_path):
-    """Runs the command line in this process and returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def runner(*arguments):
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        captured = capfd.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return runner
+def run(command_line):
+    return command_line
 
 
 @pytest.fixture(scope="module")

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import signal
 
 import pytest
 
 from conftest import TINY, make_rows, write_jsonl
-from keras_peft.cli import main
 
 
 @pytest.fixture
-def run(capfd, monkeypatch, tmp_path):
-    """Runs `data` in this process and returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def runner(*arguments):
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(["data", "check", *map(str, arguments)])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        captured = capfd.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return runner
+def run(command_line):
+    return functools.partial(command_line, "data", "check")
 
 
 def test_what_a_person_reads(run, tmp_path):

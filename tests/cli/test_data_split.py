@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
-import signal
 from collections import Counter
 
 import polars as pl
@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import make_rows, write_jsonl
-from keras_peft.cli import main
 from keras_peft.errors import DataError
 from keras_peft.splitting import split_file
 from readers.test_readers import SAMPLE, read, write
@@ -22,21 +21,8 @@ ROWS = [{"id": n, **row} for n, row in enumerate(make_rows(50))]
 
 
 @pytest.fixture
-def run(capfd, monkeypatch, tmp_path):
-    """Runs `data split` in this process and returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def runner(*arguments):
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(["data", "split", *map(str, arguments)])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        captured = capfd.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return runner
+def run(command_line):
+    return functools.partial(command_line, "data", "split")
 
 
 def test_what_a_person_reads(run, tmp_path):

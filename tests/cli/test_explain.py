@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-import signal
 
 import pytest
 
-from keras_peft.cli import main
-
 
 @pytest.fixture
-def run(capfd, monkeypatch, tmp_path):
-    """Runs the command in a folder of its own and returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def runner(*arguments):
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with pytest.raises(SystemExit) as stopped:
-            main(["explain", *map(str, arguments)])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        captured = capfd.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return runner
+def run(command_line):
+    return functools.partial(command_line, "explain")
 
 
 def test_the_strongest_words_are_read_without_colour(run, bundle):
