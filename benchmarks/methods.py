@@ -27,8 +27,8 @@ from keras_peft.data import Examples, read_examples, split
 from keras_peft.evaluate import compute_outputs
 from keras_peft.features import compute_features
 from keras_peft.inference import Inference
-from keras_peft.job import DEFAULT_LABEL_SMOOTHING
 from keras_peft.progress import Progress
+from keras_peft.settings import Settings
 from keras_peft.sources import Base
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tokens import Tokenizer
@@ -80,7 +80,7 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
                 epochs=epochs,
                 batch_size=16,
                 rates=rates,
-                label_smoothing=DEFAULT_LABEL_SMOOTHING,
+                label_smoothing=Settings().label_smoothing,
                 seed=seed,
             ),
             progress=Progress(),

@@ -30,8 +30,8 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     from keras_peft.data import read_examples
     from keras_peft.evaluate import compute_outputs
     from keras_peft.inference import Inference
-    from keras_peft.job import DEFAULT_LABEL_SMOOTHING
     from keras_peft.progress import Progress
+    from keras_peft.settings import Settings
     from keras_peft.stopwatch import Stopwatch
     from keras_peft.tokens import Tokenizer
     from keras_peft.train import Recipe, default_epochs, default_rates, train
@@ -59,7 +59,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
             epochs=default_epochs(len(training), 16),
             batch_size=16,
             rates=default_rates(model),
-            label_smoothing=DEFAULT_LABEL_SMOOTHING,
+            label_smoothing=Settings().label_smoothing,
             seed=seed,
         ),
         progress=Progress(),

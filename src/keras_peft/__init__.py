@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keras_peft.data import read_examples
     from keras_peft.errors import KerasPeftError
     from keras_peft.explanation import explain
+    from keras_peft.folds import CrossValidation, cross_validate
     from keras_peft.generate import DataGeneration
     from keras_peft.job import fine_tune
     from keras_peft.methods.adalora import AdaLoRA
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from keras_peft.methods.prompt import PromptTuning
     from keras_peft.methods.vera import VeRA
     from keras_peft.predict import Classifier, load
+    from keras_peft.settings import Settings
     from keras_peft.sources import load as load_base
 
 __version__ = "0.1.0"
@@ -59,6 +61,7 @@ _HOMES = {
     "Approximation": "arithmetic",
     "BitFit": "methods.bitfit",
     "Classifier": "predict",
+    "CrossValidation": "folds",
     "Compacter": "methods.compacter",
     "DataGeneration": "generate",
     "DoRA": "methods.dora",
@@ -82,11 +85,13 @@ _HOMES = {
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
     "Selection": "core.selection",
+    "Settings": "settings",
     "VeRA": "methods.vera",
     "adapt": "attach",
     "check_data": "check",
     "combine": "arithmetic",
     "convert_to_lora": "arithmetic",
+    "cross_validate": "folds",
     "detach": "attach",
     "explain": "explanation",
     "fine_tune": "job",
@@ -108,6 +113,7 @@ __all__ = [
     "BitFit",
     "Classifier",
     "Compacter",
+    "CrossValidation",
     "DataGeneration",
     "DoRA",
     "FullFineTuning",
@@ -128,11 +134,13 @@ __all__ = [
     "PrefixTuning",
     "PromptTuning",
     "Selection",
+    "Settings",
     "VeRA",
     "adapt",
     "check_data",
     "combine",
     "convert_to_lora",
+    "cross_validate",
     "detach",
     "explain",
     "fine_tune",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras_peft.check.report import Checked, Finding, counted, sample
 from keras_peft.check.subject import Subject
-from keras_peft.job import DEFAULT_MAX_LENGTH
+from keras_peft.settings import DEFAULT_MAX_LENGTH
 
 
 def check(subject: Subject) -> Checked:

@@ -23,6 +23,7 @@ from keras_peft.errors import KerasPeftError, OptionError
 # What the help lists, in its order. A command says the same in its own file, which the help does not import.
 COMMANDS = {
     "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
+    "cross-validate": "Score settings by several trainings, each without one part of the rows.",
     "evaluate": "Score a bundle on labelled text.",
     "explain": "Show which words of a text carried a bundle's decision.",
     "predict": "Label texts with a bundle; a file of any size is streamed.",
@@ -32,6 +33,9 @@ COMMANDS = {
     "data": "Check, split and make labelled text.",
     "cache": "Show or clear what trainings keep to be computed once only.",
 }
+
+# Those that have the flags of the settings and of a method.
+TRAINING = ("train", "cross-validate")
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
@@ -46,24 +50,25 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     """
     # The options before the command are flags without values.
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
-    settings = config.read(arguments) if asked == "train" else {}
+    settings = config.read(arguments) if asked in TRAINING else {}
     app = typer.Typer(
         name="keras-peft",
         help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
         add_completion=False,
         pretty_exceptions_enable=False,
-        context_settings={"default_map": {"train": settings}},
+        context_settings={"default_map": dict.fromkeys(TRAINING, settings)},
     )
     app.callback()(_common)
     for name, description in COMMANDS.items():
         if arguments and name != asked:
             app.command(name, help=description)(_not_imported)
             continue
-        module = importlib.import_module(f"keras_peft.cli.{name}")
-        is_train = name == "train"
-        command = (
-            module.make(_chosen_method(arguments, settings), settings) if is_train else getattr(module, name)
-        )
+        place = name.replace("-", "_")
+        module = importlib.import_module(f"keras_peft.cli.{place}")
+        if name in TRAINING:
+            command = module.make(_chosen_method(arguments, settings), settings)
+        else:
+            command = getattr(module, place)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

@@ -1,0 +1,53 @@
+"""keras-peft cross-validate: labelled text and settings in, how good they are out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_peft.cli.flags import with_flags
+from keras_peft.readers import READABLE
+
+
+def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
+    """Makes the command with the flags of a method; see `with_flags`."""
+    return with_flags(cross_validate, method_name, settings)
+
+
+def cross_validate(
+    data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
+    *,
+    method: Any,
+    folds: Annotated[int, typer.Option(help="Number of parts, each of which is held out once.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    **settings: Any,
+) -> None:
+    """Score settings by several trainings, each without one part of the rows."""
+    from keras_peft.cli.console import ConsoleProgress, out, print_json, table
+    from keras_peft.folds import cross_validate as run
+    from keras_peft.sources import is_preset
+    from keras_peft.tasks import metric_name
+
+    result = run(
+        data,
+        folds=folds,
+        method=method,
+        progress=ConsoleProgress(presets=is_preset(settings["base"])),
+        **settings,
+    )
+    if as_json:
+        print_json(result.to_json())
+        return
+    names = [f"fold {number}" for number in range(1, folds + 1)]
+    rows = (
+        (
+            metric_name(key),
+            f"{mean:.3f} ± {deviation:.3f}",
+            *(f"{one.metrics[key]:.3f}" for one in result.folds),
+        )
+        for key, (mean, deviation) in result.summary().items()
+    )
+    out.print(table(f"{data}: {folds} trainings", ("", "mean ± deviation", *names), rows))

@@ -1,0 +1,137 @@
+"""The flags that are made of classes: those of the settings, and those of a method."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import typer
+
+from keras_peft import methods
+from keras_peft.cli.config import check as check_settings
+from keras_peft.core.selection import ROLES
+from keras_peft.errors import OptionError
+from keras_peft.job import DEFAULT_METHOD
+from keras_peft.settings import Settings
+
+
+def with_flags(
+    run: Callable[..., None], method_name: str, settings: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[..., None]:
+    """Gives a command the flags of `Settings` and of one method, which are the fields of their classes.
+
+    Args:
+        run: The command, which takes `method` and the settings beside its own arguments.
+        method_name: The method.
+        settings: What a file says of the flags.
+
+    Raises:
+        OptionError: If there is no method of that name, or no flag of a name in the file.
+    """
+    method = methods.find(method_name)
+    fields = [field for field in dataclasses.fields(method) if field.metadata["flag"]]
+
+    def command(**values: Any) -> None:
+        options = {field.name: values.pop(field.name) for field in fields}
+        values.pop("method")
+        values.pop("config")
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            chosen = method.from_options(given)
+        except OptionError as error:  # It speaks Python's names.
+            raise OptionError(_in_flags(str(error), [field.name for field in fields])) from error
+        read = {name: _READ[name](values[name]) for name in _READ if name in values}
+        run(method=chosen, **{**values, **read})
+
+    signature = inspect.signature(run, eval_str=True)
+    own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
+    # The settings come after what is required, as what is asked for most.
+    required = sum(one.default is inspect.Parameter.empty for one in own)
+    own[required:required] = [_setting(field) for field in dataclasses.fields(Settings)]
+    chooser = inspect.Parameter(
+        "method",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=DEFAULT_METHOD,
+        annotation=Annotated[str, typer.Option(help=f"One of: {', '.join(methods.names())}.")],
+    )
+    file = inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None,
+            typer.Option(
+                help="A .toml file with any of these flags, such as a bundle's run.toml; flags win."
+            ),
+        ],
+    )
+    parameters = [*own, chooser, file, *(_flag(method, field) for field in fields)]
+    check_settings(dict(settings), (one.name for one in parameters if one.name != "config"))
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__doc__ = run.__doc__
+    return command
+
+
+def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
+    kind = typing.get_type_hints(method)[field.name]
+    names = [f"--{field.name.replace('_', '-')}"]
+    if kind is bool:
+        kind, default = bool | None, "off" if not field.default else "on"
+        names = [f"{names[0]}/--no-{names[0][2:]}"]
+    else:
+        kind, default = kind | None, "none" if field.default is None else str(field.default)
+    option = typer.Option(
+        *names,
+        help=f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]}.",
+        show_default=default,
+        rich_help_panel=f"Options of {method.name}",  # type: ignore[attr-defined]
+    )
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+    )
+
+
+def _setting(field: dataclasses.Field[Any]) -> inspect.Parameter:
+    kind = typing.get_type_hints(Settings)[field.name]
+    name, default = f"--{field.name.replace('_', '-')}", field.default
+    names = [name]
+    if kind is bool:
+        names = [f"{name}/--no-{name[2:]}"] if default else [name]
+    elif str in typing.get_args(kind):  # What it may be beside a word is read from the word.
+        kind = str if default is not None else str | None
+        default = None if default is None else str(default)
+    option = typer.Option(*names, help=field.metadata["help"], show_default=field.metadata["shown"] or True)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def _in_flags(message: str, names: Iterable[str]) -> str:
+    """Writes options as flags."""
+    for name in names:
+        message = re.sub(
+            rf"\b{name}\b(?= must)|(?<=at least ){name}\b", f"--{name.replace('_', '-')}", message
+        )
+    return message
+
+
+def _targets(value: str | None) -> list[str] | None:
+    """Splits at commas where what they separate are roles; an expression may hold commas."""
+    parts = [part.strip() for part in (value or "").split(",")]
+    return None if not value else parts if any(part in ROLES for part in parts) else [value]
+
+
+def _share_or_file(value: str) -> float | Path:
+    try:
+        return float(value)
+    except ValueError:
+        return Path(value)
+
+
+_READ: dict[str, Callable[[Any], Any]] = {"targets": _targets, "validation": _share_or_file}
