@@ -25,7 +25,7 @@ LEVELS = [
     ["bundle", "settings"],
     ["predict", "prepare"],
     ["job"],
-    ["folds"],
+    ["folds", "rates"],
     ["check", "explanation"],
     ["splitting"],
     ["cli"],

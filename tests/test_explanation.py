@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -177,6 +178,17 @@ def test_certainty_has_no_infinite_weight(classifier, monkeypatch):
     )
     (explanation,) = keras_peft.explain(classifier, ["the model"])
     assert [weight for _, weight in explanation.strongest()] == [0, 0]
+
+
+def test_a_label_that_is_not_said_is_told_so(classifier, monkeypatch):
+    monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.999))
+    (withheld,) = keras_peft.explain(classifier, ["the model people"])
+    assert withheld.is_withheld
+    assert "The classifier says nothing here" in explanations.as_html([withheld], "my-bundle")
+    monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.5))
+    (said,) = keras_peft.explain(classifier, ["the model people"])
+    assert not said.is_withheld
+    assert "says nothing" not in explanations.as_html([said], "my-bundle")
 
 
 def test_the_page_escapes_and_says_it_without_colour(classifier):

@@ -121,7 +121,10 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
     ("options", "message"),
     [
         ({"epochs": 0}, "--epochs 0: expected a number above 0"),
-        ({"batch_size": -1, "learning_rate": 0.0}, "--batch-size -1, --learning-rate 0.0: expected"),
+        (
+            {"batch_size": -1, "learning_rate": 0.0},
+            "--batch-size -1: expected a number above 0. --learning-rate 0.0: expected",
+        ),
         ({"layers": "lats:2"}, "Did you mean 'last:2'"),
         ({"layers": "last:4"}, "this base has 3"),
         ({"targets": ["attention.qeury"]}, "Did you mean 'attention.query'"),

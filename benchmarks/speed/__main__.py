@@ -87,9 +87,15 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--table", nargs="+", choices=("A", "B"), default=[], help="A: last two blocks; B: all blocks")
+    add(
+        "--table",
+        nargs="+",
+        choices=("A", "B", "C"),
+        default=[],
+        help="A: last two blocks; B: all; C: wide base",
+    )
     add("--plots", action="store_true", help="measure what the plots show")
-    add("--epochs", nargs="+", type=int, help="of the tables; 3 and 10 in A, 3 in B")
+    add("--epochs", nargs="+", type=int, help="of the tables; 3 and 10 in A, 3 in B and C")
     add("--repetitions", type=int, default=3, help="of the tables, each with its own seed")
     add("--plot-epochs", nargs="+", type=int, default=[1, 3, 10], help="shown in a plot")
     add("--rows", nargs="+", type=int, default=[1000, 5000, 20000], help="shown in a plot")
@@ -103,7 +109,7 @@ def parse() -> argparse.Namespace:
     add("--quick", action="store_true", help="200 rows, one epoch, one seed; nothing is written")
     options = parser.parse_args()
     if not options.table and not options.plots:
-        options.table, options.plots = ["A", "B"] if not options.quick else ["A"], not options.quick
+        options.table, options.plots = ["A", "B", "C"] if not options.quick else ["A"], not options.quick
     if options.quick:
         options.epochs = options.plot_epochs = [1]
         options.repetitions, options.rows, options.lengths = 1, [100, 200], [16, 32]
@@ -119,7 +125,7 @@ def choose(options: argparse.Namespace, data: Data, scaling: Data) -> list[Run]:
     runs: list[Run] = []
     for name in options.table:
         # Training in all blocks leaves nothing frozen below to be kept from one run to the next.
-        sides = (OURS, WARM, HF_PEFT, KERAS_LORA) if name == "A" else (OURS, HF_PEFT, KERAS_LORA)
+        sides = (OURS, HF_PEFT, KERAS_LORA) if name == "B" else (OURS, WARM, HF_PEFT, KERAS_LORA)
         runs += interleave(table_settings([name], epochs=options.epochs, **whole), sides, options.repetitions)
     if options.plots:
         form = "pairs" if scaling is data else "first"

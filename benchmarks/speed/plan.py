@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .bases import MINILM, WIDE
+
 RANK = 8
 BATCH_SIZE = 16
 MAX_LENGTH = 64
@@ -38,6 +40,7 @@ class Setting:
         blocks: Blocks to train in: `last:2` or `all`.
         epochs: Times to see all rows.
         max_length: Most tokens of a text.
+        base: Name of the base.
     """
 
     data: str
@@ -47,6 +50,7 @@ class Setting:
     blocks: str = "last:2"
     epochs: int
     max_length: int = MAX_LENGTH
+    base: str = MINILM
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,23 @@ class Run:
         setting = self.setting
         what = {"pairs": "pairs of texts", "joined": f"texts of {setting.max_length} tokens"}
         texts = f"{setting.rows:,} {what.get(setting.form, 'texts')}"
+        base = "" if setting.base == MINILM else f", {setting.base}"
         return " | ".join(
-            [NAMES[self.side], setting.blocks, str(setting.epochs), texts, str(self.repetition)]
+            [NAMES[self.side] + base, setting.blocks, str(setting.epochs), texts, str(self.repetition)]
         )
 
 
 def table_settings(
     tables: Iterable[str], *, data: str, rows: int, test_rows: int, epochs: Sequence[int] | None
 ) -> list[Setting]:
-    """Lists the settings of the tables: A trains in the last two blocks, B in all."""
+    """Lists the settings of the tables: A and C train in the last two blocks, B in all; C has a wide base."""
     return [
-        Setting(data=data, rows=rows, test_rows=test_rows, blocks=blocks, epochs=count)
-        for name, blocks, usual in (("A", "last:2", (3, 10)), ("B", "all", (3,)))
+        Setting(data=data, rows=rows, test_rows=test_rows, blocks=blocks, epochs=count, base=base)
+        for name, blocks, usual, base in (
+            ("A", "last:2", (3, 10), MINILM),
+            ("B", "all", (3,), MINILM),
+            ("C", "last:2", (3,), WIDE),
+        )
         if name in tables
         for count in epochs or usual
     ]
@@ -132,6 +141,6 @@ def estimate(run: Run) -> float:
     tokens = _TOKENS.get(setting.form, setting.max_length)
     if side == KERAS_LORA:  # It pads all texts to the most tokens, and its times above are of such.
         tokens = _TOKENS["all"] * setting.max_length / MAX_LENGTH
-    thousands = setting.rows / 1000 * tokens / _TOKENS["all"]
+    thousands = setting.rows / 1000 * tokens / _TOKENS["all"] * (4 if setting.base == WIDE else 1)
     epochs = setting.epochs * (_ALL_BLOCKS[side] if setting.blocks == "all" else 1)
     return _START[side] + thousands * (_ONCE[side] + _EPOCH[side] * epochs)

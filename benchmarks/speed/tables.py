@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 
+from .bases import MINILM
+from .bases import NAMES as BASES
 from .plan import HF_PEFT, KERAS_LORA, NAMES, OURS, WARM, Setting
 from .results import Machine, Results
 from .sides import Measured
@@ -22,7 +24,8 @@ def title(setting: Setting) -> str:
         "all blocks" if setting.blocks == "all" else f"the last {setting.blocks.removeprefix('last:')} blocks"
     )
     epochs = f"{setting.epochs} epoch{'s' if setting.epochs > 1 else ''}"
-    return f"LoRA in {where}, {epochs} of {setting.rows:,} texts ({setting.data.replace('_', ' ')})"
+    base = "" if setting.base == MINILM else f" on {BASES[setting.base]}"
+    return f"LoRA in {where}, {epochs} of {setting.rows:,} texts ({setting.data.replace('_', ' ')}){base}"
 
 
 def values(results: Results, setting: Setting) -> str:
@@ -68,7 +71,9 @@ def ratios(results: Results, setting: Setting) -> str:
 def sections(results: Results) -> str:
     """All tables of what is known, each under its heading."""
     settings = {run.setting for run in results.runs if run.setting.form == "all"}
-    order = sorted(settings, key=lambda setting: (setting.data, setting.blocks == "all", setting.epochs))
+    order = sorted(
+        settings, key=lambda setting: (setting.base, setting.data, setting.blocks == "all", setting.epochs)
+    )
     parts = [[f"## {title(one)}", values(results, one), ratios(results, one)] for one in order]
     return "\n\n".join(part for one in parts for part in one if part)
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from keras_peft.methods.prompt import PromptTuning
     from keras_peft.methods.vera import VeRA
     from keras_peft.predict import Classifier, load
+    from keras_peft.rates import RateSearch, find_rate
     from keras_peft.settings import Settings
     from keras_peft.sources import load as load_base
 
@@ -84,6 +85,7 @@ _HOMES = {
     "Plan": "core.plan",
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
+    "RateSearch": "rates",
     "Selection": "core.selection",
     "Settings": "settings",
     "VeRA": "methods.vera",
@@ -94,6 +96,7 @@ _HOMES = {
     "cross_validate": "folds",
     "detach": "attach",
     "explain": "explanation",
+    "find_rate": "rates",
     "fine_tune": "job",
     "load": "predict",
     "load_adapter": "adapter_files",
@@ -133,6 +136,7 @@ __all__ = [
     "Plan",
     "PrefixTuning",
     "PromptTuning",
+    "RateSearch",
     "Selection",
     "Settings",
     "VeRA",
@@ -143,6 +147,7 @@ __all__ = [
     "cross_validate",
     "detach",
     "explain",
+    "find_rate",
     "fine_tune",
     "load",
     "load_adapter",

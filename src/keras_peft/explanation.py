@@ -65,6 +65,8 @@ class Explanation:
         probabilities: Of every label, most probable first.
         words: Those of the text in their order, marks among them.
         run_length: Most words that are left out together; 1 where each is by itself.
+        abstain_below: The least probability with which the classifier says a label, if it
+            was told one.
     """
 
     text: Text
@@ -73,6 +75,12 @@ class Explanation:
     probabilities: dict[str, float]
     words: tuple[Word, ...]
     run_length: int = 1
+    abstain_below: float | None = None
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether no label is probable enough for the classifier to say it."""
+        return max(self.probabilities.values()) < (self.abstain_below or 0)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -223,6 +231,7 @@ def _explain(classifier: Classifier, text: Text, label: str | None) -> Explanati
         probabilities={classifier.labels[n]: float(probabilities[0, n]) for n in order},
         words=tuple(sorted(words, key=lambda word: (word.part, word.start))),
         run_length=length,
+        abstain_below=getattr(classifier.task, "abstain_below", None),
     )
 
 

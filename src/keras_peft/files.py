@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 import platformdirs
 
@@ -24,6 +24,23 @@ def sha256_of(path: Path) -> str:
     """Returns the sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lock(file: IO[Any]) -> bool:
+    """Takes an open file for this process alone, until it is closed or the process ends.
+
+    Returns:
+        Whether it could be had. On systems without such locks it always can.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

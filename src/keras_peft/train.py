@@ -157,23 +157,9 @@ def train(
     Raises:
         OptionError: If the loss stops being a number, as under too high a rate.
     """
-    highest = max(recipe.rates.values())
-    rows, targets = training
     epoch = 0 if state is None else int(state.content["epoch"])
-    # The weights are made of what the task tells, before words become tokens.
-    weights = task.weights(targets) if recipe.class_weights else None
-    if rows.owners is not None:  # A text counts the same, however many windows it has.
-        share = 1 / np.bincount(rows.owners)[rows.owners] * (len(rows.owners) / len(targets))
-        weights = np.asarray(share if weights is None else weights[rows.owners] * share, np.float32)
-        targets = targets[rows.owners]
-    batches = TrainingBatches(
-        rows,
-        by_token(rows, targets),
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        weights=weights,
-        epoch=epoch,
-    )
+    batches = training_batches(task, *training, recipe, epoch=epoch)
+    highest = max(recipe.rates.values())
     steps = max(1, recipe.epochs * len(batches) // recipe.gradient_accumulation)
     warmup = max(1, round(WARMUP * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -182,24 +168,7 @@ def train(
         warmup_target=highest,
         warmup_steps=warmup,
     )
-    accumulation = recipe.gradient_accumulation
-    optimizer = keras.optimizers.AdamW(
-        schedule,
-        weight_decay=WEIGHT_DECAY,
-        global_clipnorm=GRADIENT_NORM,
-        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
-    )
-    # Biases and scales are left alone: many of them mean nothing at 1 rather than at 0.
-    single = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
-    optimizer.exclude_from_weight_decay(var_list=single)
-    # Compiling for each length costs more here than it saves.
-    model.compile(
-        optimizer,
-        task.loss(recipe.label_smoothing),
-        rates={key: rate / highest for key, rate in recipe.rates.items()},
-        jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
-    )
-    optimizer.build(model.trainable_variables)
+    compile_model(model, task, recipe, schedule)
     watcher = _Watcher(model, task, validation, highest, recipe.patience, progress, stopwatch, checkpoint)
     if state is not None:
         watcher.restore(state)
@@ -218,6 +187,64 @@ def train(
         progress.finished()
         batches.release()
     return watcher.trained()
+
+
+def training_batches(
+    task: Task, rows: Rows, targets: np.ndarray, recipe: Recipe, *, epoch: int = 0
+) -> TrainingBatches:
+    """Cuts rows into the batches of a training.
+
+    Args:
+        task: What the targets mean.
+        rows: The rows.
+        targets: One for each text.
+        recipe: How to train.
+        epoch: The epoch to begin with, counted from 0.
+    """
+    # The weights are made of what the task tells, before words become tokens.
+    weights = task.weights(targets) if recipe.class_weights else None
+    if rows.owners is not None:  # A text counts the same, however many windows it has.
+        share = 1 / np.bincount(rows.owners)[rows.owners] * (len(rows.owners) / len(targets))
+        weights = np.asarray(share if weights is None else weights[rows.owners] * share, np.float32)
+        targets = targets[rows.owners]
+    return TrainingBatches(
+        rows,
+        by_token(rows, targets),
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        weights=weights,
+        epoch=epoch,
+    )
+
+
+def compile_model(model: AdaptedModel, task: Task, recipe: Recipe, schedule: Any) -> None:
+    """Compiles a model with AdamW on a schedule of learning rates, of which each weight has its share.
+
+    Args:
+        model: An adapted model with the task's head.
+        task: What the head means.
+        recipe: How to train.
+        schedule: The learning rates of what learns fastest.
+    """
+    highest = max(recipe.rates.values())
+    accumulation = recipe.gradient_accumulation
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=WEIGHT_DECAY,
+        global_clipnorm=GRADIENT_NORM,
+        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+    )
+    # Biases and scales are left alone: many of them mean nothing at 1 rather than at 0.
+    single = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=single)
+    # Compiling for each length costs more here than it saves.
+    model.compile(
+        optimizer,
+        task.loss(recipe.label_smoothing),
+        rates={key: rate / highest for key, rate in recipe.rates.items()},
+        jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
+    )
+    optimizer.build(model.trainable_variables)
 
 
 class _Watcher(keras.callbacks.Callback):

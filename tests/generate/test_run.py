@@ -16,7 +16,9 @@ import pytest
 
 from chat_server import Reply, chat_server, dialogue, good, rows_asked_for, says, some_text
 from keras_peft.errors import DataError, EndpointError, OptionError
+from keras_peft.files import lock
 from keras_peft.generate import DataGeneration
+from keras_peft.generate.partial import Partial
 from keras_peft.progress import Progress
 
 
@@ -391,6 +393,24 @@ class TestGoingOn:
         assert len(rows) == 20
         assert all(row in rows for row in kept)
         assert not stopped.exists()
+
+    def test_two_runs_do_not_write_to_one_file(self, generation, stopped):
+        with stopped.open("rb") as held:
+            assert lock(held)
+            before = stopped.read_bytes()
+            with pytest.raises(DataError, match="Another run is writing to .*wait for its end"):
+                generation().run()
+            assert stopped.read_bytes() == before
+        assert generation().run().kept == 10
+
+    def test_what_another_run_wrote_meanwhile_is_not_cut_off(self, generation, stopped):
+        partial = Partial(generation().out, json.loads(stopped.read_text().splitlines()[0])["run"])
+        with stopped.open("a") as file:
+            file.write('{"text": "of another run", "label": "news"}\n')
+        grown = stopped.read_bytes()
+        with pytest.raises(DataError, match="has written to .* meanwhile; start again"), partial.opened():
+            pass
+        assert stopped.read_bytes() == grown
 
     def test_a_line_that_was_being_written_is_ignored(self, generation, stopped):
         with stopped.open("a") as file:

@@ -24,6 +24,7 @@ from keras_peft.errors import KerasPeftError, OptionError
 COMMANDS = {
     "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
     "cross-validate": "Score settings by several trainings, each without one part of the rows.",
+    "find-rate": "Find the learning rate by a short training in which it rises.",
     "evaluate": "Score a bundle on labelled text.",
     "explain": "Show which words of a text carried a bundle's decision.",
     "predict": "Label texts with a bundle; a file of any size is streamed.",
@@ -35,7 +36,7 @@ COMMANDS = {
 }
 
 # Those that have the flags of the settings and of a method.
-TRAINING = ("train", "cross-validate")
+TRAINING = ("train", "cross-validate", "find-rate")
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:

@@ -198,6 +198,10 @@ def _separated(words: str | None) -> list[str]:
     return [word.strip() for word in words.split(",")] if words else []
 
 
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
 def _described(generation: DataGeneration, plan: GenerationPlan) -> str:
     """The plan as lines for a person."""
     parts = urlsplit(plan.url)
@@ -207,15 +211,15 @@ def _described(generation: DataGeneration, plan: GenerationPlan) -> str:
     lines = {
         "labels": ", ".join(f"{label} {rows:,}" for label, rows in plan.labels.items()),
         "endpoint": f"{plan.url}, model {generation.model}, {key}",
-        "requests": f"{plan.requests:,} or more, of up to {generation.batch} rows, {generation.concurrency} at once",
+        "requests": f"{plan.requests:,} or more, of up to {_rows(generation.batch)}, {generation.concurrency} at once",
         "tokens": f"about {plan.prompt_tokens:,} to read and {plan.completion_tokens:,} to write",
     }
     if plan.cost is not None:
         lines["cost"] = f"about {plan.cost:,.4f}"
     if plan.kept:
-        lines["kept"] = f"{plan.kept:,} rows of an earlier run"
+        lines["kept"] = f"{_rows(plan.kept)} of an earlier run"
     width = max(map(len, lines))
-    title = f"{generation.rows:,} rows about {generation.topic}"
+    title = f"{_rows(generation.rows)} about {generation.topic}"
     return "\n".join([title, *(f"  {name:{width}}  {words}" for name, words in lines.items())])
 
 
@@ -224,7 +228,7 @@ def _show(made: Generated, *, priced: bool) -> None:
 
     tally = made.tally
     rows = ((label, f"{count:,}") for label, count in made.labels.items())
-    out.print(table(f"{made.out}: {sum(made.labels.values()):,} rows", ("label", "rows"), rows))
+    out.print(table(f"{made.out}: {_rows(sum(made.labels.values()))}", ("label", "rows"), rows))
     turned_down = [
         *((f"rows: {reason}", count) for reason, count in tally.rejected.most_common()),
         *((f"answers: {fault}", count) for fault, count in tally.bad_answers.most_common()),

@@ -115,6 +115,12 @@ def _print(explanation: Explanation) -> None:
         for word, weight in strongest
     )
     out.print(table(None, ("word", "   against│for", "weight", "without it"), lines, left=2))
+    if explanation.is_withheld:
+        out.print(
+            f"The classifier says nothing here: no label has the probability {explanation.abstain_below:.3f} that it "
+            "was told to ask for.",
+            soft_wrap=True,
+        )
     if explanation.run_length > 1:
         out.print(
             f"The text is long: up to {explanation.run_length} words were left out together.", soft_wrap=True

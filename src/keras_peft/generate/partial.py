@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from keras_peft.errors import DataError
+from keras_peft.files import lock
 from keras_peft.generate.answers import GeneratedRow
 
 _BEGINNING = b'{"run": '
@@ -70,21 +71,39 @@ class Partial:
         self.rows: list[dict[str, Any]] = []
         self.tally = Tally()
         self._identity = dict(identity)
-        self._whole = 0
+        self._whole = self._size = 0
         self._file: IO[bytes] | None = None
         if self.path.exists():
             self._read()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Opens the file to append, without the line that a killed run left half written."""
+        """Opens the file to append, without the line that a killed run left half written.
+
+        Raises:
+            DataError: If another run writes to it, or has since it was read.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self.path.open("ab") as self._file:
-                self._file.truncate(self._whole)
-                if not self._whole:
-                    self._write([{"run": self._identity}])
+        with self.path.open("ab") as file:
+            if not lock(file):
+                raise DataError(
+                    f"Another run is writing to {self.path}; wait for its end, or choose another --out."
+                )
+            if os.fstat(file.fileno()).st_size != self._size:
+                raise DataError(
+                    f"Another run has written to {self.path} meanwhile; start again to go on from it."
+                )
+            with self._appending(file):
                 yield
+
+    @contextmanager
+    def _appending(self, file: IO[bytes]) -> Iterator[None]:
+        try:
+            self._file = file
+            file.truncate(self._whole)
+            if not self._whole:
+                self._write([{"run": self._identity}])
+            yield
         finally:
             self._file = None
             if not self.rows:  # There is nothing to go on from.
@@ -111,6 +130,7 @@ class Partial:
 
     def _read(self) -> None:
         data = self.path.read_bytes()
+        self._size = len(data)
         if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
             raise DataError(
                 f"{self.path} is not the side file of a run. Move it away, or choose another --out."

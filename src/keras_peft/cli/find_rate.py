@@ -1,0 +1,69 @@
+"""keras-peft find-rate: labelled text and settings in, the learning rate to train with out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_peft.cli.flags import with_flags
+from keras_peft.rates import HIGHEST, LOWEST, STEPS
+from keras_peft.readers import READABLE
+
+if TYPE_CHECKING:
+    from keras_peft.rates import RateSearch
+
+# Lines of the chart, and the characters of its longest bar.
+_LINES, _WIDTH = 20, 40
+
+
+def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
+    """Makes the command with the flags of a method; see `with_flags`."""
+    return with_flags(find_rate, method_name, settings)
+
+
+def find_rate(
+    data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
+    *,
+    method: Any,
+    lowest: Annotated[float, typer.Option(help="The learning rate of the first step.")] = LOWEST,
+    highest: Annotated[float, typer.Option(help="That of the last, if it gets there.")] = HIGHEST,
+    steps: Annotated[int, typer.Option(help="Number of steps.")] = STEPS,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    **settings: Any,
+) -> None:
+    """Find the learning rate by a short training in which it rises."""
+    from keras_peft.cli.console import ConsoleProgress, out, print_json, table
+    from keras_peft.rates import find_rate as run
+    from keras_peft.sources import is_preset
+
+    found = run(
+        data,
+        method=method,
+        lowest=lowest,
+        highest=highest,
+        steps=steps,
+        progress=ConsoleProgress(presets=is_preset(settings["base"])),
+        **settings,
+    )
+    if as_json:
+        print_json(found.to_json())
+        return
+    out.print(table(f"{data}: the loss while the rate rises", ("rate", "", "loss"), _chart(found), left=2))
+    out.print(
+        f"Suggested: --learning-rate {found.suggestion:g}; {method.name} has {method.learning_rate:g} by default.",
+        soft_wrap=True,
+    )
+
+
+def _chart(found: RateSearch) -> Iterator[tuple[str, str, str]]:
+    """Draws the loss at some of the rates, and marks the one that is suggested."""
+    places = sorted({round(place * (len(found.rates) - 1) / (_LINES - 1)) for place in range(_LINES)})
+    nearest = min(places, key=lambda place: abs(found.rates[place] / found.suggestion - 1))
+    most = max(found.losses[place] for place in places)
+    for place in places:
+        bar = "█" * round(_WIDTH * found.losses[place] / most)
+        mark = " ←" if place == nearest else ""
+        yield f"{found.rates[place]:.1e}", bar + mark, f"{found.losses[place]:.3f}"
