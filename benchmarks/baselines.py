@@ -74,7 +74,7 @@ def tagged(task: Task, train: Examples, test: Examples) -> list[np.ndarray]:
     x = vectorizer.fit_transform([word(row, n) for row in train.texts for n in range(len(row))])
     y = np.concatenate(task.targets(train.labels))
     linear = (
-        SGDClassifier(loss="log_loss", alpha=1e-6, max_iter=10, random_state=0)
+        SGDClassifier(loss="log_loss", alpha=1e-6, max_iter=10, tol=None, random_state=0)
         if len(y) > _MANY_WORDS
         else LogisticRegression(C=10, max_iter=200)
     )

@@ -8,8 +8,8 @@
 
 All sides train on the same text with the same base, rank, batch and most tokens, each in a process of
 its own, one after the other. Each run is kept in benchmarks/results/speed.json as soon as it is measured,
-and is not measured again: what was interrupted goes on where it stopped. At the end docs/benchmark.md and
-its pictures are written.
+and is not measured again: what was interrupted goes on where it stopped. At the end docs/benchmark.md, its
+pictures and the table in README.md are written.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from .texts import Data
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 PAGE = ROOT / "docs" / "benchmark.md"
+README = ROOT / "README.md"
 IMAGES = ROOT / "docs" / "images"
 LENGTH_ROWS = 1000
 
@@ -141,6 +142,8 @@ def choose(options: argparse.Namespace, data: Data, scaling: Data) -> list[Run]:
 def write(results: Results, target: Path, images: Path) -> None:
     """Draws the plots and writes the page."""
     page.write(results, target, plots.draw(results, images))
+    if target == PAGE:
+        page.write_summary(results, README)
 
 
 if __name__ == "__main__":

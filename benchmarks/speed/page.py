@@ -21,13 +21,25 @@ def write(results: Results, page: Path, images: list[Path]) -> None:
     Raises:
         ValueError: If the page lacks the markers.
     """
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} must have {BEGIN} and {END}.")
     parts = [tables.machine(results.machine), tables.sections(results)]
     pictures = [f"![{_CAPTIONS[image.name]}](images/{image.name})" for image in images]
     if pictures:
         parts += ["## How it grows", *pictures]
-    body = "\n\n".join(part for part in parts if part)
+    _put(page, "\n\n".join(part for part in parts if part))
+
+
+def write_summary(results: Results, page: Path) -> None:
+    """Writes how many times as much the peers take between the markers of the front page.
+
+    Raises:
+        ValueError: If the page lacks the markers.
+    """
+    _put(page, f"{tables.summary(results)}\n\n{tables.machine(results.machine)}")
+
+
+def _put(page: Path, body: str) -> None:
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} must have {BEGIN} and {END}.")
     page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")

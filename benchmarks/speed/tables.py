@@ -28,6 +28,12 @@ def title(setting: Setting) -> str:
     return f"LoRA in {where}, {epochs} of {setting.rows:,} texts ({setting.data.replace('_', ' ')}){base}"
 
 
+def _short_title(setting: Setting) -> str:
+    where = "all blocks" if setting.blocks == "all" else "the last two blocks"
+    base = "" if setting.base == MINILM else ", base of distilbert-base's size"
+    return f"{where}, {setting.epochs} epoch{'s' if setting.epochs > 1 else ''}{base}"
+
+
 def values(results: Results, setting: Setting) -> str:
     """What each side takes: mean with the lowest and the highest."""
     rows = []
@@ -70,12 +76,33 @@ def ratios(results: Results, setting: Setting) -> str:
 
 def sections(results: Results) -> str:
     """All tables of what is known, each under its heading."""
-    settings = {run.setting for run in results.runs if run.setting.form == "all"}
-    order = sorted(
-        settings, key=lambda setting: (setting.base, setting.data, setting.blocks == "all", setting.epochs)
-    )
-    parts = [[f"## {title(one)}", values(results, one), ratios(results, one)] for one in order]
+    parts = [[f"## {title(one)}", values(results, one), ratios(results, one)] for one in _tables(results)]
     return "\n\n".join(part for one in parts for part in one if part)
+
+
+def _tables(results: Results) -> list[Setting]:
+    settings = {run.setting for run in results.runs if run.setting.form == "all"}
+    return sorted(settings, key=lambda one: (one.base != MINILM, one.data, one.blocks == "all", one.epochs))
+
+
+def summary(results: Results) -> str:
+    """How many times as much the peers take, a row for each setting of the tables, for the front page."""
+    rows = []
+    for setting in _tables(results):
+        cells = [_short_title(setting)]
+        ours = results.of(setting, OURS)
+        for peer in (HF_PEFT, KERAS_LORA):
+            theirs = results.of(setting, peer)
+            both = sorted(ours.keys() & theirs.keys())
+            cells += [
+                _spread([measure(theirs[n]) / measure(ours[n]) for n in both], "{:.1f}", statistics.median)
+                if both
+                else "–"
+                for measure in _MEASURES.values()
+            ]
+        rows.append(_row(cells))
+    measures = [f"{measure}, {name}" for name in ("HF PEFT", "`enable_lora`") for measure in _MEASURES]
+    return "\n".join([f"| LoRA of rank 8 in | {' | '.join(measures)} |", "|---" * 7 + "|", *rows])
 
 
 def machine(described: Machine) -> str:

@@ -14,7 +14,7 @@ from keras_peft.checkpoint import Checkpoint
 from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES
 from keras_peft.errors import DataError
-from keras_peft.memory import peak_rss_mb
+from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.prepare import Prepared, prepare, read
 from keras_peft.progress import Progress
 from keras_peft.settings import Settings, layers_in_words
@@ -222,6 +222,7 @@ def fine_tune(
     # The bundle is verified on a fresh base, and two need not lie in memory at once.
     del model, base, prepared, sets
     gc.collect()
+    give_back_freed_memory()
     with stopwatch.measure("save"), _kept(checkpoint):
         written = bundles.write(out, content, overwrite=overwrite)
     checkpoint.remove()

@@ -24,6 +24,15 @@ def keep_freed_memory() -> None:
             library.mallopt(parameter, value)
 
 
+def give_back_freed_memory() -> None:
+    """Gives the system what was freed and kept, before something large is made anew.
+
+    Elsewhere than with glibc nothing happens.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def peak_rss_mb() -> int | None:
     """Returns the most memory that this process has had, in MiB, or None where unknown."""
     try:
