@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,21 +172,24 @@ def _fill(axes: Any, panel: Panel, results: Results) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label_ends(axes: Any, ends: Iterable[tuple[float, int, str]], highest: float) -> None:
+def _label_ends(axes: Any, ends: Sequence[tuple[float, int, str]], highest: float) -> None:
     """Names each line at its end, with the seconds, one above the other where they would meet."""
-    lowest = 0.0
+    lowest, last = 0.0, max((place for _, place, _ in ends), default=0)
     for height, place, side in sorted(ends):
-        at = max(height, lowest)
+        # A line that was not measured to the end is named above its last point, where others may go on.
+        whole = place == last
+        at = max(height, lowest) if whole else height
         axes.annotate(
             f"{_LABELS[side]}, {height:,.0f} s",
             (place, at),
-            xytext=(9, 0),
+            xytext=(9, 0) if whole else (0, 7),
             textcoords="offset points",
-            va="center",
+            ha="left" if whole else "center",
+            va="center" if whole else "bottom",
             color=_COLOURS[side],
             annotation_clip=False,
         )
-        lowest = at + 0.15 * highest
+        lowest = at + 0.15 * highest if whole else lowest
 
 
 def _of(settings: list[Setting], field: str) -> str:
