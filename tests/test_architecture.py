@@ -15,7 +15,7 @@ PACKAGE = Path(keras_peft.__file__).parent
 
 # From the bottom up. A file imports from lower levels, or from its own folder.
 LEVELS = [
-    ["errors", "files", "memory", "stopwatch"],
+    ["errors", "files", "casing", "memory", "stopwatch"],
     ["core", "readers"],
     ["methods", "bases", "tasks"],
     ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache", "duplicates"],

@@ -92,7 +92,11 @@ class Bundle:
 
         content = (self.folder / "tokenizer.json").read_text(encoding="utf-8")
         return Tokenizer(
-            content, self.content["max_length"], windows=self.content["long_text"] == LONG_TEXT[1]
+            content,
+            self.content["max_length"],
+            windows=self.content["long_text"] == LONG_TEXT[1],
+            # Taggers that were written before capitals were marked have no such field.
+            marks_case=self.content.get("marks_case", False),
         )
 
     @property
@@ -126,6 +130,7 @@ class Parts:
         columns: Names of the columns of the texts, then that of the labels.
         max_length: Most tokens of a text.
         long_text: What is done with longer ones: `"cut"` or `"window"`.
+        marks_case: Whether words with capitals have marks before them.
         metrics: Scores on the validation rows.
         data: What it was trained on: source, rows, sha256.
         report: For report.json.
@@ -142,6 +147,7 @@ class Parts:
     columns: tuple[str, ...]
     max_length: int
     long_text: str
+    marks_case: bool
     metrics: Mapping[str, Any]
     data: Mapping[str, Any]
     report: Mapping[str, Any]
@@ -310,6 +316,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
             "columns": list(parts.columns),
             "max_length": parts.max_length,
             "long_text": parts.long_text,
+            "marks_case": parts.marks_case,
             "metrics": dict(parts.metrics),
             "data": dict(parts.data),
             "versions": versions(),

@@ -212,6 +212,7 @@ def fine_tune(
         columns=training.columns,
         max_length=prepared.tokenizer.max_length,
         long_text=chosen.long_text,
+        marks_case=prepared.tokenizer.marks_case,
         metrics={"rows": scores.rows, "loss": scores.loss, **scores.metrics},
         data=report["data"],
         report=report,

@@ -156,7 +156,12 @@ def prepare(
         keras.utils.set_random_seed(settings.seed)
         base = sources.load(settings.base)
         max_length = _max_length(settings, base, sum(one.extra_positions for one in methods))
-        tokenizer = Tokenizer(base.tokenizer, max_length, windows=settings.long_text == LONG_TEXT[1])
+        tokenizer = Tokenizer(
+            base.tokenizer,
+            max_length,
+            windows=settings.long_text == LONG_TEXT[1],
+            marks_case=kind.reads_words,
+        )
         task = kind.from_labels(training.labels)
         sites = find_sites(base.encoder, bases.roles_of(base.encoder))
         attached = [

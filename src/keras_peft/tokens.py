@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tokenizers
 
+from keras_peft.casing import CaseMarks
 from keras_peft.errors import OptionError
 from keras_peft.tasks import Text
 
@@ -76,12 +77,20 @@ class Tokenizer:
         max_length: Most tokens of a text, special ones included.
         windows: Read what is longer in several windows, which overlap by a quarter. The
             rest is cut off otherwise.
+        marks_case: Where texts come in words, put marks before those with capitals, if the
+            tokenizer makes all letters small; see `CaseMarks`.
+
+    Attributes:
+        max_length: The same.
+        marks_case: Whether it does so.
 
     Raises:
         OptionError: If `max_length` leaves no room for text.
     """
 
-    def __init__(self, content: str, max_length: int, *, windows: bool = False) -> None:
+    def __init__(
+        self, content: str, max_length: int, *, windows: bool = False, marks_case: bool = False
+    ) -> None:
         self._tokenizer = tokenizers.Tokenizer.from_str(content)
         special = self._tokenizer.num_special_tokens_to_add(False)
         if max_length <= special:
@@ -93,7 +102,9 @@ class Tokenizer:
         overlap = (max_length - special) // 4 if windows else 0
         self._tokenizer.enable_truncation(max_length, stride=overlap)
         self._windows = windows
+        self._marks = CaseMarks.of(self._tokenizer) if marks_case else None
         self.max_length = max_length
+        self.marks_case = self._marks is not None
 
     def __call__(self, texts: Sequence[Text], *, words: bool = False) -> Tokens:
         """Tokenises texts, in their order.
@@ -111,11 +122,20 @@ class Tokenizer:
                 truncated=0,
                 owners=np.repeat(np.arange(len(parts)), [len(own) for own in parts]),
             )
-        return Tokens(
-            ids=tuple(np.array(encoding.ids, np.int32) for encoding in encodings),
-            truncated=sum(bool(encoding.overflowing) for encoding in encodings),
-            words=tuple(map(_first_tokens, encodings, map(len, texts))) if words else None,
-        )
+        ids = tuple(np.array(encoding.ids, np.int32) for encoding in encodings)
+        cut = [bool(encoding.overflowing) for encoding in encodings]
+        if not words:
+            return Tokens(ids, truncated=sum(cut))
+        places = tuple(map(_first_tokens, encodings, map(len, texts)))
+        if self._marks is not None:
+            marked = [
+                self._marks.insert(row, own, text, most=self.max_length)
+                for row, own, text in zip(ids, places, texts, strict=True)
+            ]
+            ids = tuple(row for row, _, _ in marked)
+            places = tuple(moved for _, moved, _ in marked)
+            cut = [was or now for was, (_, _, now) in zip(cut, marked, strict=True)]
+        return Tokens(ids, truncated=sum(cut), words=places)
 
     def seen(self, text: Text) -> tuple[str, ...]:
         """Returns a text, or both of a pair, as far as its tokens are not cut off."""
