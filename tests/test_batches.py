@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY
+from keras_peft import tokens as tokens_module
 from keras_peft.batches import TrainingBatches, by_token, inference_batches
 from keras_peft.evaluate import compute_outputs
 from keras_peft.tasks import UNLABELLED
@@ -26,6 +27,19 @@ def test_texts_become_ids_with_special_tokens_and_are_cut():
     assert [len(ids) for ids in tokens.ids] == [4, 6, 2]
     first, last = tokens.ids[0][0], tokens.ids[0][-1]
     assert all(ids[0] == first and ids[-1] == last for ids in tokens.ids)
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_many_texts_are_tokenised_in_parts(monkeypatch, words):
+    texts = [f"the model {'and people ' * (n % 5)}{n}" for n in range(10)]
+    texts = [text.split() for text in texts] if words else texts
+    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=9)
+    whole = tokenizer(texts, words=words)
+    monkeypatch.setattr(tokens_module, "_AT_ONCE", 3)
+    parted = tokenizer(texts, words=words)
+    assert list(map(list, parted.ids)) == list(map(list, whole.ids))
+    assert parted.truncated == whole.truncated > 0
+    assert parted.words is None or list(map(list, parted.words)) == list(map(list, whole.words))
 
 
 @pytest.fixture

@@ -31,10 +31,11 @@ class CaseMarks:
     def of(cls, tokenizer: tokenizers.Tokenizer) -> CaseMarks | None:
         """Finds the marks of a tokenizer; None where it tells capitals itself, or has no unused tokens."""
         normalizer = tokenizer.normalizer
-        marks = tuple(map(tokenizer.token_to_id, _MARKS))
-        if normalizer is None or normalizer.normalize_str("A") != "a" or None in marks:
+        marks = [number for name in _MARKS if (number := tokenizer.token_to_id(name)) is not None]
+        if normalizer is None or normalizer.normalize_str("A") != "a" or len(marks) < len(_MARKS):
             return None
-        return cls(marks)
+        capital, throughout, others = marks
+        return cls((capital, throughout, others))
 
     def mark(self, word: str) -> int | None:
         """Returns the id of a word's mark; None where it has no capitals."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -17,6 +17,8 @@ from keras_peft.tasks import Text
 if TYPE_CHECKING:
     import keras
 
+# Texts that are tokenised together: enough for all cores, few enough for memory.
+_AT_ONCE = 4096
 # What a backend that compiles for each shape has to compile for.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -113,29 +115,34 @@ class Tokenizer:
             texts: Texts, or pairs of texts, or lists of words.
             words: Whether they are lists of words.
         """
+        parts = [
+            self._encoded(texts[start : start + _AT_ONCE], words=words)
+            for start in range(0, len(texts), _AT_ONCE)
+        ]
+        rows = [row for part in parts for row in part]
+        return Tokens(
+            ids=tuple(ids for row in rows for ids in row.ids),
+            truncated=sum(row.is_cut for row in rows),
+            words=tuple(row.places for row in rows if row.places is not None) if words else None,
+            owners=np.repeat(np.arange(len(rows)), [len(row.ids) for row in rows]) if self._windows else None,
+        )
+
+    def _encoded(self, texts: Sequence[Text], *, words: bool) -> list[_Row]:
+        """Tokenises so many texts as the tokenizer's own objects, which are large, may lie in memory for."""
         encode = self._tokenizer.encode_batch if words else self._tokenizer.encode_batch_fast
         encodings = encode(list(texts), is_pretokenized=words)
         if self._windows:
-            parts = [[one, *one.overflowing] for one in encodings]
-            return Tokens(
-                ids=tuple(np.array(part.ids, np.int32) for own in parts for part in own),
-                truncated=0,
-                owners=np.repeat(np.arange(len(parts)), [len(own) for own in parts]),
-            )
-        ids = tuple(np.array(encoding.ids, np.int32) for encoding in encodings)
-        cut = [bool(encoding.overflowing) for encoding in encodings]
+            return [_Row([_ids(part) for part in (one, *one.overflowing)]) for one in encodings]
         if not words:
-            return Tokens(ids, truncated=sum(cut))
-        places = tuple(map(_first_tokens, encodings, map(len, texts)))
-        if self._marks is not None:
-            marked = [
-                self._marks.insert(row, own, text, most=self.max_length)
-                for row, own, text in zip(ids, places, texts, strict=True)
-            ]
-            ids = tuple(row for row, _, _ in marked)
-            places = tuple(moved for _, moved, _ in marked)
-            cut = [was or now for was, (_, _, now) in zip(cut, marked, strict=True)]
-        return Tokens(ids, truncated=sum(cut), words=places)
+            return [_Row([_ids(one)], is_cut=bool(one.overflowing)) for one in encodings]
+        rows = []
+        for one, text in zip(encodings, texts, strict=True):
+            ids, places, is_cut = _ids(one), _first_tokens(one, len(text)), bool(one.overflowing)
+            if self._marks is not None:
+                ids, places, is_longer = self._marks.insert(ids, places, text, most=self.max_length)
+                is_cut = is_cut or is_longer
+            rows.append(_Row([ids], is_cut, places))
+        return rows
 
     def seen(self, text: Text) -> tuple[str, ...]:
         """Returns a text, or both of a pair, as far as its tokens are not cut off."""
@@ -153,6 +160,18 @@ class Tokenizer:
         """Returns the token ids of a text alone, without special tokens and uncut."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return [number for part in [encoding, *encoding.overflowing] for number in part.ids]
+
+
+class _Row(NamedTuple):
+    """The tokens of a text: of each of its windows, whether it was cut, and where its words begin."""
+
+    ids: list[np.ndarray]
+    is_cut: bool = False
+    places: np.ndarray | None = None
+
+
+def _ids(encoding: tokenizers.Encoding) -> np.ndarray:
+    return np.array(encoding.ids, np.int32)
 
 
 def _first_tokens(encoding: tokenizers.Encoding, words: int) -> np.ndarray:
