@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -222,3 +223,26 @@ def test_stopwatch_counts_inner_stages_once(monkeypatch):
 def test_options_of_the_method_are_checked():
     with pytest.raises(OptionError):
         keras_peft.LoRA(rank=-1)
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_learning_rate_falls_over_the_whole_training(tmp_path, data, accumulation):
+    rates = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    fine_tune(
+        data,
+        out=tmp_path / "b",
+        base=str(TINY),
+        epochs=6,
+        batch_size=4,
+        gradient_accumulation=accumulation,
+        callbacks=[Rates()],
+    )
+    highest = rates.index(max(rates))
+    assert highest == pytest.approx(len(rates) / 10, abs=2)
+    assert rates[len(rates) // 2] > 0.4 * max(rates)
+    assert rates[-1] < 0.01 * max(rates)

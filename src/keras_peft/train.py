@@ -160,7 +160,8 @@ def train(
     epoch = 0 if state is None else int(state.content["epoch"])
     batches = training_batches(task, *training, recipe, epoch=epoch)
     highest = max(recipe.rates.values())
-    steps = max(1, recipe.epochs * len(batches) // recipe.gradient_accumulation)
+    # Keras's schedules count batches, also those whose gradients wait for others.
+    steps = recipe.epochs * len(batches)
     warmup = max(1, round(WARMUP * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
