@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,5 +44,18 @@ def test_what_cannot_be_parted(data):
             keras_peft.cross_validate(data, folds=folds, base=str(TINY))
     with pytest.raises(OptionError, match="There is no setting 'epoch'.* Did you mean 'epochs'"):
         keras_peft.cross_validate(data, epoch=3)
+    with pytest.raises(OptionError, match="'validation', 'abstain_below' would change nothing here"):
+        keras_peft.cross_validate(data, validation=0.2, abstain_below=0.9)
     with pytest.raises(DataError):
         keras_peft.cross_validate("nothing.csv")
+
+
+def test_the_command_takes_the_file_of_a_training(command_line, bundle, data):
+    arguments = ("--config", bundle / "run.toml", "--folds", 2, "--epochs", 1)
+    code, out, said = command_line("cross-validate", *arguments, "--json")
+    assert code == 0, said
+    assert [one["rows"] for one in json.loads(out)["folds"]] == [30, 30]
+    code, out, said = command_line("cross-validate", *arguments)
+    assert code == 0, said
+    assert "2 trainings" in " ".join(out.split())
+    assert command_line("cross-validate", data, "--validation", 0.2)[0] == 2

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 import keras_peft
 from conftest import TINY, make_rows, write_jsonl
+from keras_peft import train
 from keras_peft.errors import OptionError
 from keras_peft.rates import smoothed, suggest
+from keras_peft.train import compile_model
 
 
 @given(st.floats(-3, -1), st.floats(0.1, 2.0))
@@ -45,11 +47,28 @@ def test_it_trains_while_the_rate_rises(tmp_path):
     assert found.to_json()["suggestion"] == found.suggestion
 
 
-def test_the_rate_is_that_of_the_first_method(tmp_path):
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch, accumulation):
+    compiled = []
+
+    def remember(model, task, recipe, schedule):
+        compile_model(model, task, recipe, schedule)
+        compiled.append((model, recipe))
+
+    monkeypatch.setattr(train, "compile_model", remember)
     data = write_jsonl(tmp_path / "data.jsonl", make_rows(200))
-    # Its head learns at a rate of its own, which keeps its proportion.
-    low = keras_peft.find_rate(data, base=str(TINY), method=keras_peft.BitFit(), steps=40, highest=0.1)
-    assert low.rates[-1] <= 0.1 * (1 + 1e-6)
+    # It learns less fast than its head, which is what the schedule is of.
+    method = keras_peft.FullFineTuning()
+    found = keras_peft.find_rate(
+        data, base=str(TINY), method=method, steps=40, highest=0.01, gradient_accumulation=accumulation
+    )
+    ((model, recipe),) = compiled
+    (own,) = {rate for start, rate in recipe.rates.items() if start != "head/"}
+    assert own < recipe.rates["head/"]
+    schedule, share = model.optimizer._learning_rate, own / recipe.rates["head/"]
+    for step, rate in enumerate(found.rates):
+        assert float(schedule(step)) * share == pytest.approx(rate, rel=1e-4)
+    assert float(schedule(40 * accumulation - 1)) * share == pytest.approx(0.01, rel=1e-4)
 
 
 def test_what_cannot_be_searched(data):
@@ -57,6 +76,7 @@ def test_what_cannot_be_searched(data):
         ({"lowest": 1.0, "highest": 0.1}, "expected two rates above 0, rising"),
         ({"lowest": 0.0}, "expected two rates above 0, rising"),
         ({"steps": 3}, "--steps 3: expected 10 or more"),
+        ({"learning_rate": 0.1, "epochs": 3}, "'learning_rate', 'epochs' would change nothing here"),
     ):
         with pytest.raises(OptionError, match=message):
             keras_peft.find_rate(data, base=str(TINY), **options)

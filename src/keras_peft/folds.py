@@ -19,6 +19,9 @@ from keras_peft.settings import Settings
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Scores
 
+WITHOUT = ("validation", "abstain_below")
+"""Settings that mean nothing here: each part is validated on, and no threshold is chosen."""
+
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -64,7 +67,7 @@ def cross_validate(
         folds: Number of parts, which have the same share of every label.
         method: The method; `LoRA()` by default. Several make one adapter together.
         progress: Told of what happens.
-        settings: How to train: any of the arguments of `Settings` but `validation`.
+        settings: How to train: any of the arguments of `Settings` but those in `WITHOUT`.
 
     Raises:
         KerasPeftError: If anything that was given cannot be used.
@@ -74,7 +77,7 @@ def cross_validate(
         (0.85, 0.03)
     """
     progress, stopwatch = progress or Progress(), Stopwatch()
-    chosen = Settings.of(settings)
+    chosen = Settings.of(settings, without=WITHOUT)
     progress.stage(f"Reading {data}")
     examples = check_trainable(read_examples(data, task=chosen.task, **chosen.columns()))
     scored = []
@@ -123,9 +126,10 @@ def _score(
     progress: Progress,
     stopwatch: Stopwatch,
 ) -> Scores:
-    from keras_peft.train import train
-
     prepared = prepare(training, held_out, methods, settings, progress=progress, stopwatch=stopwatch)
+
+    from keras_peft.train import train  # After Keras, whose import is not to be heard.
+
     task = prepared.task
     task.check_known(held_out.labels, held_out.source)
     truth = task.targets(held_out.labels)

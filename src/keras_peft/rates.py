@@ -20,6 +20,8 @@ from keras_peft.progress import Progress
 from keras_peft.settings import Settings
 from keras_peft.stopwatch import Stopwatch
 
+WITHOUT = ("learning_rate", "epochs", "patience", "abstain_below")
+"""Settings that mean nothing here: the rate is looked for, and the steps are counted."""
 LOWEST, HIGHEST, STEPS = 1e-5, 3.0, 100
 # How much of the mean is what came before.
 _SMOOTHING = 0.9
@@ -73,7 +75,7 @@ def find_rate(
         highest: The rate of the last, if the loss does not grow out of bounds before.
         steps: Number of steps.
         progress: Told of what happens.
-        settings: How to train: any of the arguments of `Settings` but `learning_rate`.
+        settings: How to train: any of the arguments of `Settings` but those in `WITHOUT`.
 
     Raises:
         KerasPeftError: If anything that was given cannot be used, or the loss never falls.
@@ -87,7 +89,7 @@ def find_rate(
     if steps < 10:
         raise OptionError(f"--steps {steps}: expected 10 or more.")
     progress, stopwatch = progress or Progress(), Stopwatch()
-    chosen = Settings.of(settings)
+    chosen = Settings.of(settings, without=WITHOUT)
     progress.stage(f"Reading {data}")
     training, held_out = read(data, chosen)
     prepared = prepare(training, held_out, as_methods(method), chosen, progress=progress, stopwatch=stopwatch)
@@ -99,7 +101,9 @@ def find_rate(
     task, model, recipe = prepared.task, prepared.model, prepared.recipe
     # What the rate of the first method is to that of what learns fastest.
     share = prepared.settings["learning_rate"] / max(recipe.rates.values())
-    growth = (highest / lowest) ** (1 / (steps - 1))
+    # Keras's schedules count batches, also those whose gradients wait for others.
+    count = steps * recipe.gradient_accumulation
+    growth = (highest / lowest) ** (1 / (count - 1))
     schedule = keras.optimizers.schedules.ExponentialDecay(lowest / share, 1, growth)
     losses: list[float] = []
     with (
@@ -108,9 +112,9 @@ def find_rate(
     ):
         batches = training_batches(task, sets[0], task.targets(training.labels), recipe)
         compile_model(model, task, recipe, schedule)
-        progress.started(epochs=1, steps=steps, done=0)
+        progress.started(epochs=1, steps=count, done=0)
         try:
-            for step in range(steps * recipe.gradient_accumulation):
+            for step in range(count):
                 model.reset_metrics()  # The loss of this batch alone.
                 losses.append(float(model.train_on_batch(*batches[step % len(batches)])))
                 if (step + 1) % len(batches) == 0:
@@ -122,7 +126,7 @@ def find_rate(
             progress.finished()
     finite = [loss for loss in losses if math.isfinite(loss)]
     means = smoothed(finite)
-    rates = [lowest * growth ** (step / recipe.gradient_accumulation) for step in range(len(means))]
+    rates = [lowest * growth**step for step in range(len(means))]
     return RateSearch(tuple(rates), tuple(means), suggest(rates, means), stopwatch.read())
 
 

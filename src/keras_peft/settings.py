@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -136,13 +136,20 @@ class Settings:
             raise OptionError(" ".join(problems))
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> Settings:
+    def of(cls, values: dict[str, Any], *, without: Collection[str] = ()) -> Settings:
         """Makes settings from values by their names.
 
+        Args:
+            values: The values.
+            without: Settings that mean nothing for what is done.
+
         Raises:
-            OptionError: If there is no setting of a name, or a value cannot be used.
+            OptionError: If there is no setting of a name, it means nothing, or a value cannot
+                be used.
         """
-        known = [one.name for one in fields(cls)]
+        known = [one.name for one in fields(cls) if one.name not in without]
+        if idle := [name for name in values if name in without]:
+            raise OptionError(f"{', '.join(map(repr, idle))} would change nothing here; leave it out.")
         if unknown := [name for name in values if name not in known]:
             hints = "".join(did_you_mean(name, known) for name in unknown)
             raise OptionError(

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from keras_peft.cli.flags import with_flags
+from keras_peft.folds import WITHOUT
 from keras_peft.readers import READABLE
 
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
     """Makes the command with the flags of a method; see `with_flags`."""
-    return with_flags(cross_validate, method_name, settings)
+    return with_flags(cross_validate, method_name, settings, without=WITHOUT)
 
 
 def cross_validate(
@@ -41,13 +42,17 @@ def cross_validate(
     if as_json:
         print_json(result.to_json())
         return
-    names = [f"fold {number}" for number in range(1, folds + 1)]
-    rows = (
+    summary = result.summary()
+    made = table(
+        f"{data}: {folds} trainings",
+        ("fold", *map(metric_name, summary)),
         (
-            metric_name(key),
-            f"{mean:.3f} ± {deviation:.3f}",
-            *(f"{one.metrics[key]:.3f}" for one in result.folds),
-        )
-        for key, (mean, deviation) in result.summary().items()
+            (str(number), *(f"{one.metrics[key]:.3f}" for key in summary))
+            for number, one in enumerate(result.folds, 1)
+        ),
     )
-    out.print(table(f"{data}: {folds} trainings", ("", "mean ± deviation", *names), rows))
+    made.add_section()
+    made.add_row(
+        "mean ± deviation", *(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in summary.values())
+    )
+    out.print(made)

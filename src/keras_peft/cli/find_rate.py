@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_peft.cli.flags import with_flags
-from keras_peft.rates import HIGHEST, LOWEST, STEPS
+from keras_peft.rates import HIGHEST, LOWEST, STEPS, WITHOUT
 from keras_peft.readers import READABLE
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _LINES, _WIDTH = 20, 40
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
     """Makes the command with the flags of a method; see `with_flags`."""
-    return with_flags(find_rate, method_name, settings)
+    return with_flags(find_rate, method_name, settings, without=WITHOUT)
 
 
 def find_rate(

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -22,7 +22,11 @@ from keras_peft.settings import Settings
 
 
 def with_flags(
-    run: Callable[..., None], method_name: str, settings: Mapping[str, Any] = MappingProxyType({})
+    run: Callable[..., None],
+    method_name: str,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    without: Collection[str] = (),
 ) -> Callable[..., None]:
     """Gives a command the flags of `Settings` and of one method, which are the fields of their classes.
 
@@ -30,6 +34,8 @@ def with_flags(
         run: The command, which takes `method` and the settings beside its own arguments.
         method_name: The method.
         settings: What a file says of the flags.
+        without: Settings that the command has no flags for; a file may have them, as one of a
+            training does.
 
     Raises:
         OptionError: If there is no method of that name, or no flag of a name in the file.
@@ -53,7 +59,9 @@ def with_flags(
     own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
     # The settings come after what is required, as what is asked for most.
     required = sum(one.default is inspect.Parameter.empty for one in own)
-    own[required:required] = [_setting(field) for field in dataclasses.fields(Settings)]
+    own[required:required] = [
+        _setting(field) for field in dataclasses.fields(Settings) if field.name not in without
+    ]
     chooser = inspect.Parameter(
         "method",
         inspect.Parameter.KEYWORD_ONLY,
@@ -72,7 +80,8 @@ def with_flags(
         ],
     )
     parameters = [*own, chooser, file, *(_flag(method, field) for field in fields)]
-    check_settings(dict(settings), (one.name for one in parameters if one.name != "config"))
+    known = [*(one.name for one in parameters if one.name != "config"), *without]
+    check_settings(dict(settings), known)
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     return command
