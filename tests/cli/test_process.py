@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from conftest import TINY
 from keras_peft.cli.process import quiet_import
 
 TELL = (
@@ -44,3 +45,16 @@ def test_what_native_code_says_is_shown_where_the_import_fails(capfd):
     with quiet_import():
         print("news", file=sys.__stderr__, flush=True)
     assert "news" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["cross-validate", "--folds", "2", "--epochs", "1"], ["find-rate", "--steps", "40"]]
+)
+def test_trainings_of_all_kinds_are_quiet(data, arguments):
+    command = [sys.executable, "-c", "from keras_peft.cli import main; main()", *arguments, str(data)]
+    result = subprocess.run(
+        [*command, "--base", str(TINY), "--layers", "all"], capture_output=True, text=True, check=True
+    )
+    assert "Importing Keras" in result.stderr
+    assert "oneDNN" not in result.stderr
+    assert "WARNING" not in result.stderr
