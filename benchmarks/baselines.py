@@ -1,6 +1,6 @@
 """What a fine-tuned model has to beat: linear models on the same rows, for every task.
 
-    python benchmarks/baselines.py FOLDER...
+    python benchmarks/baselines.py FOLDER... [--task token-labels]
 
 Each FOLDER holds train.jsonl and test.jsonl. Prints a Markdown table with the first two test
 figures of the task for a linear model on words and pairs of words (TF-IDF), and for one on the
@@ -11,7 +11,7 @@ by themselves, their beginnings, ends and shapes, and those of their neighbours.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import normalize
 
-from keras_peft import sources
+from keras_peft import sources, tasks
 from keras_peft.batches import inference_batches
 from keras_peft.data import Examples, read_examples
 from keras_peft.tasks import Task
@@ -113,10 +113,17 @@ def shown(task: Task, outputs: Any, test: Examples) -> str:
 
 def main() -> None:
     """Prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--task", choices=tasks.names(), help="read from the columns by default")
+    options = parser.parse_args()
+    kind = tasks.find(options.task) if options.task else None
     base = sources.load()
     print("| data | task | words | frozen encoder |\n|---|---|---|---|", flush=True)
-    for folder in map(Path, sys.argv[1:]):
-        train = read_examples(folder / "train.jsonl")
+    for folder in options.folders:
+        train = read_examples(folder / "train.jsonl", task=kind)
         test = read_examples(folder / "test.jsonl", task=train.task)
         task = train.task.from_labels(train.labels)
         if task.reads_words:

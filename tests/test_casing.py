@@ -72,9 +72,7 @@ def test_whole_texts_and_cased_bases_have_none():
     assert list(Tokenizer(CONTENT, 64, marks_case=True)(["The USA"]).ids[0]) == list(
         Tokenizer(CONTENT, 64)(["The USA"]).ids[0]
     )
-    cased = CONTENT.replace('"lowercase": true', '"lowercase": false').replace(
-        '"lowercase":true', '"lowercase":false'
-    )
+    cased = CONTENT.replace('"lowercase": true', '"lowercase": false')
     assert cased != CONTENT
     assert not Tokenizer(cased, 64, marks_case=True).marks_case
 

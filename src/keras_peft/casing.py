@@ -1,9 +1,9 @@
 """Capitals for bases that read small letters only: a mark before each word that has some.
 
 Where every word is tagged its capitals tell a name from a noun. A tokenizer that makes all letters
-small has tokens that no text uses, and these can be learned as marks: the inline casing of Bérard,
-Calapodescu and Roux 2019, "Naver Labs Europe's Systems for the WMT19 Machine Translation Robustness
-Task", https://aclanthology.org/W19-5361, section 3.2.
+small has tokens that no text uses, and these can be learned as marks: inline casing, as compared with
+other ways in Etchegoyhen and Gete 2020, "To Case or not to case: Evaluating Casing Methods for Neural
+Machine Translation", LREC 2020, pages 3752–3760.
 """
 
 from __future__ import annotations
