@@ -90,7 +90,8 @@ def test_oddities(check):
 def test_mangled_text_is_mended(text):
     read_wrongly = text.encode().decode("latin-1")
     assert unmangled(read_wrongly) == text
-    plain = re.sub("[ß’“]", "", text)
+    # With these there are texts that are well spelled and are another one's bytes, too: é€€ is 退.
+    plain = re.sub("[ß’“€]", "", text)
     assert unmangled(plain) == plain
 
 
