@@ -27,7 +27,7 @@ LEVELS = [
     ["job"],
     ["folds", "rates"],
     ["check", "explanation"],
-    ["splitting"],
+    ["splitting", "serve"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -1,0 +1,14 @@
+"""Serving: many bundles on one frozen base, their rows in one batch.
+
+    settings.py     what a server can be told
+    engine.py       the base: rows of any adapters to what their heads give
+    batcher.py      one queue: which rows run together, and when
+    loaded.py       a bundle that is ready to answer
+    repository.py   the folder with the bundles: names, never paths
+    adapters.py     which of them are loaded: load, reload, unload
+    service.py      texts to predictions, for whatever protocol
+    failures.py     what can go wrong with a request, and how it is told
+    app.py          the HTTP application; routes/ has a protocol in each file
+
+Only here is HTTP known.
+"""
