@@ -1,0 +1,191 @@
+"""Who may ask: keys from the environment and from a file, and what each of them opens.
+
+KERAS_PEFT_API_KEY in the environment opens all that predicts, KERAS_PEFT_ADMIN_KEY all that loads
+and unloads as well. A TOML file has any number of keys, each with a name:
+
+    [[key]]
+    name = "billing"
+    sha256 = "9f86d081…"          # of the key, so that the file holds no secret; or: key = "…"
+    adapters = ["intents"]        # those that it may use; all where it is left out
+
+    [[key]]
+    name = "deploy"
+    sha256 = "60303ae2…"
+    admin = true
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_peft.errors import OptionError, did_you_mean
+
+DATA_KEY = "KERAS_PEFT_API_KEY"
+ADMIN_KEY = "KERAS_PEFT_ADMIN_KEY"
+# Shorter ones can be guessed.
+_LEAST_CHARACTERS = 16
+_FIELDS = ("name", "key", "sha256", "admin", "adapters")
+_DIGITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a key opens; never the key itself.
+
+    Attributes:
+        name: What it is called in logs.
+        digest: SHA-256 of the key, 32 bytes.
+        admin: Whether it may load and unload.
+        adapters: The names that it may use, or None for all.
+    """
+
+    name: str
+    digest: bytes
+    admin: bool = False
+    adapters: frozenset[str] | None = None
+
+    def may_use(self, adapter: str) -> bool:
+        """Tells whether an adapter is one of its own."""
+        return self.adapters is None or adapter in self.adapters
+
+
+class Keys:
+    """The keys of a server.
+
+    Args:
+        keys: All of them; none means that none is needed.
+
+    Example:
+        >>> Keys.read(Path("keys.toml"), os.environ).find(b"Bearer 0123456789abcdef").name
+        'billing'
+    """
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self._keys = tuple(keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, authorization: bytes | None) -> Key | None:
+        """Finds the key that a request names.
+
+        It takes as long for a key that is nearly right as for any other.
+
+        Args:
+            authorization: The header, such as `Bearer KEY`.
+
+        Returns:
+            What it opens, or None where it opens nothing.
+        """
+        scheme, _, secret = (authorization or b"").strip().partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        digest = hashlib.sha256(secret.strip()).digest()
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    @classmethod
+    def read(cls, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Keys:
+        """Reads the keys of the environment and of a file.
+
+        Args:
+            file: A TOML file, if there is one.
+            environment: Where KERAS_PEFT_API_KEY and KERAS_PEFT_ADMIN_KEY may be.
+
+        Raises:
+            OptionError: If one cannot be used; all that is wrong is in the message.
+        """
+        problems: list[str] = []
+        keys = [
+            Key(name, hashlib.sha256(secret.encode()).digest(), admin=admin)
+            for variable, name, admin in (
+                (DATA_KEY, "environment", False),
+                (ADMIN_KEY, "environment-admin", True),
+            )
+            if (secret := _of_environment(variable, environment, problems))
+        ]
+        if file is not None:
+            keys += [_read(entry, f"{file}: key {n}", problems) for n, entry in enumerate(_entries(file), 1)]
+        for what, values in (("name", [key.name for key in keys]), ("secret", [key.digest for key in keys])):
+            if len(set(values)) < len(values):
+                problems.append(f"Two keys have one {what}; give each its own.")
+        if problems:
+            raise OptionError(" ".join(problems))
+        return cls(keys)
+
+
+def _of_environment(variable: str, environment: Mapping[str, str], problems: list[str]) -> str:
+    secret = environment.get(variable, "").strip()
+    if secret and (problem := _weakness(secret)):
+        problems.append(f"{variable} {problem}.")
+    return secret
+
+
+def _weakness(secret: str) -> str:
+    if len(secret) < _LEAST_CHARACTERS:
+        return f"has {len(secret)} characters; expected at least {_LEAST_CHARACTERS}, such as `openssl rand -hex 24` prints"
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        return "holds a space or a sign that no header can hold; expected letters, digits and signs of ASCII"
+    return ""
+
+
+def _entries(file: Path) -> Sequence[Any]:
+    """Reads the tables [[key]] of a file."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"--keys {file} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"--keys {file} is no TOML: {error}.") from None
+    entries = content.get("key")
+    if not isinstance(entries, list) or not entries or set(content) != {"key"}:
+        raise OptionError(f"--keys {file}: expected tables [[key]] with name and sha256, and nothing else.")
+    return entries
+
+
+def _read(entry: Any, where: str, problems: list[str]) -> Key:
+    """Reads a table; where something is wrong with it, that is added to the problems."""
+    entry = entry if isinstance(entry, dict) else {}
+    for field in entry:
+        if field not in _FIELDS:
+            problems.append(f"{where} has {field!r}, which no key has.{did_you_mean(field, _FIELDS)}")
+    name, secret, digest = entry.get("name"), entry.get("key"), entry.get("sha256")
+    admin, adapters = entry.get("admin", False), entry.get("adapters")
+    if not isinstance(name, str) or not name.strip():
+        problems.append(f"{where} has no name; the logs call it by that.")
+    if (secret is None) == (digest is None):
+        problems.append(f"{where}: expected either sha256 or key.")
+    if secret is not None and (problem := _weakness(secret) if isinstance(secret, str) else "is no string"):
+        problems.append(f"{where} {problem}.")
+    if digest is not None and not _is_digest(digest):
+        problems.append(f"{where}: sha256 must be {_DIGITS} hexadecimal digits, as `sha256sum` prints them.")
+    if not isinstance(admin, bool):
+        problems.append(f"{where}: admin must be true or false, got {admin!r}.")
+    if adapters is not None and not (
+        isinstance(adapters, list) and all(isinstance(adapter, str) for adapter in adapters)
+    ):
+        problems.append(f"{where}: adapters must be a list of names, got {adapters!r}.")
+        adapters = None
+    return Key(
+        name=str(name),
+        digest=bytes.fromhex(digest) if _is_digest(digest) else hashlib.sha256(str(secret).encode()).digest(),
+        admin=bool(admin),
+        adapters=None if adapters is None else frozenset(adapters),
+    )
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == _DIGITS and set(value.lower()) <= set("0123456789abcdef")
