@@ -18,9 +18,10 @@ from keras_peft.core import intercept
 from keras_peft.core.adapter import Adapter, Part, choose_parts, place_in_stack
 from keras_peft.core.held import SiteWeights
 from keras_peft.core.hold import Hold, forget_compiled_functions
+from keras_peft.core.kind import Kind
 from keras_peft.core.merging import merged_values
 from keras_peft.core.method import Method
-from keras_peft.core.mixed import MixedModel, predict_rows
+from keras_peft.core.mixed import MixedModel, predict_rows, refuse_alone
 from keras_peft.core.narrow import narrow
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
@@ -103,7 +104,7 @@ class AdaptedModel(keras.Model):
         self._merged: UserDict[str, tuple[keras.Variable, np.ndarray]] = UserDict()
         self._bags: dict[str, keras.Layer] = {}
         self._active: tuple[str, ...] = ()
-        self._mixed: UserDict[str, MixedModel] = UserDict()
+        self._mixed: UserDict[tuple[Part, ...], MixedModel] = UserDict()
         self._generated_with: tuple[Any, ...] = ()
         self._parts: Split | None = None
         self.changes = 0
@@ -217,11 +218,10 @@ class AdaptedModel(keras.Model):
             return super().predict(x, *args, **kwargs)
         self._refuse_merged("mix adapters")
         chosen = {name: self._find(name) for name in dict.fromkeys(adapters)}
+        refuse_alone(chosen)
         with self._unmoved():
-            mixed = self._mixed.get("model")
-            if mixed is None or not set(chosen) <= set(mixed.names):
-                mixed = self._mixed["model"] = self._make_mixed(chosen)
-            return predict_rows(mixed, chosen, x, list(adapters), *args, **kwargs)
+            models = [self._mixed_model(parts, chosen) for parts in {a.parts: None for a in chosen.values()}]
+            return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
 
     def split(self) -> Split | None:
         """Parts the base below the first layer that the active adapters touch.
@@ -689,11 +689,18 @@ class AdaptedModel(keras.Model):
         return [*(held.site.layer for held in self._held()), *moving]
 
     def _narrowings(self, held: Iterable[SiteWeights]) -> list[tuple[keras.Layer, intercept.Around]]:
-        return narrow(self._everywhere, held) if self._narrows else []
+        return narrow(self._everywhere, (one.site for one in held)) if self._narrows else []
 
-    def _make_mixed(self, adapters: Mapping[str, Adapter]) -> MixedModel:
-        outermost = self._narrowings(held for adapter in adapters.values() for held in adapter.held)
-        return MixedModel(self.base, self._hold, self._always(), adapters, outermost)
+    def _mixed_model(self, parts: tuple[Part, ...], chosen: Mapping[str, Adapter]) -> MixedModel:
+        """The model of a kind of adapters, with those of before where they are enough."""
+        own = {name: adapter for name, adapter in chosen.items() if adapter.parts == parts}
+        model = self._mixed.get(parts)
+        if model is None or not set(own) <= set(model.names):
+            kind = Kind(self._everywhere, parts)
+            outermost = narrow(self._everywhere, kind.sites) if self._narrows else []
+            model = MixedModel(self.base, self._hold, kind, own, self._always(), outermost)
+            self._mixed[parts] = model
+        return model
 
     @contextmanager
     def _unmoved(self) -> Iterator[None]:

@@ -73,6 +73,48 @@ def place_in_stack(method: Method) -> tuple[int, bool]:
     return method.extra_positions, not method.innermost
 
 
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A part and the sites where it attaches.
+
+    Attributes:
+        method: Its method.
+        chosen: The sites of its selection.
+        wrapped: Those among them whose calls it goes around.
+        trained: The base's own variables that it trains, by their keys.
+    """
+
+    method: Method
+    chosen: tuple[Site, ...]
+    wrapped: tuple[Site, ...]
+    trained: dict[str, keras.Variable]
+
+    @classmethod
+    def of(cls, part: Part, everywhere: Sequence[Site]) -> Placed:
+        """Finds the sites of a part.
+
+        Raises:
+            SelectionError: If a target or a layer matches nothing, or the method cannot
+                work there.
+        """
+        method, targets = part.method, part.selection.targets
+        chosen = select_sites(everywhere, part.selection) if targets else []
+        if not method.quantised and (whole := [s.path for s in chosen if _is_quantised(s)]):
+            raise SelectionError(
+                f"{listed(whole, most=3)} is quantised, and {method.name} cannot train whole numbers; use another "
+                "method, or a base that is not quantised."
+            )
+        if method.every_block:
+            _refuse_some_blocks(method, chosen, everywhere)
+        trained = {
+            f"{site.key}/{variable.name}": variable
+            for site in chosen
+            for variable in own_variables(site.layer)
+            if method.trains(site, variable.name)
+        }
+        return cls(method, tuple(chosen), tuple(site for site in chosen if method.wraps(site)), trained)
+
+
 class Adapter:
     """The weights that one or more methods hold on a base, and a head.
 
@@ -100,31 +142,18 @@ class Adapter:
         self.movers: dict[str, Method] = {}
         moved: dict[str, keras.Variable] = {}
         for part in self.parts:
-            method = part.method
-            targets = part.selection.targets
-            chosen = select_sites(everywhere, part.selection) if targets else []
-            if not method.quantised and (whole := [s.path for s in chosen if _is_quantised(s)]):
-                raise SelectionError(
-                    f"{listed(whole, most=3)} is quantised, and {method.name} cannot train whole numbers; use another "
-                    "method, or a base that is not quantised."
-                )
-            if method.every_block:
-                _refuse_some_blocks(method, chosen, everywhere)
-            wrapped = [site for site in chosen if method.wraps(site)]
-            shared = Weights(method.name, method.shared(chosen))
+            placed = Placed.of(part, everywhere)
+            method, wrapped, trained = placed.method, placed.wrapped, placed.trained
+            shared = Weights(method.name, method.shared(placed.chosen))
             self.shared.append(shared)
             self.held += [SiteWeights(method, site, shared) for site in wrapped]
-            trained = {
-                f"{site.key}/{variable.name}": variable
-                for site in chosen
-                for variable in own_variables(site.layer)
-                if method.trains(site, variable.name)
-            }
             holds = any(
                 weights.variables for weights in [shared, *self.held[len(self.held) - len(wrapped) :]]
             )
-            if targets and not holds and not trained:
-                raise SelectionError(f"{method.name} trains nothing at the {len(chosen)} chosen layers.")
+            if placed.chosen and not holds and not trained:
+                raise SelectionError(
+                    f"{method.name} trains nothing at the {len(placed.chosen)} chosen layers."
+                )
             moved |= trained
             self.movers |= dict.fromkeys(trained, method)
         for site in everywhere:
@@ -191,21 +220,7 @@ class Adapter:
             AdapterError: If any key is missing, extra or misshapen, or a value is not
                 finite; all of them are in the message.
         """
-        shapes = self.shapes()
-        missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
-        extra = [f"not expected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
-        misshapen = [
-            f"{key}: expected {shapes[key]}, got {value.shape}"
-            for key, value in tensors.items()
-            if key in shapes and shapes[key] != value.shape
-        ]
-        not_finite = [
-            f"{key}: has values that are not finite"
-            for key, value in tensors.items()
-            if key in shapes and not np.isfinite(value).all()
-        ]
-        if problems := missing + extra + misshapen + not_finite:
-            raise AdapterError("The weights do not fit this adapter: " + "; ".join(problems) + ".")
+        refuse_unfit(tensors, self.shapes())
 
     def assign(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Puts tensors of the right keys and shapes in place."""
@@ -252,6 +267,33 @@ class Adapter:
             weights.let_train(trainable)
         for variable in self._head_variables:
             variable.trainable = trainable
+
+
+def refuse_unfit(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that tensors are what an adapter has.
+
+    Args:
+        tensors: By their keys.
+        shapes: What is expected.
+
+    Raises:
+        AdapterError: If any key is missing, extra or misshapen, or a value is not
+            finite; all of them are in the message.
+    """
+    missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
+    extra = [f"not expected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
+    misshapen = [
+        f"{key}: expected {shapes[key]}, got {value.shape}"
+        for key, value in tensors.items()
+        if key in shapes and shapes[key] != value.shape
+    ]
+    not_finite = [
+        f"{key}: has values that are not finite"
+        for key, value in tensors.items()
+        if key in shapes and not np.isfinite(value).all()
+    ]
+    if problems := missing + extra + misshapen + not_finite:
+        raise AdapterError("The weights do not fit this adapter: " + "; ".join(problems) + ".")
 
 
 def _refuse_some_blocks(method: Method, chosen: Iterable[Site], everywhere: Iterable[Site]) -> None:

@@ -54,8 +54,6 @@ class SiteWeights(Weights):
         shared: The weights that the method holds for all its sites together.
     """
 
-    rows = None
-
     def __init__(self, method: Method, site: Site, shared: Weights) -> None:
         super().__init__(f"{site.key}.{method.name}", method.weights(site))
         self.method = method

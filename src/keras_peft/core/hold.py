@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 
@@ -42,6 +43,15 @@ class Hold:
             intercept.attach(layer, around)
         self._attachments = tuple(attachments)
         return before
+
+    @contextmanager
+    def attached(self, attachments: Attachments) -> Iterator[None]:
+        """Puts other functions around the layers' calls for as long as the context lasts."""
+        before = self.attach(attachments)
+        try:
+            yield
+        finally:
+            self.attach(before)
 
     def release(self) -> None:
         """Takes everything off and thaws what was not frozen; a second time does nothing."""

@@ -58,13 +58,9 @@ class Held(Protocol):
 
     Attributes:
         site: The site.
-        rows: In a batch of several adapters, which rows have this one, (batch,)
-            bool; None where all have it. A silent method need not look at it, for
-            the other rows get weights as at birth.
     """
 
     site: Site
-    rows: Any
 
     def __getattr__(self, name: str) -> Any: ...
 

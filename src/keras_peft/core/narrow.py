@@ -13,21 +13,20 @@ from typing import Any
 import keras
 
 from keras_peft.core import intercept
-from keras_peft.core.held import SiteWeights
 from keras_peft.core.sites import Site
 
 # Roles of the layers in a block that this goes around.
 _NEEDED = ("attention", "norm")
 
 
-def narrow(sites: Sequence[Site], held: Iterable[SiteWeights]) -> list[tuple[keras.Layer, intercept.Around]]:
+def narrow(sites: Sequence[Site], adapted: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Around]]:
     """Says what to put around a base's layers so that its output has the first position only.
 
     Args:
         sites: All sites of a base whose blocks have a norm after the attention and its
             residual connection.
-        held: What acts on it. A method that works on whole blocks sees positions that
-            would not be there, so it keeps them.
+        adapted: Those that adapters act on. A method that works on whole blocks sees
+            positions that would not be there, so it keeps them.
 
     Returns:
         Layers of the last block with what goes around them, outside of all else; nothing
@@ -36,7 +35,7 @@ def narrow(sites: Sequence[Site], held: Iterable[SiteWeights]) -> list[tuple[ker
     last = next((site for site in sites if site.role == "block" and site.is_last), None)
     if last is None or not all(role in last.inner for role in _NEEDED):
         return []
-    if any(one.site.key == last.key for one in held):
+    if any(site.key == last.key for site in adapted):
         return []
     attention, norm = (last.inner[role].layer for role in _NEEDED)
 

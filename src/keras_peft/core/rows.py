@@ -34,8 +34,3 @@ def spread(rows: Any, x: Any) -> Any:
     if len(rows.shape) == 3:
         return rows
     return ops.broadcast_to(ops.expand_dims(rows, 0), (ops.shape(x)[0], *rows.shape))
-
-
-def choose(mask: Any, chosen: Any, other: Any) -> Any:
-    """Takes a row of `chosen` where the mask (batch,) holds and of `other` elsewhere."""
-    return ops.where(ops.reshape(mask, (-1, *(1,) * (len(chosen.shape) - 1))), chosen, other)

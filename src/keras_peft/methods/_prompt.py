@@ -19,8 +19,7 @@ class Prompt(Method):
 
     They come before positions are added, so the text's positions begin after them.
     What reads the base's output finds the text where it was: its first vector is the
-    first token's. In a batch of several adapters, a row without prompts gets as many
-    masked positions after its text, which no token sees.
+    first token's.
     """
 
     default_targets: ClassVar[tuple[str, ...]] = (
@@ -54,7 +53,7 @@ class Prompt(Method):
         if held.site.role == "embedding.token":
             return self._before_tokens(held, call, named)
         if held.site.role == "embedding.segment":
-            return self._before_segments(held, call, named)
+            return self._before_segments(call, named)
         if held.site.role == "embedding.position":
             refuse_beyond_positions(self, held.site, next(iter(named.values())).shape[1])
             return call(**named)
@@ -69,28 +68,22 @@ class Prompt(Method):
         if named.get("reverse"):  # A tied embedding, used to score the words.
             return outputs
         prompt = ops.cast(spread(self.prompt(held), outputs), outputs.dtype)
-        return _joined(held, prompt, outputs, ops.zeros_like(prompt))
+        return ops.concatenate([prompt, outputs], axis=1)
 
-    def _before_segments(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+    def _before_segments(self, call: Callable[..., Any], named: dict[str, Any]) -> Any:
         from keras import ops
 
         ids = named.pop("inputs")
         first = ops.zeros((ops.shape(ids)[0], self.tokens), ids.dtype)
-        return call(_joined(held, first, ids, first), **named)
+        return call(ops.concatenate([first, ids], axis=1), **named)
 
     def _through_block(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
         from keras import ops
 
-        from keras_peft.core.rows import choose
         from keras_peft.errors import AdapterError
 
         refuse_cache(self, held.site, named)
         masks = [name for name, value in named.items() if name.endswith("padding_mask") and value is not None]
-        if held.rows is not None and not masks:
-            raise AdapterError(
-                f"{held.site.path} is called without a padding mask, so texts without a prompt cannot share a batch "
-                f"with {self.name}; predict with one adapter at a time."
-            )
         length = next(iter(named.values())).shape[1]
         for name in masks:
             mask = named[name]
@@ -100,12 +93,9 @@ class Prompt(Method):
                     "choose another method for this base."
                 )
             seen = ops.ones((ops.shape(mask)[0], self.tokens), mask.dtype)
-            named[name] = _joined(held, seen, mask, ops.zeros_like(seen))
+            named[name] = ops.concatenate([seen, mask], axis=1)
         outputs = call(**named)
-        if not held.site.is_last:
-            return outputs
-        after = outputs[:, self.tokens :]
-        return after if held.rows is None else choose(held.rows, after, outputs[:, : -self.tokens])
+        return outputs[:, self.tokens :] if held.site.is_last else outputs
 
 
 def refuse_beyond_positions(method: Prompt | PrefixTuning, site: Site, length: int | None) -> None:
@@ -142,13 +132,3 @@ def refuse_cache(method: Method, site: Site, named: Mapping[str, Any]) -> None:
             f"{site.path} was called with a cache, as in generation, and {method.name} needs all positions of the "
             "text in each step; deactivate the adapter to generate."
         )
-
-
-def _joined(held: Held, before: Any, x: Any, after: Any) -> Any:
-    """Puts something before x along axis 1 or, in rows of other adapters, after it."""
-    from keras import ops
-
-    from keras_peft.core.rows import choose
-
-    front = ops.concatenate([before, x], axis=1)
-    return front if held.rows is None else choose(held.rows, front, ops.concatenate([x, after], axis=1))

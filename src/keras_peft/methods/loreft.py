@@ -75,7 +75,7 @@ class LoReFT(Method):
         from keras import ops
 
         from keras_peft.core.intercept import arguments
-        from keras_peft.core.rows import align, choose, multiply
+        from keras_peft.core.rows import align, multiply
         from keras_peft.methods._prompt import refuse_cache
 
         named = arguments(held.site.layer, args, kwargs)
@@ -86,8 +86,7 @@ class LoReFT(Method):
         edit = source + align(held.bias, source) - multiply(outputs, orthonormal)
         edited = outputs + multiply(edit, ops.swapaxes(orthonormal, -1, -2))
         mask = next((v for name, v in named.items() if name.endswith("padding_mask")), None)
-        changed = ops.where(ops.expand_dims(self._positions(outputs, mask), -1), edited, outputs)
-        return changed if held.rows is None else choose(held.rows, changed, outputs)
+        return ops.where(ops.expand_dims(self._positions(outputs, mask), -1), edited, outputs)
 
     def _positions(self, outputs: Any, mask: Any) -> Any:
         """Which positions are edited: (batch, length) bool."""

@@ -137,7 +137,7 @@ class PrefixTuning(Method):
             return around
 
         named = _explicit_mask(held.site, named)
-        named["attention_mask"] = self._longer_mask(held, named.get("attention_mask"), named)
+        named["attention_mask"] = self._longer_mask(named.get("attention_mask"))
         with ExitStack() as stack:
             for part in ("key", "value"):
                 stack.enter_context(attached(_part(held.site, part).layer, longer(part)))
@@ -169,7 +169,7 @@ class PrefixTuning(Method):
             text = cache
         named = {
             **named,
-            "attention_mask": self._longer_mask(held, named.get("attention_mask"), named),
+            "attention_mask": self._longer_mask(named.get("attention_mask")),
             "cache": ops.concatenate([ops.cast(learned, text.dtype), text], axis=2),
             "cache_update_index": None if index is None else index + self.tokens,
         }
@@ -178,22 +178,14 @@ class PrefixTuning(Method):
             return (outputs, *others, longer[:, :, self.tokens :])
         return (outputs, *others) if others else outputs
 
-    def _longer_mask(self, held: Held, mask: Any, named: Mapping[str, Any]) -> Any:
+    def _longer_mask(self, mask: Any) -> Any:
         """Puts the prefix before the keys in a mask (batch, queries, keys)."""
         from keras import ops
 
         if mask is None:
-            if held.rows is None:
-                return None
-            query, value = named["query"], named.get("key", named.get("value"))
-            mask = ops.ones((ops.shape(query)[0], ops.shape(query)[1], ops.shape(value)[1]), "bool")
-        whole, rows = ops.cast(mask, "int32"), None
-        if held.rows is not None:
-            rows = ops.cast(ops.reshape(held.rows, (-1, *(1,) * (len(mask.shape) - 1))), "int32")
-            whole = whole * ops.ones_like(rows)
-        seen = ops.ones((*ops.shape(whole)[:-1], self.tokens), "int32")
-        seen = seen if rows is None else seen * rows
-        return ops.cast(ops.concatenate([seen, whole], axis=-1), mask.dtype)
+            return None
+        seen = ops.ones((*ops.shape(mask)[:-1], self.tokens), mask.dtype)
+        return ops.concatenate([seen, mask], axis=-1)
 
 
 def _part(site: Site, part: str) -> Site:

@@ -170,6 +170,34 @@ class Task(ABC):
         )(outputs)
         return keras.Model(vectors, outputs, name="head")
 
+    def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the head's tensors by their keys, without building it.
+
+        Args:
+            dim: Size of the encoder's vectors.
+        """
+        return {
+            "pooled_dense/kernel": (dim, dim),
+            "pooled_dense/bias": (dim,),
+            "logits/kernel": (dim, self.outputs),
+            "logits/bias": (self.outputs,),
+        }
+
+    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Computes what the head gives, without Keras: rows of a batch may have heads of their own.
+
+        Args:
+            vectors: The encoder's, (rows, length, dim) float32.
+            head: The head's tensors by the keys of `head_shapes`.
+
+        Returns:
+            The same as the model that `head` builds: (rows, outputs) float32.
+        """
+        import numpy as np
+
+        pooled = np.maximum(vectors[:, 0] @ head["pooled_dense/kernel"] + head["pooled_dense/bias"], 0)
+        return np.asarray(pooled @ head["logits/kernel"] + head["logits/bias"])
+
     @abstractmethod
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
         """Returns the loss on the head's outputs.

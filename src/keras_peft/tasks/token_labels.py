@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -145,6 +145,13 @@ class Task(_task.Task):
             dtype="float32",
         )(outputs)
         return keras.Model(vectors, outputs, name="head")
+
+    def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
+        return {"logits/kernel": (dim, self.outputs), "logits/bias": (self.outputs,)}
+
+    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns (rows, length, tags); see `Task.answer`."""
+        return np.asarray(vectors @ head["logits/kernel"] + head["logits/bias"])
 
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
         """Returns softmax cross-entropy, the mean over the words of a batch; see `Task.loss`."""
