@@ -267,6 +267,25 @@ def read(folder: str | Path) -> Bundle:
     return Bundle(folder, content)
 
 
+def seal(folder: Path, content: dict[str, Any]) -> None:
+    """Writes bundle.json over the files that lie in a folder, which must be nowhere in use.
+
+    Args:
+        folder: Where the other files of the bundle lie.
+        content: What bundle.json shall say; the sums of the files and its own are put in.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    Example:
+        >>> write_tensors(copy / "adapter.safetensors", averaged)
+        >>> seal(copy, {**bundle.content, "verification": {}})
+    """
+    content["files"] = {name: sha256_of(folder / name) for name in FILES if (folder / name).is_file()}
+    content["checksum"] = _checksum(content)
+    _write_json(folder / "bundle.json", content)
+
+
 def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
     """Attaches a bundle's adapter to a freshly loaded base.
 
@@ -321,7 +340,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
             "data": dict(parts.data),
             "versions": versions(),
         }
-        _seal(staging, content)
+        seal(staging, content)
         content["verification"] = _verify(Bundle(staging, content), parts)
         description = {
             **parts.report,
@@ -333,7 +352,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
         if parts.flags is not None:
             (staging / "run.toml").write_text(tomli_w.dumps(parts.flags), encoding="utf-8")
         (staging / "README.md").write_text(report.as_model_card(description, folder.name), encoding="utf-8")
-        _seal(staging, content)
+        seal(staging, content)
     return Bundle(folder, content)
 
 
@@ -351,12 +370,6 @@ def _holds_only_a_bundle(folder: Path) -> bool:
         and isinstance(content, dict)
         and {"format", "checksum"} <= set(content)
     )
-
-
-def _seal(folder: Path, content: dict[str, Any]) -> None:
-    content["files"] = {name: sha256_of(folder / name) for name in FILES if (folder / name).is_file()}
-    content["checksum"] = _checksum(content)
-    _write_json(folder / "bundle.json", content)
 
 
 def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
