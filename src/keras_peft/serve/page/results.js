@@ -1,0 +1,127 @@
+/** What adapters say of a text, side by side. */
+
+import { explain } from "./api.js";
+import { counted, fixed, make, tell } from "./dom.js";
+import { drawExplanation } from "./explanation.js";
+
+const MOST_BARS = 6;
+
+/**
+ * Says in a few words what an adapter said.
+ * @param {import("./api.js").Prediction} prediction
+ * @returns {string}
+ */
+export function summary(prediction) {
+  if ("value" in prediction) return fixed(prediction.value);
+  if ("tags" in prediction) {
+    const { tokens, tags, entities } = prediction;
+    const marked = entities.map(({ label, start, end }) => `${tokens.slice(start, end).join(" ")} ${label}`);
+    return marked.join(", ") || tags.join(" ");
+  }
+  const { label, labels, probabilities } = prediction;
+  if (labels) return labels.join(", ") || "none of its labels";
+  return label === null ? "nothing" : `${label} ${fixed(probabilities[0][1])}`;
+}
+
+/**
+ * Draws what an adapter said of a text.
+ * @param {any} adapter
+ * @param {import("./api.js").Prediction} prediction
+ * @param {import("./api.js").Text} text
+ * @param {number} milliseconds How long the answer took.
+ * @returns {HTMLElement}
+ */
+export function drawResult(adapter, prediction, text, milliseconds) {
+  const title = make("h3", {}, adapter.name, make("span", { className: "soft" }, `${milliseconds.toFixed(0)} ms`));
+  const parts = "value" in prediction ? [make("p", { className: "answer" }, fixed(prediction.value))]
+    : "tags" in prediction ? [drawTags(prediction)]
+    : drawLabels(adapter, prediction, text);
+  return make("article", { className: "result" }, title, ...parts);
+}
+
+/** Draws that an adapter did not answer. */
+export function drawFailure(adapter, message) {
+  return make("article", { className: "result" }, make("h3", {}, adapter.name), make("p", { className: "problem" }, message));
+}
+
+function drawLabels(adapter, prediction, text) {
+  const { label, labels, probabilities } = prediction;
+  const said = labels ?? (label === null ? [] : [label]);
+  const parts = [make("p", { className: "answer" }, said.join(", ") || (labels ? "none" : "says nothing"))];
+  if (label === null) {
+    const least = adapter.abstain_below;
+    const needed = least ? `the probability ${fixed(least)} that it was told to ask for` : "enough probability";
+    parts.push(make("p", { className: "soft" }, `No label has ${needed}.`));
+  }
+  const rows = probabilities.map(([name, probability]) => drawBar(name, probability, said.includes(name)));
+  const caption = make("caption", { className: "hidden" }, `Probabilities of ${adapter.name}`);
+  parts.push(make("table", { className: "bars" }, caption, make("tbody", {}, ...rows.slice(0, MOST_BARS))));
+  if (rows.length > MOST_BARS) {
+    const others = make("table", { className: "bars" }, make("tbody", {}, ...rows.slice(MOST_BARS)));
+    parts.push(make("details", {}, make("summary", {}, `${rows.length - MOST_BARS} more`), others));
+  }
+  parts.push(drawAsking(adapter, text, probabilities.map(([name]) => name)));
+  return parts;
+}
+
+function drawBar(label, probability, isSaid) {
+  const bar = make("span", { className: "bar" });
+  bar.style.setProperty("--length", `${100 * probability}%`);
+  return make(
+    "tr",
+    { className: isSaid ? "said" : "" },
+    make("th", { scope: "row" }, label, isSaid ? make("span", { className: "hidden" }, " (said)") : null),
+    make("td", { className: "track", ariaHidden: "true" }, bar),
+    make("td", {}, fixed(probability)),
+  );
+}
+
+/** Draws the words with their tags above them. */
+function drawTags({ tokens, tags, entities }) {
+  const text = make("p", { className: "text tagged", dir: "auto" });
+  const marked = (words, tag) => make("mark", { className: "for strong" }, make("ruby", {}, words, make("rt", {}, tag)));
+  const starts = new Map(entities.map((entity) => [entity.start, entity]));
+  for (let at = 0; at < tokens.length; ) {
+    const entity = starts.get(at);
+    const end = entity?.end ?? at + 1;
+    const words = tokens.slice(at, end).join(" ");
+    const isPlain = !entity && tags[at] === "O";
+    text.append(isPlain ? words : marked(words, entity?.label ?? tags[at]), " ");
+    at = end;
+  }
+  return text;
+}
+
+/** Draws the button that asks which words carried the decision, and the place for the answer. */
+function drawAsking(adapter, text, labels) {
+  const place = make("div", { className: "explanation" });
+  const told = make("p", { role: "status" });
+  const button = make("button", { type: "button", className: "plain", ariaLabel: `Which words? ${adapter.name}` }, "Which words?");
+  let asking = new AbortController();
+
+  async function ask(label) {
+    asking.abort();
+    asking = new AbortController();
+    tell(told, "Leaving out each word in turn…");
+    try {
+      const explanation = await explain(adapter.name, text, label, asking.signal);
+      const choice = make("select", {}, ...labels.map((one) => make("option", { selected: one === explanation.label }, one)));
+      choice.addEventListener("change", () => ask(choice.value));
+      const wasFocused = place.contains(document.activeElement);
+      place.replaceChildren(make("label", {}, "Words for ", choice), ...drawExplanation(explanation));
+      if (wasFocused) choice.focus();
+      tell(told, "");
+    } catch (error) {
+      if (error.name !== "AbortError") tell(told, error.message, true);
+    }
+  }
+
+  button.addEventListener("click", async () => {
+    await ask(null);
+    if (place.childElementCount) {
+      place.querySelector("select").focus();
+      button.remove();
+    }
+  });
+  return make("div", {}, button, told, place);
+}

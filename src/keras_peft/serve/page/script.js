@@ -1,0 +1,121 @@
+/** The page: adapters are chosen, a text is typed, and what they say stands side by side. */
+
+import { AdapterList } from "./adapters.js";
+import { listAdapters, predict, Refusal, setKey } from "./api.js";
+import { byId, counted, show, tell } from "./dom.js";
+import { FilePart } from "./file.js";
+import { byForm, textOf } from "./forms.js";
+import { drawFailure, drawResult, summary } from "./results.js";
+
+const REFRESH_MS = 5000;
+// More are not read out.
+const MOST_TOLD = 5;
+
+const adapters = new AdapterList(adapt);
+const filePart = new FilePart(() => adapters.chosen);
+let asking = new AbortController();
+
+/** Offers what the adapters that are chosen read. */
+function adapt() {
+  const { chosen } = adapters;
+  const pairs = chosen.filter((adapter) => adapter.texts_in_a_row > 1);
+  show(byId("second"), pairs.length > 0);
+  const notes = [
+    pairs.length && pairs.length < chosen.length ? "Adapters that read no pairs get the first text." : "",
+    chosen.some((adapter) => adapter.reads_words) ? "Taggers read words, which are parted at spaces and signs." : "",
+  ];
+  byId("text-note").textContent = notes.filter(Boolean).join(" ");
+  byId("text-label").textContent = pairs.length ? "First text" : "Text";
+  filePart.update();
+}
+
+async function refresh() {
+  try {
+    const known = await listAdapters();
+    adapters.update(known);
+    tell(byId("summary"), `${counted(known.length, "adapter")} on one base.`);
+    show(byId("key-form"), false);
+  } catch (error) {
+    if (error.status === 401) askForKey(error.message);
+    tell(byId("chosen"), error.message, true);
+  }
+}
+
+function askForKey() {
+  if (!byId("key-form").hidden) return;
+  show(byId("key-form"), true);
+  byId("key").focus();
+}
+
+async function predictText() {
+  const { chosen } = adapters;
+  const texts = [byId("text").value, byId("second-text").value];
+  const told = byId("told");
+  if (!chosen.length) return tell(told, "Choose at least one adapter.", true);
+  const missing = chosen.find((adapter) => textOf(adapter, texts) === null);
+  if (missing) {
+    byId(texts[0].trim() ? "second-text" : "text").focus();
+    return tell(told, texts[0].trim() ? `${missing.name} reads two texts; type the second, too.` : "Type a text first.", true);
+  }
+  asking.abort();
+  const mine = new AbortController();
+  asking = mine;
+  tell(told, "Asking…");
+  const groups = byForm(chosen);
+  try {
+    const answered = await Promise.all(groups.map((group) => askGroup(group, textOf(group[0], texts), mine.signal)));
+    const found = new Map(answered.flat().map((result) => [result.adapter.name, result]));
+    const results = chosen.map((adapter) => found.get(adapter.name));
+    byId("results").replaceChildren(...results.map((result) => result.card));
+    tell(told, [timing(results), ...results.slice(0, MOST_TOLD).map((result) => result.said)].filter(Boolean).join(" "));
+  } catch (error) {
+    if (error.name !== "AbortError") tell(told, error.message, true);
+    if (error.status === 401) askForKey();
+  }
+  return refresh();
+}
+
+/** Asks adapters together; where one of them fails, each by itself, so that the others answer. */
+async function askGroup(group, text, signal) {
+  const names = group.map((adapter) => adapter.name);
+  try {
+    const { answers, milliseconds, parts } = await predict(names, [text], signal);
+    return group.map((adapter) => {
+      const prediction = answers[adapter.name][0];
+      const said = `${adapter.name}: ${summary(prediction)}.`;
+      return { adapter, card: drawResult(adapter, prediction, text, milliseconds), said, milliseconds, parts };
+    });
+  } catch (error) {
+    if (!(error instanceof Refusal) || [0, 401, 429].includes(error.status)) throw error;
+    if (group.length > 1) return (await Promise.all(group.map((one) => askGroup([one], text, signal)))).flat();
+    return [{ adapter: group[0], card: drawFailure(group[0], error.message), said: `${group[0].name} failed.` }];
+  }
+}
+
+/** Says how long the slowest answer took, and what of it was spent on what. */
+function timing(results) {
+  const slowest = results.reduce((one, other) => ((other.milliseconds ?? 0) > (one.milliseconds ?? 0) ? other : one));
+  if (!slowest.milliseconds) return "";
+  const words = { tokenization: "tokenising", queue: "waiting", inference: "computing" };
+  const parts = Object.entries(slowest.parts).map(([part, spent]) => `${words[part]} ${spent}`);
+  return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, of these ${parts.join(", ")}` : ""}.`;
+}
+
+byId("text-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  predictText();
+});
+byId("text-form").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    predictText();
+  }
+});
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  setKey(byId("key").value.trim());
+  byId("key").value = "";
+  refresh();
+});
+setInterval(() => document.hidden || refresh(), REFRESH_MS);
+refresh();

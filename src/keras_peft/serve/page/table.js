@@ -1,0 +1,95 @@
+/** Tables of text: CSV, TSV and JSON Lines to rows, and rows to CSV. */
+
+/**
+ * @typedef {Record<string, unknown>} Row From column to value.
+ */
+
+/**
+ * Reads a table.
+ * @param {string} content
+ * @param {string} name The name of its file, whose ending tells the format.
+ * @returns {{columns: string[], rows: Row[]}}
+ * @throws {Error} If it is none; the message says what to do.
+ */
+export function readTable(content, name) {
+  const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+  const separators = { csv: ",", tsv: "\t" };
+  if (ending !== "jsonl" && !(ending in separators)) {
+    throw new Error(`${name} is no .csv, .tsv or .jsonl; save the table as one of them.`);
+  }
+  const table = ending === "jsonl" ? readLines(content) : readSeparated(content, separators[ending]);
+  if (!table.rows.length) throw new Error(`${name} has no rows; expected a row for each text.`);
+  return table;
+}
+
+/**
+ * Writes rows as CSV.
+ * @param {string[]} columns
+ * @param {Row[]} rows
+ * @returns {string}
+ */
+export function writeTable(columns, rows) {
+  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))];
+  return lines.map((values) => values.map(cell).join(",") + "\r\n").join("");
+}
+
+function cell(value) {
+  const text = typeof value === "string" ? value : value === null || value === undefined ? "" : JSON.stringify(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function readLines(content) {
+  const columns = new Set();
+  const rows = [];
+  for (const [at, line] of content.split("\n").entries()) {
+    if (!line.trim()) continue;
+    let row;
+    try {
+      row = JSON.parse(line);
+    } catch {
+      row = null;
+    }
+    if (row === null || typeof row !== "object" || Array.isArray(row)) {
+      throw new Error(`Line ${at + 1} is no JSON object; expected one a line.`);
+    }
+    Object.keys(row).forEach((column) => columns.add(column));
+    rows.push(row);
+  }
+  return { columns: [...columns], rows };
+}
+
+function readSeparated(content, separator) {
+  const [columns, ...records] = records_of(content, separator);
+  if (!columns) return { columns: [], rows: [] };
+  if (new Set(columns).size < columns.length) throw new Error("Two columns have one name; give each its own.");
+  const rows = records.map((values, at) => {
+    if (values.length !== columns.length) {
+      throw new Error(`Row ${at + 1} has ${values.length} values; expected ${columns.length}, as many as the header has.`);
+    }
+    return Object.fromEntries(columns.map((column, place) => [column, values[place]]));
+  });
+  return { columns, rows };
+}
+
+/** Goes through the records of a table with quotes as RFC 4180 has them; empty lines are left out. */
+function* records_of(content, separator) {
+  const value = new RegExp(`"((?:[^"]|"")*)"|([^"${separator}\\r\\n][^${separator}\\r\\n]*)?`, "y");
+  let record = [];
+  for (let at = 0; at < content.length || record.length; ) {
+    value.lastIndex = at;
+    const [whole, quoted, plain = ""] = value.exec(content) ?? [""];
+    record.push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+    at += whole.length;
+    const next = content[at];
+    if (next === separator) {
+      at += 1;
+      continue;
+    }
+    if (next !== undefined && next !== "\r" && next !== "\n") {
+      throw new Error(`A quoted value does not end well in line ${content.slice(0, at).split("\n").length}; mend its quotes.`);
+    }
+    if (record.length > 1 || record[0] !== "" || quoted !== undefined) yield record;
+    record = [];
+    at += next === "\r" && content[at + 1] === "\n" ? 2 : 1;
+  }
+}
