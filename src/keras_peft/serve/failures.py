@@ -58,6 +58,12 @@ class AdapterFailed(Failure):
     status, kind = 409, "adapter_failed"
 
 
+class TooSlow(Failure):
+    """The client did not send the whole of its request in time."""
+
+    status, kind = 408, "timeout"
+
+
 class TooLarge(Failure):
     """The body, or the number of texts, is larger than the server takes."""
 

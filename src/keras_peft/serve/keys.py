@@ -22,10 +22,18 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.serve.call import Call
+from keras_peft.serve.failures import NotAllowed, NotAuthenticated
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from keras_peft.serve.state import State
 
 DATA_KEY = "KERAS_PEFT_API_KEY"
 ADMIN_KEY = "KERAS_PEFT_ADMIN_KEY"
@@ -33,6 +41,10 @@ ADMIN_KEY = "KERAS_PEFT_ADMIN_KEY"
 _LEAST_CHARACTERS = 16
 _FIELDS = ("name", "key", "sha256", "admin", "adapters")
 _DIGITS = 64
+
+
+PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+"""What answers without a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +139,63 @@ class Keys:
         return cls(keys)
 
 
+class Guard:
+    """ASGI middleware that lets nobody in without a key, where there are keys.
+
+    Pages of other sites, which a browser may send here, are turned away with or without keys:
+    by their Origin, and where there are no keys by the name under which they reach a server that
+    only this machine is to reach (https://en.wikipedia.org/wiki/DNS_rebinding).
+
+    Args:
+        app: The application behind it.
+        state: The server.
+        open_paths: What may be read without a key.
+    """
+
+    def __init__(self, app: ASGIApp, state: State, open_paths: frozenset[str]) -> None:
+        self._app, self._state, self._open = app, state, open_paths
+        self._needs_local_name = not state.keys and is_loopback(state.settings.host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application behind it, if the request may come in."""
+        if scope["type"] == "http" and not self._is_open(scope):
+            call = Call.within(scope)
+            host, origin = call.headers.get(b"host", b""), call.headers.get(b"origin")
+            if origin is not None and origin.partition(b"://")[2] != host:
+                raise NotAllowed("Pages of other sites are not answered.")
+            if self._needs_local_name and not is_local_name(host.decode("latin-1")):
+                raise NotAllowed(
+                    "Without keys this server answers only under localhost or an address in numbers; ask for that, or "
+                    "start it with keys."
+                )
+            if self._state.keys:
+                call.key = self._state.keys.find(call.headers.get(b"authorization"))
+                if call.key is None:
+                    raise NotAuthenticated("This needs a key that is known: Authorization: Bearer KEY.")
+        await self._app(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return scope["path"] in self._open and scope["method"] in ("GET", "HEAD")
+
+
+def is_loopback(host: str) -> bool:
+    """Tells whether only this machine reaches an address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_local_name(host: str) -> bool:
+    """Tells whether a Host header has a name that no other site can have."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    name = name.strip("[]").lower()
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
 def _of_environment(variable: str, environment: Mapping[str, str], problems: list[str]) -> str:
     secret = environment.get(variable, "").strip()
     if secret and (problem := _weakness(secret)):
@@ -136,7 +205,10 @@ def _of_environment(variable: str, environment: Mapping[str, str], problems: lis
 
 def _weakness(secret: str) -> str:
     if len(secret) < _LEAST_CHARACTERS:
-        return f"has {len(secret)} characters; expected at least {_LEAST_CHARACTERS}, such as `openssl rand -hex 24` prints"
+        return (
+            f"has {len(secret)} characters; expected at least {_LEAST_CHARACTERS}, such as what `openssl rand -hex 24` "
+            "prints"
+        )
     if not secret.isascii() or not secret.isprintable() or " " in secret:
         return "holds a space or a sign that no header can hold; expected letters, digits and signs of ASCII"
     return ""

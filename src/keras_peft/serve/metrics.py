@@ -1,0 +1,180 @@
+"""What happens in a server, as Prometheus counts it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from keras_peft import __version__
+from keras_peft.serve.observer import Observer
+
+_PREFIX = "keras_peft"
+# More adapters than this are counted together, so that names cannot fill the memory.
+MOST_ADAPTERS = 1024
+_OTHERS = "(others)"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LOAD_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+class Metrics(Observer):
+    """Counts, in a registry of its own.
+
+    Series of an adapter go when it is unloaded. Adapters that are not loaded have none, so that
+    what clients ask for makes no new ones.
+
+    Args:
+        base: What the base is called, without its place.
+        base_sha256: Of its weights.
+
+    Example:
+        >>> metrics = Metrics(base="minilm", base_sha256="53aa5117…")
+        >>> metrics.request_failed("timeout")
+        >>> print(metrics.exposition("")[0].decode())
+    """
+
+    def __init__(self, *, base: str = "", base_sha256: str = "") -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._lock = threading.Lock()
+        self._loaded: dict[str, tuple[str, str]] = {}
+
+        info = self._gauge(
+            "build_info", "Version of the server and of its base.", "version", "base", "base_sha256"
+        )
+        info.labels(__version__, base, base_sha256).set(1)
+        self._requests = self._counter("requests", "Requests that have ended.", "route", "status")
+        self._failures = self._counter("request_failures", "Requests that failed.", "reason")
+        self._request_seconds = self._histogram(
+            "request_duration_seconds", "From the first byte to the answer.", _SECONDS, "route"
+        )
+        self._tokenization = self._histogram(
+            "tokenization_duration_seconds", "Texts of a request to tokens.", _SECONDS
+        )
+        self._input_tokens = self._histogram("request_input_tokens", "Tokens of a request.", _TOKENS)
+        self._cut_tokens = self._counter(
+            "cut_tokens", "Tokens that were left out of texts that were too long."
+        )
+        self._queue = self._histogram("queue_duration_seconds", "How long a row waited.", _SECONDS)
+        self._waiting = self._gauge("queue_size", "Rows that wait.")
+        self._running = self._gauge("in_flight", "Rows that are being computed.")
+        self._inference = self._histogram(
+            "inference_duration_seconds", "How long the base took for a batch.", _SECONDS
+        )
+        self._failed_batches = self._counter("failed_batches", "Batches without outputs.")
+        self._rows = self._histogram("batch_size", "Rows of a batch.", _ROWS)
+        self._tokens = self._histogram("batch_tokens", "Tokens of a batch, padding included.", _TOKENS)
+        self._padding = self._histogram("batch_padding_ratio", "Share of a batch that is padding.", _SHARES)
+        self._distinct = self._histogram("batch_distinct_adapters", "Adapters of the rows of a batch.", _ROWS)
+        self._adapter_texts = self._counter(
+            "adapter_requests", "Texts that an adapter was asked about.", "adapter", "status"
+        )
+        self._adapter_loaded = self._gauge(
+            "adapter_loaded", "1 for each adapter that answers.", "adapter", "generation", "pinned"
+        )
+        self._loads = self._counter("adapter_loads", "Attempts to load an adapter.", "result")
+        self._load_seconds = self._histogram(
+            "adapter_load_duration_seconds", "How long it took to load an adapter.", _LOAD_SECONDS
+        )
+        self._evictions = self._counter("adapter_evictions", "Adapters that answer no more.", "reason")
+        self._slots = self._gauge("adapter_slots", "Adapters in each state.", "state")
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Writes all of it down.
+
+        Args:
+            accept: The header, which chooses between Prometheus' forms.
+
+        Returns:
+            The text and its media type.
+        """
+        encoder, media_type = choose_encoder(accept)
+        return encoder(self.registry), media_type
+
+    def queue_changed(self, *, waiting: int, running: int) -> None:
+        """Sets two gauges; see `Observer`."""
+        self._waiting.set(waiting)
+        self._running.set(running)
+
+    def batch_started(
+        self, *, rows: int, tokens: int, padded: int, distinct_adapters: int, waited: Sequence[float]
+    ) -> None:
+        """Counts a batch; see `Observer`."""
+        self._rows.observe(rows)
+        self._tokens.observe(padded)
+        self._padding.observe(1 - tokens / padded if padded else 0)
+        self._distinct.observe(distinct_adapters)
+        for seconds in waited:
+            self._queue.observe(seconds)
+
+    def batch_ended(self, *, rows: int, seconds: float, failed: bool = False) -> None:
+        """Counts how long a batch took; see `Observer`."""
+        self._inference.observe(seconds)
+        if failed:
+            self._failed_batches.inc()
+
+    def adapter_loaded(self, name: str, *, generation: int, pinned: bool, seconds: float) -> None:
+        """Makes the series of an adapter; see `Observer`."""
+        self._loads.labels("ok").inc()
+        self._load_seconds.observe(seconds)
+        series = (str(generation), str(pinned).lower())
+        with self._lock:
+            if name not in self._loaded and len(self._loaded) >= MOST_ADAPTERS:
+                return
+            if name in self._loaded:
+                self._adapter_loaded.remove(name, *self._loaded[name])
+            self._loaded[name] = series
+            self._adapter_loaded.labels(name, *series).set(1)
+
+    def adapter_unloaded(self, name: str, *, reason: str) -> None:
+        """Deletes the series of an adapter; see `Observer`."""
+        self._evictions.labels(reason).inc()
+        with self._lock:
+            if name in self._loaded:
+                self._adapter_loaded.remove(name, *self._loaded.pop(name))
+                self._adapter_texts.remove_by_labels({"adapter": name})
+
+    def adapter_failed(self, name: str, *, reason: str) -> None:
+        """Counts an adapter that could not be loaded; see `Observer`."""
+        self._loads.labels("failed").inc()
+
+    def adapters_changed(self, states: dict[str, int]) -> None:
+        """Sets a gauge for each state; see `Observer`."""
+        self._slots.clear()
+        for state, count in states.items():
+            self._slots.labels(state.lower()).set(count)
+
+    def tokenized(self, *, texts: int, tokens: int, cut: int, seconds: float) -> None:
+        """Counts the tokens of a request; see `Observer`."""
+        self._tokenization.observe(seconds)
+        self._input_tokens.observe(tokens)
+        if cut:
+            self._cut_tokens.inc(cut)
+
+    def adapter_answered(self, name: str, *, texts: int, kind: str = "") -> None:
+        """Counts an adapter's texts; see `Observer`."""
+        with self._lock:
+            self._adapter_texts.labels(name if name in self._loaded else _OTHERS, kind or "ok").inc(texts)
+
+    def request_ended(self, *, route: str, status: int, seconds: float) -> None:
+        """Counts a request; see `Observer`."""
+        self._requests.labels(route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def request_failed(self, kind: str) -> None:
+        """Counts a failure; see `Observer`."""
+        self._failures.labels(kind).inc()
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", help, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help: str, *labels: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"{_PREFIX}_{name}", help, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,17 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from keras_peft.serve.call import Call
+
+router = APIRouter(tags=["Metrics"])
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Show the metrics in Prometheus' form."""
+    observer = Call.of(request).state.observer
+    text, media_type = observer.exposition(request.headers.get("accept", ""))
+    return Response(text, media_type=media_type)

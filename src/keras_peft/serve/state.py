@@ -1,0 +1,55 @@
+"""What all requests to a server have in common."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_peft.serve.keys import Keys
+from keras_peft.serve.observer import Observer
+
+if TYPE_CHECKING:
+    from keras_peft.serve.service import Service
+    from keras_peft.serve.settings import ServeSettings
+
+# A worker that has not turned round for so many seconds hangs; batches take far less.
+MOST_SECONDS_OF_A_BATCH = 30.0
+
+
+@dataclass(eq=False)
+class State:
+    """A server, as its routes see it.
+
+    Attributes:
+        service: Texts to predictions.
+        settings: What the server was told.
+        keys: Who may ask.
+        observer: Who counts what happens.
+        draining: Whether the server shall end: it answers on and is not ready any more.
+        started: When it started, in seconds since 1970.
+    """
+
+    service: Service
+    settings: ServeSettings
+    keys: Keys = field(default_factory=Keys)
+    observer: Observer = field(default_factory=Observer)
+    draining: bool = False
+    started: float = field(default_factory=time.time)
+
+    @property
+    def base_name(self) -> str:
+        """What the base is called; of a folder its own name, and not where it lies."""
+        name = self.service.engine.base.name
+        return Path(name).name if Path(name).is_absolute() else name
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether batches are computed, however many wait."""
+        return self.service.batcher.heartbeat_age < MOST_SECONDS_OF_A_BATCH
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.is_alive and not self.draining

@@ -1,0 +1,173 @@
+"""A service that computes nothing: adapters of every task, whose answers depend on the text's length alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from keras_peft import tasks
+from keras_peft.errors import did_you_mean
+from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
+from keras_peft.serve.keys import Key
+
+LABELS = ("alpha", "beta", "gamma")
+TASKS = {
+    "single": tasks.find("single-label")(LABELS),
+    "unsure": tasks.find("single-label")(LABELS, abstain_below=0.99),
+    "several": tasks.find("multi-label")(LABELS),
+    "pairs": tasks.find("pairs")(("no", "yes")),
+    "number": tasks.find("regression")(mean=3.0, deviation=2.0),
+    "tags": tasks.find("token-labels")(("B-room", "I-room", "O")),
+}
+
+
+@dataclass
+class State:
+    name: str
+    task: str
+    labels: tuple[str, ...]
+    state: str = "READY"
+    generation: int = 1
+    reason: str = ""
+
+
+@dataclass
+class Answer:
+    task: Any
+    predictions: list[Any]
+    outputs: list[np.ndarray]
+    generation: int = 1
+
+
+@dataclass
+class Answers:
+    by_name: dict[str, Answer]
+    tokens: int
+    cut: int = 0
+    tokenizing: float = 0.001
+    queued: float = 0.002
+    computed: float = 0.003
+
+    def __getitem__(self, name: str) -> Answer:
+        return self.by_name[name]
+
+
+class Adapters:
+    def __init__(self, names: Sequence[str]) -> None:
+        self.there = {name: State(name, TASKS[name].name, TASKS[name].labels) for name in names}
+
+    def states(self) -> list[State]:
+        return list(self.there.values())
+
+    async def get(self, name: str) -> Any:
+        if name not in self.there:
+            raise AdapterNotFound(
+                f"There is no adapter of that name; there are {', '.join(self.there)}."
+                f"{did_you_mean(name, self.there)}"
+            )
+        state = self.there[name]
+        if state.state == "FAILED":
+            raise AdapterFailed(f"The adapter {name!r} cannot be used: {state.reason}")
+        return SimpleNamespace(name=name, task=TASKS[name], generation=state.generation)
+
+    async def load(self, name: str) -> Any:
+        if name not in self.there:
+            raise AdapterNotFound("There is no adapter of that name.")
+        state = self.there[name]
+        self.there[name] = replace(state, state="READY", generation=state.generation + 1)
+        return await self.get(name)
+
+    async def unload(self, name: str) -> None:
+        self.there[name] = replace((await self._known(name)), state="UNLOADED")
+
+    async def _known(self, name: str) -> State:
+        await self.get(name)
+        return self.there[name]
+
+
+@dataclass
+class Service:
+    """What it does with the next request may be chosen: it fails, it waits."""
+
+    names: Sequence[str] = tuple(TASKS)
+    fails: BaseException | None = None
+    seconds: float = 0.0
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    cancelled: int = 0
+    answered: int = 0
+
+    def __post_init__(self) -> None:
+        self.adapters = Adapters(self.names)
+        self.batcher = SimpleNamespace(heartbeat_age=0.0, waiting=0, running=0)
+        self.engine = SimpleNamespace(
+            base=SimpleNamespace(
+                name="/secret/place/tiny", architecture="distilbert", sha256="ab" * 32, max_length=128
+            )
+        )
+
+    async def predict(
+        self,
+        names: Sequence[str],
+        texts: Sequence[Any],
+        *,
+        key: Key | None = None,
+        deadline: float | None = None,
+        truncate: bool = True,
+    ) -> Answers:
+        self.asked.append((list(names), list(texts), key, truncate))
+        if self.fails is not None:
+            raise self.fails
+        if self.seconds:
+            try:
+                await asyncio.wait_for(asyncio.sleep(self.seconds), deadline and deadline - time.monotonic())
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+            except TimeoutError:
+                raise TimedOut("It took too long.") from None
+        by_name = {}
+        for name in names:
+            task = (await self.adapters.get(name)).task
+            rows = [_read(task, text) for text in texts]
+            outputs = [_outputs(task, row) for row in rows]
+            stacked = outputs if task.reads_words else np.stack(outputs)
+            generation = self.adapters.there[name].generation
+            by_name[name] = Answer(task, task.predictions(stacked, rows), outputs, generation)
+        self.answered += 1
+        return Answers(by_name, tokens=sum(len(str(text).split()) for text in texts))
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        return [
+            [{"id": n, "text": word, "special": False, "start": None, "stop": None}]
+            for text in texts
+            for n, word in enumerate(text.split()[:1])
+        ]
+
+
+def _read(task: Any, given: Any) -> Any:
+    values = [given] if isinstance(given, str) or task.reads_words else given
+    text = task.read_text(values) if len(values) == len(task.text_columns) else ""
+    if not text:
+        raise Invalid(f"Expected {len(task.text_columns)} texts together.")
+    return text
+
+
+def _outputs(task: Any, text: Any) -> np.ndarray:
+    if task.reads_words:
+        rows = [
+            [2.0, 0.0, 0.0] if word == "blue" else [0.0, 2.0, 0.0] if word == "room" else [0.0, 0.0, 2.0]
+            for word in text
+        ]
+        return np.array(rows, np.float32)
+    size = len("".join(text))
+    return np.array([(size * (n + 1)) % 7 - 3 for n in range(task.outputs)], np.float32)
+
+
+def failing(kind: type[Failure], **options: Any) -> Service:
+    return Service(fails=kind("It is so.", **options))
