@@ -111,6 +111,8 @@ class Repository:
                 files = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
         except FileNotFoundError:  # It was moved away right now.
             return self.fingerprint(name)
+        except OSError as error:  # Reading it fails as well, and says why.
+            return f"unreadable: {error.errno}"
         marks = sorted(
             (file, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for file, one in files
         )
