@@ -9,6 +9,18 @@
     service.py      texts to predictions, for whatever protocol
     failures.py     what can go wrong with a request, and how it is told
     app.py          the HTTP application; routes/ has a protocol in each file
+    process.py      all of these as one process, from its start to its end
 
 Only here is HTTP known.
 """
+
+from importlib.util import find_spec
+
+from keras_peft.errors import OptionError
+
+_NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client", "opentelemetry")
+
+if _missing := [name for name in _NEEDED if find_spec(name) is None]:
+    raise OptionError(
+        f"Serving needs more packages ({', '.join(_missing)} are missing): pip install 'keras-peft[serve]'"
+    )

@@ -21,10 +21,12 @@ from keras_peft.serve.logs import Requests
 from keras_peft.serve.routes import (
     adapters,
     document,
+    explanation,
     hugging_face,
     kserve,
     metrics,
     openai,
+    page,
     probes,
     repository,
     tei,
@@ -53,7 +55,11 @@ def create(state: State) -> FastAPI:
         >>> uvicorn.run(create(State(service, ServeSettings())), lifespan="off")
     """
     settings = state.settings
-    open_paths = PROBES | ({"/metrics"} if settings.open_metrics else set())
+    open_paths = PROBES
+    if settings.open_metrics:
+        open_paths |= {"/metrics"}
+    if settings.page:
+        open_paths |= page.open_paths()
     app = FastAPI(
         title="keras-peft",
         version=__version__,
@@ -67,24 +73,27 @@ def create(state: State) -> FastAPI:
         middleware=[
             Middleware(Requests, state=state),
             Middleware(Failures),
-            Middleware(Guard, state=state, open_paths=frozenset(open_paths)),
+            Middleware(Guard, state=state, open_paths=open_paths),
             Middleware(Bodies, settings=settings),
         ],
     )
-    for protocol in (
-        tei,
-        openai,
-        hugging_face,
-        tensorflow,
-        kserve,
-        repository,
-        adapters,
-        probes,
-        metrics,
-        document,
-    ):
-        app.include_router(protocol.router)
+    routers = [
+        tei.router,
+        openai.router,
+        hugging_face.router,
+        tensorflow.router,
+        kserve.router,
+        explanation.router,
+        adapters.router,
+        repository.router,
+        probes.router,
+        metrics.router,
+        document.router,
+    ]
     if settings.admin:
-        for protocol in (repository, vllm):
-            app.include_router(protocol.control)
+        routers += [repository.control, vllm.control]
+    if settings.page:
+        routers.append(page.router)
+    for router in routers:
+        app.include_router(router)
     return app

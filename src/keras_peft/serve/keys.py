@@ -33,6 +33,7 @@ from keras_peft.serve.failures import NotAllowed, NotAuthenticated
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from keras_peft.serve.settings import ServeSettings
     from keras_peft.serve.state import State
 
 DATA_KEY = "KERAS_PEFT_API_KEY"
@@ -176,6 +177,19 @@ class Guard:
 
     def _is_open(self, scope: Scope) -> bool:
         return scope["path"] in self._open and scope["method"] in ("GET", "HEAD")
+
+
+def check_exposure(settings: ServeSettings, keys: Keys) -> None:
+    """Checks that a server that other machines reach has keys.
+
+    Raises:
+        OptionError: If it has none and nobody said that it needs none.
+    """
+    if not keys and not settings.without_keys and not is_loopback(settings.host):
+        raise OptionError(
+            f"Other machines reach --host {settings.host}, and there are no keys: anyone there could use every adapter. "
+            f"Set {DATA_KEY} and {ADMIN_KEY} in the environment, or give --keys FILE; --without-keys listens all the same."
+        )
 
 
 def is_loopback(host: str) -> bool:

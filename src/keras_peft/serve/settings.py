@@ -39,6 +39,7 @@ class ServeSettings:
             0 keeps nothing.
         keys: A file with the keys; without it, and without keys in the environment, none
             is needed.
+        without_keys: Listen at an address that other machines reach though there are no keys.
         open_metrics: Let `/metrics` be read without a key.
         admin: Offer the routes that load and unload.
         page: Offer the page at `/`.
@@ -70,6 +71,7 @@ class ServeSettings:
     watch_s: float = setting(2.0, "How often the folder is looked at, in seconds; 0 never.")
     trunk_cache_mb: int = setting(64, "Memory for the frozen blocks' answers to recent texts, in megabytes.")
     keys: Path | None = setting(None, "File with the keys.", shown="the environment's, or none")
+    without_keys: bool = setting(False, "Listen where other machines reach it though there are no keys.")
     open_metrics: bool = setting(False, "Let /metrics be read without a key.")
     admin: bool = setting(True, "Offer the routes that load and unload.")
     page: bool = setting(True, "Offer the page at /.")
