@@ -16,9 +16,9 @@ PACKAGE = Path(keras_peft.__file__).parent
 # From the bottom up. A file imports from lower levels, or from its own folder.
 LEVELS = [
     ["errors", "files", "casing", "memory", "stopwatch"],
-    ["core", "readers"],
-    ["methods", "bases", "tasks"],
-    ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache", "duplicates"],
+    ["core", "readers", "store"],
+    ["methods", "bases", "tasks", "duplicates"],
+    ["attach", "arithmetic", "adapter_files", "sources", "data", "tokens", "progress", "cache"],
     ["batches", "inference", "generate"],
     ["evaluate", "features", "checkpoint", "tracking"],
     ["train", "report"],

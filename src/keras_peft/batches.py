@@ -7,12 +7,13 @@ few times only; the others are traced once for all lengths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
+from keras_peft.store import Collector, arrays
 from keras_peft.tasks import UNLABELLED
 from keras_peft.tokens import padded_length
 
@@ -32,7 +33,7 @@ class Rows(Protocol):
         """Number of tokens of each row."""
 
     @property
-    def words(self) -> tuple[np.ndarray, ...] | None:
+    def words(self) -> Sequence[np.ndarray] | None:
         """Positions of the words' first tokens, where the rows came in words."""
 
     @property
@@ -52,8 +53,8 @@ class TrainingBatches(keras.utils.PyDataset):
 
     Args:
         rows: The rows.
-        targets: As many targets, of any shape; an array of objects holds one for each
-            token of each row.
+        targets: An array of as many targets, of any shape; or a sequence with an array
+            (tokens,) for each row.
         batch_size: Rows in a batch; the last may have fewer.
         seed: The same seed gives the same batches in the same order.
         weights: How much each row counts; all the same by default.
@@ -63,7 +64,7 @@ class TrainingBatches(keras.utils.PyDataset):
     def __init__(
         self,
         rows: Rows,
-        targets: np.ndarray,
+        targets: np.ndarray | Sequence[np.ndarray],
         batch_size: int,
         seed: int,
         weights: np.ndarray | None = None,
@@ -83,9 +84,10 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         batch = self._order[index]
-        targets = self._targets[batch]
-        if targets.dtype == object:
-            targets = _padded(targets)
+        if isinstance(self._targets, np.ndarray):
+            targets = self._targets[batch]
+        else:
+            targets = _padded([self._targets[row] for row in batch])
         weights = () if self._weights is None else (self._weights[batch],)
         return self._rows.batch(batch), targets, *weights
 
@@ -109,10 +111,10 @@ class TrainingBatches(keras.utils.PyDataset):
             return tf.TensorSpec(tensor.shape, tensor.dtype)
 
         rows = keras.tree.map_structure(specify, self._rows.signature)
-        if self._targets.dtype == object:
-            targets = tf.TensorSpec((None, None), self._targets[0].dtype)
-        else:
+        if isinstance(self._targets, np.ndarray):
             targets = tf.TensorSpec((None, *self._targets.shape[1:]), self._targets.dtype)
+        else:
+            targets = tf.TensorSpec((None, None), self._targets[0].dtype)
         weights = () if self._weights is None else (tf.TensorSpec((None,), self._weights.dtype),)
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -143,27 +145,27 @@ class TrainingBatches(keras.utils.PyDataset):
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def by_token(rows: Rows, targets: np.ndarray) -> np.ndarray:
+def by_token(rows: Rows, targets: Any) -> Any:
     """Places targets of words at their first tokens, and `UNLABELLED` everywhere else.
 
     Args:
         rows: The rows.
-        targets: An array (words,) for each of them, in an array of objects (rows,). Where
-            the rows have no words, anything.
+        targets: An array (words,) for each of them. Where the rows have no words, anything.
 
     Returns:
-        An array (tokens,) for each row in an array of objects, or what was given.
+        An int32 array (tokens,) for each row, or what was given.
     """
     if rows.words is None:
         return targets
-    placed = np.empty(len(targets), object)
-    for row, (own, places) in enumerate(zip(targets, rows.words, strict=True)):
-        placed[row] = np.full(rows.lengths[row], UNLABELLED, own.dtype)
-        placed[row][places[places >= 0]] = own[places >= 0]
-    return placed
+    placed = Collector(arrays(np.int32))
+    for length, own, places in zip(rows.lengths, targets, rows.words, strict=True):
+        row = np.full(length, UNLABELLED, np.int32)
+        row[places[places >= 0]] = own[places >= 0]
+        placed.add(row)
+    return placed.done()
 
 
-def _padded(targets: np.ndarray) -> np.ndarray:
+def _padded(targets: Sequence[np.ndarray]) -> np.ndarray:
     """Pads targets of tokens to as many as the batch's rows are padded to."""
     length = padded_length(max(map(len, targets)))
     padded = np.full((len(targets), length), UNLABELLED, targets[0].dtype)

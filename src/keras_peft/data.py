@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import tasks
+from keras_peft.duplicates import contradictions, digests
 from keras_peft.errors import DataError, did_you_mean, listed
 from keras_peft.readers import Row, read_rows
+from keras_peft.store import LABELS, TEXTS, Collector, pick
 from keras_peft.tasks import Label, Task, Text
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 LONG_TEXT = ("cut", "window")
 """What can be done with texts that are too long."""
+# What a row may have that cannot be meant.
+_NO_TEXT, _NO_LABEL = "no text", "no label"
+_HALF, _UNEVEN = "half a character, as of a cut emoji", "not a tag for each word"
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Examples:
 
     Attributes:
         texts: The texts, without space at their ends, none of them empty: strings, or
-            what else the task reads.
+            what else the task reads. A tuple, or where they are many a view on a file.
         labels: As many labels, in the task's form.
         source: Where they come from, for people.
         task: What the labels are.
@@ -40,8 +45,8 @@ class Examples:
         notes: What was left out and why, for people.
     """
 
-    texts: tuple[Any, ...]
-    labels: tuple[Any, ...]
+    texts: Sequence[Any]
+    labels: Sequence[Any]
     source: str
     task: type[Task] = field(default_factory=lambda: tasks.find("single-label"))
     columns: tuple[str, ...] = ("text", "label")
@@ -52,11 +57,7 @@ class Examples:
 
     def pick(self, rows: Sequence[int] | np.ndarray) -> Examples:
         """Returns the examples at the given positions."""
-        return replace(
-            self,
-            texts=tuple(self.texts[row] for row in rows),
-            labels=tuple(self.labels[row] for row in rows),
-        )
+        return replace(self, texts=pick(self.texts, rows), labels=pick(self.labels, rows))
 
     @property
     def sha256(self) -> str:
@@ -99,12 +100,15 @@ def read_examples(
         >>> Counter(examples.labels)
         Counter({'news': 60, 'opinion': 60, 'comparison': 60, 'question': 60})
     """
+    import numpy as np
+
     path = Path(path)
     known = tasks.find(task) if isinstance(task, str) else task
     columns = [name.strip() for name in text_column.split(",")] if text_column else []
     chosen: type[Task] | None = None
-    texts: list[Text] = []
-    labels: list[Label | None] = []
+    texts, labels = Collector(TEXTS), Collector(LABELS)
+    faults: dict[str, list[int]] = {fault: [] for fault in (_NO_TEXT, _NO_LABEL, _HALF, _UNEVEN)}
+    count = 0
     for rows in read_rows(path):
         if chosen is None:
             chosen, text_columns, label_name = tasks.choose(
@@ -115,48 +119,40 @@ def read_examples(
                 (label_name, "--label-column"),
             ):
                 check_column(rows[0], column, path, flag)
-        texts += [chosen.read_text([row.get(name) for name in text_columns]) for row in rows]
-        labels += [chosen.read_label(row.get(label_name)) for row in rows]
+        for row in rows:
+            count += 1
+            text = chosen.read_text([row.get(name) for name in text_columns])
+            label = chosen.read_label(row.get(label_name))
+            if own := list(_faults(chosen, text, label)):
+                for fault in own:
+                    faults[fault].append(count)
+            else:
+                texts.add(text)
+                labels.add(label)
     if chosen is None:
         raise DataError(f"{path} has no rows; expected labelled texts below its header.")
-    missing = {n for n, text in enumerate(texts, 1) if not text}
-    faults = {
-        "no text": sorted(missing),
-        "no label": [n for n, label in enumerate(labels, 1) if label is None],
-        "half a character, as of a cut emoji": [
-            n
-            for n, pair in enumerate(zip(texts, labels, strict=True), 1)
-            if not all(map(is_unicode, _strings(pair)))
-        ],
-    }
-    if chosen.reads_words:
-        faults["not a tag for each word"] = [
-            n
-            for n, (text, label) in enumerate(zip(texts, labels, strict=True), 1)
-            if text and isinstance(label, tuple) and len(text) != len(label)
-        ]
+    examples = Examples(
+        texts.done(), labels.done(), str(path), task=chosen, columns=(*text_columns, label_name)
+    )
     bad = {number for numbers in faults.values() for number in numbers}
     found = [_rows_have(numbers, fault) for fault, numbers in faults.items() if numbers]
-    if chosen.contradicts and (contradictions := _contradictions(texts, labels, bad)):
-        found.append(_describe_contradictions(contradictions))
-        bad |= {number for numbers in contradictions.values() for _, number in numbers}
+    if chosen.contradicts and (torn := contradictions(examples.texts, examples.labels)):
+        kept = np.setdiff1d(np.arange(1, count + 1), list(bad))
+        found.append(_describe_contradictions(examples.labels, torn, kept))
+        at = np.concatenate(torn)
+        bad.update(kept[at].tolist())
+        examples = examples.pick(np.delete(np.arange(len(examples)), at))
     if found and not skip_bad_rows:
+        unknown = known is None and len(faults[_NO_LABEL]) == count
+        meant = f" The task was taken to be {chosen.name}; name another with --task." if unknown else ""
         raise DataError(
-            f"{path}: of {len(texts)} rows, {'; '.join(found)}. Mend them, or leave them out with "
-            f"--skip-bad-rows.{_meant(chosen, labels, known)}"
+            f"{path}: of {count} rows, {'; '.join(found)}. Mend them, or leave them out with "
+            f"--skip-bad-rows.{meant}"
         )
-    kept = [n for n in range(len(texts)) if n + 1 not in bad]
-    if not kept:
-        raise DataError(f"{path}: not one of {len(texts)} rows has both a text and a label.")
-    notes = (f"{len(bad)} of {len(texts)} rows were left out: {'; '.join(found)}",) if bad else ()
-    return Examples(
-        texts=tuple(texts[n] for n in kept),
-        labels=tuple(labels[n] for n in kept),
-        source=str(path),
-        task=chosen,
-        columns=(*text_columns, label_name),
-        notes=notes,
-    )
+    if not examples:
+        raise DataError(f"{path}: not one of {count} rows has both a text and a label.")
+    notes = (f"{len(bad)} of {count} rows were left out: {'; '.join(found)}",) if bad else ()
+    return replace(examples, notes=notes)
 
 
 def check_trainable(examples: Examples) -> Examples:
@@ -168,14 +164,16 @@ def check_trainable(examples: Examples) -> Examples:
     Raises:
         DataError: If there is too little, such as a label with a single example.
     """
-    first: dict[Any, int] = {}
-    for row, pair in enumerate(zip(examples.texts, examples.labels, strict=True)):
-        first.setdefault(pair, row)
-    unique = examples.pick(list(first.values()))
-    if dropped := len(examples) - len(unique):
+    import numpy as np
+
+    pairs = zip(examples.texts, examples.labels, strict=True)
+    first = np.sort(np.unique(digests(pairs), return_index=True)[1])
+    unique = examples
+    if dropped := len(examples) - len(first):
         were = "duplicate was" if dropped == 1 else "duplicates were"
-        unique = replace(unique, notes=(*unique.notes, f"{dropped} exact {were} left out"))
-    examples.task.check(unique.labels, [1 + row for row in first.values()], examples.source)
+        notes = (*examples.notes, f"{dropped} exact {were} left out")
+        unique = replace(examples.pick(first), notes=notes)
+    examples.task.check(unique.labels, array("q", 1 + first), examples.source)
     return unique
 
 
@@ -200,22 +198,27 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
 
     if not 0 < fraction < 1:
         raise DataError(f"The validation share must be between 0 and 1, got {fraction}.")
-    generator = np.random.default_rng(seed)
-    by_label = defaultdict(list)
-    for row, label in enumerate(examples.task.strata(examples.labels)):
-        by_label[label].append(row)
-    held_out: set[int] = set()
-    for label in sorted(by_label, key=str):
-        rows = generator.permutation(by_label[label])
-        held_out.update(rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))].tolist())
-    if not held_out:
+    held_out = np.zeros(len(examples), bool)
+    for rows in by_stratum(examples, seed=seed):
+        held_out[rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))]] = True
+    if not held_out.any():
         raise DataError(
             f"{examples.source}: {len(examples)} rows are too few to hold out some for validation; add more."
         )
-    return (
-        examples.pick([row for row in range(len(examples)) if row not in held_out]),
-        examples.pick(sorted(held_out)),
+    return examples.pick(np.flatnonzero(~held_out)), examples.pick(np.flatnonzero(held_out))
+
+
+def by_stratum(examples: Examples, *, seed: int) -> Iterator[np.ndarray]:
+    """Yields the positions of the rows of each stratum, in an order by chance; see `Task.strata`."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    numbers: dict[Hashable, int] = {}
+    strata = np.array(
+        [numbers.setdefault(one, len(numbers)) for one in examples.task.strata(examples.labels)], np.int32
     )
+    for key in sorted(numbers, key=str):
+        yield generator.permutation(np.flatnonzero(strata == numbers[key]))
 
 
 def check_column(row: Row, column: str, path: Path, flag: str) -> None:
@@ -245,19 +248,21 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and is_unicode(value)
 
 
-def _contradictions(
-    texts: Sequence[Text], labels: Sequence[Any], bad: set[int]
-) -> dict[Text, list[tuple[str, int]]]:
-    seen: dict[Text, list[tuple[str, int]]] = defaultdict(list)
-    for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
-        if number not in bad:
-            seen[text].append((label, number))
-    return {text: rows for text, rows in seen.items() if len({label for label, _ in rows}) > 1}
+def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:
+    """What is wrong with a row."""
+    if not text:
+        yield _NO_TEXT
+    if label is None:
+        yield _NO_LABEL
+    if not all(map(is_unicode, _strings((text, label)))):
+        yield _HALF
+    if task.reads_words and text and isinstance(label, tuple) and len(text) != len(label):
+        yield _UNEVEN
 
 
-def _describe_contradictions(found: dict[Text, list[tuple[str, int]]]) -> str:
+def _describe_contradictions(labels: Sequence[Any], found: Sequence[np.ndarray], numbers: np.ndarray) -> str:
     shown = (
-        "rows " + ", ".join(f"{number} ({label})" for label, number in rows[:4]) for rows in found.values()
+        "rows " + ", ".join(f"{numbers[place]} ({labels[place]})" for place in group[:4]) for group in found
     )
     count = "1 text carries" if len(found) == 1 else f"{len(found)} texts carry"
     return f"{count} two labels: {listed(shown, most=5)}"
@@ -270,13 +275,6 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, tuple):
         for one in value:
             yield from _strings(one)
-
-
-def _meant(task: type[Task], labels: Sequence[Any], known: type[Task] | None) -> str:
-    """Adds what the task was taken to be, where nobody named it and no label fits it."""
-    if known is None and all(label is None for label in labels):
-        return f" The task was taken to be {task.name}; name another with --task."
-    return ""
 
 
 def _rows_have(numbers: Sequence[int], fault: str) -> str:

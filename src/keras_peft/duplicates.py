@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from keras_peft.store import pack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +76,34 @@ class Duplicates:
 def plain(text: str) -> str:
     """Returns the words of a text without case and punctuation."""
     return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def digests(values: Iterable[Any]) -> np.ndarray:
+    """Returns a digest of 16 bytes for each text or label, or for each tuple of them, (values,) S16.
+
+    Equal values have equal digests, so that what repeats is found without holding it.
+    """
+    import numpy as np
+
+    return np.fromiter((hashlib.blake2b(pack(one), digest_size=16).digest() for one in values), "S16")
+
+
+def equal_groups(values: Iterable[Any]) -> list[np.ndarray]:
+    """Returns the positions of values that are there more than once, group by group, in their order."""
+    import numpy as np
+
+    found = digests(values)
+    order = np.argsort(found, kind="stable")
+    found = found[order]
+    starts = np.flatnonzero(np.append(True, found[1:] != found[:-1]))
+    sizes = np.diff(np.append(starts, len(found)))
+    groups = [order[starts[n] : starts[n] + sizes[n]] for n in np.flatnonzero(sizes > 1)]
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
+def contradictions(texts: Iterable[Any], labels: Sequence[Any]) -> list[np.ndarray]:
+    """Returns the positions of rows with one text and different labels, text by text, in their order."""
+    return [group for group in equal_groups(texts) if len({labels[row] for row in group}) > 1]
 
 
 def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:

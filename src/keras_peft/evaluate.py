@@ -31,20 +31,22 @@ def compute_outputs(run: Inference, rows: Rows, *, advance: Callable[[int], None
     """
     from keras_peft.batches import inference_batches
 
-    found: list[np.ndarray] = [np.empty(0)] * len(rows.lengths)
+    count = len(rows.lengths)
+    found: Any = None if rows.words is None else [np.empty(0)] * count
     for batch, inputs in inference_batches(rows):
-        outputs = np.asarray(run(inputs, once=len(rows.lengths) <= _FEW_ROWS), np.float32)
-        for row, own in zip(batch, outputs, strict=True):
-            found[row] = own if rows.words is None else _at_words(own, rows.words[row])
+        outputs = np.asarray(run(inputs, once=count <= _FEW_ROWS), np.float32)
+        if rows.words is None:
+            found = np.empty((count, *outputs.shape[1:]), np.float32) if found is None else found
+            found[batch] = outputs
+        else:
+            for row, own in zip(batch, outputs, strict=True):
+                found[row] = _at_words(own, rows.words[row])
         if advance is not None:
             advance(len(batch))
-    if rows.words is not None:
-        return found
-    outputs = np.stack(found)
     if rows.owners is None:
-        return outputs
-    sums = np.zeros((rows.owners[-1] + 1, outputs.shape[1]), np.float32)
-    np.add.at(sums, rows.owners, outputs)
+        return found
+    sums = np.zeros((rows.owners[-1] + 1, found.shape[1]), np.float32)
+    np.add.at(sums, rows.owners, found)
     return sums / np.bincount(rows.owners)[:, None].astype(np.float32)
 
 

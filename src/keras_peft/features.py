@@ -24,6 +24,7 @@ from keras_peft.files import whole_folder
 from keras_peft.inference import Inference
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.store import Collector, arrays
 from keras_peft.tokens import Tokens, padded_length
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 IN_MEMORY = 1 << 30
 # What was used longest ago is removed when the whole cache is larger.
 MOST_KEPT = 8 << 30
-_FORMAT = 1
+_FORMAT = 2
+_DIGEST = 16
 
 
 @dataclass(frozen=True)
@@ -321,11 +323,18 @@ class _Overflow(Exception):
 
 def _unique(sets: Sequence[Tokens]) -> tuple[Tokens, list[np.ndarray]]:
     """Gathers the different texts by length, and says which of them each row is."""
-    every = {ids.tobytes(): ids for tokens in sets for ids in tokens.ids}
-    ordered = sorted(every, key=lambda text: (len(text), text))
-    numbers = {text: number for number, text in enumerate(ordered)}
-    places = [np.array([numbers[ids.tobytes()] for ids in tokens.ids], np.int64) for tokens in sets]
-    return Tokens(tuple(every[text] for text in ordered), 0), places
+    keys = np.fromiter((_order(ids) for tokens in sets for ids in tokens.ids), f"S{4 + _DIGEST}")
+    _, first, places = np.unique(keys, return_index=True, return_inverse=True)
+    starts = np.cumsum([0, *map(len, sets)])
+    unique = Collector(arrays(np.int32))
+    for row, side in zip(first, np.searchsorted(starts, first, side="right") - 1, strict=True):
+        unique.add(sets[side].ids[row - starts[side]])
+    return Tokens(unique.done(), 0), np.split(places, starts[1:-1])
+
+
+def _order(ids: np.ndarray) -> bytes:
+    """What puts texts in order by length, and is the same for the same text alone."""
+    return len(ids).to_bytes(4, "big") + hashlib.blake2b(ids.tobytes(), digest_size=_DIGEST).digest()
 
 
 def _key(fingerprint: Sequence[str], parts: Split, texts: Tokens) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_peft.core.method import Method
-from keras_peft.data import Examples, check_trainable, read_examples
+from keras_peft.data import Examples, by_stratum, check_trainable, read_examples
 from keras_peft.errors import OptionError
 from keras_peft.job import as_methods
 from keras_peft.prepare import prepare
@@ -105,13 +104,8 @@ def parts(examples: Examples, folds: int, *, seed: int) -> list[tuple[Examples, 
 
     if not 2 <= folds <= len(examples):
         raise OptionError(f"--folds {folds}: expected from 2 to the number of rows, {len(examples)}.")
-    generator = np.random.default_rng(seed)
-    by_stratum = defaultdict(list)
-    for row, stratum in enumerate(examples.task.strata(examples.labels)):
-        by_stratum[stratum].append(row)
-    order = [row for key in sorted(by_stratum, key=str) for row in generator.permutation(by_stratum[key])]
     place = np.empty(len(examples), np.int64)
-    place[order] = np.arange(len(examples)) % folds
+    place[np.concatenate(list(by_stratum(examples, seed=seed)))] = np.arange(len(examples)) % folds
     return [
         (examples.pick(np.flatnonzero(place != part)), examples.pick(np.flatnonzero(place == part)))
         for part in range(folds)

@@ -178,7 +178,7 @@ def fine_tune(
                 notes.append(f"{error} So the bundle always answers.")
                 progress.note(notes[-1])
         scores = task.score(trained.outputs, truth)
-        texts = held_out.texts[:_VERIFIED_TEXTS]
+        texts = tuple(held_out.texts[:_VERIFIED_TEXTS])
         to_verify = prepared.tokenizer(texts, words=task.reads_words)
         outputs = compute_outputs(Inference(model, to_verify.signature), to_verify)
     report: dict[str, Any] = {

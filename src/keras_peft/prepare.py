@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.data import LONG_TEXT, Examples, check_trainable, read_examples, split
+from keras_peft.duplicates import digests
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.settings import DEFAULT_MAX_LENGTH, Settings
@@ -99,13 +100,15 @@ def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
     Raises:
         DataError: If they cannot be used, or are not of a kind.
     """
+    import numpy as np
+
     training = check_trainable(read_examples(data, task=settings.task, **settings.columns()))
     if isinstance(settings.validation, float | int):
         return split(training, settings.validation, seed=settings.seed)
     held_out = read_examples(settings.validation, task=training.task, **settings.columns())
     training.task.from_labels(training.labels).check_known(held_out.labels, held_out.source)
-    if shared := set(held_out.texts) & set(training.texts):
-        note = f"{len(shared)} validation texts are also in the training file, which flatters the scores"
+    if shared := len(np.intersect1d(digests(held_out.texts), digests(training.texts))):
+        note = f"{shared} validation texts are also in the training file, which flatters the scores"
         held_out = replace(held_out, notes=(*held_out.notes, note))
     return training, held_out
 

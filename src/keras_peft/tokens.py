@@ -12,6 +12,7 @@ import tokenizers
 
 from keras_peft.casing import CaseMarks
 from keras_peft.errors import OptionError
+from keras_peft.store import Collector, arrays
 from keras_peft.tasks import Text
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Tokens:
     """The token ids of some texts.
 
     Attributes:
-        ids: For each text an int32 array of its ids, special tokens included.
+        ids: For each text an int32 array of its ids, special tokens included. A tuple, or
+            where they are many a view on a file.
         truncated: How many texts were cut.
         words: Where the texts came in words, the position of each word's first token,
             -1 for one that was cut off or has none: int64 arrays.
@@ -36,9 +38,9 @@ class Tokens:
             int64, in the order of the texts.
     """
 
-    ids: tuple[np.ndarray, ...]
+    ids: Sequence[np.ndarray]
     truncated: int
-    words: tuple[np.ndarray, ...] | None = None
+    words: Sequence[np.ndarray] | None = None
     owners: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -47,7 +49,7 @@ class Tokens:
     @cached_property
     def lengths(self) -> np.ndarray:
         """Number of tokens of each text, (rows,) int64."""
-        return np.array([len(ids) for ids in self.ids], np.int64)
+        return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
 
     @property
     def signature(self) -> dict[str, keras.KerasTensor]:
@@ -115,22 +117,28 @@ class Tokenizer:
             texts: Texts, or pairs of texts, or lists of words.
             words: Whether they are lists of words.
         """
-        parts = [
-            self._encoded(texts[start : start + _AT_ONCE], words=words)
-            for start in range(0, len(texts), _AT_ONCE)
-        ]
-        rows = [row for part in parts for row in part]
+        ids, places = Collector(arrays(np.int32)), Collector(arrays(np.int64))
+        windows: list[int] = []
+        truncated = 0
+        for start in range(0, len(texts), _AT_ONCE):
+            for row in self._encoded(list(texts[start : start + _AT_ONCE]), words=words):
+                for one in row.ids:
+                    ids.add(one)
+                if row.places is not None:
+                    places.add(row.places)
+                windows.append(len(row.ids))
+                truncated += row.is_cut
         return Tokens(
-            ids=tuple(ids for row in rows for ids in row.ids),
-            truncated=sum(row.is_cut for row in rows),
-            words=tuple(row.places for row in rows if row.places is not None) if words else None,
-            owners=np.repeat(np.arange(len(rows)), [len(row.ids) for row in rows]) if self._windows else None,
+            ids=ids.done(),
+            truncated=truncated,
+            words=places.done() if words else None,
+            owners=np.repeat(np.arange(len(windows)), windows) if self._windows else None,
         )
 
-    def _encoded(self, texts: Sequence[Text], *, words: bool) -> list[_Row]:
+    def _encoded(self, texts: list[Text], *, words: bool) -> list[_Row]:
         """Tokenises so many texts as the tokenizer's own objects, which are large, may lie in memory for."""
         encode = self._tokenizer.encode_batch if words else self._tokenizer.encode_batch_fast
-        encodings = encode(list(texts), is_pretokenized=words)
+        encodings = encode(texts, is_pretokenized=words)
         if self._windows:
             return [_Row([_ids(part) for part in (one, *one.overflowing)]) for one in encodings]
         if not words:

@@ -130,8 +130,8 @@ def train(
     model: AdaptedModel,
     task: Task,
     *,
-    training: tuple[Rows, np.ndarray],
-    validation: tuple[Rows, np.ndarray],
+    training: tuple[Rows, Any],
+    validation: tuple[Rows, Any],
     recipe: Recipe,
     progress: Progress,
     stopwatch: Stopwatch,
@@ -191,7 +191,7 @@ def train(
 
 
 def training_batches(
-    task: Task, rows: Rows, targets: np.ndarray, recipe: Recipe, *, epoch: int = 0
+    task: Task, rows: Rows, targets: Any, recipe: Recipe, *, epoch: int = 0
 ) -> TrainingBatches:
     """Cuts rows into the batches of a training.
 
@@ -255,7 +255,7 @@ class _Watcher(keras.callbacks.Callback):
         self,
         model: AdaptedModel,
         task: Task,
-        validation: tuple[Rows, np.ndarray],
+        validation: tuple[Rows, Any],
         learning_rate: float,
         patience: int | None,
         progress: Progress,

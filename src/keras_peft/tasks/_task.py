@@ -208,10 +208,14 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def targets(self, labels: Sequence[Any]) -> np.ndarray:
-        """Turns labels into what the loss and the scores compare with, (rows, …)."""
+    def targets(self, labels: Sequence[Any]) -> Any:
+        """Turns labels into what the loss and the scores compare with.
 
-    def weights(self, targets: np.ndarray) -> np.ndarray | None:
+        Returns:
+            An array (rows, …), or a sequence with an array (words,) for each row.
+        """
+
+    def weights(self, targets: Any) -> np.ndarray | None:
         """Returns weights of the rows by which all labels count the same; None where that means nothing."""
         return None
 
@@ -226,7 +230,7 @@ class Task(ABC):
         )
 
     @abstractmethod
-    def score(self, outputs: Any, targets: np.ndarray) -> Scores:
+    def score(self, outputs: Any, targets: Any) -> Scores:
         """Scores the head's outputs.
 
         Args:
@@ -234,11 +238,11 @@ class Task(ABC):
             targets: From `targets`.
         """
 
-    def calibrated(self, outputs: Any, targets: np.ndarray) -> Self:
+    def calibrated(self, outputs: Any, targets: Any) -> Self:
         """Returns the task with what is found on validation rows: a temperature, thresholds."""
         return self
 
-    def abstaining(self, outputs: Any, targets: np.ndarray, precision: float) -> Self:
+    def abstaining(self, outputs: Any, targets: Any, precision: float) -> Self:
         """Returns the task with a threshold below which it says nothing.
 
         Args:
@@ -252,7 +256,7 @@ class Task(ABC):
         raise OptionError(f"The task {self.name} cannot abstain; leave --abstain-below out.")
 
     @abstractmethod
-    def fit(self, outputs: Any, targets: np.ndarray) -> np.ndarray:
+    def fit(self, outputs: Any, targets: Any) -> np.ndarray:
         """Returns how well the outputs of each row fit its target, (rows,); higher is better."""
 
     def worst(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
@@ -268,14 +272,15 @@ class Task(ABC):
         """
         import numpy as np
 
-        fit = self.fit(outputs, self.targets(examples.labels))
-        said = self.predictions(outputs, examples.texts)
-        order = [
-            row
-            for row in np.argsort(fit, kind="stable")
-            if not self.is_right(said[row], examples.labels[row])
-        ]
-        return [self.shown(said[row], examples.texts[row], examples.labels[row]) for row in order[:most]]
+        found: list[dict[str, str]] = []
+        for row in np.argsort(self.fit(outputs, self.targets(examples.labels)), kind="stable"):
+            if len(found) == most:
+                break
+            text, label = examples.texts[row], examples.labels[row]
+            (said,) = self.predictions(outputs[row : row + 1], [text])
+            if not self.is_right(said, label):
+                found.append(self.shown(said, text, label))
+        return found
 
     def doubtful(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
         """Lists the rows that the task is least sure of, if it says how sure it is; see `worst`."""

@@ -78,11 +78,12 @@ class Task(_task.Task):
 
     @classmethod
     def from_labels(cls, labels: Sequence[float]) -> Self:
-        return cls((), float(np.mean(labels)), float(np.std(labels)))
+        numbers = _array(labels)
+        return cls((), float(np.mean(numbers)), float(np.std(numbers)))
 
     @classmethod
     def check(cls, labels: Sequence[float], numbers: Sequence[int], source: str) -> None:
-        if len(labels) < 2 or not np.std(labels) > 0:
+        if len(labels) < 2 or not np.std(_array(labels)) > 0:
             raise DataError(
                 f"{source}: all {len(labels)} rows have the same number; expected at least two different ones."
             )
@@ -90,8 +91,9 @@ class Task(_task.Task):
     @classmethod
     def strata(cls, labels: Sequence[float]) -> list[Hashable]:
         """Returns the tenth in which each number lies."""
-        edges = np.quantile(labels, np.linspace(0, 1, _RANGES + 1)[1:-1])
-        return list(map(int, np.searchsorted(edges, labels)))
+        numbers = _array(labels)
+        edges = np.quantile(numbers, np.linspace(0, 1, _RANGES + 1)[1:-1])
+        return list(np.searchsorted(edges, numbers).tolist())
 
     def unknown(self, labels: Iterable[float]) -> list[str]:
         return []
@@ -113,7 +115,7 @@ class Task(_task.Task):
 
     def targets(self, labels: Sequence[float]) -> np.ndarray:
         """Turns numbers into float32 deviations from the mean (rows,)."""
-        return np.asarray((np.array(labels, np.float64) - self.mean) / self.deviation, np.float32)
+        return np.asarray((_array(labels) - self.mean) / self.deviation, np.float32)
 
     def values(self, outputs: np.ndarray) -> np.ndarray:
         """Turns deviations into numbers (rows,)."""
@@ -151,6 +153,10 @@ class Task(_task.Task):
 
     def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
         return [Prediction(float(value)) for value in self.values(outputs)]
+
+
+def _array(labels: Sequence[float]) -> np.ndarray:
+    return np.fromiter(labels, np.float64, len(labels))
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

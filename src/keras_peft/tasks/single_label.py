@@ -108,7 +108,7 @@ class Task(_task.Task):
     def targets(self, labels: Sequence[str]) -> np.ndarray:
         """Turns labels into int32 numbers (rows,)."""
         numbers = {label: number for number, label in enumerate(self.labels)}
-        return np.array([numbers[label] for label in labels], np.int32)
+        return np.fromiter((numbers[label] for label in labels), np.int32, len(labels))
 
     def weights(self, targets: np.ndarray) -> np.ndarray:
         counts = np.maximum(np.bincount(targets, minlength=len(self.labels)), 1)
@@ -202,9 +202,11 @@ class Task(_task.Task):
         self, outputs: np.ndarray, examples: _task.Examples, *, most: int = 10
     ) -> list[dict[str, str]]:
         """Lists the rows whose most probable label is least probable; see `worst`."""
-        said = self.predictions(outputs, examples.texts)
-        order = np.argsort(self.probabilities(outputs).max(axis=-1), kind="stable")
-        return [self.shown(said[row], examples.texts[row], examples.labels[row]) for row in order[:most]]
+        order = np.argsort(self.probabilities(outputs).max(axis=-1), kind="stable")[:most]
+        texts = [examples.texts[row] for row in order]
+        said = self.predictions(outputs[order], texts)
+        labels = (examples.labels[row] for row in order)
+        return [self.shown(*one) for one in zip(said, texts, labels, strict=True)]
 
     def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
         return [self._prediction(row) for row in self.probabilities(outputs)]

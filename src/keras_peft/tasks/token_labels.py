@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from keras_peft.errors import DataError
+from keras_peft.store import Collector, arrays
 from keras_peft.tasks import _task
 from keras_peft.tasks._scores import LabelScores, Scores, by_label
 
@@ -173,21 +174,21 @@ class Task(_task.Task):
 
         return CrossEntropy(name="cross_entropy")
 
-    def targets(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Turns tags into int32 numbers, an array (words,) in an array of objects (rows,)."""
+    def targets(self, labels: Sequence[tuple[str, ...]]) -> Sequence[np.ndarray]:
+        """Turns tags into int32 numbers, an array (words,) for each row."""
         numbers = {label: number for number, label in enumerate(self.labels)}
-        targets = np.empty(len(labels), object)
-        for row, tags in enumerate(labels):
-            targets[row] = np.array([numbers[tag] for tag in tags], np.int32)
-        return targets
+        targets = Collector(arrays(np.int32))
+        for tags in labels:
+            targets.add(np.array([numbers[tag] for tag in tags], np.int32))
+        return targets.done()
 
-    def score(self, outputs: Sequence[np.ndarray], targets: np.ndarray) -> Scores:
+    def score(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Scores:
         """Scores logits (words, tags) of each row against numbers (words,).
 
         Where the tags are in BIO form, what counts is whole spans with their label:
         Tjong Kim Sang and De Meulder 2003, https://aclanthology.org/W03-0419.
         """
-        logits, truth = np.concatenate(outputs), np.concatenate(targets)
+        logits, truth = np.concatenate(outputs), np.concatenate(list(targets))
         predicted = self._said(logits)
         right = _log_softmax(logits)[np.arange(len(truth)), truth]
         accuracy = float((predicted == truth).mean())
@@ -207,7 +208,7 @@ class Task(_task.Task):
             }
         return Scores(rows=len(targets), loss=float(-right.mean()), metrics=metrics, labels=by_tag)
 
-    def fit(self, outputs: Sequence[np.ndarray], targets: np.ndarray) -> np.ndarray:
+    def fit(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the share of each row's words that have the right tag."""
         rows = zip(outputs, targets, strict=True)
         return np.array([float((self._said(logits) == truth).mean()) for logits, truth in rows])
