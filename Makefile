@@ -61,5 +61,5 @@ clean: ## remove what the verbs made
 $(PEERS)/installed:
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check transformers peft scikit-learn
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check transformers peft scikit-learn fastapi uvicorn uvloop httptools
 	@touch $@

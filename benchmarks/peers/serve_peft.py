@@ -1,0 +1,86 @@
+"""Peer: many LoRA adapters in one batch with HF PEFT's `adapter_names`, behind FastAPI.
+
+    python benchmarks/peers/serve_peft.py --model FOLDER --port PORT --adapters 64
+
+A call of PEFT takes rows of different adapters, so a queue calls it with all rows that wait. Only one call
+runs at a time: PEFT hangs the names of the adapters on the model while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import fastapi
+import peft
+import torch
+from serving import LABELS, Batches, Body, Setting, classifier, parse, serve
+
+RANK = 8
+BLOCKS = 2
+
+
+def name_of(number: int) -> str:
+    """Returns the name of an adapter, as the requests have it."""
+    return f"lora-{number:02d}"
+
+
+def adapted(base: Any, setting: Setting) -> peft.PeftModel:
+    """Gives the base as many LoRA adapters as are asked for, each with weights and a head of its own."""
+    count = base.config.num_hidden_layers
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.SEQ_CLS,
+        r=RANK,
+        lora_alpha=2 * RANK,
+        target_modules=["query", "value"],
+        layers_to_transform=list(range(count - BLOCKS, count)),
+        layers_pattern="layer",
+        # Random from the first, so that the adapters differ.
+        init_lora_weights=False,
+    )
+    model = peft.get_peft_model(base, config, adapter_name=name_of(0))
+    for number in range(1, setting.adapters):
+        model.add_adapter(name_of(number), config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "classifier.modules_to_save" in name:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def application(setting: Setting) -> fastapi.FastAPI:
+    """Makes the application."""
+    base, tokenizer = classifier(setting)
+    model = adapted(base, setting)
+
+    def call(bodies: Sequence[Body]) -> list[Any]:
+        tokens = tokenizer(
+            [body.inputs for body in bodies],
+            padding=True,
+            truncation=True,
+            max_length=setting.max_length,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            logits = model(**tokens, adapter_names=[body.adapter_id for body in bodies]).logits
+        return [
+            sorted(
+                ({"label": label, "score": score} for label, score in zip(LABELS, scores, strict=True)),
+                key=lambda one: -one["score"],
+            )
+            for scores in logits.softmax(-1).tolist()
+        ]
+
+    batches = Batches(call, setting)
+    app = fastapi.FastAPI()
+
+    @app.post("/predict")
+    async def predict(body: Body) -> list[dict[str, Any]]:
+        return await batches.answer(body)
+
+    return app
+
+
+if __name__ == "__main__":
+    chosen = parse(__doc__)
+    serve(application(chosen), chosen)

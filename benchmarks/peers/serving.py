@@ -1,0 +1,116 @@
+"""What the peers that serve have in common: their command line, the server, a queue that makes batches."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastapi
+import pydantic
+import torch
+import transformers
+import uvicorn
+
+LABELS = ("negative", "positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How to serve.
+
+    Attributes:
+        model: Folder with a BERT checkpoint of the Hugging Face form.
+        port: Where to listen on this machine.
+        threads: Threads of PyTorch in one operation.
+        at_once: How many calls of the model run at the same time.
+        batch: Most texts in a call, where calls take batches.
+        adapters: Number of adapters, where there are several.
+        max_length: Most tokens of a text.
+    """
+
+    model: Path
+    port: int
+    threads: int
+    at_once: int
+    batch: int
+    adapters: int
+    max_length: int
+
+
+class Body(pydantic.BaseModel):
+    """A text, and the adapter that shall read it."""
+
+    inputs: str
+    adapter_id: str | None = None
+
+
+def parse(description: str | None) -> Setting:
+    """Reads the command line and sets PyTorch's threads."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--adapters", type=int, default=64)
+    parser.add_argument("--max-length", type=int, default=128)
+    setting = Setting(**vars(parser.parse_args()))
+    torch.set_num_threads(setting.threads)
+    torch.manual_seed(0)
+    return setting
+
+
+def classifier(setting: Setting) -> tuple[Any, Any]:
+    """Returns the base with a fresh head, which is what a merged adapter is in size and shape, and its tokenizer."""
+    names = dict(enumerate(LABELS))
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(setting.model, id2label=names)
+    return model.eval(), transformers.AutoTokenizer.from_pretrained(setting.model)
+
+
+class Batches:
+    """A queue that runs what waits as one call: nobody waits for a batch to fill.
+
+    Args:
+        call: Takes the bodies of a batch and returns an answer for each; runs in a thread.
+        setting: How many go in a batch, and how many batches run at once.
+    """
+
+    def __init__(self, call: Callable[[Sequence[Body]], list[Any]], setting: Setting) -> None:
+        self._call, self._setting = call, setting
+        self._queue: asyncio.Queue[tuple[Body, asyncio.Future[Any]]] = asyncio.Queue()
+        self._threads = ThreadPoolExecutor(setting.at_once)
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def answer(self, body: Body) -> Any:
+        """Puts a body into the queue and waits for its answer."""
+        if not self._workers:
+            self._workers = [asyncio.create_task(self._work()) for _ in range(self._setting.at_once)]
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((body, future))
+        return await future
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < self._setting.batch and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            bodies, futures = zip(*batch, strict=True)
+            answers = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, bodies)
+            for future, answer in zip(futures, answers, strict=True):
+                if not future.cancelled():
+                    future.set_result(answer)
+
+
+def serve(app: fastapi.FastAPI, setting: Setting) -> None:
+    """Serves until it is ended, with the loop and the parser that are the fastest there."""
+    app.add_api_route("/readyz", lambda: {"status": "ready"})
+    uvicorn.run(
+        app, port=setting.port, loop="uvloop", http="httptools", log_level="warning", access_log=False
+    )
