@@ -1,0 +1,184 @@
+"""Which rows run together, and in what order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_peft.serve.turns import Entry, Turns
+
+ROWS, TOKENS = 4, 64
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    ids: np.ndarray
+
+
+def make_turns(**changes):
+    return Turns(**{"most_rows": ROWS, "most_tokens": TOKENS, "max_age": 10.0} | changes)
+
+
+def entry_of(length, *, text=None, deadline=1e9):
+    return Entry(Row(np.zeros(length, np.int32)), text or object(), deadline=deadline, came=0.0)
+
+
+def add_all(turns, lengths, flow="flow", **options):
+    entries = [entry_of(length, **options) for length in lengths]
+    for entry in entries:
+        turns.add(entry, flow)
+    return entries
+
+
+def batches_of(turns, now=0.0):
+    found = []
+    while batch := turns.take(now):
+        found.append(batch)
+    return found
+
+
+lengths = st.lists(st.integers(1, 90), min_size=1, max_size=60)
+
+
+@given(lengths, st.integers(1, 6), st.integers(1, 200), st.lists(st.integers(0, 3), min_size=1))
+def test_every_row_is_taken_once_and_no_limit_is_passed(lengths, most_rows, most_tokens, flows):
+    turns = make_turns(most_rows=most_rows, most_tokens=most_tokens)
+    entries = [
+        entry for n, length in enumerate(lengths) for entry in add_all(turns, [length], flows[n % len(flows)])
+    ]
+    batches = batches_of(turns)
+    assert sorted(map(id, entries)) == sorted(id(entry) for batch in batches for entry in batch)
+    assert len(turns) == 0
+    for batch in batches:
+        longest, shortest = max(one.length for one in batch), min(one.length for one in batch)
+        assert len(batch) <= most_rows
+        assert len(batch) * longest <= most_tokens or len(batch) == 1
+        assert shortest >= 0.75 * longest - 8
+
+
+@given(lengths)
+def test_of_one_flow_the_oldest_row_is_in_each_batch(lengths):
+    turns = make_turns()
+    waiting = add_all(turns, lengths)
+    while waiting:
+        batch = turns.take(0.0)
+        assert waiting[0] in batch
+        waiting = [entry for entry in waiting if entry not in batch]
+
+
+@given(st.lists(st.tuples(st.integers(1, 90), st.integers(0, 4), st.booleans()), max_size=80))
+@settings(max_examples=200)
+def test_a_row_that_is_passed_over_too_long_leads(arrivals):
+    turns, now = make_turns(max_age=2.0), 0.0
+    waiting: list[Entry] = []
+    for length, flow, takes in [*arrivals, *[(1, 0, True)] * 80]:
+        waiting += add_all(turns, [length], flow)
+        if takes:
+            now += 1.0
+            waiting.sort(key=lambda one: (one.turn, one.number))
+            reach = waiting[: 4 * ROWS]
+            overdue = [one for one in reach if one.passed is not None and now - one.passed >= 2.0]
+            batch = turns.take(now)
+            assert (overdue or reach)[0] in batch
+            waiting = [one for one in waiting if one not in batch]
+
+
+def test_a_long_row_among_endless_short_ones_is_soon_taken():
+    turns = make_turns(max_age=2.0)
+    add_all(turns, [5] * 8)
+    (long,) = add_all(turns, [60])
+    for now in range(5):
+        add_all(turns, [5] * ROWS)
+        if long in turns.take(float(now)):
+            break
+    assert long.is_running
+
+
+def test_rows_of_like_lengths_go_together():
+    turns = make_turns()
+    add_all(turns, [30, 5, 16, 6, 31, 15, 7, 5, 16])
+    assert [[one.length for one in batch] for batch in batches_of(turns)] == [
+        [30, 31],
+        [5, 5, 6, 7],
+        [15, 16, 16],
+    ]
+
+
+def test_of_as_many_rows_those_with_the_least_padding_are_taken():
+    turns = make_turns()
+    add_all(turns, [10, 4, 4, 4, 11, 11, 11])
+    assert [one.length for one in turns.take(0.0)] == [10, 11, 11, 11]
+
+
+def test_a_row_that_is_longer_than_a_batch_may_be_goes_alone():
+    turns = make_turns()
+    add_all(turns, [TOKENS + 1, TOKENS + 1, TOKENS])
+    assert [len(batch) for batch in batches_of(turns)] == [1, 1, 1]
+
+
+def test_rows_of_one_text_stand_together():
+    turns = make_turns()
+    for flow in "abcd":
+        for text in ("one", "two"):
+            add_all(turns, [5], flow, text=text)
+    for batch in batches_of(turns):
+        assert len({one.text for one in batch}) == 1
+
+
+def test_a_flood_in_one_flow_does_not_hold_up_another():
+    turns = make_turns()
+    add_all(turns, [5] * 400, "flood")
+    turns.take(0.0)
+    own = add_all(turns, [5] * 6, "other")
+    taken = [entry for _ in range(3) for entry in turns.take(0.0)]
+    assert sum(entry in taken for entry in own) >= 5
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=30, max_size=200), st.integers(2, 30))
+def test_flows_that_wait_get_as_many_tokens(flows, length):
+    turns = make_turns(most_rows=1)
+    left = {flow: flows.count(flow) for flow in "abc"}
+    flow_of = {id(entry): flow for flow in flows for entry in add_all(turns, [length], flow)}
+    got = dict.fromkeys("abc", 0)
+    # Entries are held by the queue; their addresses stay theirs.
+    while all(left.values()):
+        for entry in turns.take(0.0):
+            flow = flow_of[id(entry)]
+            left[flow] -= 1
+            got[flow] += length
+        assert max(got.values()) - min(got.values()) <= length
+
+
+def test_what_is_too_late_is_left_out():
+    turns = make_turns()
+    late = add_all(turns, [5, 5], deadline=1.0)
+    (fine,) = add_all(turns, [5], deadline=3.0)
+    assert turns.take(2.0) == [fine]
+    assert [entry.is_gone for entry in (*late, fine)] == [True, True, False]
+    assert turns.take(2.0) == []
+    add_all(turns, [5], deadline=1.0)
+    assert turns.take(2.0) == []
+    assert len(turns) == 0
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_row_is_taken_away(place):
+    turns = make_turns(most_rows=8)
+    entries = add_all(turns, [5] * 5)
+    turns.remove(entries[place])
+    assert turns.take(0.0) == entries[:place] + entries[place + 1 :]
+
+
+def test_flows_that_have_had_their_turns_are_forgotten():
+    turns = make_turns()
+    add_all(turns, [5] * 8, "first")
+    for flow in range(3000):
+        add_all(turns, [5], flow)
+        turns.take(0.0)
+    assert len(turns._next) < 2000
+    batches_of(turns)
+    assert not turns._next
