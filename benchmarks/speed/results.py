@@ -45,7 +45,7 @@ class Results:
         self.machine = machine or (stored["machine"] if stored else {})
         if stored is None:
             return
-        changed = _differences(stored["machine"], self.machine)
+        changed = differences(stored["machine"], self.machine)
         if changed and stored["runs"]:
             raise OtherMachine("\n  ".join([f"{path} was measured elsewhere:", *changed]))
         if stored["runs"]:
@@ -94,7 +94,7 @@ class Results:
         staging.replace(self._path)
 
 
-def _differences(there: Machine, here: Machine) -> list[str]:
+def differences(there: Machine, here: Machine) -> list[str]:
     """Lists what two descriptions disagree in, apart from the date: a run may be continued on another day."""
     versions = "versions"
     # What is not installed here, or was not there, was not measured.

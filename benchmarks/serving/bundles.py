@@ -1,0 +1,122 @@
+"""The adapters that are served: a few that are trained, and many that are made of these.
+
+    python -m benchmarks.serving.bundles FOLDER --data DATA
+
+    FOLDER/trained/      lora, pfeiffer, ia3, bitfit; and three of other methods, trained for a moment
+    FOLDER/served/       64 LoRAs and 16 of each other method
+    FOLDER/right.json    what `keras_peft.load` says of some texts with some of them
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import keras_peft
+from keras_peft import bundle as bundles
+from keras_peft import methods
+from keras_peft.core.weights import read_tensors, write_tensors
+from keras_peft.files import whole_folder
+
+from .plan import COUNTS, MAX_LENGTH, NEW_KINDS, name_of
+
+EPOCHS = 3
+# The new kinds need weights, not good ones.
+_NEW_ROWS = 128
+# How far the made ones are from the trained one, in standard deviations of each tensor.
+_DISTANCE = 0.05
+# Of each method so many adapters are asked so many texts for what is right.
+_CHECKED_ADAPTERS, _CHECKED_TEXTS = 2, 48
+# Where two labels are nearly as likely, rounding may decide.
+_MARGIN = 0.02
+
+
+def make(folder: Path, data: Path) -> None:
+    """Trains and writes what is not there yet."""
+    trained, served, right = folder / "trained", folder / "served", folder / "right.json"
+    for method in COUNTS:
+        if not (trained / method).is_dir():
+            _train(method, data / "train.jsonl", trained / method, epochs=EPOCHS)
+    with tempfile.TemporaryDirectory() as scratch:
+        few = Path(scratch) / "few.jsonl"
+        lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        few.write_text("".join(lines[:_NEW_ROWS]), encoding="utf-8")
+        for method in NEW_KINDS:
+            if not (trained / method).is_dir():
+                _train(method, few, trained / method, epochs=1)
+    if right.is_file():
+        return
+    for method, count in COUNTS.items():
+        for number in range(count):
+            _vary(bundles.read(trained / method), served / name_of(method, number), number)
+    rows = [json.loads(line) for line in (data / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [row["text"] for row in rows[:_CHECKED_TEXTS]]
+    answers = {
+        name: _answers(served / name, texts)
+        for method in COUNTS
+        for name in (name_of(method, number) for number in range(_CHECKED_ADAPTERS))
+    }
+    right.write_text(json.dumps(answers, indent=1), encoding="utf-8")
+
+
+def _train(method: str, rows: Path, out: Path, *, epochs: int) -> None:
+    keras_peft.fine_tune(
+        rows, out=out, method=methods.find(method)(), epochs=epochs, max_length=MAX_LENGTH, track=[]
+    )
+
+
+def _vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
+    """Writes a bundle like a trained one with weights of its own.
+
+    Every second one says the opposite, so that a row that was answered by another adapter shows.
+    """
+    generator = np.random.default_rng(number)
+    tensors = read_tensors(trained.folder / "adapter.safetensors")
+    outputs = len(trained.labels)
+    for key, value in tensors.items():
+        value = value + _DISTANCE * value.std() * generator.normal(size=value.shape)
+        if number % 2 and key.startswith("head/") and value.shape[-1] == outputs:
+            value = value[..., ::-1]
+        tensors[key] = value.astype(np.float32)
+    # It was not verified, and its scores are not those of the trained one.
+    content: dict[str, Any] = {**trained.content, "metrics": {}, "verification": {}}
+    with whole_folder(folder.absolute(), overwrite=True) as staging:
+        for name in bundles.FILES:
+            if (trained.folder / name).is_file():
+                shutil.copy(trained.folder / name, staging / name)
+        write_tensors(staging / "adapter.safetensors", tensors)
+        bundles.seal(staging, content)
+
+
+def _answers(folder: Path, texts: list[str]) -> dict[str, str]:
+    """Returns the labels of the texts of which an adapter is sure."""
+    found = {}
+    for text, prediction in zip(texts, keras_peft.load(folder).predict(texts), strict=True):
+        first, second, *_ = prediction.probabilities.values()
+        if first - second > _MARGIN:
+            found[text] = prediction.label
+    return found
+
+
+def main() -> None:
+    """Reads the command line and makes the bundles."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    make(options.folder, options.data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""What is measured: scenes, the sides of each, and what was to be reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_LENGTH = 128
+# How many adapters of each method are served; the LoRAs alone are as many as the mixture together.
+COUNTS = {"lora": 64, "pfeiffer": 16, "ia3": 16, "bitfit": 16}
+MIXED_EACH = 16
+NEW_KINDS = ("loha", "parallel", "norm")
+
+CONNECTIONS = 32
+FAN_OUT = 20
+# Of the highest throughput, in the scenes with a constant load.
+MODERATE = 0.4
+LOADS = 20
+# How many adapters are loaded to see what one takes, and before these.
+WEIGHED, NOT_WEIGHED = 200, 20
+
+
+def name_of(method: str, number: int) -> str:
+    """Returns the name of an adapter."""
+    return f"{method}-{number:02d}"
+
+
+def names_of(method: str, count: int) -> list[str]:
+    """Returns the names of the first adapters of a method."""
+    return [name_of(method, number) for number in range(count)]
+
+
+ONE = name_of("lora", 0)
+LORAS = names_of("lora", COUNTS["lora"])
+MIXED = [name for method in COUNTS for name in names_of(method, MIXED_EACH)]
+# Read in turn by one request: the LoRAs share the blocks below them, of the mixture not all do.
+FANNED = LORAS[:FAN_OUT]
+FANNED_MIXED = [name for method in COUNTS for name in names_of(method, FAN_OUT // len(COUNTS))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One comparison.
+
+    Attributes:
+        name: What the command line and the results call it.
+        title: What is measured, for people.
+        sides: How people call its sides, by their names in the results.
+        figure: Which figure of a side is looked at.
+        asked: The side that is asked about.
+        against: The side that its figure is divided by; None looks at the figure itself.
+        limit: What that was to be.
+        is_most: Whether it was to be at most this, and not at least.
+        form: How it is written.
+    """
+
+    name: str
+    title: str
+    sides: dict[str, str]
+    figure: str
+    asked: str
+    against: str | None
+    limit: float
+    is_most: bool = False
+    form: str = "{:.2f} times"
+
+
+OURS, SEEN, PIPELINE, BATCHES, PEFT = "keras-peft", "keras-peft-seen", "pipeline", "pipeline-batches", "peft"
+
+SCENES = (
+    Scene(
+        name="one-adapter",
+        title=f"One LoRA adapter, {CONNECTIONS} connections",
+        sides={
+            OURS: "keras-peft, nothing kept of earlier texts",
+            SEEN: "keras-peft as it is by default, texts seen before",
+            PIPELINE: "`transformers.pipeline`, a call for each request",
+            BATCHES: "`transformers.pipeline`, a queue that makes batches",
+        },
+        figure="throughput",
+        asked=OURS,
+        against=PIPELINE,
+        limit=4,
+    ),
+    Scene(
+        name="mixed",
+        title=f"64 adapters of four methods at random, {CONNECTIONS} connections",
+        sides={"mixed": "64 adapters of four methods", "one": "one LoRA adapter"},
+        figure="throughput",
+        asked="mixed",
+        against="one",
+        limit=0.8,
+    ),
+    Scene(
+        name="loras",
+        title=f"64 LoRA adapters at random, {CONNECTIONS} connections",
+        sides={OURS: "keras-peft", PEFT: "HF PEFT's `adapter_names`, a queue that makes batches"},
+        figure="throughput",
+        asked=OURS,
+        against=PEFT,
+        limit=4,
+    ),
+    Scene(
+        name="fan-out",
+        title=f"A text for {FAN_OUT} adapters",
+        sides={
+            "together": f"one request, {FAN_OUT} LoRAs",
+            "in-turn": f"{FAN_OUT} requests one after another, LoRAs",
+            "at-once": f"{FAN_OUT} requests at once, LoRAs",
+            "together-mixed": f"one request, {FAN_OUT} adapters of four methods",
+            "in-turn-mixed": f"{FAN_OUT} requests one after another, four methods",
+            "at-once-mixed": f"{FAN_OUT} requests at once, four methods",
+        },
+        figure="throughput",
+        asked="together",
+        against="in-turn",
+        limit=4,
+    ),
+    Scene(
+        name="neighbours",
+        title=f"One adapter at {MODERATE:.0%} of the highest throughput, while another comes and goes",
+        sides={"busy": "while another is loaded and unloaded", "quiet": "quiet"},
+        figure="p99",
+        asked="busy",
+        against="quiet",
+        limit=1.3,
+        is_most=True,
+    ),
+    Scene(
+        name="loading",
+        title="From asking for an adapter to be loaded to its first answer",
+        sides={
+            "known": "of methods and options that the server has seen",
+            "new": "the first of its methods and options",
+        },
+        figure="milliseconds",
+        asked="known",
+        against=None,
+        limit=50,
+        is_most=True,
+        form="{:.0f} ms",
+    ),
+    Scene(
+        name="memory",
+        title="Memory that one more LoRA adapter takes",
+        sides={"loaded": f"mean of {WEIGHED}"},
+        figure="to_file",
+        asked="loaded",
+        against=None,
+        limit=1.5,
+        is_most=True,
+        form="{:.2f} times its file",
+    ),
+    Scene(
+        name="equality",
+        title="Rows in a mixed batch against each row alone",
+        sides={"engine": "largest difference of a logit"},
+        figure="difference",
+        asked="engine",
+        against=None,
+        limit=1e-5,
+        is_most=True,
+        form="{:.1e}",
+    ),
+)
+BY_NAME = {scene.name: scene for scene in SCENES}
+
+# What PyTorch is tried with for a moment on each machine; the fastest is measured.
+THREADS = (("--threads", "2", "--at-once", "1"), ("--threads", "1", "--at-once", "2"))
+ROWS = (("--batch", "8"), ("--batch", "32"))
+PROGRAMS = {
+    PIPELINE: ("serve_pipeline.py", THREADS),
+    BATCHES: ("serve_pipeline_batches.py", tuple((*threads, *rows) for threads in THREADS for rows in ROWS)),
+    # PEFT runs one batch at a time.
+    PEFT: ("serve_peft.py", tuple((*THREADS[0], *rows) for rows in ROWS)),
+}
