@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -106,7 +107,7 @@ def compute_features(
     fingerprint: Sequence[str],
     progress: Progress,
     stopwatch: Stopwatch,
-) -> tuple[list[Features], Cached]:
+) -> tuple[list[Features], Cached] | None:
     """Computes what the trunk gives for each text, or finds it in the cache.
 
     Args:
@@ -121,9 +122,12 @@ def compute_features(
             as all scoring is.
 
     Returns:
-        The features of each set, and what the cache did.
+        The features of each set, and what the cache did; None where there is no room for
+        so many.
     """
     unique, places = _unique(sets)
+    if _size(parts, unique, "float16") > MOST_KEPT:
+        return None
     key = _key(fingerprint, parts, unique)
     folder = trunk_folder() / key
     store = _open(folder, parts, unique)
@@ -135,6 +139,8 @@ def compute_features(
             store = _make(_Trunk(base, parts, unique, scored, progress, stopwatch), folder)
         finally:
             progress.trunk_finished()
+    if store is None:
+        return None
     size = sum(array.nbytes for array in store.arrays)
     features = [Features(tokens, parts, store, own) for tokens, own in zip(sets, places, strict=True)]
     return features, Cached(len(unique), size, hit)
@@ -209,8 +215,12 @@ def _open(folder: Path, parts: Split, texts: Tokens) -> _Store | None:
     return _Store(texts.lengths, arrays)
 
 
-def _make(trunk: _Trunk, folder: Path) -> _Store:
-    """Computes features and keeps them, in the folder or, where that cannot be written, in memory."""
+def _make(trunk: _Trunk, folder: Path) -> _Store | None:
+    """Computes features and keeps them, in the folder or, where that cannot be written, in memory.
+
+    Returns:
+        None where they are too large for that.
+    """
     for dtype in ("float16", "float32"):
         run = trunk.compiled(dtype)
         with suppress(_Overflow):
@@ -223,6 +233,8 @@ def _make(trunk: _Trunk, folder: Path) -> _Store:
                     return store
             except OSError:  # No room, or no right to write there.
                 pass
+            if _size(trunk.parts, trunk.texts, dtype) > IN_MEMORY:
+                return None
             return _Store(trunk.texts.lengths, trunk.compute(run, np.zeros))
     raise FloatingPointError("The trunk gives values that are not finite.")
 
@@ -346,6 +358,16 @@ def _key(fingerprint: Sequence[str], parts: Split, texts: Tokens) -> str:
     for ids in texts.ids:
         digest.update(ids.tobytes())
     return digest.hexdigest()[:32]
+
+
+def _size(parts: Split, texts: Tokens, dtype: str) -> int:
+    """The bytes of what there is a vector of for each token, which is nearly all."""
+    width = sum(
+        math.prod(length or 1 for length in feature.shape[2:])
+        for feature in parts.features
+        if feature.raw is None and _is_sequence(feature)
+    )
+    return int(texts.lengths.sum()) * width * np.dtype(dtype).itemsize
 
 
 def _is_sequence(feature: Feature) -> bool:

@@ -61,7 +61,8 @@ class Prepared:
     ) -> Iterator[tuple[Sequence[Rows], Cached | None]]:
         """Gives the rows to train and to validate on, while the model is ready to read them.
 
-        Where there is a frozen trunk its outputs are computed first, or found.
+        Where there is a frozen trunk its outputs are computed first, or found, unless there
+        is no room for them.
 
         Args:
             trunk_cache: Whether to do so.
@@ -70,7 +71,7 @@ class Prepared:
         """
         import keras
 
-        from keras_peft.features import compute_features
+        from keras_peft.features import MOST_KEPT, compute_features
 
         with ExitStack() as stack:
             if self.precision == "bfloat16":
@@ -82,7 +83,7 @@ class Prepared:
                 return
             weights = (self.base.architecture, self.base.sha256, self.precision)
             with stopwatch.measure("trunk"):
-                sets, cached = compute_features(
+                made = compute_features(
                     self.base.encoder,
                     parts,
                     self.tokens,
@@ -90,8 +91,15 @@ class Prepared:
                     progress=progress,
                     stopwatch=stopwatch,
                 )
+            if made is None:
+                progress.note(
+                    f"There is no room for what the frozen part gives for all texts (at most {MOST_KEPT / 1e9:.1f} GB, "
+                    "and where the cache cannot be written less), so it is computed anew in each epoch"
+                )
+                yield self.tokens, None
+                return
             stack.enter_context(self.model.above(parts))
-            yield sets, cached
+            yield made
 
 
 def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:

@@ -1,0 +1,78 @@
+"""The memory that reading and tokenising a large file takes, the same rows as JSON Lines each time.
+
+    python benchmarks/large_files.py 200000 1000000
+
+The texts are two sentences each of the training file of benchmarks/data/sentiment_sentences, no
+two of them the same. Each count runs in a process of its own, which imports no Keras.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SENTENCES = Path(__file__).parent / "data" / "sentiment_sentences" / "train.jsonl"
+
+
+def write(path: Path, count: int) -> int:
+    """Writes so many rows and returns how many characters their texts have."""
+    rows = [json.loads(line) for line in SENTENCES.read_text(encoding="utf-8").splitlines()]
+    generator = random.Random(0)
+    characters = 0
+    with path.open("w", encoding="utf-8") as file:
+        for number in generator.sample(range(len(rows) ** 2), count):
+            first, second = rows[number // len(rows)], rows[number % len(rows)]
+            text = f"{first['text']} {second['text']}"
+            characters += len(text)
+            file.write(json.dumps({"text": text, "label": first["label"]}) + "\n")
+    return characters
+
+
+def measure(path: Path) -> None:
+    """Reads and tokenises a file as training does, and prints the peak memory in MiB before and after."""
+    from keras_peft import sources
+    from keras_peft.data import check_trainable, read_examples, split
+    from keras_peft.tokens import Tokenizer
+
+    tokenizer = Tokenizer(sources.load_tokenizer("minilm")[0], 128)
+    read_examples(path.parent / "few.jsonl")
+    before, start = peak(), time.perf_counter()
+    sides = split(check_trainable(read_examples(path)), 0.1, seed=0)
+    tokens = [tokenizer(side.texts) for side in sides]
+    count = sum(int(one.lengths.sum()) for one in tokens)
+    print(json.dumps([before, peak(), count, time.perf_counter() - start]))
+
+
+def peak() -> int:
+    """Returns the most memory that this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def main() -> None:
+    """Measures each count of rows that is named."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "few.jsonl", 100)
+        for count in map(int, sys.argv[1:]):
+            path = Path(folder) / f"{count}.jsonl"
+            characters = write(path, count)
+            command = [sys.executable, __file__, "--measure", str(path)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            before, after, tokens, seconds = json.loads(output)
+            print(
+                f"{count:,} rows, {characters / 1e6:.0f} million characters, {tokens / 1e6:.1f} million tokens: "
+                f"{after - before} MiB beside {before}, {seconds:.0f} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        measure(Path(sys.argv[2]))
+    else:
+        main()

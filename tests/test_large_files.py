@@ -1,0 +1,179 @@
+"""Training on more text than memory holds: the same weights, and memory that does not grow with the texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from conftest import TINY, make_rows, write_jsonl
+from keras_peft import features, store
+from keras_peft.data import read_examples
+from keras_peft.job import fine_tune
+from keras_peft.progress import Progress
+from keras_peft.store import OnDisk
+
+SETTINGS = {"base": str(TINY), "epochs": 2, "seed": 1, "validation": 0.2}
+FILES = {
+    "single-label": make_rows(40),
+    "pairs": [
+        {"text_a": row["text"], "text_b": row["text"][::-1], "label": row["label"]} for row in make_rows(40)
+    ],
+    "multi-label": [
+        {"text": row["text"], "labels": [row["label"], "both"][: 1 + n % 2]}
+        for n, row in enumerate(make_rows(40))
+    ],
+    "regression": [{"text": row["text"], "label": n / 3} for n, row in enumerate(make_rows(40))],
+    "token-labels": [
+        {"tokens": row["text"].split(), "tags": ["ab"[len(word) % 2] for word in row["text"].split()]}
+        for row in make_rows(40)
+    ],
+}
+
+
+def outcome(result):
+    report = result.report
+    kept = ("data", "notes", "history", "validation", "worst", "doubtful")
+    return (result.bundle / "adapter.safetensors").read_bytes(), {key: report[key] for key in kept}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    def switch():
+        monkeypatch.setattr(store, "IN_MEMORY", 0)
+
+    return switch
+
+
+@pytest.mark.parametrize("task", FILES)
+def test_the_weights_are_the_same_as_from_memory(tmp_path, monkeypatch, on_disk, task):
+    data = write_jsonl(tmp_path / "d.jsonl", [*FILES[task], FILES[task][0]])
+    inside = fine_tune(data, out=tmp_path / "inside", **SETTINGS)
+    assert isinstance(read_examples(data).texts, tuple)
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "another cache"))
+    on_disk()
+    outside = fine_tune(data, out=tmp_path / "outside", **SETTINGS)
+    assert isinstance(read_examples(data).texts, OnDisk)
+    assert outcome(outside) == outcome(inside)
+    assert "1 exact duplicate was left out" in outside.report["notes"]
+
+
+def test_long_texts_in_windows_and_a_validation_file(tmp_path, on_disk):
+    rows = [{**row, "text": " ".join([row["text"]] * 4)} for row in make_rows(30)]
+    data = write_jsonl(tmp_path / "d.jsonl", rows)
+    others = write_jsonl(tmp_path / "v.jsonl", [*rows[:3], *make_rows(8, seed=1)])
+    settings = {**SETTINGS, "validation": others, "long_text": "window", "max_length": 16}
+    inside = fine_tune(data, out=tmp_path / "inside", **settings)
+    on_disk()
+    outside = fine_tune(data, out=tmp_path / "outside", **settings)
+    assert outcome(outside) == outcome(inside)
+    assert any("3 validation texts are also" in note for note in outside.report["notes"])
+
+
+def test_a_sound_file_with_bad_rows_is_told_the_same(tmp_path, on_disk):
+    rows = make_rows(12)
+    rows += [{"text": "", "label": "alpha"}, {"text": rows[0]["text"], "label": "gamma"}]
+    data = write_jsonl(tmp_path / "d.jsonl", rows)
+    inside = read_examples(data, skip_bad_rows=True)
+    on_disk()
+    outside = read_examples(data, skip_bad_rows=True)
+    assert list(outside.texts) == list(inside.texts)
+    assert outside.notes == inside.notes
+    assert outside.sha256 == inside.sha256
+
+
+class Notes(Progress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+class Interrupting(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_what_was_interrupted_goes_on_from_the_disk(tmp_path, data, on_disk):
+    whole = fine_tune(data, out=tmp_path / "whole", **SETTINGS)
+    on_disk()
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting()], **SETTINGS)
+    resumed = fine_tune(data, out=tmp_path / "b", resume=True, **SETTINGS)
+    assert outcome(resumed) == outcome(whole)
+
+
+def test_a_trunk_that_gives_too_much_to_be_kept_is_computed_in_each_epoch(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(features, "MOST_KEPT", 1000)
+    notes = Notes()
+    result = fine_tune(data, out=tmp_path / "b", progress=notes, **SETTINGS)
+    plain = fine_tune(data, out=tmp_path / "plain", trunk_cache=False, **SETTINGS)
+    assert result.report["cache"] is None
+    assert [note for note in notes.notes if "is computed anew in each epoch" in note]
+    assert (result.bundle / "adapter.safetensors").read_bytes() == (
+        plain.bundle / "adapter.safetensors"
+    ).read_bytes()
+
+
+GROWTH = """
+import sys
+from pathlib import Path
+from keras_peft import store
+from keras_peft.data import check_trainable, read_examples, split
+from keras_peft.memory import give_back_freed_memory
+from keras_peft.tokens import Tokenizer
+
+store.IN_MEMORY = 1 << 20
+tokenizer = Tokenizer(Path(sys.argv[1]).read_text(), 128)
+
+def resident():
+    give_back_freed_memory()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def held(path):
+    examples = check_trainable(read_examples(path))
+    sides = split(examples, 0.1, seed=0)
+    tokens = [tokenizer(side.texts) for side in sides]
+    assert sum(one.lengths.sum() for one in tokens)
+    return sides, tokens
+
+held(sys.argv[2])
+before = resident()
+kept = held(sys.argv[3])
+print((resident() - before) / (len(kept[0][0]) + len(kept[0][1])))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux tells of a process")
+def test_a_row_costs_so_many_bytes_however_long_its_text(tmp_path):
+    generator = random.Random(0)
+    words = make_rows(100)
+    paths = []
+    for count in (5_000, 60_000):
+        paths.append(tmp_path / f"{count}.jsonl")
+        with paths[-1].open("w") as file:
+            for number in range(count):
+                text = f"{number} " + " ".join(row["text"] for row in generator.choices(words, k=4))
+                file.write(json.dumps({"text": text, "label": "ab"[number % 2]}) + "\n")
+    environment = {**os.environ, "KERAS_PEFT_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(TINY / "tokenizer.json"), *map(str, paths)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # The texts alone have about 150 characters each.
+    assert float(ended.stdout) < 100
