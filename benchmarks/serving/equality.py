@@ -1,6 +1,6 @@
 """Rows of many adapters in one batch against each row alone, on the engine without a server.
 
-    python -m benchmarks.serving.equality FOLDER --seed 0 < texts.json
+python -m benchmarks.serving.equality FOLDER --seed 0 < texts.json
 """
 
 from __future__ import annotations

@@ -104,8 +104,13 @@ def differences(there: Machine, here: Machine) -> list[str]:
     return [f"{name}: {other} there, {own} here" for name, other, own in pairs if other != own]
 
 
-def describe_machine(peers: Path) -> Machine:
-    """Says what matters for speed: processor, cores, memory, versions; and the date."""
+def describe_machine(peers: Path, own: Iterable[str] = OWN_PACKAGES) -> Machine:
+    """Says what matters for speed: processor, cores, memory, versions; and the date.
+
+    Args:
+        peers: Python with the peers' packages.
+        own: The packages of this Python whose versions matter.
+    """
     model, flags = platform.processor() or platform.machine(), ()
     cpu = Path("/proc/cpuinfo")
     if cpu.is_file():
@@ -124,7 +129,7 @@ def describe_machine(peers: Path) -> Machine:
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {
-            **{name: importlib.metadata.version(name) for name in OWN_PACKAGES},
+            **{name: importlib.metadata.version(name) for name in own},
             **_peer_versions(peers),
         },
         "date": date.today().isoformat(),

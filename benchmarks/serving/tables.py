@@ -1,0 +1,104 @@
+"""What was measured to Markdown: what was to be reached and what was, then each scene with its sides."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+from .plan import BY_NAME, PROGRAMS, SCENES, Scene
+from .results import Figures, Results
+
+Column = tuple[str, Callable[[Figures], float], str]
+
+_LOADED: tuple[Column, ...] = (
+    ("answers a second", lambda one: one["throughput"], "{:,.0f}"),
+    ("p50, ms", lambda one: one["p50"], "{:.1f}"),
+    ("p95, ms", lambda one: one["p95"], "{:.1f}"),
+    ("p99, ms", lambda one: one["p99"], "{:.1f}"),
+    ("server's memory, MB", lambda one: one["memory_mb"], "{:,.0f}"),
+)
+_COLUMNS: dict[str, tuple[Column, ...]] = {
+    "loading": (
+        ("median, ms", lambda one: one["milliseconds"], "{:.1f}"),
+        ("slowest, ms", lambda one: one["most"], "{:.1f}"),
+    ),
+    "memory": (
+        ("one adapter, MB", lambda one: one["mb"], "{:.2f}"),
+        ("its file, MB", lambda one: one["file_mb"], "{:.2f}"),
+        ("server with 21 adapters, MB", lambda one: one["server_mb"], "{:,.0f}"),
+    ),
+    "equality": (
+        ("difference", lambda one: one["difference"], "{:.1e}"),
+        ("largest logit", lambda one: one["largest"], "{:.1f}"),
+        ("rows", lambda one: one["rows"], "{:,.0f}"),
+    ),
+}
+
+
+def ratios(repetitions: Sequence[dict[str, Figures]], scene: Scene) -> list[float]:
+    """Returns for each repetition what a scene asks for: one side's figure, by the other's where there is one."""
+    found = []
+    for sides in repetitions:
+        figure = sides[scene.asked][scene.figure]
+        found.append(figure if scene.against is None else figure / sides[scene.against][scene.figure])
+    return found
+
+
+def is_reached(scene: Scene, found: Sequence[float]) -> bool:
+    """Tells whether the median is what was asked for."""
+    middle = statistics.median(found)
+    return middle <= scene.limit if scene.is_most else middle >= scene.limit
+
+
+def summary(results: Results) -> str:
+    """A row for each scene: what was to be reached, and what was."""
+    rows = ["| what | to be reached | measured | reached |", "|---|---|---|---|"]
+    for scene in SCENES:
+        if not (repetitions := results.scenes.get(scene.name)):
+            continue
+        found = ratios(repetitions, scene)
+        what = scene.title
+        if scene.against is not None:
+            what += f": {scene.figure} of {scene.sides[scene.asked]} ÷ {scene.sides[scene.against]}"
+        least = "at most" if scene.is_most else "at least"
+        limit = scene.form.replace(".2f", "g").replace(".1e", "g").format(scene.limit)
+        reached = "yes" if is_reached(scene, found) else "no"
+        rows.append(f"| {what} | {least} {limit} | {_spread(found, scene.form)} | {reached} |")
+    return "\n".join(rows)
+
+
+def sections(results: Results) -> str:
+    """A table for each scene."""
+    parts = []
+    for scene in SCENES:
+        if repetitions := results.scenes.get(scene.name):
+            parts += [f"### {scene.title}", _table(scene, repetitions)]
+    if results.tried:
+        parts += ["### What PyTorch was tried with", _tried(results)]
+    return "\n\n".join(parts)
+
+
+def _table(scene: Scene, repetitions: Sequence[dict[str, Figures]]) -> str:
+    columns = _COLUMNS.get(scene.name, _LOADED)
+    rows = [f"| | {' | '.join(name for name, _, _ in columns)} |", "|---" * (1 + len(columns)) + "|"]
+    for side, title in scene.sides.items():
+        runs = [sides[side] for sides in repetitions]
+        cells = [_spread(map(read, runs), form) for _, read, form in columns]
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _tried(results: Results) -> str:
+    rows = ["| side | with | requests a second |", "|---|---|---|"]
+    titles = {side: title for scene in BY_NAME.values() for side, title in scene.sides.items()}
+    for side in PROGRAMS:
+        for flags, throughput in results.tried.get(side, {}).items():
+            rows.append(f"| {titles[side]} | `{flags}` | {throughput:.0f} |")
+    return "\n".join(rows)
+
+
+def _spread(numbers: Iterable[float], form: str) -> str:
+    """The median, with the lowest and the highest where they are written otherwise."""
+    found = list(numbers)
+    middle, least, most = (form.format(value) for value in (statistics.median(found), min(found), max(found)))
+    return middle if least == most else f"{middle} ({least} – {most})"
