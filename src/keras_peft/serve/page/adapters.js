@@ -1,6 +1,6 @@
 /** The list of adapters: what they are, and which are chosen. */
 
-import { byId, counted, fixed, make } from "./dom.js";
+import { byId, counted, fixed, make, tell } from "./dom.js";
 
 // Where there are more, none is chosen at first.
 const MOST_CHOSEN_AT_FIRST = 6;
@@ -80,9 +80,8 @@ export class AdapterList {
 
   _tell() {
     const count = this._rows.size;
-    byId("chosen").textContent = count
-      ? `${this.chosen.length.toLocaleString("en")} of ${count.toLocaleString("en")} chosen`
-      : "No adapter yet. Put a bundle into the folder that is served.";
+    const chosen = `${this.chosen.length.toLocaleString("en")} of ${count.toLocaleString("en")} chosen`;
+    tell(byId("chosen"), count ? chosen : "No adapter yet. Put a bundle into the folder that is served.");
   }
 }
 

@@ -24,9 +24,18 @@ export function show(element, isShown) {
   element.hidden = !isShown;
 }
 
-/** Writes a line that is read out, as a message or as a problem. */
-export function tell(element, message, isProblem = false) {
-  element.textContent = message;
+/**
+ * Writes a line that is read out, as a message or as a problem.
+ * @param {HTMLElement} element
+ * @param {string} message
+ * @param {boolean} [isProblem]
+ * @param {string} [unseen] What is read out after it and not shown, since it stands elsewhere.
+ */
+export function tell(element, message, isProblem = false, unseen = "") {
+  // The same line is not read out again.
+  if (element.textContent !== message + unseen) {
+    element.replaceChildren(message, ...(unseen ? [make("span", { className: "hidden" }, unseen)] : []));
+  }
   element.classList.toggle("problem", isProblem);
 }
 

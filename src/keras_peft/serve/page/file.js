@@ -2,7 +2,7 @@
 
 import { predict, Refusal } from "./api.js";
 import { byId, counted, fixed, show, tell } from "./dom.js";
-import { byForm, textOf } from "./forms.js";
+import { byForm, readsPairs, textOf } from "./forms.js";
 import { readTable, writeTable } from "./table.js";
 
 const MOST_BYTES = 200e6;
@@ -29,7 +29,7 @@ export class FilePart {
 
   /** Offers a second column where an adapter that is chosen reads pairs. */
   update() {
-    show(byId("second-column-field"), this._chosen().some((adapter) => adapter.texts_in_a_row > 1));
+    show(byId("second-column-field"), this._chosen().some(readsPairs));
   }
 
   async _read() {
@@ -48,7 +48,7 @@ export class FilePart {
     const { columns, rows } = this._table;
     const wanted = this._chosen().flatMap((adapter) => adapter.columns ?? []);
     fill(byId("column"), columns, [wanted[0], "text", "text_a", "tokens"]);
-    fill(byId("second-column"), columns, [wanted[1], "text_b"]);
+    fill(byId("second-column"), columns, [wanted[1], "text_b", columns[1]]);
     show(byId("columns"), true);
     tell(byId("file-told"), `${counted(rows.length, "row")} in ${file.name}.`);
     return undefined;

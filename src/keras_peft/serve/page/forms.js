@@ -1,12 +1,15 @@
 /** What adapters read: one text, or two together. Words are parted by the server. */
 
+/** Tells whether an adapter reads two texts: its columns are those and the labels'. */
+export const readsPairs = ({ columns }) => (columns ?? []).length > 2;
+
 /**
  * Groups adapters that can be asked together, since they read the same.
  * @param {any[]} adapters
  * @returns {any[][]}
  */
 export function byForm(adapters) {
-  const forms = [adapters.filter((adapter) => !isPair(adapter)), adapters.filter(isPair)];
+  const forms = [adapters.filter((adapter) => !readsPairs(adapter)), adapters.filter(readsPairs)];
   return forms.filter((group) => group.length);
 }
 
@@ -17,10 +20,8 @@ export function byForm(adapters) {
  * @returns {import("./api.js").Text | null} Null where there is none.
  */
 export function textOf(adapter, texts) {
-  const given = isPair(adapter) ? texts : texts.slice(0, 1);
+  const given = readsPairs(adapter) ? texts : texts.slice(0, 1);
   const isWords = Array.isArray(given[0]) && given[0].length > 0;
   if (!isWords && !given.every((text) => typeof text === "string" && text.trim())) return null;
-  return isPair(adapter) ? given : given[0];
+  return readsPairs(adapter) ? given : given[0];
 }
-
-const isPair = (adapter) => adapter.texts_in_a_row > 1;

@@ -54,10 +54,9 @@ function drawLabels(adapter, prediction, text) {
     parts.push(make("p", { className: "soft" }, `No label has ${needed}.`));
   }
   const rows = probabilities.map(([name, probability]) => drawBar(name, probability, said.includes(name)));
-  const caption = make("caption", { className: "hidden" }, `Probabilities of ${adapter.name}`);
-  parts.push(make("table", { className: "bars" }, caption, make("tbody", {}, ...rows.slice(0, MOST_BARS))));
+  parts.push(make("ul", { className: "bars", ariaLabel: "Probabilities" }, ...rows.slice(0, MOST_BARS)));
   if (rows.length > MOST_BARS) {
-    const others = make("table", { className: "bars" }, make("tbody", {}, ...rows.slice(MOST_BARS)));
+    const others = make("ul", { className: "bars" }, ...rows.slice(MOST_BARS));
     parts.push(make("details", {}, make("summary", {}, `${rows.length - MOST_BARS} more`), others));
   }
   parts.push(drawAsking(adapter, text, probabilities.map(([name]) => name)));
@@ -68,18 +67,19 @@ function drawBar(label, probability, isSaid) {
   const bar = make("span", { className: "bar" });
   bar.style.setProperty("--length", `${100 * probability}%`);
   return make(
-    "tr",
+    "li",
     { className: isSaid ? "said" : "" },
-    make("th", { scope: "row" }, label, isSaid ? make("span", { className: "hidden" }, " (said)") : null),
-    make("td", { className: "track", ariaHidden: "true" }, bar),
-    make("td", {}, fixed(probability)),
+    make("span", { className: "label" }, label),
+    " ",
+    make("span", { className: "number" }, fixed(probability)),
+    bar,
   );
 }
 
-/** Draws the words with their tags above them. */
+/** Draws the words with their tags behind them. */
 function drawTags({ tokens, tags, entities }) {
   const text = make("p", { className: "text tagged", dir: "auto" });
-  const marked = (words, tag) => make("mark", { className: "for strong" }, make("ruby", {}, words, make("rt", {}, tag)));
+  const marked = (words, tag) => make("mark", { className: "for strong" }, words, "\u00a0", make("small", {}, tag));
   const starts = new Map(entities.map((entity) => [entity.start, entity]));
   for (let at = 0; at < tokens.length; ) {
     const entity = starts.get(at);
@@ -108,7 +108,7 @@ function drawAsking(adapter, text, labels) {
       const choice = make("select", {}, ...labels.map((one) => make("option", { selected: one === explanation.label }, one)));
       choice.addEventListener("change", () => ask(choice.value));
       const wasFocused = place.contains(document.activeElement);
-      place.replaceChildren(make("label", {}, "Words for ", choice), ...drawExplanation(explanation));
+      place.replaceChildren(make("label", { className: "tools" }, "Words for", choice), ...drawExplanation(explanation));
       if (wasFocused) choice.focus();
       tell(told, "");
     } catch (error) {

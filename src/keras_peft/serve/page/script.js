@@ -4,7 +4,7 @@ import { AdapterList } from "./adapters.js";
 import { listAdapters, predict, Refusal, setKey } from "./api.js";
 import { byId, counted, show, tell } from "./dom.js";
 import { FilePart } from "./file.js";
-import { byForm, textOf } from "./forms.js";
+import { byForm, readsPairs, textOf } from "./forms.js";
 import { drawFailure, drawResult, summary } from "./results.js";
 
 const REFRESH_MS = 5000;
@@ -18,7 +18,7 @@ let asking = new AbortController();
 /** Offers what the adapters that are chosen read. */
 function adapt() {
   const { chosen } = adapters;
-  const pairs = chosen.filter((adapter) => adapter.texts_in_a_row > 1);
+  const pairs = chosen.filter((adapter) => readsPairs(adapter));
   show(byId("second"), pairs.length > 0);
   const notes = [
     pairs.length && pairs.length < chosen.length ? "Adapters that read no pairs get the first text." : "",
@@ -67,7 +67,7 @@ async function predictText() {
     const found = new Map(answered.flat().map((result) => [result.adapter.name, result]));
     const results = chosen.map((adapter) => found.get(adapter.name));
     byId("results").replaceChildren(...results.map((result) => result.card));
-    tell(told, [timing(results), ...results.slice(0, MOST_TOLD).map((result) => result.said)].filter(Boolean).join(" "));
+    tell(told, timing(results), false, ` ${results.slice(0, MOST_TOLD).map((result) => result.said).join(" ")}`);
   } catch (error) {
     if (error.name !== "AbortError") tell(told, error.message, true);
     if (error.status === 401) askForKey();
@@ -95,7 +95,7 @@ async function askGroup(group, text, signal) {
 /** Says how long the slowest answer took, and what of it was spent on what. */
 function timing(results) {
   const slowest = results.reduce((one, other) => ((other.milliseconds ?? 0) > (one.milliseconds ?? 0) ? other : one));
-  if (!slowest.milliseconds) return "";
+  if (!slowest.milliseconds) return "No answer.";
   const words = { tokenization: "tokenising", queue: "waiting", inference: "computing" };
   const parts = Object.entries(slowest.parts).map(([part, spent]) => `${words[part]} ${spent}`);
   return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, of these ${parts.join(", ")}` : ""}.`;
