@@ -79,11 +79,11 @@ async function predictText() {
 async function askGroup(group, text, signal) {
   const names = group.map((adapter) => adapter.name);
   try {
-    const { answers, milliseconds, parts } = await predict(names, [text], signal);
+    const { answers, milliseconds, parts, cut } = await predict(names, [text], signal);
     return group.map((adapter) => {
       const prediction = answers[adapter.name][0];
       const said = `${adapter.name}: ${summary(prediction)}.`;
-      return { adapter, card: drawResult(adapter, prediction, text, milliseconds), said, milliseconds, parts };
+      return { adapter, card: drawResult(adapter, prediction, text, milliseconds), said, milliseconds, parts, cut };
     });
   } catch (error) {
     if (!(error instanceof Refusal) || [0, 401, 429].includes(error.status)) throw error;
@@ -92,13 +92,16 @@ async function askGroup(group, text, signal) {
   }
 }
 
-/** Says how long the slowest answer took, and what of it was spent on what. */
+/** Says how long the slowest answer took, what of it was spent on what, and whether the text was cut. */
 function timing(results) {
   const slowest = results.reduce((one, other) => ((other.milliseconds ?? 0) > (one.milliseconds ?? 0) ? other : one));
   if (!slowest.milliseconds) return "No answer.";
   const words = { tokenization: "tokenising", queue: "waiting", inference: "computing" };
-  const parts = Object.entries(slowest.parts).map(([part, spent]) => `${words[part]} ${spent}`);
-  return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, of these ${parts.join(", ")}` : ""}.`;
+  const spent = Object.entries(slowest.parts).filter(([, milliseconds]) => milliseconds > 0);
+  const parts = spent.map(([part, milliseconds]) => `${words[part]} ${milliseconds}`);
+  const cut = Math.max(0, ...results.map((result) => result.cut ?? 0));
+  const note = cut ? ` The text is long: ${counted(cut, "token")} at its end were not read.` : "";
+  return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, of these ${parts.join(", ")}` : ""}.${note}`;
 }
 
 byId("text-form").addEventListener("submit", (event) => {

@@ -50,6 +50,6 @@ async def explain(request: Request) -> Response:
     call = Call.of(request)
     asked = call.read(ExplainBody)
     (name,) = call.names(asked.model, "model")
-    call.check(name)
+    await call.adapter(name)
     explanation = await call.state.service.explain(name, asked.input, label=asked.label)
     return as_json({"unit": UNIT, **explanation.to_json()})

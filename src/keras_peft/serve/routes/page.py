@@ -74,9 +74,9 @@ def open_paths() -> frozenset[str]:
 
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 @router.api_route("/page/{name}", methods=["GET", "HEAD"], include_in_schema=False)
-async def file(request: Request) -> Response:
+async def file(request: Request, name: str | None = None) -> Response:
     """Send a file of the page."""
-    found = _files().get(request.scope["path"].removeprefix(request.scope.get("root_path", "")))
+    found = _files().get("/" if name is None else f"/page/{name}")
     if found is None:
         return Response("The page has no such file.", 404, media_type="text/plain")
     if found.headers["ETag"] in request.headers.get("if-none-match", ""):
