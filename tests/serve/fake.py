@@ -6,16 +6,20 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from keras_peft import tasks
+from keras_peft.bundle import Bundle
 from keras_peft.errors import did_you_mean
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
 from keras_peft.serve.keys import Key
 
+# Where bundles and base lie, which no client is to hear.
+SECRET = Path("/secret/place")
 LABELS = ("alpha", "beta", "gamma")
 TASKS = {
     "single": tasks.find("single-label")(LABELS),
@@ -27,14 +31,33 @@ TASKS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class State:
     name: str
-    task: str
-    labels: tuple[str, ...]
+    bundle: Bundle
     state: str = "READY"
     generation: int = 1
     reason: str = ""
+    pinned: bool = False
+    in_flight: int = 0
+    last_used: float | None = None
+    bytes: int = 4096
+
+
+def _bundle(name: str) -> Bundle:
+    task = TASKS[name]
+    content = {
+        "task": task.name,
+        "task_options": task.to_config(),
+        "labels": list(task.labels),
+        "columns": [*task.text_columns, task.label_column],
+        "max_length": 64,
+        "long_text": "cut",
+        "parts": [{"method": {"name": "lora", "rank": 8}, "selection": {}}],
+        "metrics": {"accuracy": 0.5},
+        "files": {"adapter.safetensors": "cd" * 32},
+    }
+    return Bundle(SECRET / name, content)
 
 
 @dataclass
@@ -60,7 +83,8 @@ class Answers:
 
 class Adapters:
     def __init__(self, names: Sequence[str]) -> None:
-        self.there = {name: State(name, TASKS[name].name, TASKS[name].labels) for name in names}
+        self.is_ready = True
+        self.there = {name: State(name, _bundle(name)) for name in names}
 
     def states(self) -> list[State]:
         return list(self.there.values())
@@ -74,7 +98,7 @@ class Adapters:
         state = self.there[name]
         if state.state == "FAILED":
             raise AdapterFailed(f"The adapter {name!r} cannot be used: {state.reason}")
-        return SimpleNamespace(name=name, task=TASKS[name], generation=state.generation)
+        return SimpleNamespace(name=name, task=TASKS[name], generation=state.generation, bundle=state.bundle)
 
     async def load(self, name: str) -> Any:
         if name not in self.there:
@@ -107,7 +131,7 @@ class Service:
         self.batcher = SimpleNamespace(heartbeat_age=0.0, waiting=0, running=0)
         self.engine = SimpleNamespace(
             base=SimpleNamespace(
-                name="/secret/place/tiny", architecture="distilbert", sha256="ab" * 32, max_length=128
+                name=str(SECRET / "tiny"), architecture="distilbert", sha256="ab" * 32, max_length=128
             )
         )
 

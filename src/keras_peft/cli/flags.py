@@ -60,7 +60,7 @@ def with_flags(
     # The settings come after what is required, as what is asked for most.
     required = sum(one.default is inspect.Parameter.empty for one in own)
     own[required:required] = [
-        _setting(field) for field in dataclasses.fields(Settings) if field.name not in without
+        _setting(Settings, field) for field in dataclasses.fields(Settings) if field.name not in without
     ]
     chooser = inspect.Parameter(
         "method",
@@ -87,6 +87,26 @@ def with_flags(
     return command
 
 
+def with_settings(run: Callable[..., None], owner: type) -> Callable[..., None]:
+    """Gives a command the flags of a class of settings, which are its fields.
+
+    Args:
+        run: The command, which takes `settings`, one of that class, beside its own arguments.
+        owner: A frozen dataclass whose fields were made by `keras_peft.settings.setting`.
+    """
+    fields = dataclasses.fields(owner)
+
+    def command(**values: Any) -> None:
+        run(settings=owner(**{field.name: values.pop(field.name) for field in fields}), **values)
+
+    signature = inspect.signature(run, eval_str=True)
+    own = [one for name, one in signature.parameters.items() if name != "settings"]
+    parameters = [*own, *(_setting(owner, field) for field in fields)]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__doc__ = run.__doc__
+    return command
+
+
 def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     kind = typing.get_type_hints(method)[field.name]
     names = [f"--{field.name.replace('_', '-')}"]
@@ -106,8 +126,8 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     )
 
 
-def _setting(field: dataclasses.Field[Any]) -> inspect.Parameter:
-    kind = typing.get_type_hints(Settings)[field.name]
+def _setting(owner: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
+    kind = typing.get_type_hints(owner)[field.name]
     name, default = f"--{field.name.replace('_', '-')}", field.default
     names = [name]
     if kind is bool:

@@ -87,15 +87,22 @@ class Failures:
                 "The server ended before there was an answer; ask another one, or this one later."
             )
         except KerasPeftError as error:
-            _LOG.error("%s: %s at %s", call.id, type(error).__name__, _places(error))
+            _LOG.error("%s: %s", call.id, described(error))
             failure = Invalid("This cannot be done with what was asked; the server's log says more.")
         except Exception as error:
-            _LOG.error("%s: %s at %s", call.id, type(error).__name__, _places(error))
+            _LOG.error("%s: %s", call.id, described(error))
             failure = BackendFailed(f"The server failed; its log has more under the request id {call.id}.")
         call.kind = failure.kind
         if not started:
             await refusal(failure)(scope, receive, send)
         return None
+
+
+def described(error: BaseException) -> str:
+    """Says what an error is and where it was raised, the innermost place first; not its message."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__name__} at {places}"
 
 
 async def framework_refusal(request: Any, error: Exception) -> Response:
@@ -129,9 +136,3 @@ def _measured(call: Call, answers: Answers) -> dict[str, str]:
 def _error(message: str, kind: str, status: int, headers: Mapping[str, str]) -> Response:
     content = pydantic_core.to_json({"error": message, "error_type": kind})
     return Response(content, status, headers, "application/json")
-
-
-def _places(error: BaseException) -> str:
-    """Lists the last places that an error went through, the innermost first."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))

@@ -187,8 +187,9 @@ def check_exposure(settings: ServeSettings, keys: Keys) -> None:
     """
     if not keys and not settings.without_keys and not is_loopback(settings.host):
         raise OptionError(
-            f"Other machines reach --host {settings.host}, and there are no keys: anyone there could use every adapter. "
-            f"Set {DATA_KEY} and {ADMIN_KEY} in the environment, or give --keys FILE; --without-keys listens all the same."
+            f"Other machines reach --host {settings.host}, and there are no keys: anyone there could use every "
+            f"adapter. Set {DATA_KEY} and {ADMIN_KEY} in the environment, or give --keys FILE; --without-keys listens "
+            "all the same."
         )
 
 

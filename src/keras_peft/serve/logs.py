@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from keras_peft.serve import trace
-from keras_peft.serve.answers import CLIENT_GONE
+from keras_peft.serve.answers import CLIENT_GONE, described
 from keras_peft.serve.call import Call
 from keras_peft.serve.keys import PROBES
 
@@ -21,6 +21,31 @@ _LOG = logging.getLogger("keras_peft.serve.requests")
 # What balancers and Prometheus ask for every few seconds.
 _QUIET = PROBES | {"/metrics"}
 _UNKNOWN = "unknown"
+
+
+class Lines(logging.Formatter):
+    """Writes every record as a line of JSON; of an error its type and place, since its message may hold a text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+        }
+        line |= getattr(record, "request", None) or {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = described(record.exc_info[1])
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure() -> None:
+    """Sends what the server and uvicorn have to say to stderr, a line of JSON each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines())
+    for name, level in (("keras_peft", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
 
 
 class Requests:
@@ -74,7 +99,6 @@ class Requests:
         if not _LOG.isEnabledFor(level):
             return
         line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "id": call.id,
             "method": scope["method"],
             "route": route,
@@ -85,4 +109,5 @@ class Requests:
             "error_type": call.kind or None,
             "trace_id": trace.trace_id() or None,
         }
-        _LOG.log(level, json.dumps({name: value for name, value in line.items() if value not in (None, [])}))
+        known = {name: value for name, value in line.items() if value not in (None, [])}
+        _LOG.log(level, "%s %s %d", scope["method"], route, status, extra={"request": known})

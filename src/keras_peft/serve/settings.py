@@ -70,7 +70,7 @@ class ServeSettings:
     max_adapters: int = setting(256, "Most adapters that are loaded; idle ones go first.")
     watch_s: float = setting(2.0, "How often the folder is looked at, in seconds; 0 never.")
     trunk_cache_mb: int = setting(64, "Memory for the frozen blocks' answers to recent texts, in megabytes.")
-    keys: Path | None = setting(None, "File with the keys.", shown="the environment's, or none")
+    keys: Path | None = setting(None, "File with the keys.", shown="the environment's, or none")  # noqa: RUF009
     without_keys: bool = setting(False, "Listen where other machines reach it though there are no keys.")
     open_metrics: bool = setting(False, "Let /metrics be read without a key.")
     admin: bool = setting(True, "Offer the routes that load and unload.")

@@ -52,4 +52,4 @@ class State:
     @property
     def is_ready(self) -> bool:
         """Whether requests should be sent here."""
-        return self.is_alive and not self.draining
+        return self.is_alive and not self.draining and self.service.adapters.is_ready

@@ -36,5 +36,5 @@ async def ready(request: Request) -> Response:
     if state.draining:
         raise NotReady("The server ends.")
     if not state.is_ready:
-        raise NotReady("The workers hang.")
+        raise NotReady("An adapter that has to be there is not, or the workers hang.")
     return as_json({"ready": True})

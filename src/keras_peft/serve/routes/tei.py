@@ -94,8 +94,8 @@ async def _texts(call: Call, inputs: Inputs, names: list[str]) -> tuple[list[Any
     if len(inputs) == 1:
         return [inputs[0]], False
     for name in names:
-        task = (await call.adapter(name)).task
-        if len(task.text_columns) == 1 and not task.reads_words:
+        loaded = await call.adapter(name)
+        if len(loaded.bundle.columns) == 2 and not loaded.task.reads_words:
             raise Invalid(
                 f"`inputs` is a list of {len(inputs)} strings, which stands for one pair, and the adapter {name!r} "
                 "reads one text at a time; wrap each text to send a batch: [[…], […]]."
