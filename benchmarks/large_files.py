@@ -22,7 +22,8 @@ SENTENCES = Path(__file__).parent / "data" / "sentiment_sentences" / "train.json
 
 def write(path: Path, count: int) -> int:
     """Writes so many rows and returns how many characters their texts have."""
-    rows = [json.loads(line) for line in SENTENCES.read_text(encoding="utf-8").splitlines()]
+    with SENTENCES.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
     generator = random.Random(0)
     characters = 0
     with path.open("w", encoding="utf-8") as file:

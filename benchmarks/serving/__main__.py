@@ -18,7 +18,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed import tables as speed_tables
 from benchmarks.speed.results import OWN_PACKAGES, OtherMachine, describe_machine
 
 from . import tables
@@ -57,9 +56,7 @@ def main() -> None:
                     failed += 1
                     say(f"{name} failed: {error}")
                     break
-    print(
-        f"{speed_tables.machine(results.machine)}\n\n{tables.summary(results)}\n\n{tables.sections(results)}"
-    )
+    print(f"{tables.machine(results.machine)}\n\n{tables.summary(results)}\n\n{tables.sections(results)}")
     sys.exit(1 if failed else 0)
 
 

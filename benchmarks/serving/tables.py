@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from benchmarks.speed.tables import machine
 
 from .plan import BY_NAME, PROGRAMS, SCENES, Scene
 from .results import Figures, Results
@@ -76,6 +79,26 @@ def sections(results: Results) -> str:
     if results.tried:
         parts += ["### What PyTorch was tried with", _tried(results)]
     return "\n\n".join(parts)
+
+
+def soak(content: dict[str, Any]) -> str:
+    """What came of minutes of mixed load, with the picture."""
+    rows = {
+        "load": f"{content['rate']:,.0f} requests a second, {content['rate'] / content['highest']:.0%} of the highest",
+        "time": f"{content['seconds'] / 60:.0f} minutes",
+        "adapters": f"{content['adapters']}, of four methods, at random",
+        "loaded anew, unloaded": f"{content['reloads']} times, {content['unloads']} times",
+        "answers": f"{content['answers']:,}",
+        "failures": f"{content['failures'] + len(content['problems']):,}",
+        "answers compared with what `keras_peft.load` says, others": f"{content['checked']:,}, {content['wrong']:,}",
+        "p50, p95, p99": f"{content['p50']:.0f}, {content['p95']:.0f}, {content['p99']:.0f} ms",
+        "slowest": f"{content['slowest']:,.0f} ms",
+        "memory in the second tenth of the time": f"{content['memory_first_mb']:,.0f} MB",
+        "memory in the last tenth": f"{content['memory_last_mb']:,.0f} MB",
+    }
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    picture = "![Memory of the server and latency over the time](images/soak.png)"
+    return "\n\n".join([machine(content["machine"]), "\n".join(lines), picture])
 
 
 def _table(scene: Scene, repetitions: Sequence[dict[str, Figures]]) -> str:
