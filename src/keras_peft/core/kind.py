@@ -84,7 +84,7 @@ class Kind:
         Args:
             packed: Of one adapter for all rows, (size,), or of each row's own, (rows, size).
         """
-        lead = packed.shape[:-1] and (ops.shape(packed)[0],)
+        lead = (ops.shape(packed)[0],) if len(packed.shape) == 2 else ()
         tensors, start = {}, 0
         for key, shape in self.shapes.items():
             end = start + math.prod(shape)

@@ -40,6 +40,7 @@ class Split:
 
     Attributes:
         features: What the trunk gives and the top reads, in this order.
+        frontier: What the trunk ends in; the same for all splits of the model at the same place.
         below: The layers that only the trunk calls.
     """
 
@@ -55,6 +56,7 @@ class Split:
         self._frontier = [key for key in dict.fromkeys([*read, *graph.outputs]) if key not in late]
         self._early = _leading_to(self._frontier, [step for step in graph.steps if step not in self._late])
         self._inputs, self._outputs = graph.inputs, graph.outputs
+        self.frontier = tuple(id(graph.tensors[key]) for key in self._frontier)
         self.features = tuple(
             Feature(
                 tuple(tensor.shape),

@@ -1,0 +1,337 @@
+"""The base: rows of any adapters in, what their heads give out.
+
+Rows whose adapters leave the same lower blocks alone share these: each different text
+goes through them once. Above them the rows of a kind run together, each with its own
+weights. The heads are computed for each adapter by itself, whatever its labels.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_peft import bases
+from keras_peft.core.adapter import Part
+from keras_peft.core.hold import Attachments, Hold
+from keras_peft.core.intercept import CALLING
+from keras_peft.core.kind import Kind
+from keras_peft.core.narrow import narrow
+from keras_peft.core.sites import Site, find_sites
+from keras_peft.core.trunk import Split, split
+from keras_peft.inference import Inference
+from keras_peft.serve.trunk_cache import TrunkCache
+from keras_peft.tokens import padded_length
+
+if TYPE_CHECKING:
+    from keras_peft.serve.loaded import Loaded
+    from keras_peft.sources import Base
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """A text, or a window of a long one, to be read by an adapter.
+
+    Attributes:
+        ids: Its token ids with the special ones, (tokens,) int32.
+        adapter: The adapter.
+    """
+
+    ids: np.ndarray
+    adapter: Loaded
+
+
+class Engine:
+    """A frozen base on which rows of many adapters run in one batch.
+
+    Args:
+        base: The base; it is frozen from now on.
+        trunk_cache_mb: Memory for what the blocks below the adapters gave for recent texts, in
+            megabytes; 0 keeps nothing.
+
+    Example:
+        >>> engine = Engine(sources.load("minilm"))
+        >>> outputs = engine.run([Row(ids, news), Row(ids, mood), Row(other_ids, news)])
+    """
+
+    def __init__(self, base: Base, *, trunk_cache_mb: int = 0) -> None:
+        self.base = base
+        self._hold = Hold(base.encoder)
+        self._everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
+        self._narrows = bases.has_norms_after(base.encoder)
+        self._kinds: dict[tuple[tuple[Part, ...], bool], ServedKind] = {}
+        self._trunks: dict[Hashable, Trunk] = {}
+        self._cache = TrunkCache(trunk_cache_mb << 20)
+        self._making = threading.Lock()
+
+    def kind(self, parts: Sequence[Part], *, first_position_only: bool) -> ServedKind:
+        """Returns what adapters of the same methods at the same sites have in common.
+
+        The first time it is made and traced, which takes about a second; later it is there.
+
+        Args:
+            parts: The methods with their selections.
+            first_position_only: Whether the heads read the vector of the first token alone.
+
+        Raises:
+            AdapterError: If rows of such adapters cannot share a batch.
+            SelectionError: If a target or a layer matches nothing in the base.
+        """
+        key = (tuple(parts), first_position_only)
+        with self._making:
+            if key not in self._kinds:
+                self._kinds[key] = self._make(*key)
+            return self._kinds[key]
+
+    def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
+        """Answers rows of any adapters.
+
+        Args:
+            rows: The rows.
+
+        Returns:
+            What the head of each gives, float32: (outputs,), or (tokens, outputs) where the
+            task reads words.
+        """
+        found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
+        for trunk, numbers in _grouped(range(len(rows)), lambda number: rows[number].adapter.kind.trunk):
+            texts: dict[bytes, tuple[int, np.ndarray]] = {}
+            places = {}
+            for number in numbers:
+                ids = rows[number].ids
+                places[number] = texts.setdefault(ids.tobytes(), (len(texts), ids))[0]
+            features = trunk.run([ids for _, ids in texts.values()], list(texts))
+            for kind, own in _grouped(numbers, lambda number: rows[number].adapter.kind):
+                vectors = kind.run(
+                    features, [places[number] for number in own], [rows[number].adapter for number in own]
+                )
+                by_adapter = _grouped(range(len(own)), lambda place, own=own: rows[own[place]].adapter)
+                for adapter, at in by_adapter:
+                    answers = adapter.task.answer(vectors[at], adapter.head)
+                    for place, answer in zip(at, answers, strict=True):
+                        number = own[place]
+                        is_long = adapter.task.reads_words
+                        found[number] = answer[: len(rows[number].ids)] if is_long else answer
+        return found
+
+    def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> ServedKind:
+        encoder = self.base.encoder
+        kind = Kind(self._everywhere, parts)
+        outermost = narrow(self._everywhere, kind.sites) if self._narrows and first_position_only else []
+        parted = split(encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)])
+        frontier = None if parted is None else parted.frontier
+        if frontier not in self._trunks:
+            self._trunks[frontier] = Trunk(encoder, parted, self._cache)
+        made = ServedKind(self._everywhere, parts, self._trunks[frontier], encoder, self._hold, parted, outermost)
+        made.warm_up()
+        return made
+
+
+class Trunk:
+    """The blocks below the adapters of some kinds; where there are none, the padded ids themselves.
+
+    Args:
+        encoder: The base's model.
+        parted: Its two parts, or None where all of it lies above.
+        cache: Where features of recent texts are kept.
+    """
+
+    def __init__(self, encoder: keras.Model, parted: Split | None, cache: TrunkCache) -> None:
+        self._names = [tensor.name for tensor in keras.tree.flatten(encoder.input)]
+        self._cache = cache
+        self._run: Inference | None = None
+        self._raw: list[int | None] = list(range(len(self._names)))
+        self._keeps = False
+        if parted is not None:
+            signature = dict.fromkeys(self._names, keras.KerasTensor((None, None), "int32"))
+            self._run = Inference(_TrunkModel(encoder, parted), signature)
+            self._raw = [feature.raw for feature in parted.features]
+            computed = [feature.shape for feature in parted.features if feature.raw is None]
+            # What has one vector for each token is the same whatever the text is padded to.
+            self._keeps = all(shape[:2] == (None, None) and None not in shape[2:] for shape in computed)
+
+    def run(self, texts: Sequence[np.ndarray], keys: Sequence[bytes]) -> list[np.ndarray]:
+        """Computes the features of some texts.
+
+        Args:
+            texts: The token ids of each.
+            keys: The same as bytes.
+
+        Returns:
+            For each feature that the top reads an array (texts, length, …).
+        """
+        inputs = _padded(texts)
+        raw = [inputs[name] for name in self._names]
+        computed = iter(self._computed(texts, keys, inputs))
+        return [next(computed) if place is None else raw[place] for place in self._raw]
+
+    def _computed(
+        self, texts: Sequence[np.ndarray], keys: Sequence[bytes], inputs: dict[str, np.ndarray]
+    ) -> list[np.ndarray]:
+        if self._run is None:
+            return []
+        kept = self._cache.get([(self, key) for key in keys]) if self._keeps else [None] * len(keys)
+        missing = [place for place, features in enumerate(kept) if features is None]
+        if len(missing) == len(texts):
+            found = self._run(inputs)
+        else:
+            own = self._run(_padded([texts[place] for place in missing])) if missing else []
+            found = _composed([one for one in kept if one is not None][0], inputs["token_ids"].shape)
+            for place, features in enumerate(kept):
+                for whole, part in zip(found, features or (), strict=False):
+                    whole[place, : len(part)] = part
+            for whole, computed in zip(found, own, strict=False):
+                for place, part in zip(missing, computed, strict=False):
+                    length = len(texts[place])
+                    whole[place, :length] = part[:length]
+        if self._keeps and self._cache.capacity:
+            for place in missing:
+                length = len(texts[place])
+                self._cache.put((self, keys[place]), tuple(one[place, :length] for one in found))
+        return list(found)
+
+
+class ServedKind(Kind):
+    """A kind of adapters whose rows are run.
+
+    Args:
+        everywhere: All sites of the base.
+        parts: The methods with their selections.
+        trunk: What lies below them.
+        encoder: The base's model.
+        hold: What holds it.
+        parted: The two parts of the encoder, or None where all of it lies above.
+        outermost: What is around the adapters themselves.
+    """
+
+    def __init__(
+        self,
+        everywhere: Sequence[Site],
+        parts: Sequence[Part],
+        trunk: Trunk,
+        encoder: keras.Model,
+        hold: Hold,
+        parted: Split | None,
+        outermost: Attachments,
+    ) -> None:
+        super().__init__(everywhere, parts)
+        self.trunk = trunk
+        model = _TopModel(encoder, hold, self, parted, outermost)
+        features = (
+            [keras.KerasTensor(one.shape, one.dtype) for one in parted.features]
+            if parted is not None
+            else [keras.KerasTensor((None, None), "int32")] * len(keras.tree.flatten(encoder.input))
+        )
+        signature = {"features": features, "places": keras.KerasTensor((None,), "int32")}
+        # Rows of one adapter take its weights without an axis of the rows, which is faster.
+        self._alone = Inference(model, {**signature, "packed": keras.KerasTensor((self.size,), "float32")})
+        self._mixed = Inference(model, {**signature, "packed": keras.KerasTensor((None, self.size), "float32")})
+
+    def run(
+        self, features: Sequence[np.ndarray], places: Sequence[int], adapters: Sequence[Loaded]
+    ) -> np.ndarray:
+        """Runs rows through what lies above the trunk.
+
+        Args:
+            features: From the trunk.
+            places: The text of each row, by its place in the features.
+            adapters: The adapter of each row; all are of this kind.
+
+        Returns:
+            The encoder's vectors, (rows, length, dim) float32; those of the first position
+            alone where no other is read.
+        """
+        return self._through_top(features, places, [adapter.weights for adapter in adapters])
+
+    def warm_up(self) -> None:
+        """Traces both ways for rows to run."""
+        texts = [np.array([1, 2, 3], np.int32), np.array([1, 2], np.int32)]
+        features = self.trunk.run(texts, [b"", b""])
+        weights = [np.zeros(self.size, np.float32) for _ in texts]
+        for each in (weights, weights[:1] * 2):
+            self._through_top(features, [0, 1], each)
+
+    def _through_top(
+        self, features: Sequence[np.ndarray], places: Sequence[int], weights: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        rows = len(places)
+        at = np.array([*places, *[places[-1]] * (_padded_rows(rows) - rows)], np.int32)
+        inputs = {"features": list(features), "places": at}
+        if all(one is weights[0] for one in weights):
+            vectors = self._alone({**inputs, "packed": weights[0]})
+        else:
+            packed = np.stack([*weights, *[weights[-1]] * (len(at) - rows)])
+            vectors = self._mixed({**inputs, "packed": packed})
+        return np.asarray(vectors[:rows], np.float32)
+
+
+class _TrunkModel(keras.Model):
+    """The part of an encoder below some layers, as a model."""
+
+    def __init__(self, encoder: keras.Model, parted: Split) -> None:
+        super().__init__(name=f"{encoder.name}_trunk")
+        self.base, self._parted = encoder, parted
+        _ready(self)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        with CALLING:
+            features = self._parted.trunk(inputs)
+        return [
+            one for one, feature in zip(features, self._parted.features, strict=True) if feature.raw is None
+        ]
+
+
+class _TopModel(keras.Model):
+    """What lies above the trunk, with the weights of a kind's adapters among its inputs."""
+
+    def __init__(
+        self, encoder: keras.Model, hold: Hold, kind: Kind, parted: Split | None, outermost: Attachments
+    ) -> None:
+        super().__init__(name=f"{encoder.name}_top")
+        self.base, self._hold, self._kind, self._parted = encoder, hold, kind, parted
+        self._outermost = tuple(outermost)
+        _ready(self)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        features = [ops.take(one, inputs["places"], axis=0) for one in inputs["features"]]
+        with CALLING, self._hold.attached([*self._kind.arounds(inputs["packed"]), *self._outermost]):
+            if self._parted is not None:
+                return self._parted.top(features)
+            return self.base(keras.tree.pack_sequence_as(self.base.input, features), training=False)
+
+
+def _ready(model: keras.Model) -> None:
+    model.built = True
+    model.compile(jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
+
+
+def _padded(texts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Pads token ids to a common length, and the texts to a number that is compiled for."""
+    shape = (_padded_rows(len(texts)), padded_length(max(map(len, texts))))
+    token_ids, padding_mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for place, ids in enumerate(texts):
+        token_ids[place, : len(ids)] = ids
+        padding_mask[place, : len(ids)] = 1
+    return {"token_ids": token_ids, "padding_mask": padding_mask}
+
+
+def _padded_rows(rows: int) -> int:
+    """Returns so many rows, or the next power of two where the backend compiles for each number."""
+    return rows if keras.config.backend() != "jax" else 1 << (rows - 1).bit_length()
+
+
+def _composed(example: Sequence[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
+    return [np.zeros((*shape, *one.shape[1:]), one.dtype) for one in example]
+
+
+def _grouped(items: Any, key: Any) -> list[tuple[Any, list[int]]]:
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return list(groups.items())

@@ -1,0 +1,52 @@
+"""What the frozen blocks gave for recent texts, up to so many bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+Features = tuple[np.ndarray, ...]
+"""Of one text: for each feature an array (tokens, …)."""
+
+
+class TrunkCache:
+    """Keeps features by text; what was used longest ago goes first.
+
+    Args:
+        capacity: Most bytes that it holds.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.nbytes = 0
+        self._kept: OrderedDict[Hashable, Features] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, keys: Sequence[Hashable]) -> list[Features | None]:
+        """Returns the features of some texts, None for those that are not here."""
+        if not self.capacity:
+            return [None] * len(keys)
+        with self._lock:
+            found = [self._kept.get(key) for key in keys]
+            for key, features in zip(keys, found, strict=True):
+                if features is not None:
+                    self._kept.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, features: Features) -> None:
+        """Keeps copies of a text's features."""
+        size = sum(one.nbytes for one in features)
+        if size > self.capacity:
+            return
+        copies = tuple(one.copy() for one in features)
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = copies
+            self.nbytes += size
+            while self.nbytes > self.capacity:
+                _, gone = self._kept.popitem(last=False)
+                self.nbytes -= sum(one.nbytes for one in gone)
