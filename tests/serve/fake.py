@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from starlette.testclient import TestClient
 
 from keras_peft import tasks
 from keras_peft.bundle import Bundle
 from keras_peft.errors import did_you_mean
+from keras_peft.serve.app import create
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
-from keras_peft.serve.keys import Key
+from keras_peft.serve.keys import Key, Keys
+from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.process import Server, bind
+from keras_peft.serve.settings import ServeSettings
+from keras_peft.serve.state import State as ServerState
 
 # Where bundles and base lie, which no client is to hear.
 SECRET = Path("/secret/place")
@@ -195,3 +203,45 @@ def _outputs(task: Any, text: Any) -> np.ndarray:
 
 def failing(kind: type[Failure], **options: Any) -> Service:
     return Service(fails=kind("It is so.", **options))
+
+
+@contextmanager
+def running(service: Service, *, keys: Keys | None = None, **settings: Any) -> Iterator[Running]:
+    """Runs a server with a service for the length of a block, as the process does but for its signals."""
+    state = serving(service, keys=keys, **settings)
+    server = Server(create(state), state)
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        loop_factory = server.config.get_loop_factory()
+        thread = threading.Thread(
+            target=lambda: asyncio.Runner(loop_factory=loop_factory).run(server.serve(sockets=[listener]))
+        )
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.005)
+            yield Running(f"http://127.0.0.1:{port}", port, server)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@dataclass
+class Running:
+    url: str
+    port: int
+    server: Server
+
+
+def serving(service: Service, *, keys: Keys | None = None, **settings: Any) -> ServerState:
+    """What the routes of a server with a service see."""
+    return ServerState(service, ServeSettings(**settings), keys or Keys(), Metrics(base="tiny"))
+
+
+def client(
+    service: Service | None = None, *, keys: Keys | None = None, key: str = "", **settings: Any
+) -> TestClient:
+    """A client of an application that nobody listens for; it comes with a key, if one is given."""
+    app = create(serving(service or Service(), keys=keys, **settings))
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return TestClient(app, base_url="http://localhost", headers=headers, raise_server_exceptions=False)

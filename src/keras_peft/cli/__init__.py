@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "Score a bundle on labelled text.",
     "explain": "Show which words of a text carried a bundle's decision.",
     "predict": "Label texts with a bundle; a file of any size is streamed.",
+    "serve": "Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs.",
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",
     "bases": "List the bases that come with the package, and how to name others.",

@@ -1,0 +1,102 @@
+"""keras-peft serve: bundles to a port that answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keras_peft.cli.flags import with_settings
+from keras_peft.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from keras_peft.serve.adapters import AdapterState
+    from keras_peft.serve.process import Start
+
+# Names of adapters in the line that says where they are served.
+_MOST_SHOWN = 8
+
+
+def _serve(
+    places: Annotated[
+        list[Path],
+        typer.Argument(help="A folder with bundles, which may come and go; or bundles.", show_default=False),
+    ],
+    settings: ServeSettings,
+) -> None:
+    """Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs."""
+    from keras_peft.serve import process
+
+    if not process.serve(places, settings, _console_start()):
+        # Threads that still compute would keep the process.
+        sys.stdout.flush()
+        os._exit(130)
+
+
+serve = with_settings(_serve, ServeSettings)
+
+
+def _console_start() -> Start:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from keras_peft.cli.console import err, out
+    from keras_peft.cli.process import quiet_import
+    from keras_peft.serve.process import Start
+    from keras_peft.sources import is_preset
+
+    bars = Progress(
+        TextColumn("Loading adapters"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    task = bars.add_task("", total=None)
+
+    class ConsoleStart(Start):
+        """Shows on stderr how the start goes, and on stdout where the server listens."""
+
+        def stage(self, text: str) -> None:
+            err.print(f"{text} …", style="dim", soft_wrap=True)
+
+        def importing(self, base: str) -> AbstractContextManager[None]:
+            return quiet_import(presets=is_preset(base))
+
+        def loading(self, *, done: int, adapters: int) -> None:
+            bars.start()
+            bars.update(task, completed=done, total=adapters)
+
+        def listening(self, address: str, adapters: Sequence[AdapterState]) -> None:
+            bars.stop()
+            for one in adapters:
+                if one.reason:
+                    err.print(f"{one.name} is not served: {one.reason}", style="yellow", soft_wrap=True)
+            out.print(f"Serving {_counted(adapters)} at {address}", style="bold", soft_wrap=True)
+            for line in _examples(address, adapters):
+                out.print(line, soft_wrap=True)
+            sys.stdout.flush()
+
+    return ConsoleStart()
+
+
+def _counted(adapters: Sequence[AdapterState]) -> str:
+    ready = [one.name for one in adapters if one.state == "READY"]
+    shown = ", ".join(ready[:_MOST_SHOWN]) + (" …" if len(ready) > _MOST_SHOWN else "")
+    return f"{len(ready)} adapter{'' if len(ready) == 1 else 's'} ({shown})" if ready else "no adapter yet"
+
+
+def _examples(address: str, adapters: Sequence[AdapterState]) -> list[str]:
+    """Writes how to ask the first adapter that can answer."""
+    first = next((one for one in adapters if one.state == "READY" and one.bundle is not None), None)
+    if first is None or first.bundle is None:
+        return []
+    texts = ["a text", "another"][: len(first.bundle.columns) - 1]
+    body = json.dumps({"inputs": texts[0] if len(texts) == 1 else texts, "adapter_id": first.name})
+    return [f"  curl {address}/predict -H 'Content-Type: application/json' -d '{body}'"]

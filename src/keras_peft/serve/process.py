@@ -1,0 +1,226 @@
+"""A server as one process: from folders with bundles to a port that answers, and to its end.
+
+The port is bound before anything is loaded and listened at when all is, so that whoever can
+connect is answered. On a signal to end, the server is not ready any more and answers on for
+`pre_stop_s`; then it takes no new connections and finishes what it has, for `drain_timeout_s` at
+most. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from keras_peft import bundle as bundles
+from keras_peft import sources
+from keras_peft.errors import BundleError, OptionError, listed
+from keras_peft.serve import logs
+from keras_peft.serve.app import create
+from keras_peft.serve.failures import Failure
+from keras_peft.serve.keys import Keys, check_exposure
+from keras_peft.serve.limits import protocol
+from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.repository import Repository
+from keras_peft.serve.settings import ServeSettings
+from keras_peft.serve.state import State
+
+if TYPE_CHECKING:
+    from keras_peft.serve.adapters import Adapters, AdapterState
+
+# How often the start is told of, in seconds.
+_TELLING = 0.1
+
+
+class Start:
+    """Gets the news of a server's start; the methods do nothing and are there to be overridden."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins, such as "Loading the base minilm"."""
+
+    def importing(self, base: str) -> AbstractContextManager[Any]:
+        """Returns a context in which Keras and its backend are imported, for a base of that name."""
+        return nullcontext()
+
+    def loading(self, *, done: int, adapters: int) -> None:
+        """So many of the adapters are loaded, or cannot be; told again and again."""
+
+    def listening(self, address: str, adapters: Sequence[AdapterState]) -> None:
+        """The server answers at an address, with these adapters."""
+
+
+def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None = None) -> bool:
+    """Serves bundles until the process is told to end.
+
+    Args:
+        places: Folders of bundles, and bundles.
+        settings: The rest.
+        start: Who is told how the start goes.
+
+    Returns:
+        Whether it ended in order; False where a second signal cut that short.
+
+    Raises:
+        OptionError: If the settings, the keys or the port cannot be used.
+        BundleError: If the bundles are of different bases.
+        BaseError: If the base cannot be had.
+    """
+    start = start or Start()
+    keys = Keys.read(settings.keys)
+    check_exposure(settings, keys)
+    with bind(settings.host, settings.port) as listener:
+        repository = Repository(places)
+        base = base_of(repository, settings.base)
+        start.stage(f"Loading the base {base}")
+        with start.importing(base):
+            import keras_hub  # noqa: F401  (the slow import of what follows)
+
+            from keras_peft.serve.adapters import Adapters
+            from keras_peft.serve.batcher import Batcher
+            from keras_peft.serve.engine import Engine
+            from keras_peft.serve.service import Service
+        engine = Engine(sources.load(base), trunk_cache_mb=settings.trunk_cache_mb)
+        metrics = Metrics(base_sha256=engine.base.sha256)
+        adapters = Adapters(repository, engine, settings, metrics)
+        batcher = Batcher(engine.run, settings, metrics)
+        state = State(Service(adapters, batcher, settings, engine, metrics), settings, keys, metrics)
+        logs.configure()
+        server = Server(create(state), state)
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            return runner.run(_serve(server, listener, start))
+
+
+async def _serve(server: Server, listener: socket.socket, start: Start) -> bool:
+    """Loads the adapters, answers, and ends."""
+    service = server.state.service
+    service.batcher.start()
+    telling = asyncio.create_task(_tell(service.adapters, start))
+    try:
+        await service.adapters.start()
+    finally:
+        telling.cancel()
+    host, port = listener.getsockname()[:2]
+    start.listening(f"http://{f'[{host}]' if ':' in host else host}:{port}", service.adapters.states())
+    watching = asyncio.create_task(service.adapters.watch())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watching.cancel()
+        service.adapters.close()
+    if server.force_exit:
+        return False
+    # What could be answered in time has been.
+    await service.batcher.stop(timeout=0)
+    return True
+
+
+async def _tell(adapters: Adapters, start: Start) -> None:
+    """Tells again and again how many adapters are loaded."""
+    while True:
+        states = adapters.states()
+        start.loading(done=sum(one.state in ("READY", "FAILED") for one in states), adapters=len(states))
+        await asyncio.sleep(_TELLING)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server, which ends in two steps.
+
+    Args:
+        app: The application.
+        state: What it has in common with its routes.
+    """
+
+    def __init__(self, app: FastAPI, state: State) -> None:
+        settings = state.settings
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol(settings),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=math.ceil(settings.idle_timeout_s),
+                timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
+            )
+        )
+        self.state = state
+        self._asked: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to end on the first signal, and ends on the second."""
+        if self._asked is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self.state.draining = True
+        self._asked = time.monotonic()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ends when balancers have had time to see that it is not ready."""
+        if self._asked is not None and time.monotonic() - self._asked >= self.state.settings.pre_stop_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Takes a port, at which nobody is answered yet.
+
+    Raises:
+        OptionError: If it cannot be had.
+    """
+    taken: socket.socket | None = None
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        taken = socket.socket(family, kind, number)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+    except OSError as error:
+        if taken is not None:
+            taken.close()
+        raise OptionError(
+            f"--host {host} --port {port} cannot be listened at ({error.strerror}); choose others: --port 0 takes one "
+            "that is free."
+        ) from None
+    return taken
+
+
+def base_of(repository: Repository, chosen: str | None) -> str:
+    """Finds the base that all bundles are of.
+
+    Args:
+        repository: Where they lie.
+        chosen: The base's place, if a user told it.
+
+    Raises:
+        OptionError: If there are no bundles that name one.
+        BundleError: If they are of different bases.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    names: dict[str, str] = {}
+    for name in repository.names():
+        try:
+            base = bundles.read(repository.folder(name)).content["base"]
+        except (BundleError, Failure):  # It is told when it is loaded.
+            continue
+        found[base["sha256"]].append(name)
+        names[base["sha256"]] = base["name"]
+    if len(found) > 1:
+        parts = "; ".join(f"{listed(own, most=5)} of {names[sha]}" for sha, own in found.items())
+        raise BundleError(
+            f"One server serves bundles of one base, and these are of {len(found)}: {parts}. Part them."
+        )
+    if chosen is None and not found:
+        raise OptionError("There is no bundle yet that names its base; name it with --base.")
+    return chosen or next(iter(names.values()))
