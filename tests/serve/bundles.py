@@ -18,7 +18,7 @@ from keras_peft.core.adapter import Part, choose_parts
 from keras_peft.core.method import Method
 from keras_peft.core.sites import find_sites
 from keras_peft.core.weights import write_tensors
-from keras_peft.files import sha256_of, whole_folder
+from keras_peft.files import whole_folder
 
 LABELS = ("alpha", "beta")
 
@@ -97,17 +97,13 @@ def write_bundle(
         write_tensors(staging / "adapter.safetensors", values)
         (staging / "tokenizer.json").write_text(base.tokenizer, encoding="utf-8")
         (staging / "report.json").write_text("{}")
-        (staging / "bundle.json").write_text(json.dumps(written))
-        seal(staging)
+        bundles.seal(staging, written)
     return folder
 
 
 def seal(folder: Path, **changes: Any) -> None:
     """Writes bundle.json anew with right sums, as someone who means it would."""
-    content = json.loads((folder / "bundle.json").read_text()) | changes
-    content["files"] = {name: sha256_of(folder / name) for name in bundles.FILES if (folder / name).is_file()}
-    content["checksum"] = bundles._checksum(content)
-    (folder / "bundle.json").write_text(json.dumps(content))
+    bundles.seal(folder, json.loads((folder / "bundle.json").read_text()) | changes)
 
 
 @cache
