@@ -243,6 +243,22 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def read_row(given: Any, task: type[Task], texts_in_a_row: int) -> Text | None:
+    """Turns what a user gives for one row into what the tokenizer reads; None where it cannot be meant.
+
+    Args:
+        given: A text; a list of `texts_in_a_row` texts; or words, where words are tagged.
+        task: What is told of it.
+        texts_in_a_row: How many texts are read together: 2 for pairs.
+    """
+    values = [given] if task.reads_words or not isinstance(given, list | tuple) else list(given)
+    if not task.reads_words and (len(values) != texts_in_a_row or not all(map(is_text, values))):
+        return None
+    text = task.read_text(values)
+    strings = [text] if isinstance(text, str) else text
+    return text if strings and all(map(is_text, strings)) else None
+
+
 def is_text(value: object) -> bool:
     """Tells whether a value is a string that has something in it."""
     return isinstance(value, str) and bool(value.strip()) and is_unicode(value)

@@ -40,14 +40,10 @@ def compute_outputs(run: Inference, rows: Rows, *, advance: Callable[[int], None
             found[batch] = outputs
         else:
             for row, own in zip(batch, outputs, strict=True):
-                found[row] = _at_words(own, rows.words[row])
+                found[row] = at_words(own, rows.words[row])
         if advance is not None:
             advance(len(batch))
-    if rows.owners is None:
-        return found
-    sums = np.zeros((rows.owners[-1] + 1, found.shape[1]), np.float32)
-    np.add.at(sums, rows.owners, found)
-    return sums / np.bincount(rows.owners)[:, None].astype(np.float32)
+    return found if rows.owners is None else over_windows(found, rows.owners)
 
 
 def difference(one: Any, other: Any) -> float:
@@ -55,5 +51,23 @@ def difference(one: Any, other: Any) -> float:
     return max(float(np.abs(own - others).max()) for own, others in zip(one, other, strict=True))
 
 
-def _at_words(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
+def at_words(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Returns the outputs of a text's words (words, outputs), with zeros for words that were cut off.
+
+    Args:
+        outputs: Those of its tokens (tokens, outputs).
+        places: The position of each word's first token (words,), -1 for words that were cut off.
+    """
     return np.where(places[:, None] >= 0, outputs[places], np.float32(0))
+
+
+def over_windows(outputs: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Returns for each text the mean of its windows' outputs (texts, outputs).
+
+    Args:
+        outputs: Those of the windows (windows, outputs).
+        owners: Which text each window is of (windows,), in the order of the texts.
+    """
+    sums = np.zeros((owners[-1] + 1, outputs.shape[1]), np.float32)
+    np.add.at(sums, owners, outputs)
+    return sums / np.bincount(owners)[:, None].astype(np.float32)

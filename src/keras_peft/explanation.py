@@ -85,7 +85,7 @@ class Explanation:
     @property
     def texts(self) -> tuple[str, ...]:
         """The text alone, or both of a pair."""
-        return (self.text,) if isinstance(self.text, str) else self.text
+        return _texts(self.text)
 
     def strongest(self, most: int = 10) -> list[tuple[Word, float]]:
         """Lists words with their weights, the largest first, whichever way they speak."""
@@ -116,6 +116,80 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """Returns it as plain values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """A text, and what is left of it when each of its words is left out in turn.
+
+    Attributes:
+        text: The text, or the pair.
+        seen: It, or both of it, as far as the base reads.
+        runs: What is left out: the number of the text, and the places of the first character
+            and after the last.
+        run_length: Most words that are left out together.
+    """
+
+    text: Text
+    seen: tuple[str, ...]
+    runs: tuple[tuple[int, int, int], ...]
+    run_length: int
+
+    @classmethod
+    def of(cls, text: Text, seen: tuple[str, ...]) -> Occlusion:
+        """Parts a text into what is left out.
+
+        Args:
+            text: A text or a pair, as it is read.
+            seen: From `Tokenizer.seen`.
+        """
+        # The rest of a cut text is left out throughout, or it would move up when a word goes.
+        spans = [
+            [span for span in _words(one) if span[0] < len(cut)]
+            for one, cut in zip(_texts(text), seen, strict=True)
+        ]
+        length = max(1, math.ceil(sum(map(len, spans)) / MOST_RUNS))
+        runs = [(part, start, end) for part, own in enumerate(spans) for start, end in _joined(own, length)]
+        return cls(text, seen, tuple(runs), length)
+
+    @property
+    def rows(self) -> list[Text]:
+        """What has to be told the label of: the text, and what is left of it without each run."""
+        return [self.text, *(_without(self.seen, *run) for run in self.runs)]
+
+    def explanation(self, task: Task, probabilities: np.ndarray, label: str | None = None) -> Explanation:
+        """Tells by how much each run changed what was said.
+
+        Args:
+            task: The task.
+            probabilities: Those of the rows (rows, labels).
+            label: The label to explain; the most probable of the text by default.
+        """
+        texts = _texts(self.text)
+        order = np.argsort(-probabilities[0], kind="stable")
+        number = int(order[0]) if label is None else task.labels.index(label)
+        own = probabilities[:, number]
+        clipped = np.clip(own, _LEAST, 1 - _LEAST)
+        log_odds = np.log(clipped) - np.log1p(-clipped)
+        words = [
+            Word(start, end, texts[part][start:end], part, float(log_odds[0] - after), float(without))
+            for (part, start, end), after, without in zip(self.runs, log_odds[1:], own[1:], strict=True)
+        ]
+        words += [
+            Word(start, end, one[start:end], part)
+            for part, (one, cut) in enumerate(zip(texts, self.seen, strict=True))
+            for start, end in _words(one)
+            if start >= len(cut)
+        ]
+        return Explanation(
+            text=self.text,
+            label=task.labels[number],
+            probability=float(own[0]),
+            probabilities={task.labels[n]: float(probabilities[0, n]) for n in order},
+            words=tuple(sorted(words, key=lambda word: (word.part, word.start))),
+            run_length=self.run_length,
+            abstain_below=getattr(task, "abstain_below", None),
+        )
 
 
 def explain(
@@ -156,7 +230,9 @@ def explain(
     check_explainable(classifier.task, label)
     explanations = []
     for text in classifier.read_all(texts):
-        explanations.append(_explain(classifier, text, label))
+        occlusion = Occlusion.of(text, classifier.seen(text))
+        probabilities = classifier.probabilities(occlusion.rows)
+        explanations.append(occlusion.explanation(classifier.task, probabilities, label))
         if advance:
             advance(1)
     return explanations
@@ -198,41 +274,8 @@ def as_html(explanations: Sequence[Explanation], source: str) -> str:
     return environment().get_template("explain.html").render(explanations=explanations, source=source)
 
 
-def _explain(classifier: Classifier, text: Text, label: str | None) -> Explanation:
-    texts, seen = (text,) if isinstance(text, str) else text, classifier.seen(text)
-    # The rest of a cut text is left out throughout, or it would move up when a word goes.
-    spans = [
-        [span for span in _words(one) if span[0] < len(cut)] for one, cut in zip(texts, seen, strict=True)
-    ]
-    length = max(1, math.ceil(sum(map(len, spans)) / MOST_RUNS))
-    runs = [(part, start, end) for part, own in enumerate(spans) for start, end in _joined(own, length)]
-    rows = [text, *(_without(seen, *run) for run in runs)]
-    probabilities = classifier.probabilities(rows)
-
-    order = np.argsort(-probabilities[0], kind="stable")
-    number = int(order[0]) if label is None else classifier.labels.index(label)
-    own = probabilities[:, number]
-    clipped = np.clip(own, _LEAST, 1 - _LEAST)
-    log_odds = np.log(clipped) - np.log1p(-clipped)
-    words = [
-        Word(start, end, texts[part][start:end], part, float(log_odds[0] - after), float(without))
-        for (part, start, end), after, without in zip(runs, log_odds[1:], own[1:], strict=True)
-    ]
-    words += [
-        Word(start, end, one[start:end], part)
-        for part, (one, cut) in enumerate(zip(texts, seen, strict=True))
-        for start, end in _words(one)
-        if start >= len(cut)
-    ]
-    return Explanation(
-        text=text,
-        label=classifier.labels[number],
-        probability=float(own[0]),
-        probabilities={classifier.labels[n]: float(probabilities[0, n]) for n in order},
-        words=tuple(sorted(words, key=lambda word: (word.part, word.start))),
-        run_length=length,
-        abstain_below=getattr(classifier.task, "abstain_below", None),
-    )
+def _texts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
 
 
 def _words(text: str) -> list[tuple[int, int]]:

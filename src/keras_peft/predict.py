@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
-from keras_peft.data import Examples, is_text
+from keras_peft.data import Examples, read_row
 from keras_peft.errors import BaseNotFound, DataError, listed
 from keras_peft.evaluate import compute_outputs
 from keras_peft.inference import Inference
@@ -74,17 +74,7 @@ class Classifier:
         Args:
             given: A text; a list of `texts_in_a_row` texts; or words, where words are tagged.
         """
-        if self.task.reads_words:
-            values = [given]
-        else:
-            values = (
-                [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else []
-            )
-            if len(values) != self.texts_in_a_row or not all(map(is_text, values)):
-                return None
-        text = self.task.read_text(values)
-        strings = [text] if isinstance(text, str) else text
-        return text if strings and all(map(is_text, strings)) else None
+        return read_row(given, type(self.task), self.texts_in_a_row)
 
     def read_all(self, texts: Iterable[Any]) -> list[Text]:
         """Turns what a user gives into what the tokenizer reads; see `read`.
