@@ -1,0 +1,119 @@
+"""The engine: rows of any adapters in one batch give what each gives alone."""
+
+import numpy as np
+import pytest
+
+import keras_peft
+from keras_peft import methods, sources
+from keras_peft.core.adapter import Part
+from keras_peft.core.selection import Selection
+from keras_peft.errors import AdapterError
+from keras_peft.evaluate import compute_outputs
+from keras_peft.inference import Inference
+from keras_peft.serve.engine import Engine, Row
+from keras_peft.serve.loaded import Tokenizers, load
+from keras_peft.serve.trunk_cache import TrunkCache
+from serve.bundles import TINY, write_bundle
+
+TEXTS = ["the one", "a longer text of some more words", "the", "another one here", "the one"]
+MIXABLE = [name for name in methods.names() if methods.find(name).mixes]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine(sources.load(str(TINY)))
+
+
+def loaded(engine, folder, number=0, **content):
+    bundle = write_bundle(folder / f"b{number}", **content)
+    return load(bundle, f"b{number}", 1, engine, Tokenizers())
+
+
+def rows_of(adapters, texts=TEXTS):
+    return [
+        Row(adapter.tokenizer([text.split() if adapter.task.reads_words else text],
+                              words=adapter.task.reads_words).ids[0], adapter)
+        for text, adapter in zip(texts, adapters, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXABLE)
+def test_a_mixed_batch_equals_what_each_bundle_says_by_itself(engine, tmp_path, name):
+    method = methods.find(name)()
+    first = loaded(engine, tmp_path, 1, method=method, seed=1)
+    second = loaded(engine, tmp_path, 2, method=method, seed=2, labels=("a", "b", "c"))
+    other = loaded(engine, tmp_path, 3, layers="last:1", seed=3, labels=("x", "y", "z", "w"))
+    words = loaded(engine, tmp_path, 4, layers="last:1", seed=4, task="token-labels", labels=("O", "B-a"))
+    adapters = [first, other, second, words, first]
+    rows = rows_of(adapters)
+    mixed = engine.run(rows)
+    for row, output in zip(rows, mixed, strict=True):
+        np.testing.assert_allclose(output, engine.run([row])[0], atol=1e-5)
+    for text, adapter, output in zip(TEXTS, adapters, mixed, strict=True):
+        classifier = keras_peft.load(adapter.bundle.folder)
+        if adapter.task.reads_words:
+            tokens = adapter.tokenizer([text.split()], words=True)
+            expected = compute_outputs(Inference(classifier.model, tokens.signature), tokens)[0]
+            output = output[tokens.words[0]]
+        else:
+            expected = classifier.outputs([text])[0]
+        np.testing.assert_allclose(output, expected, atol=1e-5)
+
+
+def test_what_is_kept_of_the_trunk_changes_nothing_but_the_work(tmp_path, monkeypatch):
+    plain, keeping = Engine(sources.load(str(TINY))), Engine(sources.load(str(TINY)), trunk_cache_mb=1)
+    answers = []
+    for engine in (plain, keeping):
+        adapter = loaded(engine, tmp_path, 1, layers="last:1")
+        rows = rows_of([adapter] * 5)
+        answers.append([engine.run(rows[:2]), engine.run(rows), engine.run(rows[::-1])])
+    for one, other in zip(*answers, strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    seen = []
+    run = adapter.kind.trunk._run
+    monkeypatch.setattr(
+        adapter.kind.trunk, "_run", lambda inputs: seen.append(len(inputs["token_ids"])) or run(inputs)
+    )
+    keeping.run(rows)
+    assert seen == []
+    keeping.run(rows_of([adapter] * 2, ["the one", "one more that is new"]))
+    assert seen == [1]
+
+
+def test_one_text_for_several_adapters_goes_through_the_trunk_once(engine, tmp_path, monkeypatch):
+    adapters = [loaded(engine, tmp_path, n, layers="last:1", seed=n) for n in range(3)]
+    adapters.append(loaded(engine, tmp_path, 3, method=keras_peft.BitFit(), layers="last:1"))
+    (trunk,) = {adapter.kind.trunk for adapter in adapters}
+    seen, run = [], trunk._run
+    monkeypatch.setattr(trunk, "_run", lambda inputs: seen.append(len(inputs["token_ids"])) or run(inputs))
+    engine.run(rows_of(adapters, ["the one"] * 4))
+    assert seen == [1]
+
+
+def test_adapters_of_one_kind_come_without_tracing(engine, tmp_path, monkeypatch):
+    first = loaded(engine, tmp_path, 1, seed=1)
+    monkeypatch.setattr(Inference, "_traced", lambda self: pytest.fail("traced anew"))
+    second = loaded(engine, tmp_path, 2, seed=2, labels=("a", "b", "c", "d"))
+    assert second.kind is first.kind
+    assert not np.allclose(second.weights, first.weights)
+    assert [output.shape for output in engine.run(rows_of([first, second], TEXTS[:2]))] == [(2,), (4,)]
+
+
+def test_what_moves_the_base_itself_is_refused(engine):
+    part = Part(keras_peft.FullFineTuning(), Selection.of(["ffn.up"], "last:1"))
+    with pytest.raises(AdapterError, match="cannot share a batch: it is full"):
+        engine.kind([part], first_position_only=True)
+
+
+def test_the_cache_holds_no_more_than_it_may():
+    cache = TrunkCache(100)
+    for number in range(5):
+        cache.put(number, (np.full(10, number, np.float32),))
+    assert cache.nbytes == 80
+    assert [found is not None for found in cache.get(range(5))] == [False, False, False, True, True]
+    cache.get([3])
+    cache.put(9, (np.zeros(10, np.float32),))
+    assert [found is not None for found in cache.get([3, 4, 9])] == [True, False, True]
+    cache.put("large", (np.zeros(100, np.float32),))
+    assert cache.get(["large"]) == [None]
