@@ -280,7 +280,7 @@ def _listed(value: Any, parted: Any) -> list[str]:
         if value.lstrip().startswith("["):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return list(parted(value))
         else:
             return list(parted(value))
