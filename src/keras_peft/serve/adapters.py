@@ -118,6 +118,7 @@ class Adapters:
         self._observer = observer or Observer()
         self._tokenizers = Tokenizers()
         self._entries: dict[str, _Entry] = {}
+        self._generations: dict[str, int] = {}
         self._uses: dict[Loaded, _Use] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pool = ThreadPoolExecutor(_LOADERS, thread_name_prefix="keras-peft-loader")
@@ -296,11 +297,14 @@ class Adapters:
 
     def _enter(self, name: str) -> _Entry:
         entry = self._entries[name] = _Entry(name, is_pinned=name in self._repository.given)
+        entry.generation = self._generations.get(name, 0)
         return entry
 
     def _forget(self, entry: _Entry) -> None:
         if self._entries.get(entry.name) is entry:
             del self._entries[entry.name]
+            # One that comes back shall not have a generation that was another.
+            self._generations[entry.name] = entry.generation
         self._tell()
 
     async def _loaded(self, entry: _Entry) -> Loaded:

@@ -1,0 +1,278 @@
+"""Loading a bundle to serve: what is loaded answers as the bundle does, and what is wrong is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import keras_peft
+from conftest import REFERENCE, TINY
+from keras_peft.core.weights import write_tensors
+from keras_peft.files import sha256_of
+from keras_peft.methods.full import FullFineTuning
+from keras_peft.serve.engine import Engine, Row
+from keras_peft.serve.failures import AdapterFailed
+from keras_peft.serve.loaded import Tokenizers, load
+from serve.bundles import seal, tiny_base, write_bundle
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine(tiny_base())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_bundle(tmp_path / "news")
+
+
+def loaded_from(folder, engine, **options):
+    return load(
+        folder, folder.name, options.pop("generation", 1), engine, options.pop("tokenizers", Tokenizers())
+    )
+
+
+def refusal(folder, engine):
+    """The message with which a bundle is refused."""
+    with pytest.raises(AdapterFailed) as raised:
+        loaded_from(folder, engine)
+    message = str(raised.value)
+    assert message.startswith(f"The adapter {folder.name!r} cannot be used. ")
+    assert str(folder.parent) not in message
+    assert str(TINY.parent) not in message
+    return message
+
+
+def change_tensors(folder, **changes):
+    """Replaces tensors by the ends of their keys; None takes them away; seals the bundle again."""
+    path = folder / "adapter.safetensors"
+    tensors = load_file(path)
+    for end, value in changes.items():
+        keys = [key for key in tensors if key.endswith(end)] or [end]
+        for key in keys:
+            tensors.pop(key, None)
+            if value is not None:
+                tensors[key] = value
+    write_tensors(path, tensors)
+    seal(folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("single-label", "the model"),
+        ("multi-label", "the model"),
+        ("regression", "the model"),
+        ("pairs", ("the model", "people")),
+        ("token-labels", ("the", "model")),
+    ],
+)
+def test_it_answers_as_the_bundle_does(tmp_path, engine, task, text):
+    folder = write_bundle(tmp_path / "one", task=task, labels=("a", "b", "c"))
+    classifier = keras_peft.load(folder)
+    one = loaded_from(folder, engine)
+    tokens = one.tokenizer([text], words=one.task.reads_words)
+    (output,) = engine.run([Row(tokens.ids[0], one)])
+    if one.task.reads_words:
+        output = output[tokens.words[0]]
+    np.testing.assert_allclose(output, classifier.outputs([text])[0], atol=1e-5)
+
+
+def test_what_is_kept_of_a_bundle(folder, engine):
+    one = loaded_from(folder, engine, generation=3)
+    assert (one.name, one.generation, one.task.name) == ("news", 3, "single-label")
+    assert one.sha256 == sha256_of(folder / "adapter.safetensors")
+    assert set(one.head) == {"pooled_dense/kernel", "pooled_dense/bias", "logits/kernel", "logits/bias"}
+    assert one.weights.shape == (one.kind.size,)
+    assert one.bytes == one.weights.nbytes + sum(value.nbytes for value in one.head.values())
+    # No array keeps a larger one alive.
+    for value in (one.weights, *one.head.values()):
+        assert value.base is None
+        assert value.dtype == np.float32
+
+
+def test_the_tensors_are_all_that_it_weighs(tmp_path, engine):
+    folder = write_bundle(tmp_path / "large", keras_peft.LoRA(rank=64))
+    one = loaded_from(folder, engine)
+    assert one.bytes <= (folder / "adapter.safetensors").stat().st_size
+
+
+def test_those_that_read_alike_share_a_tokenizer(tmp_path, engine):
+    tokenizers = Tokenizers()
+    folders = [
+        write_bundle(tmp_path / "a"),
+        write_bundle(tmp_path / "b", task="multi-label", seed=1),
+        write_bundle(tmp_path / "c", max_length=16),
+        write_bundle(tmp_path / "d", long_text="window"),
+    ]
+    a, b, c, d = (loaded_from(folder, engine, tokenizers=tokenizers).tokenizer for folder in folders)
+    assert a is b
+    assert len({id(a), id(c), id(d)}) == 3
+    assert c.max_length == 16
+
+
+def test_another_base_is_refused(tmp_path, engine):
+    other = keras_peft.sources.load(str(REFERENCE / "bert"))
+    base = {"name": "/home/someone/bert", "architecture": "bert", "sha256": other.sha256}
+    message = refusal(write_bundle(tmp_path / "news", base=base), engine)
+    assert f"trained on the base bert (bert, sha256 {other.sha256[:12]}…)" in message
+    assert f"this server runs distilbert (distilbert, sha256 {engine.base.sha256[:12]}…)" in message
+    assert "/home" not in message
+
+
+def test_all_that_does_not_fit_is_in_one_message(folder, engine):
+    key = next(key for key in load_file(folder / "adapter.safetensors") if not key.startswith("head/"))
+    infinite = load_file(folder / "adapter.safetensors")["head/pooled_dense/bias"]
+    infinite[2] = np.inf
+    changes = {
+        key: None,
+        "other/lora/a": np.zeros(3, "float32"),
+        "logits/kernel": np.zeros((16, 5), "float32"),
+        "pooled_dense/bias": infinite,
+    }
+    change_tensors(folder, **changes)
+    message = refusal(folder, engine)
+    for part in (
+        f"missing {key}",
+        "not expected other/lora/a (3,)",
+        "head/logits/kernel: expected (16, 2), got (16, 5)",
+        "head/pooled_dense/bias: has values that are not finite",
+    ):
+        assert part in message
+
+
+def test_more_labels_than_the_head_has_outputs(folder, engine):
+    seal(folder, labels=["alpha", "beta", "gamma"])
+    assert "head/logits/bias: expected (3,), got (2,)" in refusal(folder, engine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["alpha", "alpha"]}, "labels are not different strings"),
+        ({"labels": [1, 2]}, "labels are not different strings"),
+        ({"columns": ["label"]}, "has 1 columns; expected at least 2"),
+        ({"max_length": 4096}, "reads up to 4096 tokens of a text; the base reads 64 beside 0"),
+        ({"max_length": 2}, "leaves no room for text"),
+        ({"task": "os.system"}, "There is no task 'os.system'"),
+        ({"task_options": {"command": "rm"}}, "has other options"),
+        ({"task_options": {"temperature": "hot"}}, "something that cannot be used"),
+        (
+            {"parts": [{"method": {"name": "os.path"}, "selection": {"targets": [], "layers": "all"}}]},
+            "os.path",
+        ),
+        ({"parts": [{}]}, "something that cannot be used"),
+        ({"parts": "all"}, "parts is missing or not a list"),
+        ({"base": {}}, "something that cannot be used"),
+        ({"format": 99}, "has format 99"),
+    ],
+)
+def test_what_bundle_json_cannot_say(folder, engine, changes, message):
+    seal(folder, **changes)
+    assert message in refusal(folder, engine)
+
+
+def test_methods_that_cannot_share_a_base(tmp_path, engine):
+    assert "cannot share a batch" in refusal(write_bundle(tmp_path / "whole", FullFineTuning()), engine)
+
+
+def test_weights_that_are_finite_and_give_no_finite_answer(folder, engine):
+    large = {
+        "pooled_dense/bias": np.full(16, 1e30, "float32"),
+        "logits/kernel": np.full((16, 2), 1e20, "float32"),
+    }
+    change_tensors(folder, **large)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert "is not finite" in refusal(folder, engine)
+
+
+def test_whole_numbers_are_no_weights(folder, engine):
+    change_tensors(folder, **{"logits/bias": np.zeros(2, "int64")})
+    assert "no floating-point numbers: head/logits/bias (int64)" in refusal(folder, engine)
+
+
+def test_weights_of_half_precision_are_taken(folder, engine):
+    half = load_file(folder / "adapter.safetensors")["head/logits/bias"].astype("float16")
+    change_tensors(folder, **{"logits/bias": half})
+    np.testing.assert_array_equal(loaded_from(folder, engine).head["logits/bias"], half.astype("float32"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "adapter.safetensors").write_bytes(b"cut"), "adapter.safetensors was altered"),
+        (lambda f: (f / "adapter.safetensors").unlink(), "adapter.safetensors is missing"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json was altered"),
+        (lambda f: (f / "adapter.pkl").write_bytes(b"\x80\x04"), "adapter.pkl does not belong there"),
+        (lambda f: (f / "bundle.json").write_text("{"), "news/bundle.json is damaged"),
+        (lambda f: (f / "bundle.json").write_text("[" * 100_000), "something that cannot be used"),
+        (lambda f: (f / "bundle.json").unlink(), "is no bundle"),
+        (lambda f: shutil.rmtree(f), "cannot be read"),
+        (lambda f: (f / "more").mkdir(), "more is no file"),
+        (lambda f: os.mkfifo(f / "report.html"), "report.html is no file"),
+    ],
+)
+def test_damaged_bundles(folder, engine, damage, message):
+    damage(folder)
+    assert message in refusal(folder, engine)
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "tokenizer.json", "bundle.json", "report.json"])
+def test_files_that_are_links_are_refused(folder, engine, tmp_path, name):
+    shutil.move(folder / name, tmp_path / name)
+    (folder / name).symlink_to(tmp_path / name)
+    assert f"{name} is a link" in refusal(folder, engine)
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "tokenizer.json", "bundle.json", "report.json"])
+def test_files_that_are_too_large_are_refused_before_they_are_read(folder, engine, name):
+    with (folder / name).open("r+b") as file:
+        file.truncate(2 << 30)  # It takes no room on the disk.
+    assert f"{name} has 2,147,483,648 bytes; expected at most" in refusal(folder, engine)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (struct.pack("<Q", 1 << 60) + b"{}", "has a header of 1,152,921,504,606,846,976 bytes"),
+        (struct.pack("<Q", 2) + b"[]", "cannot be read as safetensors"),
+        (struct.pack("<Q", 100) + b"{}", "cannot be read as safetensors"),
+        (b"", "cannot be read as safetensors"),
+        (b"\x80\x04\x95pickle", "has a header of"),
+    ],
+)
+def test_what_is_no_safetensors_file(folder, engine, data, message):
+    (folder / "adapter.safetensors").write_bytes(data)
+    seal(folder)
+    assert message in refusal(folder, engine)
+
+
+def test_tensors_outside_their_file(folder, engine):
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}}).encode()
+    (folder / "adapter.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
+    seal(folder)
+    assert "cannot be read as safetensors" in refusal(folder, engine)
+
+
+def test_a_tokenizer_that_is_none(folder, engine):
+    (folder / "tokenizer.json").write_text("{}")
+    seal(folder)
+    assert "something that cannot be used" in refusal(folder, engine)
+
+
+def test_a_bundle_that_is_exchanged_while_it_is_read(folder, engine, monkeypatch):
+    read = keras_peft.bundle.read
+
+    def exchanged(path):
+        found = read(path)
+        write_bundle(folder, seed=9)
+        return found
+
+    monkeypatch.setattr("keras_peft.bundle.read", exchanged)
+    assert "adapter.safetensors was changed while the bundle was read" in refusal(folder, engine)
