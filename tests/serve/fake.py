@@ -174,7 +174,7 @@ class Service:
         self.answered += 1
         return Answers(by_name, tokens=sum(len(str(text).split()) for text in texts))
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+    async def tokenize(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         return [
             [{"id": n, "text": word, "special": False, "start": None, "stop": None}]
             for text in texts
