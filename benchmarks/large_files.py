@@ -9,7 +9,6 @@ two of them the same. Each count runs in a process of its own, which imports no 
 from __future__ import annotations
 
 import json
-import random
 import resource
 import subprocess
 import sys
@@ -18,17 +17,19 @@ import time
 from pathlib import Path
 
 SENTENCES = Path(__file__).parent / "data" / "sentiment_sentences" / "train.jsonl"
+_PRIME = 2_654_435_761
 
 
 def write(path: Path, count: int) -> int:
     """Writes so many rows and returns how many characters their texts have."""
     with SENTENCES.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    generator = random.Random(0)
     characters = 0
     with path.open("w", encoding="utf-8") as file:
-        for number in generator.sample(range(len(rows) ** 2), count):
-            first, second = rows[number // len(rows)], rows[number % len(rows)]
+        for row in range(count):
+            # Multiples of a prime are all different, and need not be remembered: what this process holds counts
+            # among the most that the next one has had.
+            first, second = (rows[place] for place in divmod(row * _PRIME % len(rows) ** 2, len(rows)))
             text = f"{first['text']} {second['text']}"
             characters += len(text)
             file.write(json.dumps({"text": text, "label": first["label"]}) + "\n")

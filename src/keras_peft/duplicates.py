@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Rows that are compared with all others at once.
 _BLOCK = 2048
+MOST_COMPARED = 100_000
+"""Of more texts so many, drawn by chance, are compared for whether they are nearly the same."""
 
 
 class Duplicates:
@@ -115,7 +117,7 @@ def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:
     pairs similarity search.)
 
     Args:
-        texts: Texts.
+        texts: Texts. Word for word all are compared, nearly at most `MOST_COMPARED`.
         similarity: From this cosine on, above 0 and up to 1.
 
     Returns:
@@ -127,19 +129,25 @@ def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:
     """
     import numpy as np
 
-    bare = [plain(text) for text in texts]
-    # Texts that are equal are compared once, and those without a word not at all.
-    places: dict[str, list[int]] = {}
-    for place, text in enumerate(bare):
-        if text:
-            places.setdefault(text, []).append(place)
-    groups = list(places.values())
-    pairs = {(group[0], other) for group in groups for other in group[1:]}
-    if len(groups) > 1:
-        for one, other in _near(list(places), similarity):
-            first = groups[one][0]
-            pairs |= {(min(first, place), max(first, place)) for place in groups[other]}
-    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    words = digests(plain(text) for text in texts)
+    _, first, group = np.unique(words, return_index=True, return_inverse=True)
+    places = np.arange(len(texts))
+    # Texts that are equal are compared once, as the first of them, and those without a word not at all.
+    earliest = np.where(words == digests([""]), -1, first[group])
+    again = np.flatnonzero((earliest >= 0) & (earliest != places))
+    pairs = [np.stack([earliest[again], again], axis=1)]
+    if len(places) > MOST_COMPARED:
+        places = np.random.default_rng(0).choice(places, MOST_COMPARED, replace=False)
+    different = np.unique(earliest[places])
+    different = different[different >= 0]
+    if len(different) > 1:
+        order = np.argsort(earliest, kind="stable")
+        earliest = earliest[order]
+        for one, other in _near([plain(texts[place]) for place in different], similarity):
+            begin, end = np.searchsorted(earliest, [different[other], different[other] + 1])
+            same = order[begin:end]
+            pairs.append(np.sort(np.stack([np.full_like(same, different[one]), same], axis=1), axis=1))
+    return np.unique(np.concatenate(pairs).astype(np.int64), axis=0)
 
 
 def _near(texts: list[str], similarity: float) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import keras_peft
 from conftest import TINY, make_rows, write_jsonl
+from keras_peft import duplicates, store
 from keras_peft.check import check_data
 from keras_peft.check.oddities import unmangled
 from keras_peft.check.scripts import script_of
@@ -293,6 +294,35 @@ def test_many_rows_are_compared_quickly():
     start = time.perf_counter()
     assert len(near_pairs(texts, 0.9)) == 50
     assert time.perf_counter() - start < 20
+
+
+def test_of_many_texts_some_are_compared_for_being_nearly_the_same(monkeypatch):
+    generator = random.Random(0)
+    texts = ["".join(generator.choices("abcdefgh ", k=40)) for _ in range(60)]
+    texts += [f"{text}!" for text in texts[:30]] + [f"{text} xy" for text in texts[30:]]
+    near = near_pairs(texts, 0.8).tolist()
+    assert near == [[n, 60 + n] for n in range(60)]
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 60)
+    some = near_pairs(texts, 0.8).tolist()
+    # What is the same word for word is found all the same.
+    assert some[:30] == near[:30]
+    assert 0 < len(some[30:]) < 30
+    assert all(pair in near for pair in some)
+    assert some == near_pairs(texts, 0.8).tolist()
+
+
+@pytest.mark.parametrize("label", ["label", "number", "labels"])
+def test_rows_that_lie_on_the_disk_are_reported_on_as_others(check, monkeypatch, tmp_path, label):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+    rows = [*ROWS, *ROWS[:3], {"text": f"{ROWS[4]['text']}!", "label": "x"}, {"text": "", "label": "x"}]
+    rows = [{"text": row["text"], "label": row["label"]} for row in rows]
+    if label == "number":
+        rows = [{**row, "label": n / 7} for n, row in enumerate(rows)]
+    if label == "labels":
+        rows = [{"text": row["text"], "labels": [row["label"], "both"]} for row in rows]
+    inside = check(rows, rows[5:9])
+    monkeypatch.setattr(store, "IN_MEMORY", 0)
+    assert check(rows, rows[5:9]).to_json() == inside.to_json()
 
 
 def test_no_keras_is_imported(tmp_path):

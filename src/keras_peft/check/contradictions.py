@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from keras_peft.check.report import Checked, Finding, counted, shortened
 from keras_peft.check.subject import Subject
+from keras_peft.duplicates import contradictions
+from keras_peft.store import pick
 
 
 def check(subject: Subject) -> Checked:
     """Finds texts with different labels, and near duplicates with different ones."""
+    import numpy as np
+
     rows = subject.rows
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, text in enumerate(rows.texts):
-        if text and rows.labels[place]:
-            places[text].append(place)
-    torn = [group for group in places.values() if len({rows.labels[place] for place in group}) > 1]
+    sound = [bool(text and labels) for text, labels in zip(rows.texts, rows.labels, strict=True)]
+    places = np.flatnonzero(sound)
+    torn = [
+        places[group].tolist()
+        for group in contradictions(pick(rows.texts, places), pick(rows.labels, places))
+    ]
     findings = []
     if torn:
         findings.append(

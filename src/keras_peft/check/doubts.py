@@ -11,6 +11,7 @@ from keras_peft.check.report import Checked, Finding, counted, shortened
 from keras_peft.check.subject import Subject
 from keras_peft.data import is_unicode
 from keras_peft.errors import OptionError
+from keras_peft.store import pick
 
 _MOST = 50
 _DOUBTED = 0.5
@@ -53,7 +54,7 @@ def check(subject: Subject) -> Checked:
         )
     ranked: list[dict[str, object]] = []
     if places:
-        probabilities = classifier.probabilities([rows.texts[n] for n in places])
+        probabilities = classifier.probabilities(pick(rows.texts, places))
         given = probabilities[np.arange(len(places)), [known[rows.labels[n][0]] for n in places]]
         ranked = [
             {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keras_peft.check.report import Checked, Finding, counted
 from keras_peft.check.subject import Subject
 
@@ -14,7 +16,7 @@ def check(subject: Subject) -> Checked:
     """Counts labels, and finds those that are rare."""
     rows = subject.rows
     if not rows.has_classes:
-        return _spread([float(one[0]) for one in rows.labels if one])
+        return _spread(rows.labels)
     counts = rows.counts
     findings = []
     what = "tag" if rows.label_form == "tags" else "label"
@@ -49,16 +51,17 @@ def check(subject: Subject) -> Checked:
     return Checked("labels", tuple(findings), {"counts": table})
 
 
-def _spread(values: list[float]) -> Checked:
+def _spread(labels: Sequence[tuple[str, ...]]) -> Checked:
     import numpy as np
 
+    values = np.fromiter((float(one[0]) for one in labels if one), np.float64)
     # Of numbers of any size neither sums nor squares are too large, if all are shares of the largest.
-    scale = max(map(abs, values)) or 1.0
-    shares = np.array(values) / scale
+    scale = float(np.abs(values).max()) or 1.0
+    shares = values / scale
     heights, edges = np.histogram(shares, bins=_BINS)
     facts = {
-        "least": min(values),
-        "most": max(values),
+        "least": float(values.min()),
+        "most": float(values.max()),
         "mean": float(np.mean(shares)) * scale,
         "deviation": float(np.std(shares)) * scale,
         "histogram": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras_peft.check.report import Checked, Finding, counted, shortened
 from keras_peft.check.subject import Subject
+from keras_peft.duplicates import digests
 
 
 def check(subject: Subject) -> Checked:
@@ -11,8 +12,16 @@ def check(subject: Subject) -> Checked:
     rows, others = subject.rows, subject.validation
     if others is None:
         return Checked("leakage")
-    known = {text: place for place, text in reversed(list(enumerate(rows.texts))) if text}
-    exact = {place: known[text] for place, text in enumerate(others.texts) if text in known}
+    import numpy as np
+
+    known, first = np.unique(digests(rows.texts), return_index=True)
+    wanted = digests(others.texts)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    exact = {
+        place: int(first[at[place]])
+        for place in np.flatnonzero(known[at] == wanted).tolist()
+        if others.texts[place]
+    }
     count = len(rows.texts)
     near = {
         other - count: one

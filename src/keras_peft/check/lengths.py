@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
+
 from keras_peft.check.report import Checked, Finding, counted, sample
 from keras_peft.check.subject import Subject
 from keras_peft.settings import DEFAULT_MAX_LENGTH
+
+# Texts that are tokenised together: enough for all cores, few enough for memory.
+_AT_ONCE = 4096
 
 
 def check(subject: Subject) -> Checked:
@@ -20,10 +25,12 @@ def check(subject: Subject) -> Checked:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     # Half a character cannot be given to the tokenizer; the oddities tell of it.
-    rows = [tuple(side.encode("utf-8", "replace").decode() for side in sides) for sides in subject.rows.sides]
-    is_pair = subject.rows.text_form == "pair"
-    encoded = tokenizer.encode_batch_fast([sides if is_pair else sides[0] for sides in rows])
-    lengths = np.array([len(encoding.ids) for encoding in encoded])
+    sides = subject.rows.sides
+    rows = (tuple(side.encode("utf-8", "replace").decode() for side in one) for one in sides)
+    texts = iter(rows if subject.rows.text_form == "pair" else (one for (one,) in rows))
+    parts = iter(lambda: list(islice(texts, _AT_ONCE)), [])
+    encoded = chain.from_iterable(map(tokenizer.encode_batch_fast, parts))
+    lengths = np.fromiter((len(encoding.ids) for encoding in encoded), np.int64, len(sides))
     over, over_limit = np.flatnonzero(lengths > DEFAULT_MAX_LENGTH), np.flatnonzero(lengths > limit)
     facts = {
         "base": name,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from keras_peft.check.report import Checked, Finding, counted, sample
 from keras_peft.check.subject import Subject
+from keras_peft.duplicates import equal_groups
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,11 +21,8 @@ def check(subject: Subject) -> Checked:
     from scipy.sparse.csgraph import connected_components
 
     rows = subject.rows
-    same: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for place, (text, labels) in enumerate(zip(rows.texts, rows.labels, strict=True)):
-        if text:
-            same[text, labels].append(place)
-    exact = [group for group in same.values() if len(group) > 1]
+    same = equal_groups(zip(rows.texts, rows.labels, strict=True))
+    exact = [group.tolist() for group in same if rows.texts[group[0]]]
     findings = []
     if exact:
         extra = sum(len(group) - 1 for group in exact)
@@ -39,9 +38,10 @@ def check(subject: Subject) -> Checked:
     pairs = subject.pairs
     pairs = pairs[(pairs < count).all(axis=1)]
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    components = connected_components(graph, directed=False)[1]
     groups: dict[int, list[int]] = defaultdict(list)
-    for place, group in enumerate(connected_components(graph, directed=False)[1].tolist()):
-        groups[group].append(place)
+    for place in np.flatnonzero((np.bincount(components) > 1)[components]).tolist():
+        groups[components[place]].append(place)
     near = [places for places in groups.values() if len({rows.texts[place] for place in places}) > 1]
     if near:
         inside = sum(map(len, near))
@@ -53,15 +53,18 @@ def check(subject: Subject) -> Checked:
                 tuple(_told(rows.texts, group, pairs) for group in sorted(near, key=len, reverse=True)[:3]),
             )
         )
+    compared, every = subject.compared
     facts = {
         "exact_groups": [[place + 1 for place in group] for group in exact],
         "near_groups": [[place + 1 for place in group] for group in near],
         "similarity": subject.similarity,
+        "compared": compared,
+        "of": every,
     }
     return Checked("duplicates", tuple(findings), facts)
 
 
-def _told(texts: tuple[str, ...], group: list[int], pairs: np.ndarray | None = None) -> str:
+def _told(texts: Sequence[str], group: list[int], pairs: np.ndarray | None = None) -> str:
     """The rows of a group, with its text or two of it that are near."""
     numbers = ", ".join(str(place + 1) for place in group[:6])
     more = f" and {len(group) - 6} more" if len(group) > 6 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections import Counter, defaultdict
 from functools import cache
 
@@ -21,7 +22,7 @@ def check(subject: Subject) -> Checked:
     """Counts letters by script, and finds rows in another script than most."""
     texts = subject.rows.texts
     total: Counter[str] = Counter()
-    mains: dict[str, list[int]] = defaultdict(list)
+    mains: dict[str, array[int]] = defaultdict(lambda: array("q"))
     for place, text in enumerate(texts):
         letters: Counter[str] = Counter()
         for character, count in Counter(text).items():

@@ -22,10 +22,11 @@ def check(subject: Subject) -> Checked:
     groups = [sorted(group, key=lambda one: -counts[one]) for group in alike.values() if len(group) > 1]
     if not groups:
         return Checked("spelling")
+    odd = {label for group in groups for label in group[1:]}
     finding = Finding(
         counted(len(groups), "label is written in several ways", "labels are written in several ways"),
         "Write each in one way, unless they mean different things.",
-        tuple(n for n, one in enumerate(rows.written, 1) if {lb for g in groups for lb in g[1:]} & set(one)),
+        tuple(n for n, one in enumerate(rows.written, 1) if not odd.isdisjoint(one)),
         tuple(", ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups[:6]),
     )
     return Checked("spelling", (finding,), {"alike": groups})

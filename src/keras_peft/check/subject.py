@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.data import check_column
-from keras_peft.duplicates import near_pairs
+from keras_peft.duplicates import MOST_COMPARED, near_pairs
 from keras_peft.errors import DataError, OptionError, did_you_mean, listed
 from keras_peft.readers import Row, read_rows
+from keras_peft.store import LABELS, TEXTS, Collector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +45,10 @@ class Rows:
     source: str
     text_form: str
     label_form: str
-    texts: tuple[str, ...]
-    sides: tuple[tuple[str, ...], ...]
-    labels: tuple[tuple[str, ...], ...]
-    written: tuple[tuple[str, ...], ...]
+    texts: Sequence[str]
+    sides: Sequence[tuple[str, ...]]
+    labels: Sequence[tuple[str, ...]]
+    written: Sequence[tuple[str, ...]]
     uneven: tuple[int, ...] = ()
 
     @property
@@ -81,8 +83,18 @@ class Subject:
     @cached_property
     def pairs(self) -> np.ndarray:
         """Positions of near duplicates, (pairs, 2); those of the validation follow those of the rows."""
-        others = self.validation.texts if self.validation else ()
-        return near_pairs([*self.rows.texts, *others], self.similarity)
+        if self.validation is None:
+            return near_pairs(self.rows.texts, self.similarity)
+        every = Collector(TEXTS)
+        for text in chain(self.rows.texts, self.validation.texts):
+            every.add(text)
+        return near_pairs(every.done(), self.similarity)
+
+    @property
+    def compared(self) -> tuple[int, int]:
+        """Of how many texts it is told whether they are nearly the same, and how many there are."""
+        every = len(self.rows.texts) + (len(self.validation.texts) if self.validation else 0)
+        return min(MOST_COMPARED, every), every
 
 
 def read_subject(
@@ -113,30 +125,35 @@ def read_subject(
 
 
 def _read(path: Path, text_column: str, label_column: str) -> Rows:
-    rows = [row for batch in read_rows(path) for row in batch]
-    if not rows:
+    text_form = label_form = ""
+    texts, sides, labels, written = (Collector(form) for form in (TEXTS, TEXTS, LABELS, LABELS))
+    uneven: list[int] = []
+    rows = (row for batch in read_rows(path) for row in batch)
+    for place, row in enumerate(rows):
+        if not place:
+            text_form = _text_form(row, text_column, path)
+            label_form = _label_form(row, label_column, path)
+            columns = {"text": [text_column], "pair": ["text_a", "text_b"], "tokens": ["tokens"]}[text_form]
+        own = tuple(_text(row.get(column)) for column in columns)
+        sides.add(own)
+        texts.add("\n".join(side for side in own if side))
+        given = labels_of(row.get(label_column if label_form == "label" else label_form))
+        written.add(given)
+        labels.add(tuple(label.strip() for label in given if label.strip()))
+        tags, tokens = row.get("tags"), row.get("tokens")
+        if isinstance(tags, list) and isinstance(tokens, list) and len(tags) != len(tokens):
+            uneven.append(place)
+    if not text_form:
         raise DataError(f"{path} has no rows; expected labelled texts.")
-    text_form = _text_form(rows[0], text_column, path)
-    label_form = _label_form(rows[0], label_column, path)
-    columns = {"text": [text_column], "pair": ["text_a", "text_b"], "tokens": ["tokens"]}[text_form]
-    sides = tuple(tuple(_text(row.get(column)) for column in columns) for row in rows)
-    written = tuple(labels_of(row.get(label_column if label_form == "label" else label_form)) for row in rows)
-    uneven = (
-        n
-        for n, row in enumerate(rows)
-        if isinstance(tags := row.get("tags"), list)
-        and isinstance(tokens := row.get("tokens"), list)
-        and len(tags) != len(tokens)
-    )
-    labels = tuple(tuple(label.strip() for label in one if label.strip()) for one in written)
+    found = labels.done()
     return Rows(
         source=str(path),
         text_form=text_form,
-        label_form="number" if label_form == "label" and are_numbers(labels) else label_form,
-        texts=tuple("\n".join(side for side in one if side) for one in sides),
-        sides=sides,
-        labels=labels,
-        written=written,
+        label_form="number" if label_form == "label" and are_numbers(found) else label_form,
+        texts=texts.done(),
+        sides=sides.done(),
+        labels=found,
+        written=written.done(),
         uneven=tuple(uneven),
     )
 
@@ -187,10 +204,16 @@ def labels_of(value: Any) -> tuple[str, ...]:
 
 def are_numbers(labels: Sequence[tuple[str, ...]]) -> bool:
     """Tells whether labels are values: all of them numbers, and with a fraction or many."""
-    different = {label for one in labels for label in one}
-    try:
-        values = [float(label) for label in different]
-    except ValueError:
-        return False
-    whole = all(value.is_integer() for value in values)
-    return bool(values) and all(map(math.isfinite, values)) and (not whole or len(values) > _MOST_CLASSES)
+    different: set[str] = set()
+    whole = True
+    for label in (label for one in labels for label in one):
+        try:
+            value = float(label)
+        except ValueError:
+            return False
+        if not math.isfinite(value):
+            return False
+        whole = whole and value.is_integer()
+        if len(different) <= _MOST_CLASSES:
+            different.add(label)
+    return bool(different) and (not whole or len(different) > _MOST_CLASSES)

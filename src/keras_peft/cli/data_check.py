@@ -79,6 +79,12 @@ def _show(report: DataReport) -> None:
     if shares:
         words = (f"{script} {share:.1%}" for script, share in list(shares.items())[:6])
         out.print(f"Letters: {', '.join(words)}", soft_wrap=True)
+    repeats = report.facts("duplicates")
+    if repeats["compared"] < repeats["of"]:
+        out.print(
+            f"Near duplicates: looked for among {repeats['compared']:,} of {repeats['of']:,} texts, drawn by chance",
+            soft_wrap=True,
+        )
     if not report.findings:
         out.print("\nNothing odd was found.", style="green")
         return
