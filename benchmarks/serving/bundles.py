@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.speed import texts
 
 import keras_peft
 from keras_peft import bundle as bundles
@@ -46,8 +47,8 @@ def make(folder: Path, data: Path) -> None:
             _train(method, data / "train.jsonl", trained / method, epochs=EPOCHS)
     with tempfile.TemporaryDirectory() as scratch:
         few = Path(scratch) / "few.jsonl"
-        lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        few.write_text("".join(lines[:_NEW_ROWS]), encoding="utf-8")
+        rows = texts.read(data).train[:_NEW_ROWS]
+        few.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
         for method in NEW_KINDS:
             if not (trained / method).is_dir():
                 _train(method, few, trained / method, epochs=1)
@@ -56,10 +57,9 @@ def make(folder: Path, data: Path) -> None:
     for method, count in COUNTS.items():
         for number in range(count):
             _vary(bundles.read(trained / method), served / name_of(method, number), number)
-    rows = [json.loads(line) for line in (data / "test.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = [row["text"] for row in rows[:_CHECKED_TEXTS]]
+    checked = [row["text"] for row in texts.read(data).test[:_CHECKED_TEXTS]]
     answers = {
-        name: _answers(served / name, texts)
+        name: _answers(served / name, checked)
         for method in COUNTS
         for name in (name_of(method, number) for number in range(_CHECKED_ADAPTERS))
     }
@@ -95,10 +95,10 @@ def _vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
         bundles.seal(staging, content)
 
 
-def _answers(folder: Path, texts: list[str]) -> dict[str, str]:
+def _answers(folder: Path, asked: list[str]) -> dict[str, str]:
     """Returns the labels of the texts of which an adapter is sure."""
     found = {}
-    for text, prediction in zip(texts, keras_peft.load(folder).predict(texts), strict=True):
+    for text, prediction in zip(asked, keras_peft.load(folder).predict(asked), strict=True):
         first, second, *_ = prediction.probabilities.values()
         if first - second > _MARGIN:
             found[text] = prediction.label

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed import texts
 from benchmarks.speed.results import Machine, describe_machine
 
 from .__main__ import PACKAGES, prepare, say
@@ -61,12 +62,9 @@ def main() -> None:
     options = parse()
     prepare(options.work, options.data)
     machine = describe_machine(options.peers, PACKAGES)
-    texts = [
-        json.loads(line)["text"]
-        for line in (options.data / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    train = [row["text"] for row in texts.read(options.data).train]
     right = json.loads((options.work / "right.json").read_text(encoding="utf-8"))
-    requests = predict(texts, MIXED, right)
+    requests = predict(train, MIXED, right)
     with keras_peft(options.work / "served", options.work / "soak.log") as server:
         say("Measuring the highest throughput …")
         order = Order(port=server.port, requests=requests, connections=CONNECTIONS, seconds=15.0)

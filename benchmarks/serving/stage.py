@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed import texts
 from benchmarks.speed.bases import MINILM, checkpoint
 
 from .load import Order, Report
@@ -48,9 +49,8 @@ class Stage:
     @cached_property
     def texts(self) -> list[str]:
         """All texts of the data."""
-        files = [self._data / f"{part}.jsonl" for part in ("test", "train")]
-        lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-        return list(dict.fromkeys(json.loads(line)["text"] for line in lines))
+        data = texts.read(self._data)
+        return list(dict.fromkeys(row["text"] for row in (*data.test, *data.train)))
 
     @cached_property
     def right(self) -> Right:
