@@ -93,7 +93,7 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         metrics = Metrics(base_sha256=engine.base.sha256)
         adapters = Adapters(repository, engine, settings, metrics)
         batcher = Batcher(engine.run, settings, metrics)
-        state = State(Service(adapters, batcher, settings, engine, metrics), settings, keys, metrics)
+        state = State(Service(adapters, batcher, engine, settings, metrics), settings, keys, metrics)
         logs.configure()
         server = Server(create(state), state)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
