@@ -53,16 +53,19 @@ class Inference:
             outputs = self._model(inputs, training=False)
         else:
             self._run = self._run or self._traced()
-            outputs = self._run(inputs)
+            # In the structure of the signature, where a mapping may have another order.
+            flat = keras.tree.flatten(inputs)
+            outputs = self._run(*map(keras.ops.convert_to_tensor, flat))
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
     def _traced(self) -> Callable[[Any], Any]:
         import tensorflow as tf
 
-        specifications = keras.tree.map_structure(
-            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), self._signature
-        )
-        model = self._model
-        return tf.function(  # type: ignore[no-any-return]
-            lambda inputs: model(inputs, training=False), input_signature=[specifications], autograph=False
-        )
+        specifications = [
+            tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in keras.tree.flatten(self._signature)
+        ]
+
+        def run(*flat: Any) -> Any:
+            return self._model(keras.tree.pack_sequence_as(self._signature, flat), training=False)
+
+        return tf.function(run, input_signature=specifications, autograph=False).get_concrete_function()
