@@ -47,7 +47,7 @@ class Service(fake.Service):
             raise Invalid("A text cannot be read.")
         return await super().predict(names, texts, **options)
 
-    async def explain(self, name, text, *, label=None):
+    async def explain(self, name, text, *, label=None, **options):
         return explanation.explain(Reader(), [text], label=label)[0]
 
 

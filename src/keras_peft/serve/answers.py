@@ -129,7 +129,7 @@ def _measured(call: Call, answers: Answers) -> dict[str, str]:
         "x-inference-time": str(round(answers.computed * 1000)),
     }
     if answers.cut:
-        headers["x-cut-tokens"] = str(answers.cut)
+        headers["x-cut-texts"] = str(answers.cut)
     return headers
 
 

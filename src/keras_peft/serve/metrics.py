@@ -57,8 +57,8 @@ class Metrics(Observer):
             "tokenization_duration_seconds", "Texts of a request to tokens.", _SECONDS
         )
         self._input_tokens = self._histogram("request_input_tokens", "Tokens of a request.", _TOKENS)
-        self._cut_tokens = self._counter(
-            "cut_tokens", "Tokens that were left out of texts that were too long."
+        self._cut_texts = self._counter(
+            "cut_texts", "Texts that were too long, so that their end was not read."
         )
         self._queue = self._histogram("queue_duration_seconds", "How long a row waited.", _SECONDS)
         self._waiting = self._gauge("queue_size", "Rows that wait.")
@@ -154,7 +154,7 @@ class Metrics(Observer):
         self._tokenization.observe(seconds)
         self._input_tokens.observe(tokens)
         if cut:
-            self._cut_tokens.inc(cut)
+            self._cut_texts.inc(cut)
 
     def adapter_answered(self, name: str, *, texts: int, kind: str = "") -> None:
         """Counts an adapter's texts; see `Observer`."""

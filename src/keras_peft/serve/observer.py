@@ -89,7 +89,7 @@ class Observer:
         Args:
             texts: How many they are.
             tokens: Their tokens, those of windows included.
-            cut: Tokens that were left out since the base reads no more.
+            cut: Texts whose end was left out since the base reads no more.
             seconds: How long it took.
         """
 

@@ -40,7 +40,7 @@ export async function listAdapters() {
  * @param {AbortSignal} signal
  * @returns {Promise<{answers: Record<string, Prediction[]>, milliseconds: number, parts: Record<string, number>,
  *   cut: number}>} For each adapter as many predictions as there are texts; how long that took, seen from here;
- *   how many milliseconds of it the server spent on what; and how many tokens it did not read.
+ *   how many milliseconds of it the server spent on what; and how many texts it did not read to their end.
  */
 export async function predict(names, texts, signal) {
   const started = performance.now();
@@ -53,7 +53,7 @@ export async function predict(names, texts, signal) {
     const told = response.headers.get(`x-${part}-time`);
     if (told !== null) parts[part] = Number(told);
   }
-  return { answers, milliseconds, parts, cut: Number(response.headers.get("x-cut-tokens") ?? 0) };
+  return { answers, milliseconds, parts, cut: Number(response.headers.get("x-cut-texts") ?? 0) };
 }
 
 /**

@@ -99,8 +99,7 @@ function timing(results) {
   const words = { tokenization: "tokenising", queue: "waiting", inference: "computing" };
   const spent = Object.entries(slowest.parts).filter(([, milliseconds]) => milliseconds > 0);
   const parts = spent.map(([part, milliseconds]) => `${words[part]} ${milliseconds}`);
-  const cut = Math.max(0, ...results.map((result) => result.cut ?? 0));
-  const note = cut ? ` The text is long: ${counted(cut, "token")} at its end were not read.` : "";
+  const note = results.some((result) => result.cut) ? " The text is long: its end was not read." : "";
   return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, of these ${parts.join(", ")}` : ""}.${note}`;
 }
 

@@ -51,5 +51,7 @@ async def explain(request: Request) -> Response:
     asked = call.read(ExplainBody)
     (name,) = call.names(asked.model, "model")
     await call.adapter(name)
-    explanation = await call.state.service.explain(name, asked.input, label=asked.label)
+    explanation = await call.state.service.explain(
+        name, asked.input, label=asked.label, key=call.key, deadline=call.deadline
+    )
     return as_json({"unit": UNIT, **explanation.to_json()})

@@ -128,7 +128,7 @@ async def tokenize(request: Request) -> Response:
     call = Call.of(request)
     asked = call.read(TokenizeBody)
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-    return as_json(call.state.service.tokenize(texts))
+    return as_json(await call.state.service.tokenize(texts))
 
 
 class Info(BaseModel):
