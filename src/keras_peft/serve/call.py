@@ -16,6 +16,7 @@ from keras_peft.serve.failures import AdapterNotFound, Invalid, Malformed, NotAl
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from keras_peft.explanation import Explanation
     from keras_peft.serve.keys import Key
     from keras_peft.serve.loaded import Loaded
     from keras_peft.serve.service import Answers
@@ -174,6 +175,16 @@ class Call:
             )
         self.adapters = names
         return self.answers
+
+    async def explain(self, name: str, text: Any, label: str | None) -> Explanation:
+        """Tells which words carried a decision; see `Service.explain`."""
+        self.check(name)
+        with self._without_other_names():
+            explanation = await self.state.service.explain(
+                name, text, label=label, key=self.key, deadline=self.deadline
+            )
+        self.adapters = [name]
+        return explanation
 
     @contextmanager
     def _without_other_names(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ from keras_peft.serve.limits import protocol
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
-from keras_peft.serve.state import State
+from keras_peft.serve.state import State, shown_name
 
 if TYPE_CHECKING:
     from keras_peft.serve.adapters import Adapters, AdapterState
@@ -85,15 +85,12 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         with start.importing(base):
             import keras_hub  # noqa: F401  (the slow import of what follows)
 
-            from keras_peft.serve.adapters import Adapters
-            from keras_peft.serve.batcher import Batcher
             from keras_peft.serve.engine import Engine
             from keras_peft.serve.service import Service
         engine = Engine(sources.load(base), trunk_cache_mb=settings.trunk_cache_mb)
-        metrics = Metrics(base_sha256=engine.base.sha256)
-        adapters = Adapters(repository, engine, settings, metrics)
-        batcher = Batcher(engine.run, settings, metrics)
-        state = State(Service(adapters, batcher, engine, settings, metrics), settings, keys, metrics)
+        metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
+        service = Service.create(repository, engine, settings, metrics)
+        state = State(service, settings, keys, metrics)
         logs.configure()
         server = Server(create(state), state)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
@@ -103,24 +100,16 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
 async def _serve(server: Server, listener: socket.socket, start: Start) -> bool:
     """Loads the adapters, answers, and ends."""
     service = server.state.service
-    service.batcher.start()
     telling = asyncio.create_task(_tell(service.adapters, start))
-    try:
-        await service.adapters.start()
-    finally:
-        telling.cancel()
+    await service.start()
+    telling.cancel()
     host, port = listener.getsockname()[:2]
     start.listening(f"http://{f'[{host}]' if ':' in host else host}:{port}", service.adapters.states())
-    watching = asyncio.create_task(service.adapters.watch())
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        watching.cancel()
-        service.adapters.close()
+    await server.serve(sockets=[listener])
     if server.force_exit:
         return False
     # What could be answered in time has been.
-    await service.batcher.stop(timeout=0)
+    await service.stop(timeout=0)
     return True
 
 

@@ -41,8 +41,7 @@ class State:
     @property
     def base_name(self) -> str:
         """What the base is called; of a folder its own name, and not where it lies."""
-        name = self.service.engine.base.name
-        return Path(name).name if Path(name).is_absolute() else name
+        return shown_name(self.service.engine.base.name)
 
     @property
     def is_alive(self) -> bool:
@@ -53,3 +52,8 @@ class State:
     def is_ready(self) -> bool:
         """Whether requests should be sent here."""
         return self.is_alive and not self.draining and self.service.adapters.is_ready
+
+
+def shown_name(base: str) -> str:
+    """Returns the name of a base as anyone may know it: of a folder the last part only."""
+    return Path(base).name if Path(base).is_absolute() else base

@@ -50,8 +50,5 @@ async def explain(request: Request) -> Response:
     call = Call.of(request)
     asked = call.read(ExplainBody)
     (name,) = call.names(asked.model, "model")
-    await call.adapter(name)
-    explanation = await call.state.service.explain(
-        name, asked.input, label=asked.label, key=call.key, deadline=call.deadline
-    )
+    explanation = await call.explain(name, asked.input, asked.label)
     return as_json({"unit": UNIT, **explanation.to_json()})
