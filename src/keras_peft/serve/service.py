@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # Texts of more characters than this together are tokenised in a thread: it takes longer than
 # others should wait for the loop.
 _QUICK = 4000
+# What explains one text takes no more than this part of the queue at a time.
+_PART = 4
 _LATE = "There was no answer before the request's deadline; send fewer or shorter texts, or try again later."
 _T = TypeVar("_T")
 
@@ -224,10 +226,14 @@ class Service:
             occlusion = await _quickly(
                 lambda: Occlusion.of(read, adapter.tokenizer.seen(read)), characters, deadline
             )
-            rows = occlusion.rows
-            tokens = await _quickly(lambda: adapter.tokenizer(rows), characters * len(rows), deadline)
-            ran = await self._run([(adapter, tokens)], key, deadline)
-            probabilities = adapter.task.probabilities(_outputs(ran.outputs, tokens))
+            texts = occlusion.rows
+            tokens = await _quickly(lambda: adapter.tokenizer(texts), characters * len(texts), deadline)
+            outputs: list[np.ndarray] = []
+            most = max(1, self.settings.max_queue // _PART)
+            for first in range(0, len(tokens), most):
+                rows = [Row(ids, adapter) for ids in tokens.ids[first : first + most]]
+                outputs += (await self._run(rows, key, deadline)).outputs
+            probabilities = adapter.task.probabilities(_outputs(outputs, tokens))
             return occlusion.explanation(adapter.task, probabilities, label)
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -306,9 +312,10 @@ class Service:
         tokenizing = time.monotonic() - start
         self._observer.tokenized(texts=len(texts), tokens=read, cut=cut, seconds=tokenizing)
 
-        ran = await self._run(
-            [(one, tokens) for one, (_, tokens) in zip(adapters, readings, strict=True)], key, deadline
-        )
+        rows = [
+            Row(ids, one) for one, (_, tokens) in zip(adapters, readings, strict=True) for ids in tokens.ids
+        ]
+        ran = await self._run(rows, key, deadline)
         by_name, at = {}, 0
         for one, (own, tokens) in zip(adapters, readings, strict=True):
             outputs = _outputs(ran.outputs[at : at + len(tokens)], tokens)
@@ -330,8 +337,7 @@ class Service:
             )
         return read, tokens
 
-    async def _run(self, tokens: Sequence[tuple[Loaded, Tokens]], key: Key | None, deadline: float) -> Ran:
-        rows = [Row(ids, adapter) for adapter, own in tokens for ids in own.ids]
+    async def _run(self, rows: Sequence[Row], key: Key | None, deadline: float) -> Ran:
         return await self.batcher.submit(rows, deadline=deadline, key="" if key is None else key.name)
 
 
