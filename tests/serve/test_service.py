@@ -346,6 +346,9 @@ def test_what_cannot_be_explained_is_said(served):
             await service.explain("mood", ["the", "model"])
         with pytest.raises(AdapterNotFound):
             await service.explain("none", "the")
+        with pytest.raises(Invalid, match="Explain a part of it"):
+            await service.explain("whole", "the model " * 9000)
+        assert (await service.explain("mood", "the model " * 9000)).unread > 17_000
         with pytest.raises(TimedOut):
             await service.explain("mood", "the", deadline=time.monotonic())
         return (await service.explain("mood", "the model")).label

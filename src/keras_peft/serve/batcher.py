@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from keras_peft.serve.settings import ServeSettings
 
 _log = logging.getLogger(__name__)
+
+LATE = "There was no answer before the request's deadline; send fewer or shorter texts, or try again later."
+"""What is told when a deadline has passed."""
 # How often an idle worker turns round, in seconds.
 _BEAT = 0.5
 # The shortest time after which a refused request is asked to come again, in seconds.
@@ -143,7 +146,7 @@ class Batcher:
         if not rows:
             return request.ran()
         self._requests.add(request.future)
-        timer = self._loop.call_later(deadline - now, _fail, request.future, TimedOut(_LATE))
+        timer = self._loop.call_later(deadline - now, _fail, request.future, TimedOut(LATE))
         try:
             self._enqueue(rows, request, deadline, key)
             await request.future
@@ -189,7 +192,7 @@ class Batcher:
                 retry_after=wait,
             )
         if remaining <= 0:
-            raise TimedOut(_LATE)
+            raise TimedOut(LATE)
 
     def _enqueue(self, rows: Sequence[Row], request: _Request, deadline: float, key: str) -> None:
         texts = [row.ids.tobytes() for row in rows]
@@ -329,7 +332,6 @@ class Batcher:
 
 
 _Output = np.ndarray | Exception
-_LATE = "There was no answer before the request's deadline; send fewer or shorter texts, or try again later."
 _ENDS = "The server ends and takes no more requests; ask another, or try again later."
 _FAILED = "The answer could not be computed; the server's log says why."
 

@@ -17,7 +17,7 @@ from keras_peft.errors import OptionError, listed
 from keras_peft.evaluate import at_words, over_windows
 from keras_peft.explanation import Explanation, Occlusion, check_explainable
 from keras_peft.serve.adapters import Adapters
-from keras_peft.serve.batcher import Batcher
+from keras_peft.serve.batcher import LATE, Batcher
 from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import Failure, Invalid, Malformed, TimedOut, TooLarge
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _QUICK = 4000
 # What explains one text takes no more than this part of the queue at a time.
 _PART = 4
-_LATE = "There was no answer before the request's deadline; send fewer or shorter texts, or try again later."
 _T = TypeVar("_T")
 
 
@@ -227,7 +226,13 @@ class Service:
                 lambda: Occlusion.of(read, adapter.tokenizer.seen(read)), characters, deadline
             )
             texts = occlusion.rows
-            tokens = await _quickly(lambda: adapter.tokenizer(texts), characters * len(texts), deadline)
+            characters = sum(map(_size, texts))
+            if characters > self.settings.max_body_bytes:
+                raise Invalid(
+                    f"The text is read once without each of its parts, which makes {characters} characters; expected "
+                    f"at most {self.settings.max_body_bytes}. Explain a part of it."
+                )
+            tokens = await _quickly(lambda: adapter.tokenizer(texts), characters, deadline)
             outputs: list[np.ndarray] = []
             most = max(1, self.settings.max_queue // _PART)
             for first in range(0, len(tokens), most):
@@ -346,7 +351,7 @@ async def _in_time(work: Awaitable[_T], deadline: float) -> _T:
         async with asyncio.timeout(deadline - time.monotonic()):
             return await work
     except TimeoutError:
-        raise TimedOut(_LATE) from None
+        raise TimedOut(LATE) from None
 
 
 async def _quickly(work: Callable[[], _T], characters: int, deadline: float) -> _T:
