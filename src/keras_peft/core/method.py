@@ -11,6 +11,7 @@ serve one adapter or a batch in which each row has another.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -232,7 +233,7 @@ class Method:
 
     def _check(self, field: dataclasses.Field[Any]) -> str | None:
         value = getattr(self, field.name)
-        kind = typing.get_type_hints(type(self))[field.name]
+        kind = _types_of(type(self))[field.name]
         kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
         if value is None and type(None) in kinds:
             return None
@@ -266,6 +267,11 @@ class Method:
 
 def _are_numbers(value: Any) -> bool:
     return isinstance(value, tuple) and all(type(number) is int and number >= 0 for number in value)
+
+
+@functools.cache
+def _types_of(method: type[Method]) -> dict[str, Any]:
+    return typing.get_type_hints(method)
 
 
 def _in_words(kind: Any) -> str:

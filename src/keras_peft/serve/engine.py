@@ -73,7 +73,7 @@ class Engine:
     def kind(self, parts: Sequence[Part], *, first_position_only: bool) -> ServedKind:
         """Returns what adapters of the same methods at the same sites have in common.
 
-        The first time it is made and traced, which takes about a second; later it is there.
+        Its rows run at once after `warm_up`, which takes about a second the first time.
 
         Args:
             parts: The methods with their selections.
@@ -128,9 +128,9 @@ class Engine:
         frontier = None if parted is None else parted.frontier
         if frontier not in self._trunks:
             self._trunks[frontier] = Trunk(encoder, parted, self._cache)
-        made = ServedKind(self._everywhere, parts, self._trunks[frontier], encoder, self._hold, parted, outermost)
-        made.warm_up()
-        return made
+        return ServedKind(
+            self._everywhere, parts, self._trunks[frontier], encoder, self._hold, parted, outermost
+        )
 
 
 class Trunk:
@@ -222,6 +222,7 @@ class ServedKind(Kind):
     ) -> None:
         super().__init__(everywhere, parts)
         self.trunk = trunk
+        self._warming, self._is_warm = threading.Lock(), False
         model = _TopModel(encoder, hold, self, parted, outermost)
         features = (
             [keras.KerasTensor(one.shape, one.dtype) for one in parted.features]
@@ -231,7 +232,9 @@ class ServedKind(Kind):
         signature = {"features": features, "places": keras.KerasTensor((None,), "int32")}
         # Rows of one adapter take its weights without an axis of the rows, which is faster.
         self._alone = Inference(model, {**signature, "packed": keras.KerasTensor((self.size,), "float32")})
-        self._mixed = Inference(model, {**signature, "packed": keras.KerasTensor((None, self.size), "float32")})
+        self._mixed = Inference(
+            model, {**signature, "packed": keras.KerasTensor((None, self.size), "float32")}
+        )
 
     def run(
         self, features: Sequence[np.ndarray], places: Sequence[int], adapters: Sequence[Loaded]
@@ -250,7 +253,13 @@ class ServedKind(Kind):
         return self._through_top(features, places, [adapter.weights for adapter in adapters])
 
     def warm_up(self) -> None:
-        """Traces both ways for rows to run."""
+        """Traces both ways for rows to run; a second time does nothing. From any thread."""
+        with self._warming:
+            if not self._is_warm:
+                self._trace()
+                self._is_warm = True
+
+    def _trace(self) -> None:
         texts = [np.array([1, 2, 3], np.int32), np.array([1, 2], np.int32)]
         features = self.trunk.run(texts, [b"", b""])
         weights = [np.zeros(self.size, np.float32) for _ in texts]

@@ -154,6 +154,8 @@ def _loaded(folder: Path, name: str, generation: int, engine: Engine, tokenizers
     kind = engine.kind(parts, first_position_only=task.first_position_only)
     head_shapes = task.head_shapes(engine.base.dim)
     refuse_unfit(tensors, {**kind.shapes, **{HEAD + key: shape for key, shape in head_shapes.items()}})
+    # Only now: what is traced has the size that the bundle's options ask for.
+    kind.warm_up()
     loaded = Loaded(
         name,
         generation,
