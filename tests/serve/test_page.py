@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import fake
 import httpx2
 import numpy as np
 import pytest
@@ -26,7 +27,6 @@ from keras_peft.serve.failures import Invalid, Overloaded
 from keras_peft.serve.keys import Key, Keys
 from keras_peft.serve.settings import ServeSettings
 from keras_peft.serve.state import State
-from serve import fake
 
 PAGE = Path(app.__file__).parent / "page"
 FILES = sorted(path for path in PAGE.iterdir() if path.suffix in (".html", ".css", ".js", ".svg"))
@@ -310,6 +310,7 @@ def test_an_adapter_tells_what_it_is(page):
     item = page.locator("#adapter-list li").filter(has_text="unsure")
     item.locator("summary").click()
     expect(item.locator("dl")).to_have_text("methodsloralabelsalpha, beta, gammaaccuracy0.500")
+    expect(page.locator("#summary")).to_have_text("6 adapters on the base tiny")
 
 
 # ---- Which words

@@ -33,6 +33,11 @@ export async function listAdapters() {
   return (await (await ask("v1/adapters")).json()).data;
 }
 
+/** @returns {Promise<string>} What the base of all adapters is called. */
+export async function baseName() {
+  return (await (await ask("info")).json()).model_id;
+}
+
 /**
  * Asks adapters that all read texts of one form.
  * @param {string[]} names

@@ -33,10 +33,12 @@ export function summary(prediction) {
  */
 export function drawResult(adapter, prediction, text, milliseconds) {
   const title = make("h3", {}, adapter.name, make("span", { className: "soft" }, `${milliseconds.toFixed(0)} ms`));
+  const hasLabels = "probabilities" in prediction;
   const parts = "value" in prediction ? [make("p", { className: "answer" }, fixed(prediction.value))]
     : "tags" in prediction ? [drawTags(prediction)]
-    : drawLabels(adapter, prediction, text);
-  return make("article", { className: "result" }, title, ...parts);
+    : drawLabels(adapter, prediction);
+  const words = hasLabels ? drawAsking(adapter, text, prediction.probabilities.map(([label]) => label)) : null;
+  return make("article", { className: "result" }, make("div", {}, title, ...parts), words);
 }
 
 /** Draws that an adapter did not answer. */
@@ -44,7 +46,7 @@ export function drawFailure(adapter, message) {
   return make("article", { className: "result" }, make("h3", {}, adapter.name), make("p", { className: "problem" }, message));
 }
 
-function drawLabels(adapter, prediction, text) {
+function drawLabels(adapter, prediction) {
   const { label, labels, probabilities } = prediction;
   const said = labels ?? (label === null ? [] : [label]);
   const parts = [make("p", { className: "answer" }, said.join(", ") || (labels ? "none" : "says nothing"))];
@@ -59,7 +61,6 @@ function drawLabels(adapter, prediction, text) {
     const others = make("ul", { className: "bars" }, ...rows.slice(MOST_BARS));
     parts.push(make("details", {}, make("summary", {}, `${rows.length - MOST_BARS} more`), others));
   }
-  parts.push(drawAsking(adapter, text, probabilities.map(([name]) => name)));
   return parts;
 }
 

@@ -1,7 +1,7 @@
 /** The page: adapters are chosen, a text is typed, and what they say stands side by side. */
 
 import { AdapterList } from "./adapters.js";
-import { listAdapters, predict, Refusal, setKey } from "./api.js";
+import { baseName, listAdapters, predict, Refusal, setKey } from "./api.js";
 import { byId, counted, show, tell } from "./dom.js";
 import { FilePart } from "./file.js";
 import { byForm, readsPairs, textOf } from "./forms.js";
@@ -14,6 +14,7 @@ const MOST_TOLD = 5;
 const adapters = new AdapterList(adapt);
 const filePart = new FilePart(() => adapters.chosen);
 let asking = new AbortController();
+let base = "";
 
 /** Offers what the adapters that are chosen read. */
 function adapt() {
@@ -33,7 +34,8 @@ async function refresh() {
   try {
     const known = await listAdapters();
     adapters.update(known);
-    tell(byId("summary"), `${counted(known.length, "adapter")} on one base.`);
+    base ||= await baseName();
+    tell(byId("summary"), `${counted(known.length, "adapter")} on the base ${base}`);
     show(byId("key-form"), false);
   } catch (error) {
     if (error.status === 401) askForKey(error.message);
