@@ -4,11 +4,12 @@
     python scripts/make_docs.py --check    fail where a file would change
 
 `docs/command-line.md` and `docs/methods.md` are written whole; in README.md the
-method table stands between two markers.
+method table stands between two markers, and so do the tables of `docs/serving.md`.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import re
@@ -18,6 +19,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+# The protocols in the order in which they are told.
+ROUTES = (
+    "tei",
+    "openai",
+    "hugging_face",
+    "kserve",
+    "tensorflow",
+    "explanation",
+    "adapters",
+    "repository",
+    "vllm",
+    "probes",
+    "metrics",
+    "page",
+)
 RESULTS_NOTE = """\
 Test accuracy on the [sample conversations](../examples/conversations.jsonl) with each method's defaults on the
 default base, mean of two or three seeds with the lowest and the highest. Each seed holds out another fifth, 48 rows,
@@ -206,17 +222,96 @@ def default_of(parameter: Any) -> str:
 
 def readme() -> str:
     """README.md with the method table of today."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin, end = "<!-- methods: generated -->", "<!-- /methods -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(text):
-        sys.exit(f"README.md has no {begin} … {end}")
-    return pattern.sub(lambda _: f"{begin}\n{method_table()}\n{end}", text)
+    return filled("README.md", {"methods": method_table()})
+
+
+def serving_page() -> str:
+    """docs/serving.md with the routes and metrics of today, and what was measured."""
+    return filled(
+        "docs/serving.md",
+        {
+            "routes": route_table(),
+            "metrics": metric_table(),
+            "figures": serving_figures(),
+            "soak": soak_figures(),
+        },
+    )
+
+
+def route_table() -> str:
+    """A row for each route: what it is for, by the protocol that it belongs to."""
+    from keras_peft.serve import routes
+
+    rows = ["| protocol | route | what it does |", "|---|---|---|"]
+    for module in (importlib.import_module(f"{routes.__name__}.{one}") for one in ROUTES):
+        for router in (getattr(module, name) for name in ("router", "control") if hasattr(module, name)):
+            for route in router.routes:
+                methods = sorted(set(route.methods) - {"HEAD"})
+                if route.include_in_schema and methods:
+                    does = (inspect.getdoc(route.endpoint) or "").splitlines()[0]
+                    rows.append(f"| {route.tags[0]} | `{methods[0]} {route.path}` | {does} |")
+    return "\n".join(rows)
+
+
+def metric_table() -> str:
+    """A row for each metric of the server."""
+    from prometheus_client.metrics import MetricWrapperBase
+
+    from keras_peft.serve.metrics import Metrics
+
+    rows = ["| metric | labels | what it is |", "|---|---|---|"]
+    for collector in vars(Metrics()).values():
+        if isinstance(collector, MetricWrapperBase):
+            (metric,) = collector.describe()
+            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+            labels = ", ".join(f"`{label}`" for label in collector._labelnames)
+            rows.append(f"| `{name}` | {labels} | {metric.documentation} |")
+    return "\n".join(rows)
+
+
+def serving_figures() -> str:
+    """What benchmarks/serving measured."""
+    from benchmarks.serving import tables
+    from benchmarks.serving.results import Results
+    from benchmarks.speed.tables import machine
+
+    results = Results(ROOT / "benchmarks" / "results" / "serving.json", None)
+    if not results.scenes:
+        return "Not measured yet: `make bench-serve`."
+    return "\n\n".join([machine(results.machine), tables.summary(results), tables.sections(results)])
+
+
+def soak_figures() -> str:
+    """What benchmarks/serving/soak.py measured."""
+    from benchmarks.serving import tables
+
+    path = ROOT / "benchmarks" / "results" / "soak.json"
+    if not path.is_file():
+        return "Not measured yet: `make soak`."
+    return tables.soak(json.loads(path.read_text(encoding="utf-8")))
+
+
+def filled(page: str, parts: dict[str, str]) -> str:
+    """A page with new text between its markers."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, body in parts.items():
+        begin, end = f"<!-- {name}: generated -->", f"<!-- /{name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if not pattern.search(text):
+            sys.exit(f"{page} has no {begin} … {end}")
+        text = pattern.sub(lambda _, whole=f"{begin}\n{body}\n{end}": whole, text)
+    return text
 
 
 def main() -> None:
     """Writes or checks every page."""
-    pages = {"README.md": readme(), "docs/methods.md": methods_page(), "docs/command-line.md": command_page()}
+    sys.path.insert(0, str(ROOT))  # For what the benchmarks say of themselves.
+    pages = {
+        "README.md": readme(),
+        "docs/methods.md": methods_page(),
+        "docs/command-line.md": command_page(),
+        "docs/serving.md": serving_page(),
+    }
     stale = []
     for name, text in pages.items():
         path = ROOT / name

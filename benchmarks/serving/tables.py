@@ -87,7 +87,7 @@ def soak(content: dict[str, Any]) -> str:
         "load": f"{content['rate']:,.0f} requests a second, {content['rate'] / content['highest']:.0%} of the highest",
         "time": f"{content['seconds'] / 60:.0f} minutes",
         "adapters": f"{content['adapters']}, of four methods, at random",
-        "loaded anew, unloaded": f"{content['reloads']} times, {content['unloads']} times",
+        "loaded, unloaded": f"{content['loads']} times, {content['unloads']} times",
         "answers": f"{content['answers']:,}",
         "failures": f"{content['failures'] + len(content['problems']):,}",
         "answers compared with what `keras_peft.load` says, others": f"{content['checked']:,}, {content['wrong']:,}",
