@@ -14,6 +14,8 @@ CONNECTIONS = 32
 FAN_OUT = 20
 # Of the highest throughput, in the scenes with a constant load.
 MODERATE = 0.4
+# Between two times that another adapter is unloaded and loaded, in seconds.
+PAUSES = {"busy": 0.0, "often": 0.1, "quiet": None}
 LOADS = 20
 # How many adapters are loaded to see what one takes, and before these.
 WEIGHED, NOT_WEIGHED = 200, 20
@@ -118,7 +120,11 @@ SCENES = (
     Scene(
         name="neighbours",
         title=f"One adapter at {MODERATE:.0%} of the highest throughput, while another comes and goes",
-        sides={"busy": "while another is loaded and unloaded", "quiet": "quiet"},
+        sides={
+            "busy": "while another is loaded and unloaded without a pause",
+            "often": "while another is loaded and unloaded about ten times a second",
+            "quiet": "quiet",
+        },
         figure="p99",
         asked="busy",
         against="quiet",

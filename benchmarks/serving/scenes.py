@@ -32,6 +32,7 @@ from .plan import (
     NOT_WEIGHED,
     ONE,
     OURS,
+    PAUSES,
     PEFT,
     PIPELINE,
     SEEN,
@@ -91,22 +92,18 @@ def fan(stage: Stage, repetition: int) -> dict[str, Figures]:
 
 
 def neighbours(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """An adapter under a constant load, alone and while another is loaded and unloaded without a pause."""
+    """An adapter under a constant load, alone and while another is loaded and unloaded."""
     server = stage.server(OURS)
     requests = stage.requests(OURS, [ONE])
     highest = stage.under(server, requests=requests, connections=CONNECTIONS).throughput
-    order = {"requests": requests, "connections": CONNECTIONS, "rate": MODERATE * highest}
+    # Longer than others: of few answers the slowest hundredth is one or two.
+    order = {"requests": requests, "rate": MODERATE * highest, "seconds": 2 * stage.seconds}
     found: dict[str, Figures] = {}
-    for side in _rotated(("quiet", "busy"), repetition):
-        # Longer than others: of few answers the slowest hundredth is one or two.
-        seconds = 2 * stage.seconds
-        if side == "quiet":
-            found[side] = _figures(stage.under(server, **order, seconds=seconds), server)
-        else:
-            with _coming_and_going(server, _OTHER) as count:
-                found[side] = _figures(stage.under(server, **order, seconds=seconds), server)
-            found[side]["loads"] = count[0]
-    return found
+    for side in _rotated(tuple(PAUSES), repetition):
+        with _coming_and_going(server, _OTHER, PAUSES[side]) as count:
+            report = stage.under(server, **order, connections=CONNECTIONS, seed=repetition)
+        found[side] = {**_figures(report, server), "loads": count[0]}
+    return {side: found[side] for side in PAUSES}
 
 
 def loading(stage: Stage, repetition: int) -> dict[str, Figures]:
@@ -219,27 +216,31 @@ def _figures(report: Report, server: Server) -> Figures:
 
 
 @contextmanager
-def _coming_and_going(server: Server, name: str) -> Iterator[list[int]]:
-    """Loads and unloads an adapter over and over; yields how many times, counted as it goes on."""
+def _coming_and_going(server: Server, name: str, pause: float | None) -> Iterator[list[int]]:
+    """Loads and unloads an adapter over and over; yields how many times, counted as it goes on.
+
+    Args:
+        server: The server.
+        name: The adapter.
+        pause: Seconds from one time to the next; None leaves it alone.
+    """
     count, ends = [0], threading.Event()
 
     def go() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        while not ends.is_set():
-            for what in ("load", "unload"):
+        while not ends.wait(pause):
+            for what in ("unload", "load"):
                 answer(connection, "POST", f"/v2/repository/models/{name}/{what}", {})
             count[0] += 1
         connection.close()
 
-    thread = threading.Thread(target=go)
+    thread = threading.Thread(target=go if pause is not None else ends.wait)
     thread.start()
     try:
         yield count
     finally:
         ends.set()
         thread.join()
-    # The others shall find it as it was.
-    server.ask("POST", f"/v2/repository/models/{name}/load", {})
 
 
 def _first_answer(connection: http.client.HTTPConnection, name: str, text: str) -> float:
