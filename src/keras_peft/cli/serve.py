@@ -73,13 +73,13 @@ def _console_start() -> Start:
             bars.start()
             bars.update(task, completed=done, total=adapters)
 
-        def listening(self, address: str, adapters: Sequence[AdapterState]) -> None:
+        def listening(self, address: str, adapters: Sequence[AdapterState], *, needs_key: bool) -> None:
             bars.stop()
             for one in adapters:
                 if one.reason:
                     err.print(f"{one.name} is not served: {one.reason}", style="yellow", soft_wrap=True)
             out.print(f"Serving {_counted(adapters)} at {address}", style="bold", soft_wrap=True)
-            for line in _examples(address, adapters):
+            for line in _examples(address, adapters, needs_key):
                 out.print(line, soft_wrap=True)
             sys.stdout.flush()
 
@@ -92,11 +92,12 @@ def _counted(adapters: Sequence[AdapterState]) -> str:
     return f"{len(ready)} adapter{'' if len(ready) == 1 else 's'} ({shown})" if ready else "no adapter yet"
 
 
-def _examples(address: str, adapters: Sequence[AdapterState]) -> list[str]:
+def _examples(address: str, adapters: Sequence[AdapterState], needs_key: bool) -> list[str]:
     """Writes how to ask the first adapter that can answer."""
     first = next((one for one in adapters if one.state == "READY" and one.bundle is not None), None)
     if first is None or first.bundle is None:
         return []
     texts = ["a text", "another"][: len(first.bundle.columns) - 1]
     body = json.dumps({"inputs": texts[0] if len(texts) == 1 else texts, "adapter_id": first.name})
-    return [f"  curl {address}/predict -H 'Content-Type: application/json' -d '{body}'"]
+    key = " -H 'Authorization: Bearer KEY'" if needs_key else ""
+    return [f"  curl {address}/predict -H 'Content-Type: application/json'{key} -d '{body}'"]

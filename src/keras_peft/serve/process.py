@@ -55,7 +55,7 @@ class Start:
     def loading(self, *, done: int, adapters: int) -> None:
         """So many of the adapters are loaded, or cannot be; told again and again."""
 
-    def listening(self, address: str, adapters: Sequence[AdapterState]) -> None:
+    def listening(self, address: str, adapters: Sequence[AdapterState], *, needs_key: bool) -> None:
         """The server answers at an address, with these adapters."""
 
 
@@ -104,7 +104,8 @@ async def _serve(server: Server, listener: socket.socket, start: Start) -> bool:
     await service.start()
     telling.cancel()
     host, port = listener.getsockname()[:2]
-    start.listening(f"http://{f'[{host}]' if ':' in host else host}:{port}", service.adapters.states())
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    start.listening(address, service.adapters.states(), needs_key=bool(server.state.keys))
     await server.serve(sockets=[listener])
     if server.force_exit:
         return False
