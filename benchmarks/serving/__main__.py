@@ -75,10 +75,10 @@ def parse() -> argparse.Namespace:
     add("--work", type=Path, default=ROOT / ".bench-serve", metavar="FOLDER", help="bundles and logs")
     add("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="Python with the peers' packages")
     add("--fresh", action="store_true", help="measure the scenes anew")
-    add("--quick", action="store_true", help="one second of each side, once; nothing is written")
+    add("--quick", action="store_true", help="three seconds of each side, once; nothing is written")
     options = parser.parse_args()
     if options.quick:
-        options.repetitions, options.seconds = 1, 1.0
+        options.repetitions, options.seconds = 1, 3.0
     # Not resolved: the link is what tells Python which environment it is in.
     options.peers = options.peers.absolute()
     options.work = options.work.absolute()

@@ -83,6 +83,8 @@ class Stage:
         report = server.under(Order(port=server.port, **whole))
         if report.failures:
             raise ServerFailed(f"Not all was answered as it should be: {replace(report, windows=[])}")
+        if not report.throughput:
+            raise ServerFailed(f"Nothing was answered in {report.seconds:g} s.")
         return report
 
     def _fastest(self, side: str) -> tuple[str, ...]:
