@@ -30,6 +30,7 @@ def classifier(tmp_path_factory, data):
         method=keras_peft.LoRA(rank=4),
         layers="all",
         epochs=14,
+        frozen_precision="float32",  # What is learned is the same on every machine.
         learning_rate=0.01,
     )
     return keras_peft.load(folder)
