@@ -92,9 +92,9 @@ class Requests:
         route = getattr(scope.get("route"), "path", None) or _UNKNOWN
         status = status or CLIENT_GONE
         seconds = call.seconds
-        self._state.observer.request_ended(route=route, status=status, seconds=seconds)
+        self._state.metrics.request_ended(route=route, status=status, seconds=seconds)
         if call.kind:
-            self._state.observer.request_failed(call.kind)
+            self._state.metrics.request_failed(call.kind)
         level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
         if not _LOG.isEnabledFor(level):
             return

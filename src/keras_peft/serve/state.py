@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_peft.serve.keys import Keys
-from keras_peft.serve.observer import Observer
+from keras_peft.serve.metrics import Metrics
 
 if TYPE_CHECKING:
     from keras_peft.serve.service import Service
@@ -26,7 +26,7 @@ class State:
         service: Texts to predictions.
         settings: What the server was told.
         keys: Who may ask.
-        observer: Who counts what happens.
+        metrics: What is counted.
         draining: Whether the server shall end: it answers on and is not ready any more.
         started: When it started, in seconds since 1970.
     """
@@ -34,7 +34,7 @@ class State:
     service: Service
     settings: ServeSettings
     keys: Keys = field(default_factory=Keys)
-    observer: Observer = field(default_factory=Observer)
+    metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     started: float = field(default_factory=time.time)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NotRequired
 
 import numpy as np
@@ -177,4 +177,8 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(values, -500, 500))))
 
 
-_APPLIED = {"softmax": _softmax, "sigmoid": _sigmoid, "none": np.asarray}
+_APPLIED: dict[Function, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": _softmax,
+    "sigmoid": _sigmoid,
+    "none": np.asarray,
+}

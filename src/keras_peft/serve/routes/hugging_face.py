@@ -5,6 +5,7 @@ The URL is that of an adapter, `http://host:8000/adapters/NAME`, or of a server 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -36,7 +37,7 @@ class Parameters(BaseModel):
     """How to write what is predicted."""
 
     function_to_apply: Function | None = None
-    top_k: int | None = Field(None, ge=1)
+    top_k: int | None = Field(default=None, ge=1)
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = None
     ignore_labels: list[str] | None = None
 
@@ -85,7 +86,7 @@ async def _predict(call: Call, name: str) -> Response:
         raise Invalid("`inputs` is empty; expected at least one text.")
     texts = [one if isinstance(one, str) else one.plain() for one in inputs]
     answered = (await call.predict([name], texts))[name]
-    rows = zip(answered.predictions, answered.outputs, texts, strict=True)
+    rows: Iterable[tuple[Any, Any, Any]] = zip(answered.predictions, answered.outputs, texts, strict=True)
     how = asked.parameters
     content: list[Any]
     if isinstance(answered.task, token_labels.Task):

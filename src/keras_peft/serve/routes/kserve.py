@@ -88,7 +88,8 @@ async def model(name: str, request: Request) -> Response:
         "versions": [str(loaded.generation)],
         "platform": "keras_peft",
         "inputs": [
-            {"name": text, "datatype": "BYTES", "shape": [-1]} for text in _TEXTS[: len(loaded.bundle.columns) - 1]
+            {"name": text, "datatype": "BYTES", "shape": [-1]}
+            for text in _TEXTS[: len(loaded.bundle.columns) - 1]
         ],
         "outputs": [
             {"name": "label", "datatype": "BYTES", "shape": [-1]},

@@ -10,8 +10,8 @@ router = APIRouter(tags=["Metrics"])
 
 
 @router.get("/metrics")
-async def metrics(request: Request) -> Response:
+async def exposition(request: Request) -> Response:
     """Show the metrics in Prometheus' form."""
-    observer = Call.of(request).state.observer
-    text, media_type = observer.exposition(request.headers.get("accept", ""))
+    metrics = Call.of(request).state.metrics
+    text, media_type = metrics.exposition(request.headers.get("accept", ""))
     return Response(text, media_type=media_type)

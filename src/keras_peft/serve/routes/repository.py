@@ -19,7 +19,7 @@ control = APIRouter(prefix="/v2/repository", tags=["Repository"])
 class IndexBody(BaseModel):
     """Which adapters to list."""
 
-    ready: bool = Field(False, description="true for those that are loaded only")
+    ready: bool = Field(default=False, description="true for those that are loaded only")
 
 
 class Entry(BaseModel):

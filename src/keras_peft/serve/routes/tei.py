@@ -12,7 +12,7 @@ from keras_peft.serve.answers import as_json
 from keras_peft.serve.call import Call
 from keras_peft.serve.failures import Invalid
 from keras_peft.serve.routes._document import answers, reads
-from keras_peft.serve.routes._scores import Entity, Score, written
+from keras_peft.serve.routes._scores import Entity, Function, Score, written
 
 router = APIRouter(tags=["Text Embeddings Inference"])
 
@@ -64,7 +64,7 @@ async def predict(request: Request) -> Response:
     names = call.names(asked.adapter_id, "adapter_id")
     texts, is_batch = await _texts(call, asked.inputs, names)
     answered = await call.predict(names, texts, truncate=asked.truncate)
-    function = "none" if asked.raw_scores else None
+    function: Function | None = "none" if asked.raw_scores else None
     content: dict[str, Any] = {}
     for name in names:
         own = answered[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -49,8 +50,9 @@ async def predict(name: str, request: Request) -> Response:
     texts = [one.plain() if isinstance(one, Pair) else one for one in asked.instances]
     own = (await call.predict([name], texts))[name]
     predictions = []
-    for prediction, outputs in zip(own.predictions, own.outputs, strict=True):
-        known: dict[str, Any] = described(prediction)
+    said: Iterable[tuple[Any, Any]] = zip(own.predictions, own.outputs, strict=True)
+    for prediction, outputs in said:
+        known = described(prediction)
         score = prediction.probabilities[known["label"]] if known["label"] is not None else None
         predictions.append({**known, "score": score, "probs": probabilities(own.task, prediction, outputs)})
     return as_json({"predictions": predictions}, call)
