@@ -117,3 +117,13 @@ def test_the_cache_holds_no_more_than_it_may():
     assert [found is not None for found in cache.get([3, 4, 9])] == [True, False, True]
     cache.put("large", (np.zeros(100, np.float32),))
     assert cache.get(["large"]) == [None]
+
+
+def test_lower_precision_rounds_the_frozen_products_and_no_more(tmp_path):
+    exact, rounding = Engine(sources.load(str(TINY))), Engine(sources.load(str(TINY)), precision="bfloat16")
+    answers = []
+    for engine in (exact, rounding):
+        adapters = [loaded(engine, tmp_path, n, layers="last:1", seed=n) for n in range(5)]
+        answers.append(np.stack(engine.run(rows_of(adapters))))
+    difference = np.abs(answers[0] - answers[1]).max()
+    assert 1e-6 < difference < 0.05 * np.abs(answers[0]).max()

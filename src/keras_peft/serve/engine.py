@@ -23,6 +23,7 @@ from keras_peft.core.hold import Attachments, Hold
 from keras_peft.core.intercept import CALLING
 from keras_peft.core.kind import Kind
 from keras_peft.core.narrow import narrow
+from keras_peft.core.precision import lowered
 from keras_peft.core.sites import Site, find_sites
 from keras_peft.core.trunk import Split, split
 from keras_peft.inference import Inference
@@ -54,17 +55,20 @@ class Engine:
         base: The base; it is frozen from now on.
         trunk_cache_mb: Memory for what the blocks below the adapters gave for recent texts, in
             megabytes; 0 keeps nothing.
+        precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
+            faster on processors made for it and rounds the logits.
 
     Example:
         >>> engine = Engine(sources.load("minilm"))
         >>> outputs = engine.run([Row(ids, news), Row(ids, mood), Row(other_ids, news)])
     """
 
-    def __init__(self, base: Base, *, trunk_cache_mb: int = 0) -> None:
+    def __init__(self, base: Base, *, trunk_cache_mb: int = 0, precision: str = "float32") -> None:
         self.base = base
         self._hold = Hold(base.encoder)
         self._everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
         self._narrows = bases.has_norms_after(base.encoder)
+        self._lowered = tuple(lowered(self._everywhere, [])) if precision == "bfloat16" else ()
         self._kinds: dict[tuple[tuple[Part, ...], bool], ServedKind] = {}
         self._trunks: dict[Hashable, Trunk] = {}
         self._cache = TrunkCache(trunk_cache_mb << 20)
@@ -127,9 +131,20 @@ class Engine:
         parted = split(encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)])
         frontier = None if parted is None else parted.frontier
         if frontier not in self._trunks:
-            self._trunks[frontier] = Trunk(encoder, parted, self._cache)
+            self._trunks[frontier] = Trunk(encoder, self._hold, parted, self._lowered, self._cache)
+        # An adapter reckons with the layers that it acts on as they are.
+        touched = {id(site.layer) for site in kind.sites}
+        innermost = [(layer, around) for layer, around in self._lowered if id(layer) not in touched]
+        trunk = self._trunks[frontier]
         return ServedKind(
-            self._everywhere, parts, self._trunks[frontier], encoder, self._hold, parted, outermost
+            self._everywhere,
+            parts,
+            trunk,
+            encoder,
+            self._hold,
+            parted,
+            innermost=innermost,
+            outermost=outermost,
         )
 
 
@@ -138,11 +153,15 @@ class Trunk:
 
     Args:
         encoder: The base's model.
+        hold: What holds it.
         parted: Its two parts, or None where all of it lies above.
+        around: What is around its layers.
         cache: Where features of recent texts are kept.
     """
 
-    def __init__(self, encoder: keras.Model, parted: Split | None, cache: TrunkCache) -> None:
+    def __init__(
+        self, encoder: keras.Model, hold: Hold, parted: Split | None, around: Attachments, cache: TrunkCache
+    ) -> None:
         self._names = [tensor.name for tensor in keras.tree.flatten(encoder.input)]
         self._cache = cache
         self._run: Inference | None = None
@@ -150,7 +169,7 @@ class Trunk:
         self._keeps = False
         if parted is not None:
             signature = dict.fromkeys(self._names, keras.KerasTensor((None, None), "int32"))
-            self._run = Inference(_TrunkModel(encoder, parted), signature)
+            self._run = Inference(_TrunkModel(encoder, hold, parted, around), signature)
             self._raw = [feature.raw for feature in parted.features]
             computed = [feature.shape for feature in parted.features if feature.raw is None]
             # What has one vector for each token is the same whatever the text is padded to.
@@ -182,7 +201,7 @@ class Trunk:
             found = self._run(inputs)
         else:
             own = self._run(_padded([texts[place] for place in missing])) if missing else []
-            found = _composed([one for one in kept if one is not None][0], inputs["token_ids"].shape)
+            found = _composed(next(one for one in kept if one is not None), inputs["token_ids"].shape)
             for place, features in enumerate(kept):
                 for whole, part in zip(found, features or (), strict=False):
                     whole[place, : len(part)] = part
@@ -207,6 +226,7 @@ class ServedKind(Kind):
         encoder: The base's model.
         hold: What holds it.
         parted: The two parts of the encoder, or None where all of it lies above.
+        innermost: What is around the base's layers inside of the adapters.
         outermost: What is around the adapters themselves.
     """
 
@@ -218,12 +238,14 @@ class ServedKind(Kind):
         encoder: keras.Model,
         hold: Hold,
         parted: Split | None,
-        outermost: Attachments,
+        *,
+        innermost: Attachments = (),
+        outermost: Attachments = (),
     ) -> None:
         super().__init__(everywhere, parts)
         self.trunk = trunk
         self._warming, self._is_warm = threading.Lock(), False
-        model = _TopModel(encoder, hold, self, parted, outermost)
+        model = _TopModel(encoder, hold, self, parted, innermost, outermost)
         features = (
             [keras.KerasTensor(one.shape, one.dtype) for one in parted.features]
             if parted is not None
@@ -283,13 +305,13 @@ class ServedKind(Kind):
 class _TrunkModel(keras.Model):
     """The part of an encoder below some layers, as a model."""
 
-    def __init__(self, encoder: keras.Model, parted: Split) -> None:
+    def __init__(self, encoder: keras.Model, hold: Hold, parted: Split, around: Attachments) -> None:
         super().__init__(name=f"{encoder.name}_trunk")
-        self.base, self._parted = encoder, parted
+        self.base, self._hold, self._parted, self._around = encoder, hold, parted, tuple(around)
         _ready(self)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        with CALLING:
+        with CALLING, self._hold.attached(self._around):
             features = self._parted.trunk(inputs)
         return [
             one for one, feature in zip(features, self._parted.features, strict=True) if feature.raw is None
@@ -300,16 +322,23 @@ class _TopModel(keras.Model):
     """What lies above the trunk, with the weights of a kind's adapters among its inputs."""
 
     def __init__(
-        self, encoder: keras.Model, hold: Hold, kind: Kind, parted: Split | None, outermost: Attachments
+        self,
+        encoder: keras.Model,
+        hold: Hold,
+        kind: Kind,
+        parted: Split | None,
+        innermost: Attachments,
+        outermost: Attachments,
     ) -> None:
         super().__init__(name=f"{encoder.name}_top")
         self.base, self._hold, self._kind, self._parted = encoder, hold, kind, parted
-        self._outermost = tuple(outermost)
+        self._innermost, self._outermost = tuple(innermost), tuple(outermost)
         _ready(self)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         features = [ops.take(one, inputs["places"], axis=0) for one in inputs["features"]]
-        with CALLING, self._hold.attached([*self._kind.arounds(inputs["packed"]), *self._outermost]):
+        around = [*self._innermost, *self._kind.arounds(inputs["packed"]), *self._outermost]
+        with CALLING, self._hold.attached(around):
             if self._parted is not None:
                 return self._parted.top(features)
             return self.base(keras.tree.pack_sequence_as(self.base.input, features), training=False)

@@ -9,6 +9,7 @@ most. A second signal ends it at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import socket
 import time
@@ -87,7 +88,9 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
 
             from keras_peft.serve.engine import Engine
             from keras_peft.serve.service import Service
-        engine = Engine(sources.load(base), trunk_cache_mb=settings.trunk_cache_mb)
+        engine = Engine(
+            sources.load(base), trunk_cache_mb=settings.trunk_cache_mb, precision=settings.precision
+        )
         metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
         service = Service.create(repository, engine, settings, metrics)
         state = State(service, settings, keys, metrics)
@@ -103,6 +106,9 @@ async def _serve(server: Server, listener: socket.socket, start: Start) -> bool:
     telling = asyncio.create_task(_tell(service.adapters, start))
     await service.start()
     telling.cancel()
+    # A full collection would walk over all that was imported and loaded, while everybody waits.
+    gc.collect()
+    gc.freeze()
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     start.listening(address, service.adapters.states(), needs_key=bool(server.state.keys))

@@ -9,6 +9,8 @@ from typing import Any
 from keras_peft.errors import OptionError
 from keras_peft.settings import setting
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
@@ -37,6 +39,8 @@ class ServeSettings:
             seconds; 0 never.
         trunk_cache_mb: Memory for what the frozen blocks gave for recent texts, in megabytes;
             0 keeps nothing.
+        precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
+            faster on processors made for it and rounds the logits.
         keys: A file with the keys; without it, and without keys in the environment, none
             is needed.
         without_keys: Listen at an address that other machines reach though there are no keys.
@@ -70,6 +74,7 @@ class ServeSettings:
     max_adapters: int = setting(256, "Most adapters that are loaded; idle ones go first.")
     watch_s: float = setting(2.0, "How often the folder is looked at, in seconds; 0 never.")
     trunk_cache_mb: int = setting(64, "Memory for the frozen blocks' answers to recent texts, in megabytes.")
+    precision: str = setting("float32", "What frozen matrices multiply in.", choices=PRECISIONS)
     keys: Path | None = setting(None, "File with the keys.", shown="the environment's, or none")  # noqa: RUF009
     without_keys: bool = setting(False, "Listen where other machines reach it though there are no keys.")
     open_metrics: bool = setting(False, "Let /metrics be read without a key.")
@@ -101,6 +106,8 @@ class ServeSettings:
             for name, minimum in least.items()
             if not getattr(self, name) >= minimum
         ]
+        if self.precision not in PRECISIONS:
+            problems.append(f"--precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")
         if self.port > 65535:
             problems.append(f"--port must be at most 65535, got {self.port}.")
         if problems:
