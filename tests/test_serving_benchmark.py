@@ -38,7 +38,7 @@ async def loaded(answer, **order):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        whole = {"connections": 4, "seconds": 0.3, "warm_up": 0.05, "checked": 1, **order}
+        whole = {"connections": 4, "seconds": 0.3, "warm_up": 0.05, **order}
         return await Generator(Order(port=port, **whole)).run()
 
 

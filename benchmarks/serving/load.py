@@ -32,14 +32,13 @@ class Order:
 
     Attributes:
         port: Where the server listens on this machine.
-        requests: Path, body and, where the answer is to be looked at, the labels that are right: of
-            one adapter, or of several by their names.
+        requests: Path, body and, where it is known, the label that is right; of several adapters
+            the labels by their names.
         connections: How many are held.
         rate: Requests a second; None sends as fast as they are answered.
         seconds: How long is measured.
         warm_up: How long is sent before that, in seconds.
         seed: Of the order of the requests and of their times.
-        checked: One of so many answers is compared with the right label.
         window: Length of the windows that are reported, in seconds; 0 reports none.
     """
 
@@ -50,7 +49,6 @@ class Order:
     seconds: float = 10.0
     warm_up: float = 2.0
     seed: int = 0
-    checked: int = 20
     window: float = 0.0
 
 
@@ -116,7 +114,7 @@ class Generator:
             self._requests.append((head.format(path, len(content)).encode() + content, label))
         self._random = random.Random(order.seed)
         self._statuses: Counter[str] = Counter()
-        self._checked = self._wrong = self._sent = 0
+        self._checked = self._wrong = 0
         self._latencies = array("d")  # Those of good answers, and when these came: two numbers for each.
         self._ends = array("d")
         self._failed = array("d")
@@ -192,10 +190,8 @@ class Generator:
 
     def _send(self, connection: Connection, due: float) -> None:
         self._under_way += 1
-        self._sent += 1
         request, label = self._random.choice(self._requests)
-        looks = label is not None and self._sent % self.order.checked == 0
-        connection.send(request, due, label if looks else None)
+        connection.send(request, due, label)
 
     def _arrive(self) -> None:
         """Sends what is due, and comes again when the next is."""
