@@ -60,7 +60,8 @@ def _backend() -> str:
     """Finds which backend Keras will choose, before it is imported."""
     if chosen := os.environ.get("KERAS_BACKEND"):
         return chosen
-    home = Path(os.environ.get("KERAS_HOME", Path("~/.keras").expanduser()))
+    # Whoever has no home, as services have none, may have this.
+    home = Path(os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser())
     try:
         return str(json.loads((home / "keras.json").read_text()).get("backend", "tensorflow"))
     except (OSError, ValueError, AttributeError):
