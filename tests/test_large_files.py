@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
+import tracemalloc
 
 import keras
 import pytest
 
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft import features, store
-from keras_peft.data import read_examples
+from keras_peft.data import check_trainable, read_examples, split
 from keras_peft.job import fine_tune
 from keras_peft.progress import Progress
 from keras_peft.store import OnDisk
+from keras_peft.tokens import Tokenizer
 
 SETTINGS = {"base": str(TINY), "epochs": 2, "seed": 1, "validation": 0.2}
 FILES = {
@@ -127,53 +126,40 @@ def test_a_trunk_that_gives_too_much_to_be_kept_is_computed_in_each_epoch(tmp_pa
     ).read_bytes()
 
 
-GROWTH = """
-import sys
-from pathlib import Path
-from keras_peft import store
-from keras_peft.data import check_trainable, read_examples, split
-from keras_peft.memory import give_back_freed_memory
-from keras_peft.tokens import Tokenizer
-
-store.IN_MEMORY = 1 << 20
-tokenizer = Tokenizer(Path(sys.argv[1]).read_text(), 128)
-
-def resident():
-    give_back_freed_memory()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-def held(path):
-    examples = check_trainable(read_examples(path))
-    sides = split(examples, 0.1, seed=0)
-    tokens = [tokenizer(side.texts) for side in sides]
-    assert sum(one.lengths.sum() for one in tokens)
-    return sides, tokens
-
-held(sys.argv[2])
-before = resident()
-kept = held(sys.argv[3])
-print((resident() - before) / (len(kept[0][0]) + len(kept[0][1])))
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux tells of a process")
-def test_a_row_costs_so_many_bytes_however_long_its_text(tmp_path):
+def write_texts(path, count):
     generator = random.Random(0)
-    words = make_rows(100)
-    paths = []
-    for count in (5_000, 60_000):
-        paths.append(tmp_path / f"{count}.jsonl")
-        with paths[-1].open("w") as file:
-            for number in range(count):
-                text = f"{number} " + " ".join(row["text"] for row in generator.choices(words, k=4))
-                file.write(json.dumps({"text": text, "label": "ab"[number % 2]}) + "\n")
-    environment = {**os.environ, "KERAS_PEFT_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run(
-        [sys.executable, "-c", GROWTH, str(TINY / "tokenizer.json"), *map(str, paths)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    # The texts alone have about 150 characters each.
-    assert float(ended.stdout) < 100
+    words = [row["text"] for row in make_rows(100)]
+    with path.open("w") as file:
+        for number in range(count):
+            text = f"{number} {' '.join(generator.choices(words, k=4))}"
+            file.write(json.dumps({"text": text, "label": "ab"[number % 2]}) + "\n")
+    return path
+
+
+def memory_of(path):
+    """The bytes that Python and NumPy have allocated: at most, and after all."""
+    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), 128)
+    tracemalloc.start()
+    try:
+        examples = check_trainable(read_examples(path))
+        sides = split(examples, 0.1, seed=0)
+        tokens = [tokenizer(side.texts) for side in sides]
+        targets = [examples.task.from_labels("ab").targets(side.labels) for side in sides]
+        lengths = [one.lengths for one in tokens]
+        del examples
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(map(len, lengths)) == sum(map(len, targets)) == sum(map(len, sides))
+    return most, held
+
+
+def test_a_row_costs_the_same_few_bytes_however_long_its_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "IN_MEMORY", 1 << 18)
+    few, many = 5_000, 20_000
+    paths = [write_texts(tmp_path / f"{count}.jsonl", count) for count in (few, many)]
+    assert paths[1].stat().st_size > 150 * many
+    memory_of(paths[0])  # What is made once only.
+    (most_few, held_few), (most_many, held_many) = map(memory_of, paths)
+    assert held_many - held_few < 60 * (many - few)
+    assert most_many - most_few < 80 * (many - few)
