@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from keras_peft import tasks
 from keras_peft.bundle import Bundle
 from keras_peft.errors import did_you_mean
+from keras_peft.explanation import Explanation, Word
 from keras_peft.serve.app import create
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
 from keras_peft.serve.keys import Key, Keys
@@ -173,6 +174,23 @@ class Service:
             by_name[name] = Answer(task, task.predictions(stacked, rows), outputs, generation)
         self.answered += 1
         return Answers(by_name, tokens=sum(len(str(text).split()) for text in texts))
+
+    async def explain(
+        self,
+        name: str,
+        text: Any,
+        *,
+        label: str | None = None,
+        key: Key | None = None,
+        deadline: float | None = None,
+    ) -> Explanation:
+        task = (await self.adapters.get(name)).task
+        read = _read(task, text)
+        (prediction,) = task.predictions(_outputs(task, read)[None], [read])
+        first, probability = next(iter(prediction.probabilities.items()))
+        return Explanation(
+            read, first, probability, prediction.probabilities, (Word(0, 1, read[0], weight=1.0),)
+        )
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         return [

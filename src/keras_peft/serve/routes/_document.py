@@ -31,6 +31,11 @@ def answers(model: Any, description: str = "The answer.") -> dict[int | str, dic
     return {200: {"model": model, "description": description}}
 
 
+def says(description: str) -> dict[int | str, dict[str, Any]]:
+    """Returns what the document says of a route that answers with plain text."""
+    return {200: {"content": {"text/plain": {}}, "description": description}}
+
+
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """Puts definitions where they are referred to, since the document has its own place for them."""
     definitions = schema.pop("$defs", {})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from keras_peft.serve.call import Call
+from keras_peft.serve.routes._document import says
 
 router = APIRouter(tags=["Metrics"])
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=says("The metrics."))
 async def exposition(request: Request) -> Response:
     """Show the metrics in Prometheus' form."""
     metrics = Call.of(request).state.metrics

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 
 from keras_peft.serve.call import Call
 from keras_peft.serve.failures import Invalid
-from keras_peft.serve.routes._document import reads
+from keras_peft.serve.routes._document import reads, says
 
 control = APIRouter(prefix="/v1", tags=["vLLM"])
 
@@ -20,7 +20,12 @@ class AdapterBody(BaseModel):
     lora_path: str | None = Field(None, description="the same name, or null; paths are not taken")
 
 
-@control.post("/load_lora_adapter", openapi_extra=reads(AdapterBody))
+@control.post(
+    "/load_lora_adapter",
+    openapi_extra=reads(AdapterBody),
+    response_class=Response,
+    responses=says("It is done."),
+)
 async def load(request: Request) -> Response:
     """Load an adapter by its name, or load it anew."""
     call, name = _asked(request)
@@ -29,7 +34,12 @@ async def load(request: Request) -> Response:
     return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
 
-@control.post("/unload_lora_adapter", openapi_extra=reads(AdapterBody))
+@control.post(
+    "/unload_lora_adapter",
+    openapi_extra=reads(AdapterBody),
+    response_class=Response,
+    responses=says("It is done."),
+)
 async def unload(request: Request) -> Response:
     """Unload an adapter by its name."""
     call, name = _asked(request)
