@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import threadpoolctl
 import uvicorn
 from fastapi import FastAPI
 
@@ -91,6 +92,8 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         engine = Engine(
             sources.load(base), trunk_cache_mb=settings.trunk_cache_mb, precision=settings.precision
         )
+        # The heads' small products gain nothing from threads, which spin and take the base's time.
+        threadpoolctl.threadpool_limits(1, user_api="blas")
         metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
         service = Service.create(repository, engine, settings, metrics)
         state = State(service, settings, keys, metrics)
