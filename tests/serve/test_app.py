@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from fake import Service, client, serving
 
 from keras_peft.errors import OptionError
 from keras_peft.serve import failures, logs
 from keras_peft.serve.app import create
+from serve.fake import Service, client, serving
 
 # No answer and no line of the log may hold it.
 CANARY = "zq-canary-7391"

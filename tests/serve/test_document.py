@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import schemathesis
-from fake import Service, serving
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -13,6 +12,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from keras_peft.serve.app import create
+from serve.fake import Service, serving
 
 # One adapter, so that requests without a name reach it.
 _SCHEMA = schemathesis.openapi.from_asgi(

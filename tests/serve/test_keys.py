@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from fake import Service, client, serving
 from fastapi.routing import iter_route_contexts
 
 from keras_peft.errors import OptionError
@@ -11,6 +10,7 @@ from keras_peft.serve.app import create
 from keras_peft.serve.keys import PROBES, Key, Keys, check_exposure, is_local_name
 from keras_peft.serve.routes import page
 from keras_peft.serve.settings import ServeSettings
+from serve.fake import Service, client, serving
 
 DATA, ADMIN, NARROW = "d" * 24, "a" * 24, "n" * 24
 BODY = {"inputs": "a", "adapter_id": "single"}

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import httpx2 as httpx
 import pytest
-from fake import Service, client, running
 
 from keras_peft.serve.limits import MAX_HEADER_BYTES
+from serve.fake import Service, client, running
 
 BODY = json.dumps({"inputs": "a", "adapter_id": "single"}).encode()
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

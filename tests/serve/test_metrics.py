@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from fake import client
 from prometheus_client.parser import text_string_to_metric_families
 
 from keras_peft.serve.metrics import MOST_ADAPTERS, Metrics
+from serve.fake import client
 
 
 def series(metrics: Metrics) -> dict[str, list[dict[str, str]]]:

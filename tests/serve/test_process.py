@@ -13,18 +13,18 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from bundles import write_bundle
 
 from keras_peft.errors import BundleError, OptionError
 from keras_peft.methods.ia3 import IA3
 from keras_peft.serve.process import base_of, bind
 from keras_peft.serve.repository import Repository
+from serve.bundles import write_bundle
 
 BODY = {"inputs": "a", "adapter_id": "single"}
 # A server with a service that takes its time, as the process runs it.
 SLOW = """
 import asyncio, sys
-from fake import Service, serving
+from serve.fake import Service, serving
 from keras_peft.serve.app import create
 from keras_peft.serve.process import Server, bind
 seconds, *settings = map(float, sys.argv[1:])
@@ -41,8 +41,7 @@ sys.exit(3 if server.force_exit else 0)
 def slow_server(
     seconds: float, *, pre_stop: float = 0.0, drain: float = 10.0
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    folder = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(folder.parent)])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     command = [sys.executable, "-c", SLOW, str(seconds), str(pre_stop), str(drain)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:

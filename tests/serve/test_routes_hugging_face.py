@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from fake import Service, client, running
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
+
+from serve.fake import Service, client, running
 
 
 def test_the_stock_client_classifies_texts_and_tags_words():

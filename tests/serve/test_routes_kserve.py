@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from fake import LABELS, Service, client
+
+from serve.fake import LABELS, Service, client
 
 
 def tensor(name: str, texts: list[str], shape: list[int] | None = None) -> dict[str, object]:

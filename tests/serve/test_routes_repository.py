@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from fake import Service, client
+
+from serve.fake import Service, client
 
 
 def test_loading_and_unloading_show_in_the_index():

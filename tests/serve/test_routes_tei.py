@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from fake import LABELS, Service, client
+
+from serve.fake import LABELS, Service, client
 
 
 def test_a_text_gets_its_labels_the_most_probable_first():

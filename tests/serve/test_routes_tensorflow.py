@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fake import Service, client
+from serve.fake import Service, client
 
 
 def test_instances_become_predictions():
