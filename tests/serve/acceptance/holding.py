@@ -1,0 +1,34 @@
+"""`keras-peft serve` on a base that tests can hold up: `python holding.py FOLDER SECONDS serve …`.
+
+Rows of an adapter are not computed as long as the folder has a file of its name, as if the base hung at
+them. Workers count as hanging after so many seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_peft.cli import main
+from keras_peft.serve import state
+from keras_peft.serve.engine import Engine
+
+
+def hold(folder: Path) -> None:
+    run = Engine.run
+
+    def held(engine: Engine, rows: Sequence[Any]) -> Any:
+        while any((folder / row.adapter.name).exists() for row in rows):
+            time.sleep(0.01)
+        return run(engine, rows)
+
+    Engine.run = held
+
+
+if __name__ == "__main__":
+    hold(Path(sys.argv[1]))
+    state.MOST_SECONDS_OF_A_BATCH = float(sys.argv[2])
+    main(sys.argv[3:])
