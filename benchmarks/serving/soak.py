@@ -188,8 +188,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
     for axes in (weight, latency):
         axes.set_xlabel("minutes")
         axes.set_xlim(0, None)
-        axes.set_ylim(0, None)
-        axes.margins(y=0.12)
+        axes.set_ylim(0, 1.12 * max(max(line.get_ydata()) for line in axes.lines))
         axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
