@@ -26,7 +26,7 @@ LEVELS = [
     ["predict", "prepare"],
     ["job"],
     ["folds", "rates"],
-    ["check", "explanation"],
+    ["check", "explanation", "interop"],
     ["splitting", "serve"],
     ["cli"],
 ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from keras_peft.explanation import explain
     from keras_peft.folds import CrossValidation, cross_validate
     from keras_peft.generate import DataGeneration
+    from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
     from keras_peft.job import fine_tune
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
@@ -96,8 +97,10 @@ _HOMES = {
     "cross_validate": "folds",
     "detach": "attach",
     "explain": "explanation",
+    "export_hf_peft": "interop.hf_peft",
     "find_rate": "rates",
     "fine_tune": "job",
+    "import_hf_peft": "interop.hf_peft",
     "load": "predict",
     "load_adapter": "adapter_files",
     "load_base": "sources",
@@ -147,8 +150,10 @@ __all__ = [
     "cross_validate",
     "detach",
     "explain",
+    "export_hf_peft",
     "find_rate",
     "fine_tune",
+    "import_hf_peft",
     "load",
     "load_adapter",
     "load_base",

@@ -84,7 +84,7 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     staging.mkdir()
     try:
         yield staging
-        for file in staging.iterdir():
+        for file in [path for path in staging.rglob("*") if path.is_file()]:
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if overwrite and target.exists():

@@ -58,7 +58,8 @@ def as_html(report: Mapping[str, Any]) -> str:
     history = report["history"]
     metrics = report["validation"]["metrics"]
     shown = [(metric_name(key), key, css) for key, css in zip(metrics, ("one", "two"), strict=False)]
-    charts = [
+    # An adapter that was trained elsewhere has no history.
+    charts = history and [
         _chart("Loss", history, (("training", "loss", "one"), ("validation", "validation_loss", "two"))),
         _chart("Validation", history, shown),
     ]

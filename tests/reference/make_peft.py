@@ -18,6 +18,10 @@ and the metadata `base` (the checkpoint's folder), `config` (`adapter_config.jso
 `trainable` (PEFT's count for a new adapter) and `versions`. Every adapter is read back with PEFT onto a
 fresh base, and has to give the same output, before its file is written.
 
+Writes also `peft_folders/TASK_CASE`, whole folders as PEFT saves an adapter of a classifier of texts or of tokens,
+without its README.md, and `peft_folders/logits.safetensors`: what each says of the `texts` in its metadata, and
+`ids/BASE` and `mask/BASE` of these.
+
 What peft 0.21.2 computes
 -------------------------
 
@@ -178,6 +182,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import peft
 import safetensors
+import tokenizers
 import torch
 import transformers
 from peft import PeftModel, get_peft_model
@@ -186,6 +191,7 @@ from safetensors.torch import load_file, save_file
 HERE = Path(__file__).parent
 FOLDER = HERE / "peft"
 LENGTHS = (24, 17, 9)
+LONGEST = 48
 ATTENTION = ["q_lin", "k_lin", "v_lin", "out_lin"]
 ALL = [*ATTENTION, "lin1", "lin2"]
 QV = ["q_lin", "v_lin"]
@@ -193,7 +199,7 @@ NORMS = ["LayerNorm", "sa_layer_norm", "output_layer_norm"]
 PROMPTS = {"num_virtual_tokens": 4, "token_dim": 16, "num_attention_heads": 2, "num_layers": 3}
 
 # What starts at a value that means something is moved from there; all else is drawn anew.
-MOVED = ("ia3_l", "ln_tuning_layers", "lora_magnitude_vector", "base_layer.bias")
+MOVED = ("classifier", "ia3_l", "ln_tuning_layers", "lora_magnitude_vector", "base_layer.bias")
 
 
 @dataclass
@@ -285,6 +291,15 @@ CASES = {
         std=0.5,
     ),
 }
+
+
+# Whole folders: a classifier of texts, or of tokens where PEFT's classifier would read a virtual token.
+FOLDERS = {f"text_{name}": name for name, case in CASES.items() if "Pr" not in case.method}
+FOLDERS |= {f"text_{name}": name for name in ("prefix_tuning", "prefix_tuning_projection")}
+FOLDERS |= {f"token_{name}": name for name, case in CASES.items() if "Pr" in case.method}
+FOLDERS |= {f"token_{name}": name for name in ("lora", "lora_bert")}
+LABELS = ("alpha", "beta", "gamma")
+TEXTS = [row["text"] for row in map(json.loads, (HERE / "../../examples/conversations.jsonl").open())][:4]
 
 
 def inputs(base: str) -> dict[str, torch.Tensor]:
@@ -400,6 +415,68 @@ def make(name: str, case: Case, work: Path) -> None:
         sys.exit(f"{name}: the adapter changes the output by {change:.2g} only")
 
 
+def classifier(name: str, base: str) -> torch.nn.Module:
+    """A classifier on a tiny checkpoint, with a head drawn large enough to show in the logits."""
+    kind = "SequenceClassification" if name.startswith("text") else "TokenClassification"
+    torch.manual_seed(3)
+    made = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(
+        HERE / base, num_labels=len(LABELS), dtype=torch.float32
+    )
+    generator = torch.Generator().manual_seed(3)
+    for key, parameter in made.named_parameters():
+        if "classifier" in key:
+            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
+    return made.eval()
+
+
+def texts(base: str) -> dict[str, torch.Tensor]:
+    tokenizer = tokenizers.Tokenizer.from_file(str(HERE / base / "tokenizer.json"))
+    tokenizer.enable_truncation(LONGEST)
+    tokenizer.enable_padding()
+    encodings = tokenizer.encode_batch(TEXTS)
+    found = {"input_ids": [e.ids for e in encodings], "attention_mask": [e.attention_mask for e in encodings]}
+    return {key: torch.tensor(value) for key, value in found.items()}
+
+
+def answer(model: PeftModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The logits. PEFT does not find out that BERT takes a prefix, so it is given past PEFT."""
+    if model.active_peft_config.peft_type != "PREFIX_TUNING":
+        return model(**batch).logits
+    rows, mask = len(batch["input_ids"]), batch["attention_mask"]
+    before = torch.ones(rows, model.active_peft_config.num_virtual_tokens, dtype=mask.dtype)
+    given = {"input_ids": batch["input_ids"], "attention_mask": torch.cat([before, mask], dim=1)}
+    return model.base_model(**given, past_key_values=model.get_prompt(rows)).logits
+
+
+def make_folder(name: str, case: Case) -> dict[str, torch.Tensor]:
+    """Writes an adapter of a classifier as PEFT does, and returns the classifier's logits."""
+    torch.manual_seed(1)
+    kind = "SEQ_CLS" if name.startswith("text") else "TOKEN_CLS"
+    config = getattr(peft, f"{case.method}Config")(task_type=kind, **case.settings)
+    model = get_peft_model(classifier(name, case.base), config).eval()
+    fill(model, case)
+    case.prepare(model)
+    folder = HERE / "peft_folders" / name
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink()
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = f"tests/reference/{case.base}"
+    for key in ("target_modules", "feedforward_modules"):
+        if isinstance(settings.get(key), list):
+            settings[key].sort()
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    batch = texts(case.base)
+    logits = answer(model, batch)
+    again = answer(PeftModel.from_pretrained(classifier(name, case.base), folder).eval(), batch)
+    if not torch.allclose(logits, again, atol=1e-4):
+        sys.exit(f"{name}: read back, the logits differ by {(logits - again).abs().max():.2g}")
+    return {
+        name: logits,
+        f"ids/{case.base}": batch["input_ids"].int(),
+        f"mask/{case.base}": batch["attention_mask"].int(),
+    }
+
+
 def main(names: list[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     torch.set_num_threads(1)
@@ -407,6 +484,12 @@ def main(names: list[str]) -> None:
     with torch.no_grad(), tempfile.TemporaryDirectory() as work:
         for name in names or CASES:
             make(name, CASES[name], Path(work))
+        if not names:
+            logits = {}
+            for name, case in FOLDERS.items():
+                logits |= make_folder(name, CASES[case])
+            metadata = {"texts": json.dumps(TEXTS), "labels": json.dumps(LABELS)}
+            write(HERE / "peft_folders" / "logits.safetensors", logits, metadata)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,23 @@ _RENAMED = {
 _ENDINGS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 
+def module_names(blocks: int) -> dict[str, str]:
+    """Returns the names of BERT's modules, without `bert.`, and what DistilBERT calls them.
+
+    Args:
+        blocks: Number of blocks.
+
+    Example:
+        >>> module_names(1)["encoder.layer.0.attention.self.query"]
+        'transformer.layer.0.attention.q_lin'
+    """
+    return {
+        pattern.replace(r"(\d+)", str(block)).replace("\\", ""): name.replace(r"\1", str(block))
+        for pattern, name in _RENAMED.items()
+        for block in range(blocks)
+    }
+
+
 def to_distilbert(
     config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -50,6 +50,23 @@ _BLOCK_NAMES = {
 }
 
 
+def checkpoint_names(blocks: int) -> dict[str, str]:
+    """Returns Hugging Face's names of the tensors, without `distilbert.`, and the paths of their variables.
+
+    Args:
+        blocks: Number of blocks.
+
+    Example:
+        >>> checkpoint_names(1)["transformer.layer.0.sa_layer_norm.bias"]
+        'transformer_layer_0/self_attention_layer_norm/beta'
+    """
+    return dict(_NAMES) | {
+        f"transformer.layer.{block}.{name}": f"transformer_layer_{block}/{path}"
+        for block in range(blocks)
+        for name, path in _BLOCK_NAMES.items()
+    }
+
+
 def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> keras.Model:
     """Builds KerasHub's backbone from a Hugging Face checkpoint.
 
@@ -85,11 +102,7 @@ def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
         for site in find_sites(backbone)
         for variable in own_variables(site.layer)
     }
-    names = dict(_NAMES) | {
-        f"transformer.layer.{block}.{name}": f"transformer_layer_{block}/{path}"
-        for block in range(config["n_layers"])
-        for name, path in _BLOCK_NAMES.items()
-    }
+    names = checkpoint_names(config["n_layers"])
     full = {name.removeprefix("distilbert."): name for name in tensors}
     problems = [f"missing {name}" for name in names if name not in full]
     for name, path in names.items():

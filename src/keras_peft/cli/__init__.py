@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from keyword import iskeyword
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -29,6 +30,8 @@ COMMANDS = {
     "explain": "Show which words of a text carried a bundle's decision.",
     "predict": "Label texts with a bundle; a file of any size is streamed.",
     "serve": "Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs.",
+    "export": "Write a bundle in the form of another library.",
+    "import": "Make a bundle of an adapter that Hugging Face PEFT saved.",
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",
     "bases": "List the bases that come with the package, and how to name others.",
@@ -65,7 +68,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         if arguments and name != asked:
             app.command(name, help=description)(_not_imported)
             continue
-        place = name.replace("-", "_")
+        place = name.replace("-", "_") + "_" * iskeyword(name)
         module = importlib.import_module(f"keras_peft.cli.{place}")
         if name in TRAINING:
             command = module.make(_chosen_method(arguments, settings), settings)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +31,7 @@ def show(
         "base": f"{base['name']} ({base['architecture']}, sha256 {base['sha256'][:12]}…)",
         **describe_parts(content["parts"]),
         "trained": f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters",
-        "data": f"{content['data']['source']}, {content['data']['training_rows']} rows to train on",
+        "data": _data(content["data"]),
         "max length": f"{content['max_length']} tokens",
         "verified": "loaded again, logits differ by at most "
         f"{content['verification']['reloaded']['max_abs_logit_difference']:.1e}",
@@ -38,4 +39,10 @@ def show(
         "versions": ", ".join(f"{key} {value}" for key, value in content["versions"].items()),
     }
     out.print(table(str(bundle), ("", ""), ((key, value) for key, value in facts.items()), left=2))
-    out.print(scores_table("Scores on validation", report["validation"]))
+    if report["validation"]["rows"]:
+        out.print(scores_table("Scores on validation", report["validation"]))
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    rows = data["training_rows"]
+    return f"{data['source']}, {rows} rows to train on" if rows else f"imported from {data['source']}"

@@ -50,6 +50,7 @@ class BitFit(Method):
     learning_rate: ClassVar[float] = 3e-3
     merges: ClassVar[bool] = True
     linear: ClassVar[bool] = True
+    hugging_face: ClassVar[str | None] = "BEFT"
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         import math

@@ -111,17 +111,31 @@ def load_tokenizer(name: str = DEFAULT) -> tuple[str, int]:
         >>> max_length
         512
     """
-    from keras_peft.sources import folder, hub
+    from keras_peft.sources import folder
 
-    if name in embedded.NAMES:
-        return folder.load_tokenizer(embedded.prepare(name))
-    if name.startswith("hf://"):
-        return folder.load_tokenizer(hub.download(name)[0])
-    path = Path(name).expanduser()
-    if path.is_dir() and _kind(path) == "checkpoint":
-        return folder.load_tokenizer(path)
+    if (found := checkpoint(name)) is not None:
+        return folder.load_tokenizer(found)
     base = load(name)
     return base.tokenizer, base.max_length
+
+
+def checkpoint(name: str) -> Path | None:
+    """Returns the folder of the Hugging Face checkpoint that a base is read from; None where it is no such.
+
+    Args:
+        name: As `load` takes it.
+
+    Raises:
+        BaseError: As `load` does.
+    """
+    from keras_peft.sources import hub
+
+    if name in embedded.NAMES:
+        return embedded.prepare(name)
+    if name.startswith("hf://"):
+        return hub.download(name)[0]
+    path = Path(name).expanduser()
+    return path if path.is_dir() and _kind(path) == "checkpoint" else None
 
 
 def is_preset(name: str) -> bool:

@@ -120,12 +120,29 @@ class _Tensors(Mapping[str, "np.ndarray"]):
         return len(self._files)
 
 
+def read_tensors(folder: Path) -> Mapping[str, np.ndarray]:
+    """Returns the tensors of a checkpoint folder by Hugging Face's names, each read when it is asked for.
+
+    Raises:
+        BaseNotFound: If a file is not there.
+        BaseCorrupt: If a file is damaged.
+    """
+    return _Tensors(folder / file for file in _weight_files(folder))
+
+
 def _read_weights(folder: Path) -> tuple[Mapping[str, np.ndarray], str]:
     """Finds all tensors and says what identifies them.
 
     The identity is the sha256 of model.safetensors, or for a sharded checkpoint that
     of its shards' sums.
     """
+    files = _weight_files(folder)
+    sums = [sha256_of(folder / file) for file in files]
+    identity = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    return _Tensors(folder / file for file in files), identity
+
+
+def _weight_files(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     files = ["model.safetensors"]
     if index.is_file():
@@ -136,9 +153,7 @@ def _read_weights(folder: Path) -> tuple[Mapping[str, np.ndarray], str]:
         if list(folder.glob("*.bin")) or list(folder.glob("*.h5")):
             hint = "its other weight files are not read, because a pickle can run code; convert it to safetensors"
         raise BaseNotFound(f"The folder {folder} has no {listed(missing)}; {hint}.")
-    sums = [sha256_of(folder / file) for file in files]
-    identity = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-    return _Tensors(folder / file for file in files), identity
+    return files
 
 
 def _read_tokenizer(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from keras_peft.errors import DataError, OptionError, listed
@@ -20,6 +20,7 @@ Label = str | float | tuple[str, ...]
 """What is told of it: a label, several labels, a number, or a tag for each word."""
 Row = Mapping[str, Any]
 _MOST_SHOWN = 400
+_ACTIVATIONS = ("relu", "tanh")
 UNLABELLED = -1
 """The target of a token that is no word's first."""
 
@@ -55,6 +56,11 @@ class Task(ABC):
 
     Args:
         labels: What it can say, in the order of the head's outputs.
+        activation: What acts between the two layers of the head: "relu", as DistilBERT's head has
+            it, or "tanh", as BERT's has.
+
+    Raises:
+        OptionError: If there is no such activation.
     """
 
     name: ClassVar[str]
@@ -75,8 +81,15 @@ class Task(ABC):
     """Whether it can leave out what it is not sure of."""
     pipeline: ClassVar[str] = "text-classification"
     """What the Hugging Face Hub calls it."""
+    problem_type: ClassVar[str | None] = "single_label_classification"
+    """What a Hugging Face model's configuration calls it."""
 
     labels: tuple[str, ...]
+    activation: str = field(default="relu", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.activation not in _ACTIVATIONS:
+            raise OptionError(f"A head has one of {listed(_ACTIVATIONS)} in it, got {self.activation!r}.")
 
     @classmethod
     def reads(cls, values: Sequence[Any]) -> bool:
@@ -146,10 +159,10 @@ class Task(ABC):
         return len(self.labels)
 
     def head(self, dim: int) -> keras.Model:
-        """Builds the head: first token, dense with ReLU, dropout, dense.
+        """Builds the head: first token, dense with an activation, dropout, dense.
 
-        It is the head of Hugging Face's DistilBertForSequenceClassification, under
-        the names that KerasHub gives it.
+        With ReLU it is the head of Hugging Face's DistilBertForSequenceClassification, with
+        tanh that of BertForSequenceClassification, under the names that KerasHub gives them.
 
         Args:
             dim: Size of the encoder's vectors.
@@ -161,7 +174,7 @@ class Task(ABC):
 
         normal = keras.initializers.RandomNormal(stddev=0.02)
         vectors = keras.Input((None, dim), name="vectors")
-        outputs = keras.layers.Dense(dim, "relu", kernel_initializer=normal, name="pooled_dense")(
+        outputs = keras.layers.Dense(dim, self.activation, kernel_initializer=normal, name="pooled_dense")(
             vectors[:, 0]
         )
         outputs = keras.layers.Dropout(0.2, name="dropout")(outputs)
@@ -195,7 +208,8 @@ class Task(ABC):
         """
         import numpy as np
 
-        pooled = np.maximum(vectors[:, 0] @ head["pooled_dense/kernel"] + head["pooled_dense/bias"], 0)
+        pooled = vectors[:, 0] @ head["pooled_dense/kernel"] + head["pooled_dense/bias"]
+        pooled = np.tanh(pooled) if self.activation == "tanh" else np.maximum(pooled, 0)
         return np.asarray(pooled @ head["logits/kernel"] + head["logits/bias"])
 
     @abstractmethod
@@ -312,7 +326,9 @@ class Task(ABC):
     @classmethod
     def from_config(cls, labels: Sequence[str], config: Mapping[str, Any]) -> Self:
         """Makes the task again from its labels and `to_config`."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in config.items()
+        }
         return cls(tuple(labels), **values)
 
 

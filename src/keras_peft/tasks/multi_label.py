@@ -63,6 +63,7 @@ class Task(_task.Task):
     """
 
     name: ClassVar[str] = "multi-label"
+    problem_type: ClassVar[str | None] = "multi_label_classification"
     label_column: ClassVar[str] = "labels"
 
     thresholds: tuple[float, ...] = ()

@@ -52,6 +52,7 @@ class Task(_task.Task):
     """
 
     name: ClassVar[str] = "regression"
+    problem_type: ClassVar[str | None] = "regression"
     smooths_labels: ClassVar[bool] = False
 
     labels: tuple[str, ...] = ()

@@ -81,6 +81,7 @@ class Task(_task.Task):
     """
 
     name: ClassVar[str] = "token-labels"
+    problem_type: ClassVar[str | None] = None
     text_columns: ClassVar[tuple[str, ...]] = ("tokens",)
     label_column: ClassVar[str] = "tags"
     first_position_only: ClassVar[bool] = False

@@ -1,0 +1,66 @@
+"""keras-peft import: a bundle from an adapter of another library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    adapter: Annotated[
+        Path, typer.Argument(help="A folder that PEFT's save_pretrained() wrote.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],
+    base: Annotated[
+        str | None, typer.Option(help="The base.", show_default="the one that the adapter names")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="The labels in the order of the head's outputs, with commas between.",
+            show_default="those of a config.json, else LABEL_0 and so on",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What the head means.", show_default="single-label, or token-labels for tokens"),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Most tokens of a text.", show_default="as many as the base reads")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Make a bundle of an adapter that Hugging Face PEFT saved."""
+    from keras_peft.cli.console import err, print_json
+    from keras_peft.cli.console import out as screen
+    from keras_peft.cli.process import quiet_import
+
+    err.print(f"Importing {adapter} …", style="dim", soft_wrap=True)
+    with quiet_import(presets=False):
+        import keras_hub  # noqa: F401  (its import is what is to be quiet)
+    from keras_peft.interop.hf_peft import import_hf_peft
+    from keras_peft.report import describe_parts
+
+    made = import_hf_peft(
+        adapter,
+        out=out,
+        base=base,
+        labels=None if labels is None else [label.strip() for label in labels.split(",")],
+        task=task,
+        max_length=max_length,
+        overwrite=overwrite,
+    )
+    content = made.content
+    if as_json:
+        print_json(
+            {key: content[key] for key in ("base", "parts", "task", "labels", "max_length", "verification")}
+            | {"bundle": str(out)}
+        )
+        return
+    for what, value in describe_parts(content["parts"]).items():
+        screen.print(f"{what:<9} {value}", soft_wrap=True)
+    difference = content["verification"]["reloaded"]["max_abs_logit_difference"]
+    screen.print(f"{out}: loaded again, the logits differ by at most {difference:.1e}", soft_wrap=True)

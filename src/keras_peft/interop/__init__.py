@@ -1,0 +1,1 @@
+"""What other libraries write and read: one folder or file, one format."""

@@ -1,0 +1,38 @@
+"""Adapters of Hugging Face PEFT, out and in: one file, one method.
+
+A file here has
+
+- `TYPE`: what PEFT calls the method, its `peft_type`;
+- `BESIDE`: the types of other methods that it can hold in the same folder;
+- `SETTINGS`: which keys of `adapter_config.json` matter, with their defaults;
+- `read(file)`: from PEFT's tensors to pieces, each a method with its options, a site, and the tensors
+  that the method holds there;
+- `write(adapter)`: the way back. It puts PEFT's tensors into the adapter and returns the settings.
+
+What PEFT computes and how it names and shapes its tensors is written down in
+`tests/reference/make_peft.py`. Its matrices are (out, in), as PyTorch's; those here are (in, out).
+
+Files whose names begin with `_` hold what all have in common: `_settings.py` reads the configuration,
+`_names.py` the modules' names, `_pieces.py` the tensors, `_head.py` the classifier on top, `_base.py` the base
+and `_folder.py` the files; `_read.py` and `_write.py` are the two ways through them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+from keras_peft.interop.hf_peft._read import import_hf_peft
+from keras_peft.interop.hf_peft._write import Exported, export_hf_peft
+
+__all__ = ["Exported", "export_hf_peft", "formats", "import_hf_peft"]
+
+
+@cache
+def formats() -> dict[str, ModuleType]:
+    """Returns the files of this folder by what PEFT calls their methods."""
+    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return {module.TYPE: module for module in modules}

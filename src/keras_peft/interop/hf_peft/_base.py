@@ -1,0 +1,66 @@
+"""A base with what Hugging Face knows of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft import bases, sources
+from keras_peft.core.sites import find_sites
+from keras_peft.errors import BaseError
+from keras_peft.interop.hf_peft._names import Names
+from keras_peft.sources import Base
+from keras_peft.sources import folder as folders
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class HuggingFaceBase:
+    """A base that was read from a checkpoint of Hugging Face.
+
+    Attributes:
+        base: The loaded base.
+        folder: Where its checkpoint lies.
+        config: The checkpoint's config.json.
+        names: Its modules.
+    """
+
+    base: Base
+    folder: Path
+    config: Mapping[str, Any]
+    names: Names
+
+    @property
+    def kind(self) -> str:
+        """What Hugging Face calls its architecture."""
+        return self.names.kind
+
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        """Returns the tensors of its checkpoint, each read when it is asked for."""
+        return folders.read_tensors(self.folder)
+
+
+def load_base(name: str) -> HuggingFaceBase:
+    """Loads a base.
+
+    Args:
+        name: As `keras_peft.load_base` takes it.
+
+    Raises:
+        BaseError: If it cannot be had, or is no checkpoint of Hugging Face.
+    """
+    base = sources.load(name)
+    found = sources.checkpoint(name)
+    if found is None:
+        raise BaseError(
+            f"{name} is a KerasHub preset, whose layers PEFT has no names for; use a base that is a Hugging Face "
+            "checkpoint: a folder, hf://owner/name or minilm."
+        )
+    config = json.loads((found / "config.json").read_text(encoding="utf-8"))
+    everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
+    return HuggingFaceBase(base, found, config, Names(everywhere, config["model_type"]))

@@ -1,0 +1,63 @@
+"""The files of a PEFT adapter, read with all that is wrong said at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from keras_peft.core.weights import read_tensors
+from keras_peft.errors import AdapterError
+from keras_peft.interop.hf_peft._pieces import Tensors
+
+CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
+    """Reads configuration and tensors.
+
+    Raises:
+        AdapterError: If either is not there or damaged, or the tensors are a pickle.
+    """
+    if not folder.is_dir():
+        raise AdapterError(f"{folder} does not exist; name the folder that PEFT's save_pretrained() wrote.")
+    problems = []
+    config: Any = {}
+    path = folder / CONFIG
+    if not path.is_file():
+        problems.append(f"{CONFIG} is missing")
+    else:
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            config = None
+        if not isinstance(config, dict):
+            problems.append(f"{CONFIG} is not a JSON object")
+    if not (folder / TENSORS).is_file():
+        if (folder / PICKLE).is_file():
+            problems.append(
+                f"{PICKLE} is a pickle, which can run code when it is read, so it is not: load it with PEFT where you "
+                f"trust it, and save_pretrained(safe_serialization=True) writes {TENSORS}"
+            )
+        else:
+            problems.append(f"{TENSORS} is missing")
+    if problems:
+        raise AdapterError(
+            f"{folder} cannot be read as an adapter of Hugging Face PEFT: {'; '.join(problems)}."
+        )
+    return config, read_tensors(folder / TENSORS)
+
+
+def labels_in(folder: Path) -> tuple[str, ...]:
+    """Returns the labels that a config.json in a folder names, in the order of their numbers; none without."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return ()
+    try:
+        named = json.loads(path.read_text(encoding="utf-8")).get("id2label") or {}
+        numbered = sorted((int(number), str(label)) for number, label in named.items())
+    except (ValueError, AttributeError):
+        raise AdapterError(
+            f"{path} has no id2label from numbers to labels; mend it, or leave it out."
+        ) from None
+    return tuple(label for _, label in numbered)

@@ -1,0 +1,160 @@
+"""An adapter on its way: PEFT's tensors sorted by modules, and those of a method at its sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_peft.core.adapter import Part
+from keras_peft.core.method import Method
+from keras_peft.core.sites import Site
+from keras_peft.interop.hf_peft._names import Names
+
+if TYPE_CHECKING:
+    from keras_peft.core.held import SiteWeights
+
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass
+class Module:
+    """A module of PEFT's base that the adapter changes.
+
+    Attributes:
+        name: Its name there.
+        site: The site that it is here.
+        tensors: What PEFT holds there, by the ends of their names.
+    """
+
+    name: str
+    site: Site
+    tensors: Tensors
+
+    def take(self, name: str) -> np.ndarray:
+        """Takes a tensor out.
+
+        Raises:
+            KeyError: If it is not there.
+        """
+        return self.tensors.pop(name)
+
+
+@dataclass
+class File:
+    """An adapter of PEFT. What is understood is taken out of it.
+
+    Attributes:
+        config: The settings that matter.
+        modules: What it changes.
+        rest: Tensors that are no module's.
+        names: The base's modules.
+        problems: What cannot be read.
+    """
+
+    config: Mapping[str, Any]
+    modules: list[Module]
+    rest: Tensors
+    names: Names
+    problems: list[str] = field(default_factory=list)
+
+    def refuse(self, module: Module, reason: str) -> None:
+        """Notes why a module cannot be read; its tensors are not missed then."""
+        self.problems.append(f"{module.name}: {reason}")
+        module.tensors.clear()
+
+
+@dataclass
+class Piece:
+    """What a method holds at one site or, without one, for all of them together."""
+
+    method: Method
+    site: Site | None
+    tensors: Tensors
+    # Where a method goes to fixed places, it knows them by itself.
+    places_itself: bool = False
+
+
+@dataclass
+class Read:
+    """What `keras_peft.adapt` and `assign_adapter_tensors` take."""
+
+    methods: list[Method | Part]
+    tensors: Tensors
+
+
+def joined(pieces: Iterable[Piece], names: Names) -> Read:
+    """Puts pieces of the same method together and names their sites."""
+    pieces = list(pieces)
+    methods: list[Method | Part] = []
+    tensors: Tensors = {}
+    for method in dict.fromkeys(piece.method for piece in pieces):
+        own = [piece for piece in pieces if piece.method == method]
+        sites = [piece.site for piece in own if piece.site is not None]
+        methods.append(method if own[0].places_itself else Part(method, names.selection(sites)))
+        for piece in own:
+            path = method.name if piece.site is None else f"{piece.site.key}/{method.name}"
+            tensors |= {
+                f"{path}/{name}": np.asarray(value, np.float32) for name, value in piece.tensors.items()
+            }
+    return Read(methods, tensors)
+
+
+@dataclass
+class Place:
+    """A site with what a method holds there.
+
+    Attributes:
+        module: What PEFT's base calls it.
+        method: The method.
+        site: The site.
+        weights: What it holds, those that it holds for all sites together included.
+    """
+
+    module: str
+    method: Any
+    site: Site
+    weights: Mapping[str, np.ndarray]
+    held: SiteWeights
+
+
+@dataclass
+class Leaving:
+    """An adapter on its way to PEFT.
+
+    Attributes:
+        places: Where it acts, in the order of the base.
+        names: The base's modules.
+        task_type: PEFT's word for what is on top.
+        tensors: PEFT's of modules, by their names without the prefix that all have.
+        whole: PEFT's others, by their whole names.
+        head_prefix: What the names of the head's tensors begin with.
+        problems: What cannot be written.
+    """
+
+    places: list[Place]
+    names: Names
+    task_type: str | None = None
+    tensors: Tensors = field(default_factory=dict)
+    whole: Tensors = field(default_factory=dict)
+    head_prefix: str = "base_model.model."
+    problems: list[str] = field(default_factory=list)
+
+    def put(self, place: Place, name: str, value: np.ndarray) -> None:
+        """Adds a tensor of a module."""
+        self.tensors[f"{place.module}.{name}"] = np.ascontiguousarray(value, np.float32)
+
+    @property
+    def targets(self) -> list[str]:
+        """The entries of `target_modules`."""
+        return self.names.targets(place.module for place in self.places)
+
+    def common(self, name: str, places: Sequence[Place] | None = None) -> Any:
+        """Returns an option that all places have to share, and notes where they do not."""
+        values = list(dict.fromkeys(getattr(place.method, name) for place in places or self.places))
+        if len(values) > 1:
+            shown = " and ".join(f"{name}={value!r}" for value in values)
+            self.problems.append(f"its parts differ in {shown}, and PEFT has one for all")
+        return values[0]

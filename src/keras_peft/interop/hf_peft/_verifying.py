@@ -1,0 +1,47 @@
+"""Texts that an adapter is tried on after it was carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.tasks import Text
+
+if TYPE_CHECKING:
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.tokens import Tokenizer
+
+# As many tokens as short and long messages have, so that padding is tried too.
+_SENTENCES = (
+    "Which of the two is faster?",
+    "The train was late again, so we walked along the river and talked about the new bridge.",
+    "No.",
+    "A small team published its results this morning; by noon three others had repeated the measurements, and one "
+    "of them found a mistake in the second table.",
+    "Please send the invoice to the address below before the end of the month!",
+    "12 people, 3 cars and 1 dog: that is not going to work.",
+)
+
+
+def verifying_texts(*, words: bool, columns: int) -> tuple[Text, ...]:
+    """Returns some texts.
+
+    Args:
+        words: Whether each is a list of words.
+        columns: How many texts are read together.
+    """
+    if words:
+        return tuple(tuple(sentence.split()) for sentence in _SENTENCES)
+    if columns == 1:
+        return _SENTENCES
+    following = (*_SENTENCES[1:], _SENTENCES[0])
+    return tuple(zip(_SENTENCES, following, strict=True))
+
+
+def outputs_on(model: AdaptedModel, tokenizer: Tokenizer, texts: Sequence[Text], *, words: bool) -> Any:
+    """Returns what a model says of texts, as `compute_outputs` does."""
+    from keras_peft.evaluate import compute_outputs
+    from keras_peft.inference import Inference
+
+    tokens = tokenizer(texts, words=words)
+    return compute_outputs(Inference(model, tokens.signature), tokens)

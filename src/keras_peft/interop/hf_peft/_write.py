@@ -1,0 +1,293 @@
+"""From a bundle to a folder of PEFT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_peft import bundle as bundles
+from keras_peft.bases import bert, distilbert
+from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
+from keras_peft.files import whole_folder
+from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
+from keras_peft.interop.hf_peft._folder import CONFIG, TENSORS, read_folder
+from keras_peft.interop.hf_peft._head import head_of, task_type_of
+from keras_peft.interop.hf_peft._names import Names
+from keras_peft.interop.hf_peft._pieces import Leaving, Place, Tensors
+from keras_peft.interop.hf_peft._verifying import outputs_on, verifying_texts
+
+if TYPE_CHECKING:
+    from keras_peft.bundle import Bundle
+    from keras_peft.core.adapter import Adapter
+    from keras_peft.tasks import Task
+
+BASE_FOLDER = "base"
+"""Where the base lies in an adapter's folder that is written with it."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: Where it lies.
+        config: The content of its adapter_config.json.
+        texts: On how many texts it was compared.
+        max_abs_logit_difference: Between the bundle and the folder read again.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    texts: int
+    max_abs_logit_difference: float
+
+
+def export_hf_peft(
+    bundle: str | Path,
+    *,
+    out: str | Path,
+    base: str | None = None,
+    with_base: bool = False,
+    overwrite: bool = False,
+) -> Exported:
+    """Writes a bundle's adapter and head as Hugging Face PEFT saves them, and verifies the folder.
+
+    It is read again onto a fresh base and has to give the bundle's logits. Beside PEFT's files
+    lie the tokenizer, a README and a config.json with the labels.
+
+    Args:
+        bundle: The bundle.
+        out: The folder to write.
+        base: Where the bundle's base lies now, if not where it was in training.
+        with_base: Write the base too, in DistilBERT's form. A bundle that was trained here on a
+            BERT needs it: its head has a ReLU, as DistilBERT's has, and BERT's has tanh.
+        overwrite: Replace an adapter that lies at `out`.
+
+    Returns:
+        What was written, and the measured difference.
+
+    Raises:
+        AdapterError: If PEFT computes nothing of the kind; all that stands in the way is in
+            the message.
+        BundleError: If there is no sound bundle, or the folder cannot be written.
+
+    Example:
+        >>> keras_peft.export_hf_peft("my-bundle", out="peft-adapter").max_abs_logit_difference
+    """
+    out = Path(out)
+    _refuse_existing(out, overwrite=overwrite)
+    read = bundles.read(bundle)
+    loaded = load_base(base or read.base_name)
+    model = bundles.load_model(read, loaded.base)
+    task = read.task()
+    kind = distilbert.MODEL_TYPE if with_base else loaded.kind
+    adapter = model.adapters[model.active[0]]
+    config, tensors, problems = _translated(adapter, Names(loaded.names.everywhere, kind), task)
+    if problems:
+        raise AdapterError(f"{read.folder} cannot be exported to Hugging Face PEFT: {'; '.join(problems)}.")
+    config = {
+        **config,
+        "base_model_name_or_path": BASE_FOLDER if with_base else _hub_name(loaded)[0],
+        "revision": None if with_base else _hub_name(loaded)[1],
+        "task_type": task_type_of(type(task)),
+        "inference_mode": True,
+        "auto_mapping": None,
+    }
+    tokenizer = read.tokenizer()
+    texts = verifying_texts(words=task.reads_words, columns=len(read.columns) - 1)
+    expected = outputs_on(model, tokenizer, texts, words=task.reads_words)
+    del model
+    try:
+        with whole_folder(out.absolute(), overwrite=overwrite) as staging:
+            _write_json(staging / CONFIG, dict(sorted(config.items())))
+            (staging / TENSORS).write_bytes(_with_format(tensors))
+            (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
+            if with_base:
+                _write_base(staging / BASE_FOLDER, loaded)
+            _write_json(staging / "config.json", _model_config(loaded, task, with_base=with_base))
+            difference = _verify(staging, read, loaded, expected)
+            card = _readme(out.name, read, config, difference, with_base=with_base)
+            (staging / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
+    return Exported(out, config, len(texts), difference)
+
+
+def write_tensors_of(
+    adapter: Adapter, names: Names, *, task_type: str | None = None
+) -> tuple[dict[str, Any], Tensors, str, list[str]]:
+    """Turns an adapter into the settings and tensors of PEFT, without its head.
+
+    Args:
+        adapter: The adapter.
+        names: The modules of its base.
+        task_type: PEFT's word for what is on top.
+
+    Returns:
+        The settings that are the method's, the tensors by their whole names, what the names of
+        a head begin with, and what cannot be written.
+    """
+    from keras_peft.interop.hf_peft import formats
+
+    shared = {
+        part.method.name: dict(weights.values)
+        for part, weights in zip(adapter.parts, adapter.shared, strict=True)
+    }
+    places = [
+        Place(
+            names.module(held.site) or "",
+            held.method,
+            held.site,
+            {
+                name: np.asarray(_numpy(variable))
+                for name, variable in {**shared[held.method.name], **held.values}.items()
+            },
+            held,
+        )
+        for held in adapter.held
+    ]
+    kinds = {part.method.hugging_face for part in adapter.parts}
+    without = [part.method.name for part in adapter.parts if part.method.hugging_face not in formats()]
+    if without:
+        return {}, {}, "", [f"PEFT has no counterpart of {listed(without)}"]
+    fitting = [
+        module for name, module in formats().items() if name in kinds and kinds <= {name, *module.BESIDE}
+    ]
+    if not fitting:
+        together = listed(part.method.name for part in adapter.parts)
+        return {}, {}, "", [f"PEFT has one method in a folder, and this adapter is made of {together}"]
+    leaving = Leaving(places, names, task_type)
+    settings = fitting[0].write(leaving)
+    tensors = {f"base_model.model.{name}": value for name, value in leaving.tensors.items()} | leaving.whole
+    return {"peft_type": fitting[0].TYPE, **settings}, tensors, leaving.head_prefix, leaving.problems
+
+
+def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, Any], Tensors, list[str]]:
+    settings, tensors, prefix, problems = write_tensors_of(adapter, names, task_type=task_type_of(type(task)))
+    head = head_of(names.kind, type(task))
+    if not task.reads_words and task.activation != head.activation:
+        way_out = "; --with-base writes the base in DistilBERT's form, whose head has the ReLU"
+        problems.append(
+            f"its head has {task.activation} in it and that of {names.kind} at Hugging Face has {head.activation}"
+            f"{way_out if names.kind == bert.MODEL_TYPE else ''}"
+        )
+    own = {key: value for key, value in adapter.tensors().items() if key.startswith("head/")}
+    tensors |= {f"{prefix}{name}": value for name, value in head.write(own).items()}
+    return {**settings, "modules_to_save": list(head.saved)}, tensors, problems
+
+
+def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any) -> float:
+    """Reads the staged files onto a fresh base and compares the logits with the bundle's."""
+    from keras_peft import attach
+    from keras_peft.evaluate import difference
+    from keras_peft.interop.hf_peft._read import translate
+
+    task = read.task()
+    config, tensors = read_folder(staging)
+    inside = staging / BASE_FOLDER
+    fresh = load_base(str(inside) if inside.is_dir() else loaded.base.name)
+    found, _ = head_of(fresh.kind, type(task)).read(tensors, {})
+    try:
+        again = translate(config, tensors, fresh.names)
+    except KerasPeftError as error:
+        raise BundleError(
+            f"What was exported cannot be read again, so it was not written: {error}"
+        ) from error
+    model = attach.adapt(fresh.base.encoder, again.methods, head=task.head(fresh.base.dim))
+    model.assign_adapter_tensors(again.tensors | found)
+    texts = verifying_texts(words=task.reads_words, columns=len(read.columns) - 1)
+    outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
+    largest = difference(outputs, expected)
+    if not largest <= bundles.TOLERANCE:
+        raise BundleError(
+            f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {bundles.TOLERANCE:.0e}."
+        )
+    return largest
+
+
+def _hub_name(loaded: HuggingFaceBase) -> tuple[str, str | None]:
+    """Returns what Hugging Face calls a base, and its revision."""
+    from keras_peft.sources import embedded
+
+    name = loaded.base.name
+    if name in embedded.NAMES:
+        return embedded.NAMES[name].source.partition(",")[0], None
+    repository, _, revision = name.removeprefix("hf://").partition("@")
+    return (repository, revision or None) if name.startswith("hf://") else (name, None)
+
+
+def _model_config(loaded: HuggingFaceBase, task: Task, *, with_base: bool) -> dict[str, Any]:
+    """Returns the base's config.json with the class and the labels of the classifier."""
+    config = dict(loaded.config)
+    if with_base and loaded.kind == bert.MODEL_TYPE:
+        config, _ = bert.to_distilbert(loaded.config, loaded.tensors())
+    kind = {distilbert.MODEL_TYPE: "DistilBert", bert.MODEL_TYPE: "Bert"}[config["model_type"]]
+    names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
+    return {
+        **config,
+        "architectures": [f"{kind}{head_of(config['model_type'], type(task)).class_name}"],
+        "id2label": {str(number): label for number, label in enumerate(names)},
+        "label2id": {label: number for number, label in enumerate(names)},
+        **({"problem_type": task.problem_type} if task.problem_type else {}),
+    }
+
+
+def _write_base(folder: Path, loaded: HuggingFaceBase) -> None:
+    config, tensors = dict(loaded.config), loaded.tensors()
+    if loaded.kind == bert.MODEL_TYPE:
+        config, tensors = bert.to_distilbert(config, tensors)
+    folder.mkdir()
+    _write_json(folder / "config.json", config)
+    (folder / "model.safetensors").write_bytes(_with_format(tensors))
+    (folder / "tokenizer.json").write_text(loaded.base.tokenizer, encoding="utf-8")
+
+
+def _readme(name: str, read: Bundle, config: Mapping[str, Any], difference: float, *, with_base: bool) -> str:
+    from keras_peft.report import environment
+
+    task = read.task()
+    template = environment().get_template("hf_peft.md")
+    return template.render(
+        name=name,
+        bundle=read.content,
+        task=task,
+        config=config,
+        difference=difference,
+        class_name=head_of(distilbert.MODEL_TYPE, type(task)).class_name,
+        base=f"{name}/{BASE_FOLDER}" if with_base else config["base_model_name_or_path"],
+        temperature=getattr(task, "temperature", 1.0),
+    )
+
+
+def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
+    if not (folder / CONFIG).is_file():
+        raise BundleError(
+            f"{folder} exists and is no adapter of PEFT, so it is not overwritten; choose another --out."
+        )
+
+
+def _with_format(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Returns a safetensors file that PyTorch's libraries take for one of theirs."""
+    import safetensors.numpy
+
+    own = {name: np.asarray(tensors[name], order="C") for name in tensors}
+    return bytes(safetensors.numpy.save(own, {"format": "pt"}))
+
+
+def _numpy(variable: Any) -> np.ndarray:
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(variable))
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

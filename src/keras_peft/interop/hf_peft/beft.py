@@ -1,0 +1,36 @@
+"""BitFit at projections, which is BEFT there: `beft_bias` (1, out) is added to what a projection gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras_peft.core.projection import is_projection
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.methods.bitfit import BitFit
+
+TYPE = "BEFT"
+BESIDE: frozenset[str] = frozenset()
+SETTINGS = Settings()
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Adds the vector to the bias."""
+    for module in file.modules:
+        if is_projection(module.site):
+            yield Piece(BitFit(), module.site, {"bias": module.take("beft_bias")[0]})
+        else:
+            file.refuse(module, "it is no projection")
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Norms have biases too, which BEFT does not know."""
+    for place in adapter.places:
+        if is_projection(place.site):
+            adapter.put(place, "beft_bias", place.weights["bias"][None])
+        else:
+            adapter.problems.append(
+                f"BEFT adds to projections only, and {place.module} is none: choose targets without 'norm'"
+            )
+    return {"target_modules": adapter.targets}

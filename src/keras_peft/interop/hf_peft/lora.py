@@ -1,0 +1,178 @@
+"""LoRA, rsLoRA, DoRA, PiSSA and OLoRA, which are one method there.
+
+`lora_A.weight` (r, in) is Aᵀ, `lora_B.weight` (out, r) is Bᵀ and `lora_magnitude_vector` (out,) is the
+magnitude of DoRA. A rank or strength of its own is in `rank_pattern` and `alpha_pattern`. With PiSSA and
+OLoRA the base there lacks what A and B started with, and whoever reads the file repeats that on the base;
+here it is subtracted. Biases that train are BitFit beside it: a bias of its own (`lora_bias`) or the
+layer's (`bias="lora_only"`), which is what is written.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Module, Piece, Tensors
+from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.methods.bitfit import BitFit
+from keras_peft.methods.dora import DoRA
+from keras_peft.methods.lora import LoRA
+
+TYPE = "LORA"
+# Biases that train beside it.
+BESIDE = frozenset({"BEFT"})
+SETTINGS = Settings(
+    used={
+        "r": 8,
+        "lora_alpha": 8,
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "use_dora": False,
+        "bias": "none",
+        "lora_bias": False,
+        "init_lora_weights": True,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    },
+    training=frozenset({"corda_config", "eva_config", "loftq_config", "lora_ga_config"}),
+    fixed={
+        "alora_invocation_tokens": None,
+        "arrow_config": None,
+        "ensure_weight_tying": None,
+        "kasa_config": None,
+        "layer_replication": None,
+        "megatron_config": None,
+        "monteclora_config": None,
+        "target_parameters": None,
+        "trainable_token_indices": None,
+        "use_bdlora": None,
+        "use_qalora": None,
+        "velora_config": None,
+    },
+)
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Each module has a rank and a strength of its own, so there may be several methods."""
+    from keras import ops
+
+    from keras_peft.core.projection import bias_of
+
+    config = file.config
+    if config["bias"] not in ("none", "lora_only"):
+        file.problems.append(
+            f"bias={config['bias']!r} trains biases of layers that are not adapted, which LoRA here does not"
+        )
+    start = _start(file)
+    for module in file.modules:
+        if "lora_A.weight" not in module.tensors:
+            file.refuse(module, "it is no projection, and LoRA here is for projections")
+            continue
+        a, b = module.take("lora_A.weight").T, module.take("lora_B.weight").T
+        rank, alpha = a.shape[1], _alpha(config, module.name)
+        scaling = alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
+        dropout = float(config["lora_dropout"])
+        weights: Tensors = {"a": a, "b": b}
+        method: LoRA | DoRA
+        if config["use_dora"]:
+            method = DoRA(rank=rank, alpha=scaling * rank, dropout=dropout)
+            weights["magnitude"] = module.take("lora_magnitude_vector")
+        else:
+            method = LoRA(
+                rank=rank,
+                alpha=alpha,
+                dropout=dropout,
+                rank_stabilized=config["use_rslora"],
+                initialization=start,
+            )
+            if start != "default":
+                weights |= _taken_out(module, method)
+        yield Piece(method, module.site, weights)
+        if "base_layer.bias" in module.tensors:
+            before = ops.convert_to_numpy(bias_of(module.site))
+            yield Piece(BitFit(), module.site, {"bias": module.take("base_layer.bias") - before})
+        if "lora_B.bias" in module.tensors:
+            yield Piece(BitFit(), module.site, {"bias": scaling * module.take("lora_B.bias")})
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Ranks and strengths that are not the most frequent ones go into patterns."""
+    from keras import ops
+
+    from keras_peft.core.projection import bias_of
+
+    biases = [place for place in adapter.places if isinstance(place.method, BitFit)]
+    places = [place for place in adapter.places if not isinstance(place.method, BitFit)]
+    adapted = {place.site.key for place in places}
+    if biases and adapted != {place.site.key for place in biases}:
+        adapter.problems.append(
+            "it trains other biases than those of the layers that LoRA is at, and PEFT trains just these with LoRA"
+        )
+    if len({type(place.method) for place in places}) > 1:
+        adapter.problems.append("it has LoRA at some layers and DoRA at others, and PEFT has one for all")
+    for place in places:
+        adapter.put(place, "lora_A.weight", place.weights["a"].T)
+        adapter.put(place, "lora_B.weight", place.weights["b"].T)
+        if "magnitude" in place.weights:
+            adapter.put(place, "lora_magnitude_vector", place.weights["magnitude"])
+    for place in biases:
+        before = ops.convert_to_numpy(bias_of(place.site))
+        adapter.put(place, "base_layer.bias", before + place.weights["bias"])
+    ranks = {place.module: place.method.rank for place in places}
+    alphas = {place.module: place.method.alpha for place in places}
+    rank, alpha = _most_frequent(ranks), _most_frequent(alphas)
+    is_dora = isinstance(places[0].method, DoRA)
+    start = "default" if is_dora else adapter.common("initialization", places)
+    return {
+        "target_modules": adapter.names.targets(ranks),
+        "r": rank,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "rank_pattern": {re.escape(name): own for name, own in ranks.items() if own != rank},
+        "alpha_pattern": {re.escape(name): own for name, own in alphas.items() if own != alpha},
+        "lora_dropout": adapter.common("dropout", places),
+        "use_rslora": False if is_dora else adapter.common("rank_stabilized", places),
+        "use_dora": is_dora,
+        "init_lora_weights": True if start == "default" else start,
+        "bias": "lora_only" if biases else "none",
+    }
+
+
+def _alpha(config: Mapping[str, Any], module: str) -> float:
+    for key, value in (config["alpha_pattern"] or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return float(value)
+    return float(config["lora_alpha"])
+
+
+def _start(file: File) -> str:
+    """The initialisations that take a part out of the base have a name here as well."""
+    word = str(file.config["init_lora_weights"]).lower()
+    if word in ("true", "false", "gaussian", "orthogonal", "eva"):
+        return "default"
+    if word in ("pissa", "olora"):
+        return word
+    if word.startswith("pissa_niter_"):
+        reason = "takes out of the base what a randomised SVD finds, which cannot be computed again"
+    else:
+        reason = "is not known here"
+    file.problems.append(
+        f"init_lora_weights={file.config['init_lora_weights']!r} {reason}; save it with PEFT's "
+        "path_initial_model_for_weight_conversion, which makes a plain LoRA of it"
+    )
+    return "default"
+
+
+def _taken_out(module: Module, method: LoRA) -> Tensors:
+    """What is subtracted from the base: A and B as they were before training."""
+    from keras import ops
+
+    weights = method.weights(module.site)
+    start: Any = {name: weights[name].initializer for name in ("a0", "b0")}
+    return {name: ops.convert_to_numpy(make(weights[name].shape)) for name, make in start.items()}
+
+
+def _most_frequent(values: Mapping[str, Any]) -> Any:
+    found = list(values.values())
+    return max(dict.fromkeys(found), key=found.count)

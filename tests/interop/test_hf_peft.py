@@ -1,0 +1,265 @@
+"""Adapters of Hugging Face PEFT, in and out, against folders and logits that PEFT and transformers stored.
+
+They lie in `reference/peft_folders` and were made by `reference/make_peft.py`; nothing of PyTorch is needed here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import keras_peft
+from conftest import REFERENCE
+from keras_peft.errors import AdapterError, BaseNotFound, BundleError, OptionError
+from keras_peft.interop.hf_peft import formats
+from serve.bundles import write_bundle
+
+FOLDERS = REFERENCE / "peft_folders"
+LABELS = ("alpha", "beta", "gamma")
+# Of the logits, of which the largest are about 5.
+TOLERANCE = 1e-5
+
+
+def config_of(folder):
+    return json.loads((folder / "adapter_config.json").read_text())
+
+
+# What comes back in another form that computes the same, and how.
+OTHERWISE = {
+    "text_lora_lora_bias": "a bias of the low-rank path becomes one of the layer",
+}
+REFUSED = {
+    "text_lora_embedding": "it is no projection, and LoRA here is for projections",
+}
+CASES = sorted(
+    folder.name
+    for folder in FOLDERS.iterdir()
+    if folder.is_dir() and folder.name not in REFUSED and config_of(folder)["peft_type"] in formats()
+)
+
+
+def import_case(name, out, **options):
+    folder = FOLDERS / name
+    base = str(REFERENCE / config_of(folder)["base_model_name_or_path"].rpartition("/")[2])
+    return keras_peft.import_hf_peft(folder, out=out, **{"base": base, "labels": LABELS, **options})
+
+
+def difference_of(name, bundle):
+    """The largest, relative to the largest logit, at positions of the text."""
+    base = config_of(FOLDERS / name)["base_model_name_or_path"].rpartition("/")[2]
+    with safe_open(FOLDERS / "logits.safetensors", "numpy") as file:
+        expected, ids, mask = (file.get_tensor(key) for key in (name, f"ids/{base}", f"mask/{base}"))
+    model = keras_peft.load(bundle).model
+    outputs = keras.ops.convert_to_numpy(model({"token_ids": ids, "padding_mask": mask}, training=False))
+    if expected.ndim == 3:  # Virtual tokens come before the text there.
+        outputs, expected = outputs[mask.astype(bool)], expected[:, -mask.shape[1] :][mask.astype(bool)]
+    assert outputs.shape == expected.shape
+    return np.abs(outputs - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_there_here_there(name, tmp_path):
+    """The same logits here, and the same tensors when it goes back."""
+    imported = import_case(name, tmp_path / "bundle")
+    assert imported.labels == LABELS
+    assert difference_of(name, tmp_path / "bundle") < TOLERANCE
+    exported = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "back")
+    assert exported.max_abs_logit_difference < TOLERANCE
+    before = load_file(FOLDERS / name / "adapter_model.safetensors")
+    after = load_file(tmp_path / "back" / "adapter_model.safetensors")
+    if name in OTHERWISE:
+        keras_peft.import_hf_peft(tmp_path / "back", out=tmp_path / "again", overwrite=True)
+        assert difference_of(name, tmp_path / "again") < TOLERANCE
+        return
+    assert {key: value.shape for key, value in before.items()} == {
+        key: value.shape for key, value in after.items() if key in before
+    }
+    for key, value in before.items():
+        np.testing.assert_allclose(after[key], value, rtol=0, atol=1e-6, err_msg=key)
+
+
+def test_every_format_has_a_folder_and_the_lists_name_folders():
+    stored = {folder.name for folder in FOLDERS.iterdir()}
+    assert {config_of(FOLDERS / name)["peft_type"] for name in CASES} == set(formats())
+    assert set(REFUSED) | set(OTHERWISE) <= stored
+
+
+def copy_of(name, tmp_path, **changes):
+    """A folder with other settings."""
+    folder = tmp_path / "adapter"
+    shutil.copytree(FOLDERS / name, folder)
+    content = {key: value for key, value in (config_of(folder) | changes).items() if value is not Ellipsis}
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    return folder
+
+
+def import_copy(folder, tmp_path, **options):
+    given = {"base": str(REFERENCE / "distilbert"), "labels": LABELS, **options}
+    return keras_peft.import_hf_peft(folder, out=tmp_path / "bundle", **given)
+
+
+def test_whatever_turns_a_feature_off_is_tolerated_and_what_is_missing_has_its_default(tmp_path):
+    changes = {"use_qalora": False, "a_key_of_the_future": None, "another": {}, "arrow_config": {}}
+    changes |= {"use_dora": ..., "alpha_pattern": ..., "peft_version": ...}
+    bundle = import_copy(copy_of("text_lora", tmp_path, **changes), tmp_path)
+    assert difference_of("text_lora", bundle.folder) < TOLERANCE
+
+
+def test_all_that_cannot_be_read_is_said_at_once(tmp_path):
+    changes = {"use_qalora": True, "a_key_of_the_future": 3, "bias": "all", "init_lora_weights": "corda"}
+    folder = copy_of("text_lora", tmp_path, **changes)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    del tensors["base_model.model.classifier.bias"]
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterError) as raised:
+        import_copy(folder, tmp_path)
+    for reason in (
+        "use_qalora=True is not computed here",
+        "a_key_of_the_future=3 is not known here",
+        "bias='all' trains biases of layers that are not adapted",
+        "init_lora_weights='corda' is not known here",
+        "classifier.bias is missing, which distilbert's head has",
+    ):
+        assert reason in str(raised.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_tensors_that_nothing_takes_and_adapters_for_other_sizes_are_refused(tmp_path):
+    folder = copy_of("text_lora", tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    extra = {"base_model.model.distilbert.transformer.layer.0.attention.q_lin.other": np.zeros(3, "float32")}
+    save_file(tensors | extra, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"no method here holds .*layer.0.attention.q_lin.other"):
+        import_copy(folder, tmp_path)
+    wide = {
+        key: np.pad(value, ((0, 0), (0, 2))) if "lora_A" in key else value for key, value in tensors.items()
+    }
+    save_file(wide, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"does not fit the base .*: expected \(16, 4\), got \(18, 4\)"):
+        import_copy(folder, tmp_path)
+
+
+def test_pickles_are_refused_with_the_way_out(tmp_path):
+    folder = copy_of("text_lora", tmp_path)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=r"adapter_model.bin is a pickle.*safe_serialization=True"):
+        import_copy(folder, tmp_path)
+    (folder / "adapter_config.json").write_text("[]")
+    (folder / "adapter_model.bin").unlink()
+    with pytest.raises(AdapterError, match="not a JSON object; adapter_model.safetensors is missing"):
+        import_copy(folder, tmp_path)
+    with pytest.raises(AdapterError, match="nowhere does not exist"):
+        import_copy(tmp_path / "nowhere", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "error", "message"),
+    [
+        ({"peft_type": "XLORA"}, {}, AdapterError, "peft_type='XLORA' has no counterpart here"),
+        ({"task_type": "CAUSAL_LM"}, {}, AdapterError, "'CAUSAL_LM' is no classifier"),
+        ({}, {"task": "token-labels"}, OptionError, "'SEQ_CLS' cannot be the task token-labels"),
+        ({}, {"labels": ("a", "b")}, AdapterError, "the head has 3 outputs, and there are 2 labels"),
+        ({"base_model_name_or_path": None}, {"base": None}, BaseNotFound, "name it with --base"),
+        (
+            {"base_model_name_or_path": "/no/where"},
+            {"base": None},
+            BaseNotFound,
+            "/no/where, which is not there",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        import_copy(copy_of("text_lora", tmp_path, **changes), tmp_path, **options)
+
+
+def test_labels_come_from_beside_the_adapter_or_are_made_up(tmp_path):
+    folder = copy_of("text_lora", tmp_path)
+    assert import_copy(folder, tmp_path, labels=None).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    (folder / "config.json").write_text(json.dumps({"id2label": {"0": "c", "2": "a", "1": "b"}}))
+    assert import_copy(folder, tmp_path, labels=None, overwrite=True).labels == ("c", "b", "a")
+
+
+def test_a_bundle_trained_here_goes_there_and_comes_back(bundle, tmp_path):
+    exported = keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter")
+    assert exported.config["target_modules"] == [
+        "transformer.layer.1.attention.q_lin",
+        "transformer.layer.1.attention.v_lin",
+        "transformer.layer.2.attention.q_lin",
+        "transformer.layer.2.attention.v_lin",
+    ] or all(".layer.0." not in name for name in exported.config["target_modules"])
+    config = json.loads((tmp_path / "adapter" / "config.json").read_text())
+    assert config["architectures"] == ["DistilBertForSequenceClassification"]
+    assert config["id2label"] == {"0": "alpha", "1": "beta"}
+    keras_peft.import_hf_peft(tmp_path / "adapter", out=tmp_path / "back")
+    texts = ["the model and the people", "time"]
+    one, other = (keras_peft.load(folder) for folder in (bundle, tmp_path / "back"))
+    np.testing.assert_allclose(one.outputs(texts), other.outputs(texts), atol=1e-6)
+    assert other.labels == one.labels
+    with pytest.raises(BundleError, match="exists; choose another --out"):
+        keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter")
+    keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
+
+
+def test_ranks_of_their_own_go_into_patterns(tmp_path):
+    import_case("text_lora_patterns", tmp_path / "bundle")
+    config = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "back").config
+    assert (config["r"], config["lora_alpha"]) == (4, 3)
+    assert config["rank_pattern"] == {r"distilbert\.transformer\.layer\.2\.attention\.v_lin": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (keras_peft.Houlsby(), "PEFT has no counterpart of houlsby"),
+        (keras_peft.LinearProbe(), "PEFT has no counterpart of linear-probe"),
+        ([keras_peft.LoRA(), keras_peft.BitFit()], "trains other biases than those of the layers"),
+        (keras_peft.BitFit(), "BEFT adds to projections only"),
+    ],
+)
+def test_what_peft_does_not_compute_is_refused(method, message, tmp_path):
+    folder = write_bundle(tmp_path / "bundle", method)
+    with pytest.raises(AdapterError, match=message):
+        keras_peft.export_hf_peft(folder, out=tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_head_of_ours_on_bert_goes_with_the_base_in_distilberts_form(tmp_path):
+    import_case("text_lora_bert", tmp_path / "bundle")
+    described = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    assert described["task_options"]["activation"] == "tanh"
+    from keras_peft import bundle as bundles
+
+    described["task_options"]["activation"] = "relu"
+    bundles.seal(tmp_path / "bundle", described)
+    with pytest.raises(
+        AdapterError, match="its head has relu in it and that of bert .* has tanh; --with-base"
+    ):
+        keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter")
+    made = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
+    assert made.config["base_model_name_or_path"] == "base"
+    assert made.max_abs_logit_difference < 1e-5
+    assert (
+        json.loads((tmp_path / "adapter" / "base" / "config.json").read_text())["model_type"] == "distilbert"
+    )
+    keras_peft.import_hf_peft(tmp_path / "adapter", out=tmp_path / "back")
+    one, other = (keras_peft.load(tmp_path / name).outputs(["the model"]) for name in ("bundle", "back"))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_command_line(bundle, command_line, tmp_path):
+    code, out, err = command_line("export", bundle, "--out", "adapter")
+    assert code == 0, err
+    assert "LORA as PEFT saves it" in out
+    code, out, err = command_line("import", "adapter", "--out", "back", "--json")
+    assert code == 0, err
+    assert json.loads(out)["labels"] == ["alpha", "beta"]
+    assert command_line("show", "back")[0] == 0
+    code, _, err = command_line("export", bundle, "--out", "other", "--format", "hf-pefd")
+    assert (code, "Did you mean 'hf-peft'?" in err) == (2, True)
