@@ -138,7 +138,8 @@ def test_headers_that_are_too_large_are_refused():
             came = talk(server.port, large)
             assert came.startswith(b"HTTP/1.1 431"), came[:80]
             assert b'"error_type":"validation"' in came
-        assert talk(server.port, b"no HTTP at all\r\n\r\n").startswith(b"HTTP/1.1 400")
+        for other in (b"no HTTP at all\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"):
+            assert talk(server.port, other).startswith(b"HTTP/1.1 400")
         assert httpx.get(f"{server.url}/livez").status_code == 200
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import struct
+
 import pytest
 
 from serve.fake import LABELS, Service, client
@@ -80,12 +83,41 @@ def test_what_cannot_be_read_is_told(body, words):
     assert words in answer.json()["error"]
 
 
-def test_the_binary_form_is_refused_with_the_remedy():
+def packed(*texts: str) -> bytes:
+    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
+
+
+def parted(*tensors: tuple[str, bytes]) -> tuple[bytes, dict[str, str]]:
+    """A body with tensors behind its JSON, as Triton's client sends them, and its headers."""
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(data)}}
+        for name, data in tensors
+    ]
+    head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
+    headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
+    return head + b"".join(data for _, data in tensors), headers
+
+
+def test_texts_in_binary_form_are_read():
+    service = Service()
+    with client(service) as http:
+        content, headers = parted(("text", packed("abc", "grün")), ("text_pair", packed("", "b")))
+        assert http.post("/v2/models/pairs/infer", content=content, headers=headers).status_code == 422
+        content, headers = parted(("text", packed("abc", "grün")), ("text_pair", packed("a", "b")))
+        answer = http.post("/v2/models/pairs/infer", content=content, headers=headers)
+    assert answer.status_code == 200
+    assert service.asked[-1][1] == [["abc", "a"], ["grün", "b"]]
+
+
+@pytest.mark.parametrize(
+    "data", [b"abc", packed("abc", "b")[:-1], packed("abc") + b"\xff\0\0\0", b"\1\0\0\0\xff" * 2]
+)
+def test_a_broken_binary_form_is_refused(data):
     with client() as http:
-        headers = {"inference-header-content-length": "10"}
-        answer = http.post("/v2/models/single/infer", content=b"{}", headers=headers)
-    assert answer.status_code == 415
-    assert "binary_data=False" in answer.json()["error"]
+        content, headers = parted(("text", data))
+        assert http.post("/v2/models/single/infer", content=content, headers=headers).status_code == 422
+        headers["inference-header-content-length"] = "100000"
+        assert http.post("/v2/models/single/infer", content=content, headers=headers).status_code == 400
 
 
 def test_the_server_and_whether_an_adapter_is_ready():

@@ -78,21 +78,23 @@ class Call:
         call: Call = scope[_SCOPE]
         return call
 
-    def read(self, model: type[_Body]) -> _Body:
+    def read(self, model: type[_Body], body: bytes | bytearray | None = None) -> _Body:
         """Reads the body.
 
         Args:
             model: What it has to be.
+            body: The part of it that is JSON; the whole by default.
 
         Raises:
             Malformed: If it is empty or no JSON.
             Invalid: If it is something else; all that is wrong is in the message, and nothing
                 of what was sent.
         """
-        if not self.body.strip():
+        body = self.body if body is None else body
+        if not body.strip():
             raise Malformed(f"The body is empty; expected a JSON object with {_expected(model)}.")
         try:
-            return model.model_validate_json(self.body)
+            return model.model_validate_json(body)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
         if problems[0]["type"] == "json_invalid":

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from keras_peft.serve.settings import ServeSettings
 
 MAX_HEADER_BYTES = 32_768
+PARTED = b"inference-header-content-length"
+"""The header of a body that begins with JSON and goes on with tensors."""
 # Of so many bodies of full size there may be parts at a time.
 _BODIES = 32
 # A body that is too large is read to its end if it has no more than so many times the limit, so
@@ -96,7 +98,8 @@ class Bodies:
         if size > self._most:
             raise self._too_large()
         kind = call.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-        if call.body and kind != b"application/json" and not kind.endswith(b"+json"):
+        is_json = kind == b"application/json" or kind.endswith(b"+json") or PARTED in call.headers
+        if call.body and not is_json:
             raise UnsupportedMedia("Expected JSON; send it with the header Content-Type: application/json.")
         return True
 
@@ -147,7 +150,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Starts the clock of the first request."""
-        self._size = 0
+        self._size = self._known = 0
         self._in_headers = True
         super().connection_made(transport)
         self._clock = self.loop.call_later(self.idle_timeout, transport.close)

@@ -1,12 +1,14 @@
-"""The Open Inference Protocol of KServe and Triton, in its JSON form.
+"""The Open Inference Protocol of KServe and Triton.
 
 See https://github.com/kserve/open-inference-protocol. A text goes in as `text`, the second of a
 pair as `text_pair`, both BYTES; out come `label`, BYTES, and `probs`, FP32 with the labels in
-the order that the model's metadata has, or `value`, FP32, of a regression.
+the order that the model's metadata has, or `value`, FP32, of a regression. Texts are
+read as JSON and in Triton's binary form; answers are JSON.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -16,7 +18,8 @@ from keras_peft import __version__
 from keras_peft.errors import listed
 from keras_peft.serve.answers import as_json
 from keras_peft.serve.call import Call
-from keras_peft.serve.failures import AdapterNotFound, Invalid, NotReady, UnsupportedMedia
+from keras_peft.serve.failures import AdapterNotFound, Invalid, Malformed, NotReady
+from keras_peft.serve.limits import PARTED
 from keras_peft.serve.routes._document import answers, reads
 from keras_peft.serve.routes._scores import VALUE, described, probabilities
 from keras_peft.tasks import Task, multi_label, regression, token_labels
@@ -26,13 +29,20 @@ router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 _TEXTS = ("text", "text_pair")
 
 
+class InputParameters(BaseModel):
+    """Where a tensor lies."""
+
+    binary_data_size: int | None = Field(default=None, ge=0)
+
+
 class Input(BaseModel):
     """A tensor of texts."""
 
     name: str
     shape: list[int]
     datatype: Literal["BYTES"]
-    data: list[str] | list[list[str]]
+    data: list[str] | list[list[str]] | None = None
+    parameters: InputParameters | None = None
 
 
 class Output(BaseModel):
@@ -121,10 +131,13 @@ async def ready(name: str, request: Request) -> Response:
 async def infer(name: str, request: Request) -> Response:
     """Predict texts with an adapter."""
     call = Call.of(request)
-    if b"inference-header-content-length" in call.headers:
-        raise UnsupportedMedia("Tensors in binary form are not read; send them as JSON (binary_data=False).")
-    asked = call.read(InferBody)
-    columns = {one.name: _column(one) for one in asked.inputs}
+    header = _header_length(call)
+    asked = call.read(InferBody, call.body[:header])
+    columns, at = {}, header
+    for one in asked.inputs:
+        size = (one.parameters.binary_data_size if one.parameters else None) or 0
+        columns[one.name] = _column(one, call.body[at : at + size])
+        at += size
     if "text" not in columns or not set(columns) <= set(_TEXTS):
         raise Invalid(
             f"`inputs`: expected the tensors text and, for pairs, text_pair; got {len(columns)} others."
@@ -149,14 +162,46 @@ async def infer(name: str, request: Request) -> Response:
     return as_json(content if asked.id is None else {**content, "id": asked.id}, call)
 
 
-def _column(tensor: Input) -> list[str]:
+def _header_length(call: Call) -> int:
+    """Finds where the JSON of a body ends and its tensors begin."""
+    length = call.headers.get(PARTED)
+    if length is None:
+        return len(call.body)
+    if not length.isdigit() or int(length) > len(call.body):
+        raise Malformed(
+            f"Inference-Header-Content-Length must be a number up to the body's {len(call.body)} bytes."
+        )
+    return int(length)
+
+
+def _column(tensor: Input, binary: bytes | bytearray) -> list[str]:
     """Returns the texts of a tensor, which may be a column."""
-    texts = [text for one in tensor.data for text in ([one] if isinstance(one, str) else one)]
+    if tensor.data is None:
+        texts = _unpacked(binary)
+    else:
+        texts = [text for one in tensor.data for text in ([one] if isinstance(one, str) else one)]
     size = 1
     for length in tensor.shape:
         size *= length
     if size != len(texts):
         raise Invalid(f"`inputs`: a tensor has the shape {tensor.shape} and {len(texts)} texts.")
+    return texts
+
+
+def _unpacked(binary: bytes | bytearray) -> list[str]:
+    """Reads texts that have their length in bytes before them, in four bytes."""
+    texts, at = [], 0
+    try:
+        while at < len(binary):
+            (size,) = struct.unpack_from("<I", binary, at)
+            at += 4 + size
+            if at > len(binary):
+                raise ValueError
+            texts.append(binary[at - size : at].decode())
+    except (struct.error, ValueError):
+        raise Invalid(
+            "`inputs`: a tensor in binary form holds no texts in UTF-8 after their lengths."
+        ) from None
     return texts
 
 

@@ -107,9 +107,6 @@ class TokenizeBody(BaseModel):
     """What to part into tokens."""
 
     inputs: str | list[str] = Field(description="a text or a list of texts")
-    adapter_id: str | None = Field(
-        None, description="the name of the adapter whose tokenizer is asked, or null"
-    )
 
 
 class Token(BaseModel):
