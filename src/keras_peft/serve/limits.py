@@ -181,9 +181,9 @@ class Protocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Counts the bytes of a header."""
+        """Counts the bytes of a header, with the four that part it from others."""
         super().on_header(name, value)
-        self._count(len(name) + len(value))
+        self._count(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
         """Stops the clock; from here on `Bodies` has one."""
