@@ -33,6 +33,10 @@ def config_of(folder):
 # What comes back in another form that computes the same, and how.
 OTHERWISE = {
     "text_lora_lora_bias": "a bias of the low-rank path becomes one of the layer",
+    "text_lokr_both": "the smaller matrix is multiplied out",
+    "text_lokr_first": "the smaller matrix is multiplied out",
+    "text_oft_share": "blocks that turn alike are repeated",
+    "text_oft_coft": "what is constrained is taken as it ended up",
 }
 REFUSED = {
     "text_lora_embedding": "it is no projection, and LoRA here is for projections",

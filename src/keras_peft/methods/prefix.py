@@ -108,8 +108,8 @@ class PrefixTuning(Method):
             return self._with_cache(held, call, named)
         return self._with_longer_keys(held, call, named)
 
-    def _rows(self, held: Held, part: str) -> Any:
-        """The learned keys or values: (tokens, out), or (batch, tokens, out)."""
+    def rows(self, held: Held, part: str) -> Any:
+        """Returns the learned keys or values: (tokens, out), or (batch, tokens, out)."""
         from keras import ops
 
         if not self.projection:
@@ -130,7 +130,7 @@ class PrefixTuning(Method):
         def longer(part: str) -> Callable[..., Any]:
             def around(inner: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
                 outputs = inner(*args, **kwargs)
-                rows = spread(self._rows(held, part), outputs)
+                rows = spread(self.rows(held, part), outputs)
                 shape = (*ops.shape(rows)[:2], *outputs.shape[2:])
                 return ops.concatenate([ops.reshape(rows, shape), outputs], axis=1)
 
@@ -159,7 +159,7 @@ class PrefixTuning(Method):
         cache, index = named.get("cache"), named.get("cache_update_index")
         parts = []
         for part in ("key", "value"):
-            rows = spread(self._rows(held, part), x)
+            rows = spread(self.rows(held, part), x)
             parts.append(ops.reshape(rows, (*ops.shape(rows)[:2], *_heads(held.site, part))))
         learned = ops.stack(parts, axis=1)
         if cache is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -158,3 +159,10 @@ class Leaving:
             shown = " and ".join(f"{name}={value!r}" for value in values)
             self.problems.append(f"its parts differ in {shown}, and PEFT has one for all")
         return values[0]
+
+    def with_pattern(self, name: str, places: Sequence[Place]) -> tuple[Any, dict[str, Any]]:
+        """Returns the most frequent value of an option, and the others by their modules as PEFT's patterns."""
+        values = {place.module: getattr(place.method, name) for place in places}
+        found = list(values.values())
+        most = max(dict.fromkeys(found), key=found.count)
+        return most, {re.escape(module): own for module, own in values.items() if own != most}

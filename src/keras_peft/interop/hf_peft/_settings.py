@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +77,14 @@ class Settings:
                 problems.append(f"{key}={value!r} is not known here")
         used = dict(self.used) | {key: value for key, value in config.items() if key in self.used}
         return used, problems
+
+
+def in_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    """Returns a module's own value of a setting; the first key that matches the end of its name wins."""
+    for key, value in (pattern or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return default
 
 
 def _is_off(value: Any) -> bool:

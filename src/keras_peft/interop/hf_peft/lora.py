@@ -10,12 +10,11 @@ layer's (`bias="lora_only"`), which is what is written.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from keras_peft.interop.hf_peft._pieces import File, Leaving, Module, Piece, Tensors
-from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.interop.hf_peft._settings import Settings, in_pattern
 from keras_peft.methods.bitfit import BitFit
 from keras_peft.methods.dora import DoRA
 from keras_peft.methods.lora import LoRA
@@ -71,7 +70,10 @@ def read(file: File) -> Iterator[Piece]:
             file.refuse(module, "it is no projection, and LoRA here is for projections")
             continue
         a, b = module.take("lora_A.weight").T, module.take("lora_B.weight").T
-        rank, alpha = a.shape[1], _alpha(config, module.name)
+        rank, alpha = (
+            a.shape[1],
+            float(in_pattern(config["alpha_pattern"], module.name, config["lora_alpha"])),
+        )
         scaling = alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
         dropout = float(config["lora_dropout"])
         weights: Tensors = {"a": a, "b": b}
@@ -120,30 +122,22 @@ def write(adapter: Leaving) -> dict[str, Any]:
     for place in biases:
         before = ops.convert_to_numpy(bias_of(place.site))
         adapter.put(place, "base_layer.bias", before + place.weights["bias"])
-    ranks = {place.module: place.method.rank for place in places}
-    alphas = {place.module: place.method.alpha for place in places}
-    rank, alpha = _most_frequent(ranks), _most_frequent(alphas)
+    rank, ranks = adapter.with_pattern("rank", places)
+    alpha, alphas = adapter.with_pattern("alpha", places)
     is_dora = isinstance(places[0].method, DoRA)
     start = "default" if is_dora else adapter.common("initialization", places)
     return {
-        "target_modules": adapter.names.targets(ranks),
+        "target_modules": adapter.names.targets(place.module for place in places),
         "r": rank,
-        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
-        "rank_pattern": {re.escape(name): own for name, own in ranks.items() if own != rank},
-        "alpha_pattern": {re.escape(name): own for name, own in alphas.items() if own != alpha},
+        "lora_alpha": alpha,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
         "lora_dropout": adapter.common("dropout", places),
         "use_rslora": False if is_dora else adapter.common("rank_stabilized", places),
         "use_dora": is_dora,
         "init_lora_weights": True if start == "default" else start,
         "bias": "lora_only" if biases else "none",
     }
-
-
-def _alpha(config: Mapping[str, Any], module: str) -> float:
-    for key, value in (config["alpha_pattern"] or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return float(value)
-    return float(config["lora_alpha"])
 
 
 def _start(file: File) -> str:
@@ -171,8 +165,3 @@ def _taken_out(module: Module, method: LoRA) -> Tensors:
     weights = method.weights(module.site)
     start: Any = {name: weights[name].initializer for name in ("a0", "b0")}
     return {name: ops.convert_to_numpy(make(weights[name].shape)) for name, make in start.items()}
-
-
-def _most_frequent(values: Mapping[str, Any]) -> Any:
-    found = list(values.values())
-    return max(dict.fromkeys(found), key=found.count)

@@ -1,0 +1,64 @@
+"""What the methods that put learned vectors before a text have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_peft.core.projection import projection
+from keras_peft.core.sites import Site
+from keras_peft.interop.hf_peft._head import TASK_TYPES
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.methods.prompt import PromptTuning
+
+ROWS = "prompt_embeddings"
+_FOR_TEXTS = next(iter(TASK_TYPES))
+_REASON = (
+    "it puts vectors before the text, and PEFT's classifier of texts reads the first of them where the one here reads "
+    "the text's own first token; a classifier of tokens can be carried over"
+)
+
+
+def read_rows(file: File) -> Iterator[Piece]:
+    """Reads the vectors as they are, as prompt tuning."""
+    rows = file.rest.pop(ROWS)
+    if file.config["task_type"] == _FOR_TEXTS:
+        file.problems.append(_REASON)
+    (site,) = [site for site in file.names.everywhere if site.role == "embedding.token"]
+    yield Piece(PromptTuning(tokens=len(rows)), site, {"prompt": rows}, places_itself=True)
+
+
+def write_rows(adapter: Leaving, *, reads_texts_alike: bool = False) -> dict[str, Any]:
+    """Writes the vectors and what PEFT wants to know of the base.
+
+    Args:
+        adapter: The adapter.
+        reads_texts_alike: Whether a classifier of texts reads the same there.
+    """
+    if adapter.task_type == _FOR_TEXTS and not reads_texts_alike:
+        adapter.problems.append(_REASON)
+    adapter.head_prefix = "base_model."
+    (place,) = [place for place in adapter.places if place.site.role == "embedding.token"]
+    rows = _numpy(place.method.prompt(place.held))
+    adapter.whole[ROWS] = np.ascontiguousarray(rows)
+    return {"num_virtual_tokens": len(rows), **sizes(adapter.names.everywhere)}
+
+
+def sizes(everywhere: Sequence[Site]) -> dict[str, int]:
+    """Returns the sizes of a base in PEFT's words."""
+    queries = [site for site in everywhere if site.role == "attention.query"]
+    view = projection(queries[0])
+    return {
+        "num_layers": len(queries),
+        "num_attention_heads": view.shape[view.summed],
+        "token_dim": view.inputs,
+        "num_transformer_submodules": 1,
+    }
+
+
+def _numpy(value: Any) -> np.ndarray:
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(value), np.float32)

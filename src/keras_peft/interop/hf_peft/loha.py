@@ -1,0 +1,43 @@
+"""LoHa: `hada_w1_b` (r, in) and `hada_w1_a` (out, r) are A1ᵀ and B1ᵀ, and `hada_w2_b` and `hada_w2_a` the second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._settings import Settings, in_pattern
+from keras_peft.methods.loha import LoHa
+
+TYPE = "LOHA"
+BESIDE: frozenset[str] = frozenset()
+SETTINGS = Settings(
+    used={"alpha": 8, "alpha_pattern": {}},
+    training=frozenset({"module_dropout", "r", "rank_dropout", "rank_pattern", "use_effective_conv2d"}),
+)
+_NAMES = {"a1": "hada_w1_b", "b1": "hada_w1_a", "a2": "hada_w2_b", "b2": "hada_w2_a"}
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Each module has a rank and a strength of its own."""
+    config = file.config
+    for module in file.modules:
+        weights = {ours: module.take(name).T for ours, name in _NAMES.items()}
+        alpha = in_pattern(config["alpha_pattern"], module.name, config["alpha"])
+        yield Piece(LoHa(rank=weights["a1"].shape[1], alpha=float(alpha)), module.site, weights)
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Ranks and strengths that are not the most frequent ones go into patterns."""
+    for place in adapter.places:
+        for ours, name in _NAMES.items():
+            adapter.put(place, name, place.weights[ours].T)
+    rank, ranks = adapter.with_pattern("rank", adapter.places)
+    alpha, alphas = adapter.with_pattern("alpha", adapter.places)
+    return {
+        "target_modules": adapter.targets,
+        "r": rank,
+        "alpha": alpha,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+    }

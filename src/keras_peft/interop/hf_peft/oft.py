@@ -1,0 +1,85 @@
+"""OFT: `oft_R.weight` (blocks, size (size - 1) / 2) holds the values above the diagonal.
+
+Blocks that turn alike (`block_share`) are repeated, and what is constrained (`coft`) is taken as it ended up.
+The exact transform turns the other way there, so its values change their signs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_peft.core.projection import projection
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.methods.oft import OFT
+
+TYPE = "OFT"
+BESIDE: frozenset[str] = frozenset()
+SETTINGS = Settings(
+    used={
+        "coft": False,
+        "eps": 6e-5,
+        "block_share": False,
+        "use_cayley_neumann": True,
+        "num_cayley_neumann_terms": 5,
+    },
+    # The size of the blocks is told by the shapes, as PEFT may have moved it to one that divides.
+    training=frozenset({"module_dropout", "oft_block_size", "r"}),
+    fixed={"bias": "none"},
+)
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Takes the size of the blocks from the shape."""
+    config = file.config
+    for module in file.modules:
+        skew = module.take("oft_R.weight")
+        size = _size(skew)
+        if config["coft"]:
+            # The norm is that of the skew matrix, which has each value twice.
+            norms = np.sqrt(2) * np.linalg.norm(skew, axis=1, keepdims=True)
+            skew = skew * np.minimum(1, config["eps"] / math.sqrt(len(skew)) / np.maximum(norms, 1e-30))
+        if config["block_share"]:
+            skew = np.repeat(skew, projection(module.site).inputs // size, axis=0)
+        if config["use_cayley_neumann"]:
+            # Three terms give there what four give.
+            terms = 4 if config["num_cayley_neumann_terms"] == 3 else config["num_cayley_neumann_terms"]
+        else:
+            terms, skew = 0, -skew
+        yield Piece(OFT(block_size=size, terms=terms), module.site, {"skew": skew})
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Finds one size or one number of blocks from which PEFT comes to the sizes that there are."""
+    terms = adapter.common("terms")
+    if terms == 3:
+        adapter.problems.append("terms=3 is a series that PEFT does not compute; train with terms=4 or 5")
+    for place in adapter.places:
+        adapter.put(place, "oft_R.weight", place.weights["skew"] if terms else -place.weights["skew"])
+    shapes = [(projection(place.site).inputs, _size(place.weights["skew"])) for place in adapter.places]
+    sizes = {size for _, size in shapes} | {place.method.block_size for place in adapter.places}
+    fitting = [size for size in sorted(sizes) if all(_moved(size, inputs) == own for inputs, own in shapes)]
+    counts = {inputs // size for inputs, size in shapes}
+    if not fitting and len(counts) > 1:
+        adapter.problems.append("its blocks are of sizes that PEFT does not come to from one setting")
+    return {
+        "target_modules": adapter.targets,
+        "oft_block_size": fitting[0] if fitting else 0,
+        "r": 0 if fitting else min(counts),
+        "use_cayley_neumann": terms > 0,
+        "num_cayley_neumann_terms": terms or 5,
+    }
+
+
+def _size(skew: np.ndarray) -> int:
+    return (1 + math.isqrt(1 + 8 * skew.shape[1])) // 2
+
+
+def _moved(size: int, inputs: int) -> int:
+    """The nearest size that divides, the smaller where two are as near."""
+    divisors = [number for number in range(1, inputs + 1) if inputs % number == 0]
+    return min(divisors, key=lambda number: (abs(number - size), number))

@@ -1,0 +1,36 @@
+"""P-tuning: `prompt_embeddings` (tokens, dim) are the vectors that the network made.
+
+PEFT does not save the network, so what is read is the prompt tuning that it comes to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._prompts import read_rows, write_rows
+from keras_peft.interop.hf_peft._settings import Settings
+
+TYPE = "P_TUNING"
+BESIDE: frozenset[str] = frozenset()
+SETTINGS = Settings(
+    used={"task_type": None},
+    training=frozenset({"encoder_hidden_size", "encoder_reparameterization_type"}),
+    fixed={"num_transformer_submodules": 1},
+)
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Reads the vectors."""
+    return read_rows(file)
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Writes the vectors that the network makes, and what network that is."""
+    return {
+        **write_rows(adapter),
+        "encoder_reparameterization_type": adapter.common("encoder").upper(),
+        "encoder_hidden_size": adapter.common("hidden"),
+        "encoder_num_layers": adapter.common("encoder_layers"),
+    }

@@ -1,0 +1,68 @@
+"""Prefix tuning: `prompt_embeddings` (tokens, layers · 2 · out) are the keys and values of each layer.
+
+Where a perceptron makes them, PEFT saves what it makes. The text's positions count from the end of the prefix
+there. PEFT's DistilBERT takes no prefix, its BERT does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_peft.bases import distilbert
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._prompts import ROWS, sizes
+from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.methods.prefix import PrefixTuning
+
+TYPE = "PREFIX_TUNING"
+BESIDE: frozenset[str] = frozenset()
+SETTINGS = Settings(
+    training=frozenset({"encoder_hidden_size", "prefix_projection"}),
+    fixed={"num_transformer_submodules": 1},
+)
+
+_NO_PREFIX = "Hugging Face's DistilBERT takes no prefix and computes without it; its BERT takes one"
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Splits the rows into the keys and values of each layer."""
+    rows = file.rest.pop(ROWS)
+    if file.names.kind == distilbert.MODEL_TYPE:
+        file.problems.append(_NO_PREFIX)
+    sites = [site for site in file.names.everywhere if site.role == "attention"]
+    if rows.shape[1] % (2 * len(sites)):
+        file.problems.append(f"its rows of {rows.shape[1]} are not of {len(sites)} layers")
+        return
+    split = rows.reshape(len(rows), len(sites), 2, -1)
+    method = PrefixTuning(tokens=len(rows), shift_positions=True)
+    for layer, site in enumerate(sites):
+        weights = {"key": split[:, layer, 0], "value": split[:, layer, 1]}
+        yield Piece(method, site, weights, places_itself=True)
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Joins the keys and values of all layers."""
+    places = [place for place in adapter.places if place.site.role == "attention"]
+    sites = [site for site in adapter.names.everywhere if site.role == "attention"]
+    if not adapter.common("shift_positions"):
+        adapter.problems.append(
+            "its texts keep their positions, and PEFT counts them from the end of the prefix; train it with "
+            "shift_positions"
+        )
+    if len(places) < len(sites):
+        adapter.problems.append(
+            f"it has a prefix in {len(places)} of {len(sites)} layers, and PEFT's has one in all"
+        )
+    if adapter.names.kind == distilbert.MODEL_TYPE:
+        adapter.problems.append(_NO_PREFIX)
+    rows = [place.method.rows(place.held, part) for place in places for part in ("key", "value")]
+    adapter.whole[ROWS] = np.concatenate([np.asarray(values, np.float32) for values in rows], axis=1)
+    adapter.head_prefix = "base_model."
+    return {
+        "num_virtual_tokens": adapter.common("tokens", places),
+        "prefix_projection": False,
+        **sizes(adapter.names.everywhere),
+    }

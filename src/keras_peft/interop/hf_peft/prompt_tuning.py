@@ -1,0 +1,24 @@
+"""Prompt tuning: `prompt_embeddings` (tokens, dim) are the vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._prompts import read_rows, write_rows
+from keras_peft.interop.hf_peft._settings import Settings
+
+TYPE = "PROMPT_TUNING"
+BESIDE: frozenset[str] = frozenset()
+SETTINGS = Settings(used={"task_type": None}, fixed={"num_transformer_submodules": 1})
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Reads the vectors."""
+    return read_rows(file)
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Writes the vectors."""
+    return {**write_rows(adapter), "prompt_tuning_init": "RANDOM"}
