@@ -68,10 +68,14 @@ class Served:
             if sample.name == f"keras_peft_{name}" and labels.items() <= sample.labels.items()
         )
 
+    def status(self, field: str) -> int:
+        """A number that the system has of the process, such as `Threads`."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
     def memory(self, field: str = "VmRSS") -> int:
         """What the process takes, in bytes."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024
+        return self.status(field) * 1024
 
     def files(self) -> int:
         """How many files and connections the process has open."""
