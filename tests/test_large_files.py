@@ -1,4 +1,4 @@
-"""Training on more text than memory holds: the same weights, and memory that does not grow with the texts."""
+"""Training on and splitting more text than memory holds: the same outcome, and memory that does not grow with it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import keras
 import pytest
 
 from conftest import TINY, make_rows, write_jsonl
-from keras_peft import features, store
+from keras_peft import features, splitting, store
 from keras_peft.data import check_trainable, read_examples, split
 from keras_peft.job import fine_tune
 from keras_peft.progress import Progress
+from keras_peft.splitting import split_file
 from keras_peft.store import OnDisk
 from keras_peft.tokens import Tokenizer
+from readers.test_readers import read, write
 
 SETTINGS = {"base": str(TINY), "epochs": 2, "seed": 1, "validation": 0.2}
 FILES = {
@@ -162,4 +164,37 @@ def test_a_row_costs_the_same_few_bytes_however_long_its_text(tmp_path, monkeypa
     memory_of(paths[0])  # What is made once only.
     (most_few, held_few), (most_many, held_many) = map(memory_of, paths)
     assert held_many - held_few < 60 * (many - few)
+    assert most_many - most_few < 80 * (many - few)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_split_is_the_same_as_from_memory(tmp_path, monkeypatch, on_disk, ending):
+    rows = [{**row, "late": None if number < 90 else number} for number, row in enumerate(make_rows(50))]
+    path = write(tmp_path / f"d.{ending}", rows)
+    inside = split_file(path, tmp_path / "inside")
+    on_disk()
+    monkeypatch.setattr(splitting, "_PIECE", 1)
+    monkeypatch.setattr(splitting, "_CHUNK", 7)
+    outside = split_file(path, tmp_path / "outside")
+    assert (outside.rows, outside.labels) == (inside.rows, inside.labels)
+    for side, file in inside.files.items():
+        assert read(outside.files[side]) == read(file)
+
+
+def memory_of_split(path):
+    """The bytes that Python and NumPy have allocated at most."""
+    tracemalloc.start()
+    try:
+        split_file(path, path.with_suffix(".parts"), overwrite=True)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_split_holds_a_few_bytes_of_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "IN_MEMORY", 1 << 18)
+    few, many = 5_000, 20_000
+    paths = [write_texts(tmp_path / f"{count}.jsonl", count) for count in (few, many)]
+    memory_of_split(paths[0])  # What is made once only.
+    most_few, most_many = map(memory_of_split, paths)
     assert most_many - most_few < 80 * (many - few)

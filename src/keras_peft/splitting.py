@@ -1,26 +1,44 @@
-"""A file of labelled text to a folder with a file to train on, one to validate on and one to test on."""
+"""A file of labelled text to a folder with a file to train on, one to validate on and one to test on.
+
+The file is read twice: for what decides where a row goes, of which a few bytes are held for each row, and
+to write the rows. So it may be larger than memory.
+"""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from keras_peft.check.subject import are_numbers, labels_of
 from keras_peft.data import check_column, is_unicode
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_folder
 from keras_peft.readers import Row, ending_of, read_rows
+from keras_peft.store import LABELS, Collector
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SIDES = ("train", "validation", "test")
 # Values are put into so many parts of the same size, which are then like labels.
 _PARTS = 10
+# So many bytes of the hash of a group tell it from all others.
+_DIGEST = 16
+# Parquet is written from pieces of about so many bytes.
+_PIECE = 32 << 20
+# Rows that are written at once.
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -76,9 +94,9 @@ def split_file(
         The files and what is in them.
 
     Raises:
-        DataError: If the file cannot be read, a column is missing, or a side would be
-            empty.
-        OptionError: If a value cannot be used or `out` is there.
+        DataError: If the file cannot be read or is changed meanwhile, a column is
+            missing, or a side would be empty.
+        OptionError: If a value cannot be used, or `out` is there or cannot be written.
 
     Example:
         >>> split_file("conversations.jsonl", "parts").rows
@@ -87,17 +105,16 @@ def split_file(
     path, out = Path(data), Path(out)
     shares = {"validation": validation, "test": test}
     _check_options(path, out, shares, overwrite)
-    rows = [row for batch in read_rows(path) for row in batch]
-    if not rows:
-        raise DataError(f"{path} has no rows to split.")
+    first, labels, groups = _read(path, group_by, label_column, seed)
     if group_by is not None:
-        check_column(rows[0], group_by, path, "--group-by")
-    labels = _labels(rows, label_column, path)
+        check_column(first, group_by, path, "--group-by")
+    if label_column != "label":
+        check_column(first, label_column, path, "--label-column")
     wanted = {"train": 1 - test - validation, **{side: share for side, share in shares.items() if share}}
-    strata = _parts(labels) if are_numbers(labels) else labels
-    sides = _assign(_groups(rows, group_by), strata, wanted, seed)
-    places = {side: [n for n in range(len(rows)) if sides[n] == side] for side in wanted}
-    if empty := [side for side in wanted if not places[side]]:
+    has_values = are_numbers(labels)
+    sides = _assign(groups, _parts(labels) if has_values else labels, wanted, path, group_by)
+    rows = {side: int((sides == number).sum()) for number, side in enumerate(wanted)}
+    if empty := [side for side, count in rows.items() if not count]:
         raise DataError(
             f"{path} is too small for this split: nothing is left for {' and '.join(empty)}. Add rows, take a larger "
             "share or leave it out with 0" + ("." if group_by is None else ", or group by another column.")
@@ -105,21 +122,15 @@ def split_file(
     ending = ending_of(path) if path.is_file() and ending_of(path) != ".arrow" else ".parquet"
     try:
         with whole_folder(out, overwrite=overwrite) as staging:
-            for side, chosen in places.items():
-                content = _content([rows[n] for n in chosen], ending, path, chosen)
-                (staging / f"{side}{ending}").write_bytes(content)
+            _write(path, [staging / f"{side}{ending}" for side in wanted], ending, sides)
     except OSError as error:
         raise OptionError(
             f"{out} cannot be written ({error.strerror or error}); nothing was written."
         ) from None
-    counts = {side: Counter(label for n in chosen for label in labels[n]) for side, chosen in places.items()}
-    known = sorted({label for one in counts.values() for label in one})
     return FileSplit(
-        files={side: out / f"{side}{ending}" for side in places},
-        rows={side: len(chosen) for side, chosen in places.items()},
-        labels={}
-        if strata is not labels
-        else {label: {side: counts[side][label] for side in places} for label in known},
+        files={side: out / f"{side}{ending}" for side in wanted},
+        rows=rows,
+        labels={} if has_values else _counts(labels, sides, list(wanted)),
     )
 
 
@@ -145,95 +156,227 @@ def _check_options(path: Path, out: Path, shares: dict[str, float], overwrite: b
         raise OptionError(f"{path} lies in {out}, which would be replaced; choose another --out.")
 
 
-def _labels(rows: Sequence[Row], column: str, path: Path) -> list[tuple[str, ...]]:
-    if column == "label" and column not in rows[0]:
-        column = "labels"
-    elif column not in rows[0]:
-        check_column(rows[0], column, path, "--label-column")
-    return [tuple(label.strip() for label in labels_of(row.get(column)) if label.strip()) for row in rows]
+def _read(
+    path: Path, group_by: str | None, label_column: str, seed: int
+) -> tuple[Row, Sequence[tuple[str, ...]], np.ndarray]:
+    """Returns the first row, and of each the labels and a digest of its group, (rows,) S16."""
+    import numpy as np
+
+    first: Row | None = None
+    labels, digests = Collector(LABELS), bytearray()
+    for row in _rows(path):
+        if first is None:
+            first, column = row, _column(row, label_column)
+        labels.add(tuple(label.strip() for label in labels_of(row.get(column)) if label.strip()))
+        digests += hashlib.sha256(f"{seed} {_common(row, group_by)}".encode()).digest()[:_DIGEST]
+    if first is None:
+        raise DataError(f"{path} has no rows to split.")
+    return first, labels.done(), np.frombuffer(digests, f"S{_DIGEST}")
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    return (row for batch in read_rows(path) for row in batch)
+
+
+def _column(first: Row, column: str) -> str:
+    return "labels" if column == "label" and column not in first else column
+
+
+def _common(row: Row, group_by: str | None) -> str:
+    """What a row has in common with those that have to be on its side."""
+    columns = [one for one in ("text", "text_a", "text_b", "tokens") if row.get(one) is not None]
+    if group_by is not None:
+        columns = [group_by] if row.get(group_by) is not None else []
+    return json.dumps({column: row[column] for column in columns} or row, default=str, sort_keys=True)
 
 
 def _parts(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Puts values into parts of about the same size."""
     import numpy as np
 
-    values = [float(one[0]) for one in labels if one]
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, _PARTS + 1)[1:-1]))
-    return [(f"{np.searchsorted(edges, float(one[0])):02}",) if one else () for one in labels]
-
-
-def _groups(rows: Sequence[Row], group_by: str | None) -> dict[str, list[int]]:
-    """The positions of the rows that have to stay together, by what they have in common."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        columns = [one for one in ("text", "text_a", "text_b", "tokens") if row.get(one) is not None]
-        if group_by is not None:
-            columns = [group_by] if row.get(group_by) is not None else []
-        common = {column: row[column] for column in columns} or row
-        groups[json.dumps(common, default=str, sort_keys=True)].append(place)
-    return groups
+    values = np.fromiter((float(one[0]) if one else np.nan for one in labels), float, len(labels))
+    there = ~np.isnan(values)
+    edges = np.unique(np.quantile(values[there], np.linspace(0, 1, _PARTS + 1)[1:-1]))
+    names: list[tuple[str, ...]] = [(f"{part:02}",) for part in range(_PARTS)]
+    parts = np.searchsorted(edges, values)
+    return [names[part] if known else () for part, known in zip(parts, there, strict=True)]
 
 
 def _assign(
-    groups: dict[str, list[int]], labels: Sequence[tuple[str, ...]], wanted: dict[str, float], seed: int
-) -> list[str]:
-    """Gives every row a side.
+    digests: np.ndarray,
+    labels: Sequence[tuple[str, ...]],
+    wanted: dict[str, float],
+    path: Path,
+    group_by: str | None,
+) -> np.ndarray:
+    """Gives every row the number of a side, (rows,) int8.
 
     A group counts as of its rarest label. Of each label the groups come in an order
-    by chance, and each goes to the side that lacks most; the first goes to training.
+    by chance, that of their digests, and each goes to the side that lacks most; the
+    first goes to training.
     """
+    import numpy as np
+
+    _, groups, sizes = np.unique(digests, return_inverse=True, return_counts=True)
     counts = Counter(label for one in labels for label in one)
-    strata: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for key, places in groups.items():
-        rarest = min(((counts[label], label) for n in places for label in labels[n]), default=(0, ""))
-        strata[rarest].append(key)
-    sides = [""] * len(labels)
+    ranks = {
+        label: rank for rank, label in enumerate(sorted(counts, key=lambda label: (counts[label], label)))
+    }
+    rarest = np.full(len(sizes), len(ranks))
+    own = (min((ranks[label] for label in one), default=len(ranks)) for one in labels)
+    np.minimum.at(rarest, groups, np.fromiter(own, np.int64, len(labels)))
+    # Those without a label come before all others.
+    rarest = (rarest + 1) % (len(ranks) + 1)
+    totals = np.bincount(rarest, weights=sizes)
+    sides = np.zeros(len(sizes), np.int8)
     # What rounding leaves a side short of with one label, it gets with the next.
-    lacking = dict.fromkeys(wanted, 0.0)
-    for _, keys in sorted(strata.items()):
-        keys.sort(key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
-        total = sum(len(groups[key]) for key in keys)
-        for side, share in wanted.items():
-            lacking[side] += share * total
-        for number, key in enumerate(keys):
-            side = max(lacking, key=lambda one: lacking[one]) if number else "train"
-            lacking[side] -= len(groups[key])
-            for place in groups[key]:
-                sides[place] = side
+    lacking = np.zeros(len(wanted))
+    for stratum, members in groupby(np.argsort(rarest, kind="stable"), rarest.__getitem__):
+        lacking += np.fromiter(wanted.values(), float) * totals[stratum]
+        for number, group in enumerate(members):
+            sides[group] = lacking.argmax() if number else 0
+            lacking[sides[group]] -= sizes[group]
     # A label may have come only along with rarer ones, and only elsewhere.
-    taught = {label for place, side in enumerate(sides) if side == "train" for label in labels[place]}
-    for label in sorted(set(counts) - taught):
-        having = [places for _, places in sorted(groups.items()) if any(label in labels[n] for n in places)]
-        for place in min(having, key=len):
-            sides[place] = "train"
-    return sides
+    taught = {label for one, group in zip(labels, groups, strict=True) if sides[group] == 0 for label in one}
+    if untaught := counts.keys() - taught:
+        sides[_smallest(untaught, labels, groups, sizes, path, group_by)] = 0
+    return sides[groups]
 
 
-def _content(rows: list[Row], ending: str, path: Path, places: list[int]) -> bytes:
-    """Writes rows in a format, with the types that their columns have in the file."""
+def _smallest(
+    untaught: set[str],
+    labels: Sequence[tuple[str, ...]],
+    groups: np.ndarray,
+    sizes: np.ndarray,
+    path: Path,
+    group_by: str | None,
+) -> list[int]:
+    """Finds for each label the smallest group that has it; of several the first in order of what it has in common."""
+    least: dict[str, tuple[int, str, int]] = {}
+    # Whether the file was changed meanwhile is seen when it is written.
+    for one, group, row in zip(labels, groups, _rows(path), strict=False):
+        for label in untaught.intersection(one):
+            found = (int(sizes[group]), _common(row, group_by), int(group))
+            least[label] = min(found, least.get(label, found))
+    return [group for _, _, group in least.values()]
+
+
+def _counts(
+    labels: Sequence[tuple[str, ...]], sides: np.ndarray, names: list[str]
+) -> dict[str, dict[str, int]]:
+    counts: list[Counter[str]] = [Counter() for _ in names]
+    for one, side in zip(labels, sides, strict=True):
+        counts[side].update(one)
+    known = sorted(set().union(*counts))
+    return {label: {name: own[label] for name, own in zip(names, counts, strict=True)} for label in known}
+
+
+def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> None:
+    """Reads the rows again and writes each to the file of its side."""
     import polars as pl
 
-    buffer = io.BytesIO()
-    if ending == ".parquet":
-        frame = (
-            pl.read_parquet(path, glob=False)[places]
-            if path.is_file() and ending_of(path) == ".parquet"
-            else pl.DataFrame(rows, infer_schema_length=None)
-        )
-        frame.write_parquet(buffer)
-        return buffer.getvalue()
+    batches: Iterable[Any] = read_rows(path, chunk=_CHUNK)
+    if path.is_file() and ending == ".parquet" == ending_of(path):
+        # Python has not all of the types that a column may have.
+        batches = pl.scan_parquet(path, glob=False).collect_batches(chunk_size=_CHUNK, maintain_order=True)
+    start = 0
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(_parquet(file) if ending == ".parquet" else _text(file, ending))
+            for file in files
+        ]
+        for batch in batches:
+            own = sides[start : start + len(batch)]
+            start += len(batch)
+            if len(own) < len(batch):
+                break
+            for number, write in enumerate(writers):
+                chosen = (own == number).nonzero()[0]
+                if len(chosen):
+                    write(
+                        batch[chosen] if isinstance(batch, pl.DataFrame) else [batch[row] for row in chosen]
+                    )
+        if start != len(sides):
+            raise DataError(f"{path} was changed while it was read; split it again.")
+
+
+@contextmanager
+def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
+    """Gives what takes tables or lists of rows.
+
+    The type of a column is known when all rows are. Until then they lie in pieces beside the file.
+    """
+    import polars as pl
+
+    frames: list[pl.DataFrame] = []
+    pieces: list[pl.LazyFrame] = []
+
+    def write(rows: Any) -> None:
+        frames.append(pl.DataFrame(rows, infer_schema_length=None))
+        if sum(frame.estimated_size() for frame in frames) >= _PIECE:
+            set_aside()
+
+    def set_aside() -> None:
+        piece = Path(folder) / f"{len(pieces)}.parquet"
+        with _faults_of_the_disk():
+            pl.concat(frames, how="diagonal_relaxed").write_parquet(piece)
+        pieces.append(pl.scan_parquet(piece, glob=False))
+        frames.clear()
+
+    with TemporaryDirectory(dir=file.parent) as folder:
+        yield write
+        if frames:
+            set_aside()
+        with _faults_of_the_disk():
+            pl.concat(pieces, how="diagonal_relaxed").sink_parquet(file)
+
+
+@contextmanager
+def _faults_of_the_disk() -> Iterator[None]:
+    """Raises what Polars says of a full disk as Python does."""
+    import polars as pl
+
+    try:
+        yield
+    except pl.exceptions.ComputeError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
+
+
+@contextmanager
+def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
+    """Gives what takes lists of rows."""
     plain = ending.removesuffix(".gz")
-    if plain in (".csv", ".tsv"):
+    first = True
+
+    def write(rows: list[Row]) -> None:
+        nonlocal first
+        opened.write(_as_text(rows, plain, first=first).encode())
+        first = False
+
+    with file.open("wb") as raw, ExitStack() as stack:
+        opened: IO[bytes] = raw
+        if ending.endswith(".gz"):
+            # Without the time, so that the same split is the same file.
+            packed = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+            opened = cast("IO[bytes]", packed)
+        yield write
+        if plain == ".json":
+            opened.write(b"\n]\n")
+
+
+def _as_text(rows: list[Row], ending: str, *, first: bool) -> str:
+    import polars as pl
+
+    if ending in (".csv", ".tsv"):
         frame = pl.DataFrame(rows, schema=dict.fromkeys(rows[0], pl.String))
-        frame.write_csv(buffer, separator="\t" if plain == ".tsv" else ",")
-        content = buffer.getvalue()
-    else:
-        lines = [_as_json(row) for row in rows]
-        array = ",\n".join(lines)
-        text = f"[\n{array}\n]\n" if plain == ".json" else "".join(f"{line}\n" for line in lines)
-        content = text.encode()
-    # Without the time, so that the same split is the same file.
-    return gzip.compress(content, mtime=0) if ending.endswith(".gz") else content
+        return frame.write_csv(separator="\t" if ending == ".tsv" else ",", include_header=first)
+    lines = map(_as_json, rows)
+    if ending == ".json":
+        return ("[\n" if first else ",\n") + ",\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _as_json(row: Row) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import gzip
+import hashlib
 import json
+import resource
 from collections import Counter
 
 import polars as pl
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import make_rows, write_jsonl
+from keras_peft import splitting
 from keras_peft.errors import DataError
 from keras_peft.splitting import split_file
 from readers.test_readers import SAMPLE, read, write
@@ -172,3 +175,37 @@ def test_a_split_is_replaced_and_compressed_without_the_time(run, tmp_path):
     content = (tmp_path / "parts" / "test.jsonl.gz").read_bytes()
     assert content[4:8] == b"\0\0\0\0"
     assert gzip.decompress(content).count(b"\n") == 10
+
+
+@pytest.fixture
+def small_disk():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl.gz", "parquet"])
+def test_nothing_is_left_where_there_is_no_room(run, tmp_path, ending, request):
+    rows = [{"text": hashlib.sha512(bytes([n])).hexdigest(), "label": "ab"[n % 2]} for n in range(200)]
+    path = write(tmp_path / f"d.{ending}", rows)
+    request.getfixturevalue("small_disk")
+    code, _, err = run(path, "--out", "parts")
+    assert code == 2
+    assert err == "keras-peft: parts cannot be written (File too large); nothing was written.\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_changed_meanwhile_is_not_split(run, tmp_path, monkeypatch):
+    path = write_jsonl(tmp_path / "d.jsonl", ROWS)
+    rows_of = splitting.read_rows
+
+    def changing(*arguments, **options):
+        yield from rows_of(*arguments, **options)
+        write_jsonl(path, ROWS[:-1])
+
+    monkeypatch.setattr(splitting, "read_rows", changing)
+    code, _, err = run(path, "--out", "parts")
+    assert code == 2
+    assert "d.jsonl was changed while it was read; split it again" in err
+    assert list(tmp_path.iterdir()) == [path]
