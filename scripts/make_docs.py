@@ -4,7 +4,7 @@
     python scripts/make_docs.py --check    fail where a file would change
 
 `docs/command-line.md` and `docs/methods.md` are written whole; in README.md the
-method table stands between two markers, and so do the tables of `docs/serving.md`.
+method table stands between two markers, and so do the tables of `docs/serving.md` and `docs/interop.md`.
 """
 
 from __future__ import annotations
@@ -291,6 +291,57 @@ def soak_figures() -> str:
     return tables.soak(json.loads(path.read_text(encoding="utf-8")))
 
 
+def interop_page() -> str:
+    """docs/interop.md with the settings that are known, and what tests/interop measured."""
+    return filled("docs/interop.md", {"settings": settings_table(), "differences": difference_table()})
+
+
+def settings_table() -> str:
+    """A row for each method of PEFT: what the keys of its configuration mean here."""
+    from keras_peft.interop.hf_peft import formats
+
+    rows = [
+        "| `peft_type` | read, and taken to be this where missing | only this value | while training only |"
+    ]
+    rows += ["|---|---|---|---|"]
+    for name, module in sorted(formats().items()):
+        known = module.SETTINGS
+        cells = [
+            ", ".join(f"`{key}` {json.dumps(value)}" for key, value in sorted(values.items()))
+            for values in (known.used, known.fixed)
+        ]
+        rows.append(
+            f"| {name} | {' | '.join(cells)} | {', '.join(f'`{key}`' for key in sorted(known.training))} |"
+        )
+    return "\n".join(rows)
+
+
+def difference_table() -> str:
+    """A row for each method: the largest difference of a logit on each architecture in each direction."""
+    path = ROOT / "benchmarks" / "results" / "interop.json"
+    if not path.is_file():
+        return "Not measured yet: `make test-interop`."
+    content = json.loads(path.read_text(encoding="utf-8"))
+    found = {(row["method"], row["architecture"], row["direction"]): row for row in content["rows"]}
+    columns = list(dict.fromkeys((row["architecture"], row["direction"]) for row in content["rows"]))
+    columns.sort(key=lambda column: (column[0] != "distilbert", column[0], column[1] != "there to here"))
+    lines = [
+        "Each method was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on tiny",
+        "checkpoints. A cell is the largest difference of a logit, divided by the largest logit. Text classifiers, but",
+        "for the methods with virtual tokens, and for what was trained here on BERT: these tag words. Prefix tuning with",
+        "PEFT is a text classifier. `make test-interop` measures it and fails above 1e-5.",
+        "",
+        f"| method | {' | '.join(f'{architecture}, {direction}' for architecture, direction in columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for method in sorted({row["method"] for row in content["rows"]}, key=str.lower):
+        rows = [found.get((method, *column)) for column in columns]
+        cells = [f"{row['difference'] / row['largest_logit']:.0e}" if row else "" for row in rows]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    return "\n".join([*lines, "", f"Measured with {versions}."])
+
+
 def filled(page: str, parts: dict[str, str]) -> str:
     """A page with new text between its markers."""
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -311,6 +362,7 @@ def main() -> None:
         "docs/methods.md": methods_page(),
         "docs/command-line.md": command_page(),
         "docs/serving.md": serving_page(),
+        "docs/interop.md": interop_page(),
     }
     stale = []
     for name, text in pages.items():

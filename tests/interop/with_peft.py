@@ -1,0 +1,161 @@
+"""The same logits in both directions with PEFT itself: what is trained there is asked here, and the other way.
+
+    PYTHONPATH=tests python tests/interop/with_peft.py --peers .venv-peers/bin/python [--store]
+
+Fails where any logit differs by more than 1e-5 of the largest. With `--store` the differences are kept for
+`docs/interop.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors.numpy import load_file
+
+import keras_peft
+from conftest import REFERENCE, make_rows, write_jsonl
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-5
+RESULTS = HERE.parent.parent / "benchmarks" / "results" / "interop.json"
+LABELS = ("alpha", "beta", "gamma")
+ALL = ("attention.query", "attention.key", "attention.value", "attention.output", "ffn.up", "ffn.down")
+SOME = ("attention.query", "attention.value", "ffn.up")
+LOW = {"rank": 4, "alpha": 8.0}
+# As there.py has them: the methods and their targets.
+METHODS = {
+    "LoRA": (keras_peft.LoRA(**LOW), ALL),
+    "rsLoRA": (keras_peft.LoRA(**LOW, rank_stabilized=True), None),
+    "DoRA": (keras_peft.DoRA(**LOW), SOME),
+    "PiSSA": (keras_peft.LoRA(**LOW, initialization="pissa"), SOME),
+    "OLoRA": (keras_peft.LoRA(**LOW, initialization="olora"), SOME),
+    "LoRA with biases": ([keras_peft.LoRA(**LOW), keras_peft.BitFit()], SOME),
+    "AdaLoRA": (keras_peft.AdaLoRA(rank=3, initial_rank=6), SOME),
+    "(IA)³": (keras_peft.IA3(), None),
+    "VeRA": (keras_peft.VeRA(rank=6), SOME),
+    "LoHa": (keras_peft.LoHa(rank=3), SOME),
+    "LoKr": (keras_peft.LoKr(rank=2, factor=2), SOME),
+    "OFT": (keras_peft.OFT(block_size=4, terms=5), SOME),
+    "OFT, exact": (keras_peft.OFT(block_size=4), SOME),
+    "Norm tuning": (keras_peft.NormTuning(), None),
+    "BitFit": (keras_peft.BitFit(), ("attention.value", "ffn.up")),
+    "Prompt tuning": (keras_peft.PromptTuning(tokens=4), None),
+    "P-tuning, perceptron": (keras_peft.PTuning(tokens=4, hidden=8), None),
+    "P-tuning, LSTM": (keras_peft.PTuning(tokens=4, hidden=8, encoder="lstm"), None),
+    "Prefix tuning": (keras_peft.PrefixTuning(tokens=4, shift_positions=True), None),
+    "Prefix tuning, perceptron": (
+        keras_peft.PrefixTuning(tokens=4, shift_positions=True, projection=True, hidden=8),
+        None,
+    ),
+}
+IN_DISTILBERTS_FORM = "bert, as distilbert"
+
+
+def ask(bundle: Path) -> np.ndarray:
+    """The logits of the stored token ids."""
+    kept = load_file(REFERENCE / "peft_folders" / "logits.safetensors")
+    given = {"token_ids": kept["ids/distilbert"], "padding_mask": kept["mask/distilbert"]}
+    return keras.ops.convert_to_numpy(keras_peft.load(bundle).model(given, training=False))
+
+
+def compared(there: np.ndarray, here: np.ndarray) -> dict[str, float]:
+    """The largest difference at positions of the text, before which virtual tokens come there."""
+    mask = load_file(REFERENCE / "peft_folders" / "logits.safetensors")["mask/distilbert"].astype(bool)
+    if here.ndim == 3:
+        there, here = there[:, -mask.shape[1] :][mask], here[mask]
+    assert there.shape == here.shape
+    return {"difference": float(np.abs(there - here).max()), "largest_logit": float(np.abs(there).max())}
+
+
+def there_to_here(work: Path, name: str) -> dict[str, float]:
+    """What PEFT trained and saved, imported."""
+    base = name.rpartition("/")[2]
+    out = work / "imported" / name
+    keras_peft.import_hf_peft(work / "there" / name, out=out, base=str(REFERENCE / base), labels=LABELS)
+    return compared(load_file(work / "there.safetensors")[name], ask(out))
+
+
+def train_here(work: Path, method: str, base: str) -> None:
+    """Trains a bundle and exports it. On BERT words are tagged, whose head is the same there."""
+    chosen, targets = METHODS[method]
+    as_distilbert = base == IN_DISTILBERTS_FORM
+    tags = (base == "bert" or "Prompt" in method or "P-tuning" in method) and not as_distilbert
+    out = work / "trained" / method / base
+    keras_peft.fine_tune(
+        work / ("words.jsonl" if tags else "texts.jsonl"),
+        out=out,
+        method=chosen,
+        base=str(REFERENCE / ("bert" if as_distilbert else base)),
+        epochs=3,
+        batch_size=4,
+        max_length=32,
+        learning_rate=3e-2,
+        layers="all",
+        track=[],
+        **({} if targets is None else {"targets": targets}),
+    )
+    keras_peft.export_hf_peft(out, out=work / "exported" / method / base, with_base=as_distilbert)
+
+
+def main() -> None:
+    """Runs both directions and says what differs."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peers", required=True, help="the Python that has torch, transformers and peft")
+    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
+    parser.add_argument("--only", nargs="*", help="methods, all by default")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows, versions = run(Path(folder), arguments.peers, arguments.only or METHODS)
+    wide = [row for row in rows if not row["difference"] <= TOLERANCE * row["largest_logit"]]
+    if arguments.store:
+        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
+        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if wide:
+        sys.exit(f"{len(wide)} differ by too much: {wide}")
+
+
+def run(work: Path, peers: str, methods: object) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """Returns the differences, and the versions that were on the other side."""
+    texts = make_rows(24, labels=LABELS)
+    write_jsonl(work / "texts.jsonl", texts)
+    tagged = [
+        {"tokens": row["text"].split(), "tags": [LABELS[len(word) % 3] for word in row["text"].split()]}
+        for row in texts
+    ]
+    write_jsonl(work / "words.jsonl", tagged)
+    script = [peers, "-W", "ignore", str(HERE / "there.py")]
+    surroundings = {**os.environ, "PYTHONPATH": str(REFERENCE)}
+    subprocess.run([*script, "train", str(work)], check=True, env=surroundings)
+    rows: list[dict[str, object]] = []
+
+    def add(name: str, direction: str, found: dict[str, float]) -> None:
+        method, _, base = name.rpartition("/")
+        rows.append({"method": method, "architecture": base, "direction": direction, **found})
+        print(
+            f"{method:<28} {base:<22} {direction:<14} {found['difference']:.1e} of {found['largest_logit']:.2f}"
+        )
+
+    for name in load_file(work / "there.safetensors"):
+        if name.rpartition("/")[0] in methods:
+            add(name, "there to here", there_to_here(work, name))
+    for method in METHODS:
+        for base in ("distilbert", "bert", IN_DISTILBERTS_FORM):
+            only_once = base == IN_DISTILBERTS_FORM and method != "LoRA"
+            if method in methods and not only_once and (base != "distilbert" or "Prefix" not in method):
+                train_here(work, method, base)
+    subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
+    for name, logits in load_file(work / "answers.safetensors").items():
+        add(name, "here to there", compared(logits, ask(work / "trained" / name)))
+    return rows, json.loads((work / "versions.json").read_text())
+
+
+if __name__ == "__main__":
+    main()
