@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -65,6 +65,8 @@ class Batcher:
         run: From rows to what their heads give; called from several threads.
         settings: The limits.
         observer: Is told of batches and of the queue.
+        shared: What a row's computation has in common with that of others; only such run
+            together. All rows do by default.
 
     Example:
         >>> batcher = Batcher(engine.run, ServeSettings(), Observer())
@@ -74,9 +76,14 @@ class Batcher:
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Row]], list[np.ndarray]], settings: ServeSettings, observer: Observer
+        self,
+        run: Callable[[Sequence[Row]], list[np.ndarray]],
+        settings: ServeSettings,
+        observer: Observer,
+        *,
+        shared: Callable[[Row], Hashable] = lambda row: None,
     ) -> None:
-        self._run, self._settings, self._observer = run, settings, observer
+        self._run, self._settings, self._observer, self._shared = run, settings, observer, shared
         # What the loop and the workers share, and its lock.
         self._changed = threading.Condition(threading.Lock())
         self._turns: Turns[_Entry] = Turns(
@@ -203,7 +210,8 @@ class Batcher:
                 same = row.adapter, text
                 entry = self._entries.get(same)
                 if entry is None or entry.is_gone:
-                    entry = self._entries[same] = _Entry(row, text, deadline=deadline, came=request.came)
+                    entry = _Entry(row, text, deadline=deadline, came=request.came, shared=self._shared(row))
+                    self._entries[same] = entry
                     self._turns.add(entry, (key, row.adapter.name))
                 else:
                     entry.deadline = max(entry.deadline, deadline)
@@ -347,8 +355,8 @@ class _Entry(Entry):
 
     __slots__ = ("held", "ids", "waiters")
 
-    def __init__(self, row: Row, ids: bytes, *, deadline: float, came: float) -> None:
-        super().__init__(row, ids, deadline=deadline, came=came)
+    def __init__(self, row: Row, ids: bytes, *, deadline: float, came: float, shared: Hashable) -> None:
+        super().__init__(row, ids, deadline=deadline, came=came, shared=shared)
         self.ids = ids
         self.waiters: list[tuple[_Request, int]] = []
         self.held = 0

@@ -122,7 +122,8 @@ class Service:
     ) -> Service:
         """Makes a service of the bundles that lie somewhere."""
         adapters = Adapters(repository, engine, settings, observer)
-        return cls(adapters, Batcher(engine.run, settings, observer), engine, settings, observer)
+        batcher = Batcher(engine.run, settings, observer, shared=lambda row: row.adapter.kind.trunk)
+        return cls(adapters, batcher, engine, settings, observer)
 
     async def start(self) -> None:
         """Starts the workers, loads the adapters and begins to watch their bundles."""

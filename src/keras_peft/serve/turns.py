@@ -6,8 +6,9 @@ is start-time fair queueing: Goyal, Vin and Cheng 1996, "Start-time Fair Queuing
 Algorithm for Integrated Services Packet Switching Networks". One flow alone is first come,
 first served.
 
-The row whose turn it is leads a batch. Of the next few rows those go with it that are about
-as long, so that little is computed for padding.
+The row whose turn it is leads a batch. Of the next few rows those go with it that share the
+blocks below their adapters with it and are about as long, so that little is computed for
+padding.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # So many batches' rows are looked through for those whose lengths suit.
 _REACH = 4
 # Rows run together if the shortest lacks no more than this share of the longest and so many tokens.
-_SHARE, _TOKENS = 0.25, 8
+_SHARE, _TOKENS = 0.125, 4
 # Flows whose turns are remembered before those that have had theirs are forgotten.
 _MOST_FLOWS = 1024
 
@@ -36,6 +37,7 @@ class Entry:
         text: Something that is the same for rows of the same tokens.
         deadline: When nobody waits for it any more, on the clock of `time.monotonic`.
         came: When it came, on the same clock.
+        shared: What the rows have in common that are worth running together.
 
     Attributes:
         length: Its tokens.
@@ -54,11 +56,15 @@ class Entry:
         "number",
         "passed",
         "row",
+        "shared",
         "text",
         "turn",
     )
 
-    def __init__(self, row: Row, text: Hashable, *, deadline: float, came: float) -> None:
+    def __init__(
+        self, row: Row, text: Hashable, *, deadline: float, came: float, shared: Hashable = None
+    ) -> None:
+        self.shared = shared
         self.row, self.text, self.length = row, hash(text), max(len(row.ids), 1)
         self.deadline, self.came = deadline, came
         self.turn, self.number = 0.0, 0
@@ -131,7 +137,7 @@ class Turns(Generic[EntryT]):
         leader = next(
             (one for one in window if one.passed is not None and now - one.passed >= self._max_age), window[0]
         )
-        ordered = _by_length(window, leader)
+        ordered = _by_length([one for one in window if one.shared == leader.shared], leader)
         first, after = self._run_around(ordered.index(leader), [one.length for one in ordered])
         taken = ordered[first:after]
         for one in taken:
