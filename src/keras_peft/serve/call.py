@@ -94,7 +94,8 @@ class Call:
         if not body.strip():
             raise Malformed(f"The body is empty; expected a JSON object with {_expected(model)}.")
         try:
-            return model.model_validate_json(body)
+            # "1" is no number here and 0 is not false, as the OpenAPI document says.
+            return model.model_validate_json(body, strict=True)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
         if problems[0]["type"] == "json_invalid":
