@@ -327,9 +327,9 @@ def difference_table() -> str:
     columns.sort(key=lambda column: (column[0] != "distilbert", column[0], column[1] != "there to here"))
     lines = [
         "Each method was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on tiny",
-        "checkpoints. A cell is the largest difference of a logit, divided by the largest logit. Text classifiers, but",
-        "for the methods with virtual tokens, and for what was trained here on BERT: these tag words. Prefix tuning with",
-        "PEFT is a text classifier. `make test-interop` measures it and fails above 1e-5.",
+        "checkpoints. A cell is the largest difference of a logit, divided by the largest logit. All are text",
+        "classifiers but those with prompts and those that were trained here on BERT, which tag words.",
+        "`make test-interop` measures it and fails above 1e-5.",
         "",
         f"| method | {' | '.join(f'{architecture}, {direction}' for architecture, direction in columns)} |",
         "|---" * (len(columns) + 1) + "|",

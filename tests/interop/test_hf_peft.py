@@ -128,7 +128,7 @@ def test_all_that_cannot_be_read_is_said_at_once(tmp_path):
         "a_key_of_the_future=3 is not known here",
         "bias='all' trains biases of layers that are not adapted",
         "init_lora_weights='corda' is not known here",
-        "classifier.bias is missing, which distilbert's head has",
+        "classifier.bias of distilbert's head is neither in the adapter nor in the base",
     ):
         assert reason in str(raised.value)
     assert not (tmp_path / "bundle").exists()
@@ -146,6 +146,74 @@ def test_tensors_that_nothing_takes_and_adapters_for_other_sizes_are_refused(tmp
     }
     save_file(wide, folder / "adapter_model.safetensors")
     with pytest.raises(AdapterError, match=r"does not fit the base .*: expected \(16, 4\), got \(18, 4\)"):
+        import_copy(folder, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_narrow_floats_are_read(kind, tmp_path):
+    import ml_dtypes
+
+    folder = copy_of("text_lora", tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    narrow = {key: value.astype(getattr(ml_dtypes, kind, kind)) for key, value in tensors.items()}
+    save_file(narrow, folder / "adapter_model.safetensors")
+    import_copy(folder, tmp_path)
+    assert difference_of("text_lora", tmp_path / "bundle") < 1e-2
+    written = load_file(tmp_path / "bundle" / "adapter.safetensors")
+    assert {value.dtype for value in written.values()} == {np.dtype("float32")}
+
+
+def test_a_tensor_that_is_missing_is_named(tmp_path):
+    folder = copy_of("text_lora", tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    del tensors["base_model.model.distilbert.transformer.layer.1.attention.v_lin.lora_B.weight"]
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"layer\.1\.attention\.v_lin\.lora_B\.weight' is missing"):
+        import_copy(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "problem_type"),
+    [
+        ("pairs", {}, "single_label_classification"),
+        ("multi-label", {"thresholds": [0.4, 0.6]}, "multi_label_classification"),
+        ("regression", {"mean": 2.0, "deviation": 0.5}, "regression"),
+        ("token-labels", {}, None),
+    ],
+)
+def test_other_tasks_go_there_and_come_back(task, options, problem_type, tmp_path):
+    labels = ("O", "B-name") if task == "token-labels" else ("alpha", "beta")
+    folder = write_bundle(tmp_path / "bundle", task=task, labels=labels, options=options)
+    keras_peft.export_hf_peft(folder, out=tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "config.json").read_text()).get("problem_type") == problem_type
+    back = keras_peft.import_hf_peft(tmp_path / "adapter", out=tmp_path / "back", task=task)
+    assert back.task().name == task
+    given = {"token_ids": np.array([[5, 6, 7]]), "padding_mask": np.ones((1, 3), int)}
+    one, other = (
+        keras.ops.convert_to_numpy(keras_peft.load(path).model(given)) for path in (folder, back.folder)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (keras_peft.PromptTuning(tokens=4), "reads the first of them where the one here reads"),
+        (keras_peft.PrefixTuning(tokens=4), "keep their positions.*DistilBERT takes no prefix"),
+        (keras_peft.OFT(block_size=4, terms=3), "terms=3 is a series that PEFT does not compute"),
+    ],
+)
+def test_what_would_not_be_the_same_there_is_refused(method, message, tmp_path):
+    folder = write_bundle(tmp_path / "bundle", method)
+    with pytest.raises(AdapterError, match=message):
+        keras_peft.export_hf_peft(folder, out=tmp_path / "adapter")
+
+
+def test_prompts_in_a_classifier_of_texts_are_refused(tmp_path):
+    folder = copy_of("token_prompt_tuning", tmp_path, task_type="SEQ_CLS")
+    with pytest.raises(
+        AdapterError, match=r"pre_classifier.weight of .* is neither.*reads the first of them"
+    ):
         import_copy(folder, tmp_path)
 
 
@@ -255,6 +323,16 @@ def test_a_head_of_ours_on_bert_goes_with_the_base_in_distilberts_form(tmp_path)
     keras_peft.import_hf_peft(tmp_path / "adapter", out=tmp_path / "back")
     one, other = (keras_peft.load(tmp_path / name).outputs(["the model"]) for name in ("bundle", "back"))
     np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.real
+def test_the_default_base_goes_along_because_it_is_kept_in_another_form(data, tmp_path):
+    keras_peft.fine_tune(data, out=tmp_path / "bundle", epochs=1)
+    with pytest.raises(AdapterError, match="minilm is kept here in DistilBERT's form.* --with-base"):
+        keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter")
+    made = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
+    assert made.max_abs_logit_difference < 1e-5
+    assert (tmp_path / "adapter" / "base" / "model.safetensors").is_file()
 
 
 def test_the_command_line(bundle, command_line, tmp_path):

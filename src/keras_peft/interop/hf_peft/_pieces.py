@@ -38,8 +38,10 @@ class Module:
         """Takes a tensor out.
 
         Raises:
-            KeyError: If it is not there.
+            KeyError: With its whole name, if it is not there.
         """
+        if name not in self.tensors:
+            raise KeyError(f"{self.name}.{name}")
         return self.tensors.pop(name)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import tasks
+from keras_peft.bases import bert
 from keras_peft.errors import AdapterError, BaseNotFound, OptionError, listed
 from keras_peft.files import sha256_of
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
@@ -67,9 +68,14 @@ def import_hf_peft(
     config, tensors = read_folder(folder)
     kind = _task_of(config, task, folder)
     loaded = load_base(base or _base_named(config, folder))
-    head = head_of(loaded.kind, kind)
+    # A BERT that is kept here in DistilBERT's form is a BERT to the adapter.
+    architecture = bert.MODEL_TYPE if any(".bert." in name for name in tensors) else loaded.kind
+    head = head_of(architecture, kind)
     found, missing = head.read(tensors, loaded.tensors())
-    problems = [f"{name} is missing, which {loaded.kind}'s head has" for name in missing]
+    problems = [
+        f"{name} of {architecture}'s head is neither in the adapter nor in the base {loaded.base.name}"
+        for name in missing
+    ]
     labelled: Task | None = None
     if not missing:
         known = labels or labels_in(folder) or labels_in(loaded.folder)
@@ -118,7 +124,7 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
     try:
         pieces = list(method.read(file))
     except KeyError as error:
-        file.problems.append(f"a module has no tensor {error}")
+        file.problems.append(f"the tensor {error} is missing")
     except OptionError as error:
         file.problems.append(str(error).removesuffix("."))
     if not file.problems:

@@ -20,6 +20,7 @@ from keras_peft.interop.hf_peft._head import head_of, task_type_of
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import Leaving, Place, Tensors
 from keras_peft.interop.hf_peft._verifying import outputs_on, verifying_texts
+from keras_peft.sources import embedded
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -64,8 +65,9 @@ def export_hf_peft(
         bundle: The bundle.
         out: The folder to write.
         base: Where the bundle's base lies now, if not where it was in training.
-        with_base: Write the base too, in DistilBERT's form. A bundle that was trained here on a
-            BERT needs it: its head has a ReLU, as DistilBERT's has, and BERT's has tanh.
+        with_base: Write the base too, in DistilBERT's form. A bundle on `minilm` needs it, and a
+            classifier of texts that was trained here on a BERT: its head has a ReLU, as DistilBERT's
+            has, and BERT's has tanh.
         overwrite: Replace an adapter that lies at `out`.
 
     Returns:
@@ -88,6 +90,11 @@ def export_hf_peft(
     kind = distilbert.MODEL_TYPE if with_base else loaded.kind
     adapter = model.adapters[model.active[0]]
     config, tensors, problems = _translated(adapter, Names(loaded.names.everywhere, kind), task)
+    if loaded.base.name in embedded.NAMES and not with_base:
+        problems.append(
+            f"its base {loaded.base.name} is kept here in DistilBERT's form, which Hugging Face does not have; "
+            "--with-base writes it too"
+        )
     if problems:
         raise AdapterError(f"{read.folder} cannot be exported to Hugging Face PEFT: {'; '.join(problems)}.")
     config = {
@@ -212,11 +219,7 @@ def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any)
 
 def _hub_name(loaded: HuggingFaceBase) -> tuple[str, str | None]:
     """Returns what Hugging Face calls a base, and its revision."""
-    from keras_peft.sources import embedded
-
     name = loaded.base.name
-    if name in embedded.NAMES:
-        return embedded.NAMES[name].source.partition(",")[0], None
     repository, _, revision = name.removeprefix("hf://").partition("@")
     return (repository, revision or None) if name.startswith("hf://") else (name, None)
 
