@@ -77,6 +77,10 @@ class Served:
         """What the process takes, in bytes."""
         return self.status(field) * 1024
 
+    def forget_peak(self) -> None:
+        """Lets `memory("VmHWM")` be the most that it takes from now on."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     def files(self) -> int:
         """How many files and connections the process has open."""
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
@@ -129,6 +133,8 @@ def serve(
         flags = (*flags, "--keys", str(file))
     command: Sequence[str] = COMMAND
     if hung_after is not None:
+        # What hangs shall be all that computes.
+        flags = (*flags, "--workers", "1")
         command = (sys.executable, str(Path(__file__).with_name("holding.py")), str(held), str(hung_after))
     with (
         log.open("w") as written,

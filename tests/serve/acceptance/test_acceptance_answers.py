@@ -93,8 +93,9 @@ def test_04_a_mixed_batch_answers_as_each_bundle_does_by_itself(server, root):
         server.metric(f"batch_distinct_adapters_{part}") - earlier
         for part, earlier in zip(("sum", "count"), before, strict=True)
     )
-    # All of them ran as one batch.
-    assert (adapters, batches) == (5, 1)
+    # Five in two batches: at least three of them, and as many kinds and numbers of labels, ran together.
+    assert adapters == 5
+    assert batches <= 2
     for name, scores in answer.json().items():
         assert by_label(scores) == pytest.approx(expected(root, name, TEXTS[:1])[0], abs=1e-4)
 
