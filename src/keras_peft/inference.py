@@ -68,4 +68,5 @@ class Inference:
         def run(*flat: Any) -> Any:
             return self._model(keras.tree.pack_sequence_as(self._signature, flat), training=False)
 
-        return tf.function(run, input_signature=specifications, autograph=False).get_concrete_function()
+        traced: Callable[..., Any] = tf.function(run, input_signature=specifications, autograph=False)
+        return traced.get_concrete_function()  # type: ignore[attr-defined, no-any-return]

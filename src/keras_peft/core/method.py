@@ -233,7 +233,7 @@ class Method:
 
     def _check(self, field: dataclasses.Field[Any]) -> str | None:
         value = getattr(self, field.name)
-        kind = _types_of(type(self))[field.name]
+        kind = _types_of(type(self))[field.name]  # type: ignore[arg-type]
         kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
         if value is None and type(None) in kinds:
             return None
@@ -270,7 +270,7 @@ def _are_numbers(value: Any) -> bool:
 
 
 @functools.cache
-def _types_of(method: type[Method]) -> dict[str, Any]:
+def _types_of(method: Any) -> dict[str, Any]:
     return typing.get_type_hints(method)
 
 
