@@ -21,9 +21,11 @@ class ServeSettings:
         port: The port to listen at; 0 takes a free one.
         base: The base; by default the one that the bundles name.
         max_batch_rows: Most rows that run together.
-        max_batch_tokens: Most tokens that run together, padding included.
+        max_batch_tokens: Most tokens that run together, padding included; one row alone may have
+            more.
         max_wait_ms: How long an idle worker waits for more rows, in milliseconds.
-        max_age_ms: After how long a row goes first whatever its length, in milliseconds.
+        max_age_ms: How long a row may be passed over because of its length before it leads a
+            batch, in milliseconds.
         workers: Batches that run at the same time; 0 is a good number for the machine.
         max_queue: Most rows that wait and run; above it requests are refused.
         max_body_bytes: Most bytes of a request's body, unpacked.
@@ -61,7 +63,9 @@ class ServeSettings:
     max_batch_rows: int = setting(32, "Most rows that run together.")
     max_batch_tokens: int = setting(4096, "Most tokens that run together, padding included.")
     max_wait_ms: float = setting(0.0, "How long an idle worker waits for more rows, in milliseconds.")
-    max_age_ms: float = setting(100.0, "After how long a row goes first, in milliseconds.")
+    max_age_ms: float = setting(
+        100.0, "How long a row may be passed over because of its length, in milliseconds."
+    )
     workers: int = setting(0, "Batches that run at the same time.", shown="what suits the machine")
     max_queue: int = setting(512, "Most rows that wait and run; above it requests are refused.")
     max_body_bytes: int = setting(2_000_000, "Most bytes of a request's body, unpacked.")
