@@ -85,12 +85,17 @@ class Bundle:
         except TypeError as error:
             raise BundleMismatch(f"{self.folder}: its task {kind.name} has other options: {error}.") from None
 
-    def tokenizer(self) -> Tokenizer:
-        """Returns the tokenizer, which cuts long texts or reads them in windows."""
+    def tokenizer(self, content: str | None = None) -> Tokenizer:
+        """Returns the tokenizer, which cuts long texts or reads them in windows.
+
+        Args:
+            content: That of its tokenizer.json, where it was read already.
+        """
         from keras_peft.data import LONG_TEXT
         from keras_peft.tokens import Tokenizer
 
-        content = (self.folder / "tokenizer.json").read_text(encoding="utf-8")
+        if content is None:
+            content = (self.folder / "tokenizer.json").read_text(encoding="utf-8")
         return Tokenizer(
             content,
             self.content["max_length"],

@@ -7,11 +7,14 @@ without any: tracing takes longer than they do.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+
+from keras_peft.core.intercept import CALLING
 
 
 class Inference:
@@ -31,6 +34,7 @@ class Inference:
         self._model, self._signature = model, signature
         self._run: Callable[[Any], Any] | None = None
         self._traced_at = -1
+        self._tracing = threading.Lock()
 
     def __call__(self, inputs: Any, *, once: bool = False) -> Any:
         """Answers a batch.
@@ -44,18 +48,23 @@ class Inference:
         """
         is_tensorflow = keras.config.backend() == "tensorflow"
         if not is_tensorflow:
-            return keras.tree.map_structure(np.asarray, self._model.predict_on_batch(inputs))
+            # Keras hands the variables over for the call and takes them back after it.
+            with CALLING:
+                return keras.tree.map_structure(np.asarray, self._model.predict_on_batch(inputs))
         changes = getattr(self._model, "changes", 0)
-        if self._traced_at != changes:
-            self._run, self._traced_at = None, changes
-        if once and self._run is None:
+        with self._tracing:
+            if self._traced_at != changes:
+                self._run, self._traced_at = None, changes
+            if self._run is None and not once:
+                self._run = self._traced()
+            run = self._run
+        if run is None:
             inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
             outputs = self._model(inputs, training=False)
         else:
-            self._run = self._run or self._traced()
             # In the structure of the signature, where a mapping may have another order.
             flat = keras.tree.flatten(inputs)
-            outputs = self._run(*map(keras.ops.convert_to_tensor, flat))
+            outputs = run(*map(keras.ops.convert_to_tensor, flat))
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
     def _traced(self) -> Callable[[Any], Any]:

@@ -466,3 +466,22 @@ def test_nothing_is_left_of_requests_that_end_in_any_way(run, seed, caplog):
                 assert len(batcher._turns) <= 100
 
     run(main)
+
+
+def test_what_a_batch_leaves_behind_wakes_another_worker(monkeypatch):
+    """Rows of lengths that do not go together run at the same time, though nothing new comes."""
+    monkeypatch.setattr(batchers, "_BEAT", 60.0)
+    both = threading.Barrier(2)
+
+    def run(rows):
+        both.wait(30)
+        return [np.zeros(1, np.float32) for _ in rows]
+
+    async def main():
+        batcher = Batcher(run, ServeSettings(workers=2), Observer())
+        batcher.start()
+        await asyncio.sleep(0.1)  # Both are idle by then.
+        await batcher.submit([row(*range(4)), row(*range(90))], deadline=time.monotonic() + 25)
+        await batcher.stop(1)
+
+    asyncio.run(main())

@@ -127,3 +127,9 @@ def test_lower_precision_rounds_the_frozen_products_and_no_more(tmp_path):
         answers.append(np.stack(engine.run(rows_of(adapters))))
     difference = np.abs(answers[0] - answers[1]).max()
     assert 1e-6 < difference < 0.05 * np.abs(answers[0]).max()
+
+
+def test_the_same_method_twice_at_a_site_is_refused(engine):
+    part = Part(keras_peft.LoRA(rank=2), Selection.of(["attention.query"], "last:1"))
+    with pytest.raises(AdapterError, match="a method once at a site"):
+        engine.kind([part, part], first_position_only=True)

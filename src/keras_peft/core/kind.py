@@ -100,6 +100,10 @@ class Kind:
 
     def _named(self, prefix: str, weights: Mapping[str, Weight]) -> dict[str, str]:
         names = {name: f"{prefix}/{name}" for name in weights}
+        if twice := sorted(self.shapes.keys() & set(names.values())):
+            raise AdapterError(
+                f"Two parts of the adapter hold {listed(twice, most=4)}; an adapter has a method once at a site."
+            )
         self.shapes |= {names[name]: tuple(weight.shape) for name, weight in weights.items()}
         return names
 

@@ -126,12 +126,13 @@ def predict_rows(
     places: list[int] = []
     found: list[Any] = []
     for model in models:
-        model.refresh(adapters)
-        own = [row for row, name in enumerate(names) if name in model.names]
+        numbers = {name: number for number, name in enumerate(model.names)}
+        own = [row for row, name in enumerate(names) if name in numbers]
         if not own:
             continue
+        model.refresh(adapters)
         inputs = keras.tree.map_structure(lambda part, own=own: ops.convert_to_numpy(part)[own], x)
-        rows = np.array([model.names.index(names[row]) for row in own], np.int32)
+        rows = np.array([numbers[names[row]] for row in own], np.int32)
         outputs = model.predict({"inputs": inputs, "rows": rows}, *args, **kwargs)
         for name in model.names:
             here = [place for place, row in enumerate(own) if names[row] == name]

@@ -189,9 +189,11 @@ class Adapters:
             raise NotReady(
                 f"The adapter {name!r} was unloaded by order; whoever administers the server can load it again."
             )
-        if entry.trouble is not None and entry.loading is None:
-            wait = entry.trouble.until - time.monotonic()
-            if wait > 0 and await asyncio.to_thread(self._mark, name) == entry.mark:
+        if (trouble := entry.trouble) is not None and entry.loading is None:
+            wait = trouble.until - time.monotonic()
+            same = wait > 0 and await asyncio.to_thread(self._mark, name) == entry.mark
+            # Meanwhile it may have been loaded again, or be just now.
+            if same and entry.trouble is trouble and entry.loading is None:
                 raise entry.failure(retry_after=wait)
         return entry.loaded or await self._loaded(entry)
 

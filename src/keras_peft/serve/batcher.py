@@ -218,8 +218,8 @@ class Batcher:
                 entry.held += 1
                 entry.waiters.append((request, place))
                 request.entries.append(entry)
-            if new := len(self._turns) - before:
-                self._changed.notify(1 + new // self._settings.max_batch_rows)
+            if len(self._turns) > before:
+                self._changed.notify()
         self._tell_queue()
 
     def _abandon(self, request: _Request) -> None:
@@ -289,6 +289,9 @@ class Batcher:
                     self._changed.wait(patience - now)
                 elif batch := self._turns.take(now):
                     self._running += len(batch)
+                    if self._turns:
+                        # What does not go with these is for another worker.
+                        self._changed.notify()
                     return batch
         return []
 

@@ -93,14 +93,14 @@ class Tokenizers:
         Raises:
             KerasPeftError: If the bundle has none that can be used.
         """
-        content = bundle.content
-        settings = (content["max_length"], content["long_text"], content.get("marks_case", False))
-        key = (content["files"].get("tokenizer.json"), *settings)
+        said = bundle.content
+        settings = (said["max_length"], said["long_text"], said.get("marks_case", False))
+        key = (said["files"].get("tokenizer.json"), *settings)
         with self._making:
             found = self._known.get(key)
             if found is None:
-                _read_checked(bundle, "tokenizer.json")
-                found = self._known[key] = bundle.tokenizer()
+                content = _read_checked(bundle, "tokenizer.json").decode()
+                found = self._known[key] = bundle.tokenizer(content)
             if found not in self._recent:
                 self._recent.append(found)
         return found
