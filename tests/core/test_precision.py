@@ -17,6 +17,7 @@ BASES = [models.distilbert, models.bert, models.gpt2, models.llama, models.funct
 
 @pytest.mark.parametrize("make_base", BASES, ids=lambda make: make.__name__)
 def test_it_is_nearly_the_same_and_comes_back_exactly(make_base):
+    keras.utils.set_random_seed(0)
     base = make_base()
     targets = {models.functional: "^dense", models.subclassed: "^second$"}.get(make_base)
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets=targets)
@@ -28,7 +29,8 @@ def test_it_is_nearly_the_same_and_comes_back_exactly(make_base):
     after = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
     for exact, lowered, again in zip(before, low, after, strict=True):
         np.testing.assert_array_equal(again, exact)
-        np.testing.assert_allclose(lowered, exact, atol=0.03 * np.abs(exact).max())
+        # Taken over all values: a normalisation of a small vector magnifies the rounding of that one.
+        assert np.linalg.norm(lowered - exact) < 0.02 * np.linalg.norm(exact)
         assert lowered.dtype == exact.dtype == np.float32
     assert any(not np.array_equal(*pair) for pair in zip(before, low, strict=True))
     model.detach()
