@@ -110,6 +110,11 @@ class Bundle:
         return tuple(self.content["columns"])
 
     @property
+    def texts_per_row(self) -> int:
+        """How many texts it reads together: one, or two where they are pairs."""
+        return len(self.columns) - 1
+
+    @property
     def base_name(self) -> str:
         """The name under which the base was loaded."""
         return str(self.content["base"]["name"])

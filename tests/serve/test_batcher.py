@@ -190,6 +190,44 @@ def test_a_request_is_admitted_whole_or_refused(run):
     run(main)
 
 
+def test_room_is_kept_for_rows_that_are_not_known_yet(run):
+    async def main():
+        async with busy(Backend(), max_queue=4) as batcher:
+            deadline = time.monotonic() + PATIENCE
+            with batcher.admit(2, deadline=deadline) as admission:
+                with pytest.raises(Overloaded, match="3 of at most 4 rows"):
+                    batcher.admit(2, deadline=deadline)
+                with pytest.raises(Overloaded, match="3 of at most 4 rows"):
+                    await submit(batcher, row(5), row(6))
+                more = asyncio.create_task(
+                    batcher.submit([row(2), row(3), row(4)], deadline=deadline, admission=admission)
+                )
+                await asyncio.sleep(0)
+                assert (batcher.waiting, batcher._held) == (3, 4)
+            assert batcher._held == 4
+            more.cancel()
+            with suppress(asyncio.CancelledError):
+                await more
+            assert batcher._held == 1
+            with suppress(ZeroDivisionError), batcher.admit(3, deadline=deadline):
+                _ = 1 / 0
+            assert batcher._held == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize(("rows", "seconds", "kind"), [(5, 1.0, TooLarge), (1, 0.0, TimedOut)])
+def test_what_can_never_be_answered_is_not_admitted(run, rows, seconds, kind):
+    async def main():
+        async with batching(Backend(), max_queue=4) as batcher:
+            with pytest.raises(kind):
+                batcher.admit(rows, deadline=time.monotonic() + seconds)
+        with pytest.raises(NotReady):
+            batcher.admit(1, deadline=time.monotonic() + 1)
+
+    run(main)
+
+
 def test_who_is_refused_comes_again_when_there_is_room(run):
     async def main():
         async with busy(Backend(), max_queue=400) as batcher:

@@ -9,7 +9,7 @@ import pytest
 
 from keras_peft.errors import OptionError
 from keras_peft.serve.failures import AdapterNotFound
-from keras_peft.serve.repository import Repository
+from keras_peft.serve.repository import Repository, shown_name
 
 
 def make(folder):
@@ -143,3 +143,16 @@ def test_places_that_cannot_be_served_are_all_in_one_error(root, tmp_path):
         assert part in str(raised.value)
     with pytest.raises(OptionError, match="nothing to serve"):
         Repository([])
+
+
+@pytest.mark.parametrize(
+    ("base", "shown"),
+    [
+        ("minilm", "minilm"),
+        ("/srv/bases/minilm", "minilm"),
+        ("bases/minilm", "minilm"),
+        ("hf://owner/name@main", "hf://owner/name@main"),
+    ],
+)
+def test_of_a_base_anyone_may_know_its_name_and_not_where_it_lies(base, shown):
+    assert shown_name(base) == shown

@@ -255,6 +255,58 @@ def test_failures_of_adapters_and_of_the_queue_pass_on(served, heard, root, tmp_
     served(use, max_queue=8)
 
 
+def test_a_full_queue_is_noticed_before_anything_is_tokenised(served, heard, monkeypatch):
+    calls, whole = [], Tokenizer.__call__
+    monkeypatch.setattr(
+        Tokenizer, "__call__", lambda self, *args, **kw: calls.append(self) or whole(self, *args, **kw)
+    )
+
+    async def use(service):
+        with service.batcher.admit(6, deadline=time.monotonic() + PATIENCE):
+            calls.clear()
+            with pytest.raises(Overloaded) as refused:
+                await service.predict(["mood", "news"], ["the model", "people"])
+            assert refused.value.retry_after > 0
+            assert heard.answers == [("mood", 2, "overloaded"), ("news", 2, "overloaded")]
+            assert (await service.predict(["mood"], ["the", "model"])).tokens == 6
+            with service.batcher.admit(2, deadline=time.monotonic() + PATIENCE), pytest.raises(Overloaded):
+                await service.explain("mood", "the model")
+        return len(calls)
+
+    assert served(use, max_queue=8) == 1
+
+
+def test_room_in_the_queue_is_given_back_however_a_request_ends(served, monkeypatch):
+    gate = threading.Event()
+
+    async def use(service):
+        def slow(self, *args, **options):
+            assert gate.wait(PATIENCE)
+            raise RuntimeError
+
+        monkeypatch.setattr(Tokenizer, "__call__", slow)
+        in_a_thread = "the model " * 1000
+        gone = asyncio.create_task(service.predict(["mood"], [in_a_thread] * 2))
+        late = asyncio.create_task(service.predict(["mood"], [in_a_thread], deadline=time.monotonic() + 0.05))
+        await asyncio.sleep(0)
+        assert service.batcher._held == 3
+        with pytest.raises(TimedOut):
+            await late
+        assert service.batcher._held == 2
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        gate.set()
+        for failing in (service.predict(["mood"], ["the"]), service.explain("mood", "the")):
+            with pytest.raises(RuntimeError):
+                await failing
+        with pytest.raises(Invalid):
+            await service.predict(["mood"], [" "])
+        return service.batcher._held
+
+    assert served(use) == 0
+
+
 def test_the_deadline_holds_while_an_adapter_is_loaded(served):
     async def use(service):
         async def never(name):
@@ -385,3 +437,18 @@ def test_an_explanation_takes_no_more_than_its_part_of_the_queue(served, heard):
         return held
 
     assert served(use, max_queue=40) == [10, 10, 9]
+
+
+def test_explanations_are_told_as_predictions_are(served, heard):
+    async def use(service):
+        explained = await service.explain("mood", "the model")
+        with pytest.raises(Invalid):
+            await service.explain("mood", "the", label="gamma")
+        await service.explain("mood", LONG)
+        return len(explained.words)
+
+    words = served(use)
+    # The text with its two special tokens, and once without each of its words.
+    assert heard.tokens[0] == {"texts": 1, "tokens": 4 + 3 * words, "cut": 0}
+    assert heard.tokens[1]["cut"] == 1
+    assert heard.answers == [("mood", 1), ("mood", 1, "validation"), ("mood", 1)]

@@ -67,9 +67,9 @@ def predict(
     columns = text_column.split(",") if text_column else list(described.columns[:-1])
     if not input:
         columns = list(described.columns[:-1])
-    if len(columns) != len(described.columns) - 1:
+    if len(columns) != described.texts_per_row:
         raise OptionError(
-            f"--text-column {text_column}: {bundle} reads {len(described.columns) - 1} texts in each row; name as "
+            f"--text-column {text_column}: {bundle} reads {described.texts_per_row} texts in each row; name as "
             "many columns, with commas between."
         )
     given = _rows_of(texts or [], columns)

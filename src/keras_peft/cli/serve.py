@@ -97,7 +97,7 @@ def _examples(address: str, adapters: Sequence[AdapterState], needs_key: bool) -
     first = next((one for one in adapters if one.state == "READY" and one.bundle is not None), None)
     if first is None or first.bundle is None:
         return []
-    texts = ["a text", "another"][: len(first.bundle.columns) - 1]
+    texts = ["a text", "another"][: first.bundle.texts_per_row]
     body = json.dumps({"inputs": texts[0] if len(texts) == 1 else texts, "adapter_id": first.name})
     key = " -H 'Authorization: Bearer KEY'" if needs_key else ""
     return [f"  curl {address}/predict -H 'Content-Type: application/json'{key} -d '{body}'"]

@@ -55,6 +55,32 @@ class Ran:
     computed: float
 
 
+class Admission:
+    """Room in the queue that is kept for rows to come; the end of its context gives it back.
+
+    Args:
+        batcher: Whose queue it is.
+        rows: How many rows it is for.
+    """
+
+    __slots__ = ("_batcher", "_rows")
+
+    def __init__(self, batcher: Batcher, rows: int) -> None:
+        self._batcher, self._rows = batcher, rows
+        batcher._held += rows
+
+    def __enter__(self) -> Admission:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Gives the room back; a second time does nothing."""
+        self._batcher._held -= self._rows
+        self._rows = 0
+
+
 class Batcher:
     """Runs rows of any adapters together.
 
@@ -71,7 +97,8 @@ class Batcher:
     Example:
         >>> batcher = Batcher(engine.run, ServeSettings(), Observer())
         >>> batcher.start()
-        >>> (await batcher.submit(rows, deadline=time.monotonic() + 1)).outputs
+        >>> with batcher.admit(len(texts), deadline=deadline) as admission:
+        ...     ran = await batcher.submit(read(texts), deadline=deadline, admission=admission)
         >>> await batcher.stop(timeout=30)
     """
 
@@ -130,7 +157,25 @@ class Batcher:
         """Seconds since the slowest worker last turned round; idle ones turn all the time."""
         return time.monotonic() - min(self._beats) if self._beats else 0.0
 
-    async def submit(self, rows: Sequence[Row], *, deadline: float, key: str = "") -> Ran:
+    def admit(self, rows: int, *, deadline: float) -> Admission:
+        """Keeps room for a request before anything is done for it, so that one too many costs nearly nothing.
+
+        Args:
+            rows: How many rows it has at least.
+            deadline: When it is given up, on the clock of `time.monotonic`.
+
+        Raises:
+            Overloaded: If the queue has no room for them now.
+            TooLarge: If it can never have.
+            TimedOut: If the deadline has passed.
+            NotReady: If the server ends.
+        """
+        self._check(rows, deadline - time.monotonic())
+        return Admission(self, rows)
+
+    async def submit(
+        self, rows: Sequence[Row], *, deadline: float, key: str = "", admission: Admission | None = None
+    ) -> Ran:
         """Runs rows, all of them or none.
 
         If the task that awaits it is cancelled, rows that have not started do not run.
@@ -139,6 +184,7 @@ class Batcher:
             rows: The rows of a request.
             deadline: When to give up, on the clock of `time.monotonic`.
             key: Whose request it is; keys share the server fairly.
+            admission: The room that was kept for them. They may be more, as far as there is room.
 
         Raises:
             Overloaded: If the queue has no room for them now.
@@ -148,7 +194,10 @@ class Batcher:
             BackendFailed: If one of them cannot be computed.
         """
         now = time.monotonic()
-        self._admit(len(rows), deadline - now)
+        if admission is not None:
+            # Nobody else takes the room: until the rows have it, the loop does nothing else.
+            admission.end()
+        self._check(len(rows), deadline - now)
         request = _Request(len(rows), now, self._loop.create_future())
         if not rows:
             return request.ran()
@@ -182,7 +231,7 @@ class Batcher:
 
     # ---- In the loop
 
-    def _admit(self, rows: int, remaining: float) -> None:
+    def _check(self, rows: int, remaining: float) -> None:
         most = self._settings.max_queue
         if self._is_stopping:
             raise NotReady(_ENDS)

@@ -22,6 +22,7 @@ from keras_peft.core.adapter import refuse_unfit
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import AdapterFailed
+from keras_peft.serve.repository import shown_name
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -192,8 +193,8 @@ def _problems_with_base(bundle: Bundle, engine: Engine) -> list[str]:
     if (base.architecture, base.sha256) == (wanted.get("architecture"), wanted.get("sha256")):
         return []
     return [
-        f"It was trained on the base {_shown(bundle.base_name)} ({wanted['architecture']}, sha256 "
-        f"{wanted['sha256'][:12]}…); this server runs {_shown(base.name)} ({base.architecture}, sha256 "
+        f"It was trained on the base {shown_name(bundle.base_name)} ({wanted['architecture']}, sha256 "
+        f"{wanted['sha256'][:12]}…); this server runs {shown_name(base.name)} ({base.architecture}, sha256 "
         f"{base.sha256[:12]}…). Train it on that one, or serve it by a server of its own."
     ]
 
@@ -247,7 +248,7 @@ def _read_checked(bundle: Bundle, name: str) -> bytes:
 def _let_it_answer(loaded: Loaded, engine: Engine) -> None:
     """Runs a row from text to prediction, so that what fails with every request fails here."""
     task = loaded.task
-    text = task.read_text(["first"] * (1 if task.reads_words else len(loaded.bundle.columns) - 1))
+    text = task.read_text(["first"] * (1 if task.reads_words else loaded.bundle.texts_per_row))
     tokens = loaded.tokenizer([text], words=task.reads_words)
     (output,) = engine.run([Row(tokens.ids[0], loaded)])
     if not np.isfinite(output).all():
@@ -256,8 +257,3 @@ def _let_it_answer(loaded: Loaded, engine: Engine) -> None:
         )
     outputs = [output[tokens.words[0]]] if tokens.words is not None else output[None]
     task.predictions(outputs, [text])
-
-
-def _shown(base: str) -> str:
-    """Returns the name of a base as anyone may know it: of a folder the last part only."""
-    return base if "://" in base else Path(base).name

@@ -36,9 +36,9 @@ from keras_peft.serve.failures import Failure
 from keras_peft.serve.keys import Keys, check_exposure
 from keras_peft.serve.limits import protocol
 from keras_peft.serve.metrics import Metrics
-from keras_peft.serve.repository import Repository
+from keras_peft.serve.repository import Repository, shown_name
 from keras_peft.serve.settings import ServeSettings
-from keras_peft.serve.state import State, shown_name
+from keras_peft.serve.state import State
 
 if TYPE_CHECKING:
     from keras_peft.serve.adapters import Adapters, AdapterState

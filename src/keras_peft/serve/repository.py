@@ -150,6 +150,16 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and not name.endswith(_UNFINISHED)
 
 
+def shown_name(base: str) -> str:
+    """Returns the name of a base as any client may know it: of a folder the last part only.
+
+    Example:
+        >>> shown_name("/srv/bases/minilm"), shown_name("hf://owner/name")
+        ('minilm', 'hf://owner/name')
+    """
+    return base if "://" in base else Path(base).name
+
+
 def _holds_bundle(folder: Path) -> bool:
     try:
         return stat.S_ISREG((folder / "bundle.json").lstat().st_mode)

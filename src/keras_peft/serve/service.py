@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +22,7 @@ from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import Failure, Invalid, Malformed, TimedOut, TooLarge
 
 if TYPE_CHECKING:
-    from keras_peft.serve.batcher import Ran
+    from keras_peft.serve.batcher import Admission, Ran
     from keras_peft.serve.engine import Engine
     from keras_peft.serve.keys import Key
     from keras_peft.serve.loaded import Loaded
@@ -176,15 +176,10 @@ class Service:
         deadline = self._deadline(deadline)
         with ExitStack() as stack:
             adapters = [await self._use(name, stack, deadline) for name in names]
-            try:
-                answers = await self._answers(adapters, texts, characters, key, deadline, truncate)
-            except Failure as failure:
-                for one in adapters:
-                    self._observer.adapter_answered(one.name, texts=len(texts), kind=failure.kind)
-                raise
-            for one in adapters:
-                self._observer.adapter_answered(one.name, texts=len(texts))
-            return answers
+            stack.enter_context(self._telling(names, len(texts)))
+            admission = self.batcher.admit(len(texts) * len(names), deadline=deadline)
+            stack.enter_context(admission)
+            return await self._answers(adapters, texts, characters, key, deadline, truncate, admission)
 
     async def explain(
         self,
@@ -213,6 +208,8 @@ class Service:
         deadline = self._deadline(deadline)
         with ExitStack() as stack:
             adapter = await self._use(name, stack, deadline)
+            stack.enter_context(self._telling([name], 1))
+            admission = stack.enter_context(self.batcher.admit(1, deadline=deadline))
             if label is not None and label not in adapter.task.labels:
                 raise Invalid(
                     f"`label`: the adapter {name!r} does not know it; it knows "
@@ -223,6 +220,7 @@ class Service:
             except OptionError as error:
                 raise Invalid(str(error)) from None
             (read,) = _read([text], adapter)
+            start = time.monotonic()
             occlusion = await _quickly(
                 lambda: Occlusion.of(read, adapter.tokenizer.seen(read)), characters, deadline
             )
@@ -234,11 +232,17 @@ class Service:
                     f"at most {self.settings.max_body_bytes}. Explain a part of it."
                 )
             tokens = await _quickly(lambda: adapter.tokenizer(texts), characters, deadline)
+            self._observer.tokenized(
+                texts=1,
+                tokens=int(tokens.lengths.sum()),
+                cut=int(tokens.truncated > 0),
+                seconds=time.monotonic() - start,
+            )
             outputs: list[np.ndarray] = []
             most = max(1, self.settings.max_queue // _PART)
             for first in range(0, len(tokens), most):
                 rows = [Row(ids, adapter) for ids in tokens.ids[first : first + most]]
-                outputs += (await self._run(rows, key, deadline)).outputs
+                outputs += (await self._run(rows, key, deadline, admission)).outputs
             probabilities = adapter.task.probabilities(_outputs(outputs, tokens))
             return occlusion.explanation(adapter.task, probabilities, label)
 
@@ -263,6 +267,18 @@ class Service:
         return [_shown(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
 
     # ---- On the way
+
+    @contextmanager
+    def _telling(self, names: Sequence[str], texts: int) -> Iterator[None]:
+        """Tells the observer whether adapters have answered what is done in the context."""
+        try:
+            yield
+        except Failure as failure:
+            for name in names:
+                self._observer.adapter_answered(name, texts=texts, kind=failure.kind)
+            raise
+        for name in names:
+            self._observer.adapter_answered(name, texts=texts)
 
     def _deadline(self, deadline: float | None) -> float:
         return time.monotonic() + self.settings.deadline_ms / 1000 if deadline is None else deadline
@@ -303,13 +319,14 @@ class Service:
         key: Key | None,
         deadline: float,
         truncate: bool,
+        admission: Admission,
     ) -> Answers:
         start = time.monotonic()
         # Adapters that read alike share what is read, and its tokens.
         by_form: dict[tuple[Tokenizer, bool, int], tuple[list[Text], Tokens]] = {}
         readings = []
         for one in adapters:
-            form = one.tokenizer, one.task.reads_words, _texts_in_a_row(one)
+            form = one.tokenizer, one.task.reads_words, one.bundle.texts_per_row
             if form not in by_form:
                 by_form[form] = await self._reading(one, texts, characters, deadline, truncate)
             readings.append(by_form[form])
@@ -321,7 +338,7 @@ class Service:
         rows = [
             Row(ids, one) for one, (_, tokens) in zip(adapters, readings, strict=True) for ids in tokens.ids
         ]
-        ran = await self._run(rows, key, deadline)
+        ran = await self._run(rows, key, deadline, admission)
         by_name, at = {}, 0
         for one, (own, tokens) in zip(adapters, readings, strict=True):
             outputs = _outputs(ran.outputs[at : at + len(tokens)], tokens)
@@ -343,8 +360,10 @@ class Service:
             )
         return read, tokens
 
-    async def _run(self, rows: Sequence[Row], key: Key | None, deadline: float) -> Ran:
-        return await self.batcher.submit(rows, deadline=deadline, key="" if key is None else key.name)
+    async def _run(self, rows: Sequence[Row], key: Key | None, deadline: float, admission: Admission) -> Ran:
+        return await self.batcher.submit(
+            rows, deadline=deadline, key="" if key is None else key.name, admission=admission
+        )
 
 
 async def _in_time(work: Awaitable[_T], deadline: float) -> _T:
@@ -362,10 +381,6 @@ async def _quickly(work: Callable[[], _T], characters: int, deadline: float) -> 
     return await _in_time(asyncio.to_thread(work), deadline)
 
 
-def _texts_in_a_row(adapter: Loaded) -> int:
-    return len(adapter.bundle.columns) - 1
-
-
 def _size(given: Any) -> int:
     """Counts characters; of a list each string counts, though it be empty."""
     parts = given if isinstance(given, list | tuple) else [given]
@@ -378,7 +393,7 @@ def _read(texts: Sequence[Any], adapter: Loaded) -> list[Text]:
     Raises:
         Invalid: If something cannot be meant.
     """
-    together, kind = _texts_in_a_row(adapter), type(adapter.task)
+    together, kind = adapter.bundle.texts_per_row, type(adapter.task)
     read = [read_row(given, kind, together) for given in texts]
     bad = [place for place, text in enumerate(read, 1) if text is None]
     if not bad:

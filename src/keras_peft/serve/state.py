@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_peft.serve.keys import Keys
 from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.repository import shown_name
 
 if TYPE_CHECKING:
     from keras_peft.serve.service import Service
@@ -52,8 +52,3 @@ class State:
     def is_ready(self) -> bool:
         """Whether requests should be sent here."""
         return self.is_alive and not self.draining and self.service.adapters.is_ready
-
-
-def shown_name(base: str) -> str:
-    """Returns the name of a base as anyone may know it: of a folder the last part only."""
-    return Path(base).name if Path(base).is_absolute() else base

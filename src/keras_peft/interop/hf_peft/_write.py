@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_peft import bases
 from keras_peft import bundle as bundles
-from keras_peft.bases import bert, distilbert
+from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
 from keras_peft.files import whole_folder
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
@@ -106,7 +107,7 @@ def export_hf_peft(
         "auto_mapping": None,
     }
     tokenizer = read.tokenizer()
-    texts = verifying_texts(words=task.reads_words, columns=len(read.columns) - 1)
+    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
     expected = outputs_on(model, tokenizer, texts, words=task.reads_words)
     del model
     try:
@@ -181,7 +182,7 @@ def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, A
         way_out = "; --with-base writes the base in DistilBERT's form, whose head has the ReLU"
         problems.append(
             f"its head has {task.activation} in it and that of {names.kind} at Hugging Face has {head.activation}"
-            f"{way_out if names.kind == bert.MODEL_TYPE else ''}"
+            f"{way_out if names.kind != distilbert.MODEL_TYPE else ''}"
         )
     own = {key: value for key, value in adapter.tensors().items() if key.startswith("head/")}
     tensors |= {f"{prefix}{name}": value for name, value in head.write(own).items()}
@@ -207,7 +208,7 @@ def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any)
         ) from error
     model = attach.adapt(fresh.base.encoder, again.methods, head=task.head(fresh.base.dim))
     model.assign_adapter_tensors(again.tensors | found)
-    texts = verifying_texts(words=task.reads_words, columns=len(read.columns) - 1)
+    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
     outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
     largest = difference(outputs, expected)
     if not largest <= bundles.TOLERANCE:
@@ -227,13 +228,13 @@ def _hub_name(loaded: HuggingFaceBase) -> tuple[str, str | None]:
 def _model_config(loaded: HuggingFaceBase, task: Task, *, with_base: bool) -> dict[str, Any]:
     """Returns the base's config.json with the class and the labels of the classifier."""
     config = dict(loaded.config)
-    if with_base and loaded.kind == bert.MODEL_TYPE:
-        config, _ = bert.to_distilbert(loaded.config, loaded.tensors())
-    kind = {distilbert.MODEL_TYPE: "DistilBert", bert.MODEL_TYPE: "Bert"}[config["model_type"]]
+    if with_base:
+        config, _ = loaded.as_distilbert()
+    classes = bases.checkpoints()[config["model_type"]].CHECKPOINT.classes
     names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
     return {
         **config,
-        "architectures": [f"{kind}{head_of(config['model_type'], type(task)).class_name}"],
+        "architectures": [f"{classes}{head_of(config['model_type'], type(task)).class_name}"],
         "id2label": {str(number): label for number, label in enumerate(names)},
         "label2id": {label: number for number, label in enumerate(names)},
         **({"problem_type": task.problem_type} if task.problem_type else {}),
@@ -241,9 +242,7 @@ def _model_config(loaded: HuggingFaceBase, task: Task, *, with_base: bool) -> di
 
 
 def _write_base(folder: Path, loaded: HuggingFaceBase) -> None:
-    config, tensors = dict(loaded.config), loaded.tensors()
-    if loaded.kind == bert.MODEL_TYPE:
-        config, tensors = bert.to_distilbert(config, tensors)
+    config, tensors = loaded.as_distilbert()
     folder.mkdir()
     _write_json(folder / "config.json", config)
     (folder / "model.safetensors").write_bytes(_with_format(tensors))

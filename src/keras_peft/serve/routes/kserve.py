@@ -99,7 +99,7 @@ async def model(name: str, request: Request) -> Response:
         "platform": "keras_peft",
         "inputs": [
             {"name": text, "datatype": "BYTES", "shape": [-1]}
-            for text in _TEXTS[: len(loaded.bundle.columns) - 1]
+            for text in _TEXTS[: loaded.bundle.texts_per_row]
         ],
         "outputs": [
             {"name": "label", "datatype": "BYTES", "shape": [-1]},
