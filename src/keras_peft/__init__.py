@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from keras_peft.methods.p_tuning_v2 import PTuningV2
     from keras_peft.methods.parallel import Parallel
     from keras_peft.methods.pfeiffer import Pfeiffer
+    from keras_peft.methods.pfeiffer_norm import PfeifferNorm
     from keras_peft.methods.prefix import PrefixTuning
     from keras_peft.methods.prompt import PromptTuning
     from keras_peft.methods.vera import VeRA
@@ -83,6 +84,7 @@ _HOMES = {
     "Parallel": "methods.parallel",
     "Part": "core.adapter",
     "Pfeiffer": "methods.pfeiffer",
+    "PfeifferNorm": "methods.pfeiffer_norm",
     "Plan": "core.plan",
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
@@ -136,6 +138,7 @@ __all__ = [
     "Parallel",
     "Part",
     "Pfeiffer",
+    "PfeifferNorm",
     "Plan",
     "PrefixTuning",
     "PromptTuning",

@@ -1,0 +1,78 @@
+"""Pfeiffer adapters at the norm: a bottleneck reads what the norm of a block's end gives, and adds before it.
+
+Pfeiffer et al. 2020, "AdapterFusion: Non-Destructive Task Composition for Transfer
+Learning", https://arxiv.org/abs/2005.00247, appendix A.1; in the form of AdapterHub, which
+calls it seq_bn: Poth et al. 2023, https://arxiv.org/abs/2311.11077.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from keras_peft.core.method import Held, Weight
+from keras_peft.methods._bottleneck import Bottleneck, bottleneck_weights
+
+if TYPE_CHECKING:
+    from keras_peft.core.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class PfeifferNorm(Bottleneck):
+    """Puts a bottleneck before the norm that ends a block; it reads what the norm would give.
+
+    norm(x) becomes norm(x + s (f(norm(x) D + d) U + u)), where x is the feed-forward part
+    with its residual, D is (dim, size) and U is (size, dim). U and the biases start at
+    zero: a new adapter changes nothing. It has a nonlinearity, so it cannot be merged. In
+    blocks that begin with their norms, the last norm is that of the feed-forward part.
+
+    Parameters: 2 × dim × size + size + dim for each block.
+
+    Args:
+        size: Units in the bottleneck.
+        activation: What acts in it: "gelu", "relu", "silu" or "tanh".
+        scaling: The factor s.
+        dropout: Share of the bottleneck's inputs that is dropped while training.
+
+    Raises:
+        OptionError: If a value is out of range.
+
+    Example:
+        >>> model = keras_peft.adapt(base, keras_peft.PfeifferNorm(size=48), layers="all")
+    """
+
+    name: ClassVar[str] = "pfeiffer-norm"
+    title: ClassVar[str] = "Adapter layers (Pfeiffer, at the norm)"
+    paper: ClassVar[str] = "Pfeiffer et al. 2020, https://arxiv.org/abs/2005.00247"
+    default_targets: ClassVar[tuple[str, ...]] = ("block",)
+
+    def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.core.sites import own_variables
+
+        dim = own_variables(_last_norm(site).layer)[0].shape[-1]
+        return bottleneck_weights(dim, self.size, dim)
+
+    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        from keras_peft.core.intercept import attached, split_inputs
+
+        def twice(norm: Callable[..., Any], /, *norm_args: Any, **norm_kwargs: Any) -> Any:
+            x, others = split_inputs(norm_args, norm_kwargs)
+            return norm(x + self.bottleneck(held, norm(x, *others, **norm_kwargs)), *others, **norm_kwargs)
+
+        with attached(_last_norm(held.site).layer, twice):
+            return call(*args, **kwargs)
+
+
+def _last_norm(site: Site) -> Site:
+    from keras_peft.core.sites import find_sites
+    from keras_peft.errors import SelectionError
+
+    if "norm" not in site.inner:
+        raise SelectionError(
+            f"{site.path} has no layer of the role 'norm' in it; choose blocks that have, or say which layers these "
+            "are with roles=."
+        )
+    # An architecture's own class of norms is one only to those who know the architecture.
+    kind = type(site.inner["norm"].layer)
+    return [one for one in find_sites(site.layer) if one.role == "norm" or type(one.layer) is kind][-1]  # type: ignore[arg-type]
