@@ -31,7 +31,7 @@ COMMANDS = {
     "predict": "Label texts with a bundle; a file of any size is streamed.",
     "serve": "Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs.",
     "export": "Write a bundle in the form of another library.",
-    "import": "Make a bundle of an adapter that Hugging Face PEFT saved.",
+    "import": "Make a bundle of what another library wrote.",
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",
     "bases": "List the bases that come with the package, and how to name others.",

@@ -1,4 +1,4 @@
-"""keras-peft import: a bundle from an adapter of another library."""
+"""keras-peft import: a bundle from what another library wrote."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import Annotated
 
 import typer
 
+from keras_peft import interop
+from keras_peft.errors import listed
+
 
 def import_(
-    adapter: Annotated[
-        Path, typer.Argument(help="A folder that PEFT's save_pretrained() wrote.", show_default=False)
+    source: Annotated[
+        str,
+        typer.Argument(
+            help=f"A file or folder, or hf://owner/name, of a form that is found out: {listed(interop.names())}.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],
-    base: Annotated[
-        str | None, typer.Option(help="The base.", show_default="the one that the adapter names")
-    ] = None,
+    base: Annotated[str | None, typer.Option(help="The base.", show_default="the one that it names")] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -33,19 +38,18 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Make a bundle of an adapter that Hugging Face PEFT saved."""
+    """Make a bundle of what another library wrote."""
     from keras_peft.cli.console import err, print_json
     from keras_peft.cli.console import out as screen
     from keras_peft.cli.process import quiet_import
 
-    err.print(f"Importing {adapter} …", style="dim", soft_wrap=True)
+    err.print(f"Importing {source} …", style="dim", soft_wrap=True)
     with quiet_import(presets=False):
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
-    from keras_peft.interop.hf_peft import import_hf_peft
     from keras_peft.report import describe_parts
 
-    made = import_hf_peft(
-        adapter,
+    made = interop.recognise(source).import_(
+        source,
         out=out,
         base=base,
         labels=None if labels is None else [label.strip() for label in labels.split(",")],

@@ -1,1 +1,114 @@
-"""What other libraries write and read: one folder or file, one format."""
+"""What other libraries write and read: one file or package, one form.
+
+A form has
+
+- `FORMAT`: its name on the command line, which is the file's with dashes;
+- `LOOKS_LIKE`: what one knows its files by, for people: "a folder with …";
+- `recognises(path)`: whether a file or folder is of the form; no tensors are read for it;
+- `import_(source, *, out, base, labels, task, max_length, overwrite)`, which makes a bundle of it;
+- `export(bundle, *, out, base, overwrite)`, where it can be written, which returns an `Exported`.
+
+Files whose names begin with `_` hold what several forms share.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from keras_peft.errors import AdapterError, OptionError, did_you_mean, listed
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written in the form of another library.
+
+    Attributes:
+        folder: Where it lies.
+        config: The content of its configuration file; empty where the form has none.
+        texts: On how many texts it was compared.
+        max_abs_logit_difference: Between the bundle and what was written, read again.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    texts: int
+    max_abs_logit_difference: float
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Lists the names of all forms, without importing them."""
+    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return tuple(sorted(name.replace("_", "-") for name in found))
+
+
+def formats() -> dict[str, ModuleType]:
+    """Returns all forms by their names.
+
+    Example:
+        >>> formats()["hf-peft"].LOOKS_LIKE
+        'a folder with adapter_config.json and adapter_model.safetensors, which PEFT saves'
+    """
+    return {name: find(name) for name in names()}
+
+
+def find(name: str) -> ModuleType:
+    """Returns a form.
+
+    Raises:
+        OptionError: If there is none of that name.
+    """
+    if name not in names():
+        raise OptionError(
+            f"There is no form {name!r}; the forms are: {', '.join(names())}.{did_you_mean(name, names())}"
+        )
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def recognise(source: str | Path) -> ModuleType:
+    """Finds out of which form a file or folder is.
+
+    Args:
+        source: A path, or `hf://owner/name`.
+
+    Raises:
+        AdapterError: If it is not there, or of none of the forms or of several.
+    """
+    path = locate(source)
+    if not path.exists():
+        raise AdapterError(
+            f"{path} does not exist; name a file or folder, or hf://owner/name for one on Hugging Face."
+        )
+    found = [form for form in formats().values() if form.recognises(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise AdapterError(
+            f"{path} is at once {listed(form.LOOKS_LIKE for form in found)}; leave only the files of one of them "
+            "in it."
+        )
+    looks = "".join(f"\n  {name}: {form.LOOKS_LIKE}" for name, form in formats().items())
+    raise AdapterError(f"{path} is of no form that can be read here. Those that can be:{looks}")
+
+
+def locate(source: str | Path) -> Path:
+    """Returns where a source lies on this machine; one on Hugging Face's hub is downloaded.
+
+    Args:
+        source: A path, or `hf://owner/name`.
+
+    Raises:
+        BaseError: If it cannot be downloaded.
+    """
+    from keras_peft.sources import hub
+
+    if isinstance(source, str) and source.startswith("hf://"):
+        return hub.download(source)[0]
+    return Path(source).expanduser()

@@ -24,10 +24,15 @@ import pkgutil
 from functools import cache
 from types import ModuleType
 
+from keras_peft.interop.hf_peft._folder import recognises
 from keras_peft.interop.hf_peft._read import import_hf_peft
-from keras_peft.interop.hf_peft._write import Exported, export_hf_peft
+from keras_peft.interop.hf_peft._write import export_hf_peft
 
-__all__ = ["Exported", "export_hf_peft", "formats", "import_hf_peft"]
+__all__ = ["export_hf_peft", "formats", "import_hf_peft", "recognises"]
+
+FORMAT = "hf-peft"
+LOOKS_LIKE = "a folder with adapter_config.json and adapter_model.safetensors, which PEFT saves"
+import_, export = import_hf_peft, export_hf_peft
 
 
 @cache

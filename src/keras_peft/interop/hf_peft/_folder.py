@@ -13,6 +13,16 @@ from keras_peft.interop.hf_peft._pieces import Tensors
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 
 
+def recognises(path: Path) -> bool:
+    """Tells whether a path is a folder that PEFT saved, complete or not."""
+    if (path / TENSORS).is_file() or (path / PICKLE).is_file():
+        return True
+    try:
+        return "peft_type" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     """Reads configuration and tensors.
 

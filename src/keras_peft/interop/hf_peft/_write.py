@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from keras_peft import bundle as bundles
 from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
 from keras_peft.files import whole_folder
+from keras_peft.interop import Exported
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._folder import CONFIG, TENSORS, read_folder
 from keras_peft.interop.hf_peft._head import head_of, task_type_of
@@ -30,23 +30,6 @@ if TYPE_CHECKING:
 
 BASE_FOLDER = "base"
 """Where the base lies in an adapter's folder that is written with it."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written.
-
-    Attributes:
-        folder: Where it lies.
-        config: The content of its adapter_config.json.
-        texts: On how many texts it was compared.
-        max_abs_logit_difference: Between the bundle and the folder read again.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    texts: int
-    max_abs_logit_difference: float
 
 
 def export_hf_peft(
