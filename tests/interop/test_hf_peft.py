@@ -199,7 +199,7 @@ def test_other_tasks_go_there_and_come_back(task, options, problem_type, tmp_pat
     ("method", "message"),
     [
         (keras_peft.PromptTuning(tokens=4), "reads the first of them where the one here reads"),
-        (keras_peft.PrefixTuning(tokens=4), "keep their positions.*DistilBERT takes no prefix"),
+        (keras_peft.PrefixTuning(tokens=4), "keep their positions.*DistilBertModel takes no prefix"),
         (keras_peft.OFT(block_size=4, terms=3), "terms=3 is a series that PEFT does not compute"),
     ],
 )

@@ -107,7 +107,7 @@ def damage_tensors(folder, change):
             "type 'gpt2'; the types that can be read are",
         ),
         (lambda f: damage_config(f, dim=None), BaseCorrupt, "has no 'dim'"),
-        (lambda f: damage_config(f, activation="relu"), BaseError, "activation 'relu'"),
+        (lambda f: damage_config(f, activation="selu"), BaseError, "activation 'selu'; those that can"),
         (lambda f: (f / "model.safetensors").unlink(), BaseNotFound, "has no model.safetensors"),
         (
             lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),

@@ -8,88 +8,91 @@ Read that way it keeps BERT's exact GELU, which KerasHub's BERT approximates.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.bases import distilbert
+from keras_peft.bases._checkpoint import Checkpoint, TextHead
 from keras_peft.bases._shared import TRANSFORMER, single_text_encoder
-from keras_peft.errors import BaseCorrupt, listed
+from keras_peft.errors import BaseCorrupt, BaseError, listed
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
 
 MODEL_TYPE = "bert"
 BACKBONE = "BertBackbone"
 NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"logits": "head"}
+CHECKPOINT = Checkpoint(
+    classes="Bert",
+    prefix="bert",
+    outside=distilbert.CHECKPOINT.outside,
+    blocks="encoder.layer",
+    inside={
+        "attention.self.query": "self_attention_layer/query",
+        "attention.self.key": "self_attention_layer/key",
+        "attention.self.value": "self_attention_layer/value",
+        "attention.output.dense": "self_attention_layer/attention_output",
+        "attention.output.LayerNorm": "self_attention_layer_norm",
+        "intermediate.dense": "feedforward_intermediate_dense",
+        "output.dense": "feedforward_output_dense",
+        "output.LayerNorm": "feedforward_layer_norm",
+    },
+    text_head=TextHead(
+        {"bert.pooler.dense": "pooled_dense", "classifier": "logits"}, "tanh", ("classifier", "pooler")
+    ),
+)
 encoder = single_text_encoder
+max_length = distilbert.max_length
 
-# DistilBERT's names for BERT's parts, in Hugging Face's spelling.
-_RENAMED = {
-    r"embeddings\.word_embeddings": "embeddings.word_embeddings",
-    r"embeddings\.LayerNorm": "embeddings.LayerNorm",
-    r"encoder\.layer\.(\d+)\.attention\.self\.query": r"transformer.layer.\1.attention.q_lin",
-    r"encoder\.layer\.(\d+)\.attention\.self\.key": r"transformer.layer.\1.attention.k_lin",
-    r"encoder\.layer\.(\d+)\.attention\.self\.value": r"transformer.layer.\1.attention.v_lin",
-    r"encoder\.layer\.(\d+)\.attention\.output\.dense": r"transformer.layer.\1.attention.out_lin",
-    r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm": r"transformer.layer.\1.sa_layer_norm",
-    r"encoder\.layer\.(\d+)\.intermediate\.dense": r"transformer.layer.\1.ffn.lin1",
-    r"encoder\.layer\.(\d+)\.output\.dense": r"transformer.layer.\1.ffn.lin2",
-    r"encoder\.layer\.(\d+)\.output\.LayerNorm": r"transformer.layer.\1.output_layer_norm",
-}
 # Before 2019 the scale and shift of a norm were called gamma and beta.
 _ENDINGS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-
-
-def module_names(blocks: int) -> dict[str, str]:
-    """Returns the names of BERT's modules, without `bert.`, and what DistilBERT calls them.
-
-    Args:
-        blocks: Number of blocks.
-
-    Example:
-        >>> module_names(1)["encoder.layer.0.attention.self.query"]
-        'transformer.layer.0.attention.q_lin'
-    """
-    return {
-        pattern.replace(r"(\d+)", str(block)).replace("\\", ""): name.replace(r"\1", str(block))
-        for pattern, name in _RENAMED.items()
-        for block in range(blocks)
-    }
+_POSITIONS = "embeddings.position_embeddings.weight"
+_TYPES = "embeddings.token_type_embeddings.weight"
 
 
 def to_distilbert(
-    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+    config: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    *,
+    checkpoint: Checkpoint = CHECKPOINT,
+    first_position: int = 0,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Re-expresses a BERT checkpoint as a DistilBERT one.
 
     Args:
         config: Hugging Face's config.json of a BERT model.
         tensors: Its tensors, with or without the leading `bert.`.
+        checkpoint: The names in it, for a relative of BERT.
+        first_position: The row of the position table that a text's first token has.
 
     Returns:
         The configuration and the tensors in DistilBERT's form.
 
     Raises:
         BaseCorrupt: If tensors are missing.
+        BaseError: If its positions are not those of a table.
     """
-    source = {name.removeprefix("bert."): value for name, value in tensors.items()}
-    renamed: dict[str, np.ndarray] = {}
-    for name, value in source.items():
-        stem, _, ending = name.rpartition(".")
-        for pattern, replacement in _RENAMED.items():
-            if ending in _ENDINGS and (found := re.fullmatch(pattern, stem)):
-                renamed[f"distilbert.{found.expand(replacement)}.{_ENDINGS[ending]}"] = value
+    if (kind := config.get("position_embedding_type", "absolute")) != "absolute":
+        raise BaseError(f"This checkpoint has position_embedding_type {kind!r}; only 'absolute' can be read.")
     layers = int(config["num_hidden_layers"])
-    tables = ("embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight")
-    missing = [table for table in tables if table not in source]
-    if missing or len(renamed) != 3 + 16 * layers:
+    source = {checkpoint.bare(name): name for name in tensors}
+    there = {path: module for module, path in distilbert.CHECKPOINT.modules(layers).items()}
+    renamed = {
+        f"distilbert.{there[path]}.{here}": tensors[source[f"{module}.{ending}"]]
+        for module, path in checkpoint.modules(layers).items()
+        for ending, here in _ENDINGS.items()
+        if f"{module}.{ending}" in source
+    }
+    missing = [table for table in (_POSITIONS, _TYPES) if table not in source]
+    if missing or len(renamed) != 4 + 16 * layers:
         raise BaseCorrupt(
-            f"The BERT checkpoint has {len(renamed)} of {3 + 16 * layers} expected tensors"
+            f"The {checkpoint.classes} checkpoint has {len(renamed)} of {4 + 16 * layers} expected tensors"
             f"{', without ' + listed(missing) if missing else ''}; download it again."
         )
-    positions, types = (source[table] for table in tables)
-    renamed["distilbert.embeddings.position_embeddings.weight"] = positions + types[0]
+    positions, types = renamed[f"distilbert.{_POSITIONS}"], tensors[source[_TYPES]]
+    renamed[f"distilbert.{_POSITIONS}"] = positions[first_position:] + types[0]
     return {
         "model_type": "distilbert",
         "architectures": ["DistilBertModel"],
@@ -99,7 +102,7 @@ def to_distilbert(
         "dropout": config.get("hidden_dropout_prob", 0.1),
         "hidden_dim": config["intermediate_size"],
         "initializer_range": config.get("initializer_range", 0.02),
-        "max_position_embeddings": config["max_position_embeddings"],
+        "max_position_embeddings": config["max_position_embeddings"] - first_position,
         "n_heads": config["num_attention_heads"],
         "n_layers": layers,
         "pad_token_id": config.get("pad_token_id", 0),
@@ -107,3 +110,14 @@ def to_distilbert(
         "tie_weights_": True,
         "vocab_size": config["vocab_size"],
     }, renamed
+
+
+def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> keras.Model:
+    """Builds KerasHub's DistilBERT from a Hugging Face checkpoint of BERT.
+
+    Raises:
+        BaseCorrupt: If tensors are missing or misshapen.
+        BaseError: If the configuration asks for what is not computed here.
+    """
+    epsilon = float(config.get("layer_norm_eps", 1e-12))
+    return distilbert.from_checkpoint(*to_distilbert(config, tensors), epsilon=epsilon)

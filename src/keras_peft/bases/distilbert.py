@@ -6,8 +6,10 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.bases._checkpoint import Checkpoint, TextHead
 from keras_peft.bases._shared import TRANSFORMER, itself
 from keras_peft.errors import BaseCorrupt, BaseError, listed
 
@@ -21,53 +23,57 @@ NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"pooled_dense": "head", r"logits": "head"}
 encoder = itself
 
-
-# Hugging Face's tensor names, without "distilbert.", and the variables they become.
-_EMBEDDING = "token_and_position_embedding"
-_NAMES = {
-    "embeddings.word_embeddings.weight": f"{_EMBEDDING}/token_embedding/embeddings",
-    "embeddings.position_embeddings.weight": f"{_EMBEDDING}/position_embedding/embeddings",
-    "embeddings.LayerNorm.weight": "embeddings_layer_norm/gamma",
-    "embeddings.LayerNorm.bias": "embeddings_layer_norm/beta",
+CHECKPOINT = Checkpoint(
+    classes="DistilBert",
+    prefix="distilbert",
+    outside={
+        "embeddings.word_embeddings": "token_and_position_embedding/token_embedding",
+        "embeddings.position_embeddings": "token_and_position_embedding/position_embedding",
+        "embeddings.LayerNorm": "embeddings_layer_norm",
+    },
+    blocks="transformer.layer",
+    inside={
+        "attention.q_lin": "self_attention_layer/query",
+        "attention.k_lin": "self_attention_layer/key",
+        "attention.v_lin": "self_attention_layer/value",
+        "attention.out_lin": "self_attention_layer/attention_output",
+        "sa_layer_norm": "self_attention_layer_norm",
+        "ffn.lin1": "feedforward_intermediate_dense",
+        "ffn.lin2": "feedforward_output_dense",
+        "output_layer_norm": "feedforward_layer_norm",
+    },
+    text_head=TextHead(
+        {"pre_classifier": "pooled_dense", "classifier": "logits"}, "relu", ("pre_classifier", "classifier")
+    ),
+    takes_prefix=False,
+)
+# What Hugging Face calls activations, and their names in Keras with what they take.
+_ACTIVATIONS: dict[str, tuple[str, dict[str, bool]]] = {
+    "gelu": ("gelu", {}),
+    "gelu_new": ("gelu", {"approximate": True}),
+    "gelu_pytorch_tanh": ("gelu", {"approximate": True}),
+    "relu": ("relu", {}),
+    "silu": ("silu", {}),
 }
-_BLOCK_NAMES = {
-    "attention.q_lin.weight": "self_attention_layer/query/kernel",
-    "attention.q_lin.bias": "self_attention_layer/query/bias",
-    "attention.k_lin.weight": "self_attention_layer/key/kernel",
-    "attention.k_lin.bias": "self_attention_layer/key/bias",
-    "attention.v_lin.weight": "self_attention_layer/value/kernel",
-    "attention.v_lin.bias": "self_attention_layer/value/bias",
-    "attention.out_lin.weight": "self_attention_layer/attention_output/kernel",
-    "attention.out_lin.bias": "self_attention_layer/attention_output/bias",
-    "sa_layer_norm.weight": "self_attention_layer_norm/gamma",
-    "sa_layer_norm.bias": "self_attention_layer_norm/beta",
-    "ffn.lin1.weight": "feedforward_intermediate_dense/kernel",
-    "ffn.lin1.bias": "feedforward_intermediate_dense/bias",
-    "ffn.lin2.weight": "feedforward_output_dense/kernel",
-    "ffn.lin2.bias": "feedforward_output_dense/bias",
-    "output_layer_norm.weight": "feedforward_layer_norm/gamma",
-    "output_layer_norm.bias": "feedforward_layer_norm/beta",
-}
+# Keras's names of variables, and what Hugging Face calls them.
+_ENDINGS = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 
 
-def checkpoint_names(blocks: int) -> dict[str, str]:
-    """Returns Hugging Face's names of the tensors, without `distilbert.`, and the paths of their variables.
-
-    Args:
-        blocks: Number of blocks.
-
-    Example:
-        >>> checkpoint_names(1)["transformer.layer.0.sa_layer_norm.bias"]
-        'transformer_layer_0/self_attention_layer_norm/beta'
-    """
-    return dict(_NAMES) | {
-        f"transformer.layer.{block}.{name}": f"transformer_layer_{block}/{path}"
-        for block in range(blocks)
-        for name, path in _BLOCK_NAMES.items()
-    }
+def max_length(config: Mapping[str, Any]) -> int:
+    """Returns the most tokens that a checkpoint reads, from its config.json."""
+    return int(config["max_position_embeddings"])
 
 
-def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> keras.Model:
+def to_distilbert(
+    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+    """Returns a checkpoint as it is: it is a DistilBERT one."""
+    return dict(config), tensors
+
+
+def from_checkpoint(
+    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, epsilon: float = 1e-12
+) -> keras.Model:
     """Builds KerasHub's backbone from a Hugging Face checkpoint.
 
     Dropout is left out of it: a frozen encoder runs as in inference.
@@ -76,17 +82,23 @@ def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
         config: Hugging Face's config.json.
         tensors: Its tensors, with or without the leading `distilbert.`; those of
             heads are passed over.
+        epsilon: What the norms add to the variance. DistilBERT has one for all.
 
     Raises:
         BaseCorrupt: If tensors are missing or misshapen; all are in the message.
-        BaseError: If the configuration asks for what KerasHub does not compute.
+        BaseError: If the configuration asks for what is not computed here.
     """
+    import keras
     import keras_hub
 
     from keras_peft.core.sites import find_sites, own_variables
 
-    if (activation := config.get("activation", "gelu")) != "gelu":
-        raise BaseError(f"This checkpoint uses the activation {activation!r}; only 'gelu' can be read.")
+    activation = config.get("activation", "gelu")
+    if activation not in _ACTIVATIONS:
+        raise BaseError(
+            f"This checkpoint uses the activation {activation!r}; those that can be read are "
+            f"{listed(_ACTIVATIONS)}."
+        )
     with _without_random_values(keras_hub.models.DistilBertBackbone):
         backbone = keras_hub.models.DistilBertBackbone(
             vocabulary_size=config["vocab_size"],
@@ -97,26 +109,33 @@ def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
             max_sequence_length=config["max_position_embeddings"],
             dropout=0.0,
         )
-    variables = {
-        f"{site.path}/{variable.name}": variable
-        for site in find_sites(backbone)
-        for variable in own_variables(site.layer)
-    }
-    names = checkpoint_names(config["n_layers"])
-    full = {name.removeprefix("distilbert."): name for name in tensors}
-    problems = [f"missing {name}" for name in names if name not in full]
-    for name, path in names.items():
-        if name in full:
-            variable, value = variables[path], tensors[full[name]]
+    sites = find_sites(backbone, ROLES)
+    layers = {site.path: site.layer for site in sites}
+    full = {CHECKPOINT.bare(name): name for name in tensors}
+    problems = []
+    for module, path in CHECKPOINT.modules(config["n_layers"]).items():
+        for variable in own_variables(layers[path]):
+            name = f"{module}.{_ENDINGS[variable.name]}"
+            if name not in full:
+                problems.append(f"missing {name}")
+                continue
+            value = tensors[full[name]]
             if value.size != math.prod(variable.shape):
                 problems.append(f"{name} has shape {value.shape}")
             else:
-                value = value.T if path.endswith("/kernel") else value
+                value = value.T if variable.name == "kernel" else value
                 variable.assign(value.reshape(variable.shape))
     if problems:
         raise BaseCorrupt(
             f"The checkpoint does not fit its config.json: {listed(problems)}; download it again."
         )
+    # KerasHub's backbone takes neither as an option.
+    word, options = _ACTIVATIONS[activation]
+    for site in sites:
+        if site.role == "norm":
+            site.layer.epsilon = epsilon
+        elif site.role == "ffn.up":
+            site.layer.activation = partial(keras.activations.get(word), **options)
     return backbone
 
 

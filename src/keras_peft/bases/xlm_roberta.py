@@ -1,11 +1,24 @@
-"""XLM-RoBERTa: Conneau et al. 2019, https://arxiv.org/abs/1911.02116. RoBERTa's layers."""
+"""XLM-RoBERTa: Conneau et al. 2019, https://arxiv.org/abs/1911.02116. RoBERTa's layers and names."""
 
 from __future__ import annotations
 
-from keras_peft.bases.roberta import ROLES, encoder
+from dataclasses import replace
 
-__all__ = ["BACKBONE", "MODEL_TYPE", "ROLES", "encoder"]
+from keras_peft.bases import roberta
+from keras_peft.bases.roberta import ROLES, encoder, from_checkpoint, max_length, to_distilbert
+
+__all__ = [
+    "BACKBONE",
+    "CHECKPOINT",
+    "MODEL_TYPE",
+    "ROLES",
+    "encoder",
+    "from_checkpoint",
+    "max_length",
+    "to_distilbert",
+]
 
 MODEL_TYPE = "xlm-roberta"
 BACKBONE = "XLMRobertaBackbone"
 NORMS_AFTER = True
+CHECKPOINT = replace(roberta.CHECKPOINT, classes="XLMRoberta")

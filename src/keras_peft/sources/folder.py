@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, listed
@@ -16,11 +17,9 @@ if TYPE_CHECKING:
 
     from keras_peft.sources import Base
 
-_READABLE = ("bert", "distilbert")
-
 
 def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> Base:
-    """Loads a checkpoint folder; BERT is read in DistilBERT's form.
+    """Loads a checkpoint folder.
 
     Args:
         folder: The folder.
@@ -33,22 +32,15 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         BaseCorrupt: If a file is damaged or does not fit the others.
         BaseError: If the architecture cannot be read.
     """
-    from keras_peft.bases import bert, distilbert
+    from keras_peft import bases
     from keras_peft.sources import Base
 
     config = _read_json(folder / "config.json")
-    kind = config.get("model_type")
-    if kind not in _READABLE:
-        raise BaseError(
-            f"{folder} holds a checkpoint of type {kind!r}; the types that can be read are: "
-            f"{', '.join(_READABLE)}."
-        )
+    readable = _readable(config, folder)
     tensors, identity = _read_weights(folder)
     try:
-        if kind == "bert":
-            config, tensors = bert.to_distilbert(config, tensors)
-        encoder = distilbert.from_checkpoint(config, tensors)
-        max_length = int(config["max_position_embeddings"])
+        encoder = readable.from_checkpoint(config, tensors)
+        max_length = readable.max_length(config)
     except KeyError as error:
         raise BaseCorrupt(f"{folder / 'config.json'} has no {error}; download the base again.") from None
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
@@ -58,7 +50,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         ) from None
     return Base(
         name=name,
-        architecture="distilbert",
+        architecture=bases.name_of(encoder),
         sha256=sha256 or identity,
         encoder=encoder,
         tokenizer=_read_tokenizer(folder),
@@ -75,12 +67,27 @@ def load_tokenizer(folder: Path) -> tuple[str, int]:
         BaseCorrupt: If a file is damaged.
     """
     config = _read_json(folder / "config.json")
-    max_length = config.get("max_position_embeddings")
-    if not isinstance(max_length, int):
+    readable = _readable(config, folder)
+    try:
+        max_length = readable.max_length(config)
+    except (KeyError, TypeError, ValueError):
         raise BaseCorrupt(
             f"{folder / 'config.json'} has no whole number as max_position_embeddings; download the base again."
-        )
+        ) from None
     return _read_tokenizer(folder), max_length
+
+
+def _readable(config: Mapping[str, Any], folder: Path) -> ModuleType:
+    """Returns the architecture of a checkpoint."""
+    from keras_peft import bases
+
+    kind = config.get("model_type")
+    known = {name: one for name, one in bases.checkpoints().items() if hasattr(one, "from_checkpoint")}
+    if kind not in known:
+        raise BaseError(
+            f"{folder} holds a checkpoint of type {kind!r}; the types that can be read are: {', '.join(known)}."
+        )
+    return known[kind]
 
 
 class _Tensors(Mapping[str, "np.ndarray"]):

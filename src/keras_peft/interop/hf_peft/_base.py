@@ -44,6 +44,13 @@ class HuggingFaceBase:
         """Returns the tensors of its checkpoint, each read when it is asked for."""
         return folders.read_tensors(self.folder)
 
+    def as_distilbert(self) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+        """Returns the configuration and the tensors of a DistilBERT that computes the same."""
+        made: tuple[dict[str, Any], Mapping[str, np.ndarray]] = bases.checkpoints()[self.kind].to_distilbert(
+            self.config, self.tensors()
+        )
+        return made
+
 
 def load_base(name: str) -> HuggingFaceBase:
     """Loads a base.

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_peft import tasks
-from keras_peft.bases import bert
+from keras_peft import bases, tasks
 from keras_peft.interop.hf_peft._pieces import Tensors
 from keras_peft.tasks import Task
 
@@ -70,16 +69,13 @@ def head_of(kind: str, task: type[Task]) -> Head:
     """Returns the head that Hugging Face puts on an architecture.
 
     Args:
-        kind: "distilbert" or "bert".
+        kind: What Hugging Face calls it, the `MODEL_TYPE` of a file in `bases/`.
         task: The task.
     """
     if task.reads_words:
         return Head("ForTokenClassification", {"classifier": "logits"}, "relu", ("classifier",))
-    if kind == bert.MODEL_TYPE:
-        layers = {"bert.pooler.dense": "pooled_dense", "classifier": "logits"}
-        return Head("ForSequenceClassification", layers, "tanh", ("classifier", "pooler"))
-    layers = {"pre_classifier": "pooled_dense", "classifier": "logits"}
-    return Head("ForSequenceClassification", layers, "relu", ("pre_classifier", "classifier"))
+    own = bases.checkpoints()[kind].CHECKPOINT.text_head
+    return Head("ForSequenceClassification", own.layers, own.activation, own.saved)
 
 
 def task_type_of(task: type[Task]) -> str:

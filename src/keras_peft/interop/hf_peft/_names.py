@@ -4,41 +4,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from keras_peft.bases import bert, distilbert
+from keras_peft import bases
 from keras_peft.core.selection import Selection
 from keras_peft.core.sites import Site, select_sites
 
-# A module may be adapted on the bare base, without the prefix that it has below a head.
-_PREFIX = re.compile(r"^(distilbert|bert)\.")
+if TYPE_CHECKING:
+    from keras_peft.bases._checkpoint import Checkpoint
 
 
 class Names:
-    """The modules of a base, which is read in DistilBERT's form.
+    """The modules of a base.
+
+    Where several architectures compute with the same layers, an adapter may name them as any of these does:
+    a BERT that is kept in DistilBERT's form is a BERT to an adapter.
 
     Args:
         everywhere: The sites of the base.
-        kind: What Hugging Face calls its architecture: "distilbert" or "bert".
+        kind: What Hugging Face calls its architecture, the `MODEL_TYPE` of a file in `bases/`.
 
     Attributes:
         everywhere: The same.
         kind: The same.
+        checkpoint: The names in checkpoints of that architecture.
     """
 
     def __init__(self, everywhere: Sequence[Site], kind: str) -> None:
         self.everywhere, self.kind = everywhere, kind
+        self.checkpoint: Checkpoint = bases.checkpoints()[kind].CHECKPOINT
         blocks = len([site for site in everywhere if site.role == "block"])
         paths = {site.path: site for site in everywhere}
-        self._sites = {
-            name.rpartition(".")[0]: paths[path.rpartition("/")[0]]
-            for name, path in distilbert.checkpoint_names(blocks).items()
-        }
-        own = {name: name for name in self._sites}
-        self._bert = bert.module_names(blocks)
-        known = {own_name: name for name, own_name in self._bert.items()} if kind == bert.MODEL_TYPE else own
-        self._modules = {
-            self._sites[name].key: f"{kind}.{known[name]}" for name in self._sites if name in known
-        }
+        own = self.checkpoint.modules(blocks)
+        self._modules = {paths[path].key: f"{self.checkpoint.prefix}.{name}" for name, path in own.items()}
+        self._sites: dict[str, Site] = {}
+        # The architectures by the prefixes of their names, the base's own first, as others may have the same.
+        self._kinds = {self.checkpoint.prefix: kind}
+        for other, module in bases.checkpoints().items():
+            names = module.CHECKPOINT.modules(blocks)
+            if set(names.values()) <= set(own.values()):
+                self._sites |= {name: paths[path] for name, path in names.items()}
+                self._kinds.setdefault(module.CHECKPOINT.prefix, other)
+
+    def kind_in(self, keys: Iterable[str]) -> str:
+        """Returns the architecture whose modules some tensors' names have; the base's own where none has."""
+        found = {part for key in keys for part in key.split(".")} & set(self._kinds)
+        return self.kind if not found else self._kinds[min(found)]
 
     def split(self, key: str) -> tuple[str, str] | None:
         """Splits a tensor's name into that of a known module and the rest; None where there is none."""
@@ -51,8 +62,8 @@ class Names:
 
     def site(self, module: str) -> Site | None:
         """Returns the site that a module is."""
-        bare = _PREFIX.sub("", module)
-        return self._sites.get(self._bert.get(bare, bare))
+        prefix, _, bare = module.partition(".")
+        return self._sites.get(bare if prefix in self._kinds else module)
 
     def module(self, site: Site) -> str | None:
         """Returns the name of the module that a site is, below a head; None where it has none."""
@@ -69,7 +80,7 @@ class Names:
         for module in self._modules.values():
             if module not in chosen:
                 continue
-            ending = re.split(r"\.layer\.\d+\.", module)[-1]
+            ending = re.split(rf"\.{re.escape(self.checkpoint.blocks)}\.\d+\.", module)[-1]
             matched = {name for name in self._modules.values() if f".{name}".endswith(f".{ending}")}
             entries[ending if matched <= chosen else module] = None
         return list(entries)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import tasks
-from keras_peft.bases import bert
 from keras_peft.errors import AdapterError, BaseNotFound, OptionError, listed
 from keras_peft.files import sha256_of
+from keras_peft.interop import locate
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._folder import TENSORS, labels_in, read_folder
 from keras_peft.interop.hf_peft._head import TASK_TYPES, head_of
@@ -39,7 +39,7 @@ def import_hf_peft(
 
     Args:
         folder: What PEFT's `save_pretrained` wrote for a classifier of texts or tokens on
-            DistilBERT or BERT.
+            DistilBERT or BERT, or its `hf://owner/name`.
         out: Folder of the bundle to write.
         base: The base, as `load_base` takes it; by default the one that the adapter names.
         labels: What the head's outputs mean, in their order. By default the labels are
@@ -63,13 +63,12 @@ def import_hf_peft(
         >>> keras_peft.import_hf_peft("peft-adapter", out="my-bundle", base="minilm")
         >>> keras_peft.load("my-bundle").predict(["Which model is faster?"])
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = locate(folder), Path(out)
     bundles.refuse_existing(out, overwrite=overwrite)
     config, tensors = read_folder(folder)
     kind = _task_of(config, task, folder)
     loaded = load_base(base or _base_named(config, folder))
-    # A BERT that is kept here in DistilBERT's form is a BERT to the adapter.
-    architecture = bert.MODEL_TYPE if any(".bert." in name for name in tensors) else loaded.kind
+    architecture = loaded.names.kind_in(tensors)
     head = head_of(architecture, kind)
     found, missing = head.read(tensors, loaded.tensors())
     problems = [

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_peft.bases import distilbert
 from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
 from keras_peft.interop.hf_peft._prompts import ROWS, sizes
 from keras_peft.interop.hf_peft._settings import Settings
@@ -24,14 +23,14 @@ SETTINGS = Settings(
     fixed={"num_transformer_submodules": 1},
 )
 
-_NO_PREFIX = "Hugging Face's DistilBERT takes no prefix and computes without it; its BERT takes one"
+_NO_PREFIX = "Hugging Face's {}Model takes no prefix and computes without it; its BertModel takes one"
 
 
 def read(file: File) -> Iterator[Piece]:
     """Splits the rows into the keys and values of each layer."""
     rows = file.rest.pop(ROWS)
-    if file.names.kind == distilbert.MODEL_TYPE:
-        file.problems.append(_NO_PREFIX)
+    if not file.names.checkpoint.takes_prefix:
+        file.problems.append(_NO_PREFIX.format(file.names.checkpoint.classes))
     sites = [site for site in file.names.everywhere if site.role == "attention"]
     if rows.shape[1] % (2 * len(sites)):
         file.problems.append(f"its rows of {rows.shape[1]} are not of {len(sites)} layers")
@@ -56,8 +55,8 @@ def write(adapter: Leaving) -> dict[str, Any]:
         adapter.problems.append(
             f"it has a prefix in {len(places)} of {len(sites)} layers, and PEFT's has one in all"
         )
-    if adapter.names.kind == distilbert.MODEL_TYPE:
-        adapter.problems.append(_NO_PREFIX)
+    if not adapter.names.checkpoint.takes_prefix:
+        adapter.problems.append(_NO_PREFIX.format(adapter.names.checkpoint.classes))
     rows = [place.method.rows(place.held, part) for place in places for part in ("key", "value")]
     adapter.whole[ROWS] = np.concatenate([np.asarray(values, np.float32) for values in rows], axis=1)
     adapter.head_prefix = "base_model."
