@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from keras_peft.folds import CrossValidation, cross_validate
     from keras_peft.generate import DataGeneration
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
+    from keras_peft.interop.keras_lora import import_keras_lora
     from keras_peft.job import fine_tune
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
@@ -103,6 +104,7 @@ _HOMES = {
     "find_rate": "rates",
     "fine_tune": "job",
     "import_hf_peft": "interop.hf_peft",
+    "import_keras_lora": "interop.keras_lora",
     "load": "predict",
     "load_adapter": "adapter_files",
     "load_base": "sources",
@@ -157,6 +159,7 @@ __all__ = [
     "find_rate",
     "fine_tune",
     "import_hf_peft",
+    "import_keras_lora",
     "load",
     "load_adapter",
     "load_base",

@@ -48,7 +48,8 @@ def adapt(
 
     Raises:
         SelectionError: If a target or a layer matches nothing.
-        OptionError: If the model is not built or is adapted already.
+        OptionError: If the model is not built or is adapted already, or Keras's own LoRA is
+            enabled in it.
 
     Example:
         >>> classifier = keras_hub.models.TextClassifier.from_preset(

@@ -26,7 +26,7 @@ from keras_peft.core.narrow import narrow
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
 from keras_peft.core.precision import lowered
-from keras_peft.core.sites import find_sites, own_variables
+from keras_peft.core.sites import Site, find_sites, own_variables
 from keras_peft.core.trunk import Split, split
 from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
 
@@ -61,7 +61,7 @@ class AdaptedModel(keras.Model):
     Raises:
         SelectionError: If a target or a layer matches nothing, a method can do
             nothing there, or the base carries another adapter.
-        OptionError: If `base` is not built.
+        OptionError: If `base` is not built, or Keras's own LoRA is enabled in it.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class AdaptedModel(keras.Model):
                 f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first, or add "
                 "another one to its model with add_adapter()."
             )
+        _refuse_keras_lora(base, everywhere)
         _refuse_no_name(adapter)
         first = Adapter(everywhere, choose_parts(everywhere, method, layers, targets), _built(head, base))
         super().__init__(name=name or f"{base.name}_adapted")
@@ -751,6 +752,19 @@ def _built(head: keras.Layer | None, base: keras.Model) -> keras.Layer | None:
             raise OptionError(f"The head {head.name!r} is not built; call it once on the base's output.")
         head.build(base.output_shape)
     return head
+
+
+def _refuse_keras_lora(base: keras.Model, everywhere: Iterable[Site]) -> None:
+    """Keras's LoRA is part of the kernels that it shows, so neither merging nor detaching would be exact."""
+    layers = [site.layer for site in everywhere if getattr(site.layer, "lora_enabled", False)]
+    if not layers:
+        return
+    paths = listed((site.path for site in everywhere if site.layer in layers), most=2)
+    raise OptionError(
+        f"Keras's own LoRA is enabled in {base.name!r}, at {paths}. Make the model anew without enable_lora(); to keep "
+        "what was learnt, take it over from save_lora_weights() with keras_peft.import_keras_lora(), or fold it in "
+        "for good: save_weights() here, and load_weights() in the new model."
+    )
 
 
 def _refuse_no_name(name: str) -> None:

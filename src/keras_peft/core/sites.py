@@ -146,6 +146,26 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
     return sorted(unique.values(), key=lambda site: order[site.key])
 
 
+def selection_of(everywhere: Sequence[Site], sites: Sequence[Site]) -> Selection:
+    """Names sites by roles and blocks where these give just them, else by their paths.
+
+    Args:
+        everywhere: All sites of the base.
+        sites: Those to name.
+    """
+    wanted = {site.key for site in sites}
+    roles = tuple(dict.fromkeys(site.role for site in sites if site.role is not None))
+    blocks = {site.block for site in sites}
+    layers: list[str | tuple[int, ...]] = ["all"]
+    if None not in blocks:
+        layers.append(tuple(sorted(block for block in blocks if block is not None)))
+    if all(site.role is not None for site in sites):
+        for selection in (Selection(roles, some) for some in layers):
+            if {site.key for site in select_sites(everywhere, selection)} == wanted:
+                return selection
+    return Selection(tuple(f"^{re.escape(site.path)}$" for site in sites))
+
+
 class _InBlock(Protocol):
     @property
     def block(self) -> int | None: ...

@@ -1,0 +1,107 @@
+"""A model that still has what the file lacks: the biases that trained, and the head on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+
+from keras_peft.core.sites import Site, own_variables
+from keras_peft.errors import AdapterError, listed
+from keras_peft.interop.keras_lora._file import Factors
+
+# Rounding of a kernel that LoRA was added to, in steps of its type at its largest value.
+_STEPS = 16
+_OWN = ("lora_kernel_a", "lora_kernel_b")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Another copy of a backbone, as it came out of training.
+
+    Attributes:
+        layers: Its layers that have weights, in order.
+    """
+
+    layers: list[keras.Layer]
+
+    def strength(self, number: int) -> float | None:
+        """Returns alpha of a layer's LoRA, if it is enabled there."""
+        layer = self.layers[number] if number < len(self.layers) else None
+        return float(layer.lora_alpha) if getattr(layer, "lora_enabled", False) else None
+
+    def refuse_unlike(
+        self, sites: list[Site], factors: Mapping[int, Factors], scalings: Mapping[int, float]
+    ) -> None:
+        """Checks that it is the base with the file's LoRA and nothing more than biases of its own.
+
+        Args:
+            sites: The base's layers that have weights.
+            factors: What the file holds, by the layers' numbers.
+            scalings: What their products are multiplied by.
+
+        Raises:
+            AdapterError: If anything else differs; all that does is in the message.
+        """
+        ours = [(site.layer.name, _shapes(site.layer)) for site in sites]
+        if ours != [(layer.name, _shapes(layer)) for layer in self.layers]:
+            raise AdapterError(
+                "The model given with beside= has other layers than the base; give the one that the LoRA was "
+                "trained in, with a base made in the same way."
+            )
+        problems, kernels = [], []
+        for number, (site, layer) in enumerate(zip(sites, self.layers, strict=True)):
+            if getattr(layer, "lora_enabled", False) and number not in factors:
+                problems.append(f"{site.path} has LoRA, which is not in the file")
+                continue
+            own = {variable.name: variable for variable in own_variables(site.layer)}
+            for name, value in _values(layer).items():
+                before = _array(own[name])
+                if number not in factors:
+                    if not np.array_equal(before, value):
+                        problems.append(f"{site.path}/{name} is another one than the base's")
+                elif name == "kernel":
+                    update = scalings[number] * factors[number].product()
+                    if not _is_close(layer.kernel, before + update, value):
+                        kernels.append(site.path)
+        if kernels:
+            problems.append(
+                f"the kernels of {listed(kernels, most=4)} are not the base's with the file's LoRA; save the LoRA "
+                "after its last training, and give its strength with alpha= where it is not the rank"
+            )
+        if problems:
+            raise AdapterError(
+                f"The model given with beside= is not this base with the file's LoRA: {'; '.join(problems)}."
+            )
+
+    def bias(self, number: int, site: Site) -> np.ndarray | None:
+        """Returns what training added to a layer's bias, flattened; None where that is nothing."""
+        if getattr(site.layer, "bias", None) is None:
+            return None
+        moved = _array(self.layers[number].bias) - _array(site.layer.bias)
+        return moved.reshape(-1) if moved.any() else None
+
+
+def _values(layer: keras.Layer) -> dict[str, np.ndarray]:
+    """Returns a layer's own values but for LoRA's, with LoRA in the kernel."""
+    values = {v.name: _array(v) for v in own_variables(layer) if v.name not in _OWN}
+    if getattr(layer, "lora_enabled", False):
+        values["kernel"] = _array(layer.kernel)
+    return values
+
+
+def _shapes(layer: keras.Layer) -> dict[str, tuple[int, ...]]:
+    return {v.name: tuple(v.shape) for v in own_variables(layer) if v.name not in _OWN}
+
+
+def _is_close(variable: Any, expected: np.ndarray, value: np.ndarray) -> bool:
+    step = float(ml_dtypes.finfo(keras.backend.standardize_dtype(variable.dtype)).eps)
+    return bool(np.abs(expected - value).max() <= _STEPS * step * np.abs(value).max())
+
+
+def _array(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)

@@ -1,0 +1,125 @@
+"""What KerasHub's `save_lora_weights` writes: an HDF5 file.
+
+lora/vars/rank                      the rank
+lora/<number>/vars/lora_kernel_a    A: the kernel's shape with the rank in place of its last axis
+lora/<number>/vars/lora_kernel_b    B: (rank, size of the kernel's last axis)
+
+A layer's number is its place in the list of those of the backbone's layers that have weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import ml_dtypes
+import numpy as np
+
+from keras_peft.errors import AdapterError, listed
+
+ENDING = ".lora.h5"
+_TENSORS = ("lora_kernel_a", "lora_kernel_b")
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What Keras's LoRA holds at one layer.
+
+    Attributes:
+        a: A, with the shape of the kernel but for the rank in place of its last axis.
+        b: B, (rank, size of the kernel's last axis).
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it changes nothing."""
+        return not (self.a.any() and self.b.any())
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it changes nothing and training could not change that: every gradient is zero."""
+        return not (self.a.any() or self.b.any())
+
+    def product(self) -> np.ndarray:
+        """Returns A B, which has the kernel's shape."""
+        return np.asarray(self.a @ self.b)
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A file of KerasHub's LoRA.
+
+    Attributes:
+        rank: The rank, the same at all layers.
+        layers: What it holds, by the layers' numbers.
+    """
+
+    rank: int
+    layers: dict[int, Factors]
+
+
+def read(path: Path) -> LoraFile:
+    """Reads a file that `save_lora_weights` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        AdapterError: If it is no such file or not whole; all that is wrong is in the message.
+    """
+    if not path.is_file():
+        raise AdapterError(f"There is no file {path}; name what backbone.save_lora_weights() wrote.")
+    try:
+        with h5py.File(path) as file:
+            return _read(file, path)
+    except OSError:
+        raise AdapterError(
+            f"{path} is no HDF5 file or is damaged; name what backbone.save_lora_weights() wrote."
+        ) from None
+
+
+def _read(file: h5py.File, path: Path) -> LoraFile:
+    group = file.get("lora")
+    if group is None or "rank" not in group.get("vars", ()):
+        weights = "layers" in file or "_layer_checkpoint_dependencies" in file
+        raise AdapterError(
+            f"{path} has no lora/vars/rank in it"
+            + (
+                ", it is a file of save_weights(), in which LoRA is folded into the kernels; "
+                if weights
+                else "; "
+            )
+            + "name what backbone.save_lora_weights() wrote."
+        )
+    rank = int(group["vars"]["rank"][()])
+    layers, problems = {}, []
+    for number in sorted((name for name in group if name.isdigit()), key=int):
+        held = group[number].get("vars", {})
+        if missing := [name for name in _TENSORS if name not in held]:
+            problems.append(f"layer {number} lacks {listed(missing)}")
+            continue
+        a, b = (_tensor(held[name]) for name in _TENSORS)
+        if a.ndim < 2 or a.shape[-1] != rank or b.ndim != 2 or b.shape[0] != rank:
+            problems.append(f"layer {number}: A {a.shape} and B {b.shape} are not of rank {rank}")
+        elif not (np.isfinite(a).all() and np.isfinite(b).all()):
+            problems.append(f"layer {number} has values that are not finite")
+        else:
+            layers[int(number)] = Factors(a, b)
+    if not layers and not problems:
+        problems.append(
+            "it holds no layer, as when save_lora_weights() stopped at an embedding, whose LoRA KerasHub cannot save"
+        )
+    if problems:
+        raise AdapterError(f"{path} cannot be imported: {'; '.join(problems)}.")
+    return LoraFile(rank, layers)
+
+
+def _tensor(dataset: h5py.Dataset) -> np.ndarray:
+    # HDF5 has no bfloat16; Keras notes beside the bytes what they are.
+    if dataset.attrs.get("dtype") == "bfloat16":
+        return np.array(dataset, dtype=ml_dtypes.bfloat16).astype(np.float32)
+    return np.array(dataset, dtype=np.float32)

@@ -1,0 +1,195 @@
+"""From a file of KerasHub's LoRA to an adapted model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_peft import attach, bases
+from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
+from keras_peft.core.adapter import Part
+from keras_peft.core.method import Method
+from keras_peft.core.projection import is_projection, projection
+from keras_peft.core.sites import Site, find_sites, own_variables, selection_of
+from keras_peft.errors import AdapterError, OptionError, listed
+from keras_peft.interop.keras_lora import _file
+from keras_peft.interop.keras_lora._beside import Beside
+from keras_peft.interop.keras_lora._factors import flat_factors
+from keras_peft.methods.bitfit import BitFit
+from keras_peft.methods.lora import LoRA
+
+
+def import_keras_lora(
+    path: str | Path,
+    model: keras.Model,
+    *,
+    beside: keras.Model | None = None,
+    alpha: float | None = None,
+    head: keras.Layer | None = None,
+    adapter: str = DEFAULT_NAME,
+) -> AdaptedModel:
+    """Adapts a KerasHub model with what `backbone.save_lora_weights` saved.
+
+    The file does not say which model it is for, how strong the LoRA is, or what became of the biases
+    of its layers, which `enable_lora` leaves trainable. Each of these is checked or warned of.
+
+    Args:
+        path: The file, `*.lora.h5`.
+        model: A backbone of KerasHub or a task on one, made as it was before `enable_lora`.
+        beside: The model that was trained, or another with its weights: the biases that trained, and
+            the head of a task, are taken from it, and it is checked to be `model` with this LoRA.
+        alpha: Strength of the LoRA; that of `beside`, or the rank, as `backbone.enable_lora` has it.
+        head: A layer put on top of the model's output, as `adapt` takes it.
+        adapter: Name of the adapter.
+
+    Returns:
+        The model with LoRA at the file's layers. It gives the same outputs, and can be trained on,
+        saved and merged as any other.
+
+    Raises:
+        AdapterError: If the file is damaged, does nothing for good, or is not for this model, or
+            `beside` is another model; all that does not fit is in the message.
+        OptionError: If `model` has no backbone of KerasHub in it, or is adapted already.
+
+    Warns:
+        UserWarning: If biases trained that are not in the file, or the LoRA does nothing yet.
+
+    Example:
+        >>> backbone = keras_hub.models.Backbone.from_preset("gemma_2b_en")
+        >>> adapted = keras_peft.import_keras_lora("haiku.lora.h5", backbone)
+        >>> keras_peft.save_adapter(adapted, "haiku-adapter")
+    """
+    path = Path(path)
+    file = _file.read(path)
+    if all(factors.is_dead for factors in file.layers.values()):
+        raise AdapterError(
+            f"{path} holds no adapter: A and B are zero at all {len(file.layers)} layers, as load_weights() leaves "
+            "them when it puts what was learnt into the kernels. Load that file of weights into a model without "
+            "enable_lora(), which is then the base; or save the LoRA before load_weights()."
+        )
+    everywhere = find_sites(model, bases.roles_of(model))
+    sites = _numbered(_backbone_of(model), everywhere)
+    if problems := _unfit(file, sites):
+        raise AdapterError(
+            f"{path} is not for {model.name}: {'; '.join(problems)}. Keras names layers by their place in the "
+            "model alone, so give a model of the same architecture and size, made in the same way."
+        )
+    trained = None if beside is None else Beside(_weighted(_backbone_of(beside)))
+    scalings = {number: _strength(number, alpha, trained, file) / file.rank for number in file.layers}
+    if trained is not None:
+        trained.refuse_unlike(sites, file.layers, scalings)
+    methods: dict[tuple[int, float], list[Site]] = {}
+    tensors: dict[str, np.ndarray] = {}
+    moved: list[Site] = []
+    for number, factors in file.layers.items():
+        site = sites[number]
+        a, b = flat_factors(factors.a, factors.b, projection(site))
+        paths = a.shape[1]
+        methods.setdefault((paths, scalings[number] * paths), []).append(site)
+        tensors |= {f"{site.key}/{LoRA.name}/a": a, f"{site.key}/{LoRA.name}/b": b}
+        bias = None if trained is None else trained.bias(number, site)
+        if bias is not None:
+            moved.append(site)
+            tensors[f"{site.key}/{BitFit.name}/bias"] = bias
+    parts: list[Method | Part] = [
+        Part(LoRA(rank=rank, alpha=strength, dropout=0.0), selection_of(everywhere, chosen))
+        for (rank, strength), chosen in methods.items()
+    ]
+    if moved:
+        parts.append(Part(BitFit(), selection_of(everywhere, moved)))
+    adapted = attach.adapt(model, parts, head=head, adapter=adapter)
+    tensors |= _heads(adapted, beside)
+    adapted.assign_adapter_tensors(adapted.adapter_tensors() | tensors)
+    _warn(path, file, sites, biases_are_known=beside is not None)
+    return adapted
+
+
+def _backbone_of(model: keras.Model) -> keras.Model:
+    import keras_hub
+
+    inside = [model, *model._flatten_layers(include_self=False, recursive=True)]
+    found = next((layer for layer in inside if isinstance(layer, keras_hub.models.Backbone)), None)
+    if found is None:
+        raise OptionError(
+            f"{model.name!r} has no backbone of KerasHub in it, and only those save LoRA; give a backbone or a task."
+        )
+    return found
+
+
+def _weighted(backbone: keras.Model) -> list[keras.Layer]:
+    """Returns the layers in the order in which KerasHub numbers them."""
+    return [layer for layer in backbone._flatten_layers(include_self=False) if layer.weights]
+
+
+def _numbered(backbone: keras.Model, everywhere: Sequence[Site]) -> list[Site]:
+    by_layer = {id(site.layer): site for site in everywhere}
+    return [by_layer[id(layer)] for layer in _weighted(backbone)]
+
+
+def _unfit(file: _file.LoraFile, sites: Sequence[Site]) -> list[str]:
+    problems = []
+    for number, factors in file.layers.items():
+        if number >= len(sites):
+            problems.append(f"there is no layer {number}, only {len(sites)}")
+            continue
+        site = sites[number]
+        if not is_projection(site):
+            problems.append(
+                f"layer {number} is {site.path}, a {type(site.layer).__name__}, and LoRA here is for projections"
+            )
+            continue
+        view = projection(site)
+        kernel = tuple(view.shape[place] for place in np.argsort(view.order))
+        shape = (*factors.a.shape[:-1], factors.b.shape[-1])
+        if kernel != shape:
+            problems.append(
+                f"layer {number}, {site.path}, has a kernel {kernel}, and the file is for {shape}"
+            )
+    return problems
+
+
+def _strength(number: int, alpha: float | None, trained: Beside | None, file: _file.LoraFile) -> float:
+    """Returns alpha at a layer."""
+    if alpha is None and trained is not None:
+        alpha = trained.strength(number)
+    return float(file.rank) if alpha is None else alpha
+
+
+def _heads(adapted: AdaptedModel, beside: keras.Model | None) -> dict[str, np.ndarray]:
+    """Returns the values of a task's own head, where the model beside is such a task too."""
+    if beside is None:
+        return {}
+    there = {
+        f"{site.key}/{variable.name}": keras.ops.convert_to_numpy(variable)
+        for site in find_sites(beside)
+        for variable in own_variables(site.layer)
+    }
+    moves = adapted.adapters[adapted.active[0]].moves
+    return {key: there[key] for key in moves if key in there}
+
+
+def _warn(path: Path, file: _file.LoraFile, sites: Sequence[Site], *, biases_are_known: bool) -> None:
+    chosen = {number: sites[number] for number in file.layers}
+    if all(factors.is_silent for factors in file.layers.values()):
+        warnings.warn(
+            f"{path} does nothing yet: B is zero at all {len(chosen)} layers. It was saved before training.",
+            stacklevel=3,
+        )
+    elif dead := [sites[number].path for number, factors in file.layers.items() if factors.is_dead]:
+        warnings.warn(
+            f"{path} does nothing at {listed(dead, most=4)}, where A and B are zero, and cannot be trained there.",
+            stacklevel=3,
+        )
+    biases = [site.layer.bias for site in chosen.values() if getattr(site.layer, "bias", None) is not None]
+    if biases and not biases_are_known:
+        values = sum(int(np.prod(bias.shape)) for bias in biases)
+        warnings.warn(
+            f"{path} lacks the biases of its {len(biases)} layers ({values:,} values): enable_lora() leaves them "
+            "trainable, and save_lora_weights() does not save them. If they were not frozen by hand, the outputs are "
+            "not those of the trained model; give that model, or one with its weights, with beside=.",
+            stacklevel=3,
+        )

@@ -1,0 +1,386 @@
+"""Files of KerasHub's own LoRA, each trained and saved by KerasHub here, against what KerasHub makes of them."""
+
+from __future__ import annotations
+
+import shutil
+
+import h5py
+import keras
+import keras_hub
+import ml_dtypes
+import numpy as np
+import pytest
+
+import keras_peft
+from core.models import _DECODER, _ENCODER
+from core.trying import MODE
+from keras_peft.core.projection import Projection
+from keras_peft.errors import AdapterError, OptionError
+from keras_peft.interop.keras_lora._factors import flat_factors
+
+TOLERANCE = 1e-5
+RANK = 3
+
+BACKBONES = {
+    "distilbert": (keras_hub.models.DistilBertBackbone, _ENCODER),
+    "bert": (keras_hub.models.BertBackbone, _ENCODER),
+    "gpt2": (keras_hub.models.GPT2Backbone, _ENCODER),
+    "llama": (keras_hub.models.LlamaBackbone, _DECODER),
+    "gemma": (keras_hub.models.GemmaBackbone, _DECODER | {"head_dim": 4}),
+}
+EVERY_PROJECTION = [
+    *(
+        "query",
+        "key",
+        "value",
+        "attention_output",
+        "feedforward_intermediate_dense",
+        "feedforward_output_dense",
+    ),
+    *("feedforward_gate_dense", "ffw_gating", "ffw_gating_2", "ffw_linear"),
+]
+
+
+def make(kind: str, **changes):
+    """A random backbone, the same each time."""
+    keras.utils.set_random_seed(7)
+    backbone, options = BACKBONES[kind]
+    return backbone(**options | changes)
+
+
+def inputs_of(backbone):
+    generator = np.random.default_rng(0)
+    ids = generator.integers(1, 50, (4, 7)).astype("int32")
+    given = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids)}
+    given["padding_mask"][0, 4:] = 0
+    return {name: given[name] for name in backbone.input}
+
+
+def outputs_of(model, inputs):
+    outputs = model(inputs, training=False)
+    if isinstance(outputs, dict):
+        outputs = outputs["sequence_output"]
+    return keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+
+
+def train(model, inputs, steps: int = 4) -> None:
+    """Trains what is trainable, so that it moves as far as in an honest training."""
+    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=MODE)
+    targets = keras.tree.map_structure(
+        lambda output: np.random.default_rng(1).normal(size=output.shape).astype("float32"),
+        model(inputs, training=False),
+    )
+    model.fit(inputs, targets, epochs=steps, verbose=0)
+
+
+def trained(kind: str, path, targets=None, *, freeze_biases: bool = True, **changes):
+    """Trains KerasHub's LoRA and saves it; returns the backbone that was trained."""
+    backbone = make(kind, **changes)
+    backbone.enable_lora(RANK, targets)
+    if freeze_biases:
+        for variable in backbone.trainable_variables:
+            variable.trainable = variable.name.startswith("lora")
+    train(backbone, inputs_of(backbone))
+    backbone.save_lora_weights(path)
+    return backbone
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "mine.lora.h5"
+
+
+@pytest.mark.filterwarnings("ignore:.*lacks the biases")
+@pytest.mark.parametrize("targets", [None, EVERY_PROJECTION], ids=["as-it-comes", "every-projection"])
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_the_outputs_are_those_that_keras_computes(kind, targets, file):
+    trained(kind, file, targets)
+    there = make(kind)
+    there.enable_lora(RANK, targets)
+    there.load_lora_weights(file)
+    base = make(kind)
+    inputs = inputs_of(base)
+    before, expected = outputs_of(base, inputs), outputs_of(there, inputs)
+    adapted = keras_peft.import_keras_lora(file, base)
+    assert np.abs(expected - before).max() > 0.01
+    np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_the_parameters_of_an_encoder(file):
+    """A kernel (16, 2, 8) of rank 3 is a matrix of rank 6, whose B is repeated along a diagonal of blocks."""
+    trained("distilbert", file, ["query", "attention_output"])
+    with pytest.warns(UserWarning, match="lacks the biases"):
+        adapted = keras_peft.import_keras_lora(file, make("distilbert"))
+    tensors = adapted.adapter_tensors()
+    site = "transformer_layer_1/self_attention_layer"
+    assert {key: value.shape for key, value in tensors.items() if key.startswith(site)} == {
+        f"{site}/query/lora/a": (16, 6),
+        f"{site}/query/lora/b": (6, 16),
+        f"{site}/attention_output/lora/a": (16, 3),
+        f"{site}/attention_output/lora/b": (3, 16),
+    }
+    b = tensors[f"{site}/query/lora/b"]
+    assert not b[:3, 8:].any() and not b[3:, :8].any()
+    np.testing.assert_array_equal(b[:3, :8], b[3:, 8:])
+    parts = adapted.adapters["default"].parts
+    assert [(part.method.rank, part.method.alpha, part.method.dropout) for part in parts] == [
+        (6, 6.0, 0.0),
+        (3, 3.0, 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "shape", "summed"),
+    [
+        ((0, 1, 2), (4, 3, 2), 1),  # (in, heads, head_dim)
+        ((0, 1, 2), (4, 3, 2), 2),  # (heads, head_dim, out)
+        ((1, 0, 2), (4, 3, 2), 1),  # (heads, in, head_dim)
+        ((1, 2, 0), (4, 3, 2), 2),  # (out, heads, head_dim)
+        ((0, 2, 1), (4, 3, 2), 1),  # its last axis is not the output's last
+        ((2, 1, 0), (4, 3, 2), 2),
+    ],
+)
+@pytest.mark.parametrize("rank", [1, 2, 9])
+def test_the_factors_of_any_kernel_have_its_product(order, shape, summed, rank):
+    inputs, outputs = int(np.prod(shape[:summed])), int(np.prod(shape[summed:]))
+    view = Projection(inputs, outputs, order, shape, summed)
+    kernel = tuple(shape[place] for place in np.argsort(order))
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(*kernel[:-1], rank)), generator.normal(size=(rank, kernel[-1]))
+    flat_a, flat_b = flat_factors(a, b, view)
+    assert flat_a.shape[1] == np.linalg.matrix_rank(view.kernel_to_matrix(a @ b))
+    np.testing.assert_allclose(flat_a @ flat_b, view.kernel_to_matrix(a @ b), atol=1e-12)
+
+
+def test_it_is_trained_on_saved_merged_and_detached(file, tmp_path):
+    there = trained("llama", file)
+    base = make("llama")
+    inputs = inputs_of(base)
+    expected, before = outputs_of(there, inputs), outputs_of(base, inputs)
+    adapted = keras_peft.import_keras_lora(file, base)
+    keras_peft.save_adapter(adapted, tmp_path / "adapter")
+    adapted.merge()
+    np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
+    adapted.unmerge()
+    train(adapted, inputs)
+    assert np.abs(outputs_of(adapted, inputs) - expected).max() > 0.01
+    np.testing.assert_array_equal(outputs_of(adapted.detach(), inputs), before)
+    again = keras_peft.adapt(base, keras_peft.LoRA(rank=1))
+    keras_peft.load_adapter(again, tmp_path / "adapter")
+    again.activate("adapter")
+    np.testing.assert_allclose(outputs_of(again, inputs), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_biases_that_trained_are_said_to_be_lost(file):
+    there = trained("distilbert", file, freeze_biases=False)
+    base = make("distilbert")
+    with pytest.warns(UserWarning, match=r"lacks the biases of its 4 layers \(64 values\)"):
+        adapted = keras_peft.import_keras_lora(file, base)
+    inputs = inputs_of(base)
+    assert np.abs(outputs_of(adapted, inputs) - outputs_of(there, inputs)).max() > 0.01
+
+
+@pytest.mark.parametrize("way", ["live", "weights", "weights_into_lora", "keras"])
+@pytest.mark.parametrize("kind", ["distilbert", "bert", "gpt2"])
+def test_biases_come_from_a_model_that_has_them(kind, way, file, tmp_path):
+    there = trained(kind, file, freeze_biases=False)
+    expected = outputs_of(there, inputs_of(there))
+    if way == "keras":
+        there.save(tmp_path / "whole.keras")
+        there = keras.saving.load_model(tmp_path / "whole.keras")
+    elif way != "live":
+        there.save_weights(tmp_path / "whole.weights.h5")
+        there = make(kind)
+        if way == "weights_into_lora":
+            there.enable_lora(RANK)
+        there.load_weights(tmp_path / "whole.weights.h5")
+    base = make(kind)
+    adapted = keras_peft.import_keras_lora(file, base, beside=there)
+    np.testing.assert_allclose(outputs_of(adapted, inputs_of(base)), expected, rtol=0, atol=TOLERANCE)
+    assert [part.method.name for part in adapted.adapters["default"].parts] == ["lora", "bitfit"]
+
+
+def test_a_classifier_brings_its_head_and_can_train_on(file, tmp_path):
+    there = keras_hub.models.DistilBertTextClassifier(make("distilbert"), num_classes=3, dropout=0.0)
+    there.backbone.enable_lora(RANK)
+    train(there, inputs_of(there))
+    there.backbone.save_lora_weights(file)
+    base = keras_hub.models.DistilBertTextClassifier(make("distilbert"), num_classes=3, dropout=0.0)
+    adapted = keras_peft.import_keras_lora(file, base, beside=there, adapter="mood")
+    inputs = inputs_of(base)
+    expected = keras.ops.convert_to_numpy(there(inputs))
+    np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
+    keras_peft.save_adapter(adapted, tmp_path / "mood")
+    train(adapted, inputs)
+    assert np.abs(outputs_of(adapted, inputs) - expected).max() > 0.01
+
+
+def test_a_language_model_generates_with_it(file):
+    trained("gpt2", file)
+    there = keras_hub.models.GPT2CausalLM(make("gpt2"))
+    there.backbone.load_lora_weights(file)
+    with pytest.warns(UserWarning, match="lacks the biases"):
+        adapted = keras_peft.import_keras_lora(file, keras_hub.models.GPT2CausalLM(make("gpt2")))
+    prompt = {"token_ids": np.array([[3, 4, 5, 0, 0, 0]]), "padding_mask": np.array([[1, 1, 1, 0, 0, 0]])}
+    for model in (there, adapted.base):
+        model.compile(sampler="greedy")
+    expected = there.generate(prompt, stop_token_ids=None)["token_ids"]
+    np.testing.assert_array_equal(adapted.generate(prompt, stop_token_ids=None)["token_ids"], expected)
+
+
+def test_strengths_are_the_rank_or_given_or_those_of_the_model_beside(file):
+    there = make("llama")
+    there.enable_lora(RANK)
+    for layer in there._flatten_layers(include_self=False):
+        if getattr(layer, "lora_enabled", False):
+            layer.lora_alpha = 12
+    train(there, inputs_of(there))
+    there.save_lora_weights(file)
+    expected = outputs_of(there, inputs_of(there))
+    for options in ({"beside": there}, {"alpha": 12}, {"alpha": 12, "beside": there}):
+        adapted = keras_peft.import_keras_lora(file, make("llama"), **options)
+        np.testing.assert_allclose(outputs_of(adapted, inputs_of(there)), expected, rtol=0, atol=TOLERANCE)
+    weaker = keras_peft.import_keras_lora(file, make("llama"))
+    assert np.abs(outputs_of(weaker, inputs_of(there)) - expected).max() > 0.01
+    with pytest.raises(
+        AdapterError, match=r"kernels of .* are not the base's .* give its strength with alpha="
+    ):
+        keras_peft.import_keras_lora(file, make("llama"), beside=there, alpha=3)
+
+
+def test_the_model_beside_is_compared_with_the_base(file):
+    there = trained("distilbert", file, freeze_biases=False)
+    base = make("distilbert")
+    for path in ("embeddings_layer_norm/gamma", "self_attention_layer/key/kernel"):
+        variable = next(v for v in there.weights if v.path.endswith(path))
+        variable.assign(variable + 1.0)
+    layer = there.get_layer("transformer_layer_1").get_layer if False else None
+    del layer
+    with pytest.raises(AdapterError) as raised:
+        keras_peft.import_keras_lora(file, base, beside=there)
+    assert "embeddings_layer_norm/gamma is another one than the base's" in str(raised.value)
+    assert "self_attention_layer/key/kernel is another one than the base's" in str(raised.value)
+    trained("distilbert", file.with_name("later.lora.h5"))
+    with pytest.raises(AdapterError, match="other layers than the base"):
+        keras_peft.import_keras_lora(file, base, beside=make("bert"))
+
+
+def test_lora_that_the_file_lacks_is_found_beside(file, tmp_path):
+    trained("llama", file, ["query"])
+    there = trained("llama", tmp_path / "more.lora.h5", ["query", "key"])
+    with pytest.raises(
+        AdapterError, match="transformer_layer_0/self_attention/key has LoRA, which is not in"
+    ):
+        keras_peft.import_keras_lora(file, make("llama"), beside=there)
+
+
+def test_a_file_that_does_nothing_for_good_is_refused(file, tmp_path):
+    there = trained("llama", file)
+    there.save_weights(tmp_path / "whole.weights.h5")
+    there.load_weights(tmp_path / "whole.weights.h5")
+    there.save_lora_weights(file)
+    with pytest.raises(AdapterError, match="A and B are zero at all 4 layers, as load_weights"):
+        keras_peft.import_keras_lora(file, make("llama"))
+
+
+def test_a_file_that_does_nothing_yet_or_not_everywhere_is_warned_of(file):
+    backbone = make("llama")
+    backbone.enable_lora(RANK)
+    backbone.save_lora_weights(file)
+    with pytest.warns(UserWarning, match="does nothing yet: B is zero at all 4 layers"):
+        keras_peft.import_keras_lora(file, make("llama"))
+    trained("llama", file)
+    with h5py.File(file, "r+") as content:
+        layer = content["lora"][next(name for name in content["lora"] if name.isdigit())]["vars"]
+        for name in layer:
+            layer[name][:] = 0
+    with pytest.warns(UserWarning, match=r"does nothing at transformer_layer_\d/.*cannot be trained there"):
+        keras_peft.import_keras_lora(file, make("llama"))
+
+
+def test_all_that_does_not_fit_is_said_at_once(file):
+    trained("distilbert", file)
+    with pytest.raises(AdapterError) as raised:
+        keras_peft.import_keras_lora(file, make("llama", num_layers=1))
+    message = str(raised.value)
+    assert "is not for llama_backbone" in message and "place in the model alone" in message
+    assert message.count("there is no layer") == 2
+    assert "has a kernel (16, 2, 4), and the file is for (16, 2, 8)" in message
+    with pytest.raises(AdapterError, match="layer 11 is .* and LoRA here is for projections"):
+        keras_peft.import_keras_lora(file, make("gemma"))
+
+
+@pytest.mark.filterwarnings("ignore:.*lacks the biases")
+def test_damaged_files(file, tmp_path):
+    backbone = trained("distilbert", file)
+
+    def changed(change):
+        copy = tmp_path / "changed.lora.h5"
+        shutil.copy(file, copy)
+        with h5py.File(copy, "r+") as content:
+            change(content["lora"])
+        return copy
+
+    def both(group):
+        first, second = (name for name in sorted(group) if name.isdigit() and int(name) < 20)
+        del group[first]["vars"]["lora_kernel_a"]
+        group[second]["vars"]["lora_kernel_b"][0, 0] = np.nan
+
+    def other_rank(group):
+        group["vars"]["rank"][...] = 5
+
+    base = make("distilbert")
+    with pytest.raises(
+        AdapterError, match=r"layer 11 lacks lora_kernel_a; layer 13 has values that are not finite"
+    ):
+        keras_peft.import_keras_lora(changed(both), base)
+    with pytest.raises(AdapterError, match=r"layer 11: A \(16, 2, 3\) and B \(3, 8\) are not of rank 5"):
+        keras_peft.import_keras_lora(changed(other_rank), base)
+    backbone.save_weights(tmp_path / "whole.weights.h5")
+    with pytest.raises(AdapterError, match=r"a file of save_weights\(\), in which LoRA is folded"):
+        keras_peft.import_keras_lora(tmp_path / "whole.weights.h5", base)
+    (tmp_path / "text.lora.h5").write_text("no HDF5")
+    with pytest.raises(AdapterError, match="is no HDF5 file"):
+        keras_peft.import_keras_lora(tmp_path / "text.lora.h5", base)
+    with pytest.raises(AdapterError, match="There is no file"):
+        keras_peft.import_keras_lora(tmp_path / "none.lora.h5", base)
+
+
+def test_kerashub_saves_no_lora_of_embeddings(file):
+    backbone = make("distilbert")
+    backbone.enable_lora(RANK, ["token_embedding", "query"])
+    with pytest.raises(AttributeError, match="lora_kernel_a"):
+        backbone.save_lora_weights(file)
+    with pytest.raises(AdapterError, match="stopped at an embedding"):
+        keras_peft.import_keras_lora(file, make("distilbert"))
+
+
+def test_bfloat16_is_read(file):
+    trained("llama", file)
+    with h5py.File(file, "r+") as content:
+        for group in (content["lora"][name]["vars"] for name in content["lora"] if name.isdigit()):
+            for name in list(group):
+                value = np.array(group[name]).astype(ml_dtypes.bfloat16)
+                del group[name]
+                group.create_dataset(name, data=value).attrs["dtype"] = "bfloat16"
+    there = make("llama")
+    there.load_lora_weights(file)
+    base = make("llama")
+    inputs = inputs_of(base)
+    adapted = keras_peft.import_keras_lora(file, base)
+    np.testing.assert_allclose(outputs_of(adapted, inputs), outputs_of(there, inputs), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.filterwarnings("ignore:.*lacks the biases")
+def test_models_that_cannot_be_adapted(file):
+    there = trained("distilbert", file)
+    with pytest.raises(OptionError, match="Keras's own LoRA is enabled in 'distil_bert_backbone"):
+        keras_peft.import_keras_lora(file, there)
+    with pytest.raises(OptionError, match=r"at transformer_layer_0/.*without enable_lora\(\)"):
+        keras_peft.adapt(there, keras_peft.LoRA())
+    adapted = keras_peft.import_keras_lora(file, make("distilbert"))
+    with pytest.raises(OptionError, match="adapted model already"):
+        keras_peft.import_keras_lora(file, adapted)
+    plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(OptionError, match="no backbone of KerasHub"):
+        keras_peft.import_keras_lora(file, plain)
