@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bases, sources
 from keras_peft.core.sites import find_sites
-from keras_peft.errors import BaseError
+from keras_peft.errors import BaseError, BaseNotFound
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.sources import Base
 from keras_peft.sources import folder as folders
@@ -71,3 +72,24 @@ def load_base(name: str) -> HuggingFaceBase:
     config = json.loads((found / "config.json").read_text(encoding="utf-8"))
     everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
     return HuggingFaceBase(base, found, config, Names(everywhere, config["model_type"]))
+
+
+def base_named(name: str | None, folder: Path, *, revision: str | None = None) -> str:
+    """Returns the base that an adapter names, as `load_base` takes it.
+
+    Args:
+        name: How the adapter calls it.
+        folder: Where the adapter lies, in which the base may lie.
+        revision: Of its repository.
+
+    Raises:
+        BaseNotFound: If it names none, or a folder that is not there.
+    """
+    if not name:
+        raise BaseNotFound(f"{folder} does not say what base it is for; name it with --base.")
+    for place in (folder / name, Path(name)):
+        if place.is_dir():
+            return str(place)
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        return f"hf://{name}@{revision}" if revision else f"hf://{name}"
+    raise BaseNotFound(f"{folder} is for the base {name}, which is not there; name its place with --base.")

@@ -15,6 +15,7 @@ from keras_peft.core.sites import Site
 from keras_peft.interop.hf_peft._names import Names
 
 if TYPE_CHECKING:
+    from keras_peft.core.adapter import Adapter
     from keras_peft.core.held import SiteWeights
 
 Tensors = dict[str, np.ndarray]
@@ -123,9 +124,37 @@ class Place:
     held: SiteWeights
 
 
+def places_of(adapter: Adapter, names: Names) -> list[Place]:
+    """Returns the sites of an adapter with what is held there.
+
+    Args:
+        adapter: The adapter.
+        names: The modules of its base.
+    """
+    from keras import ops
+
+    shared = {
+        part.method.name: dict(weights.values)
+        for part, weights in zip(adapter.parts, adapter.shared, strict=True)
+    }
+    return [
+        Place(
+            names.module(held.site) or "",
+            held.method,
+            held.site,
+            {
+                name: np.asarray(ops.convert_to_numpy(variable))
+                for name, variable in {**shared[held.method.name], **held.values}.items()
+            },
+            held,
+        )
+        for held in adapter.held
+    ]
+
+
 @dataclass
 class Leaving:
-    """An adapter on its way to PEFT.
+    """An adapter on its way to another library, PEFT where nothing else is said.
 
     Attributes:
         places: Where it acts, in the order of the base.
@@ -135,6 +164,7 @@ class Leaving:
         whole: PEFT's others, by their whole names.
         head_prefix: What the names of the head's tensors begin with.
         problems: What cannot be written.
+        library: Whose form it is to have, for people.
     """
 
     places: list[Place]
@@ -144,6 +174,7 @@ class Leaving:
     whole: Tensors = field(default_factory=dict)
     head_prefix: str = "base_model.model."
     problems: list[str] = field(default_factory=list)
+    library: str = "PEFT"
 
     def put(self, place: Place, name: str, value: np.ndarray) -> None:
         """Adds a tensor of a module."""
@@ -159,7 +190,7 @@ class Leaving:
         values = list(dict.fromkeys(getattr(place.method, name) for place in places or self.places))
         if len(values) > 1:
             shown = " and ".join(f"{name}={value!r}" for value in values)
-            self.problems.append(f"its parts differ in {shown}, and PEFT has one for all")
+            self.problems.append(f"its parts differ in {shown}, and {self.library} has one for all")
         return values[0]
 
     def with_pattern(self, name: str, places: Sequence[Place]) -> tuple[Any, dict[str, Any]]:

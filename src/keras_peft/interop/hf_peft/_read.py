@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import tasks
-from keras_peft.errors import AdapterError, BaseNotFound, OptionError, listed
+from keras_peft.errors import AdapterError, OptionError, listed
 from keras_peft.files import sha256_of
 from keras_peft.interop import locate
-from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
+from keras_peft.interop._bundle import labelled, write_imported
+from keras_peft.interop.hf_peft._base import base_named, load_base
 from keras_peft.interop.hf_peft._folder import TENSORS, labels_in, read_folder
 from keras_peft.interop.hf_peft._head import TASK_TYPES, head_of
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import File, Module, Read, Tensors, joined
-from keras_peft.interop.hf_peft._verifying import outputs_on, verifying_texts
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -67,7 +65,9 @@ def import_hf_peft(
     bundles.refuse_existing(out, overwrite=overwrite)
     config, tensors = read_folder(folder)
     kind = _task_of(config, task, folder)
-    loaded = load_base(base or _base_named(config, folder))
+    loaded = load_base(
+        base or base_named(config.get("base_model_name_or_path"), folder, revision=config.get("revision"))
+    )
     architecture = loaded.names.kind_in(tensors)
     head = head_of(architecture, kind)
     found, missing = head.read(tensors, loaded.tensors())
@@ -75,11 +75,12 @@ def import_hf_peft(
         f"{name} of {architecture}'s head is neither in the adapter nor in the base {loaded.base.name}"
         for name in missing
     ]
-    labelled: Task | None = None
+    made: Task | None = None
     if not missing:
         known = labels or labels_in(folder) or labels_in(loaded.folder)
         try:
-            labelled = _labelled(kind, head.activation, known, len(found["head/logits/bias"]), bool(labels))
+            outputs = len(found["head/logits/bias"])
+            made = labelled(kind, head.activation, known, outputs, are_given=bool(labels))
         except OptionError as error:
             problems.append(str(error).removesuffix("."))
     read: Read | None = None
@@ -87,10 +88,20 @@ def import_hf_peft(
         read = translate(config, tensors, loaded.names)
     except AdapterError as error:
         problems.append(str(error).removesuffix("."))
-    if problems or labelled is None or read is None:
+    if problems or made is None or read is None:
         raise AdapterError(f"{folder} cannot be imported: {'; '.join(problems)}.")
-    read.tensors |= found
-    return _write_bundle(folder, out, loaded, labelled, read, max_length, overwrite)
+    return write_imported(
+        out,
+        folder=folder,
+        source=f"the PEFT adapter {folder.resolve().name}",
+        sha256=sha256_of(folder / TENSORS),
+        base=loaded.base,
+        task=made,
+        methods=read.methods,
+        tensors=read.tensors | found,
+        max_length=max_length,
+        overwrite=overwrite,
+    )
 
 
 def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -> Read:
@@ -163,105 +174,3 @@ def _task_of(config: Mapping[str, Any], task: str | None, folder: Path) -> type[
             f"{TASK_TYPES[said]}."
         )
     return found
-
-
-def _base_named(config: Mapping[str, Any], folder: Path) -> str:
-    """Returns the base that an adapter names, as `load_base` takes it."""
-    name = config.get("base_model_name_or_path")
-    if not name:
-        raise BaseNotFound(f"{folder} does not say what base it is for; name it with --base.")
-    for place in (folder / name, Path(name)):
-        if place.is_dir():
-            return str(place)
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        revision = config.get("revision")
-        return f"hf://{name}@{revision}" if revision else f"hf://{name}"
-    raise BaseNotFound(f"{folder} is for the base {name}, which is not there; name its place with --base.")
-
-
-def _labelled(
-    task: type[Task], activation: str, labels: Sequence[str], outputs: int, are_given: bool
-) -> Task:
-    """Makes the task, with labels that are made up where none are known.
-
-    Raises:
-        OptionError: If there are more or fewer labels than outputs.
-    """
-    options = {"activation": activation}
-    if task.from_config((), options).outputs:
-        labels = ()  # A number has no labels.
-    elif not are_given and len(labels) != outputs:
-        labels = tuple(f"LABEL_{number}" for number in range(outputs))
-    made = task.from_config(labels, options)
-    if made.outputs != outputs:
-        raise OptionError(f"the head has {outputs} outputs, and there are {made.outputs} labels for them")
-    return made
-
-
-def _write_bundle(
-    folder: Path,
-    out: Path,
-    loaded: HuggingFaceBase,
-    task: Task,
-    read: Read,
-    max_length: int | None,
-    overwrite: bool,
-) -> Bundle:
-    from keras_peft import attach
-    from keras_peft.tokens import Tokenizer
-
-    base = loaded.base
-    model = attach.adapt(
-        base.encoder,
-        read.methods,
-        head=task.head(base.dim),
-        first_position_only=task.first_position_only,
-    )
-    try:
-        model.assign_adapter_tensors(read.tensors)
-    except AdapterError as error:
-        raise AdapterError(f"{folder} does not fit the base {base.name}: {error}") from None
-    parts = model.adapters[model.active[0]].parts
-    room = base.max_length - sum(part.method.extra_positions for part in parts)
-    tokenizer = Tokenizer(base.tokenizer, min(max_length or room, room))
-    columns = (*task.text_columns, task.label_column)
-    texts = verifying_texts(words=task.reads_words, columns=len(task.text_columns))
-    data = {
-        "source": f"the PEFT adapter {folder.resolve().name}",
-        "training_rows": 0,
-        "validation_rows": 0,
-        "sha256": sha256_of(folder / TENSORS),
-    }
-    report: dict[str, Any] = {
-        "task": task.name,
-        "data": data,
-        "settings": {"max_length": tokenizer.max_length},
-        "notes": ["It was imported, so nothing is known here of its training."],
-        "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
-        "cache": None,
-        "history": [],
-        "best_epoch": None,
-        "validation": tasks.Scores(rows=0, loss=0.0, metrics={}).to_json(),
-        "worst": [],
-        "doubtful": [],
-        "seconds": {},
-        "peak_rss_mb": None,
-        "versions": bundles.versions(),
-    }
-    content = bundles.Parts(
-        tensors=model.adapter_tensors(),
-        attached=parts,
-        base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
-        tokenizer=base.tokenizer,
-        task=task,
-        columns=columns,
-        max_length=tokenizer.max_length,
-        long_text="cut",
-        marks_case=False,
-        metrics={},
-        data=data,
-        report=report,
-        texts=texts,
-        outputs=outputs_on(model, tokenizer, texts, words=task.reads_words),
-    )
-    return bundles.write(out, content, overwrite=overwrite)

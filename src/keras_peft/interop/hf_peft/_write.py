@@ -15,12 +15,12 @@ from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
 from keras_peft.files import whole_folder
 from keras_peft.interop import Exported
+from keras_peft.interop._verifying import outputs_on, verifying_texts
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._folder import CONFIG, TENSORS, read_folder
 from keras_peft.interop.hf_peft._head import head_of, task_type_of
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import Leaving, Place, Tensors
-from keras_peft.interop.hf_peft._verifying import outputs_on, verifying_texts
+from keras_peft.interop.hf_peft._pieces import Leaving, Tensors, places_of
 from keras_peft.sources import embedded
 
 if TYPE_CHECKING:
@@ -125,23 +125,6 @@ def write_tensors_of(
     """
     from keras_peft.interop.hf_peft import formats
 
-    shared = {
-        part.method.name: dict(weights.values)
-        for part, weights in zip(adapter.parts, adapter.shared, strict=True)
-    }
-    places = [
-        Place(
-            names.module(held.site) or "",
-            held.method,
-            held.site,
-            {
-                name: np.asarray(_numpy(variable))
-                for name, variable in {**shared[held.method.name], **held.values}.items()
-            },
-            held,
-        )
-        for held in adapter.held
-    ]
     kinds = {part.method.hugging_face for part in adapter.parts}
     without = [part.method.name for part in adapter.parts if part.method.hugging_face not in formats()]
     if without:
@@ -152,7 +135,7 @@ def write_tensors_of(
     if not fitting:
         together = listed(part.method.name for part in adapter.parts)
         return {}, {}, "", [f"PEFT has one method in a folder, and this adapter is made of {together}"]
-    leaving = Leaving(places, names, task_type)
+    leaving = Leaving(places_of(adapter, names), names, task_type)
     settings = fitting[0].write(leaving)
     tensors = {f"base_model.model.{name}": value for name, value in leaving.tensors.items()} | leaving.whole
     return {"peft_type": fitting[0].TYPE, **settings}, tensors, leaving.head_prefix, leaving.problems
@@ -266,12 +249,6 @@ def _with_format(tensors: Mapping[str, np.ndarray]) -> bytes:
 
     own = {name: np.asarray(tensors[name], order="C") for name in tensors}
     return bytes(safetensors.numpy.save(own, {"format": "pt"}))
-
-
-def _numpy(variable: Any) -> np.ndarray:
-    from keras import ops
-
-    return np.asarray(ops.convert_to_numpy(variable))
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
