@@ -17,6 +17,8 @@ from keras_peft.settings import DEFAULT_MAX_LENGTH, Settings
 from keras_peft.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_peft.batches import Rows
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
@@ -174,6 +176,14 @@ def prepare(
             marks_case=kind.reads_words,
         )
         task = kind.from_labels(training.labels)
+        start: dict[str, np.ndarray] = {}
+        taken = None
+        if base.head is not None:
+            task, start, taken = base.head.start(task)
+        head = task.head(base.dim)
+        for key, value in start.items():
+            layer, _, variable = key.partition("/")
+            getattr(head.get_layer(layer), variable).assign(value)
         sites = find_sites(base.encoder, bases.roles_of(base.encoder))
         attached = [
             part
@@ -188,7 +198,7 @@ def prepare(
         model = attach.adapt(
             base.encoder,
             attached,
-            head=task.head(base.dim),
+            head=head,
             first_position_only=task.first_position_only,
         )
         tokens, held_out_tokens = (
@@ -231,8 +241,10 @@ def prepare(
         "frozen_precision": precision,
         "seed": recipe.seed,
     }
-    described = {"training_rows": len(training), "validation_rows": len(held_out), **decided}
+    described = {"training_rows": len(training), "validation_rows": len(held_out), "head": taken, **decided}
     progress.planned(model.plan, described)
+    if taken is not None:
+        notes.append(f"The head was {taken}.")
     return Prepared(
         task=task,
         base=base,

@@ -28,7 +28,8 @@ class Settings:
     Args:
         task: `"single-label"`, `"multi-label"`, `"pairs"`, `"regression"` or `"token-labels"`; by
             default it is read from the columns.
-        base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset.
+        base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset. Where it is a classifier
+            already, training begins with its head, as far as that fits the labels.
         layers: The blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`; by default the
             task's or the method's own.
         targets: Roles or regular expressions on paths; the method's own by default.

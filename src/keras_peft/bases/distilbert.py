@@ -139,6 +139,33 @@ def from_checkpoint(
     return backbone
 
 
+def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the tensors of a backbone as a Hugging Face checkpoint has them, float32.
+
+    Args:
+        backbone: What `from_checkpoint` built, whatever its weights have become.
+    """
+    import keras
+    import numpy as np
+
+    from keras_peft.core.projection import projection
+    from keras_peft.core.sites import find_sites, own_variables
+
+    sites = {site.path: site for site in find_sites(backbone, ROLES)}
+    blocks = len([site for site in sites.values() if site.role == "block"])
+    tensors = {}
+    for module, path in CHECKPOINT.modules(blocks).items():
+        for variable in own_variables(sites[path].layer):
+            value = keras.ops.convert_to_numpy(variable).astype(np.float32)
+            if variable.name == "kernel":
+                view = projection(sites[path])
+                value = value.reshape(view.inputs, view.outputs).T
+            elif variable.name == "bias":  # Of the attention it has a row for each head.
+                value = value.reshape(-1)
+            tensors[f"{CHECKPOINT.prefix}.{module}.{_ENDINGS[variable.name]}"] = value
+    return tensors
+
+
 @contextmanager
 def _without_random_values(kind: type[keras.Model]) -> Iterator[None]:
     """Lets a KerasHub model begin with zeros: drawing its values takes longer than reading them."""

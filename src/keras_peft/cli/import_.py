@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keras_peft import interop
-from keras_peft.errors import listed
+from keras_peft.errors import AdapterError, listed
 
 
 def import_(
@@ -25,12 +25,15 @@ def import_(
         str | None,
         typer.Option(
             help="The labels in the order of the head's outputs, with commas between.",
-            show_default="those of a config.json, else LABEL_0 and so on",
+            show_default="those of its config.json, else LABEL_0 and so on",
         ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="What the head means.", show_default="single-label, or token-labels for tokens"),
+        typer.Option(
+            help="What the head means.",
+            show_default="what it says, else single-label or token-labels",
+        ),
     ] = None,
     max_length: Annotated[
         int | None, typer.Option(help="Most tokens of a text.", show_default="as many as the base reads")
@@ -48,7 +51,13 @@ def import_(
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
     from keras_peft.report import describe_parts
 
-    made = interop.recognise(source).import_(
+    form = interop.recognise(source)
+    if not hasattr(form, "import_"):
+        raise AdapterError(
+            f"{source} is {form.LOOKS_LIKE}. Too little is in it for a bundle; in Python "
+            f"keras_peft.import_{form.FORMAT.replace('-', '_')} reads it."
+        )
+    made = form.import_(
         source,
         out=out,
         base=base,

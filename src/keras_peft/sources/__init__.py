@@ -15,9 +15,21 @@ from typing import TYPE_CHECKING
 
 from keras_peft.errors import BaseNotFound, did_you_mean, listed
 from keras_peft.sources import embedded
+from keras_peft.sources._head import CheckpointHead, find_head
 
 if TYPE_CHECKING:
     import keras
+
+__all__ = [
+    "DEFAULT",
+    "Base",
+    "CheckpointHead",
+    "checkpoint",
+    "find_head",
+    "is_preset",
+    "load",
+    "load_tokenizer",
+]
 
 DEFAULT = "minilm"
 
@@ -35,6 +47,7 @@ class Base:
         tokenizer: The content of a tokenizer.json.
         max_length: The most tokens that it reads.
         source: Where it was found, for people.
+        head: Where it is a classifier already, its head.
     """
 
     name: str
@@ -44,6 +57,7 @@ class Base:
     tokenizer: str
     max_length: int
     source: str
+    head: CheckpointHead | None = None
 
     @property
     def dim(self) -> int:

@@ -33,7 +33,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         BaseError: If the architecture cannot be read.
     """
     from keras_peft import bases
-    from keras_peft.sources import Base
+    from keras_peft.sources import Base, find_head
 
     config = _read_json(folder / "config.json")
     readable = _readable(config, folder)
@@ -48,6 +48,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         raise BaseCorrupt(
             f"{folder / 'config.json'} describes no model ({reason}); download the base again."
         ) from None
+    head, _ = find_head(config, tensors, readable.CHECKPOINT, int(encoder.output_shape[-1]))
     return Base(
         name=name,
         architecture=bases.name_of(encoder),
@@ -56,6 +57,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         tokenizer=_read_tokenizer(folder),
         max_length=max_length,
         source=source,
+        head=head,
     )
 
 

@@ -212,6 +212,31 @@ class Task(ABC):
         pooled = np.tanh(pooled) if self.activation == "tanh" else np.maximum(pooled, 0)
         return np.asarray(pooled @ head["logits/kernel"] + head["logits/bias"])
 
+    def from_plain(
+        self, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turns the last layer of a classifier with the same labels into one of this task.
+
+        Args:
+            kernel: Its weights (dim, outputs).
+            bias: Its biases (outputs,).
+            labels: The labels in the order of its outputs.
+
+        Returns:
+            Weights and biases whose outputs mean here what they mean there.
+        """
+        order = [labels.index(label) for label in self.labels]
+        return kernel[:, order], bias[order]
+
+    def to_plain(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turns the head's last layer into one whose outputs need nothing of the task to be read.
+
+        Args:
+            kernel: Its weights (dim, outputs).
+            bias: Its biases (outputs,).
+        """
+        return kernel, bias
+
     @abstractmethod
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
         """Returns the loss on the head's outputs.

@@ -103,6 +103,18 @@ class Task(_task.Task):
     def outputs(self) -> int:
         return 1
 
+    def from_plain(
+        self, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turns numbers into deviations from the mean; see `Task.from_plain`."""
+        scale = np.float32(1 / self.deviation)
+        return kernel * scale, (bias - np.float32(self.mean)) * scale
+
+    def to_plain(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turns deviations from the mean into numbers; see `Task.to_plain`."""
+        scale = np.float32(self.deviation)
+        return kernel * scale, bias * scale + np.float32(self.mean)
+
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
         """Returns the mean squared error, in squared deviations."""
         import keras

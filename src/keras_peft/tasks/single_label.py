@@ -89,6 +89,10 @@ class Task(_task.Task):
                 "train on and one to validate on. Add more, or remove it."
             )
 
+    def to_plain(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Divides by the temperature, so that a plain softmax gives the probabilities; see `Task.to_plain`."""
+        return kernel / np.float32(self.temperature), bias / np.float32(self.temperature)
+
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
         """Returns softmax cross-entropy; see `Task.loss`."""
         import keras

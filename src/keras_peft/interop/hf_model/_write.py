@@ -1,0 +1,260 @@
+"""From a bundle to a classifier of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_peft import bases, sources
+from keras_peft import bundle as bundles
+from keras_peft.bases import distilbert
+from keras_peft.errors import AdapterError, BundleError, KerasPeftError
+from keras_peft.files import whole_folder
+from keras_peft.interop import Exported
+from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._verifying import outputs_on, verifying_texts
+from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
+from keras_peft.interop.hf_peft._head import Head, head_of
+
+if TYPE_CHECKING:
+    from keras_peft.bundle import Bundle
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.tasks import Task
+
+_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
+_MADE_BY = "written by keras-peft"
+# What Hugging Face's tokenizers call their special tokens, and what the tokens are.
+_SPECIAL = {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+# What DistilBERT's norms add to the variance.
+_EPSILON = 1e-12
+# Of the writer's surroundings, or of how the weights were kept.
+_LEFT_OUT = (
+    "_name_or_path",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "quantization_config",
+)
+_TABLES = _POSITIONS, _TYPES = (
+    "embeddings.position_embeddings.weight",
+    "embeddings.token_type_embeddings.weight",
+)
+
+
+def export_hf_model(
+    bundle: str | Path, *, out: str | Path, base: str | None = None, overwrite: bool = False
+) -> Exported:
+    """Folds a bundle's adapter into its base, writes both as a classifier of transformers, and verifies it.
+
+    It is read again as a fresh checkpoint and has to give the bundle's logits. A temperature is folded into the last
+    layer, so that a plain softmax gives the calibrated probabilities; for a number, mean and deviation are.
+
+    Args:
+        bundle: The bundle.
+        out: The folder to write.
+        base: Where the bundle's base lies now, if not where it was in training.
+        overwrite: Replace a checkpoint that was written here to `out` before.
+
+    Returns:
+        What was written, and the measured difference.
+
+    Raises:
+        AdapterError: If the adapter cannot be folded in, or no class of transformers has such a head; all that stands
+            in the way is in the message.
+        BundleError: If there is no sound bundle, or the folder cannot be written.
+
+    Example:
+        >>> keras_peft.export_hf_model("my-bundle", out="classifier").max_abs_logit_difference
+    """
+    out = Path(out)
+    read = bundles.read(bundle)
+    loaded = load_base(base or read.base_name)
+    _refuse_existing(out, loaded.folder, overwrite=overwrite)
+    model = bundles.load_model(read, loaded.base)
+    task = read.task()
+    tokenizer = read.tokenizer()
+    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
+    expected = outputs_on(model, tokenizer, texts, words=task.reads_words)
+    form, problems = _form(loaded, task)
+    try:
+        model.merge()
+    except AdapterError as error:
+        problems.append(f"{str(error).removesuffix('.')}; --format hf-peft writes the adapter by itself")
+    if problems or form is None:
+        raise AdapterError(f"{read.folder} cannot be exported as a whole model: {'; '.join(problems)}.")
+    kind, head = form
+    config, tensors = _encoder(loaded, kind)
+    config = _config(config, task, f"{bases.checkpoints()[kind].CHECKPOINT.classes}{head.class_name}")
+    tensors |= head.write(_plain_head(model, task))
+    del model
+    try:
+        with whole_folder(out.absolute(), overwrite=overwrite) as staging:
+            write_json(staging / "config.json", config)
+            write_torch_tensors(staging / "model.safetensors", tensors)
+            (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
+            write_json(staging / "tokenizer_config.json", _tokenizer_config(read))
+            del tensors
+            difference = _verify(staging, read, expected)
+            card = _readme(out.name, read, difference)
+            (staging / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
+    return Exported(out, config, len(texts), difference)
+
+
+def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None, list[str]]:
+    """Finds the architecture whose classifier has the task's head: the base's own, or DistilBERT."""
+    own = head_of(loaded.kind, type(task))
+    if task.reads_words or own.activation == task.activation:
+        return (loaded.kind, own), []
+    other = head_of(distilbert.MODEL_TYPE, type(task))
+    kind = loaded.names.checkpoint.classes
+    if other.activation != task.activation:
+        return None, [f"its head has {task.activation} in it, and that of a {kind} has {own.activation}"]
+    epsilon = float(loaded.config.get("layer_norm_eps", _EPSILON))
+    if epsilon != _EPSILON:
+        return None, [
+            f"its head has {task.activation} in it, as DistilBERT's has, and that of a {kind} has {own.activation}; a "
+            f"DistilBERT would not compute the same, as its norms add {_EPSILON:g} to the variance and those here "
+            f"{epsilon:g}. Train on a {kind} that is a classifier already, whose head is trained on"
+        ]
+    return (distilbert.MODEL_TYPE, other), []
+
+
+def _encoder(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns the configuration and the tensors of the base as it is now, as a checkpoint of an architecture."""
+    config, before = loaded.as_distilbert()
+    now = distilbert.to_checkpoint(loaded.base.encoder)
+    if kind == distilbert.MODEL_TYPE:
+        return config, now
+    own = loaded.names.checkpoint
+    blocks = int(config["n_layers"])
+    paths = {path: module for module, path in distilbert.CHECKPOINT.modules(blocks).items()}
+    tensors = {
+        f"{own.prefix}.{module}.{ending}": now[f"{distilbert.CHECKPOINT.prefix}.{paths[path]}.{ending}"]
+        for module, path in own.modules(blocks).items()
+        for ending in ("weight", "bias")
+        if f"{distilbert.CHECKPOINT.prefix}.{paths[path]}.{ending}" in now
+    }
+    there = {own.bare(name): value for name, value in loaded.tensors().items() if own.bare(name) in _TABLES}
+    # In DistilBERT's form the token type is part of the positions; what training changed is added to both alike.
+    change = tensors[f"{own.prefix}.{_POSITIONS}"] - before[f"{distilbert.CHECKPOINT.prefix}.{_POSITIONS}"]
+    positions = there[_POSITIONS].astype(np.float32)
+    positions[-len(change) :] += change
+    tensors |= {f"{own.prefix}.{_TYPES}": there[_TYPES], f"{own.prefix}.{_POSITIONS}": positions}
+    return dict(loaded.config), tensors
+
+
+def _plain_head(model: AdaptedModel, task: Task) -> dict[str, np.ndarray]:
+    """Returns the head's tensors by their keys in an adapter, with the task folded into the last layer."""
+    tensors = {key: value for key, value in model.adapter_tensors().items() if key.startswith("head/")}
+    last = ("head/logits/kernel", "head/logits/bias")
+    return tensors | dict(zip(last, task.to_plain(*(tensors[key] for key in last)), strict=True))
+
+
+def _config(config: Mapping[str, Any], task: Task, class_name: str) -> dict[str, Any]:
+    """Returns a base's config.json with the class and the labels of the classifier."""
+    names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
+    kept = {key: value for key, value in config.items() if key not in _LEFT_OUT}
+    return {
+        **kept,
+        "architectures": [class_name],
+        "id2label": {str(number): label for number, label in enumerate(names)},
+        "label2id": {label: number for number, label in enumerate(names)},
+        "problem_type": task.problem_type,
+        "dtype": "float32",
+    }
+
+
+def _tokenizer_config(read: Bundle) -> dict[str, Any]:
+    """Returns what lets AutoTokenizer read the tokenizer.json and cut texts as the bundle does."""
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(read.folder / "tokenizer.json"))
+    special = {
+        role: next((word for word in words if tokenizer.token_to_id(word) is not None), None)
+        for role, words in _SPECIAL.items()
+    }
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": read.content["max_length"],
+        # No token types: the base gives all tokens the first.
+        "model_input_names": ["input_ids", "attention_mask"],
+        **{role: word for role, word in special.items() if word is not None},
+    }
+
+
+def _verify(staging: Path, read: Bundle, expected: Any) -> float:
+    """Reads the staged files as a fresh checkpoint and compares the logits with the bundle's."""
+    from keras_peft import attach
+    from keras_peft.evaluate import difference
+    from keras_peft.methods.linear_probe import LinearProbe
+
+    task = read.task()
+    try:
+        fresh = sources.load(str(staging))
+    except KerasPeftError as error:
+        raise BundleError(
+            f"What was exported cannot be read again, so it was not written: {error}"
+        ) from error
+    if fresh.head is None:
+        raise BundleError("What was exported has no head when it is read again, so it was not written.")
+    head = fresh.head.task.head(fresh.dim)
+    model = attach.adapt(
+        fresh.encoder, LinearProbe(), head=head, first_position_only=task.first_position_only
+    )
+    model.assign_adapter_tensors({f"head/{key}": value for key, value in fresh.head.read().items()})
+    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
+    outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
+    if not task.reads_words:
+        # The rows of outputs are turned as those of the last layer's weights are.
+        expected = sum(task.to_plain(expected, np.zeros(task.outputs, np.float32)))
+    largest = difference(outputs, expected)
+    allowed = bundles.TOLERANCE * max(1.0, getattr(task, "deviation", 1.0))
+    if not largest <= allowed:
+        raise BundleError(
+            f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {allowed:.0e}."
+        )
+    return largest
+
+
+def _readme(name: str, read: Bundle, difference: float) -> str:
+    from keras_peft.report import environment
+
+    return (
+        environment()
+        .get_template("hf_model.md")
+        .render(
+            name=name,
+            bundle=read.content,
+            task=read.task(),
+            difference=difference,
+            made_by=_MADE_BY,
+        )
+    )
+
+
+def _refuse_existing(folder: Path, base: Path, *, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
+    if folder.resolve() == base.resolve():
+        raise BundleError(f"{folder} is the bundle's base, so it is not overwritten; choose another --out.")
+    card = folder / "README.md"
+    others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
+    if others or not card.is_file() or _MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):
+        raise BundleError(
+            f"{folder} exists and is no checkpoint that was exported here, so it is not overwritten; choose another "
+            "--out."
+        )

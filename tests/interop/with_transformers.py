@@ -1,0 +1,185 @@
+"""Whole classifiers in both directions with transformers itself.
+
+    PYTHONPATH=tests python tests/interop/with_transformers.py --peers .venv-peers/bin/python [--store]
+
+Random classifiers that transformers saved are imported and asked here; classifiers that were trained here, on a bare
+encoder or on one of those, are exported and asked there, by their logits and by `pipeline`. Fails where a logit differs
+by more than 1e-5 of the largest, or a score by more than 1e-5. With `--store` the differences are kept for
+`docs/interop.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors.numpy import load_file
+
+import keras_peft
+from conftest import REFERENCE, make_rows, write_jsonl
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-5
+RESULTS = HERE.parent.parent / "benchmarks" / "results" / "interop_models.json"
+LABELS = ("alpha", "beta", "gamma")
+# Longer than a tokenizer cuts to, shorter, and with other signs.
+TEXTS = [
+    "Which model is faster?",
+    "the people and the time of this model " * 6,
+    "No.",
+    "12 people, 3 models!",
+]
+METHODS = {
+    "LoRA": keras_peft.LoRA(rank=4, alpha=8.0),
+    "DoRA": keras_peft.DoRA(rank=4, alpha=8.0),
+    "BitFit": keras_peft.BitFit(),
+}
+ARCHITECTURES = ("distilbert", "bert", "roberta")
+TASKS = ("single", "multi", "number", "words")
+
+
+def rows_of(task: str) -> list[dict[str, object]]:
+    """Rows to train on, with the labels of the classifiers that transformers made."""
+    rows: list[dict[str, object]] = []
+    for number, row in enumerate(make_rows(24, labels=LABELS)):
+        words = row["text"].split()
+        rows.append(
+            {
+                "single": {"text": row["text"], "label": row["label"]},
+                "multi": {"text": row["text"], "labels": sorted({row["label"], LABELS[number % 2]})},
+                "number": {"text": row["text"], "label": 10 + len(words) / 4},
+                "words": {
+                    "tokens": words,
+                    "tags": [("O", "B-name", "I-name")[len(word) % 3] for word in words],
+                },
+            }[task]
+        )
+    return rows
+
+
+def asked(bundle: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
+    """The logits of the texts, and their scores by label."""
+    classifier = keras_peft.load(bundle)
+    words = classifier.task.reads_words
+    read = classifier.read_all([text.split() for text in TEXTS] if words else TEXTS)
+    outputs = classifier.outputs(read)
+    if words:
+        return {f"/{row}": rows[rows.any(axis=-1)] for row, rows in enumerate(outputs)}, []
+    zeros = np.zeros(classifier.task.outputs, np.float32)
+    plain = sum(classifier.task.to_plain(outputs, zeros))
+    if not classifier.labels:
+        return {"": plain}, [{"LABEL_0": value} for value in classifier.task.values(outputs)]
+    scores = classifier.task.probabilities(outputs)
+    return {"": plain}, [dict(zip(classifier.labels, row, strict=True)) for row in scores]
+
+
+def compared(there: dict[str, np.ndarray], name: str, here: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest difference of all logits."""
+    pairs = [(there[f"{name}{key}"], value) for key, value in here.items()]
+    assert all(one.shape == other.shape for one, other in pairs), name
+    return {
+        "difference": max(float(np.abs(one - other).max()) for one, other in pairs),
+        "largest_logit": max(float(np.abs(one).max()) for one, _ in pairs),
+    }
+
+
+def train(work: Path, out: Path, base: Path, task: str, method: str) -> None:
+    """Trains a bundle and exports it."""
+    keras_peft.fine_tune(
+        work / f"{task}.jsonl",
+        out=out,
+        method=METHODS[method],
+        base=str(base),
+        epochs=3,
+        batch_size=4,
+        max_length=32,
+        learning_rate=3e-2,
+        layers="all",
+        track=[],
+    )
+    keras_peft.export_hf_model(out, out=work / "exported" / out.name)
+
+
+def main() -> None:
+    """Runs both directions and says what differs."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peers", required=True, help="the Python that has torch and transformers")
+    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows, versions = run(Path(folder), arguments.peers)
+    wide = [
+        row
+        for row in rows
+        if not row["difference"] <= TOLERANCE * row["largest_logit"] or not row.get("scores", 0) <= TOLERANCE
+    ]
+    if arguments.store:
+        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
+        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if wide:
+        sys.exit(f"{len(wide)} differ by too much: {wide}")
+
+
+def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """Returns the differences, and the versions that were on the other side."""
+    script = [peers, "-W", "ignore", str(HERE / "there_models.py")]
+    surroundings = {**os.environ, "PYTHONPATH": str(REFERENCE)}
+    (work / "texts.json").write_text(json.dumps(TEXTS))
+    for task in TASKS:
+        write_jsonl(work / f"{task}.jsonl", rows_of(task))
+    subprocess.run([*script, "make", str(work)], check=True, env=surroundings)
+    rows: list[dict[str, object]] = []
+
+    def add(name: str, direction: str, found: dict[str, float]) -> None:
+        architecture, task, *method = name.split("_")
+        about = {"architecture": architecture, "task": task, "method": method[0] if method else "its head"}
+        rows.append({**about, "direction": direction, **found})
+        scores = f", scores {found['scores']:.1e}" if "scores" in found else ""
+        print(f"{name:<32} {direction:<14} {found['difference']:.1e} of {found['largest_logit']:.2f}{scores}")
+
+    there = load_file(work / "there.safetensors")
+    for architecture in ARCHITECTURES:
+        for task in TASKS:
+            name = f"{architecture}_{task}"
+            keras_peft.import_hf_model(work / "there" / name, out=work / "imported" / name)
+            add(name, "there to here", compared(there, name, asked(work / "imported" / name)[0]))
+    trained = {
+        f"{architecture}_{task}_{method}": (work / "there" / f"{architecture}_{task}", task, method)
+        for architecture in ARCHITECTURES
+        for task in TASKS
+        for method in METHODS
+        if task == "single" or method == "LoRA"
+    }
+    # A bare BERT gets a ReLU here, so it goes there as a DistilBERT.
+    trained |= {
+        f"{base}_single_LoRA on a bare encoder": (REFERENCE / base, "single", "LoRA")
+        for base in ("distilbert", "bert")
+    }
+    for name, (base, task, method) in trained.items():
+        train(work, work / "trained" / name, base, task, method)
+    subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
+    answers, said = load_file(work / "answers.safetensors"), json.loads((work / "said.json").read_text())
+    for name in trained:
+        logits, scores = asked(work / "trained" / name)
+        found = compared(answers, name, logits)
+        if scores:
+            assert [set(row) for row in scores] == [set(row) for row in said[name]], name
+            largest = max(1.0, *(abs(value) for row in scores for value in row.values()))
+            found["scores"] = max(
+                abs(value - other[label]) / largest
+                for row, other in zip(scores, said[name], strict=True)
+                for label, value in row.items()
+            )
+        add(name, "here to there", found)
+    return rows, json.loads((work / "versions.json").read_text())
+
+
+if __name__ == "__main__":
+    main()
