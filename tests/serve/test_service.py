@@ -312,7 +312,7 @@ def test_the_deadline_holds_while_an_adapter_is_loaded(served):
         async def never(name):
             await asyncio.Event().wait()
 
-        service.adapters.get = never
+        service.adapters.loaded, service.adapters.get = lambda name: None, never
         with pytest.raises(TimedOut, match="deadline"):
             await service.predict(["mood"], ["the"], deadline=time.monotonic() + 0.01)
 

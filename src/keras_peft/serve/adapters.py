@@ -169,6 +169,11 @@ class Adapters:
             if again.get(name) == mark:
                 self._follow(name, mark)
 
+    def loaded(self, name: str) -> Loaded | None:
+        """Returns an adapter if it can answer at once."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.loaded
+
     async def get(self, name: str) -> Loaded:
         """Returns an adapter that can answer; loads it if need be.
 
@@ -181,9 +186,8 @@ class Adapters:
                 until the bundle changes.
             NotReady: If it was unloaded by order.
         """
-        entry = self._entries.get(name)
-        if entry is not None and entry.loaded is not None:
-            return entry.loaded
+        if (loaded := self.loaded(name)) is not None:
+            return loaded
         entry = await self._known(name)
         if entry.is_off:
             raise NotReady(

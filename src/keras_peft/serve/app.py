@@ -4,6 +4,7 @@ Requests   makes the `Call`, logs and counts it          logs.py
 Failures   what was raised, as an answer                 answers.py
 Guard      keys, and pages of other sites                keys.py
 Bodies     the body, its limits; clients that go away    limits.py
+Direct     to a route without the framework              direct.py
 routes/    one file, one protocol
 """
 
@@ -15,6 +16,7 @@ from starlette.middleware import Middleware
 
 from keras_peft import __version__
 from keras_peft.serve.answers import Failures, framework_refusal
+from keras_peft.serve.direct import Direct
 from keras_peft.serve.keys import PROBES, Guard
 from keras_peft.serve.limits import Bodies
 from keras_peft.serve.logs import Requests
@@ -60,23 +62,6 @@ def create(state: State) -> FastAPI:
         open_paths |= {"/metrics"}
     if settings.page:
         open_paths |= page.open_paths()
-    app = FastAPI(
-        title="keras-peft",
-        version=__version__,
-        description=_DESCRIPTION,
-        openapi_url=None,
-        redirect_slashes=False,
-        # Its own metrics would be a second set, and its logs hold what errors say.
-        telemetry={"metrics": False, "logs": False},
-        responses={"default": {"model": Refusal, "description": "Why it was not done."}},
-        exception_handlers={HTTPException: framework_refusal},
-        middleware=[
-            Middleware(Requests, state=state),
-            Middleware(Failures),
-            Middleware(Guard, state=state, open_paths=open_paths),
-            Middleware(Bodies, settings=settings),
-        ],
-    )
     routers = [
         tei.router,
         openai.router,
@@ -94,6 +79,24 @@ def create(state: State) -> FastAPI:
         routers += [repository.control, vllm.control]
     if settings.page:
         routers.append(page.router)
+    app = FastAPI(
+        title="keras-peft",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url=None,
+        redirect_slashes=False,
+        # Its own metrics would be a second set, and its logs hold what errors say.
+        telemetry={"metrics": False, "logs": False},
+        responses={"default": {"model": Refusal, "description": "Why it was not done."}},
+        exception_handlers={HTTPException: framework_refusal},
+        middleware=[
+            Middleware(Requests, state=state),
+            Middleware(Failures),
+            Middleware(Guard, state=state, open_paths=open_paths),
+            Middleware(Bodies, settings=settings),
+            Middleware(Direct, routes=[route for router in routers for route in router.routes]),
+        ],
+    )
     for router in routers:
         app.include_router(router)
     return app

@@ -22,6 +22,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
 def is_local_name(host: str) -> bool:
     """Tells whether a Host header has a name that no other site can have."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host

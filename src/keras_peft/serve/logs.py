@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import TYPE_CHECKING
+
+import pydantic_core
 
 from keras_peft.serve import trace
 from keras_peft.serve.answers import CLIENT_GONE, described
@@ -35,7 +36,7 @@ class Lines(logging.Formatter):
         line |= getattr(record, "request", None) or {"logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = described(record.exc_info[1])
-        return json.dumps(line, ensure_ascii=False)
+        return pydantic_core.to_json(line).decode()
 
 
 def configure() -> None:
@@ -46,6 +47,8 @@ def configure() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
+    # No line has these, and to find them out for each takes as long as to write it.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class Requests:

@@ -42,6 +42,8 @@ class Metrics(Observer):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._lock = threading.Lock()
+        # Finding a series by its labels takes longer than counting.
+        self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._loaded: dict[str, tuple[str, str]] = {}
 
         info = self._gauge(
@@ -163,8 +165,12 @@ class Metrics(Observer):
 
     def request_ended(self, *, route: str, status: int, seconds: float) -> None:
         """Counts a request; see `Observer`."""
-        self._requests.labels(route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        found = self._of_route.get((route, status))
+        if found is None:
+            found = self._requests.labels(route, str(status)), self._request_seconds.labels(route)
+            self._of_route[route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def request_failed(self, kind: str) -> None:
         """Counts a failure; see `Observer`."""

@@ -100,6 +100,8 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         )
         # The heads' small products gain nothing from threads, which spin and take the base's time.
         threadpoolctl.threadpool_limits(1, user_api="blas")
+        # Nor do the few texts of a request.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         # A worker that comes back from TensorFlow shall not wait 5 ms for the loop's thread.
         sys.setswitchinterval(_SWITCHING)
         metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)

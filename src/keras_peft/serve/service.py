@@ -176,10 +176,11 @@ class Service:
         deadline = self._deadline(deadline)
         with ExitStack() as stack:
             adapters = [await self._use(name, stack, deadline) for name in names]
-            stack.enter_context(self._telling(names, len(texts)))
-            admission = self.batcher.admit(len(texts) * len(names), deadline=deadline)
-            stack.enter_context(admission)
-            return await self._answers(adapters, texts, characters, key, deadline, truncate, admission)
+            with (
+                self._telling(names, len(texts)),
+                self.batcher.admit(len(texts) * len(names), deadline=deadline) as admission,
+            ):
+                return await self._answers(adapters, texts, characters, key, deadline, truncate, admission)
 
     async def explain(
         self,
@@ -234,7 +235,7 @@ class Service:
             tokens = await _quickly(lambda: adapter.tokenizer(texts), characters, deadline)
             self._observer.tokenized(
                 texts=1,
-                tokens=int(tokens.lengths.sum()),
+                tokens=sum(map(len, tokens.ids)),
                 cut=int(tokens.truncated > 0),
                 seconds=time.monotonic() - start,
             )
@@ -307,7 +308,7 @@ class Service:
 
     async def _use(self, name: str, stack: ExitStack, deadline: float) -> Loaded:
         """Finds an adapter, and holds it until the stack ends."""
-        loaded = await _in_time(self.adapters.get(name), deadline)
+        loaded = self.adapters.loaded(name) or await _in_time(self.adapters.get(name), deadline)
         stack.enter_context(self.adapters.using(loaded))
         return loaded
 
@@ -331,7 +332,8 @@ class Service:
                 by_form[form] = await self._reading(one, texts, characters, deadline, truncate)
             readings.append(by_form[form])
         every = [tokens for _, tokens in by_form.values()]
-        read, cut = sum(int(each.lengths.sum()) for each in every), sum(each.truncated for each in every)
+        read = sum(len(ids) for each in every for ids in each.ids)
+        cut = sum(each.truncated for each in every)
         tokenizing = time.monotonic() - start
         self._observer.tokenized(texts=len(texts), tokens=read, cut=cut, seconds=tokenizing)
 
