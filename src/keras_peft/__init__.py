@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from keras_peft.explanation import explain
     from keras_peft.folds import CrossValidation, cross_validate
     from keras_peft.generate import DataGeneration
+    from keras_peft.interop.adapter_hub import export_adapter_hub, import_adapter_hub
+    from keras_peft.interop.hf_model import export_hf_model, import_hf_model
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
     from keras_peft.interop.keras_lora import import_keras_lora
     from keras_peft.job import fine_tune
@@ -100,9 +102,13 @@ _HOMES = {
     "cross_validate": "folds",
     "detach": "attach",
     "explain": "explanation",
+    "export_adapter_hub": "interop.adapter_hub",
+    "export_hf_model": "interop.hf_model",
     "export_hf_peft": "interop.hf_peft",
     "find_rate": "rates",
     "fine_tune": "job",
+    "import_adapter_hub": "interop.adapter_hub",
+    "import_hf_model": "interop.hf_model",
     "import_hf_peft": "interop.hf_peft",
     "import_keras_lora": "interop.keras_lora",
     "load": "predict",
@@ -155,9 +161,13 @@ __all__ = [
     "cross_validate",
     "detach",
     "explain",
+    "export_adapter_hub",
+    "export_hf_model",
     "export_hf_peft",
     "find_rate",
     "fine_tune",
+    "import_adapter_hub",
+    "import_hf_model",
     "import_hf_peft",
     "import_keras_lora",
     "load",

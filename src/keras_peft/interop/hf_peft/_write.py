@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from keras_peft import bases
 from keras_peft import bundle as bundles
@@ -15,6 +12,7 @@ from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
 from keras_peft.files import whole_folder
 from keras_peft.interop import Exported
+from keras_peft.interop._files import write_json, write_torch_tensors
 from keras_peft.interop._verifying import outputs_on, verifying_texts
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._folder import CONFIG, TENSORS, read_folder
@@ -95,12 +93,12 @@ def export_hf_peft(
     del model
     try:
         with whole_folder(out.absolute(), overwrite=overwrite) as staging:
-            _write_json(staging / CONFIG, dict(sorted(config.items())))
-            (staging / TENSORS).write_bytes(_with_format(tensors))
+            write_json(staging / CONFIG, dict(sorted(config.items())))
+            write_torch_tensors(staging / TENSORS, tensors)
             (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
             if with_base:
                 _write_base(staging / BASE_FOLDER, loaded)
-            _write_json(staging / "config.json", _model_config(loaded, task, with_base=with_base))
+            write_json(staging / "config.json", _model_config(loaded, task, with_base=with_base))
             difference = _verify(staging, read, loaded, expected)
             card = _readme(out.name, read, config, difference, with_base=with_base)
             (staging / "README.md").write_text(card, encoding="utf-8")
@@ -210,8 +208,8 @@ def _model_config(loaded: HuggingFaceBase, task: Task, *, with_base: bool) -> di
 def _write_base(folder: Path, loaded: HuggingFaceBase) -> None:
     config, tensors = loaded.as_distilbert()
     folder.mkdir()
-    _write_json(folder / "config.json", config)
-    (folder / "model.safetensors").write_bytes(_with_format(tensors))
+    write_json(folder / "config.json", config)
+    write_torch_tensors(folder / "model.safetensors", tensors)
     (folder / "tokenizer.json").write_text(loaded.base.tokenizer, encoding="utf-8")
 
 
@@ -241,15 +239,3 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
         raise BundleError(
             f"{folder} exists and is no adapter of PEFT, so it is not overwritten; choose another --out."
         )
-
-
-def _with_format(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Returns a safetensors file that PyTorch's libraries take for one of theirs."""
-    import safetensors.numpy
-
-    own = {name: np.asarray(tensors[name], order="C") for name in tensors}
-    return bytes(safetensors.numpy.save(own, {"format": "pt"}))
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,99 @@
+"""What all bottlenecks have in common: how they act, where they are and how wide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_peft.interop.hf_peft._pieces import File, Leaving
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+"""AdapterHub's names of what acts in a bottleneck, and those here."""
+TOLD = frozenset(
+    {
+        "adapter_residual_before_ln",
+        "cross_adapter",
+        "init_weights_seed",
+        "inv_adapter_reduction_factor",
+        "leave_out",
+        "mh_adapter",
+        "output_adapter",
+        "reduction_factor",
+        "stochastic_depth",
+        "version",
+    }
+)
+"""Keys that are told by the tensors, matter while training only, or do so beside what is refused."""
+FIXED = {
+    "inv_adapter": None,
+    "ln_after": False,
+    "ln_before": False,
+    "original_ln_after": True,
+    "use_gating": False,
+}
+"""Keys that may have one value only."""
+_FLAGS = {"attention.output": "mh_adapter", "ffn.down": "output_adapter"}
+
+
+def activation_of(file: File) -> str:
+    """Returns what acts in the bottlenecks, and notes where that is not known here."""
+    there = str(file.config["non_linearity"])
+    if there.lower() not in ACTIVATIONS:
+        file.problems.append(
+            f"non_linearity={there!r} is not known here, only {', '.join(sorted(ACTIVATIONS))}"
+        )
+    return ACTIVATIONS.get(there.lower(), "relu")
+
+
+def settings_of(adapter: Leaving) -> dict[str, Any]:
+    """Returns the keys that say where bottlenecks are and how wide, and notes what they cannot say."""
+    found = {
+        (site.block, site.role): place
+        for place in adapter.places
+        for site in [place.site.inner["ffn.down"] if place.site.role == "block" else place.site]
+    }
+    blocks = {block for block, _ in found}
+    roles = {role for _, role in found}
+    if not roles <= set(_FLAGS) or None in blocks:
+        adapter.problems.append(
+            f"AdapterHub has bottlenecks after {' and '.join(_FLAGS)} only, and it has some after "
+            f"{', '.join(sorted(map(str, roles - set(_FLAGS))))}"
+        )
+        return {}
+    if len(found) < len(blocks) * len(roles):
+        adapter.problems.append(
+            "it has bottlenecks after attention in other blocks than after the feed-forward part, and AdapterHub "
+            "leaves out whole blocks"
+        )
+    sizes: dict[int, set[int]] = {}
+    for (block, _), place in found.items():
+        sizes.setdefault(int(block or 0), set()).add(place.method.size)
+    if any(len(own) > 1 for own in sizes.values()):
+        adapter.problems.append(
+            "the bottlenecks of a block differ in size, and AdapterHub has one size for a block"
+        )
+    dim = len(next(iter(found.values())).weights["up_bias"])
+    factors = {block: reduction(dim, min(own)) for block, own in sizes.items()}
+    count = sum(site.role == "block" for site in adapter.names.everywhere)
+    values = list(factors.values())
+    most = max(dict.fromkeys(values), key=values.count)
+    others = {str(block): factor for block, factor in factors.items() if factor != most}
+    return {
+        **{flag: role in roles for role, flag in _FLAGS.items()},
+        "leave_out": [block for block in range(count) if block not in blocks],
+        "reduction_factor": {**others, "default": most} if others else most,
+    }
+
+
+def reduction(dim: int, size: int) -> float:
+    """Returns the factor for which dim // factor is a size."""
+    if dim % size == 0:
+        return dim // size
+    # In the middle between this size and the next, so that no rounding makes another of it.
+    return dim / (size + 0.5)

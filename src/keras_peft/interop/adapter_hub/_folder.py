@@ -1,0 +1,109 @@
+"""The files of an adapter of AdapterHub, read with all that is wrong said at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_peft.core.weights import read_tensors
+from keras_peft.errors import AdapterError
+from keras_peft.interop.hf_peft._pieces import Tensors
+
+CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
+HEAD_CONFIG, HEAD_TENSORS, HEAD_PICKLE = (
+    "head_config.json",
+    "model_head.safetensors",
+    "pytorch_model_head.bin",
+)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What lies in a folder.
+
+    Attributes:
+        config: The content of `adapter_config.json`.
+        tensors: The adapter's.
+        head_config: The content of `head_config.json`.
+        head_tensors: The head's.
+    """
+
+    config: Mapping[str, Any]
+    tensors: Tensors
+    head_config: Mapping[str, Any]
+    head_tensors: Tensors
+
+    @property
+    def name(self) -> str:
+        """The adapter's name, which stands in the names of its tensors."""
+        return str(self.config.get("name"))
+
+
+def recognises(path: Path) -> bool:
+    """Tells whether a path is a folder that AdapterHub's library saved, complete or not."""
+    if any((path / name).is_file() for name in (TENSORS, PICKLE)):
+        return True
+    try:
+        content = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        return {"config", "model_type", "name"} <= set(content)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def read_folder(folder: Path) -> Folder:
+    """Reads the configurations and the tensors of an adapter and its head.
+
+    Raises:
+        AdapterError: If one is not there or damaged, or the tensors are pickles.
+    """
+    if not folder.is_dir():
+        raise AdapterError(f"{folder} does not exist; name the folder that save_adapter() wrote.")
+    problems: list[str] = []
+    config = _read_config(folder / CONFIG, problems)
+    if config and not isinstance(config.get("config"), dict):
+        problems.append(f"{CONFIG} has no config of the adapter in it")
+    if any((folder / name).is_file() for name in (HEAD_CONFIG, HEAD_TENSORS, HEAD_PICKLE)):
+        head_config = _read_config(folder / HEAD_CONFIG, problems)
+        pairs = [(TENSORS, PICKLE), (HEAD_TENSORS, HEAD_PICKLE)]
+    else:
+        head_config, pairs = {}, [(TENSORS, PICKLE)]
+        problems.append(
+            "it has no head, and a bundle has one: give the model one with add_classification_head(), train it with "
+            "the adapter, and save_adapter() writes both"
+        )
+    pickles = [pickle for tensors, pickle in pairs if _is_only(folder, pickle, tensors)]
+    if pickles:
+        are = "are pickles, which" if len(pickles) > 1 else "is a pickle, which"
+        problems.append(
+            f"{' and '.join(pickles)} {are} can run code when read, so that is not done: load the adapter where you "
+            "trust it, and save_adapter(folder, name, use_safetensors=True) writes safetensors"
+        )
+    problems += [
+        f"{tensors} is missing"
+        for tensors, pickle in pairs
+        if not (folder / tensors).is_file() and pickle not in pickles
+    ]
+    if problems:
+        raise AdapterError(f"{folder} cannot be read as an adapter of AdapterHub: {'; '.join(problems)}.")
+    return Folder(config, read_tensors(folder / TENSORS), head_config, read_tensors(folder / HEAD_TENSORS))
+
+
+def _is_only(folder: Path, pickle: str, tensors: str) -> bool:
+    return (folder / pickle).is_file() and not (folder / tensors).is_file()
+
+
+def _read_config(path: Path, problems: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        problems.append(f"{path.name} is missing")
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        problems.append(f"{path.name} is not a JSON object")
+        return {}
+    return content

@@ -1,0 +1,117 @@
+"""The head on top of an adapter: a flexible one of AdapterHub, or that of a class of Hugging Face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_peft import bases, tasks
+from keras_peft.errors import AdapterError, OptionError, listed
+from keras_peft.interop.hf_peft._head import Head, head_of
+from keras_peft.tasks import Task
+
+_TAGGING = "tagging"
+_TYPES = {
+    "classification": "single-label",
+    "multilabel_classification": "multi-label",
+    _TAGGING: "token-labels",
+}
+# The classes of Hugging Face that are classifiers, and which of AdapterHub's heads they are.
+_CLASSES = {"ForSequenceClassification": "classification", "ForTokenClassification": _TAGGING}
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a head's configuration says.
+
+    Attributes:
+        task: What its outputs mean.
+        head: Its modules.
+        labels: What the outputs are called, in their order; none where that is not said.
+    """
+
+    task: type[Task]
+    head: Head
+    labels: tuple[str, ...]
+
+
+def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Described:
+    """Reads the configuration of a head.
+
+    Args:
+        config: The content of `head_config.json`.
+        kind: What Hugging Face calls the architecture below it.
+        task: What the head means, if the user says it.
+
+    Raises:
+        AdapterError: If it computes something that no head here does.
+        OptionError: If it cannot be of the task.
+    """
+    flexible: Mapping[str, Any] = config.get("config") or {}
+    class_name = str(config.get("model_class"))
+    by_class = next((said for end, said in _CLASSES.items() if class_name.endswith(end)), None)
+    said = flexible.get("head_type") if flexible else by_class
+    if said not in _TYPES:
+        what = f"a head of the type {said!r}" if flexible else f"the head of {class_name}"
+        raise AdapterError(
+            f"{what} is no classifier of texts or tokens, and a bundle has one; expected {listed(_TYPES)}, or a class "
+            f"whose name ends in {listed(_CLASSES)}."
+        )
+    described = flexible or config
+    usual = _TYPES[said]
+    if said == "classification" and described.get("num_labels") == 1:
+        usual = "regression"
+    found = tasks.find(task or usual)
+    if found.reads_words != (said == _TAGGING):
+        raise OptionError(
+            f"A head of the type {said!r} cannot be the task {found.name}; leave the task out, which is then {usual}."
+        )
+    labels = sorted((described.get("label2id") or {}).items(), key=lambda item: int(item[1]))
+    head = _flexible(flexible, str(config.get("name")), kind) if flexible else head_of(kind, found)
+    return Described(found, head, tuple(str(label) for label, _ in labels))
+
+
+def written(task: Task, name: str) -> tuple[dict[str, Any], Head]:
+    """Returns the configuration and the modules of the flexible head that a task's head is.
+
+    Args:
+        task: The task.
+        name: What the head shall be called.
+    """
+    types = {usual: said for said, usual in _TYPES.items()}
+    labels = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
+    config = {
+        "head_type": types.get(task.name, "classification"),
+        "num_labels": task.outputs,
+        "layers": 1 if task.reads_words else 2,
+        "activation_function": task.activation,
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "dropout_prob": None,
+    }
+    if not task.reads_words:
+        config |= {"use_pooler": False, "bias": True}
+    return config, _flexible(config, name, "")
+
+
+def _flexible(config: Mapping[str, Any], name: str, kind: str) -> Head:
+    """The modules of a head that is a sequence: dropout, dense, activation, dropout, dense."""
+    first, second = f"heads.{name}.1", f"heads.{name}.4"
+    layers, activation = config.get("layers"), config.get("activation_function")
+    if config["head_type"] == _TAGGING:
+        wanted, head = 1, Head("", {first: "logits"}, "relu", ())
+    elif config.get("use_pooler"):
+        pooler = f"{bases.checkpoints()[kind].CHECKPOINT.prefix}.pooler.dense"
+        wanted, head = 1, Head("", {pooler: "pooled_dense", first: "logits"}, "tanh", ())
+    else:
+        wanted, head = 2, Head("", {first: "pooled_dense", second: "logits"}, str(activation), ())
+    if layers != wanted:
+        pooled = " with use_pooler" if config.get("use_pooler") else ""
+        raise AdapterError(
+            f"its head of the type {config['head_type']!r}{pooled} has layers={layers!r}, and here it has {wanted}."
+        )
+    if head.activation not in ("relu", "tanh"):
+        raise AdapterError(
+            f"its head has activation_function={activation!r}, and here it has 'relu' or 'tanh'."
+        )
+    return head

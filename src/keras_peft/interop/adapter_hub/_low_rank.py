@@ -1,0 +1,52 @@
+"""Which layers AdapterHub's LoRA and (IA)³ are at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_peft.interop.hf_peft._pieces import Leaving
+
+TOLD = frozenset(
+    {
+        "attn_matrices",
+        "dtype",
+        "init_weights_seed",
+        "intermediate_lora",
+        "leave_out",
+        "output_lora",
+        "selfattn_lora",
+    }
+)
+"""Keys that are told by the tensors or matter while training only."""
+FIXED = {"use_dora": False, "use_gating": False, "vera_b": None, "vera_d": None}
+"""Keys that may have one value only."""
+_MATRICES = {"attention.query": "q", "attention.key": "k", "attention.value": "v"}
+_FLAGS = {"ffn.up": "intermediate_lora", "ffn.down": "output_lora"}
+
+
+def settings_of(adapter: Leaving, roles: set[str]) -> dict[str, Any]:
+    """Returns the keys that say where an adapter is, and notes what they cannot say.
+
+    Args:
+        adapter: The adapter.
+        roles: Those that can be adapted.
+    """
+    found = {(place.site.block, str(place.site.role)) for place in adapter.places}
+    own = {role for _, role in found}
+    if own - roles:
+        adapter.problems.append(
+            f"it is at {', '.join(sorted(own - roles))}, and AdapterHub's is at {', '.join(sorted(roles))} only"
+        )
+    blocks = {block for block, _ in found}
+    if len(found) < len(blocks) * len(own):
+        adapter.problems.append(
+            "it is at other layers in some of its blocks, and AdapterHub's is at the same in all of them"
+        )
+    count = sum(site.role == "block" for site in adapter.names.everywhere)
+    return {
+        "architecture": "lora",
+        "selfattn_lora": bool(own & set(_MATRICES)),
+        "attn_matrices": [letter for role, letter in _MATRICES.items() if role in own],
+        **{flag: role in own for role, flag in _FLAGS.items()},
+        "leave_out": [block for block in range(count) if block not in blocks],
+    }

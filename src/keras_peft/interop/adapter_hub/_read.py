@@ -1,0 +1,151 @@
+"""From a folder of AdapterHub to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft import bundle as bundles
+from keras_peft.errors import AdapterError, OptionError, listed
+from keras_peft.files import sha256_of
+from keras_peft.interop import locate
+from keras_peft.interop._bundle import labelled, write_imported
+from keras_peft.interop.adapter_hub._folder import TENSORS, read_folder
+from keras_peft.interop.adapter_hub._head import describe
+from keras_peft.interop.adapter_hub._places import sorted_by_module
+from keras_peft.interop.hf_peft._base import base_named, load_base
+from keras_peft.interop.hf_peft._names import Names
+from keras_peft.interop.hf_peft._pieces import File, Read, Tensors, joined
+
+if TYPE_CHECKING:
+    from keras_peft.bundle import Bundle
+
+# Before its version 0 the library wrote no version, and meant others by these names.
+_FORMER_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
+
+
+def import_adapter_hub(
+    folder: str | Path,
+    *,
+    out: str | Path,
+    base: str | None = None,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    max_length: int | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Makes a bundle of an adapter and its head that AdapterHub's library saved, and verifies it.
+
+    Args:
+        folder: What `save_adapter(folder, name, use_safetensors=True)` wrote for a classifier of
+            texts or tokens, or its `hf://owner/name`.
+        out: Folder of the bundle to write.
+        base: The base, as `load_base` takes it; by default the one that the adapter names.
+        labels: What the head's outputs mean, in their order; by default as the head says.
+        task: What the head means; by default what its type says.
+        max_length: Most tokens of a text; as many as the base reads by default.
+        overwrite: Replace a bundle that lies at `out`.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        AdapterError: If the adapter or its head computes something that nothing here does, or
+            its files are damaged; all that is wrong is in the message.
+        OptionError: If the task is another one than the head's.
+        BaseError: If the base cannot be had.
+        BundleError: If the bundle cannot be written.
+
+    Example:
+        >>> keras_peft.import_adapter_hub("saved-adapter", out="my-bundle")
+        >>> keras_peft.load("my-bundle").predict(["Which model is faster?"])
+    """
+    folder, out = locate(folder), Path(out)
+    bundles.refuse_existing(out, overwrite=overwrite)
+    files = read_folder(folder)
+    loaded = load_base(base or base_named(files.config.get("model_name"), folder))
+    problems = []
+    read, made, found = None, None, {}
+    try:
+        read = translate(files.config, files.tensors, loaded.names)
+    except AdapterError as error:
+        problems.append(str(error).removesuffix("."))
+    try:
+        described = describe(files.head_config, loaded.names.kind_in(files.tensors), task)
+        left = dict(files.head_tensors)
+        found, missing = described.head.read(left, loaded.tensors())
+        problems += [f"{name} is neither in the head nor in the base {loaded.base.name}" for name in missing]
+        problems += [f"no head here has {name}" for name in left]
+        if not missing:
+            outputs = len(found["head/logits/bias"])
+            known = labels or described.labels
+            made = labelled(described.task, described.head.activation, known, outputs, are_given=bool(labels))
+    except AdapterError as error:
+        problems.append(str(error).removesuffix("."))
+    if problems or read is None or made is None:
+        raise AdapterError(f"{folder} cannot be imported: {'; '.join(problems)}.")
+    return write_imported(
+        out,
+        folder=folder,
+        source=f"the adapter {files.config.get('name')} of AdapterHub",
+        sha256=sha256_of(folder / TENSORS),
+        base=loaded.base,
+        task=made,
+        methods=read.methods,
+        tensors=read.tensors | found,
+        max_length=max_length,
+        overwrite=overwrite,
+    )
+
+
+def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read:
+    """Turns an adapter of AdapterHub into methods and their tensors.
+
+    Args:
+        config: The content of `adapter_config.json`.
+        tensors: That of `adapter.safetensors`.
+        names: The modules of the base.
+
+    Returns:
+        What `keras_peft.adapt` and `assign_adapter_tensors` take.
+
+    Raises:
+        AdapterError: If the methods here do not compute what the adapter does; all that
+            stands in the way is in the message.
+    """
+    from keras_peft.interop.adapter_hub import kinds
+
+    own = _as_meant(config)
+    kind = next((one for one in kinds() if one.matches(own)), None)
+    if kind is None:
+        known = listed(one.__name__.rpartition(".")[2] for one in kinds())
+        raise AdapterError(
+            f"architecture={own.get('architecture')!r} has no counterpart here; those that have are {known}."
+        )
+    used, problems = kind.SETTINGS.read(own)
+    modules, rest = sorted_by_module(tensors, str(config.get("name")), names)
+    file = File(used, modules, rest, names, problems)
+    pieces = []
+    try:
+        pieces = list(kind.read(file))
+    except KeyError as error:
+        file.problems.append(f"the tensor {error} is missing")
+    except OptionError as error:
+        file.problems.append(str(error).removesuffix("."))
+    if not file.problems:
+        left = [*file.rest, *(f"{m.name}: {name}" for m in file.modules for name in m.tensors)]
+        file.problems += [f"no method here holds {name}" for name in left]
+    if not file.problems and not pieces:
+        file.problems.append(f"it has no tensor of the adapter {config.get('name')!r}")
+    if file.problems:
+        raise AdapterError(f"{'; '.join(file.problems)}.")
+    return joined(pieces, names)
+
+
+def _as_meant(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an adapter with the version that the library puts beside it."""
+    own = {**config["config"], "version": config.get("version")}
+    if not own["version"] and "non_linearity" in own:
+        own["non_linearity"] = _FORMER_ACTIVATIONS.get(own["non_linearity"], own["non_linearity"])
+    return own

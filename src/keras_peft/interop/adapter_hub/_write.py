@@ -1,0 +1,220 @@
+"""From a bundle to a folder of AdapterHub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from keras_peft import bundle as bundles
+from keras_peft.bases import bert
+from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
+from keras_peft.files import whole_folder
+from keras_peft.interop import Exported
+from keras_peft.interop._verifying import outputs_on, verifying_texts
+from keras_peft.interop.adapter_hub._folder import CONFIG, HEAD_CONFIG, HEAD_TENSORS, TENSORS, read_folder
+from keras_peft.interop.adapter_hub._head import describe, written
+from keras_peft.interop.adapter_hub._places import SHARED
+from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
+from keras_peft.interop.hf_peft._names import Names
+from keras_peft.interop.hf_peft._pieces import Leaving, Tensors, places_of
+from keras_peft.sources import embedded
+
+if TYPE_CHECKING:
+    from keras_peft.bundle import Bundle
+    from keras_peft.core.adapter import Adapter
+
+# The form that is written, as the library marks it.
+_VERSION = "adapters.1.3.0"
+
+
+def export_adapter_hub(
+    bundle: str | Path,
+    *,
+    out: str | Path,
+    base: str | None = None,
+    overwrite: bool = False,
+) -> Exported:
+    """Writes a bundle's adapter and head as AdapterHub's library saves them, and verifies the folder.
+
+    It is read again onto a fresh base and has to give the bundle's logits. Beside the library's
+    files lie the tokenizer and a README. The head becomes a flexible head, on every architecture.
+
+    Args:
+        bundle: The bundle.
+        out: The folder to write; the adapter has its name.
+        base: Where the bundle's base lies now, if not where it was in training.
+        overwrite: Replace an adapter that lies at `out`.
+
+    Returns:
+        What was written, and the measured difference.
+
+    Raises:
+        AdapterError: If the library computes nothing of the kind; all that stands in the way
+            is in the message.
+        BundleError: If there is no sound bundle, or the folder cannot be written.
+
+    Example:
+        >>> keras_peft.export_adapter_hub("my-bundle", out="adapter").max_abs_logit_difference
+    """
+    out = Path(out)
+    _refuse_existing(out, overwrite=overwrite)
+    read = bundles.read(bundle)
+    loaded = load_base(base or read.base_name)
+    names, base_name = _as_there(loaded)
+    model = bundles.load_model(read, loaded.base)
+    task = read.task()
+    adapter = model.adapters[model.active[0]]
+    name = re.sub(r"[^\w-]", "-", out.absolute().name)
+    config, tensors, problems = write_tensors_of(adapter, names, name)
+    if problems:
+        raise AdapterError(f"{read.folder} cannot be exported to AdapterHub: {'; '.join(problems)}.")
+    head_config, head = written(task, name)
+    about = {
+        "name": name,
+        "model_type": names.kind,
+        "model_class": f"{names.checkpoint.classes}AdapterModel",
+        "model_name": base_name,
+        "hidden_size": loaded.base.dim,
+        "version": _VERSION,
+    }
+    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
+    expected = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
+    head_tensors = head.write(adapter.tensors())
+    del model
+    try:
+        with whole_folder(out.absolute(), overwrite=overwrite) as staging:
+            _write_json(staging / CONFIG, {**about, "config": config})
+            _write_json(staging / HEAD_CONFIG, {**about, "config": head_config})
+            (staging / TENSORS).write_bytes(_as_bytes(tensors))
+            (staging / HEAD_TENSORS).write_bytes(_as_bytes(head_tensors))
+            (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
+            difference = _verify(staging, read, loaded, names, expected)
+            card = _readme(out.name, read, about, difference)
+            (staging / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
+    return Exported(out, config, len(texts), difference)
+
+
+def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[str, Any], Tensors, list[str]]:
+    """Turns an adapter into the configuration and tensors of AdapterHub, without its head.
+
+    Args:
+        adapter: The adapter.
+        names: The modules of its base.
+        name: What it shall be called.
+
+    Returns:
+        The configuration, the tensors by their whole names, and what cannot be written.
+    """
+    kinds = [_kind_of(part.method) for part in adapter.parts]
+    without = [part.method.name for part, kind in zip(adapter.parts, kinds, strict=True) if kind is None]
+    if without:
+        return {}, {}, [f"AdapterHub has no counterpart of {listed(without)}"]
+    kind = kinds[0]
+    if kind is None or any(other is not kind for other in kinds):
+        together = listed(part.method.name for part in adapter.parts)
+        return (
+            {},
+            {},
+            [f"AdapterHub has one method in an adapter, and this one is made of {together or 'none'}"],
+        )
+    places = places_of(adapter, names)
+    for place in places:
+        followed = place.site.inner["ffn.down"] if place.site.role == "block" else place.site
+        module = names.module(followed)
+        if module is None:
+            return {}, {}, [f"AdapterHub has no name for {place.site.path}"]
+        place.module = f"{kind.held_at(module)}.{name}"
+    leaving = Leaving(places, names, library="AdapterHub")
+    config = kind.write(leaving)
+    shared = {
+        f"{names.checkpoint.prefix}.{SHARED}.{name}.{key}": value for key, value in leaving.whole.items()
+    }
+    return config, leaving.tensors | shared, leaving.problems
+
+
+def _kind_of(method: Any) -> ModuleType | None:
+    from keras_peft.interop.adapter_hub import kinds
+
+    return next((kind for kind in kinds() if type(method) in kind.METHODS), None)
+
+
+def _as_there(loaded: HuggingFaceBase) -> tuple[Names, str]:
+    """Returns the modules and the name that a base has at Hugging Face."""
+    if (known := embedded.NAMES.get(loaded.base.name)) is not None:
+        # It is a BERT that is kept here in DistilBERT's form.
+        return Names(loaded.names.everywhere, bert.MODEL_TYPE), known.source.partition(",")[0]
+    return loaded.names, loaded.base.name.removeprefix("hf://").partition("@")[0]
+
+
+def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, names: Names, expected: Any) -> float:
+    """Reads the staged files onto a fresh base and compares the logits with the bundle's."""
+    from keras_peft import attach
+    from keras_peft.evaluate import difference
+    from keras_peft.interop.adapter_hub._read import translate
+
+    task = read.task()
+    files = read_folder(staging)
+    fresh = load_base(loaded.base.name)
+    try:
+        again = translate(files.config, files.tensors, fresh.names)
+        found, _ = describe(files.head_config, names.kind, task.name).head.read(files.head_tensors, {})
+    except KerasPeftError as error:
+        raise BundleError(
+            f"What was exported cannot be read again, so it was not written: {error}"
+        ) from error
+    model = attach.adapt(fresh.base.encoder, again.methods, head=task.head(fresh.base.dim))
+    model.assign_adapter_tensors(again.tensors | found)
+    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
+    outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
+    largest = difference(outputs, expected)
+    if not largest <= bundles.TOLERANCE:
+        raise BundleError(
+            f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {bundles.TOLERANCE:.0e}."
+        )
+    return largest
+
+
+def _readme(name: str, read: Bundle, about: Mapping[str, Any], difference: float) -> str:
+    from keras_peft.report import environment
+
+    task = read.task()
+    return (
+        environment()
+        .get_template("adapter_hub.md")
+        .render(
+            name=name,
+            bundle=read.content,
+            task=task,
+            about=about,
+            difference=difference,
+            temperature=getattr(task, "temperature", 1.0),
+        )
+    )
+
+
+def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
+    if not (folder / CONFIG).is_file():
+        raise BundleError(
+            f"{folder} exists and is no adapter of AdapterHub, so it is not overwritten; choose another --out."
+        )
+
+
+def _as_bytes(tensors: Tensors) -> bytes:
+    import safetensors.numpy
+
+    return bytes(safetensors.numpy.save(tensors, {"format": "pt"}))
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

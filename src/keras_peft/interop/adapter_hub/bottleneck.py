@@ -1,0 +1,122 @@
+"""Bottlenecks, after a part of a block, at its norm or beside it.
+
+`adapter_down.0` and `adapter_up` are Dᵀ and Uᵀ with their biases. A strength that was learned is a tensor, which
+is multiplied into U here. With `original_ln_before` the bottleneck reads what the norm that follows would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_peft.interop.adapter_hub import _bottlenecks
+from keras_peft.interop.adapter_hub._places import block_of, bottleneck_at
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.methods._bottleneck import Bottleneck
+from keras_peft.methods.houlsby import Houlsby
+from keras_peft.methods.parallel import Parallel
+from keras_peft.methods.pfeiffer import Pfeiffer
+from keras_peft.methods.pfeiffer_norm import PfeifferNorm
+
+METHODS = (Houlsby, Parallel, Pfeiffer, PfeifferNorm)
+SETTINGS = Settings(
+    used={
+        "non_linearity": "relu",
+        "original_ln_before": False,
+        "residual_before_ln": True,
+        "is_parallel": False,
+        "scaling": 1.0,
+        "dropout": 0.0,
+    },
+    training=_bottlenecks.TOLD
+    | {
+        "factorized_phm_W",
+        "factorized_phm_rule",
+        "hypercomplex_nonlinearity",
+        "learn_phm",
+        "phm_bias",
+        "phm_c_init",
+        "phm_dim",
+        "phm_init_range",
+        "phm_rank",
+        "shared_W_phm",
+        "shared_phm_rule",
+    },
+    fixed={**_bottlenecks.FIXED, "phm_layer": False},
+)
+held_at = bottleneck_at
+
+
+def matches(config: Mapping[str, Any]) -> bool:
+    """Tells whether a configuration is of bottlenecks with plain matrices."""
+    return config.get("architecture") in (None, "bottleneck") and not config.get("phm_layer")
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Each bottleneck has a size of its own, so there may be several methods."""
+    config = file.config
+    method, in_block = _method_of(file)
+    activation = _bottlenecks.activation_of(file)
+    learned = isinstance(config["scaling"], str)
+    number = 1.0 if learned else float(config["scaling"])
+    for module in file.modules:
+        if in_block and module.site.role != "ffn.down":
+            file.refuse(module, f"{method.title} are not computed after attention here")
+            continue
+        down, up = module.take("adapter_down.0.weight").T, module.take("adapter_up.weight").T
+        # The strength of a method is above 0 and the same for all its sites.
+        factor = module.take("scaling") if learned else np.float32(1 if number > 0 else number)
+        yield Piece(
+            method(
+                size=down.shape[1],
+                activation=activation,
+                scaling=number if number > 0 else 1.0,
+                dropout=float(config["dropout"]),
+            ),
+            block_of(file.names, module.site) if in_block else module.site,
+            {
+                "down": down,
+                "down_bias": module.take("adapter_down.0.bias"),
+                "up": up * factor,
+                "up_bias": module.take("adapter_up.bias") * factor,
+            },
+        )
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """All bottlenecks of an adapter are of one kind there."""
+    for place in adapter.places:
+        adapter.put(place, "adapter_down.0.weight", place.weights["down"].T)
+        adapter.put(place, "adapter_down.0.bias", place.weights["down_bias"])
+        adapter.put(place, "adapter_up.weight", place.weights["up"].T)
+        adapter.put(place, "adapter_up.bias", place.weights["up_bias"])
+    before = {isinstance(place.method, PfeifferNorm) for place in adapter.places}
+    beside = {isinstance(place.method, Parallel) for place in adapter.places}
+    if len(before) + len(beside) > 2:
+        adapter.problems.append("its bottlenecks are of different kinds, and AdapterHub has one for all")
+    return {
+        **_bottlenecks.settings_of(adapter),
+        "non_linearity": adapter.common("activation"),
+        "original_ln_before": True in before,
+        "is_parallel": True in beside,
+        "scaling": float(adapter.common("scaling")),
+        "dropout": adapter.common("dropout"),
+    }
+
+
+def _method_of(file: File) -> tuple[type[Bottleneck], bool]:
+    """Returns the method, and whether its sites are blocks."""
+    config = file.config
+    if config["is_parallel"]:
+        return Parallel, True
+    if config["original_ln_before"]:
+        if config["residual_before_ln"] is not True:
+            file.problems.append(
+                f"residual_before_ln={config['residual_before_ln']!r} is not computed here, only True"
+            )
+        return PfeifferNorm, True
+    is_double = any(module.site.role == "attention.output" for module in file.modules)
+    return (Houlsby if is_double else Pfeiffer), False

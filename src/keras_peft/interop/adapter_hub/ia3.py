@@ -1,0 +1,46 @@
+"""(IA)³: `lora_B` (out, 1) multiplies what a layer gives, before its activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_peft.interop.adapter_hub import _low_rank
+from keras_peft.interop.adapter_hub._places import low_rank_at
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.methods.ia3 import IA3
+
+METHODS = (IA3,)
+SETTINGS = Settings(
+    used={"alpha": 1},
+    training=_low_rank.TOLD | {"architecture", "composition_mode", "dropout", "version"},
+    fixed={**_low_rank.FIXED, "r": 1},
+)
+held_at = low_rank_at
+# Where it scales what a projection gives.
+_ROLES = {"attention.query", "attention.key", "attention.value", "ffn.up"}
+
+
+def matches(config: Mapping[str, Any]) -> bool:
+    """Tells whether a configuration is of vectors that scale."""
+    return config.get("architecture") == "lora" and config.get("composition_mode") == "scale"
+
+
+def read(file: File) -> Iterator[Piece]:
+    """Refuses what is scaled on the other side here."""
+    for module in file.modules:
+        scale = module.take("lora_B").ravel() * np.float32(file.config["alpha"])
+        if module.site.role in _ROLES:
+            yield Piece(IA3(), module.site, {"scale": scale})
+        else:
+            file.refuse(module, "its outputs are scaled, and (IA)³ here scales the inputs of such a layer")
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """Writes the scales as columns."""
+    for place in adapter.places:
+        adapter.put(place, "lora_B", place.weights["scale"][:, None])
+    return {**_low_rank.settings_of(adapter, _ROLES), "r": 1, "alpha": 1, "composition_mode": "scale"}

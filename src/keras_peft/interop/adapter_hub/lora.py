@@ -1,0 +1,60 @@
+"""LoRA: `lora_A` (rank, in) is Aᵀ and `lora_B` (out, rank) is Bᵀ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras_peft.interop.adapter_hub import _low_rank
+from keras_peft.interop.adapter_hub._places import low_rank_at
+from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._settings import Settings
+from keras_peft.methods.lora import LoRA
+
+METHODS = (LoRA,)
+SETTINGS = Settings(
+    used={"r": 8, "alpha": 8, "dropout": 0.0, "version": None},
+    training=_low_rank.TOLD | {"architecture"},
+    fixed={**_low_rank.FIXED, "composition_mode": "add"},
+)
+held_at = low_rank_at
+_ROLES = {"attention.query", "attention.key", "attention.value", "ffn.up", "ffn.down"}
+# Before it the library computed with a strength of 1, whatever the configuration said.
+_SCALES_SINCE = (1, 1)
+
+
+def matches(config: Mapping[str, Any]) -> bool:
+    """Tells whether a configuration is of products that are added."""
+    return config.get("architecture") == "lora" and config.get("composition_mode", "add") == "add"
+
+
+def read(file: File) -> Iterator[Piece]:
+    """The strength of early versions is 1."""
+    config = file.config
+    early = re.fullmatch(r"adapters\.(\d+)\.(\d+).*", str(config["version"]))
+    is_early = early is not None and (int(early[1]), int(early[2])) < _SCALES_SINCE
+    alpha = config["r"] if is_early else config["alpha"]
+    for module in file.modules:
+        a, b = module.take("lora_A").T, module.take("lora_B").T
+        method = LoRA(rank=a.shape[1], alpha=float(alpha), dropout=float(config["dropout"]))
+        yield Piece(method, module.site, {"a": a, "b": b})
+
+
+def write(adapter: Leaving) -> dict[str, Any]:
+    """rsLoRA is the same with another strength."""
+    for place in adapter.places:
+        adapter.put(place, "lora_A", place.weights["a"].T)
+        adapter.put(place, "lora_B", place.weights["b"].T)
+    if (start := adapter.common("initialization")) != "default":
+        adapter.problems.append(
+            f"it began as {start}, with a part of the base that is subtracted again, which AdapterHub does not do"
+        )
+    rank, scaling = adapter.common("rank"), adapter.common("scaling")
+    return {
+        **_low_rank.settings_of(adapter, _ROLES),
+        "r": rank,
+        "alpha": scaling * rank,
+        "dropout": adapter.common("dropout"),
+        "composition_mode": "add",
+    }

@@ -1,0 +1,392 @@
+"""Adapters of AdapterHub, in and out, against folders and logits that its library stored.
+
+They lie in `reference/adapter_hub` and were made by `reference/make_adapter_hub.py`; nothing of PyTorch is needed here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import keras_peft
+from conftest import REFERENCE
+from keras_peft import interop
+from keras_peft.errors import AdapterError, BundleError, OptionError
+from keras_peft.interop.adapter_hub import kinds
+from serve.bundles import write_bundle
+
+FOLDERS = REFERENCE / "adapter_hub"
+CASES = sorted(folder.name for folder in FOLDERS.iterdir() if folder.is_dir())
+LABELS = ("alpha", "beta", "gamma")
+# Of the largest logit.
+TOLERANCE = 1e-5
+# What comes back in another form that computes the same, and how.
+OTHERWISE = {
+    "double_seq_bn_channel": "a learned strength is multiplied into the matrix",
+    "par_bn_learned": "a learned strength is multiplied into the matrix",
+    "ia3": "the factor alpha is multiplied into the scale",
+}
+# Heads that come back as AdapterHub's own, which they are not there.
+OTHER_HEADS = {"head_pooler_bert", "head_static", "head_static_bert"}
+
+
+def base_of(name):
+    config = json.loads((FOLDERS / name / "adapter_config.json").read_text())
+    return REFERENCE / config["model_name"].rpartition("/")[2]
+
+
+def import_case(name, out, **options):
+    return keras_peft.import_adapter_hub(FOLDERS / name, out=out, **{"base": str(base_of(name)), **options})
+
+
+def difference_of(name, bundle):
+    """The largest, relative to the largest logit, at positions of the text."""
+    kept = load_file(FOLDERS / "logits.safetensors")
+    base = base_of(name).name
+    ids, mask = kept[f"ids/{base}"], kept[f"mask/{base}"]
+    model = keras_peft.load(bundle).model
+    outputs = keras.ops.convert_to_numpy(model({"token_ids": ids, "padding_mask": mask}, training=False))
+    expected = kept[name]
+    if expected.ndim == 3:
+        outputs, expected = outputs[mask.astype(bool)], expected[mask.astype(bool)]
+    assert outputs.shape == expected.shape
+    return np.abs(outputs - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_there_here_there(name, tmp_path):
+    """The same logits here, and the same tensors when it goes back."""
+    import_case(name, tmp_path / "bundle")
+    assert difference_of(name, tmp_path / "bundle") < TOLERANCE
+    exported = keras_peft.export_adapter_hub(tmp_path / "bundle", out=tmp_path / name)
+    assert exported.max_abs_logit_difference < TOLERANCE
+    if name in OTHERWISE:
+        import_case(name, tmp_path / "again")
+        assert difference_of(name, tmp_path / "again") < TOLERANCE
+        return
+    files = (
+        ["adapter.safetensors"] if name in OTHER_HEADS else ["adapter.safetensors", "model_head.safetensors"]
+    )
+    for file in files:
+        before, after = load_file(FOLDERS / name / file), load_file(tmp_path / name / file)
+        assert {key: value.shape for key, value in before.items()} == {
+            key: value.shape for key, value in after.items()
+        }
+        for key, value in before.items():
+            np.testing.assert_allclose(after[key], value, rtol=0, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - set(OTHERWISE)))
+def test_the_configuration_comes_back(name, tmp_path):
+    """As far as it says what is computed, and where; words for the same activation aside."""
+    import_case(name, tmp_path / "bundle")
+    after = keras_peft.export_adapter_hub(tmp_path / "bundle", out=tmp_path / name).config
+    before = json.loads((FOLDERS / name / "adapter_config.json").read_text())["config"]
+    before["non_linearity"] = {"swish": "silu"}.get(before.get("non_linearity"), before.get("non_linearity"))
+    sizes = [before.pop("reduction_factor", None), dict(after).pop("reduction_factor", None)]
+    expanded = [
+        [
+            factor.get(str(block), factor["default"]) if isinstance(factor, dict) else factor
+            for block in (0, 2)
+        ]
+        for factor in sizes
+    ]
+    assert expanded[0] == expanded[1]
+    for key in set(before) & set(after):
+        assert after[key] == before[key], key
+
+
+def test_every_kind_has_a_folder_and_the_lists_name_folders():
+    configs = [json.loads((FOLDERS / name / "adapter_config.json").read_text())["config"] for name in CASES]
+    for kind in kinds():
+        assert any(kind.matches(config) for config in configs), kind
+    assert set(OTHERWISE) | OTHER_HEADS <= set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "labels", "activation"),
+    [
+        ("seq_bn", "single-label", LABELS, "tanh"),
+        ("head_relu", "single-label", LABELS, "relu"),
+        ("head_pooler_bert", "single-label", LABELS, "tanh"),
+        ("head_regression", "regression", (), "tanh"),
+        ("head_multilabel", "multi-label", LABELS, "tanh"),
+        ("head_tagging", "token-labels", LABELS, "relu"),
+        ("head_static", "single-label", ("LABEL_0", "LABEL_1", "LABEL_2"), "relu"),
+        ("head_static_bert", "single-label", ("LABEL_0", "LABEL_1", "LABEL_2"), "tanh"),
+    ],
+)
+def test_heads(name, task, labels, activation, tmp_path):
+    made = import_case(name, tmp_path / "bundle")
+    assert (made.task().name, made.labels, made.task().activation) == (task, labels, activation)
+
+
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [
+        ("seq_bn", [("pfeiffer-norm", 4)]),
+        ("seq_bn_blocks", [("pfeiffer-norm", 8), ("pfeiffer-norm", 2)]),
+        ("seq_bn_before_norm", [("pfeiffer", 4)]),
+        ("double_seq_bn", [("houlsby", 4)]),
+        ("par_bn", [("parallel", 4)]),
+        ("compacter", [("compacter", 4)]),
+    ],
+)
+def test_which_methods_they_are(name, methods, tmp_path):
+    made = import_case(name, tmp_path / "bundle")
+    found = [part["method"] for part in made.content["parts"]]
+    assert [(method["name"], method["size"]) for method in found] == methods
+
+
+def copy_of(name, tmp_path, *, head=None, about=None, **changes):
+    """A folder with other settings."""
+    folder = tmp_path / "adapter"
+    shutil.copytree(FOLDERS / name, folder)
+    for file, own in (("adapter_config.json", changes), ("head_config.json", head or {})):
+        content = json.loads((folder / file).read_text())
+        if file == "adapter_config.json":
+            content |= about or {}
+        if own:
+            content["config"] = {
+                key: value for key, value in (content["config"] | own).items() if value is not Ellipsis
+            }
+        content = {key: value for key, value in content.items() if value is not Ellipsis}
+        (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+def import_copy(folder, tmp_path, **options):
+    given = {"base": str(REFERENCE / "distilbert"), **options}
+    return keras_peft.import_adapter_hub(folder, out=tmp_path / "bundle", **given)
+
+
+def test_what_changes_nothing_is_tolerated_and_what_is_missing_has_its_default(tmp_path):
+    changes = {
+        "a_key_of_the_future": None,
+        "another": False,
+        "residual_before_ln": False,
+        "cross_adapter": True,
+    }
+    changes |= {
+        "adapter_residual_before_ln": True,
+        "stochastic_depth": 0.3,
+        "scaling": ...,
+        "use_gating": ...,
+    }
+    import_copy(copy_of("double_seq_bn", tmp_path, **changes), tmp_path)
+    assert difference_of("double_seq_bn", tmp_path / "bundle") < TOLERANCE
+
+
+def test_all_that_cannot_be_read_is_said_at_once(tmp_path):
+    changes = {"ln_after": True, "use_gating": True, "inv_adapter": "nice", "residual_before_ln": "post_add"}
+    changes |= {"non_linearity": "leakyrelu", "a_key_of_the_future": 3}
+    folder = copy_of("seq_bn", tmp_path, head={"layers": 3}, **changes)
+    with pytest.raises(AdapterError) as raised:
+        import_copy(folder, tmp_path)
+    for reason in (
+        "ln_after=True is not computed here, only False",
+        "use_gating=True is not computed here, only False",
+        "inv_adapter='nice' is not computed here, only None",
+        "residual_before_ln='post_add' is not computed here, only True",
+        "non_linearity='leakyrelu' is not known here, only gelu,",
+        "a_key_of_the_future=3 is not known here",
+        "its head of the type 'classification' has layers=3, and here it has 2",
+    ):
+        assert reason in str(raised.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "seq_bn",
+            {"architecture": "prefix_tuning"},
+            "architecture='prefix_tuning' has no counterpart here; those",
+        ),
+        (
+            "double_seq_bn",
+            {"original_ln_before": True},
+            "layer.0.attention.out_lin: .* not computed after attention",
+        ),
+        (
+            "double_seq_bn",
+            {"is_parallel": True},
+            "layer.2.attention.out_lin: .* not computed after attention",
+        ),
+        ("seq_bn", {"original_ln_after": False}, "original_ln_after=False is not computed here, only True"),
+        ("compacter", {"shared_phm_rule": False}, "shared_phm_rule=False is not computed here, only True"),
+        ("lora", {"use_dora": True}, "use_dora=True is not computed here, only False"),
+    ],
+)
+def test_what_would_not_be_the_same_here_is_refused(name, changes, message, tmp_path):
+    with pytest.raises(AdapterError, match=message):
+        import_copy(copy_of(name, tmp_path, **changes), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "error", "message"),
+    [
+        (
+            {"head_type": "question_answering"},
+            {},
+            AdapterError,
+            "'question_answering' is no classifier of texts",
+        ),
+        (
+            {"activation_function": "gelu"},
+            {},
+            AdapterError,
+            "activation_function='gelu', and here it has 'relu'",
+        ),
+        ({"use_pooler": True}, {}, AdapterError, "with use_pooler has layers=2, and here it has 1"),
+        ({}, {"task": "token-labels"}, OptionError, "'classification' cannot be the task token-labels"),
+        ({}, {"labels": ("a", "b")}, AdapterError, "the head has 3 outputs, and there are 2 labels"),
+    ],
+)
+def test_heads_that_are_none_here_are_refused(head, options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        import_copy(copy_of("seq_bn", tmp_path, head=head), tmp_path, **options)
+
+
+def test_a_pooler_that_is_nowhere_is_missed(tmp_path):
+    folder = copy_of("seq_bn", tmp_path, head={"use_pooler": True, "layers": 1})
+    with pytest.raises(
+        AdapterError, match=r"distilbert.pooler.dense.weight is neither in the head nor in the base"
+    ):
+        import_copy(folder, tmp_path)
+
+
+def test_tensors_that_nothing_takes_or_that_are_missing_are_named(tmp_path):
+    folder = copy_of("seq_bn", tmp_path)
+    tensors = load_file(folder / "adapter.safetensors")
+    gone = "distilbert.transformer.layer.1.output_adapters.adapters.seq_bn.adapter_up.bias"
+    extra = {"distilbert.invertible_adapters.seq_bn.F.0.weight": np.zeros(3, "float32")}
+    save_file(tensors | extra, folder / "adapter.safetensors")
+    with pytest.raises(AdapterError, match="no method here holds distilbert.invertible_adapters"):
+        import_copy(folder, tmp_path)
+    save_file({key: value for key, value in tensors.items() if key != gone}, folder / "adapter.safetensors")
+    with pytest.raises(AdapterError, match=r"layer\.1\.ffn\.lin2\.adapter_up\.bias' is missing"):
+        import_copy(folder, tmp_path)
+    wide = {
+        key: np.pad(value, ((0, 0), (0, 2))) if "down.0.weight" in key else value
+        for key, value in tensors.items()
+    }
+    save_file(wide, folder / "adapter.safetensors")
+    with pytest.raises(AdapterError, match=r"does not fit the base .*: expected \(16, 4\), got \(18, 4\)"):
+        import_copy(folder, tmp_path)
+
+
+def test_pickles_are_refused_with_the_way_out(tmp_path):
+    folder = copy_of("seq_bn", tmp_path)
+    (folder / "adapter.safetensors").rename(folder / "pytorch_adapter.bin")
+    with pytest.raises(AdapterError, match=r"pytorch_adapter.bin is a pickle, which.*use_safetensors=True"):
+        import_copy(folder, tmp_path)
+    (folder / "model_head.safetensors").rename(folder / "pytorch_model_head.bin")
+    with pytest.raises(AdapterError, match=r"pytorch_adapter.bin and pytorch_model_head.bin are pickles"):
+        import_copy(folder, tmp_path)
+    assert interop.recognise(folder).FORMAT == "adapter-hub"
+
+
+def test_an_adapter_without_a_head_is_told_how_to_get_one(tmp_path):
+    folder = copy_of("seq_bn", tmp_path)
+    for name in ("head_config.json", "model_head.safetensors"):
+        (folder / name).unlink()
+    with pytest.raises(
+        AdapterError, match=r"it has no head, and a bundle has one: .*add_classification_head"
+    ):
+        import_copy(folder, tmp_path)
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(AdapterError, match=r"adapter_config.json is not a JSON object; it has no head"):
+        import_copy(folder, tmp_path)
+
+
+def test_what_the_library_meant_before_is_what_is_read(tmp_path):
+    """Without a version, gelu was what gelu_new is now; LoRA before 1.1 had a strength of 1."""
+    old = copy_of("seq_bn_before_norm", tmp_path, about={"version": ...})
+    with pytest.raises(AdapterError, match="non_linearity='gelu_new' is not known here"):
+        import_copy(old, tmp_path)
+    shutil.rmtree(old)
+    early = copy_of("lora", tmp_path, about={"version": "adapters.1.0.1"})
+    made = import_copy(early, tmp_path)
+    assert made.content["parts"][0]["method"]["alpha"] == 4
+
+
+def test_strengths_below_zero_are_multiplied_into_the_matrix(tmp_path):
+    made = import_copy(copy_of("par_bn", tmp_path, scaling=-0.5), tmp_path)
+    assert made.content["parts"][0]["method"]["scaling"] == 1.0
+    written = load_file(tmp_path / "bundle" / "adapter.safetensors")
+    before = load_file(FOLDERS / "par_bn" / "adapter.safetensors")
+    up = before["distilbert.transformer.layer.0.output_adapters.adapters.par_bn.adapter_up.weight"]
+    np.testing.assert_array_equal(written["transformer_layer_0/parallel/up"], -0.5 * up.T)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("pairs", {}),
+        ("multi-label", {"thresholds": [0.4, 0.6]}),
+        ("regression", {"mean": 2.0, "deviation": 0.5}),
+        ("token-labels", {}),
+    ],
+)
+def test_other_tasks_go_there_and_come_back(task, options, tmp_path):
+    labels = ("O", "B-name") if task == "token-labels" else ("alpha", "beta")
+    folder = write_bundle(
+        tmp_path / "bundle", keras_peft.Houlsby(size=3), task=task, labels=labels, options=options
+    )
+    keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
+    back = keras_peft.import_adapter_hub(tmp_path / "adapter", out=tmp_path / "back", task=task)
+    assert back.task().name == task
+    given = {"token_ids": np.array([[5, 6, 7]]), "padding_mask": np.ones((1, 3), int)}
+    one, other = (
+        keras.ops.convert_to_numpy(keras_peft.load(path).model(given)) for path in (folder, back.folder)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (keras_peft.VeRA(), "AdapterHub has no counterpart of vera"),
+        ([keras_peft.Pfeiffer(), keras_peft.Parallel()], "its bottlenecks are of different kinds"),
+        (
+            [keras_peft.LoRA(), keras_peft.Pfeiffer()],
+            "one method in an adapter, .* made of lora, pfeiffer",
+        ),
+        (keras_peft.IA3(), "it is at ffn.down, and AdapterHub's is at attention.key, .* only"),
+        (keras_peft.LoRA(rank=2, initialization="pissa"), "it began as pissa, with a part of the base"),
+    ],
+)
+def test_what_is_not_computed_there_is_refused(method, message, tmp_path):
+    folder = write_bundle(tmp_path / "bundle", method)
+    with pytest.raises(AdapterError, match=message):
+        keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize("dim", [16, 384, 768])
+def test_every_size_has_a_factor(dim):
+    from keras_peft.interop.adapter_hub._bottlenecks import reduction
+
+    assert all(int(dim // reduction(dim, size)) == size for size in range(1, dim + 100))
+
+
+def test_the_command_line(command_line, tmp_path):
+    folder = write_bundle(tmp_path / "bundle", keras_peft.PfeifferNorm(size=3))
+    code, out, err = command_line("export", folder, "--format", "adapter-hub", "--out", "adapter")
+    assert code == 0, err
+    assert "which AdapterHub's library saves" in out
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert 'model.load_adapter("adapter", set_active=True, use_safetensors=True)' in card
+    code, out, err = command_line("import", "adapter", "--out", "back")
+    assert code == 0, err
+    assert "pfeiffer-norm" in out
+    with pytest.raises(BundleError, match="exists; choose another --out"):
+        keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
+    keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
