@@ -7,9 +7,9 @@ import json
 
 import pytest
 from benchmarks.serving import tables
-from benchmarks.serving.load import Generator, Order, labels_of, percentile
+from benchmarks.serving.load import Generator, Order, is_right, labels_of, percentile
 from benchmarks.serving.plan import BY_NAME, MIXED, SCENES
-from benchmarks.serving.requests import predict
+from benchmarks.serving.requests import fan_out, predict
 from benchmarks.serving.results import Results
 from benchmarks.serving.scenes import SCENES as PLAYED
 
@@ -126,6 +126,33 @@ def test_labels_are_read_from_every_form_of_answer():
     one = json.loads(LABELS)
     assert labels_of(one) == labels_of([one]) == "positive"
     assert labels_of({"a": one, "b": [one]}) == {"a": "positive", "b": "positive"}
+
+
+@pytest.mark.parametrize(
+    ("known", "right"),
+    [
+        ({"a": "positive"}, True),
+        ({"a": "positive", "b": "positive"}, True),
+        ({"a": "negative", "b": "positive"}, False),
+        ({"c": "positive"}, False),
+        ("positive", False),
+    ],
+)
+def test_of_several_adapters_what_is_known_has_to_be_right(known, right):
+    assert is_right({"a": json.loads(LABELS), "b": json.loads(LABELS)}, known) is right
+
+
+def test_a_text_for_several_adapters_knows_what_is_right_of_each():
+    right = {MIXED[0]: {"good": "positive", "bad": "negative"}, MIXED[1]: {"good": "negative"}}
+    requests = fan_out(["so so", "well"], MIXED[:3], right)
+    known = {json.loads(body)["inputs"]: label for _, body, label in requests}
+    assert known == {
+        "good": {MIXED[0]: "positive", MIXED[1]: "negative"},
+        "bad": {MIXED[0]: "negative"},
+        "so so": None,
+        "well": None,
+    }
+    assert all(json.loads(body)["adapter_id"] == MIXED[:3] for _, body, _ in requests)
 
 
 def test_requests_ask_all_adapters_and_know_what_is_right():

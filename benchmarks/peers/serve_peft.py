@@ -68,7 +68,7 @@ def application(setting: Setting) -> fastapi.FastAPI:
                 ({"label": label, "score": score} for label, score in zip(LABELS, scores, strict=True)),
                 key=lambda one: -one["score"],
             )
-            for scores in logits.softmax(-1).tolist()
+            for scores in logits.float().softmax(-1).tolist()
         ]
 
     batches = Batches(call, setting)

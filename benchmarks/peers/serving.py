@@ -31,6 +31,7 @@ class Setting:
         batch: Most texts in a call, where calls take batches.
         adapters: Number of adapters, where there are several.
         max_length: Most tokens of a text.
+        dtype: What the model computes in.
     """
 
     model: Path
@@ -40,6 +41,7 @@ class Setting:
     batch: int
     adapters: int
     max_length: int
+    dtype: str
 
 
 class Body(pydantic.BaseModel):
@@ -61,6 +63,7 @@ def parse(description: str | None) -> Setting:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--adapters", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     setting = Setting(**vars(parser.parse_args()))
     torch.set_num_threads(setting.threads)
     torch.manual_seed(0)
@@ -70,7 +73,9 @@ def parse(description: str | None) -> Setting:
 def classifier(setting: Setting) -> tuple[Any, Any]:
     """Returns the base with a fresh head, which is what a merged adapter is in size and shape, and its tokenizer."""
     names = dict(enumerate(LABELS))
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(setting.model, id2label=names)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        setting.model, id2label=names, dtype=getattr(torch, setting.dtype)
+    )
     return model.eval(), transformers.AutoTokenizer.from_pretrained(setting.model)
 
 

@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
 
 def prepare(work: Path, data: Path) -> None:
     """Makes the bundles where they are not there, in a process whose memory is given back."""
-    if (work / "right.json").is_file():
+    if (work / "labels.json").is_file():
         return
     say("Training the adapters that are served …")
     with tempfile.TemporaryFile() as said:

@@ -4,7 +4,7 @@ python -m benchmarks.serving.bundles FOLDER --data DATA
 
 FOLDER/trained/      lora, pfeiffer, ia3, bitfit; and three of other methods, trained for a moment
 FOLDER/served/       64 LoRAs and 16 of each other method
-FOLDER/right.json    what `keras_peft.load` says of some texts with some of them
+FOLDER/labels.json    what `keras_peft.load` says of some texts with some of them
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from keras_peft import methods
 from keras_peft.core.weights import read_tensors, write_tensors
 from keras_peft.files import whole_folder
 
-from .plan import COUNTS, MAX_LENGTH, NEW_KINDS, name_of
+from .plan import COUNTS, FANNED, FANNED_MIXED, LORAS, MAX_LENGTH, NEW_KINDS, name_of
 
 EPOCHS = 3
 # The new kinds need weights, not good ones.
 _NEW_ROWS = 128
 # How far the made ones are from the trained one, in standard deviations of each tensor.
 _DISTANCE = 0.05
-# Of each method so many adapters are asked so many texts for what is right.
-_CHECKED_ADAPTERS, _CHECKED_TEXTS = 2, 48
+# So many texts are asked for what is right.
+_CHECKED_TEXTS = 48
 # Where two labels are nearly as likely, rounding may decide.
 _MARGIN = 0.02
 
 
 def make(folder: Path, data: Path) -> None:
     """Trains and writes what is not there yet."""
-    trained, served, right = folder / "trained", folder / "served", folder / "right.json"
+    trained, served, right = folder / "trained", folder / "served", folder / "labels.json"
     for method in COUNTS:
         if not (trained / method).is_dir():
             _train(method, data / "train.jsonl", trained / method, epochs=EPOCHS)
@@ -58,11 +58,10 @@ def make(folder: Path, data: Path) -> None:
         for number in range(count):
             _vary(bundles.read(trained / method), served / name_of(method, number), number)
     checked = [row["text"] for row in texts.read(data).test[:_CHECKED_TEXTS]]
-    answers = {
-        name: _answers(served / name, checked)
-        for method in COUNTS
-        for name in (name_of(method, number) for number in range(_CHECKED_ADAPTERS))
-    }
+    # Some of each method, and those that the scenes name.
+    names = dict.fromkeys([*FANNED, *FANNED_MIXED, LORAS[-1]])
+    answers = {name: _answers(served / name, checked) for name in names}
+    answers |= {kind: _answers(trained / kind, checked) for kind in NEW_KINDS}
     right.write_text(json.dumps(answers, indent=1), encoding="utf-8")
 
 

@@ -67,6 +67,8 @@ class Scene:
 
 
 OURS, SEEN, PIPELINE, BATCHES, PEFT = "keras-peft", "keras-peft-seen", "pipeline", "pipeline-batches", "peft"
+# The same with the frozen products in bfloat16, and for PyTorch the whole model.
+OURS_LOWERED, PIPELINE_LOWERED, PEFT_LOWERED = (f"{side}-bfloat16" for side in (OURS, PIPELINE, PEFT))
 
 SCENES = (
     Scene(
@@ -77,6 +79,8 @@ SCENES = (
             SEEN: "keras-peft as it is by default, texts seen before",
             PIPELINE: "`transformers.pipeline`, a call for each request",
             BATCHES: "`transformers.pipeline`, a queue that makes batches",
+            OURS_LOWERED: "keras-peft with `--precision bfloat16`, nothing kept of earlier texts",
+            PIPELINE_LOWERED: "`transformers.pipeline`, a call for each request, the model in bfloat16",
         },
         figure="throughput",
         asked=OURS,
@@ -95,7 +99,12 @@ SCENES = (
     Scene(
         name="loras",
         title=f"64 LoRA adapters at random, {CONNECTIONS} connections",
-        sides={OURS: "keras-peft", PEFT: "HF PEFT's `adapter_names`, a queue that makes batches"},
+        sides={
+            OURS: "keras-peft",
+            PEFT: "HF PEFT's `adapter_names`, a queue that makes batches",
+            OURS_LOWERED: "keras-peft with `--precision bfloat16`",
+            PEFT_LOWERED: "HF PEFT's `adapter_names`, the model in bfloat16",
+        },
         figure="throughput",
         asked=OURS,
         against=PEFT,
@@ -172,10 +181,13 @@ BY_NAME = {scene.name: scene for scene in SCENES}
 
 # What PyTorch is tried with for a moment on each machine; the fastest is measured.
 THREADS = (("--threads", "2", "--at-once", "1"), ("--threads", "1", "--at-once", "2"))
+_LOWERED = ("--dtype", "bfloat16")
 ROWS = (("--batch", "8"), ("--batch", "32"))
 PROGRAMS = {
     PIPELINE: ("serve_pipeline.py", THREADS),
     BATCHES: ("serve_pipeline_batches.py", tuple((*threads, *rows) for threads in THREADS for rows in ROWS)),
     # PEFT runs one batch at a time.
     PEFT: ("serve_peft.py", tuple((*THREADS[0], *rows) for rows in ROWS)),
+    PIPELINE_LOWERED: ("serve_pipeline.py", tuple((*threads, *_LOWERED) for threads in THREADS)),
+    PEFT_LOWERED: ("serve_peft.py", tuple((*THREADS[0], *rows, *_LOWERED) for rows in ROWS)),
 }

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from .load import Report
+from .load import Report, is_right, labels_of
 from .plan import (
-    BATCHES,
+    BY_NAME,
     CONNECTIONS,
     FAN_OUT,
     FANNED,
@@ -33,9 +34,6 @@ from .plan import (
     ONE,
     OURS,
     PAUSES,
-    PEFT,
-    PIPELINE,
-    SEEN,
     WEIGHED,
 )
 from .requests import fan_out
@@ -55,7 +53,7 @@ def one_adapter(stage: Stage, repetition: int) -> dict[str, Figures]:
     return _in_turn(
         stage,
         repetition,
-        {side: (side, {"requests": [ONE]}) for side in (OURS, SEEN, PIPELINE, BATCHES)},
+        {side: (side, {"requests": [ONE]}) for side in BY_NAME["one-adapter"].sides},
     )
 
 
@@ -68,14 +66,14 @@ def mixed(stage: Stage, repetition: int) -> dict[str, Figures]:
 
 def loras(stage: Stage, repetition: int) -> dict[str, Figures]:
     """Many adapters of one method, this project and HF PEFT."""
-    return _in_turn(stage, repetition, {side: (side, {"requests": LORAS}) for side in (OURS, PEFT)})
+    return _in_turn(stage, repetition, {side: (side, {"requests": LORAS}) for side in BY_NAME["loras"].sides})
 
 
 def fan(stage: Stage, repetition: int) -> dict[str, Figures]:
     """A text for many adapters, as one request and as many."""
     found = {}
     for ending, names in (("", FANNED), ("-mixed", FANNED_MIXED)):
-        one_request = fan_out(stage.texts, names)
+        one_request = fan_out(stage.texts, names, stage.right)
         own = _in_turn(
             stage,
             repetition,
@@ -115,14 +113,14 @@ def loading(stage: Stage, repetition: int) -> dict[str, Figures]:
         shutil.copytree(stage.served / _OTHER, folder / _OTHER)
         with keras_peft(folder, stage.work / "loading.log", "--watch-s", "0") as server:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-            texts = iter(stage.texts)
-            _first_answer(connection, _OTHER, next(texts))
+            texts = cycle(stage.right[_OTHER].items())
+            _first_answer(connection, _OTHER, *next(texts))
             for _ in range(LOADS):
                 answer(connection, "POST", f"/v2/repository/models/{_OTHER}/unload", {})
-                known.append(_first_answer(connection, _OTHER, next(texts)))
+                known.append(_first_answer(connection, _OTHER, *next(texts)))
             for kind in NEW_KINDS:
                 shutil.copytree(stage.trained / kind, folder / kind)
-                new.append(_first_answer(connection, kind, next(texts)))
+                new.append(_first_answer(connection, kind, *next(reversed(stage.right[kind].items()))))
             connection.close()
     return {
         "known": {**_spread(known), "start_seconds": server.start_seconds},
@@ -139,13 +137,13 @@ def memory(stage: Stage, repetition: int) -> dict[str, Figures]:
         flags = ("--watch-s", "0", "--max-adapters", "1000", "--trunk-cache-mb", "0")
         with keras_peft(folder, stage.work / "memory.log", *flags) as server:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-            text, weights = stage.texts[0], []
+            (text, label), weights = next(iter(stage.right[ONE].items())), []
             for count, name in enumerate(names):
                 if count == NOT_WEIGHED:
                     time.sleep(_SETTLING)
                     weights.append(server.memory_mb())
                 shutil.copytree(stage.served / ONE, folder / name)
-                _first_answer(connection, name, text)
+                _first_answer(connection, name, text, label)
             time.sleep(_SETTLING)
             weights.append(server.memory_mb())
             connection.close()
@@ -211,6 +209,8 @@ def _rotated(names: tuple[str, ...], by: int) -> tuple[str, ...]:
 
 
 def _figures(report: Report, server: Server) -> Figures:
+    if not report.checked:
+        raise ServerFailed("Of no answer it was known what is right.")
     figures = {key: value for key, value in asdict(report).items() if key != "windows"}
     return {**figures, "memory_mb": server.memory_mb()}
 
@@ -243,12 +243,15 @@ def _coming_and_going(server: Server, name: str, pause: float | None) -> Iterato
         thread.join()
 
 
-def _first_answer(connection: http.client.HTTPConnection, name: str, text: str) -> float:
-    """Loads an adapter and asks it; returns the milliseconds."""
+def _first_answer(connection: http.client.HTTPConnection, name: str, text: str, label: str) -> float:
+    """Loads an adapter and asks it about a text of which the label is known; returns the milliseconds."""
     began = time.perf_counter()
     answer(connection, "POST", f"/v2/repository/models/{name}/load", {})
-    answer(connection, "POST", "/predict", {"inputs": text, "adapter_id": name})
-    return (time.perf_counter() - began) * 1e3
+    said = answer(connection, "POST", "/predict", {"inputs": text, "adapter_id": name})
+    seconds = time.perf_counter() - began
+    if not is_right(said, label):
+        raise ServerFailed(f"{name} says {labels_of(said)!r} of a text that is {label!r}.")
+    return seconds * 1e3
 
 
 def _spread(milliseconds: Iterable[float]) -> Figures:

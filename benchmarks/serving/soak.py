@@ -63,7 +63,7 @@ def main() -> None:
     prepare(options.work, options.data)
     machine = describe_machine(options.peers, PACKAGES)
     train = [row["text"] for row in texts.read(options.data).train]
-    right = json.loads((options.work / "right.json").read_text(encoding="utf-8"))
+    right = json.loads((options.work / "labels.json").read_text(encoding="utf-8"))
     requests = predict(train, MIXED, right)
     with keras_peft(options.work / "served", options.work / "soak.log") as server:
         say("Measuring the highest throughput …")

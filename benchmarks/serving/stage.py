@@ -13,7 +13,18 @@ from benchmarks.speed import texts
 from benchmarks.speed.bases import MINILM, checkpoint
 
 from .load import Order, Report
-from .plan import COUNTS, LORAS, MAX_LENGTH, ONE, OURS, PEFT, PROGRAMS, SEEN
+from .plan import (
+    COUNTS,
+    LORAS,
+    MAX_LENGTH,
+    ONE,
+    OURS,
+    OURS_LOWERED,
+    PEFT,
+    PEFT_LOWERED,
+    PROGRAMS,
+    SEEN,
+)
 from .requests import Request, Right, predict
 from .results import Results
 from .servers import Server, ServerFailed, keras_peft
@@ -55,7 +66,7 @@ class Stage:
     @cached_property
     def right(self) -> Right:
         """What `keras_peft.load` says of some texts with some adapters."""
-        found: dict[str, dict[str, str]] = json.loads((self.work / "right.json").read_text(encoding="utf-8"))
+        found: dict[str, dict[str, str]] = json.loads((self.work / "labels.json").read_text(encoding="utf-8"))
         return found
 
     def server(self, side: str) -> Server:
@@ -68,9 +79,10 @@ class Stage:
     def requests(self, side: str, names: list[str]) -> list[Request]:
         """Returns requests to adapters, the same for all sides; what is right is the side's own."""
         found = predict(self.texts, names, self.right)
-        if side not in PROGRAMS:
+        if side in (OURS, SEEN):
             return found
-        # A peer has weights of its own: what it says of a text alone is what it has to say under load.
+        # A peer has weights of its own, and rounding moves what is undecided: what a server says of a text
+        # alone is what it has to say under load.
         server = self.server(side)
         return [
             (path, body, label and server.ask("POST", path, json.loads(body))[0]["label"])
@@ -91,7 +103,7 @@ class Stage:
         """Tries what PyTorch can be told, for a moment each, and returns what was the fastest."""
         tried = self._results.tried.get(side)
         if tried is None:
-            names = LORAS if side == PEFT else [ONE]
+            names = LORAS if side in (PEFT, PEFT_LOWERED) else [ONE]
             tried = {}
             for flags in PROGRAMS[side][1]:
                 with self._make(side, flags) as server:
@@ -105,9 +117,12 @@ class Stage:
         log = self.work / f"{side}.log"
         if side not in PROGRAMS:
             # All adapters stay, whatever their number.
-            kept = () if side == SEEN else ("--trunk-cache-mb", "0")
-            assert side in (OURS, SEEN)  # noqa: S101
-            return keras_peft(self.served, log, "--max-adapters", "1000", *kept)
+            kept = {
+                OURS: ("--trunk-cache-mb", "0"),
+                SEEN: (),
+                OURS_LOWERED: ("--trunk-cache-mb", "0", "--precision", "bfloat16"),
+            }
+            return keras_peft(self.served, log, "--max-adapters", "1000", *kept[side])
         base = checkpoint(MINILM, self.work)
         own = ("--model", base, "--max-length", MAX_LENGTH, "--adapters", COUNTS["lora"])
         return Server([self._peers, PEERS / PROGRAMS[side][0], *map(str, own), *flags], log=log)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fastapi.routing import APIRoute
 from opentelemetry import trace
 from starlette.requests import Request
 
 if TYPE_CHECKING:
-    from fastapi.routing import APIRoute
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -25,9 +26,9 @@ class Direct:
         routes: All routes, in their order; those that do not take POST are left to the application.
     """
 
-    def __init__(self, app: ASGIApp, routes: Iterable[APIRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self._app = app
-        posted = [route for route in routes if "POST" in route.methods]
+        posted = [route for route in routes if isinstance(route, APIRoute) and "POST" in route.methods]
         self._named = [route for route in posted if route.param_convertors]
         self._fixed = {route.path: route for route in posted if not route.param_convertors}
 
