@@ -328,7 +328,7 @@ def difference_table() -> str:
     lines = [
         "Each method was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on tiny",
         "checkpoints. A cell is the largest difference of a logit, divided by the largest logit. All are text",
-        "classifiers but those with prompts and those that were trained here on BERT, which tag words.",
+        "classifiers but those with prompts, which tag words.",
         "`make test-interop` measures it and fails above 1e-5.",
         "",
         f"| method | {' | '.join(f'{architecture}, {direction}' for architecture, direction in columns)} |",

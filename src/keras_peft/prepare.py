@@ -176,6 +176,8 @@ def prepare(
             marks_case=kind.reads_words,
         )
         task = kind.from_labels(training.labels)
+        if not task.reads_words:
+            task = replace(task, activation=base.activation)
         start: dict[str, np.ndarray] = {}
         taken = None
         if base.head is not None:

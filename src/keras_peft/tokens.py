@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tokenizers
+from tokenizers.pre_tokenizers import ByteLevel
 
 from keras_peft.casing import CaseMarks
 from keras_peft.errors import OptionError
@@ -107,6 +108,9 @@ class Tokenizer:
         self._tokenizer.enable_truncation(max_length, stride=overlap)
         self._windows = windows
         self._marks = CaseMarks.of(self._tokenizer) if marks_case else None
+        before = self._tokenizer.pre_tokenizer
+        # Bytes of a word alone mean that it stands at a text's very start, and with a space before it anywhere else.
+        self._spaces_words = isinstance(before, ByteLevel) and not before.add_prefix_space
         self.max_length = max_length
         self.marks_case = self._marks is not None
 
@@ -138,7 +142,8 @@ class Tokenizer:
     def _encoded(self, texts: list[Text], *, words: bool) -> list[_Row]:
         """Tokenises so many texts as the tokenizer's own objects, which are large, may lie in memory for."""
         encode = self._tokenizer.encode_batch if words else self._tokenizer.encode_batch_fast
-        encodings = encode(texts, is_pretokenized=words)
+        spaced = [[f" {word}" for word in text] for text in texts] if words and self._spaces_words else texts
+        encodings = encode(spaced, is_pretokenized=words)
         if self._windows:
             return [_Row([_ids(part) for part in (one, *one.overflowing)]) for one in encodings]
         if not words:

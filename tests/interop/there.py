@@ -64,21 +64,21 @@ def case_on(method: str, base: str) -> make_peft.Case | None:
         return None
     settings = dict(case.settings)
     for key in ("target_modules", "feedforward_modules"):
-        if key in settings and base == "bert":
+        if key in settings and base != "distilbert":
             settings[key] = [IN_BERT.get(name, name) for name in settings[key]]
     return dataclasses.replace(case, settings=settings)
 
 
-def inputs() -> dict[str, torch.Tensor]:
+def inputs(base: str) -> dict[str, torch.Tensor]:
     kept = load_file(make_peft.HERE / "peft_folders" / "logits.safetensors")
-    return {"input_ids": kept["ids/distilbert"].long(), "attention_mask": kept["mask/distilbert"].long()}
+    return {"input_ids": kept[f"ids/{base}"].long(), "attention_mask": kept[f"mask/{base}"].long()}
 
 
 def train(folder: Path) -> None:
     """Trains a few steps on made-up labels, so that every weight is somewhere else than where it started."""
     logits = {}
     for method in METHODS:
-        for base in ("distilbert", "bert"):
+        for base in ("distilbert", "bert", "roberta"):
             if (case := case_on(method, base)) is None:
                 continue
             reads_tokens = "Prompt" in case.method
@@ -89,7 +89,7 @@ def train(folder: Path) -> None:
                 bare = make_peft.classifier(kind, base)
             model = get_peft_model(bare, config).train()
             optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-2)
-            batch = inputs()
+            batch = inputs(base)
             for step in range(STEPS):
                 out = make_peft.answer(model, batch)
                 labels = torch.arange(out[..., 0].numel()) % out.shape[-1]
@@ -119,7 +119,7 @@ def answer(folder: Path) -> None:
             auto.from_pretrained(base, config=config, dtype=torch.float32), path
         ).eval()
         with torch.no_grad():
-            logits["/".join(path.parts[-2:])] = make_peft.answer(model, inputs())
+            logits["/".join(path.parts[-2:])] = make_peft.answer(model, inputs(path.name.partition(",")[0]))
     save_file(logits, folder / "answers.safetensors")
 
 

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import REFERENCE, make_rows, write_jsonl
+from keras_peft import bundle as bundles
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5
@@ -59,16 +60,18 @@ METHODS = {
 IN_DISTILBERTS_FORM = "bert, as distilbert"
 
 
-def ask(bundle: Path) -> np.ndarray:
-    """The logits of the stored token ids."""
+def inputs(name: str) -> dict[str, np.ndarray]:
+    """The stored token ids for a method on a base."""
+    base = name.rpartition("/")[2].partition(",")[0]
     kept = load_file(REFERENCE / "peft_folders" / "logits.safetensors")
-    given = {"token_ids": kept["ids/distilbert"], "padding_mask": kept["mask/distilbert"]}
-    return keras.ops.convert_to_numpy(keras_peft.load(bundle).model(given, training=False))
+    return {"token_ids": kept[f"ids/{base}"], "padding_mask": kept[f"mask/{base}"]}
 
 
-def compared(there: np.ndarray, here: np.ndarray) -> dict[str, float]:
+def compared(name: str, there: np.ndarray, bundle: Path) -> dict[str, float]:
     """The largest difference at positions of the text, before which virtual tokens come there."""
-    mask = load_file(REFERENCE / "peft_folders" / "logits.safetensors")["mask/distilbert"].astype(bool)
+    given = inputs(name)
+    here = keras.ops.convert_to_numpy(keras_peft.load(bundle).model(given, training=False))
+    mask = given["padding_mask"].astype(bool)
     if here.ndim == 3:
         there, here = there[:, -mask.shape[1] :][mask], here[mask]
     assert there.shape == here.shape
@@ -80,14 +83,14 @@ def there_to_here(work: Path, name: str) -> dict[str, float]:
     base = name.rpartition("/")[2]
     out = work / "imported" / name
     keras_peft.import_hf_peft(work / "there" / name, out=out, base=str(REFERENCE / base), labels=LABELS)
-    return compared(load_file(work / "there.safetensors")[name], ask(out))
+    return compared(name, load_file(work / "there.safetensors")[name], out)
 
 
 def train_here(work: Path, method: str, base: str) -> None:
-    """Trains a bundle and exports it. On BERT words are tagged, whose head is the same there."""
+    """Trains a bundle and exports it; with a ReLU in its head, as older bundles have, in DistilBERT's form."""
     chosen, targets = METHODS[method]
     as_distilbert = base == IN_DISTILBERTS_FORM
-    tags = (base == "bert" or "Prompt" in method or "P-tuning" in method) and not as_distilbert
+    tags = "Prompt" in method or "P-tuning" in method
     out = work / "trained" / method / base
     keras_peft.fine_tune(
         work / ("words.jsonl" if tags else "texts.jsonl"),
@@ -102,6 +105,10 @@ def train_here(work: Path, method: str, base: str) -> None:
         track=[],
         **({} if targets is None else {"targets": targets}),
     )
+    if as_distilbert:
+        described = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
+        described["task_options"]["activation"] = "relu"
+        bundles.seal(out, described)
     keras_peft.export_hf_peft(out, out=work / "exported" / method / base, with_base=as_distilbert)
 
 
@@ -147,13 +154,13 @@ def run(work: Path, peers: str, methods: object) -> tuple[list[dict[str, object]
         if name.rpartition("/")[0] in methods:
             add(name, "there to here", there_to_here(work, name))
     for method in METHODS:
-        for base in ("distilbert", "bert", IN_DISTILBERTS_FORM):
+        for base in ("distilbert", "bert", IN_DISTILBERTS_FORM, "roberta"):
             only_once = base == IN_DISTILBERTS_FORM and method != "LoRA"
             if method in methods and not only_once and (base != "distilbert" or "Prefix" not in method):
                 train_here(work, method, base)
     subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
     for name, logits in load_file(work / "answers.safetensors").items():
-        add(name, "here to there", compared(logits, ask(work / "trained" / name)))
+        add(name, "here to there", compared(name, logits, work / "trained" / name))
     return rows, json.loads((work / "versions.json").read_text())
 
 

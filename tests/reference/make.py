@@ -3,9 +3,10 @@
     python -m venv /tmp/reference && /tmp/reference/bin/pip install torch transformers
     /tmp/reference/bin/python tests/reference/make.py FOLDER_OF_MINILM
 
-Writes beside this file: `distilbert/` and `bert/`, tiny random checkpoints as
+Writes beside this file: `distilbert/`, `bert/` and `roberta/`, tiny random checkpoints as
 transformers saves them, and `outputs.safetensors` with what transformers
-computes from them and from the default base.
+computes from them and from the default base, and from `bert/` with other activations.
+A tokenizer that lies there is kept, because training one orders what is equally frequent by chance.
 """
 
 import json
@@ -14,26 +15,46 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import BertWordPieceTokenizer
-from tokenizers.processors import BertProcessing
-from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
+from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer, Tokenizer
+from tokenizers.processors import BertProcessing, RobertaProcessing
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 HERE = Path(__file__).parent
 TEXTS = [row["text"] for row in map(json.loads, (HERE / "../../examples/conversations.jsonl").open())]
 SIZES = {"vocab_size": 600, "max_position_embeddings": 64}
+BERT = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 32}
+ACTIVATIONS = ("gelu_new", "relu", "silu")
 
 
-def tokenizer(folder: Path) -> BertWordPieceTokenizer:
+def word_pieces() -> Tokenizer:
     made = BertWordPieceTokenizer(lowercase=True)
     made.train_from_iterator(TEXTS, vocab_size=SIZES["vocab_size"], min_frequency=1, show_progress=False)
     cls, sep = made.token_to_id("[CLS]"), made.token_to_id("[SEP]")
     made._tokenizer.post_processor = BertProcessing(("[SEP]", sep), ("[CLS]", cls))
-    made.save(str(folder / "tokenizer.json"), pretty=False)
-    return made
+    return made._tokenizer
 
 
-def batch(made: BertWordPieceTokenizer, texts: list[str], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    made.enable_padding(length=length)
+def byte_pairs() -> Tokenizer:
+    made = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    made.train_from_iterator(
+        TEXTS, vocab_size=SIZES["vocab_size"], special_tokens=special, show_progress=False
+    )
+    ends = [(token, made.token_to_id(token)) for token in ("</s>", "<s>")]
+    made._tokenizer.post_processor = RobertaProcessing(*ends, add_prefix_space=False)
+    return made._tokenizer
+
+
+def batch(made: Tokenizer, texts: list[str], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    pad = next(token for token in ("<pad>", "[PAD]") if made.token_to_id(token) is not None)
+    made.enable_padding(pad_id=made.token_to_id(pad), pad_token=pad, length=length)
     made.enable_truncation(length)
     encodings = made.encode_batch(texts)
     return torch.tensor([e.ids for e in encodings]), torch.tensor([e.attention_mask for e in encodings])
@@ -55,9 +76,11 @@ def main(minilm: Path) -> None:
         "distilbert": DistilBertModel(
             DistilBertConfig(dim=16, n_heads=2, n_layers=3, hidden_dim=32, **SIZES)
         ),
-        "bert": BertModel(
-            BertConfig(
-                hidden_size=16, num_attention_heads=2, num_hidden_layers=3, intermediate_size=32, **SIZES
+        "bert": BertModel(BertConfig(**BERT, **SIZES)),
+        # Its norms add so much to the variance that it shows.
+        "roberta": RobertaModel(
+            RobertaConfig(
+                **BERT, **(SIZES | {"max_position_embeddings": 66}), type_vocab_size=1, layer_norm_eps=1e-2
             )
         ),
     }
@@ -65,13 +88,21 @@ def main(minilm: Path) -> None:
         folder = HERE / name
         spread(model)
         model.eval().save_pretrained(folder)
-        ids, mask = batch(tokenizer(folder), TEXTS[:4], 32)
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            (byte_pairs if name == "roberta" else word_pieces)().save(str(path), pretty=False)
+        ids, mask = batch(Tokenizer.from_file(str(path)), TEXTS[:4], 32)
         with torch.inference_mode():
             outputs[name] = model(input_ids=ids, attention_mask=mask).last_hidden_state
         outputs[f"{name}.ids"], outputs[f"{name}.mask"] = ids.int(), mask.int()
+    for activation in ACTIVATIONS:
+        model = BertModel.from_pretrained(HERE / "bert", hidden_act=activation).eval()
+        ids, mask = outputs["bert.ids"][:1], outputs["bert.mask"][:1]
+        with torch.inference_mode():
+            outputs[f"bert, {activation}"] = model(input_ids=ids, attention_mask=mask).last_hidden_state
     model = BertModel.from_pretrained(minilm).eval()
     made = BertWordPieceTokenizer(str(minilm / "vocab.txt"), lowercase=True)
-    ids, mask = batch(made, TEXTS[:4], 64)
+    ids, mask = batch(made._tokenizer, TEXTS[:4], 64)
     with torch.inference_mode():
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
     outputs["minilm"], outputs["minilm.ids"], outputs["minilm.mask"] = (

@@ -192,6 +192,7 @@ HERE = Path(__file__).parent
 FOLDER = HERE / "peft"
 LENGTHS = (24, 17, 9)
 LONGEST = 48
+PADDING = {"roberta": 1}
 ATTENTION = ["q_lin", "k_lin", "v_lin", "out_lin"]
 ALL = [*ATTENTION, "lin1", "lin2"]
 QV = ["q_lin", "v_lin"]
@@ -254,10 +255,17 @@ CASES = {
     "lora_base_bias": Case("Lora", {**LOW, "target_modules": QV, "bias": "lora_only"}),
     "lora_embedding": Case("Lora", {"r": 2, "lora_alpha": 4, "target_modules": ["word_embeddings", "v_lin"]}),
     "lora_bert": Case("Lora", {**LOW, "target_modules": DENSE}, base="bert"),
+    "lora_roberta": Case("Lora", {**LOW, "target_modules": DENSE}, base="roberta"),
     "adalora": Case("AdaLora", ADA, std=0.5),
     "adalora_pruned": Case("AdaLora", ADA, std=0.5, prepare=prune),
     "ia3": Case(
         "IA3", {"target_modules": ["k_lin", "v_lin", "lin2"], "feedforward_modules": ["lin2"]}, std=0.4
+    ),
+    "ia3_roberta": Case(
+        "IA3",
+        {"target_modules": ["key", "value", "output.dense"], "feedforward_modules": ["output.dense"]},
+        base="roberta",
+        std=0.4,
     ),
     "vera": Case("Vera", {**VERA, "save_projection": True}, std=0.5),
     "vera_drawn": Case("Vera", {**VERA, "save_projection": False}, std=0.5),
@@ -297,7 +305,7 @@ CASES = {
 FOLDERS = {f"text_{name}": name for name, case in CASES.items() if "Pr" not in case.method}
 FOLDERS |= {f"text_{name}": name for name in ("prefix_tuning", "prefix_tuning_projection")}
 FOLDERS |= {f"token_{name}": name for name, case in CASES.items() if "Pr" in case.method}
-FOLDERS |= {f"token_{name}": name for name in ("lora", "lora_bert")}
+FOLDERS |= {f"token_{name}": name for name in ("lora", "lora_bert", "lora_roberta")}
 LABELS = ("alpha", "beta", "gamma")
 TEXTS = [row["text"] for row in map(json.loads, (HERE / "../../examples/conversations.jsonl").open())][:4]
 
@@ -308,7 +316,7 @@ def inputs(base: str) -> dict[str, torch.Tensor]:
     ids = kept[f"{base}.ids"][: len(LENGTHS), : max(LENGTHS)].long()
     mask = (torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]).long()
     ids[torch.arange(len(LENGTHS)), torch.tensor(LENGTHS) - 1] = kept[f"{base}.ids"][0, -1].long()
-    return {"input_ids": ids * mask, "attention_mask": mask}
+    return {"input_ids": ids.where(mask.bool(), PADDING.get(base, 0)), "attention_mask": mask}
 
 
 def load(base: str) -> torch.nn.Module:
@@ -432,7 +440,7 @@ def classifier(name: str, base: str) -> torch.nn.Module:
 def texts(base: str) -> dict[str, torch.Tensor]:
     tokenizer = tokenizers.Tokenizer.from_file(str(HERE / base / "tokenizer.json"))
     tokenizer.enable_truncation(LONGEST)
-    tokenizer.enable_padding()
+    tokenizer.enable_padding(pad_id=PADDING.get(base, 0))
     encodings = tokenizer.encode_batch(TEXTS)
     found = {"input_ids": [e.ids for e in encodings], "attention_mask": [e.attention_mask for e in encodings]}
     return {key: torch.tensor(value) for key, value in found.items()}

@@ -21,6 +21,8 @@ MODEL_TYPE = "distilbert"
 BACKBONE = "DistilBertBackbone"
 NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"pooled_dense": "head", r"logits": "head"}
+EPSILON = 1e-12
+"""What its norms add to the variance."""
 encoder = itself
 
 CHECKPOINT = Checkpoint(
@@ -72,7 +74,7 @@ def to_distilbert(
 
 
 def from_checkpoint(
-    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, epsilon: float = 1e-12
+    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, epsilon: float = EPSILON
 ) -> keras.Model:
     """Builds KerasHub's backbone from a Hugging Face checkpoint.
 
@@ -82,7 +84,7 @@ def from_checkpoint(
         config: Hugging Face's config.json.
         tensors: Its tensors, with or without the leading `distilbert.`; those of
             heads are passed over.
-        epsilon: What the norms add to the variance. DistilBERT has one for all.
+        epsilon: What the norms add to the variance, for a relative of DistilBERT.
 
     Raises:
         BaseCorrupt: If tensors are missing or misshapen; all are in the message.

@@ -65,7 +65,7 @@ def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
         BaseCorrupt: If tensors are missing or misshapen.
         BaseError: If the configuration asks for what is not computed here.
     """
-    epsilon = float(config.get("layer_norm_eps", 1e-12))
+    epsilon = float(config.get("layer_norm_eps", distilbert.EPSILON))
     return distilbert.from_checkpoint(*to_distilbert(config, tensors), epsilon=epsilon)
 
 

@@ -48,6 +48,7 @@ class Base:
         max_length: The most tokens that it reads.
         source: Where it was found, for people.
         head: Where it is a classifier already, its head.
+        activation: What acts in the head that Hugging Face puts on it to classify texts.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Base:
     max_length: int
     source: str
     head: CheckpointHead | None = None
+    activation: str = "relu"
 
     @property
     def dim(self) -> int:

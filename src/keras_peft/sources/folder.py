@@ -58,6 +58,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         max_length=max_length,
         source=source,
         head=head,
+        activation=readable.CHECKPOINT.text_head.activation,
     )
 
 
@@ -176,14 +177,39 @@ def _read_tokenizer(folder: Path) -> str:
         except Exception as error:  # tokenizers raises nothing narrower
             raise BaseCorrupt(f"{path} is not a tokenizer ({error}); download the base again.") from None
         return text
-    vocabulary = folder / "vocab.txt"
-    if not vocabulary.is_file():
-        raise BaseNotFound(
-            f"The folder {folder} has no tokenizer.json and no vocab.txt; add the tokenizer's files of this base."
-        )
     settings = folder / "tokenizer_config.json"
-    lowercase = _read_json(settings).get("do_lower_case", True) if settings.is_file() else True
-    return str(BertWordPieceTokenizer(str(vocabulary), lowercase=lowercase).to_str())
+    said = _read_json(settings) if settings.is_file() else {}
+    pieces, pairs, merges = (folder / name for name in ("vocab.txt", "vocab.json", "merges.txt"))
+    if pieces.is_file():
+        return str(BertWordPieceTokenizer(str(pieces), lowercase=said.get("do_lower_case", True)).to_str())
+    if pairs.is_file() and merges.is_file():
+        return _byte_pairs(pairs, merges, add_prefix_space=bool(said.get("add_prefix_space", False)))
+    raise BaseNotFound(
+        f"The folder {folder} has no tokenizer.json and neither vocab.txt nor vocab.json with merges.txt; add the "
+        "tokenizer's files of this base."
+    )
+
+
+def _byte_pairs(vocabulary: Path, merges: Path, *, add_prefix_space: bool) -> str:
+    """Makes the tokenizer of a RoBERTa from its older files."""
+    from tokenizers import AddedToken, ByteLevelBPETokenizer
+    from tokenizers.processors import RobertaProcessing
+
+    try:
+        made = ByteLevelBPETokenizer(str(vocabulary), str(merges), add_prefix_space=add_prefix_space)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BaseCorrupt(
+            f"{vocabulary} and {merges} are no tokenizer ({error}); download the base again."
+        ) from None
+    first, last = (made.token_to_id(token) for token in ("<s>", "</s>"))
+    if first is None or last is None:
+        raise BaseCorrupt(f"{vocabulary} has no <s> and </s>, which a RoBERTa's has; add a tokenizer.json.")
+    # A mask stands for a word with the space before it.
+    made.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True)])
+    made._tokenizer.post_processor = RobertaProcessing(
+        ("</s>", last), ("<s>", first), add_prefix_space=add_prefix_space
+    )
+    return str(made.to_str())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

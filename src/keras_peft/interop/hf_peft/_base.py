@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bases, sources
+from keras_peft.bases import distilbert
 from keras_peft.core.sites import find_sites
 from keras_peft.errors import BaseError, BaseNotFound
 from keras_peft.interop.hf_peft._names import Names
@@ -45,12 +46,31 @@ class HuggingFaceBase:
         """Returns the tensors of its checkpoint, each read when it is asked for."""
         return folders.read_tensors(self.folder)
 
-    def as_distilbert(self) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
-        """Returns the configuration and the tensors of a DistilBERT that computes the same."""
-        made: tuple[dict[str, Any], Mapping[str, np.ndarray]] = bases.checkpoints()[self.kind].to_distilbert(
-            self.config, self.tensors()
+    def as_kind(self, kind: str) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
+        """Returns the configuration and the tensors, without a head, of a base that computes the same.
+
+        Args:
+            kind: Its own, or DistilBERT's; see `no_distilbert`.
+        """
+        config, tensors = dict(self.config), self.tensors()
+        if kind != self.kind:
+            made: tuple[dict[str, Any], Mapping[str, np.ndarray]]
+            made = bases.checkpoints()[self.kind].to_distilbert(config, tensors)
+            return made
+        names = self.names.checkpoint
+        own = ("embeddings.", f"{names.blocks}.")
+        return config, {name: tensors[name] for name in tensors if names.bare(name).startswith(own)}
+
+    @property
+    def no_distilbert(self) -> str:
+        """Why no DistilBERT computes the same; empty where one does."""
+        epsilon = self.config.get("layer_norm_eps", distilbert.EPSILON)
+        if epsilon == distilbert.EPSILON:
+            return ""
+        return (
+            f"its base cannot be written in DistilBERT's form, whose norms add {distilbert.EPSILON:g} to the variance "
+            f"and this one's {epsilon:g}"
         )
-        return made
 
 
 def load_base(name: str) -> HuggingFaceBase:

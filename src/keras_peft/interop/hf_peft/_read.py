@@ -37,7 +37,7 @@ def import_hf_peft(
 
     Args:
         folder: What PEFT's `save_pretrained` wrote for a classifier of texts or tokens on
-            DistilBERT or BERT, or its `hf://owner/name`.
+            DistilBERT, BERT or RoBERTa, or its `hf://owner/name`.
         out: Folder of the bundle to write.
         base: The base, as `load_base` takes it; by default the one that the adapter names.
         labels: What the head's outputs mean, in their order. By default the labels are

@@ -47,9 +47,9 @@ def export_hf_peft(
         bundle: The bundle.
         out: The folder to write.
         base: Where the bundle's base lies now, if not where it was in training.
-        with_base: Write the base too, in DistilBERT's form. A bundle on `minilm` needs it, and a
-            classifier of texts that was trained here on a BERT: its head has a ReLU, as DistilBERT's
-            has, and BERT's has tanh.
+        with_base: Write the base too. A bundle on `minilm` needs it, and a classifier of texts whose
+            head has a ReLU on a base for which Hugging Face's has tanh: the base is then written in
+            DistilBERT's form, whose head has a ReLU.
         overwrite: Replace an adapter that lies at `out`.
 
     Returns:
@@ -69,7 +69,9 @@ def export_hf_peft(
     loaded = load_base(base or read.base_name)
     model = bundles.load_model(read, loaded.base)
     task = read.task()
-    kind = distilbert.MODEL_TYPE if with_base else loaded.kind
+    kind = loaded.kind
+    if with_base and not _has_head_of(kind, task):
+        kind = distilbert.MODEL_TYPE
     adapter = model.adapters[model.active[0]]
     config, tensors, problems = _translated(adapter, Names(loaded.names.everywhere, kind), task)
     if loaded.base.name in embedded.NAMES and not with_base:
@@ -77,6 +79,8 @@ def export_hf_peft(
             f"its base {loaded.base.name} is kept here in DistilBERT's form, which Hugging Face does not have; "
             "--with-base writes it too"
         )
+    if kind != loaded.kind and (problem := loaded.no_distilbert):
+        problems.append(problem)
     if problems:
         raise AdapterError(f"{read.folder} cannot be exported to Hugging Face PEFT: {'; '.join(problems)}.")
     config = {
@@ -97,8 +101,8 @@ def export_hf_peft(
             write_torch_tensors(staging / TENSORS, tensors)
             (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
             if with_base:
-                _write_base(staging / BASE_FOLDER, loaded)
-            write_json(staging / "config.json", _model_config(loaded, task, with_base=with_base))
+                _write_base(staging / BASE_FOLDER, loaded, kind)
+            write_json(staging / "config.json", _model_config(loaded, task, kind))
             difference = _verify(staging, read, loaded, expected)
             card = _readme(out.name, read, config, difference, with_base=with_base)
             (staging / "README.md").write_text(card, encoding="utf-8")
@@ -142,7 +146,7 @@ def write_tensors_of(
 def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, Any], Tensors, list[str]]:
     settings, tensors, prefix, problems = write_tensors_of(adapter, names, task_type=task_type_of(type(task)))
     head = head_of(names.kind, type(task))
-    if not task.reads_words and task.activation != head.activation:
+    if not _has_head_of(names.kind, task):
         way_out = "; --with-base writes the base in DistilBERT's form, whose head has the ReLU"
         problems.append(
             f"its head has {task.activation} in it and that of {names.kind} at Hugging Face has {head.activation}"
@@ -189,11 +193,14 @@ def _hub_name(loaded: HuggingFaceBase) -> tuple[str, str | None]:
     return (repository, revision or None) if name.startswith("hf://") else (name, None)
 
 
-def _model_config(loaded: HuggingFaceBase, task: Task, *, with_base: bool) -> dict[str, Any]:
+def _has_head_of(kind: str, task: Task) -> bool:
+    """Tells whether a task's head is the one that Hugging Face puts on an architecture."""
+    return task.reads_words or task.activation == head_of(kind, type(task)).activation
+
+
+def _model_config(loaded: HuggingFaceBase, task: Task, kind: str) -> dict[str, Any]:
     """Returns the base's config.json with the class and the labels of the classifier."""
-    config = dict(loaded.config)
-    if with_base:
-        config, _ = loaded.as_distilbert()
+    config, _ = loaded.as_kind(kind)
     classes = bases.checkpoints()[config["model_type"]].CHECKPOINT.classes
     names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
     return {
@@ -205,8 +212,8 @@ def _model_config(loaded: HuggingFaceBase, task: Task, *, with_base: bool) -> di
     }
 
 
-def _write_base(folder: Path, loaded: HuggingFaceBase) -> None:
-    config, tensors = loaded.as_distilbert()
+def _write_base(folder: Path, loaded: HuggingFaceBase, kind: str) -> None:
+    config, tensors = loaded.as_kind(kind)
     folder.mkdir()
     write_json(folder / "config.json", config)
     write_torch_tensors(folder / "model.safetensors", tensors)
