@@ -30,12 +30,31 @@ def run(base, name):
     return keras.ops.convert_to_numpy(base.encoder(inputs)), OUTPUTS[f"{name}.mask"].astype(bool)
 
 
-@pytest.mark.parametrize("name", ["distilbert", "bert"])
+@pytest.mark.parametrize("name", ["distilbert", "bert", "roberta"])
 def test_outputs_equal_those_of_transformers(name):
     base = sources.load(str(REFERENCE / name))
     outputs, mask = run(base, name)
     np.testing.assert_allclose(outputs[mask], OUTPUTS[name][mask], atol=1e-5)
     assert (base.architecture, base.max_length, base.dim) == ("distilbert", 64, 16)
+    assert sources.load_tokenizer(str(REFERENCE / name)) == (base.tokenizer, 64)
+
+
+def test_xlm_roberta_is_a_roberta(tmp_path):
+    folder = copy(tmp_path, REFERENCE / "roberta")
+    damage_config(folder, model_type="xlm-roberta")
+    outputs, mask = run(sources.load(str(folder)), "roberta")
+    np.testing.assert_allclose(outputs[mask], OUTPUTS["roberta"][mask], atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu", "silu"])
+def test_other_activations(tmp_path, activation):
+    folder = copy(tmp_path, REFERENCE / "bert")
+    damage_config(folder, hidden_act=activation)
+    outputs, mask = run(sources.load(str(folder)), "bert")
+    expected = OUTPUTS[f"bert, {activation.replace('gelu_pytorch_tanh', 'gelu_new')}"]
+    np.testing.assert_allclose(outputs[:1][mask[:1]], expected[mask[:1]], atol=1e-5)
+    # The tanh's form of GELU is close to the exact one, and not this close.
+    assert np.abs(expected - OUTPUTS["bert"][:1])[mask[:1]].max() > 1e-4
 
 
 @pytest.mark.real
@@ -64,6 +83,38 @@ def test_a_folder_with_the_old_tokenizer_files(tmp_path):
     old = Tokenizer(sources.load(str(folder)).tokenizer, 20)(text)
     new = Tokenizer(sources.load(str(TINY)).tokenizer, 20)(text)
     np.testing.assert_array_equal(old.ids[0], new.ids[0])
+
+
+def test_robertas_old_tokenizer_files(tmp_path):
+    from keras_peft.tokens import Tokenizer
+
+    folder = copy(tmp_path, REFERENCE / "roberta")
+    new = Tokenizer((folder / "tokenizer.json").read_text(), 40)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("\n".join(" ".join(pair) for pair in model["merges"]))
+    old = Tokenizer(sources.load_tokenizer(str(folder))[0], 40)
+    for texts, words in (
+        (["The model, and  the data: naïve 数", ("one text", " and another")], False),
+        ([["The", "model"]], True),
+    ):
+        for text in texts:
+            one, other = old([text], words=words).ids[0], new([text], words=words).ids[0]
+            np.testing.assert_array_equal(one, other)
+            assert (one[0], one[-1]) == (0, 2)
+    (folder / "vocab.json").write_text("[]")
+    with pytest.raises(BaseCorrupt, match="merges.txt are no tokenizer"):
+        sources.load_tokenizer(str(folder))
+
+
+def test_words_of_a_roberta_have_spaces_before_them():
+    from keras_peft.tokens import Tokenizer
+
+    tokenizer = Tokenizer(sources.load_tokenizer(str(REFERENCE / "roberta"))[0], 40)
+    words = tokenizer([["the", "model"]], words=True)
+    np.testing.assert_array_equal(words.ids[0], tokenizer([" the model"]).ids[0])
+    assert words.words[0].tolist() == [1, 2]
 
 
 def test_a_checkpoint_with_a_prefix_a_head_and_in_shards(tmp_path):
@@ -124,7 +175,11 @@ def damage_tensors(folder, change):
             r"embeddings.LayerNorm.bias has shape \(3,\)",
         ),
         (lambda f: (f / "tokenizer.json").write_text("{}"), BaseCorrupt, "is not a tokenizer"),
-        (lambda f: (f / "tokenizer.json").unlink(), BaseNotFound, "no tokenizer.json and no vocab.txt"),
+        (
+            lambda f: (f / "tokenizer.json").unlink(),
+            BaseNotFound,
+            "no tokenizer.json and neither vocab.txt nor",
+        ),
     ],
 )
 def test_a_damaged_folder(tmp_path, damage, error, message):
