@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from serve.fake import Service, client, serving
 # No answer and no line of the log may hold it.
 CANARY = "zq-canary-7391"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -99,6 +101,20 @@ def test_the_frameworks_own_refusals_have_the_same_form(method, path, status, ki
     with client() as http:
         answer = http.request(method, path)
     assert (answer.status_code, answer.json()["error_type"]) == (status, kind)
+
+
+def test_the_docs_list_what_can_go_wrong():
+    lines = (DOCS / "serving.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| status | `error_type` | when |") + 2
+    listed = set()
+    for line in lines[start : lines.index("", start)]:
+        statuses, kinds = (cell.replace("`", "").replace(" ", "").split(",") for cell in line.split("|")[1:3])
+        kinds = kinds * len(statuses) if len(kinds) == 1 else kinds
+        listed |= set(zip(map(int, statuses), kinds, strict=True))
+    known = {(one.status, one.kind) for one in failures.Failure.__subclasses__()}
+    # Those of the framework, and of the parser.
+    others = {(404, "not_found"), (405, "method_not_allowed"), (431, "validation")}
+    assert listed == known | others
 
 
 def test_a_line_for_each_request(requests):

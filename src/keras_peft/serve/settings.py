@@ -43,8 +43,8 @@ class ServeSettings:
             0 keeps nothing.
         precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
             faster on processors made for it and rounds the logits.
-        keys: A file with the keys; without it, and without keys in the environment, none
-            is needed.
+        keys: A file with keys, beside those of the environment; where there are none at all,
+            none is needed.
         without_keys: Listen at an address that other machines reach though there are no keys.
         open_metrics: Let `/metrics` be read without a key.
         admin: Offer the routes that load and unload.
@@ -79,7 +79,7 @@ class ServeSettings:
     watch_s: float = setting(2.0, "How often the folder is looked at, in seconds; 0 never.")
     trunk_cache_mb: int = setting(64, "Memory for the frozen blocks' answers to recent texts, in megabytes.")
     precision: str = setting("float32", "What frozen matrices multiply in.", choices=PRECISIONS)
-    keys: Path | None = setting(None, "File with the keys.", shown="the environment's, or none")  # noqa: RUF009
+    keys: Path | None = setting(None, "File with keys, beside those of the environment.", shown="none")  # noqa: RUF009
     without_keys: bool = setting(False, "Listen where other machines reach it though there are no keys.")
     open_metrics: bool = setting(False, "Let /metrics be read without a key.")
     admin: bool = setting(True, "Offer the routes that load and unload.")
