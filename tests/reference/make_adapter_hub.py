@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import adapters
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -39,6 +40,8 @@ from safetensors.torch import load_file, save_file
 HERE = Path(__file__).parent
 FOLDER = HERE / "adapter_hub"
 LABELS = {0: "alpha", 1: "beta", 2: "gamma"}
+TEXTS = [row["text"] for row in map(json.loads, (HERE / "../../examples/conversations.jsonl").open())][:4]
+LONGEST = 24
 # As wide as to show in the logits.
 STD = 0.4
 
@@ -75,6 +78,11 @@ CASES = {
     "lora_everywhere_bert": Case("LoRAConfig", {"r": 2, **EVERYWHERE, "leave_out": [0]}, base="bert"),
     "ia3": Case("IA3Config", {"alpha": 2}),
     "ia3_bert": Case("IA3Config", base="bert"),
+    "seq_bn_roberta": Case("SeqBnConfig", SMALL, base="roberta"),
+    "double_seq_bn_roberta": Case("DoubleSeqBnConfig", SMALL, base="roberta"),
+    "par_bn_roberta": Case("ParBnConfig", SMALL, base="roberta"),
+    "compacter_roberta": Case("CompacterConfig", {**SMALL, "phm_dim": 2}, base="roberta"),
+    "lora_roberta": Case("LoRAConfig", {"r": 2}, base="roberta"),
     "head_relu": Case("SeqBnConfig", SMALL, head_settings={"activation_function": "relu"}),
     "head_pooler_bert": Case(
         "SeqBnConfig",
@@ -87,13 +95,19 @@ CASES = {
     "head_tagging": Case("SeqBnConfig", SMALL, head="tagging"),
     "head_static": Case("SeqBnConfig", SMALL, head="static"),
     "head_static_bert": Case("SeqBnConfig", SMALL, base="bert", head="static"),
+    "head_static_roberta": Case("SeqBnConfig", SMALL, base="roberta", head="static"),
 }
 
 
 def inputs(base: str) -> dict[str, torch.Tensor]:
-    """The texts that PEFT's adapters are asked."""
-    kept = load_file(HERE / "peft_folders" / "logits.safetensors")
-    return {"input_ids": kept[f"ids/{base}"].long(), "attention_mask": kept[f"mask/{base}"].long()}
+    """Some texts of different lengths as the tokenizer of a base reads them."""
+    padding = json.loads((HERE / base / "config.json").read_text())["pad_token_id"]
+    tokenizer = tokenizers.Tokenizer.from_file(str(HERE / base / "tokenizer.json"))
+    tokenizer.enable_truncation(LONGEST)
+    tokenizer.enable_padding(pad_id=padding)
+    encodings = tokenizer.encode_batch(TEXTS)
+    found = {"input_ids": [e.ids for e in encodings], "attention_mask": [e.attention_mask for e in encodings]}
+    return {key: torch.tensor(value) for key, value in found.items()}
 
 
 def classifier(name: str, case: Case) -> torch.nn.Module:

@@ -77,12 +77,16 @@ def import_adapter_hub(
         found, missing = described.head.read(left, loaded.tensors())
         problems += [f"{name} is neither in the head nor in the base {loaded.base.name}" for name in missing]
         problems += [f"no head here has {name}" for name in left]
-        if not missing:
-            outputs = len(found["head/logits/bias"])
-            known = labels or described.labels
-            made = labelled(described.task, described.head.activation, known, outputs, are_given=bool(labels))
     except AdapterError as error:
         problems.append(str(error).removesuffix("."))
+    else:
+        if not missing:
+            outputs = len(found["head/logits/bias"])
+            known, activation = labels or described.labels, described.head.activation
+            try:
+                made = labelled(described.task, activation, known, outputs, are_given=bool(labels))
+            except OptionError as error:
+                problems.append(str(error).removesuffix("."))
     if problems or read is None or made is None:
         raise AdapterError(f"{folder} cannot be imported: {'; '.join(problems)}.")
     return write_imported(
