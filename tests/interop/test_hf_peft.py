@@ -325,6 +325,34 @@ def test_a_head_of_ours_on_bert_goes_with_the_base_in_distilberts_form(tmp_path)
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_what_is_trained_here_has_the_head_of_its_architecture(kind, data, tmp_path):
+    base = str(REFERENCE / kind)
+    keras_peft.fine_tune(data, out=tmp_path / "bundle", base=base, epochs=1, learning_rate=3e-3)
+    expected = keras_peft.load(tmp_path / "bundle").outputs(["the model"])
+    for with_base, place in ((False, base), (True, str(tmp_path / "True" / "base"))):
+        out = tmp_path / str(with_base)
+        made = keras_peft.export_hf_peft(tmp_path / "bundle", out=out, with_base=with_base)
+        assert made.max_abs_logit_difference < 1e-5
+        content = json.loads((out / "config.json").read_text())
+        assert content["model_type"] == kind
+        assert content["architectures"] == [f"{kind.capitalize()}ForSequenceClassification"]
+        back = keras_peft.import_hf_peft(out, out=tmp_path / "back", overwrite=True)
+        assert back.base_name == place
+        np.testing.assert_allclose(keras_peft.load(back.folder).outputs(["the model"]), expected, atol=1e-5)
+
+
+def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_path):
+    import_case("text_lora_roberta", tmp_path / "bundle")
+    from keras_peft import bundle as bundles
+
+    described = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    described["task_options"]["activation"] = "relu"
+    bundles.seal(tmp_path / "bundle", described)
+    with pytest.raises(AdapterError, match="whose norms add 1e-12 to the variance and this one's 0.01"):
+        keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
+
+
 @pytest.mark.real
 def test_the_default_base_goes_along_because_it_is_kept_in_another_form(data, tmp_path):
     keras_peft.fine_tune(data, out=tmp_path / "bundle", epochs=1)
@@ -338,7 +366,7 @@ def test_the_default_base_goes_along_because_it_is_kept_in_another_form(data, tm
 def test_the_command_line(bundle, command_line, tmp_path):
     code, out, err = command_line("export", bundle, "--out", "adapter")
     assert code == 0, err
-    assert "LORA as PEFT saves it" in out
+    assert "adapter_config.json and adapter_model.safetensors" in out
     code, out, err = command_line("import", "adapter", "--out", "back", "--json")
     assert code == 0, err
     assert json.loads(out)["labels"] == ["alpha", "beta"]
