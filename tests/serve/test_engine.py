@@ -1,5 +1,7 @@
 """The engine: rows of any adapters in one batch give what each gives alone."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,23 @@ def test_adapters_of_one_kind_come_without_tracing(engine, tmp_path, monkeypatch
     assert second.kind is first.kind
     assert not np.allclose(second.weights, first.weights)
     assert [output.shape for output in engine.run(rows_of([first, second], TEXTS[:2]))] == [(2,), (4,)]
+
+
+def test_kinds_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
+    engine = Engine(sources.load(str(TINY)))
+
+    def ask(rank):
+        return engine.kind(
+            [Part(keras_peft.LoRA(rank=rank), Selection(("attention.query",)))], first_position_only=True
+        )
+
+    in_use = ask(1)
+    for rank in range(2, 22):
+        ask(rank)
+    assert ask(21) is ask(21)
+    gc.collect()
+    assert len(engine._kinds) == 16 + 1
+    assert ask(1) is in_use
 
 
 def test_what_moves_the_base_itself_is_refused(engine):

@@ -8,7 +8,8 @@ weights. The heads are computed for each adapter by itself, whatever its labels.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ from keras_peft.tokens import padded_length
 if TYPE_CHECKING:
     from keras_peft.serve.loaded import Loaded
     from keras_peft.sources import Base
+
+# Kinds without adapters that are kept, since an adapter that is loaded again needs its kind at once.
+_KEPT_KINDS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +73,11 @@ class Engine:
         self._everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
         self._narrows = bases.has_norms_after(base.encoder)
         self._lowered = tuple(lowered(self._everywhere, [])) if precision == "bfloat16" else ()
-        self._kinds: dict[tuple[tuple[Part, ...], bool], ServedKind] = {}
+        # Those with adapters live as long as these.
+        self._kinds: weakref.WeakValueDictionary[tuple[tuple[Part, ...], bool], ServedKind] = (
+            weakref.WeakValueDictionary()
+        )
+        self._recent: deque[ServedKind] = deque(maxlen=_KEPT_KINDS)
         self._trunks: dict[Hashable, Trunk] = {}
         self._cache = TrunkCache(trunk_cache_mb << 20)
         self._making = threading.Lock()
@@ -89,9 +97,12 @@ class Engine:
         """
         key = (tuple(parts), first_position_only)
         with self._making:
-            if key not in self._kinds:
-                self._kinds[key] = self._make(*key)
-            return self._kinds[key]
+            if (found := self._kinds.get(key)) is None:
+                found = self._kinds[key] = self._make(*key)
+            if found in self._recent:
+                self._recent.remove(found)
+            self._recent.append(found)
+            return found
 
     def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """Answers rows of any adapters.
