@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -64,6 +65,45 @@ def import_keras_lora(
         >>> keras_peft.save_adapter(adapted, "haiku-adapter")
     """
     path = Path(path)
+    read = translate(path, model, beside=beside, alpha=alpha)
+    adapted = attach.adapt(model, read.methods, head=head, adapter=adapter)
+    tensors = read.tensors | _heads(adapted, beside)
+    adapted.assign_adapter_tensors(adapted.adapter_tensors() | tensors)
+    for warning in read.warnings:
+        warnings.warn(f"{path} {warning}", stacklevel=2)
+    return adapted
+
+
+@dataclass(frozen=True)
+class Read:
+    """What `keras_peft.adapt` and `assign_adapter_tensors` take.
+
+    Attributes:
+        methods: LoRA, once for each rank and strength, and BitFit where biases are known to have trained.
+        tensors: What they hold, by the keys here.
+        warnings: What the file lacks, to be read after its name.
+    """
+
+    methods: list[Method | Part]
+    tensors: dict[str, np.ndarray]
+    warnings: list[str]
+
+
+def translate(
+    path: Path, model: keras.Model, *, beside: keras.Model | None = None, alpha: float | None = None
+) -> Read:
+    """Turns a file into methods and their tensors.
+
+    Args:
+        path: The file.
+        model: A model with a backbone of KerasHub in it.
+        beside: Another one, as it came out of training.
+        alpha: Strength of the LoRA.
+
+    Raises:
+        AdapterError: As `import_keras_lora` does.
+        OptionError: If there is no backbone of KerasHub.
+    """
     file = _file.read(path)
     if all(factors.is_dead for factors in file.layers.values()):
         raise AdapterError(
@@ -72,13 +112,13 @@ def import_keras_lora(
             "enable_lora(), which is then the base; or save the LoRA before load_weights()."
         )
     everywhere = find_sites(model, bases.roles_of(model))
-    sites = _numbered(_backbone_of(model), everywhere)
+    sites = _numbered(backbone_of(model), everywhere)
     if problems := _unfit(file, sites):
         raise AdapterError(
             f"{path} is not for {model.name}: {'; '.join(problems)}. Keras names layers by their place in the "
             "model alone, so give a model of the same architecture and size, made in the same way."
         )
-    trained = None if beside is None else Beside(_weighted(_backbone_of(beside)))
+    trained = None if beside is None else Beside(_weighted(backbone_of(beside)))
     scalings = {number: _strength(number, alpha, trained, file) / file.rank for number in file.layers}
     if trained is not None:
         trained.refuse_unlike(sites, file.layers, scalings)
@@ -101,14 +141,15 @@ def import_keras_lora(
     ]
     if moved:
         parts.append(Part(BitFit(), selection_of(everywhere, moved)))
-    adapted = attach.adapt(model, parts, head=head, adapter=adapter)
-    tensors |= _heads(adapted, beside)
-    adapted.assign_adapter_tensors(adapted.adapter_tensors() | tensors)
-    _warn(path, file, sites, biases_are_known=beside is not None)
-    return adapted
+    return Read(parts, tensors, list(_warnings(file, sites, biases_are_known=trained is not None)))
 
 
-def _backbone_of(model: keras.Model) -> keras.Model:
+def backbone_of(model: keras.Model) -> keras.Model:
+    """Returns the backbone of KerasHub that a model is or contains.
+
+    Raises:
+        OptionError: If there is none.
+    """
     import keras_hub
 
     inside = [model, *model._flatten_layers(include_self=False, recursive=True)]
@@ -172,24 +213,17 @@ def _heads(adapted: AdaptedModel, beside: keras.Model | None) -> dict[str, np.nd
     return {key: there[key] for key in moves if key in there}
 
 
-def _warn(path: Path, file: _file.LoraFile, sites: Sequence[Site], *, biases_are_known: bool) -> None:
+def _warnings(file: _file.LoraFile, sites: Sequence[Site], *, biases_are_known: bool) -> Iterator[str]:
     chosen = {number: sites[number] for number in file.layers}
     if all(factors.is_silent for factors in file.layers.values()):
-        warnings.warn(
-            f"{path} does nothing yet: B is zero at all {len(chosen)} layers. It was saved before training.",
-            stacklevel=3,
-        )
+        yield f"does nothing yet: B is zero at all {len(chosen)} layers. It was saved before training."
     elif dead := [sites[number].path for number, factors in file.layers.items() if factors.is_dead]:
-        warnings.warn(
-            f"{path} does nothing at {listed(dead, most=4)}, where A and B are zero, and cannot be trained there.",
-            stacklevel=3,
-        )
+        yield f"does nothing at {listed(dead, most=4)}, where A and B are zero, and cannot be trained there."
     biases = [site.layer.bias for site in chosen.values() if getattr(site.layer, "bias", None) is not None]
     if biases and not biases_are_known:
         values = sum(int(np.prod(bias.shape)) for bias in biases)
-        warnings.warn(
-            f"{path} lacks the biases of its {len(biases)} layers ({values:,} values): enable_lora() leaves them "
+        yield (
+            f"lacks the biases of its {len(biases)} layers ({values:,} values): enable_lora() leaves them "
             "trainable, and save_lora_weights() does not save them. If they were not frozen by hand, the outputs are "
-            "not those of the trained model; give that model, or one with its weights, with beside=.",
-            stacklevel=3,
+            "not those of the trained model; give that model, or one with its weights, with beside=."
         )

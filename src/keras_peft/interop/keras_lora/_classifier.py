@@ -1,0 +1,221 @@
+"""From a classifier of KerasHub, trained with LoRA, to a bundle.
+
+The file of the LoRA has no head. All of the classifier is in what its `save_weights` wrote: the head, the biases
+that trained, and the kernels with LoRA in them, which tell whether base, LoRA and strength are the right ones.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import keras
+import numpy as np
+
+from keras_peft import attach, sources, tasks
+from keras_peft import bundle as bundles
+from keras_peft.errors import AdapterError, BaseNotFound, OptionError, listed
+from keras_peft.files import sha256_of
+from keras_peft.interop import locate
+from keras_peft.interop._bundle import labelled, write_imported
+from keras_peft.interop.keras_lora._file import ENDING
+from keras_peft.interop.keras_lora._read import Read, backbone_of, translate
+
+if TYPE_CHECKING:
+    from keras_peft.bundle import Bundle
+    from keras_peft.sources import Base
+    from keras_peft.tasks import Task
+
+WEIGHTS = ".weights.h5"
+_LAYERS = ("pooled_dense", "logits")
+
+
+def import_classifier(
+    source: str | Path,
+    *,
+    out: str | Path,
+    base: str | None = None,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    max_length: int | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Makes a bundle of a text classifier of KerasHub that was trained with LoRA, and verifies it.
+
+    Args:
+        source: `name.lora.h5`, from the backbone's `save_lora_weights`, with `name.weights.h5`, from the
+            classifier's `save_weights`, in the same folder; or a folder with these two, or its
+            `hf://owner/name`.
+        out: Folder of the bundle to write.
+        base: The base that was trained on, as `load_base` takes it.
+        labels: What the head's outputs mean, in their order; by default LABEL_0 and so on.
+        task: What the head means; by default "single-label".
+        max_length: Most tokens of a text; as many as the base reads by default.
+        overwrite: Replace a bundle that lies at `out`.
+
+    Returns:
+        The bundle. Its logits are those of the classifier.
+
+    Raises:
+        AdapterError: If the weights are not there, or are not the base's with this LoRA.
+        OptionError: If the task or the labels do not fit.
+        BaseError: If the base is not named or cannot be had.
+        BundleError: If the bundle cannot be written.
+    """
+    path, out = file_in(locate(source)), Path(out)
+    bundles.refuse_existing(out, overwrite=overwrite)
+    weights = path.with_name(path.name.removesuffix(ENDING) + WEIGHTS)
+    if not weights.is_file():
+        raise AdapterError(
+            f"{path} is LoRA without a head, and a bundle is a classifier. Write all of the classifier to "
+            f"{weights.name} in the same folder, with classifier.save_weights(), and import it again. LoRA of a "
+            "backbone or a language model is imported in Python: keras_peft.import_keras_lora(file, model)."
+        )
+    if base is None:
+        raise BaseNotFound(f"{path} does not say what base it is for; name it with --base.")
+    kind = tasks.find(task or "single-label")
+    if kind.reads_words or len(kind.text_columns) > 1:
+        raise OptionError(
+            f"{path}: KerasHub's text classifier reads one text, so it cannot be the task {kind.name}; leave the "
+            "task out, which is then single-label."
+        )
+    loaded = sources.load(base)
+    classifier = _classifier(weights, backbone_of(loaded.encoder))
+    read = translate(path, loaded.encoder, beside=classifier)
+    head = _head(classifier, weights)
+    activation = keras.activations.serialize(classifier_layer(classifier, "pooled_dense").activation)
+    try:
+        made = labelled(
+            kind, str(activation), labels or (), len(head["head/logits/bias"]), are_given=bool(labels)
+        )
+    except OptionError as error:
+        raise OptionError(f"{weights}: {error}") from None
+    _refuse_other_logits(weights, loaded, made, read, head, classifier)
+    return write_imported(
+        out,
+        folder=path,
+        source=f"the KerasHub LoRA {path.name}",
+        sha256=sha256_of(path),
+        base=loaded,
+        task=made,
+        methods=read.methods,
+        tensors=read.tensors | head,
+        max_length=max_length,
+        overwrite=overwrite,
+    )
+
+
+def file_in(path: Path) -> Path:
+    """Returns the file of LoRA that a path is or that lies in a folder.
+
+    Raises:
+        AdapterError: If there are several.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob(f"*{ENDING}"))
+    if len(found) != 1:
+        raise AdapterError(f"{path} has {listed(one.name for one in found)} in it; name one of them.")
+    return found[0]
+
+
+def _classifier(weights: Path, backbone: keras.Model) -> keras.Model:
+    """Builds the classifier that was trained, on a copy of the backbone, with its weights."""
+    import keras_hub
+
+    subclasses = keras_hub.models.TextClassifier.__subclasses__()
+    found = next((one for one in subclasses if one.backbone_cls is type(backbone)), None)
+    if found is None:
+        raise AdapterError(f"KerasHub has no text classifier on a {type(backbone).__name__}.")
+    outputs = _outputs(weights)
+    classifier = found(type(backbone).from_config(backbone.get_config()), num_classes=outputs)
+    try:
+        # Keras warns of layers that it leaves as they are. A task of KerasHub is compiled from the start, and the
+        # optimizer of its training had other variables.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            keras.saving.load_weights(classifier, weights, objects_to_skip=[classifier.optimizer])
+    except (ValueError, KeyError, UserWarning) as error:
+        # The first line says how many objects did not fit, the next one what did not fit of the first.
+        cause = [line for line in str(error).splitlines() if line.strip()][:2][-1]
+        raise AdapterError(
+            f"{weights} is not what a {found.__name__} on the base saves with save_weights(): {cause} Name the "
+            "base that the classifier was made from, and save all of its weights, not the task's alone."
+        ) from None
+    return classifier
+
+
+def _outputs(weights: Path) -> int:
+    """Returns how many outputs the head has whose weights are in a file of Keras."""
+    sizes = []
+
+    def visit(_: str, group: Any) -> None:
+        # Keras writes a layer's name beside its variables, and calls the group after its class.
+        if isinstance(group, h5py.Group) and group.attrs.get("name") == "logits" and "0" in group:
+            sizes.append(int(group["0"].shape[-1]))
+
+    try:
+        with h5py.File(weights) as file:
+            file.visititems(visit)
+    except OSError:
+        raise AdapterError(f"{weights} is no HDF5 file or is damaged; save it again.") from None
+    if len(sizes) != 1:
+        raise AdapterError(
+            f"{weights} has {len(sizes)} layers 'logits' in it, and a classifier has one; write it with "
+            "classifier.save_weights()."
+        )
+    return sizes[0]
+
+
+def _head(classifier: keras.Model, weights: Path) -> dict[str, np.ndarray]:
+    """Returns the head's values by their keys here."""
+    head = {}
+    for name in _LAYERS:
+        layer = classifier_layer(classifier, name)
+        head |= {
+            f"head/{name}/{part}": keras.ops.convert_to_numpy(getattr(layer, part))
+            for part in ("kernel", "bias")
+        }
+    inputs, outputs = head["head/pooled_dense/kernel"].shape
+    if inputs != outputs:
+        raise AdapterError(f"{weights} has a head of {inputs} × {outputs} inside, and heads here are square.")
+    return head
+
+
+def classifier_layer(classifier: keras.Model, name: str) -> keras.layers.Dense:
+    """Returns a layer of a classifier's head, which may be the pooler of its backbone."""
+    return next(layer for layer in classifier._flatten_layers() if layer.name == name)
+
+
+def _refuse_other_logits(
+    weights: Path,
+    base: Base,
+    task: Task,
+    read: Read,
+    head: Mapping[str, np.ndarray],
+    classifier: keras.Model,
+) -> None:
+    """Compares what is imported with the classifier on token ids that are drawn."""
+    generator = np.random.default_rng(0)
+    length = min(16, base.max_length)
+    vocabulary = backbone_of(base.encoder).vocabulary_size
+    inputs = {
+        "token_ids": generator.integers(0, vocabulary, (8, length)).astype("int32"),
+        "padding_mask": np.arange(length) < generator.integers(2, length + 1, (8, 1)),
+    }
+    inputs["padding_mask"] = inputs["padding_mask"].astype("int32")
+    adapted = attach.adapt(base.encoder, read.methods, head=task.head(base.dim))
+    adapted.assign_adapter_tensors({**read.tensors, **head})
+    ours = keras.ops.convert_to_numpy(adapted(inputs, training=False))
+    adapted.detach()
+    given = {**inputs, "segment_ids": np.zeros_like(inputs["token_ids"])}
+    theirs = classifier({name: given[name] for name in classifier.input}, training=False)
+    difference = float(np.abs(ours - keras.ops.convert_to_numpy(theirs)).max())
+    if not difference <= bundles.TOLERANCE:
+        raise AdapterError(
+            f"{weights}: the logits here differ from the classifier's by {difference:.1e}, more than "
+            f"{bundles.TOLERANCE:.0e}, so its head computes something else than the heads here."
+        )
