@@ -348,6 +348,21 @@ def test_an_adapter_is_held_until_its_answer_is_there(served):
     assert set(states.values()) == {0}
 
 
+def test_an_adapter_that_is_loaded_answers_first_in_its_turn(served):
+    async def use(service):
+        threads, run = [], service.batcher._run
+        service.batcher._run = lambda rows: threads.append(threading.current_thread().name) or run(rows)
+        # However full the queue is.
+        with service.batcher.admit(8, deadline=time.monotonic() + PATIENCE):
+            assert (await service.adapters.load("mood")).generation == 2
+        service.batcher._run = lambda rows: []
+        with pytest.raises(AdapterFailed, match="'mood' cannot be used. The answer could not be computed"):
+            await service.adapters.load("mood")
+        return threads
+
+    assert served(use, max_queue=8) == ["keras-peft-worker-0"]
+
+
 def test_keys_have_turns_of_their_own(served, monkeypatch):
     async def use(service):
         keys, submit = [], service.batcher.submit

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, NotReady
-from keras_peft.serve.loaded import Loaded, Tokenizers, load
+from keras_peft.serve.loaded import Loaded, Run, Tokenizers, load
 from keras_peft.serve.observer import Observer
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class Adapters:
         engine: The base.
         settings: The limits.
         observer: Is told of what is loaded and unloaded.
+        run: How the first row of an adapter is run; by the engine itself by default.
 
     Example:
         >>> adapters = Adapters(Repository([Path("bundles")]), engine, ServeSettings())
@@ -113,7 +114,9 @@ class Adapters:
         engine: Engine,
         settings: ServeSettings,
         observer: Observer | None = None,
+        run: Run | None = None,
     ) -> None:
+        self._run = run
         self._repository, self._engine, self._settings = repository, engine, settings
         self._observer = observer or Observer()
         self._tokenizers = Tokenizers()
@@ -361,7 +364,7 @@ class Adapters:
             mark = self._mark(name)
             try:
                 folder = self._repository.folder(name)
-                return mark, load(folder, name, generation, self._engine, self._tokenizers)
+                return mark, load(folder, name, generation, self._engine, self._tokenizers, self._run)
             except Failure as error:
                 # Without its frames, which hold what was read.
                 failure = error.with_traceback(None)

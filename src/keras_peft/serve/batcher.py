@@ -75,10 +75,11 @@ class Admission:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def end(self) -> None:
-        """Gives the room back; a second time does nothing."""
-        self._batcher._held -= self._rows
-        self._rows = 0
+    def end(self) -> int:
+        """Gives the room back, and returns how many rows it was for; a second time it is for none."""
+        rows, self._rows = self._rows, 0
+        self._batcher._held -= rows
+        return rows
 
 
 class Batcher:
@@ -170,7 +171,7 @@ class Batcher:
             TimedOut: If the deadline has passed.
             NotReady: If the server ends.
         """
-        self._check(rows, deadline - time.monotonic())
+        self._check(rows, 0, deadline - time.monotonic())
         return Admission(self, rows)
 
     async def submit(
@@ -194,10 +195,9 @@ class Batcher:
             BackendFailed: If one of them cannot be computed.
         """
         now = time.monotonic()
-        if admission is not None:
-            # Nobody else takes the room: until the rows have it, the loop does nothing else.
-            admission.end()
-        self._check(len(rows), deadline - now)
+        # Nobody else takes the room: until the rows have it, the loop does nothing else.
+        admitted = 0 if admission is None else admission.end()
+        self._check(len(rows), admitted, deadline - now)
         request = _Request(len(rows), now, self._loop.create_future())
         if not rows:
             return request.ran()
@@ -212,6 +212,23 @@ class Batcher:
             self._requests.discard(request.future)
             if request.missing:
                 self._abandon(request)
+
+    def run_in_turn(self, rows: Sequence[Row]) -> list[np.ndarray]:
+        """Runs rows for a thread that is not the loop's, when it is their turn, however full the queue is.
+
+        What such a thread computed by itself would slow down the batches that run meanwhile.
+
+        Raises:
+            Failure: As of `submit`, but that they are too many.
+        """
+        seconds = self._settings.deadline_ms / 1000
+
+        async def run() -> Ran:
+            with Admission(self, len(rows)) as admission:
+                return await self.submit(rows, deadline=time.monotonic() + seconds, admission=admission)
+
+        # A loop that has ended answers nothing.
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(seconds + 1).outputs
 
     async def stop(self, timeout: float) -> None:
         """Takes no new rows, finishes those that are there, and ends the workers.
@@ -231,7 +248,8 @@ class Batcher:
 
     # ---- In the loop
 
-    def _check(self, rows: int, remaining: float) -> None:
+    def _check(self, rows: int, admitted: int, remaining: float) -> None:
+        """Checks that there is room for rows, of which so many have been admitted already."""
         most = self._settings.max_queue
         if self._is_stopping:
             raise NotReady(_ENDS)
@@ -240,7 +258,7 @@ class Batcher:
                 f"The request has {rows} rows, a long text having one for each of its windows; the server holds "
                 f"{most} at most. Send fewer texts in a request."
             )
-        if self._held + rows > most:
+        if rows > admitted and self._held + rows > most:
             wait = max(_SOONEST, self._held * self._seconds_per_row)
             raise Overloaded(
                 f"The server is busy: {self._held} of at most {most} rows wait or run. Try again in "

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,10 @@ class Loaded:
         return str(self.bundle.content["files"]["adapter.safetensors"])
 
 
+Run = Callable[[Sequence[Row]], Sequence[np.ndarray]]
+"""From rows to what their heads give."""
+
+
 class Tokenizers:
     """Tokenizers by their content and settings, so that adapters which read alike share one.
 
@@ -107,7 +111,14 @@ class Tokenizers:
         return found
 
 
-def load(folder: Path, name: str, generation: int, engine: Engine, tokenizers: Tokenizers) -> Loaded:
+def load(
+    folder: Path,
+    name: str,
+    generation: int,
+    engine: Engine,
+    tokenizers: Tokenizers,
+    run: Run | None = None,
+) -> Loaded:
     """Reads a bundle, checks all of it, and lets it answer once.
 
     It takes its time in the thread that calls it and disturbs nobody else.
@@ -118,6 +129,7 @@ def load(folder: Path, name: str, generation: int, engine: Engine, tokenizers: T
         generation: Its generation.
         engine: The base that it shall run on.
         tokenizers: Those that are there already.
+        run: How its first row is run; by the engine itself by default.
 
     Raises:
         AdapterFailed: If the bundle is not sound, was made for another base, or cannot
@@ -128,7 +140,7 @@ def load(folder: Path, name: str, generation: int, engine: Engine, tokenizers: T
         >>> engine.run([Row(news.tokenizer(["Who won?"]).ids[0], news)])
     """
     try:
-        return _loaded(folder, name, generation, engine, tokenizers)
+        return _loaded(folder, name, generation, engine, tokenizers, run or engine.run)
     except KerasPeftError as error:
         reason = str(error).replace(str(folder), name)
     except OSError as error:
@@ -142,7 +154,9 @@ def load(folder: Path, name: str, generation: int, engine: Engine, tokenizers: T
     raise AdapterFailed(f"The adapter {name!r} cannot be used. {reason}")
 
 
-def _loaded(folder: Path, name: str, generation: int, engine: Engine, tokenizers: Tokenizers) -> Loaded:
+def _loaded(
+    folder: Path, name: str, generation: int, engine: Engine, tokenizers: Tokenizers, run: Run
+) -> Loaded:
     _refuse_strange_files(folder)
     bundle = bundles.read(folder)
     if problems := [*_problems_with_base(bundle, engine), *_problems_with_labels(bundle)]:
@@ -167,7 +181,7 @@ def _loaded(folder: Path, name: str, generation: int, engine: Engine, tokenizers
         kind.pack({key: value for key, value in tensors.items() if not key.startswith(HEAD)}),
         {key: np.array(tensors[HEAD + key], np.float32) for key in head_shapes},
     )
-    _let_it_answer(loaded, engine)
+    _let_it_answer(loaded, run)
     return loaded
 
 
@@ -245,12 +259,12 @@ def _read_checked(bundle: Bundle, name: str) -> bytes:
     return data
 
 
-def _let_it_answer(loaded: Loaded, engine: Engine) -> None:
+def _let_it_answer(loaded: Loaded, run: Run) -> None:
     """Runs a row from text to prediction, so that what fails with every request fails here."""
     task = loaded.task
     text = task.read_text(["first"] * (1 if task.reads_words else loaded.bundle.texts_per_row))
     tokens = loaded.tokenizer([text], words=task.reads_words)
-    (output,) = engine.run([Row(tokens.ids[0], loaded)])
+    (output,) = run([Row(tokens.ids[0], loaded)])
     if not np.isfinite(output).all():
         raise AdapterError(
             "Its answer to a first text is not finite, so its weights are of no use; train it again."

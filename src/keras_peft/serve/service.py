@@ -121,8 +121,8 @@ class Service:
         cls, repository: Repository, engine: Engine, settings: ServeSettings, observer: Observer
     ) -> Service:
         """Makes a service of the bundles that lie somewhere."""
-        adapters = Adapters(repository, engine, settings, observer)
         batcher = Batcher(engine.run, settings, observer, shared=lambda row: row.adapter.kind.trunk)
+        adapters = Adapters(repository, engine, settings, observer, batcher.run_in_turn)
         return cls(adapters, batcher, engine, settings, observer)
 
     async def start(self) -> None:
