@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
+from keras_peft.errors import AdapterError, BaseError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.files import sha256_of, whole_folder
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from keras_peft.tokens import Tokenizer
 
 FORMAT = 2
+CONTENT = "bundle.json"
 FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", "README.md", "run.toml")
 # Two runs of the same float32 arithmetic in other batches differ by rounding only.
 TOLERANCE = 1e-4
@@ -232,14 +233,14 @@ def read(folder: str | Path) -> Bundle:
     """Reads what a bundle is and checks its files.
 
     Args:
-        folder: The bundle.
+        folder: The bundle, or `hf://owner/name` of one on Hugging Face's hub.
 
     Raises:
-        BundleError: If there is no bundle, or it is of a newer format.
+        BundleError: If there is no bundle, it cannot be downloaded, or it is of a newer format.
         BundleMismatch: If files are missing, extra or altered; all are in the message.
     """
-    folder = Path(folder)
-    path = folder / "bundle.json"
+    folder = _on_this_machine(folder)
+    path = folder / CONTENT
     if not path.is_file():
         what = "has no bundle.json, so it is no bundle" if folder.is_dir() else "does not exist"
         raise BundleError(f"{folder} {what}; name the folder that 'keras-peft train --out' wrote.")
@@ -262,7 +263,7 @@ def read(folder: str | Path) -> Bundle:
         problems.append("bundle.json was altered")
     if not problems:
         expected = content["files"]
-        there = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {"bundle.json"}
+        there = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {CONTENT}
         problems += [f"{name} is missing" for name in sorted(set(expected) - there)]
         problems += [f"{name} does not belong there" for name in sorted(there - set(expected))]
         problems += [
@@ -293,7 +294,7 @@ def seal(folder: Path, content: dict[str, Any]) -> None:
     """
     content["files"] = {name: sha256_of(folder / name) for name in FILES if (folder / name).is_file()}
     content["checksum"] = _checksum(content)
-    _write_json(folder / "bundle.json", content)
+    _write_json(folder / CONTENT, content)
 
 
 def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
@@ -366,20 +367,38 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
     return Bundle(folder, content)
 
 
+def _on_this_machine(folder: str | Path) -> Path:
+    """Returns where a bundle lies; one on the hub is downloaded.
+
+    Raises:
+        BundleError: If it cannot be.
+    """
+    from keras_peft.sources import hub
+
+    if not hub.is_hub_name(folder):
+        return Path(folder)
+    try:
+        downloaded, _ = hub.download(str(folder), (CONTENT, *FILES))
+    except BaseError as error:
+        raise BundleError(str(error)) from None
+    if not (downloaded / CONTENT).is_file():
+        raise BundleError(
+            f"{folder} has no {CONTENT}, so it is no bundle; an adapter of another library becomes one by "
+            f"'keras-peft import {folder} --out my-bundle'."
+        )
+    return downloaded
+
+
 def _holds_only_a_bundle(folder: Path) -> bool:
     """Tells whether a folder is empty or holds a bundle's files and no others."""
     names = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
     if not names:
         return True
     try:
-        content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return (
-        names <= {*FILES, "bundle.json"}
-        and isinstance(content, dict)
-        and {"format", "checksum"} <= set(content)
-    )
+    return names <= {*FILES, CONTENT} and isinstance(content, dict) and {"format", "checksum"} <= set(content)
 
 
 def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def load(folder: str | Path, *, base: str | None = None) -> Classifier:
     """Loads a bundle.
 
     Args:
-        folder: The bundle.
+        folder: The bundle, or `hf://owner/name` of one on Hugging Face's hub.
         base: Where its base lies now, if not where it was in training.
 
     Raises:

@@ -73,7 +73,7 @@ def check_data(
         Path(data),
         validation=Path(validation) if validation else None,
         base=base,
-        bundle=Path(bundle) if bundle else None,
+        bundle=bundle or None,
         text_column=text_column,
         label_column=label_column,
         similarity=similarity,

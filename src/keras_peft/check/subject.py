@@ -77,7 +77,7 @@ class Subject:
     rows: Rows
     validation: Rows | None = None
     base: str | None = None
-    bundle: Path | None = None
+    bundle: str | Path | None = None
     similarity: float = SIMILARITY
 
     @cached_property
@@ -102,7 +102,7 @@ def read_subject(
     *,
     validation: Path | None,
     base: str | None,
-    bundle: Path | None,
+    bundle: str | Path | None,
     text_column: str,
     label_column: str,
     similarity: float,

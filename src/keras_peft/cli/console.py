@@ -26,7 +26,6 @@ from keras_peft.tasks import metric_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from keras_peft.core.plan import Plan
     from keras_peft.predict import Classifier
@@ -41,7 +40,7 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(content, ensure_ascii=False))  # noqa: T201
 
 
-def open_classifier(folder: Path, base: str | None) -> Classifier:
+def open_classifier(folder: str, base: str | None) -> Classifier:
     """Loads a bundle and says so."""
     from keras_peft import bundle as bundles
     from keras_peft.sources import is_preset
@@ -128,6 +127,8 @@ class ConsoleProgress(Progress):
         where = f"blocks {', '.join(map(str, blocks))} of {plan.blocks}" if blocks else "the whole base"
         err.print(f"{plan.method} trains {plan.share()}", style="bold", soft_wrap=True)
         err.print(f"  where     {', '.join(roles)} in {where}, and the head", soft_wrap=True)
+        if settings["head"] is not None:
+            err.print(f"  head      {settings['head']}", soft_wrap=True)
         err.print(f"  frozen    {plan.trunk_blocks} of {plan.blocks} blocks lie below everything that trains")
         err.print(
             f"  data      {settings['training_rows']:,} rows to train on, {settings['validation_rows']:,} to "

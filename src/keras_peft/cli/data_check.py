@@ -25,7 +25,8 @@ def check(
         str | None, typer.Option(help="The base whose tokens are counted.", show_default="minilm")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="A bundle; lists the rows whose label it doubts most.")
+        str | None,
+        typer.Option(help="A bundle, or its hf://owner/name; lists the rows whose label it doubts most."),
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
     label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from keras_peft.cli.arguments import BundleName
 from keras_peft.readers import READABLE
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
+    bundle: BundleName,
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     base: Annotated[
         str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras_peft.cli.arguments import BundleName
 from keras_peft.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _STYLES = (
 
 
 def explain(
-    bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
+    bundle: BundleName,
     texts: Annotated[
         list[str], typer.Argument(help="Texts to explain, by twos where pairs are.", show_default=False)
     ],

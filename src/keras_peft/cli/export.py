@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from keras_peft import interop
+from keras_peft.cli.arguments import BundleName
 from keras_peft.errors import OptionError, listed
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
+    bundle: BundleName,
     out: Annotated[Path, typer.Option(help="What to write.", show_default=False)],
     format: Annotated[str, typer.Option(help=f"The form: {listed(interop.names())}.")] = "hf-peft",
     base: Annotated[

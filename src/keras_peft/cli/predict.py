@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras_peft.cli.arguments import BundleName
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
 from keras_peft.readers import READABLE
@@ -25,7 +26,7 @@ _CHUNK = 4096
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
+    bundle: BundleName,
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts to label, by twos where pairs are.", show_default=False)
     ] = None,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from keras_peft.cli.arguments import BundleName
+
 
 def show(
-    bundle: Annotated[Path, typer.Argument(help="A folder that train wrote.", show_default=False)],
+    bundle: BundleName,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show what a bundle holds and check its files."""

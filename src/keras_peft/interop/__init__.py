@@ -5,7 +5,7 @@ A form has
 - `FORMAT`: its name on the command line, which is the file's with dashes;
 - `LOOKS_LIKE`: what one knows its files by, for people: "a folder with …";
 - `recognises(path)`: whether a file or folder is of the form; no tensors are read for it;
-- `import_(source, *, out, base, labels, task, max_length, overwrite)`, which makes a bundle of it;
+- `import_(source, *, out, base, labels, task, max_length, overwrite)`, where a bundle can be made of it;
 - `export(bundle, *, out, base, overwrite)`, where it can be written, which returns an `Exported`.
 
 Files whose names begin with `_` hold what several forms share.
@@ -109,6 +109,6 @@ def locate(source: str | Path) -> Path:
     """
     from keras_peft.sources import hub
 
-    if isinstance(source, str) and source.startswith("hf://"):
-        return hub.download(source)[0]
+    if hub.is_hub_name(source):
+        return hub.download_adapter(str(source))
     return Path(source).expanduser()
