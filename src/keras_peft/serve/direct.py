@@ -28,7 +28,9 @@ class Direct:
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self._app = app
-        posted = [route for route in routes if isinstance(route, APIRoute) and "POST" in route.methods]
+        posted = [
+            route for route in routes if isinstance(route, APIRoute) and "POST" in (route.methods or ())
+        ]
         self._named = [route for route in posted if route.param_convertors]
         self._fixed = {route.path: route for route in posted if not route.param_convertors}
 
@@ -40,8 +42,9 @@ class Direct:
             if route is not None:
                 scope["route"] = route
                 response = await route.endpoint(request=Request(scope, receive), **names)
-                return await response(scope, receive, send)
-        return await self._app(scope, receive, send)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
     def _find(self, path: str) -> tuple[APIRoute | None, dict[str, str]]:
         """Finds the route of a path, and what the path names."""

@@ -308,7 +308,9 @@ class Service:
 
     async def _use(self, name: str, stack: ExitStack, deadline: float) -> Loaded:
         """Finds an adapter, and holds it until the stack ends."""
-        loaded = self.adapters.loaded(name) or await _in_time(self.adapters.get(name), deadline)
+        loaded = self.adapters.loaded(name)
+        if loaded is None:
+            loaded = await _in_time(self.adapters.get(name), deadline)
         stack.enter_context(self.adapters.using(loaded))
         return loaded
 
