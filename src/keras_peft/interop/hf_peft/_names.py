@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from keras_peft import bases
 from keras_peft.core.selection import Selection
-from keras_peft.core.sites import Site, select_sites
+from keras_peft.core.sites import Site, selection_of
 
 if TYPE_CHECKING:
     from keras_peft.bases._checkpoint import Checkpoint
@@ -23,6 +23,8 @@ class Names:
     Args:
         everywhere: The sites of the base.
         kind: What Hugging Face calls its architecture, the `MODEL_TYPE` of a file in `bases/`.
+        below: What the paths of its architecture's layers begin with, where they lie in a larger model.
+        has_head: Whether there is a head on it, below which the modules' names have a prefix.
 
     Attributes:
         everywhere: The same.
@@ -30,20 +32,24 @@ class Names:
         checkpoint: The names in checkpoints of that architecture.
     """
 
-    def __init__(self, everywhere: Sequence[Site], kind: str) -> None:
+    def __init__(
+        self, everywhere: Sequence[Site], kind: str, *, below: str = "", has_head: bool = True
+    ) -> None:
         self.everywhere, self.kind = everywhere, kind
         self.checkpoint: Checkpoint = bases.checkpoints()[kind].CHECKPOINT
         blocks = len([site for site in everywhere if site.role == "block"])
-        paths = {site.path: site for site in everywhere}
-        own = self.checkpoint.modules(blocks)
-        self._modules = {paths[path].key: f"{self.checkpoint.prefix}.{name}" for name, path in own.items()}
-        self._sites: dict[str, Site] = {}
+        paths = {site.path.removeprefix(below): site for site in everywhere}
+        prefix = f"{self.checkpoint.prefix}." if has_head else ""
+        own = self.checkpoint.layers(blocks)
+        found = {name: _present(places, paths) for name, places in own.items()}
+        self._modules = {site.key: f"{prefix}{name}" for name, sites in found.items() for site in sites}
+        self._sites: dict[str, tuple[Site, ...]] = {}
         # The architectures by the prefixes of their names, the base's own first, as others may have the same.
         self._kinds = {self.checkpoint.prefix: kind}
         for other, module in bases.checkpoints().items():
-            names = module.CHECKPOINT.modules(blocks)
+            names = module.CHECKPOINT.layers(blocks)
             if set(names.values()) <= set(own.values()):
-                self._sites |= {name: paths[path] for name, path in names.items()}
+                self._sites |= {name: _present(places, paths) for name, places in names.items()}
                 self._kinds.setdefault(module.CHECKPOINT.prefix, other)
 
     def kind_in(self, keys: Iterable[str]) -> str:
@@ -56,14 +62,18 @@ class Names:
         parts = key.split(".")
         for end in range(len(parts) - 1, 0, -1):
             module = ".".join(parts[:end])
-            if self.site(module) is not None:
+            if self.sites(module):
                 return module, ".".join(parts[end:])
         return None
 
     def site(self, module: str) -> Site | None:
-        """Returns the site that a module is."""
+        """Returns the site that a module is, the first where it is several."""
+        return next(iter(self.sites(module)), None)
+
+    def sites(self, module: str) -> tuple[Site, ...]:
+        """Returns the sites that a module is, in the order in which it has their outputs."""
         prefix, _, bare = module.partition(".")
-        return self._sites.get(bare if prefix in self._kinds else module)
+        return self._sites.get(bare if prefix in self._kinds else module, ())
 
     def module(self, site: Site) -> str | None:
         """Returns the name of the module that a site is, below a head; None where it has none."""
@@ -80,20 +90,16 @@ class Names:
         for module in self._modules.values():
             if module not in chosen:
                 continue
-            ending = re.split(rf"\.{re.escape(self.checkpoint.blocks)}\.\d+\.", module)[-1]
+            ending = re.split(rf"(?:^|\.){re.escape(self.checkpoint.blocks)}\.\d+\.", module)[-1]
             matched = {name for name in self._modules.values() if f".{name}".endswith(f".{ending}")}
             entries[ending if matched <= chosen else module] = None
         return list(entries)
 
     def selection(self, sites: Sequence[Site]) -> Selection:
-        """Names sites by roles and blocks where these give just them, else by their paths."""
-        wanted = {site.key for site in sites}
-        roles = tuple(dict.fromkeys(str(site.role) for site in sites))
-        blocks = {site.block for site in sites}
-        layers: list[str | tuple[int, ...]] = ["all"]
-        if None not in blocks:
-            layers.append(tuple(sorted(block for block in blocks if block is not None)))
-        for selection in (Selection(roles, some) for some in layers):
-            if {site.key for site in select_sites(self.everywhere, selection)} == wanted:
-                return selection
-        return Selection(tuple(f"^{re.escape(site.path)}$" for site in sites))
+        """Names sites as `selection_of` does."""
+        return selection_of(self.everywhere, sites)
+
+
+def _present(paths: Sequence[str], sites: Mapping[str, Site]) -> tuple[Site, ...]:
+    """Returns the sites at some paths; none where one of them is not there, as in KerasHub's own BERT."""
+    return tuple(sites[path] for path in paths) if set(paths) <= set(sites) else ()

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import ml_dtypes
 import numpy as np
 
 from keras_peft.core.sites import Site, own_variables
 from keras_peft.errors import AdapterError, listed
 from keras_peft.interop.keras_lora._file import Factors
 
-# Rounding of a kernel that LoRA was added to, in steps of its type at its largest value.
-_STEPS = 16
+# By how much a kernel that LoRA was added to may be off, as a share of its largest value: some steps of its type.
+_ROUNDING = {"float16": 2**-8, "bfloat16": 2**-6}
+_ROUNDING_OF_FLOAT32 = 2**-19
 _OWN = ("lora_kernel_a", "lora_kernel_b")
 
 
@@ -31,7 +31,7 @@ class Beside:
 
     def strength(self, number: int) -> float | None:
         """Returns alpha of a layer's LoRA, if it is enabled there."""
-        layer = self.layers[number] if number < len(self.layers) else None
+        layer: Any = self.layers[number] if number < len(self.layers) else None
         return float(layer.lora_alpha) if getattr(layer, "lora_enabled", False) else None
 
     def refuse_unlike(
@@ -99,8 +99,8 @@ def _shapes(layer: keras.Layer) -> dict[str, tuple[int, ...]]:
 
 
 def _is_close(variable: Any, expected: np.ndarray, value: np.ndarray) -> bool:
-    step = float(ml_dtypes.finfo(keras.backend.standardize_dtype(variable.dtype)).eps)
-    return bool(np.abs(expected - value).max() <= _STEPS * step * np.abs(value).max())
+    share = _ROUNDING.get(keras.backend.standardize_dtype(variable.dtype), _ROUNDING_OF_FLOAT32)
+    return bool(np.abs(expected - value).max() <= share * np.abs(value).max())
 
 
 def _array(variable: Any) -> np.ndarray:

@@ -132,20 +132,26 @@ def _classifier(weights: Path, backbone: keras.Model) -> keras.Model:
         raise AdapterError(f"KerasHub has no text classifier on a {type(backbone).__name__}.")
     outputs = _outputs(weights)
     classifier = found(type(backbone).from_config(backbone.get_config()), num_classes=outputs)
-    try:
-        # Keras warns of layers that it leaves as they are. A task of KerasHub is compiled from the start, and the
-        # optimizer of its training had other variables.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            keras.saving.load_weights(classifier, weights, objects_to_skip=[classifier.optimizer])
-    except (ValueError, KeyError, UserWarning) as error:
-        # The first line says how many objects did not fit, the next one what did not fit of the first.
-        cause = [line for line in str(error).splitlines() if line.strip()][:2][-1]
+    if cause := _load(classifier, weights):
         raise AdapterError(
             f"{weights} is not what a {found.__name__} on the base saves with save_weights(): {cause} Name the "
             "base that the classifier was made from, and save all of its weights, not the task's alone."
-        ) from None
+        )
     return classifier
+
+
+def _load(classifier: keras.Model, weights: Path) -> str:
+    """Loads weights and says what of them does not fit, empty if all does."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            # A task of KerasHub is compiled from the start, and the optimizer of its training had other variables.
+            keras.saving.load_weights(classifier, weights, objects_to_skip=[classifier.optimizer])
+        except (ValueError, KeyError) as error:
+            # The first line says how many objects did not fit, the next one what did not fit of the first.
+            return [line for line in str(error).splitlines() if line.strip()][:2][-1]
+    # Keras only warns of layers that it leaves as they are.
+    return next((str(one.message) for one in caught if issubclass(one.category, UserWarning)), "")
 
 
 def _outputs(weights: Path) -> int:
@@ -172,7 +178,7 @@ def _outputs(weights: Path) -> int:
 
 def _head(classifier: keras.Model, weights: Path) -> dict[str, np.ndarray]:
     """Returns the head's values by their keys here."""
-    head = {}
+    head: dict[str, np.ndarray] = {}
     for name in _LAYERS:
         layer = classifier_layer(classifier, name)
         head |= {
