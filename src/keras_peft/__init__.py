@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keras_peft.generate import DataGeneration
     from keras_peft.interop.adapter_hub import export_adapter_hub, import_adapter_hub
     from keras_peft.interop.hf_model import export_hf_model, import_hf_model
-    from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
+    from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft, load_hf_peft, save_hf_peft
     from keras_peft.interop.keras_lora import import_keras_lora
     from keras_peft.job import fine_tune
     from keras_peft.methods.adalora import AdaLoRA
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from keras_peft.methods.prompt import PromptTuning
     from keras_peft.methods.vera import VeRA
     from keras_peft.predict import Classifier, load
+    from keras_peft.pushing import push
     from keras_peft.rates import RateSearch, find_rate
     from keras_peft.settings import Settings
     from keras_peft.sources import load as load_base
@@ -114,9 +115,12 @@ _HOMES = {
     "load": "predict",
     "load_adapter": "adapter_files",
     "load_base": "sources",
+    "load_hf_peft": "interop.hf_peft",
+    "push": "pushing",
     "read_examples": "data",
     "reduce_rank": "arithmetic",
     "save_adapter": "adapter_files",
+    "save_hf_peft": "interop.hf_peft",
 }
 _NAMES = {"load_base": "load"}
 
@@ -173,9 +177,12 @@ __all__ = [
     "load",
     "load_adapter",
     "load_base",
+    "load_hf_peft",
+    "push",
     "read_examples",
     "reduce_rank",
     "save_adapter",
+    "save_hf_peft",
 ]
 
 

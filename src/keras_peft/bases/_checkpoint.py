@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Checkpoint:
         inside: The modules of a block, and the paths of their layers below the block's.
         text_head: The head of its classifier of texts, for encoders.
         takes_prefix: Whether its attention takes keys and values from before the text.
+        fused: The modules of a block that are several layers here, side by side in their outputs.
+        is_transposed: Whether its projections keep their matrices as (in, out).
+        blocks_here: What the layers of its blocks are called here, without their numbers.
     """
 
     classes: str
@@ -42,9 +45,12 @@ class Checkpoint:
     inside: Mapping[str, str]
     text_head: TextHead | None = None
     takes_prefix: bool = True
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_transposed: bool = False
+    blocks_here: str = "transformer_layer"
 
     def modules(self, blocks: int) -> dict[str, str]:
-        """Returns the names of all modules, without the prefix, and the paths of their layers.
+        """Returns the names of all modules that are one layer, without the prefix, and the layers' paths.
 
         Args:
             blocks: Number of blocks.
@@ -55,9 +61,21 @@ class Checkpoint:
             'transformer_layer_0/self_attention_layer/query'
         """
         return dict(self.outside) | {
-            f"{self.blocks}.{block}.{name}": f"transformer_layer_{block}/{path}"
+            f"{self.blocks}.{block}.{name}": f"{self.blocks_here}_{block}/{path}"
             for block in range(blocks)
             for name, path in self.inside.items()
+        }
+
+    def layers(self, blocks: int) -> dict[str, tuple[str, ...]]:
+        """Returns the names of all modules, those that are several layers here included, and the layers' paths.
+
+        Args:
+            blocks: Number of blocks.
+        """
+        return {name: (path,) for name, path in self.modules(blocks).items()} | {
+            f"{self.blocks}.{block}.{name}": tuple(f"{self.blocks_here}_{block}/{path}" for path in paths)
+            for block in range(blocks)
+            for name, paths in self.fused.items()
         }
 
     def bare(self, name: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from keras_peft.bases.llama import ROLES
+from keras_peft.bases.llama import CHECKPOINT, ROLES
 
-__all__ = ["BACKBONE", "MODEL_TYPE", "ROLES"]
+__all__ = ["BACKBONE", "CHECKPOINT", "MODEL_TYPE", "ROLES"]
 
 MODEL_TYPE = "llama"
 BACKBONE = "Llama3Backbone"

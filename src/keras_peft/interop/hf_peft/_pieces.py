@@ -29,11 +29,13 @@ class Module:
         name: Its name there.
         site: The site that it is here.
         tensors: What PEFT holds there, by the ends of their names.
+        whole_rank: The rank of the module, of which this site may have a part.
     """
 
     name: str
     site: Site
     tensors: Tensors
+    whole_rank: int | None = None
 
     def take(self, name: str) -> np.ndarray:
         """Takes a tensor out.

@@ -130,6 +130,10 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
     used, problems = method.SETTINGS.read(config)
     file = _sorted(used, tensors, names)
     file.problems += problems
+    if not getattr(method, "TAKES_FUSED", False):
+        for module in file.modules:
+            if len(names.sites(module.name)) > 1:
+                file.refuse(module, f"it is several layers here, and {kind} is not split between them")
     pieces = []
     try:
         pieces = list(method.read(file))

@@ -138,6 +138,12 @@ def write_tensors_of(
         together = listed(part.method.name for part in adapter.parts)
         return {}, {}, "", [f"PEFT has one method in a folder, and this adapter is made of {together}"]
     leaving = Leaving(places_of(adapter, names), names, task_type)
+    parts = [place.site.path for place in leaving.places if len(names.sites(place.module)) > 1]
+    if parts and not getattr(fitting[0], "TAKES_FUSED", False):
+        reason = (
+            f"{listed(parts, most=3)} is a part of a module there, and {fitting[0].TYPE} acts on whole ones"
+        )
+        return {}, {}, "", [reason]
     settings = fitting[0].write(leaving)
     tensors = {f"base_model.model.{name}": value for name, value in leaving.tensors.items()} | leaving.whole
     return {"peft_type": fitting[0].TYPE, **settings}, tensors, leaving.head_prefix, leaving.problems

@@ -4,7 +4,8 @@
 magnitude of DoRA. A rank or strength of its own is in `rank_pattern` and `alpha_pattern`. With PiSSA and
 OLoRA the base there lacks what A and B started with, and whoever reads the file repeats that on the base;
 here it is subtracted. Biases that train are BitFit beside it: a bias of its own (`lora_bias`) or the
-layer's (`bias="lora_only"`), which is what is written.
+layer's (`bias="lora_only"`), which is what is written. Where a module there is several layers here,
+`_fused.py` takes it apart and puts it together.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from keras_peft.errors import listed
+from keras_peft.interop.hf_peft import _fused
 from keras_peft.interop.hf_peft._pieces import File, Leaving, Module, Piece, Tensors
 from keras_peft.interop.hf_peft._settings import Settings, in_pattern
 from keras_peft.methods.bitfit import BitFit
@@ -22,6 +27,7 @@ from keras_peft.methods.lora import LoRA
 TYPE = "LORA"
 # Biases that train beside it.
 BESIDE = frozenset({"BEFT"})
+TAKES_FUSED = True
 SETTINGS = Settings(
     used={
         "r": 8,
@@ -65,6 +71,7 @@ def read(file: File) -> Iterator[Piece]:
             f"bias={config['bias']!r} trains biases of layers that are not adapted, which LoRA here does not"
         )
     start = _start(file)
+    file.modules = _fused.apart(file)
     for module in file.modules:
         if "lora_A.weight" not in module.tensors:
             file.refuse(module, "it is no projection, and LoRA here is for projections")
@@ -74,6 +81,13 @@ def read(file: File) -> Iterator[Piece]:
             a.shape[1],
             float(in_pattern(config["alpha_pattern"], module.name, config["lora_alpha"])),
         )
+        if module.whole_rank is not None:
+            share = rank / module.whole_rank
+            # Roots and thirds leave something behind the last digit that was meant.
+            alpha = round(alpha * (math.sqrt(share) if config["use_rslora"] else share), 12)
+            if start != "default":
+                file.refuse(module, f"{start} started from a matrix that is several layers' here")
+                continue
         scaling = alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
         dropout = float(config["lora_dropout"])
         weights: Tensors = {"a": a, "b": b}
@@ -105,6 +119,9 @@ def write(adapter: Leaving) -> dict[str, Any]:
 
     from keras_peft.core.projection import bias_of
 
+    if unnamed := [place.site.path for place in adapter.places if not place.module]:
+        adapter.problems.append(f"PEFT's base has no module that is {listed(unnamed, most=4)}")
+        return {}
     biases = [place for place in adapter.places if isinstance(place.method, BitFit)]
     places = [place for place in adapter.places if not isinstance(place.method, BitFit)]
     adapted = {place.site.key for place in places}
@@ -114,26 +131,39 @@ def write(adapter: Leaving) -> dict[str, Any]:
         )
     if len({type(place.method) for place in places}) > 1:
         adapter.problems.append("it has LoRA at some layers and DoRA at others, and PEFT has one for all")
+        return {}
+    is_dora = isinstance(places[0].method, DoRA)
+    start = "default" if is_dora else adapter.common("initialization", places)
+    dropout = adapter.common("dropout", places)
+    is_stabilized = False if is_dora else adapter.common("rank_stabilized", places)
+    if start != "default" and any(len(adapter.names.sites(place.module)) > 1 for place in places):
+        adapter.problems.append(
+            f"{start} at a part of a module of PEFT's starts from another matrix than there"
+        )
+        return {}
+    places = _fused.together(places, adapter.names)
     for place in places:
         adapter.put(place, "lora_A.weight", place.weights["a"].T)
         adapter.put(place, "lora_B.weight", place.weights["b"].T)
         if "magnitude" in place.weights:
             adapter.put(place, "lora_magnitude_vector", place.weights["magnitude"])
-    for place in biases:
-        before = ops.convert_to_numpy(bias_of(place.site))
-        adapter.put(place, "base_layer.bias", before + place.weights["bias"])
+    for module, own in _fused.by_module(biases).items():
+        moved = {place.site.key: place.weights["bias"] for place in own}
+        values = [
+            ops.convert_to_numpy(bias_of(site)) + moved.get(site.key, np.float32(0))
+            for site in adapter.names.sites(module)
+        ]
+        adapter.put(own[0], "base_layer.bias", np.concatenate(values))
     rank, ranks = adapter.with_pattern("rank", places)
     alpha, alphas = adapter.with_pattern("alpha", places)
-    is_dora = isinstance(places[0].method, DoRA)
-    start = "default" if is_dora else adapter.common("initialization", places)
     return {
         "target_modules": adapter.names.targets(place.module for place in places),
         "r": rank,
         "lora_alpha": alpha,
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
-        "lora_dropout": adapter.common("dropout", places),
-        "use_rslora": False if is_dora else adapter.common("rank_stabilized", places),
+        "lora_dropout": dropout,
+        "use_rslora": is_stabilized,
         "use_dora": is_dora,
         "init_lora_weights": True if start == "default" else start,
         "bias": "lora_only" if biases else "none",

@@ -1,0 +1,245 @@
+"""Adapters of Hugging Face PEFT on a Keras model, without a bundle: its language models above all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_peft import bases
+from keras_peft.core.method import Method
+from keras_peft.errors import AdapterError, KerasPeftError, listed
+from keras_peft.files import whole_folder
+from keras_peft.interop import locate
+from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop.hf_peft._folder import CONFIG, TENSORS, read_folder
+from keras_peft.interop.hf_peft._names import Names
+from keras_peft.interop.hf_peft._read import translate
+from keras_peft.interop.hf_peft._write import write_tensors_of
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.core.adapter import Adapter
+
+# Of the largest value of what an adapter adds to a matrix.
+_TOLERANCE = 1e-5
+
+
+def load_hf_peft(
+    model: keras.Model | AdaptedModel, folder: str | Path, name: str | None = None
+) -> AdaptedModel:
+    """Puts an adapter that Hugging Face PEFT saved on a KerasHub model.
+
+    Args:
+        model: A backbone or a CausalLM whose weights are those that the adapter was trained on, or a
+            model that is adapted already, which gets one more adapter; that is not active yet.
+        folder: What PEFT's `save_pretrained` wrote, or its `hf://owner/name`.
+        name: Its name in the model. By default "default", or the folder's name where the model has
+            adapters already.
+
+    Returns:
+        The adapted model, to ask, to train on or to let generate.
+
+    Raises:
+        AdapterError: If the methods here do not compute what the adapter does, its files are
+            damaged, or its tensors do not fit the model; all that is wrong is in the message.
+        BaseError: If it cannot be downloaded.
+
+    Example:
+        >>> llama = keras_hub.models.CausalLM.from_preset("hf://meta-llama/Llama-3.2-1B")
+        >>> adapted = keras_peft.load_hf_peft(llama, "peft-adapter")
+        >>> adapted.generate("Which model is faster?")
+    """
+    from keras_peft import attach
+    from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
+
+    folder = locate(folder)
+    config, tensors = read_folder(folder)
+    is_adapted = isinstance(model, AdaptedModel)
+    try:
+        read = translate(config, tensors, names_of(model.base if is_adapted else model))
+        if problems := _refuse_prompts(
+            one if isinstance(one, Method) else one.method for one in read.methods
+        ):
+            raise AdapterError(f"{'; '.join(problems)}.")
+    except AdapterError as error:
+        raise AdapterError(f"{folder} cannot be loaded: {error}") from None
+    name = name or (folder.resolve().name if is_adapted else DEFAULT_NAME)
+    if is_adapted:
+        model.add_adapter(name, read.methods)
+    else:
+        model = attach.adapt(model, read.methods, adapter=name)
+    try:
+        model.assign_adapter_tensors(read.tensors, name)
+    except AdapterError as error:
+        if is_adapted:
+            model.delete_adapter(name)
+        else:
+            model.detach()
+        raise AdapterError(f"{folder} does not fit the model: {error}") from None
+    return model
+
+
+def save_hf_peft(
+    model: AdaptedModel,
+    folder: str | Path,
+    name: str | None = None,
+    *,
+    base: str,
+    overwrite: bool = False,
+) -> None:
+    """Writes an adapter of a KerasHub model as Hugging Face PEFT saves it, whole or not at all.
+
+    It is read again and has to add the same to each matrix before it is in its place.
+
+    Args:
+        model: The adapted model. An adapter of a CausalLM is for Hugging Face's model of the same
+            kind, one of a backbone for the model without a head.
+        folder: Where it shall lie.
+        name: The adapter; the only active one by default.
+        base: What Hugging Face calls the model's checkpoint: `owner/name`, or a folder.
+        overwrite: Replace an adapter of PEFT that lies there.
+
+    Raises:
+        AdapterError: If PEFT computes nothing of the kind, or the folder is taken or cannot be
+            written; all that stands in the way is in the message.
+
+    Example:
+        >>> keras_peft.save_hf_peft(adapted, "peft-adapter", base="meta-llama/Llama-3.2-1B")
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not (overwrite and (folder / CONFIG).is_file()):
+        raise AdapterError(
+            f"{folder} exists{'' if not overwrite else ' and is no adapter of PEFT'}; choose another folder"
+            f"{'.' if overwrite else ', or replace an adapter there with overwrite=True.'}"
+        )
+    adapter = _adapter_of(model, name)
+    names = names_of(model.base)
+    settings, tensors, _, problems = write_tensors_of(adapter, names)
+    problems += _refuse_prompts(part.method for part in adapter.parts)
+    if adapter.head is not None:
+        problems.append(
+            "it has a head of its own, which PEFT has no place for without a task; save it without"
+        )
+    if problems:
+        raise AdapterError(f"The adapter cannot be saved as PEFT's: {'; '.join(problems)}.")
+    config = {
+        **settings,
+        "auto_mapping": None,
+        "base_model_name_or_path": base,
+        "fan_in_fan_out": names.checkpoint.is_transposed,
+        "inference_mode": True,
+        "revision": None,
+        "task_type": "CAUSAL_LM" if _is_causal(model.base) else "FEATURE_EXTRACTION",
+    }
+    try:
+        with whole_folder(folder, overwrite=overwrite) as staging:
+            write_json(staging / CONFIG, dict(sorted(config.items())))
+            write_torch_tensors(staging / TENSORS, tensors)
+            _verify(staging, adapter, names)
+    except OSError as error:
+        raise AdapterError(f"{folder} could not be written ({error.strerror or error}).") from error
+
+
+def names_of(model: keras.Model) -> Names:
+    """Returns what Hugging Face calls the modules of a KerasHub model.
+
+    Raises:
+        AdapterError: If it is of none of the architectures that are known.
+    """
+    from keras_peft.core.sites import find_sites
+
+    architecture = bases.architecture_of(model)
+    if not hasattr(architecture, "CHECKPOINT"):
+        known = [module.BACKBONE for module in bases.architectures() if hasattr(module, "CHECKPOINT")]
+        raise AdapterError(
+            f"{model.name!r} is a {type(model).__name__}, whose layers PEFT has no names for; those that have are "
+            f"{listed(known, most=20)} and what contains one."
+        )
+    own = next((layer for layer in model.layers if type(layer).__name__ == architecture.BACKBONE), None)
+    return Names(
+        find_sites(model, architecture.ROLES),
+        architecture.MODEL_TYPE,
+        below="" if own is None else f"{own.name}/",
+        has_head=_is_causal(model),
+    )
+
+
+def _is_causal(model: keras.Model) -> bool:
+    import keras_hub
+
+    return isinstance(model, keras_hub.models.CausalLM)
+
+
+def _adapter_of(model: AdaptedModel, name: str | None) -> Adapter:
+    if name is None and len(model.active) != 1:
+        raise AdapterError(
+            f"{len(model.active)} adapters are active; say which one to save: {listed(model.adapters)}."
+        )
+    name = name or model.active[0]
+    if name not in model.adapters:
+        raise AdapterError(f"There is no adapter {name!r}; the model has {listed(model.adapters)}.")
+    return model.adapters[name]
+
+
+def _refuse_prompts(methods: Iterable[Method]) -> list[str]:
+    """Says which methods act between the layers: where a language model puts their rows is not known here."""
+    return [
+        f"{method.name} changes no matrix, and only what does is exchanged without a bundle"
+        for method in methods
+        if not method.merges
+    ]
+
+
+def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
+    """Reads what was written and compares what it makes of each layer's own weights."""
+    from keras_peft.core.adapter import Adapter, choose_parts
+
+    config, tensors = read_folder(folder)
+    try:
+        read = translate(config, tensors, names)
+        again = Adapter(names.everywhere, choose_parts(names.everywhere, read.methods, "all", None))
+        again.refuse_unfit(read.tensors)
+    except KerasPeftError as error:
+        raise AdapterError(f"Nothing was saved, as it could not be read again: {error}") from error
+    again.assign(read.tensors)
+    before, after = _changes(adapter), _changes(again)
+    for key in before | after:
+        change, size = before.get(key, (np.float32(0), 0.0))
+        other, other_size = after.get(key, (np.float32(0), 0.0))
+        difference = float(np.abs(change - other).max())
+        if not difference <= _TOLERANCE * max(size, other_size):
+            raise AdapterError(
+                f"Nothing was saved: read again, {key} becomes another by {difference:.2e}, where its values are up "
+                f"to {size:.2e}."
+            )
+
+
+def _changes(adapter: Adapter) -> dict[str, tuple[np.ndarray, float]]:
+    """Returns what methods add to the variables of layers, and how large these become."""
+    from keras import ops
+
+    from keras_peft.core.sites import own_variables
+
+    changes: dict[str, tuple[np.ndarray, float]] = {}
+    for held in adapter.held:
+        weights = {
+            name: ops.convert_to_numpy(value) for name, value in {**held.shared.values, **held.values}.items()
+        }
+        key = f"{held.site.path}/{held.method.name}"
+        product = held.method.product(held.site, weights)
+        if product is not None:
+            added = product[0] @ product[1]
+            changes[key] = added, float(np.abs(added).max())
+            continue
+        values = {
+            variable.name: ops.convert_to_numpy(variable).astype(np.float32)
+            for variable in own_variables(held.site.layer)
+        }
+        for name, value in held.method.merged(held.site, weights, values).items():
+            changes[f"{key}/{name}"] = value - values[name], float(np.abs(value).max())
+    return changes

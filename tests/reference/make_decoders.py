@@ -1,0 +1,155 @@
+"""Makes tiny language models with adapters of PEFT, and what they compute.
+
+    .venv-peers/bin/python tests/reference/make_decoders.py
+
+Writes beside this file, for each architecture, `NAME/`, a random checkpoint as transformers saves it, and in
+`decoders/` an adapter of each kind as PEFT saves it, and `outputs.safetensors` with the hidden states and the
+logits of both together. Heads share keys and values where the architecture has that, so that a mistake in the
+order of heads would show.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+from make_peft import write
+from peft import LoraConfig, PeftModel, get_peft_model
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "decoders"
+# Vocabulary, width, blocks.
+V, D, L = 96, 24, 2
+GATED = {
+    "vocab_size": V,
+    "hidden_size": D,
+    "intermediate_size": 40,
+    "num_hidden_layers": L,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+    # What KerasHub's converter takes for granted.
+    "rms_norm_eps": 1e-6,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+CONFIGS = {
+    "llama": transformers.LlamaConfig(**GATED),
+    "gpt2": transformers.GPT2Config(
+        vocab_size=V,
+        n_embd=D,
+        n_layer=L,
+        n_head=3,
+        n_positions=32,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "mistral": transformers.MistralConfig(**GATED, sliding_window=None),
+    "qwen2": transformers.Qwen2Config(**GATED),
+    "qwen3": transformers.Qwen3Config(**GATED, head_dim=8),
+}
+IN_LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+IN_GPT2 = ["c_attn", "c_proj", "c_fc"]
+# What LoraConfig takes beside the targets.
+KINDS = {
+    "lora": {"r": 3, "lora_alpha": 8},
+    "rslora": {"r": 3, "lora_alpha": 8, "use_rslora": True},
+    "dora": {"r": 3, "lora_alpha": 8, "use_dora": True},
+    "patterns": {
+        "r": 3,
+        "lora_alpha": 8,
+        "rank_pattern": {"layers.0.self_attn.q_proj": 2, "h.0.attn.c_attn": 2},
+        "alpha_pattern": {"down_proj": 5, "mlp.c_proj": 5},
+    },
+    "one_block": {"r": 2, "lora_alpha": 4, "layers_to_transform": [1]},
+}
+ONLY_LORA = ("mistral", "qwen2", "qwen3")
+
+
+def targets(name: str) -> list[str]:
+    return IN_GPT2 if name == "gpt2" else IN_LLAMA
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    """Rows of different lengths, padded behind."""
+    generator = torch.Generator().manual_seed(4)
+    ids = torch.randint(3, V, (4, 11), generator=generator)
+    mask = (torch.arange(11)[None] < torch.tensor([11, 7, 4, 9])[:, None]).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def load(name: str, kind: str = "ForCausalLM") -> torch.nn.Module:
+    auto = transformers.AutoModelForCausalLM if kind else transformers.AutoModel
+    return auto.from_pretrained(HERE / name, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def answer(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The logits, and the hidden states below them."""
+    out = model(**inputs(), output_hidden_states=True, use_cache=False)
+    return {"hidden": out.hidden_states[-1], "logits": out.logits}
+
+
+def fill(model: torch.nn.Module, std: float) -> None:
+    """Values large enough to show, the same each time; biases and magnitudes stay near what they were."""
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            noise = std * torch.randn(parameter.shape, generator=generator)
+            stays = "norm" in name or "ln_" in name or "magnitude" in name
+            parameter.copy_(parameter + noise if stays else noise)
+
+
+def make_base(name: str) -> None:
+    folder = HERE / name
+    if folder.exists():
+        shutil.rmtree(folder)
+    made = transformers.AutoModelForCausalLM.from_config(CONFIGS[name])
+    fill(made, 0.2)
+    made.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def make(name: str, kind: str) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=targets(name), lora_dropout=0.1, **KINDS[kind])
+    model = get_peft_model(load(name), config).eval()
+    fill(model, 0.2)
+    folder = FOLDER / f"{name}_{kind}"
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = f"tests/reference/{name}"
+    settings["target_modules"].sort()
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    (folder / "adapter_config.json").write_text(text)
+    found = answer(PeftModel.from_pretrained(load(name), folder).eval())
+    return {f"{name}_{kind}.{key}": value.contiguous() for key, value in found.items()}
+
+
+def main() -> None:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    outputs = {key: value.int() for key, value in inputs().items()}
+    with torch.no_grad():
+        for name in CONFIGS:
+            make_base(name)
+            outputs |= {f"{name}.{key}": value.contiguous() for key, value in answer(load(name)).items()}
+            for kind in KINDS:
+                if kind == "lora" or name not in ONLY_LORA:
+                    outputs |= make(name, kind)
+    versions = {module.__name__: module.__version__ for module in (peft, transformers, torch)}
+    write(FOLDER / "outputs.safetensors", outputs, {"versions": json.dumps(versions, sort_keys=True)})
+
+
+if __name__ == "__main__":
+    main()
