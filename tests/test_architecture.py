@@ -27,7 +27,7 @@ LEVELS = [
     ["job"],
     ["folds", "rates"],
     ["check", "explanation", "interop"],
-    ["splitting", "serve"],
+    ["splitting", "pushing", "serve"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -11,6 +11,7 @@
     │   ├── BaseAccessDenied   private or gated
     │   ├── BaseUnreachable    no network
     │   └── BaseCorrupt        the files are not what they should be
+    ├── HubError           Hugging Face's hub refuses, fails, or holds something else
     └── BundleError        a bundle cannot be written or read
         └── BundleMismatch     its parts do not fit one another or the base
 
@@ -66,6 +67,10 @@ class BaseUnreachable(BaseError):
 
 class BaseCorrupt(BaseError):
     """The files of the base are not what they should be."""
+
+
+class HubError(KerasPeftError):
+    """Hugging Face's hub refuses what is pushed, fails, or holds something else."""
 
 
 class BundleError(KerasPeftError):

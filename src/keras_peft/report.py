@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from keras_peft import tasks
+from keras_peft import sources, tasks
 from keras_peft.tasks import metric_name
 
 
@@ -101,7 +101,13 @@ def as_model_card(report: Mapping[str, Any], name: str) -> str:
     return (
         environment()
         .get_template("model_card.md")
-        .render(report=report, name=name, task=task, metrics=metrics)
+        .render(
+            report=report,
+            name=name,
+            task=task,
+            metrics=metrics,
+            repository=sources.repository_of(report["base"]["name"]),
+        )
     )
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": "Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs.",
     "export": "Write a bundle in the form of another library.",
     "import": "Make a bundle of what another library wrote.",
+    "push": "Push a bundle, or what export wrote, to Hugging Face's hub.",
     "show": "Show what a bundle holds and check its files.",
     "methods": "List the methods, or the options of one.",
     "bases": "List the bases that come with the package, and how to name others.",

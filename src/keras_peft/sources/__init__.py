@@ -154,6 +154,23 @@ def checkpoint(name: str) -> Path | None:
     return path if path.is_dir() and _kind(path) == "checkpoint" else None
 
 
+def repository_of(name: str) -> str | None:
+    """Returns the owner/name under which a base lies on Hugging Face's hub; None where it is not known to.
+
+    Args:
+        name: As `load` takes it.
+
+    Example:
+        >>> repository_of("minilm")
+        'sentence-transformers/all-MiniLM-L6-v2'
+    """
+    if name in embedded.NAMES:
+        return embedded.NAMES[name].repository
+    if name.startswith("hf://"):
+        return name.removeprefix("hf://").partition("@")[0]
+    return None
+
+
 def is_preset(name: str) -> bool:
     """Tells whether a base is a KerasHub preset, if it is anything; without importing Keras."""
     if name in embedded.NAMES or name.startswith("hf://"):

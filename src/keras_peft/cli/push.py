@@ -1,0 +1,55 @@
+"""keras-peft push: a bundle, or what export wrote, to Hugging Face's hub."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def push(
+    folder: Annotated[
+        Path, typer.Argument(help="A bundle, or a folder that export wrote.", show_default=False)
+    ],
+    to: Annotated[
+        str,
+        typer.Argument(help="hf://owner/name, which is made where there is none.", show_default=False),
+    ],
+    branch: Annotated[
+        str | None, typer.Option(help="A branch, which is made where there is none.", show_default="main")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make it private; one that is public is refused.")
+    ] = False,
+    message: Annotated[
+        str | None, typer.Option(help="The first line of the commit.", show_default="what was pushed")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Push a bundle, or what export wrote, to Hugging Face's hub."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    from keras_peft import bundle as bundles
+    from keras_peft import pushing
+    from keras_peft.cli.console import err, out, print_json
+    from keras_peft.cli.process import quiet_import
+
+    err.print(f"Pushing {folder} to {to} …", style="dim", soft_wrap=True)
+    if not (folder / bundles.CONTENT).is_file():
+        with quiet_import(presets=False):
+            import keras_hub  # noqa: F401  (its import is what is to be quiet)
+    with disable_progress_bars() if as_json or not err.is_terminal else nullcontext():
+        made = pushing.push(folder, to, branch=branch, private=private, message=message)
+    for note in made.notes:
+        err.print(f"Note: {note}", style="yellow", soft_wrap=True)
+    if as_json:
+        print_json(asdict(made))
+        return
+    what = "had all of it already" if made.unchanged else "was compared with the folder and is the same"
+    out.print(f"{made.name} {what}: {len(made.files)} files, {made.size / 2**20:.2f} MB", soft_wrap=True)
+    for path in made.deleted:
+        out.print(f"deleted there: {path}, of an earlier push", soft_wrap=True)
+    out.print(made.url, soft_wrap=True)

@@ -1,0 +1,320 @@
+"""A bundle, or what export wrote, to Hugging Face's hub: one commit, compared with what was meant.
+
+The token is found by huggingface_hub itself, in `HF_TOKEN` or where `hf auth login` left it;
+here it is neither kept nor told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_peft import __version__
+from keras_peft import bundle as bundles
+from keras_peft.errors import HubError, KerasPeftError, listed
+from keras_peft.files import sha256_of
+from keras_peft.sources import hub
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoFile
+
+_MAIN = "main"
+
+# What tells a bundle, an adapter and a whole model apart, the most telling first.
+_MARKS = (bundles.CONTENT, "adapter_config.json", "config.json")
+_ENDINGS = (".json", ".safetensors", ".md", ".txt")
+# Of an earlier push, which must not lie beside the files of a new one.
+_MACHINE_READ = (".json", ".safetensors", ".html", ".toml")
+
+_ADVICE = {
+    400: "what was sent is not what it takes",
+    401: "it takes no such token: it may have expired or been revoked; make a new one with the right to write at "
+    "https://huggingface.co/settings/tokens and set it as HF_TOKEN",
+    403: "the token may not write there: take one with the right to write, and check that the owner is you or an "
+    "organisation that you may write for",
+    404: "there is no such owner or repository, or it is not open to you: check the spelling and the token",
+    409: "somebody else changes it right now: look at what is there, and push again",
+    412: "somebody else changed it meanwhile: look at what is there, and push again",
+    413: "it is too large",
+    429: "there were too many requests: wait some minutes and push again",
+}
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What lies on the hub now.
+
+    Attributes:
+        name: `hf://owner/name@commit`, under which just these files are found for good.
+        url: The repository's page.
+        commit: The commit.
+        files: The sha256 of each file that was pushed.
+        size: Bytes of them all.
+        deleted: Files of an earlier push that the new one does not have.
+        unchanged: Whether all of it lay there already, so that no commit was made.
+        notes: What the user should know, such as files that are left alone.
+    """
+
+    name: str
+    url: str
+    commit: str
+    files: Mapping[str, str]
+    size: int
+    deleted: tuple[str, ...]
+    unchanged: bool
+    notes: tuple[str, ...]
+
+
+def push(
+    folder: str | Path,
+    to: str,
+    *,
+    branch: str | None = None,
+    private: bool = False,
+    message: str | None = None,
+) -> Pushed:
+    """Pushes a bundle, or a folder that export wrote, to Hugging Face's hub in one commit.
+
+    The repository is made where there is none. What lies there afterwards is compared with the
+    folder. A token with the right to write is read from `HF_TOKEN`, else from where
+    `hf auth login` left it. Progress bars are those of huggingface_hub.
+
+    Args:
+        folder: The folder; a bundle has to be sound.
+        to: `hf://owner/name`.
+        branch: A branch of it, which is made where there is none.
+        private: Make the repository private. One that is public already is refused.
+        message: The first line of the commit.
+
+    Raises:
+        BundleError: If the bundle is not sound.
+        AdapterError: If the folder is neither a bundle nor of a form that is written here.
+        HubError: If the hub refuses or fails, the repository holds something else, or what lies
+            there afterwards is not what was pushed.
+
+    Example:
+        >>> keras_peft.push("my-bundle", "hf://owner/my-bundle").name
+        'hf://owner/my-bundle@0123456789abcdef0123456789abcdef01234567'
+        >>> keras_peft.load("hf://owner/my-bundle").predict(["Which model is faster?"])
+    """
+    folder = Path(folder).expanduser()
+    repository = _repository(to)
+    files, notes = _files_of(folder)
+    with _told(to):
+        return _push(
+            folder, repository, branch or _MAIN, files, private=private, message=message, notes=notes
+        )
+
+
+def _push(
+    folder: Path,
+    repository: str,
+    branch: str,
+    files: Mapping[str, Path],
+    *,
+    private: bool,
+    message: str | None,
+    notes: list[str],
+) -> Pushed:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+
+    name = f"{hub.SCHEME}{repository}"
+    if not get_token():
+        raise HubError(
+            "A push needs a token, and there is none: make one with the right to write at "
+            "https://huggingface.co/settings/tokens, and set it as HF_TOKEN or log in with 'hf auth login'."
+        )
+    api = HfApi(library_name="keras-peft", library_version=__version__)
+    api.create_repo(repository, private=private or None, exist_ok=True)
+    info = api.model_info(repository)
+    if private and not info.private:
+        raise HubError(
+            f"{name} is there and is public, so nothing was pushed: make it private on its page, or leave out "
+            "--private."
+        )
+    if branch != _MAIN:
+        api.create_branch(repository, branch=branch, exist_ok=True)
+        info = api.model_info(repository, revision=branch)
+    before = _list(api, repository, branch)
+    stale = _stale(name, files, before)
+    others = [path for path in before if path not in {*files, *stale} and not path.startswith(".")]
+    if others:
+        notes.append(f"{name} holds other files, which are left as they are: {listed(others)}.")
+    commit = str(info.sha)
+    unchanged = not stale and not _differing(files, before)
+    if not unchanged:
+        operations = [
+            *(CommitOperationAdd(path, file) for path, file in files.items()),
+            *(CommitOperationDelete(path) for path in stale),
+        ]
+        with warnings.catch_warnings(record=True) as told:
+            made = api.create_commit(
+                repository,
+                operations,
+                commit_message=message or f"Push {folder.absolute().name} with keras-peft {__version__}",
+                revision=branch,
+                parent_commit=info.sha,
+            )
+        notes += [str(one.message) for one in told if issubclass(one.category, UserWarning)]
+        commit = made.oid
+        after = _list(api, repository, commit)
+        wrong = [*_differing(files, after), *(f"{path} is still there" for path in stale if path in after)]
+        if wrong:
+            raise HubError(
+                f"{name} was pushed as commit {commit}, and what lies there is not what was meant: {listed(wrong)}. "
+                "Push again, or look at its files on its page."
+            )
+    return Pushed(
+        name=f"{name}@{commit}",
+        url=f"{api.endpoint}/{repository}",
+        commit=commit,
+        files={path: sha256_of(file) for path, file in files.items()},
+        size=sum(file.stat().st_size for file in files.values()),
+        deleted=tuple(stale),
+        unchanged=unchanged,
+        notes=tuple(notes),
+    )
+
+
+def _repository(to: str) -> str:
+    """Returns owner and name of a repository to push to."""
+    repository = to.removeprefix(hub.SCHEME)
+    if not hub.is_hub_name(to) or repository.count("/") != 1 or "@" in repository:
+        hint = " A branch is named with --branch." if "@" in repository else ""
+        raise HubError(f"{to!r} is no place to push to; expected hf://owner/name.{hint}")
+    return repository
+
+
+def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Returns the files to push by their names there, and what to say about them.
+
+    Raises:
+        BundleError: If it is a bundle and not sound.
+        AdapterError: If it is of no known form.
+        HubError: If files lie in it that have no place there.
+    """
+    if not folder.is_dir():
+        raise HubError(f"{folder} is no folder; name a bundle, or a folder that 'keras-peft export' wrote.")
+    if (folder / bundles.CONTENT).is_file():
+        content = bundles.read(folder).content
+        base = str(content["base"]["name"])
+        notes = []
+        if Path(base).is_absolute():
+            notes.append(
+                f"its base is {base}, a folder on this machine: whoever loads it elsewhere names theirs with --base."
+            )
+        return {name: folder / name for name in (bundles.CONTENT, *content["files"])}, notes
+    from keras_peft import interop
+
+    interop.recognise(folder)
+    files = {
+        str(file.relative_to(folder).as_posix()): file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not file.name.startswith(".")
+    }
+    foreign = [path for path in files if not path.endswith(_ENDINGS)]
+    if foreign:
+        raise HubError(
+            f"{folder} holds {listed(foreign)}, which 'keras-peft export' does not write; only files that end in "
+            f"{listed(_ENDINGS)} are pushed. Move the others away."
+        )
+    return files, []
+
+
+def _list(api: HfApi, repository: str, revision: str) -> dict[str, RepoFile]:
+    """Lists the files of a repository."""
+    from huggingface_hub.hf_api import RepoFile
+
+    entries = api.list_repo_tree(repository, recursive=True, revision=revision)
+    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+
+def _stale(name: str, files: Mapping[str, Path], there: Mapping[str, RepoFile]) -> list[str]:
+    """Returns what an earlier push of the same kind left and the new one does not have.
+
+    Raises:
+        HubError: If something else lies there.
+    """
+    kind, kind_there = (next((mark for mark in _MARKS if mark in names), None) for names in (files, there))
+    if kind_there not in (kind, None):
+        raise HubError(
+            f"{name} holds {kind_there}, so it is something else than what has {kind}; nothing was pushed. Choose "
+            "another name, or delete its files on its page."
+        )
+    if kind_there is None:
+        return []
+    return [path for path in there if path not in files and path.endswith(_MACHINE_READ)]
+
+
+def _differing(files: Mapping[str, Path], there: Mapping[str, RepoFile]) -> list[str]:
+    """Compares files with what is listed, by size and by the sum that the hub keeps of each."""
+    wrong = []
+    for path, file in files.items():
+        entry = there.get(path)
+        if entry is None:
+            wrong.append(f"{path} is missing")
+            continue
+        same = entry.lfs.sha256 == sha256_of(file) if entry.lfs else entry.blob_id == _git_sum(file)
+        if entry.size != file.stat().st_size or not same:
+            wrong.append(f"{path} is another file")
+    return wrong
+
+
+def _git_sum(file: Path) -> str:
+    """Returns git's name of a file's content, which is what the hub says of small files."""
+    content = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def _told(to: str) -> Iterator[None]:
+    """Turns what goes wrong on the way into sentences for people, without the token."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except KerasPeftError:
+        raise
+    except HFValidationError:
+        raise HubError(f"{to!r} is not of the form hf://owner/name.") from None
+    except Exception as error:
+        cause: BaseException = error
+        # An upload in a thread of its own wraps what went wrong.
+        while not isinstance(cause, HfHubHTTPError) and not hub.is_of_network(cause) and cause.__cause__:
+            cause = cause.__cause__
+        if isinstance(cause, HfHubHTTPError):
+            raise HubError(_refused(to, cause)) from None
+        if hub.is_of_network(cause):
+            raise HubError(
+                f"{to} could not be reached ({_said(str(cause) or type(cause).__name__)}); check the network and any "
+                "proxy, and push again: what lies there already is not sent twice."
+            ) from None
+        if isinstance(error, OSError | RuntimeError | ValueError):
+            raise HubError(f"{to} could not be pushed: {_said(str(error))}") from None
+        raise
+
+
+def _refused(to: str, error: HfHubHTTPError) -> str:
+    """Says what the hub answered, and what can be done."""
+    status = error.response.status_code
+    advice = _ADVICE.get(status, "that is a failure of the hub, so push again later")
+    said = f', and "{_said(error.server_message)}"' if error.server_message else ""
+    return (
+        f"{to} was not pushed. The hub answered with status {status} ({hub.token_state()}){said}: {advice}."
+    )
+
+
+def _said(text: str) -> str:
+    """Returns what a server or a library said, short, in one line and without the token."""
+    from huggingface_hub import get_token
+
+    if token := get_token():
+        text = text.replace(token, "…")
+    return " ".join(text.split())[:300]
