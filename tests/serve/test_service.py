@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_peft
+from keras_peft.serve import batcher
 from keras_peft.serve.engine import Engine
 from keras_peft.serve.failures import (
     AdapterFailed,
@@ -348,19 +349,38 @@ def test_an_adapter_is_held_until_its_answer_is_there(served):
     assert set(states.values()) == {0}
 
 
-def test_an_adapter_that_is_loaded_answers_first_in_its_turn(served):
-    async def use(service):
-        threads, run = [], service.batcher._run
-        service.batcher._run = lambda rows: threads.append(threading.current_thread().name) or run(rows)
-        # However full the queue is.
-        with service.batcher.admit(8, deadline=time.monotonic() + PATIENCE):
-            assert (await service.adapters.load("mood")).generation == 2
-        service.batcher._run = lambda rows: []
-        with pytest.raises(AdapterFailed, match="'mood' cannot be used. The answer could not be computed"):
-            await service.adapters.load("mood")
-        return threads
+def test_an_adapter_that_is_loaded_lets_a_batch_that_runs_go_first(served, monkeypatch):
+    monkeypatch.setattr(batcher, "_PATIENCE", PATIENCE)
 
-    assert served(use, max_queue=8) == ["keras-peft-worker-0"]
+    async def use(service):
+        gate, entered, run = threading.Event(), threading.Event(), service.batcher._run
+
+        def held(rows):
+            if threading.current_thread().name.startswith("keras-peft-worker"):
+                entered.set()
+                assert gate.wait(PATIENCE)
+            return run(rows)
+
+        service.batcher._run = held
+        asked = asyncio.create_task(service.predict(["news"], ["the"]))
+        assert await asyncio.to_thread(entered.wait, PATIENCE)
+        loading = asyncio.create_task(service.adapters.load("mood"))
+        done, _ = await asyncio.wait([loading], timeout=0.2)
+        assert not done
+        gate.set()
+        assert (await loading).generation == 2
+        await asked
+        # It does so for a while only.
+        monkeypatch.setattr(batcher, "_PATIENCE", 0.01)
+        gate.clear()
+        entered.clear()
+        asked = asyncio.create_task(service.predict(["news"], ["the"]))
+        assert await asyncio.to_thread(entered.wait, PATIENCE)
+        assert (await service.adapters.load("mood")).generation == 3
+        gate.set()
+        await asked
+
+    served(use, workers=1)
 
 
 def test_keys_have_turns_of_their_own(served, monkeypatch):

@@ -36,6 +36,8 @@ _BEAT = 0.5
 _SOONEST = 0.25
 # The share of the last batch in the mean of how long a row takes.
 _NEWEST = 0.2
+# How long rows of other threads wait for a worker to be idle, in seconds.
+_PATIENCE = 0.25
 # How long workers that have nothing to do may take to end, in seconds.
 _ENDING = 0.5
 
@@ -75,11 +77,10 @@ class Admission:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def end(self) -> int:
-        """Gives the room back, and returns how many rows it was for; a second time it is for none."""
-        rows, self._rows = self._rows, 0
-        self._batcher._held -= rows
-        return rows
+    def end(self) -> None:
+        """Gives the room back; a second time does nothing."""
+        self._batcher._held -= self._rows
+        self._rows = 0
 
 
 class Batcher:
@@ -113,7 +114,9 @@ class Batcher:
     ) -> None:
         self._run, self._settings, self._observer, self._shared = run, settings, observer, shared
         # What the loop and the workers share, and its lock.
-        self._changed = threading.Condition(threading.Lock())
+        lock = threading.Lock()
+        self._changed, self._idles = threading.Condition(lock), threading.Condition(lock)
+        self._idle = 0
         self._turns: Turns[_Entry] = Turns(
             most_rows=settings.max_batch_rows,
             most_tokens=settings.max_batch_tokens,
@@ -171,7 +174,7 @@ class Batcher:
             TimedOut: If the deadline has passed.
             NotReady: If the server ends.
         """
-        self._check(rows, 0, deadline - time.monotonic())
+        self._check(rows, deadline - time.monotonic())
         return Admission(self, rows)
 
     async def submit(
@@ -195,9 +198,10 @@ class Batcher:
             BackendFailed: If one of them cannot be computed.
         """
         now = time.monotonic()
-        # Nobody else takes the room: until the rows have it, the loop does nothing else.
-        admitted = 0 if admission is None else admission.end()
-        self._check(len(rows), admitted, deadline - now)
+        if admission is not None:
+            # Nobody else takes the room: until the rows have it, the loop does nothing else.
+            admission.end()
+        self._check(len(rows), deadline - now)
         request = _Request(len(rows), now, self._loop.create_future())
         if not rows:
             return request.ran()
@@ -213,22 +217,15 @@ class Batcher:
             if request.missing:
                 self._abandon(request)
 
-    def run_in_turn(self, rows: Sequence[Row]) -> list[np.ndarray]:
-        """Runs rows for a thread that is not the loop's, when it is their turn, however full the queue is.
+    def run_beside(self, rows: Sequence[Row]) -> list[np.ndarray]:
+        """Runs rows in the thread that calls it, as soon as a worker has nothing to do.
 
-        What such a thread computed by itself would slow down the batches that run meanwhile.
-
-        Raises:
-            Failure: As of `submit`, but that they are too many.
+        Beside batches on all processors they would slow these down. They do not wait for long, so
+        that nothing depends on workers that hang, and no worker waits for them.
         """
-        seconds = self._settings.deadline_ms / 1000
-
-        async def run() -> Ran:
-            with Admission(self, len(rows)) as admission:
-                return await self.submit(rows, deadline=time.monotonic() + seconds, admission=admission)
-
-        # A loop that has ended answers nothing.
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(seconds + 1).outputs
+        with self._changed:
+            self._idles.wait_for(lambda: self._idle, _PATIENCE)
+        return self._run(rows)
 
     async def stop(self, timeout: float) -> None:
         """Takes no new rows, finishes those that are there, and ends the workers.
@@ -248,8 +245,7 @@ class Batcher:
 
     # ---- In the loop
 
-    def _check(self, rows: int, admitted: int, remaining: float) -> None:
-        """Checks that there is room for rows, of which so many have been admitted already."""
+    def _check(self, rows: int, remaining: float) -> None:
         most = self._settings.max_queue
         if self._is_stopping:
             raise NotReady(_ENDS)
@@ -258,7 +254,7 @@ class Batcher:
                 f"The request has {rows} rows, a long text having one for each of its windows; the server holds "
                 f"{most} at most. Send fewer texts in a request."
             )
-        if rows > admitted and self._held + rows > most:
+        if self._held + rows > most:
             wait = max(_SOONEST, self._held * self._seconds_per_row)
             raise Overloaded(
                 f"The server is busy: {self._held} of at most {most} rows wait or run. Try again in "
@@ -349,7 +345,10 @@ class Batcher:
             while not self._is_over:
                 now = self._beats[worker] = time.monotonic()
                 if not self._turns:
+                    self._idle += 1
+                    self._idles.notify_all()
                     self._changed.wait(_BEAT)
+                    self._idle -= 1
                     # Only a worker that had nothing to do has time to wait for more.
                     patience = time.monotonic() + self._settings.max_wait_ms / 1000
                 elif patience and now < patience and len(self._turns) < self._settings.max_batch_rows:

@@ -122,7 +122,7 @@ class Service:
     ) -> Service:
         """Makes a service of the bundles that lie somewhere."""
         batcher = Batcher(engine.run, settings, observer, shared=lambda row: row.adapter.kind.trunk)
-        adapters = Adapters(repository, engine, settings, observer, batcher.run_in_turn)
+        adapters = Adapters(repository, engine, settings, observer, batcher.run_beside)
         return cls(adapters, batcher, engine, settings, observer)
 
     async def start(self) -> None:
