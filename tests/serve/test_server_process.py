@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -208,5 +209,6 @@ def test_the_command_serves_a_folder_until_it_is_told_to_end(tmp_path):
             _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert "broken is not served" in err
-    assert '"route": "/predict"' in err
+    told = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert {(one.get("route"), one.get("status")) for one in told} >= {("/predict", 200), ("/predict", 409)}
     assert "Traceback" not in err
