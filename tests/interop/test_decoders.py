@@ -16,8 +16,6 @@ from safetensors.numpy import load_file, save_file
 
 import keras_peft
 from conftest import REFERENCE
-from core import models
-from keras_peft.errors import AdapterError
 
 FOLDERS = REFERENCE / "decoders"
 KEPT = load_file(FOLDERS / "outputs.safetensors")
@@ -28,7 +26,9 @@ TOLERANCE = 1e-5
 
 
 def backbone(name):
-    return keras_hub.models.Backbone.from_preset(str(REFERENCE / name))
+    # KerasHub leaves this one at 1e-6 for Llama, whatever the checkpoint says.
+    options = {"layer_norm_epsilon": 1e-5} if name == "llama" else {}
+    return keras_hub.models.Backbone.from_preset(str(REFERENCE / name), **options)
 
 
 def language_model(name):

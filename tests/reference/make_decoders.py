@@ -32,8 +32,7 @@ GATED = {
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "max_position_embeddings": 32,
-    # What KerasHub's converter takes for granted.
-    "rms_norm_eps": 1e-6,
+    "rms_norm_eps": 1e-5,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -55,6 +54,7 @@ CONFIGS = {
     "mistral": transformers.MistralConfig(**GATED, sliding_window=None),
     "qwen2": transformers.Qwen2Config(**GATED),
     "qwen3": transformers.Qwen3Config(**GATED, head_dim=8),
+    "gemma": transformers.GemmaConfig(**{**GATED, "rms_norm_eps": 1e-6}, head_dim=8),
 }
 IN_LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IN_GPT2 = ["c_attn", "c_proj", "c_fc"]
@@ -71,7 +71,7 @@ KINDS = {
     },
     "one_block": {"r": 2, "lora_alpha": 4, "layers_to_transform": [1]},
 }
-ONLY_LORA = ("mistral", "qwen2", "qwen3")
+ONLY_LORA = ("mistral", "qwen2", "qwen3", "gemma")
 
 
 def targets(name: str) -> list[str]:
@@ -86,8 +86,7 @@ def inputs() -> dict[str, torch.Tensor]:
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 
-def load(name: str, kind: str = "ForCausalLM") -> torch.nn.Module:
-    auto = transformers.AutoModelForCausalLM if kind else transformers.AutoModel
+def load(name: str, auto: type = transformers.AutoModelForCausalLM) -> torch.nn.Module:
     return auto.from_pretrained(HERE / name, dtype=torch.float32, attn_implementation="eager").eval()
 
 
@@ -112,7 +111,9 @@ def make_base(name: str) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     made = transformers.AutoModelForCausalLM.from_config(CONFIGS[name])
-    fill(made, 0.2)
+    fill(made, 0.15)
+    for parameter in made.parameters():  # KerasHub reads Mistral's in half precision.
+        parameter.copy_(parameter.half())
     made.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keras_peft.bases._checkpoint import Checkpoint
+
 MODEL_TYPE = "gemma"
 BACKBONE = "GemmaBackbone"
 ROLES = {
@@ -17,3 +19,20 @@ ROLES = {
     r"ffw_linear": "ffn.down",
     r"\w*_norm|final_normalization": "norm",
 }
+# The two differ in what their norms are called.
+CHECKPOINT = Checkpoint(
+    classes="Gemma",
+    prefix="model",
+    outside={"embed_tokens": "token_embedding", "norm": "final_normalization"},
+    blocks="layers",
+    inside={
+        "self_attn.q_proj": "attention/query",
+        "self_attn.k_proj": "attention/key",
+        "self_attn.v_proj": "attention/value",
+        "self_attn.o_proj": "attention/attention_output",
+        "mlp.gate_proj": "ffw_gating",
+        "mlp.up_proj": "ffw_gating_2",
+        "mlp.down_proj": "ffw_linear",
+    },
+    blocks_here="decoder_block",
+)
