@@ -154,7 +154,9 @@ def _push(
             *(CommitOperationAdd(path, file) for path, file in files.items()),
             *(CommitOperationDelete(path) for path in stale),
         ]
+        # What the hub thinks of the card comes as a warning.
         with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             made = api.create_commit(
                 repository,
                 operations,
@@ -289,7 +291,9 @@ def _told(to: str) -> Iterator[None]:
         # An upload in a thread of its own wraps what went wrong.
         while not isinstance(cause, HfHubHTTPError) and not hub.is_of_network(cause) and cause.__cause__:
             cause = cause.__cause__
-        if isinstance(cause, HfHubHTTPError):
+        # What is wrong with a model card stands in an error of its own over the refusal.
+        is_explained = isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError)
+        if isinstance(cause, HfHubHTTPError) and not is_explained:
             raise HubError(_refused(to, cause)) from None
         if hub.is_of_network(cause):
             raise HubError(
@@ -297,7 +301,9 @@ def _told(to: str) -> Iterator[None]:
                 "proxy, and push again: what lies there already is not sent twice."
             ) from None
         if isinstance(error, OSError | RuntimeError | ValueError):
-            raise HubError(f"{to} could not be pushed: {_said(str(error))}") from None
+            raise HubError(
+                f"{to} could not be pushed: {_said(str(error if is_explained else cause))}"
+            ) from None
         raise
 
 

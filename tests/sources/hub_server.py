@@ -304,7 +304,7 @@ _ROUTES = [
     ("POST", f"/api/models/{_NAME}/branch/(.+)", _Handler._branch),
     ("PUT", "/large/([0-9a-f]+)", _Handler._store),
     ("POST", "/verify/large", _Handler._verify),
-    ("GET HEAD", f"/api/models/{_NAME}/tree/([^/]+)", _Handler._tree),
+    ("GET HEAD", f"/api/models/{_NAME}/tree/(.+)", _Handler._tree),
     ("GET HEAD", f"/api/models/{_NAME}(/revision/(.+))?", _Handler._info),
     ("GET HEAD", f"/{_NAME}/resolve/([^/]+)/(.+)", _Handler._resolve),
 ]
@@ -347,3 +347,19 @@ def hub(folder: Path) -> Iterator[str]:
         held.add("org/private", folder, private=True)
         held.failures["* /api/models/org/broken*"] = 503
         yield held.address
+
+
+def use(held: Hub, monkeypatch: Any, home: Path, token: str | None = TOKEN) -> None:
+    """Makes huggingface_hub in this process take the stand-in for the hub, with a cache of its own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", held.address)
+    template = held.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)

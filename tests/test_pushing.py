@@ -1,0 +1,286 @@
+"""Pushes to a hub, and what is loaded from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from huggingface_hub import ModelCard, constants
+from safetensors.numpy import save_file
+
+import keras_peft
+from conftest import TINY
+from keras_peft import bundle as bundles
+from keras_peft import pushing, sources
+from keras_peft.errors import BundleError, BundleMismatch, HubError, KerasPeftError
+from keras_peft.files import sha256_of
+from sources.hub_server import READ_TOKEN, TOKEN, running_hub, use
+
+TO = "hf://org/made"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with running_hub() as held:
+        use(held, monkeypatch, tmp_path / "home")
+        yield held
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """A bundle whose sums are right; nothing was trained for it."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    import numpy as np
+
+    save_file({"a": np.zeros(3, "float32")}, folder / "adapter.safetensors")
+    for name in ("tokenizer.json", "report.json"):
+        (folder / name).write_text("{}")
+    (folder / "report.html").write_text("<p>")
+    (folder / "README.md").write_text("---\nlibrary_name: keras-peft\n---\n# sealed\n")
+    (folder / "run.toml").write_text("")
+    content = {field: kind() for field, kind in bundles._FIELDS.items()}
+    content |= {"format": bundles.FORMAT, "base": {"name": "minilm"}, "long_text": "cut"}
+    bundles.seal(folder, content)
+    return folder
+
+
+def bytes_of(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
+    made = keras_peft.push(bundle, TO, private=True)
+    there = hub.files("org/made")
+    assert {path: there[path] for path in there if path != ".gitattributes"} == bytes_of(bundle)
+    assert hub.repositories["org/made"].private
+    assert len(hub.repositories["org/made"].messages) == 2  # The one that made it, and the push.
+    assert made.name == f"{TO}@{hub.repositories['org/made'].branches['main']}"
+    assert made.files == {file.name: sha256_of(file) for file in bundle.iterdir()}
+    assert (made.deleted, made.unchanged) == ((), False)
+    assert made.notes == (
+        f"its base is {TINY}, a folder on this machine: whoever loads it elsewhere names theirs with --base.",
+    )
+
+    texts = ["the model and the model", "people with people"]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "fresh"))
+    expected = [one.probabilities for one in keras_peft.load(bundle).predict(texts)]
+    for name in (TO, made.name):
+        assert [one.probabilities for one in keras_peft.load(name).predict(texts)] == expected
+    # What is there already is found without a network.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert bundles.read(made.name).labels == ("alpha", "beta")
+
+
+def test_again_and_with_less_in_it(hub, sealed):
+    first = pushing.push(sealed, TO)
+    again = pushing.push(sealed, TO)
+    assert (again.unchanged, again.commit) == (True, first.commit)
+    (sealed / "run.toml").unlink()
+    bundles.seal(sealed, json.loads((sealed / "bundle.json").read_text()))
+    hub.files("org/made")["LICENSE"] = b"do what you like"
+    less = pushing.push(sealed, TO, message="less")
+    assert less.deleted == ("run.toml",)
+    assert less.notes == (f"{TO} holds other files, which are left as they are: LICENSE.",)
+    assert hub.repositories["org/made"].messages[-1] == "less"
+    assert set(hub.files("org/made")) == {*bytes_of(sealed), "LICENSE", ".gitattributes"}
+    assert bundles.read(TO).content["checksum"]
+
+
+def test_a_branch(hub, sealed):
+    made = pushing.push(sealed, TO, branch="try/it")
+    assert set(hub.files("org/made")) == {".gitattributes"}
+    assert set(hub.files("org/made", "try/it")) == {*bytes_of(sealed), ".gitattributes"}
+    assert bundles.read(made.name).content == bundles.read(sealed).content
+    assert pushing.push(sealed, TO, branch="try/it").unchanged
+
+
+def test_what_export_wrote(hub, tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "base"}')
+    save_file({}, folder / "adapter_model.safetensors")
+    shutil.copytree(TINY, folder / "base")
+    pushing.push(folder, TO)
+    assert {"adapter_config.json", "adapter_model.safetensors", "base/model.safetensors"} <= set(
+        hub.files("org/made")
+    )
+    from keras_peft import interop
+
+    there = interop.locate(TO)
+    assert interop.recognise(TO).FORMAT == "hf-peft"
+    assert (there / "base" / "config.json").read_bytes() == (TINY / "config.json").read_bytes()
+    (folder / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(HubError, match=r"holds optimizer.pt, which 'keras-peft export' does not write"):
+        pushing.push(folder, TO)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (
+            lambda folder: (folder / "report.html").write_text("other"),
+            BundleMismatch,
+            "report.html was altered",
+        ),
+        (
+            lambda folder: (folder / "notes.txt").write_text(""),
+            BundleMismatch,
+            "notes.txt does not belong there",
+        ),
+        (lambda folder: shutil.rmtree(folder), HubError, "is no folder; name a bundle, or a folder"),
+    ],
+)
+def test_only_what_is_sound_is_pushed(hub, sealed, change, error, match):
+    change(sealed)
+    with pytest.raises(error, match=match):
+        pushing.push(sealed, TO)
+    assert not hub.asked
+
+
+@pytest.mark.parametrize(
+    "to", ["org/made", "hf://made", "hf://org/made@dev", "hf://a/b/c", "hf://org/a b", ""]
+)
+def test_places_that_are_none(hub, sealed, to):
+    with pytest.raises(HubError, match="hf://owner/name"):
+        pushing.push(sealed, to)
+    assert not hub.repositories
+
+
+def test_something_else_lies_there(hub, sealed, tmp_path):
+    hub.add("org/made", TINY)
+    with pytest.raises(
+        HubError, match=r"holds config.json, so it is something else than what has bundle.json"
+    ):
+        pushing.push(sealed, TO)
+    hub.repositories["org/made"].private = False
+    with pytest.raises(HubError, match="is public, so nothing was pushed"):
+        pushing.push(sealed, TO, private=True)
+    assert hub.repositories["org/made"].messages == ["first"]
+
+
+def test_what_lies_there_is_compared(hub, sealed):
+    hub.spoils = {"adapter.safetensors", "report.json"}
+    with pytest.raises(
+        HubError, match=r"not what was meant: adapter.safetensors is another file, report.json is another"
+    ):
+        pushing.push(sealed, TO)
+    with pytest.raises(BundleMismatch, match=r"adapter.safetensors was altered, report.json was altered"):
+        bundles.read(TO)
+
+
+@pytest.mark.parametrize(
+    ("token", "to", "match"),
+    [
+        (None, TO, "needs a token, and there is none.*HF_TOKEN or log in with 'hf auth login'"),
+        ("hf_wrong", TO, r"status 401 \(HF_TOKEN is set\).*make a new one with the right to write"),
+        (READ_TOKEN, TO, "status 403.*take one with the right to write"),
+        (TOKEN, "hf://others/made", 'status 403.*rights to write under the namespace "others"'),
+    ],
+)
+def test_tokens(hub, sealed, tmp_path, monkeypatch, token, to, match):
+    use(hub, monkeypatch, tmp_path / "home", token)
+    with pytest.raises(HubError, match=match) as raised:
+        pushing.push(sealed, to)
+    assert not hub.repositories
+    assert token is None or token not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("failing", "status", "match"),
+    [
+        ("POST /api/repos/create", 500, "status 500.*push again later"),
+        ("POST */commit/*", 401, "status 401"),
+        ("POST */commit/*", 403, "status 403"),
+        ("POST */commit/*", 404, "status 404.*no such owner or repository"),
+        ("POST */commit/*", 409, "status 409.*somebody else changes it right now"),
+        ("POST */commit/*", 412, "status 412.*somebody else changed it meanwhile"),
+        ("POST */commit/*", 503, "status 503.*push again later"),
+        ("POST */commit/*", 0, "could not be reached.*check the network"),
+        ("PUT /large/*", 403, "status 403"),
+        ("POST /api/validate-yaml", 400, "metadata in README.md"),
+    ],
+)
+def test_failures_on_the_way(hub, sealed, failing, status, match):
+    hub.failures = {failing: status}
+    with pytest.raises(HubError, match=match) as raised:
+        pushing.push(sealed, TO)
+    assert TOKEN not in str(raised.value)
+    assert set(hub.files("org/made") if hub.repositories else ()) <= {".gitattributes"}
+    hub.failures = {}
+    pushing.push(sealed, TO)
+
+
+def test_no_network(hub, sealed, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match=f"{TO} could not be reached"):
+        pushing.push(sealed, TO)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("hf://org/none", "hf://org/none does not exist, or is private"),
+        (
+            "hf://org/base",
+            "has no bundle.json, so it is no bundle; an adapter of another library becomes one by",
+        ),
+        ("hf://org/base@dev", "has no revision 'dev'"),
+        ("hf://org/gated", "is gated .HF_TOKEN is not set"),
+    ],
+)
+def test_bundles_that_cannot_be_had(hub, tmp_path, monkeypatch, name, match):
+    use(hub, monkeypatch, tmp_path / "home", None)
+    hub.add("org/base", TINY)
+    hub.add("org/gated", TINY, gated=True)
+    with pytest.raises(BundleError, match=match):
+        keras_peft.load(name)
+
+
+def test_pickles_are_not_downloaded(hub, tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "adapter_model.bin").write_bytes(b"never downloaded")
+    hub.add("org/pickled", folder)
+    from keras_peft import interop
+
+    with pytest.raises(KerasPeftError, match="has its weights as adapter_model.bin, which is a pickle"):
+        interop.locate("hf://org/pickled")
+    assert not list((tmp_path / "home").rglob("*.bin"))
+    assert not any("adapter_model.bin" in asked for asked in hub.asked)
+
+
+def test_the_card_is_one_of_the_hub(bundle):
+    card = ModelCard((bundle / "README.md").read_text())
+    data = card.data.to_dict()
+    assert data["library_name"] == "keras-peft"
+    assert data["pipeline_tag"] == "text-classification"
+    assert {"keras-peft", "lora"} <= set(data["tags"])
+    # Nobody else has the folder that this one's base lies in.
+    assert "base_model" not in data
+    metrics = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    scores = bundles.read(bundle).content["metrics"]
+    assert metrics["accuracy"] == pytest.approx(scores["accuracy"], abs=1e-4)
+    assert {"license", "language"}.isdisjoint(data)
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ("minilm", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("hf://owner/name@0123", "owner/name"),
+        ("/home/me/base", None),
+        ("kaggle://keras/bert/keras/x", None),
+    ],
+)
+def test_what_the_card_says_of_the_base(bundle, base, expected):
+    from keras_peft import report
+
+    content = json.loads((bundle / "report.json").read_text())
+    content["base"] = content["base"] | {"name": base}
+    card = ModelCard(report.as_model_card(content, "name: with colon"))
+    assert card.data.base_model == expected
+    assert sources.repository_of(base) == expected
+    assert card.data.to_dict().get("base_model_relation") == ("adapter" if expected else None)
