@@ -15,6 +15,7 @@ from keras_peft import bundle as bundles
 from keras_peft import pushing, sources
 from keras_peft.errors import BundleError, BundleMismatch, HubError, KerasPeftError
 from keras_peft.files import sha256_of
+from sealed import bytes_of, make_sealed
 from sources.hub_server import READ_TOKEN, TOKEN, running_hub, use
 
 TO = "hf://org/made"
@@ -29,25 +30,7 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.fixture
 def sealed(tmp_path):
-    """A bundle whose sums are right; nothing was trained for it."""
-    folder = tmp_path / "sealed"
-    folder.mkdir()
-    import numpy as np
-
-    save_file({"a": np.zeros(3, "float32")}, folder / "adapter.safetensors")
-    for name in ("tokenizer.json", "report.json"):
-        (folder / name).write_text("{}")
-    (folder / "report.html").write_text("<p>")
-    (folder / "README.md").write_text("---\nlibrary_name: keras-peft\n---\n# sealed\n")
-    (folder / "run.toml").write_text("")
-    content = {field: kind() for field, kind in bundles._FIELDS.items()}
-    content |= {"format": bundles.FORMAT, "base": {"name": "minilm"}, "long_text": "cut"}
-    bundles.seal(folder, content)
-    return folder
-
-
-def bytes_of(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    return make_sealed(tmp_path / "sealed")
 
 
 def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
