@@ -30,7 +30,7 @@ def push(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Push a bundle, or what export wrote, to Hugging Face's hub."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from keras_peft import bundle as bundles
     from keras_peft import pushing
