@@ -23,7 +23,7 @@ from keras_peft.sources import hub
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.hf_api import CommitOperation, RepoFile
+    from huggingface_hub.hf_api import RepoFile
 
 _MAIN = "main"
 
@@ -150,7 +150,7 @@ def _push(
     commit = str(info.sha)
     unchanged = not stale and not _differing(files, before)
     if not unchanged:
-        operations: list[CommitOperation] = [
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(path, file) for path, file in files.items()),
             *(CommitOperationDelete(path) for path in stale),
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -41,8 +40,9 @@ def push(
     if not (folder / bundles.CONTENT).is_file():
         with quiet_import(presets=False):
             import keras_hub  # noqa: F401  (its import is what is to be quiet)
-    with disable_progress_bars() if as_json or not err.is_terminal else nullcontext():
-        made = pushing.push(folder, to, branch=branch, private=private, message=message)
+    if as_json or not err.is_terminal:
+        disable_progress_bars()
+    made = pushing.push(folder, to, branch=branch, private=private, message=message)
     for note in made.notes:
         err.print(f"Note: {note}", style="yellow", soft_wrap=True)
     if as_json:
