@@ -24,6 +24,7 @@ with their biases d, u are `adapter_down.0` and `adapter_up`, (out, in):
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -181,7 +182,7 @@ def make(name: str, case: Case) -> dict[str, torch.Tensor]:
 
 def main(names: list[str]) -> None:
     torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
     kept = FOLDER / "logits.safetensors"
     found = load_file(kept) if names and kept.is_file() else {}
     with torch.no_grad():

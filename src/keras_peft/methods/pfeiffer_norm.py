@@ -75,4 +75,4 @@ def _last_norm(site: Site) -> Site:
         )
     # An architecture's own class of norms is one only to those who know the architecture.
     kind = type(site.inner["norm"].layer)
-    return [one for one in find_sites(site.layer) if one.role == "norm" or type(one.layer) is kind][-1]  # type: ignore[arg-type]
+    return [one for one in find_sites(site.layer) if one.role == "norm" or type(one.layer) is kind][-1]

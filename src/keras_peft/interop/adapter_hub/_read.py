@@ -20,6 +20,7 @@ from keras_peft.interop.hf_peft._pieces import File, Read, Tensors, joined
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
+    from keras_peft.tasks import Task
 
 # Before its version 0 the library wrote no version, and meant others by these names.
 _FORMER_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
@@ -66,7 +67,9 @@ def import_adapter_hub(
     files = read_folder(folder)
     loaded = load_base(base or base_named(files.config.get("model_name"), folder))
     problems = []
-    read, made, found = None, None, {}
+    read: Read | None = None
+    made: Task | None = None
+    found: Tensors = {}
     try:
         read = translate(files.config, files.tensors, loaded.names)
     except AdapterError as error:

@@ -43,4 +43,11 @@ def write(adapter: Leaving) -> dict[str, Any]:
     """Writes the scales as columns."""
     for place in adapter.places:
         adapter.put(place, "lora_B", place.weights["scale"][:, None])
-    return {**_low_rank.settings_of(adapter, _ROLES), "r": 1, "alpha": 1, "composition_mode": "scale"}
+    return {
+        **_low_rank.settings_of(adapter, _ROLES),
+        "r": 1,
+        "alpha": 1,
+        "composition_mode": "scale",
+        # With another start the library warns of it.
+        "init_weights": "ia3",
+    }

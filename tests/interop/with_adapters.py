@@ -1,0 +1,122 @@
+"""The same logits in both directions with AdapterHub's library: what is trained there is asked here, and back.
+
+    PYTHONPATH=tests python tests/interop/with_adapters.py --peers .venv-adapters/bin/python [--store]
+
+Fails where any logit differs by more than 1e-5 of the largest. With `--store` the differences are kept for
+`docs/interop.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors.numpy import load_file
+
+import keras_peft
+from conftest import REFERENCE, make_rows, write_jsonl
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-5
+RESULTS = HERE.parent.parent / "benchmarks" / "results" / "interop_adapter_hub.json"
+LABELS = ("alpha", "beta", "gamma")
+BASES = ("distilbert", "bert", "roberta")
+# As there_adapters.py has them: the methods and their targets.
+METHODS = {
+    "Pfeiffer, at the norm": (keras_peft.PfeifferNorm(size=4), None),
+    "Pfeiffer": (keras_peft.Pfeiffer(size=3), None),
+    "Houlsby": (keras_peft.Houlsby(size=4, activation="silu"), None),
+    "Parallel": (keras_peft.Parallel(size=5), None),
+    "Compacter": (keras_peft.Compacter(size=4, products=2), None),
+    "LoRA": (keras_peft.LoRA(rank=4), ("attention.query", "attention.value", "ffn.up", "ffn.down")),
+    "(IA)³": (keras_peft.IA3(), ("attention.key", "attention.value", "ffn.up")),
+}
+
+
+def ask(bundle: Path, base: str) -> np.ndarray:
+    """The logits of the stored token ids."""
+    kept = load_file(REFERENCE / "adapter_hub" / "logits.safetensors")
+    given = {"token_ids": kept[f"ids/{base}"], "padding_mask": kept[f"mask/{base}"]}
+    return keras.ops.convert_to_numpy(keras_peft.load(bundle).model(given, training=False))
+
+
+def compared(there: np.ndarray, here: np.ndarray) -> dict[str, float]:
+    """The largest difference."""
+    assert there.shape == here.shape
+    return {"difference": float(np.abs(there - here).max()), "largest_logit": float(np.abs(there).max())}
+
+
+def train_here(work: Path, method: str, base: str) -> None:
+    """Trains a bundle and exports it."""
+    chosen, targets = METHODS[method]
+    out = work / "trained" / method / base
+    keras_peft.fine_tune(
+        work / "texts.jsonl",
+        out=out,
+        method=chosen,
+        base=str(REFERENCE / base),
+        epochs=10,
+        batch_size=4,
+        max_length=32,
+        learning_rate=5e-2,
+        layers="last:2",
+        track=[],
+        **({} if targets is None else {"targets": targets}),
+    )
+    keras_peft.export_adapter_hub(out, out=work / "exported" / method / base)
+
+
+def main() -> None:
+    """Runs both directions and says what differs."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peers", required=True, help="the Python that has torch and adapters")
+    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows, versions = run(Path(folder), arguments.peers)
+    wide = [row for row in rows if not row["difference"] <= TOLERANCE * row["largest_logit"]]
+    if arguments.store:
+        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
+        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if wide:
+        sys.exit(f"{len(wide)} differ by too much: {wide}")
+
+
+def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """Returns the differences, and the versions that were on the other side."""
+    write_jsonl(work / "texts.jsonl", make_rows(24, labels=LABELS))
+    script = [peers, "-W", "ignore", str(HERE / "there_adapters.py")]
+    surroundings = {**os.environ, "PYTHONPATH": str(REFERENCE)}
+    subprocess.run([*script, "train", str(work)], check=True, env=surroundings)
+    rows: list[dict[str, object]] = []
+
+    def add(name: str, direction: str, found: dict[str, float]) -> None:
+        method, _, base = name.rpartition("/")
+        rows.append({"method": method, "architecture": base, "direction": direction, **found})
+        print(
+            f"{method:<22} {base:<12} {direction:<14} {found['difference']:.1e} of {found['largest_logit']:.2f}"
+        )
+
+    for name, logits in load_file(work / "there.safetensors").items():
+        base = name.rpartition("/")[2]
+        made = keras_peft.import_adapter_hub(work / "there" / name, out=work / "imported" / name)
+        add(name, "there to here", compared(logits, ask(made.folder, base)))
+    for method in METHODS:
+        for base in BASES:
+            train_here(work, method, base)
+    subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
+    for name, logits in load_file(work / "answers.safetensors").items():
+        base = name.rpartition("/")[2]
+        add(name, "here to there", compared(logits, ask(work / "trained" / name, base)))
+    return rows, json.loads((work / "versions.json").read_text())
+
+
+if __name__ == "__main__":
+    main()
