@@ -196,6 +196,13 @@ def test_a_bert_without_all_its_tensors(tmp_path):
         sources.load(str(folder))
 
 
+def test_positions_that_come_from_no_table(tmp_path):
+    folder = copy(tmp_path, REFERENCE / "roberta")
+    damage_config(folder, position_embedding_type="relative_key")
+    with pytest.raises(BaseError, match="position_embedding_type 'relative_key'; only 'absolute'"):
+        sources.load(str(folder))
+
+
 def test_the_old_spelling_of_norms(tmp_path):
     folder = copy(tmp_path, REFERENCE / "bert")
 

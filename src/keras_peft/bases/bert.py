@@ -8,7 +8,7 @@ Read that way it keeps BERT's exact GELU, which KerasHub's BERT approximates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.bases import distilbert
@@ -52,13 +52,31 @@ _POSITIONS = "embeddings.position_embeddings.weight"
 _TYPES = "embeddings.token_type_embeddings.weight"
 
 
+class _Renamed(Mapping[str, "np.ndarray"]):
+    """Tensors under other names, each read when it is asked for."""
+
+    def __init__(
+        self, tensors: Mapping[str, np.ndarray], names: Mapping[str, str], made: Mapping[str, np.ndarray]
+    ) -> None:
+        self._tensors, self._names, self._made = tensors, names, made
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._made[name] if name in self._made else self._tensors[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def to_distilbert(
     config: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     *,
     checkpoint: Checkpoint = CHECKPOINT,
     first_position: int = 0,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Re-expresses a BERT checkpoint as a DistilBERT one.
 
     Args:
@@ -68,7 +86,7 @@ def to_distilbert(
         first_position: The row of the position table that a text's first token has.
 
     Returns:
-        The configuration and the tensors in DistilBERT's form.
+        The configuration and the tensors in DistilBERT's form, each of these read when it is asked for.
 
     Raises:
         BaseCorrupt: If tensors are missing.
@@ -79,20 +97,20 @@ def to_distilbert(
     layers = int(config["num_hidden_layers"])
     source = {checkpoint.bare(name): name for name in tensors}
     there = {path: module for module, path in distilbert.CHECKPOINT.modules(layers).items()}
-    renamed = {
-        f"distilbert.{there[path]}.{here}": tensors[source[f"{module}.{ending}"]]
+    names = {
+        f"distilbert.{there[path]}.{here}": source[f"{module}.{ending}"]
         for module, path in checkpoint.modules(layers).items()
         for ending, here in _ENDINGS.items()
         if f"{module}.{ending}" in source
     }
     missing = [table for table in (_POSITIONS, _TYPES) if table not in source]
-    if missing or len(renamed) != 4 + 16 * layers:
+    if missing or len(names) != 4 + 16 * layers:
         raise BaseCorrupt(
-            f"The {checkpoint.classes} checkpoint has {len(renamed)} of {4 + 16 * layers} expected tensors"
+            f"The {checkpoint.classes} checkpoint has {len(names)} of {4 + 16 * layers} expected tensors"
             f"{', without ' + listed(missing) if missing else ''}; download it again."
         )
-    positions, types = renamed[f"distilbert.{_POSITIONS}"], tensors[source[_TYPES]]
-    renamed[f"distilbert.{_POSITIONS}"] = positions[first_position:] + types[0]
+    positions, types = tensors[source[_POSITIONS]], tensors[source[_TYPES]]
+    made = {f"distilbert.{_POSITIONS}": positions[first_position:] + types[0]}
     return {
         "model_type": "distilbert",
         "architectures": ["DistilBertModel"],
@@ -109,7 +127,7 @@ def to_distilbert(
         "sinusoidal_pos_embds": False,
         "tie_weights_": True,
         "vocab_size": config["vocab_size"],
-    }, renamed
+    }, _Renamed(tensors, names, made)
 
 
 def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> keras.Model:

@@ -40,7 +40,7 @@ def max_length(config: Mapping[str, Any]) -> int:
 
 def to_distilbert(
     config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Re-expresses a RoBERTa checkpoint as a DistilBERT one.
 
     Args:
@@ -48,7 +48,7 @@ def to_distilbert(
         tensors: Its tensors, with or without the leading `roberta.`.
 
     Returns:
-        The configuration and the tensors in DistilBERT's form.
+        The configuration and the tensors in DistilBERT's form, each of these read when it is asked for.
 
     Raises:
         BaseCorrupt: If tensors are missing.
