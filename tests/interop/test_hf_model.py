@@ -350,9 +350,9 @@ def test_a_relu_on_a_bert_goes_out_as_a_distilbert(tmp_path):
         (
             "roberta",
             "relu",
-            "norms add 1e-12 to the variance and those here 0.01. Train on a Roberta that is a class",
+            "Roberta at Hugging Face has tanh; its base cannot be written in DistilBERT's form, whose norms add 1",
         ),
-        ("distilbert", "tanh", "has tanh in it, and that of a DistilBert has relu"),
+        ("distilbert", "tanh", "has tanh in it, and that of a DistilBert at Hugging Face has relu"),
     ],
 )
 def test_a_head_that_no_class_has_is_refused(architecture, activation, message, tmp_path):

@@ -157,10 +157,9 @@ def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]
         for method in METHODS
         if task == "single" or method == "LoRA"
     }
-    # A bare BERT gets a ReLU here, so it goes there as a DistilBERT.
     trained |= {
         f"{base}_single_LoRA on a bare encoder": (REFERENCE / base, "single", "LoRA")
-        for base in ("distilbert", "bert")
+        for base in ARCHITECTURES
     }
     for name, (base, task, method) in trained.items():
         train(work, work / "trained" / name, base, task, method)

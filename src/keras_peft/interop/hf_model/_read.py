@@ -78,7 +78,7 @@ def import_hf_model(
     return write_imported(
         out,
         folder=loaded.folder,
-        source=f"the classifier {loaded.folder.resolve().name}",
+        source=f"the classifier {hub.name_of(loaded.folder)}",
         sha256=sha256_of(loaded.folder / "config.json"),
         base=loaded.base,
         task=head.task,

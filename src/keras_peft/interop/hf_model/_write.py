@@ -34,8 +34,6 @@ _SPECIAL = {
     "unk_token": ("[UNK]", "<unk>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-# What DistilBERT's norms add to the variance.
-_EPSILON = 1e-12
 # Of the writer's surroundings, or of how the weights were kept.
 _LEFT_OUT = (
     "_name_or_path",
@@ -118,22 +116,20 @@ def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None,
     if task.reads_words or own.activation == task.activation:
         return (loaded.kind, own), []
     other = head_of(distilbert.MODEL_TYPE, type(task))
-    kind = loaded.names.checkpoint.classes
+    differs = (
+        f"its head has {task.activation} in it, and that of a {loaded.names.checkpoint.classes} at Hugging Face has "
+        f"{own.activation}"
+    )
     if other.activation != task.activation:
-        return None, [f"its head has {task.activation} in it, and that of a {kind} has {own.activation}"]
-    epsilon = float(loaded.config.get("layer_norm_eps", _EPSILON))
-    if epsilon != _EPSILON:
-        return None, [
-            f"its head has {task.activation} in it, as DistilBERT's has, and that of a {kind} has {own.activation}; a "
-            f"DistilBERT would not compute the same, as its norms add {_EPSILON:g} to the variance and those here "
-            f"{epsilon:g}. Train on a {kind} that is a classifier already, whose head is trained on"
-        ]
+        return None, [differs]
+    if loaded.no_distilbert:
+        return None, [f"{differs}; {loaded.no_distilbert}"]
     return (distilbert.MODEL_TYPE, other), []
 
 
 def _encoder(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Returns the configuration and the tensors of the base as it is now, as a checkpoint of an architecture."""
-    config, before = loaded.as_distilbert()
+    config, before = loaded.as_kind(distilbert.MODEL_TYPE)
     now = distilbert.to_checkpoint(loaded.base.encoder)
     if kind == distilbert.MODEL_TYPE:
         return config, now
