@@ -15,6 +15,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -293,18 +294,36 @@ def soak_figures() -> str:
 
 def interop_page() -> str:
     """docs/interop.md with the settings that are known, and what tests/interop measured."""
-    return filled("docs/interop.md", {"settings": settings_table(), "differences": difference_table()})
+    from keras_peft.interop import adapter_hub, hf_peft
+
+    kinds = {kind.__name__.rpartition(".")[2]: kind for kind in adapter_hub.kinds()}
+    return filled(
+        "docs/interop.md",
+        {
+            "settings": settings_table("`peft_type`", "while training only", hf_peft.formats()),
+            "differences": difference_table(
+                "interop.json",
+                "Each method was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on "
+                "tiny\ncheckpoints. A cell is the largest difference of a logit, divided by the largest logit. All are "
+                "text\nclassifiers but those with prompts, which tag words.",
+            ),
+            "settings of AdapterHub": settings_table(
+                "what it is", "told by the tensors, or without effect", kinds
+            ),
+            "differences from AdapterHub": difference_table(
+                "interop_adapter_hub.json",
+                "Each was trained some steps with the library and asked here, and trained here and asked with the "
+                "library, on\ntiny checkpoints. A cell is the largest difference of a logit, divided by the largest logit.",
+            ),
+        },
+    )
 
 
-def settings_table() -> str:
-    """A row for each method of PEFT: what the keys of its configuration mean here."""
-    from keras_peft.interop.hf_peft import formats
-
-    rows = [
-        "| `peft_type` | read, and taken to be this where missing | only this value | while training only |"
-    ]
+def settings_table(what: str, others: str, modules: Mapping[str, Any]) -> str:
+    """A row for each way to adapt of another library: what the keys of its configuration mean here."""
+    rows = [f"| {what} | read, and taken to be this where missing | only this value | {others} |"]
     rows += ["|---|---|---|---|"]
-    for name, module in sorted(formats().items()):
+    for name, module in sorted(modules.items()):
         known = module.SETTINGS
         cells = [
             ", ".join(f"`{key}` {json.dumps(value)}" for key, value in sorted(values.items()))
@@ -316,9 +335,9 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def difference_table() -> str:
+def difference_table(file: str, about: str) -> str:
     """A row for each method: the largest difference of a logit on each architecture in each direction."""
-    path = ROOT / "benchmarks" / "results" / "interop.json"
+    path = ROOT / "benchmarks" / "results" / file
     if not path.is_file():
         return "Not measured yet: `make test-interop`."
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -326,9 +345,7 @@ def difference_table() -> str:
     columns = list(dict.fromkeys((row["architecture"], row["direction"]) for row in content["rows"]))
     columns.sort(key=lambda column: (column[0] != "distilbert", column[0], column[1] != "there to here"))
     lines = [
-        "Each method was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on tiny",
-        "checkpoints. A cell is the largest difference of a logit, divided by the largest logit. All are text",
-        "classifiers but those with prompts, which tag words.",
+        about,
         "`make test-interop` measures it and fails above 1e-5.",
         "",
         f"| method | {' | '.join(f'{architecture}, {direction}' for architecture, direction in columns)} |",

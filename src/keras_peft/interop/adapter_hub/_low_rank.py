@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from keras_peft.interop.hf_peft._pieces import Leaving
 
+ARCHITECTURE = "lora"
+"""What the library calls both."""
 TOLD = frozenset(
     {
+        "architecture",
         "attn_matrices",
         "dtype",
         "init_weights_seed",
@@ -20,8 +25,22 @@ TOLD = frozenset(
 """Keys that are told by the tensors or matter while training only."""
 FIXED = {"use_dora": False, "use_gating": False, "vera_b": None, "vera_d": None}
 """Keys that may have one value only."""
+# Before it the library computed without a strength, whatever the configuration said.
+_SCALES_SINCE = (1, 1)
 _MATRICES = {"attention.query": "q", "attention.key": "k", "attention.value": "v"}
 _FLAGS = {"ffn.up": "intermediate_lora", "ffn.down": "output_lora"}
+
+
+def alpha_of(config: Mapping[str, Any], rank: int) -> float:
+    """Returns the strength that an adapter was trained with, which early versions of the library ignored.
+
+    Args:
+        config: The settings that matter.
+        rank: The strength by which nothing is scaled.
+    """
+    version = re.fullmatch(r"adapters\.(\d+)\.(\d+).*", str(config["version"]))
+    is_early = version is not None and (int(version[1]), int(version[2])) < _SCALES_SINCE
+    return float(rank if is_early else config["alpha"])
 
 
 def settings_of(adapter: Leaving, roles: set[str]) -> dict[str, Any]:
@@ -44,7 +63,7 @@ def settings_of(adapter: Leaving, roles: set[str]) -> dict[str, Any]:
         )
     count = sum(site.role == "block" for site in adapter.names.everywhere)
     return {
-        "architecture": "lora",
+        "architecture": ARCHITECTURE,
         "selfattn_lora": bool(own & set(_MATRICES)),
         "attn_matrices": [letter for role, letter in _MATRICES.items() if role in own],
         **{flag: role in own for role, flag in _FLAGS.items()},

@@ -15,8 +15,8 @@ from keras_peft.methods.ia3 import IA3
 
 METHODS = (IA3,)
 SETTINGS = Settings(
-    used={"alpha": 1},
-    training=_low_rank.TOLD | {"architecture", "composition_mode", "dropout", "version"},
+    used={"alpha": 1, "version": None},
+    training=_low_rank.TOLD | {"composition_mode", "dropout"},
     fixed={**_low_rank.FIXED, "r": 1},
 )
 held_at = low_rank_at
@@ -26,13 +26,14 @@ _ROLES = {"attention.query", "attention.key", "attention.value", "ffn.up"}
 
 def matches(config: Mapping[str, Any]) -> bool:
     """Tells whether a configuration is of vectors that scale."""
-    return config.get("architecture") == "lora" and config.get("composition_mode") == "scale"
+    return config.get("architecture") == _low_rank.ARCHITECTURE and config.get("composition_mode") == "scale"
 
 
 def read(file: File) -> Iterator[Piece]:
     """Refuses what is scaled on the other side here."""
+    factor = np.float32(_low_rank.alpha_of(file.config, 1))
     for module in file.modules:
-        scale = module.take("lora_B").ravel() * np.float32(file.config["alpha"])
+        scale = module.take("lora_B").ravel() * factor
         if module.site.role in _ROLES:
             yield Piece(IA3(), module.site, {"scale": scale})
         else:

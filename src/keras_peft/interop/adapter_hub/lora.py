@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,29 +14,28 @@ from keras_peft.methods.lora import LoRA
 METHODS = (LoRA,)
 SETTINGS = Settings(
     used={"r": 8, "alpha": 8, "dropout": 0.0, "version": None},
-    training=_low_rank.TOLD | {"architecture"},
+    training=_low_rank.TOLD,
     fixed={**_low_rank.FIXED, "composition_mode": "add"},
 )
 held_at = low_rank_at
 _ROLES = {"attention.query", "attention.key", "attention.value", "ffn.up", "ffn.down"}
-# Before it the library computed with a strength of 1, whatever the configuration said.
-_SCALES_SINCE = (1, 1)
 
 
 def matches(config: Mapping[str, Any]) -> bool:
     """Tells whether a configuration is of products that are added."""
-    return config.get("architecture") == "lora" and config.get("composition_mode", "add") == "add"
+    return (
+        config.get("architecture") == _low_rank.ARCHITECTURE
+        and config.get("composition_mode", "add") == "add"
+    )
 
 
 def read(file: File) -> Iterator[Piece]:
-    """The strength of early versions is 1."""
+    """Each module has a rank of its own."""
     config = file.config
-    early = re.fullmatch(r"adapters\.(\d+)\.(\d+).*", str(config["version"]))
-    is_early = early is not None and (int(early[1]), int(early[2])) < _SCALES_SINCE
-    alpha = config["r"] if is_early else config["alpha"]
+    alpha = _low_rank.alpha_of(config, config["r"])
     for module in file.modules:
         a, b = module.take("lora_A").T, module.take("lora_B").T
-        method = LoRA(rank=a.shape[1], alpha=float(alpha), dropout=float(config["dropout"]))
+        method = LoRA(rank=a.shape[1], alpha=alpha, dropout=float(config["dropout"]))
         yield Piece(method, module.site, {"a": a, "b": b})
 
 
