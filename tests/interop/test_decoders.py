@@ -16,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 import keras_peft
 from conftest import REFERENCE
+from core import models
+from keras_peft.errors import AdapterError
 
 FOLDERS = REFERENCE / "decoders"
 KEPT = load_file(FOLDERS / "outputs.safetensors")
@@ -90,3 +92,197 @@ def test_the_bases_are_the_same(name):
     """KerasHub reads the checkpoint as transformers does, or the rest would say nothing."""
     assert apart(language_model(name), name, "logits") < TOLERANCE
     assert apart(backbone(name), name, "hidden") < TOLERANCE
+
+
+def gpt2_saved(methods, tmp_path):
+    """An adapter on GPT-2 with random weights, saved and loaded again: both models."""
+    model = keras_peft.adapt(language_model("gpt2"), methods)
+    generator = np.random.default_rng(0)
+    random = {
+        key: value + generator.normal(0, 0.2, value.shape).astype("float32")
+        for key, value in model.adapter_tensors().items()
+    }
+    model.assign_adapter_tensors(random)
+    keras_peft.save_hf_peft(model, tmp_path / "saved", base="gpt2")
+    again = keras_peft.load_hf_peft(language_model("gpt2"), tmp_path / "saved")
+    return model, again, load_file(tmp_path / "saved" / "adapter_model.safetensors")
+
+
+def part(method, *targets, layers="all"):
+    return keras_peft.Part(method, keras_peft.Selection(targets, layers))
+
+
+@pytest.mark.parametrize(
+    ("methods", "rank"),
+    [
+        (keras_peft.LoRA(rank=2), 4),
+        (keras_peft.LoRA(rank=2, rank_stabilized=True), 4),
+        (keras_peft.DoRA(rank=2), 4),
+        ([part(keras_peft.LoRA(rank=2), "attention.key")], 2),
+        (
+            [
+                part(keras_peft.LoRA(rank=2, alpha=3.0), "attention.query"),
+                part(keras_peft.LoRA(rank=3, alpha=7.0), "attention.key", "attention.value"),
+            ],
+            8,
+        ),
+        (
+            [
+                part(keras_peft.LoRA(rank=2), "attention.query", "attention.value"),
+                part(keras_peft.BitFit(), "attention.query", "attention.value"),
+            ],
+            4,
+        ),
+    ],
+    ids=["lora", "rslora", "dora", "one", "ranks", "biases"],
+)
+def test_layers_that_are_one_module_there(methods, rank, tmp_path):
+    """They have trained apart, so the module's rank is the sum of theirs."""
+    model, again, tensors = gpt2_saved(methods, tmp_path)
+    name = "base_model.model.transformer.h.1.attn.c_attn"
+    assert tensors[f"{name}.lora_A.weight"].shape == (rank, 24)
+    assert tensors[f"{name}.lora_B.weight"].shape == (72, rank)
+    first, second = (keras.ops.convert_to_numpy(one(INPUTS, training=False)) for one in (model, again))
+    np.testing.assert_allclose(first, second, atol=1e-5 * np.abs(first).max())
+    keras_peft.save_hf_peft(again, tmp_path / "again", base="gpt2")
+    assert settings_of(tmp_path / "again") == settings_of(tmp_path / "saved")
+    for key, value in load_file(tmp_path / "again" / "adapter_model.safetensors").items():
+        np.testing.assert_allclose(value, tensors[key], atol=1e-6, err_msg=key)
+
+
+def test_layers_that_trained_apart_come_back_apart(tmp_path):
+    model, again, _ = gpt2_saved(keras_peft.LoRA(rank=2), tmp_path)
+    before, after = model.adapter_tensors(), again.adapter_tensors()
+    assert {key.partition("/")[2]: value.shape for key, value in before.items()} == {
+        key.partition("/")[2]: value.shape for key, value in after.items()
+    }
+
+
+def test_an_adapter_matters():
+    for case in CASES:
+        expected, alone = KEPT[f"{case}.logits"], KEPT[f"{architecture(case)}.logits"]
+        assert np.abs(expected - alone).max() > 0.1 * np.abs(alone).max(), case
+
+
+def test_a_backbone_is_the_model_without_a_head_there(tmp_path):
+    """Then the modules' names have no prefix, on the way out and in."""
+    model = keras_peft.load_hf_peft(backbone("llama"), FOLDERS / "llama_patterns")
+    keras_peft.save_hf_peft(model, tmp_path / "bare", base="tests/reference/llama")
+    assert settings_of(tmp_path / "bare")["task_type"] == "FEATURE_EXTRACTION"
+    before = load_file(FOLDERS / "llama_patterns" / "adapter_model.safetensors")
+    after = load_file(tmp_path / "bare" / "adapter_model.safetensors")
+    assert {key.replace(".model.model.", ".model.") for key in before} == after.keys()
+    again = keras_peft.load_hf_peft(language_model("llama"), tmp_path / "bare")
+    assert apart(again, "llama_patterns", "logits") < TOLERANCE
+
+
+def test_several_on_one_model(tmp_path):
+    model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
+    assert keras_peft.load_hf_peft(model, FOLDERS / "llama_dora", "other") is model
+    assert apart(model, "llama_lora", "logits") < TOLERANCE
+    model.activate("other")
+    assert apart(model, "llama_dora", "logits") < TOLERANCE
+    keras_peft.save_hf_peft(model, tmp_path / "first", "default", base="llama")
+    before = load_file(FOLDERS / "llama_lora" / "adapter_model.safetensors")
+    after = load_file(tmp_path / "first" / "adapter_model.safetensors")
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    with pytest.raises(AdapterError, match="adapter 'nothing'"):
+        keras_peft.save_hf_peft(model, tmp_path / "second", "nothing", base="llama")
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert"])
+def test_kerashubs_encoders(name, tmp_path):
+    model = keras_peft.adapt(getattr(models, name)(), keras_peft.LoRA(rank=2))
+    keras_peft.save_hf_peft(model, tmp_path / "saved", base=f"owner/{name}")
+    assert settings_of(tmp_path / "saved")["task_type"] == "FEATURE_EXTRACTION"
+    again = keras_peft.load_hf_peft(getattr(models, name)(), tmp_path / "saved")
+    before, after = model.adapter_tensors(), again.adapter_tensors()
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_all_that_does_not_fit_is_said_at_once(tmp_path):
+    def spoil(kept):
+        key = "base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"
+        other = key.replace("1.mlp", "0.mlp")
+        return {**kept, key: np.zeros((3, 5), np.float32), other: np.full((3, 24), np.nan, np.float32)}
+
+    folder = altered("llama_lora", tmp_path / "spoilt", tensors=spoil)
+    model = language_model("llama")
+    with pytest.raises(AdapterError, match="does not fit the model") as caught:
+        keras_peft.load_hf_peft(model, folder)
+    assert "(24, 3), got (5, 3)" in str(caught.value)
+    assert "not finite" in str(caught.value)
+    assert apart(model, "llama", "logits") < TOLERANCE  # It is free again, and as it was.
+    keras_peft.load_hf_peft(model, FOLDERS / "llama_lora")
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "message"),
+    [
+        ("llama_lora", {"config": {"use_qalora": True}}, "use_qalora=True is not computed here"),
+        (
+            "llama_lora",
+            {"tensors": lambda kept: {**kept, "base_model.model.lm_head.lora_A.weight": np.ones((3, 24))}},
+            "no method here holds base_model.model.lm_head.lora_A.weight",
+        ),
+        (
+            "gpt2_lora",
+            {"tensors": lambda kept: {k: v[:-1] if "c_attn.lora_B" in k else v for k, v in kept.items()}},
+            "lora_B.weight has 71 rows, and the base has 72 outputs there",
+        ),
+        (
+            "gpt2_lora",
+            {"config": {"init_lora_weights": "pissa"}},
+            "pissa started from a matrix that is several",
+        ),
+        ("gpt2_lora", {"config": {"peft_type": "IA3"}}, "it is several layers here, and IA3 is not split"),
+        ("gpt2_lora", {"config": {"peft_type": "PREFIX_TUNING"}}, "missing"),
+    ],
+)
+def test_what_is_not_computed_here(case, changes, message, tmp_path):
+    folder = altered(case, tmp_path / "altered", **changes)
+    with pytest.raises(AdapterError, match="cannot be loaded") as caught:
+        keras_peft.load_hf_peft(language_model(architecture(case)), folder)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "methods", "message"),
+    [
+        ("gpt2", keras_peft.LoRA(rank=2, initialization="pissa"), "starts from another matrix than there"),
+        ("gpt2", keras_peft.IA3(), "is a part of a module there, and IA3 acts on whole ones"),
+        ("llama", keras_peft.PromptTuning(tokens=2), "prompt changes no matrix"),
+        ("llama", keras_peft.Houlsby(), "PEFT has no counterpart of houlsby"),
+        ("phi3", keras_peft.LoRA(rank=2), "a Phi3Backbone, whose layers PEFT has no names for"),
+    ],
+)
+def test_what_is_not_computed_there(name, methods, message, tmp_path):
+    model = keras_peft.adapt(getattr(models, name)(), methods)
+    with pytest.raises(AdapterError, match=message):
+        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_replaced_when_it_is_an_adapter(tmp_path):
+    model = keras_peft.adapt(models.llama(), keras_peft.LoRA(rank=2))
+    keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    with pytest.raises(AdapterError, match="exists; choose another folder, or replace"):
+        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/other", overwrite=True)
+    assert settings_of(tmp_path / "saved")["base_model_name_or_path"] == "owner/other"
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(AdapterError, match="is no adapter of PEFT"):
+        keras_peft.save_hf_peft(model, tmp_path / "mine", base="owner/name", overwrite=True)
+
+
+def test_nothing_is_saved_that_reads_otherwise(tmp_path, monkeypatch):
+    """Were a matrix written the wrong way round, nothing would be in the folder's place."""
+    from keras_peft.interop.hf_peft import lora
+
+    model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
+    write = lora.write
+    monkeypatch.setattr(lora, "write", lambda adapter: {**write(adapter), "lora_alpha": 9.0})
+    with pytest.raises(AdapterError, match="Nothing was saved: read again"):
+        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    assert not list(tmp_path.iterdir())

@@ -126,4 +126,4 @@ def _lengths(site: Site) -> np.ndarray:
     """Returns the magnitude that DoRA starts with, which changes nothing."""
     from keras import ops
 
-    return np.linalg.norm(ops.convert_to_numpy(matrix_of(site)), axis=0)
+    return np.asarray(np.linalg.norm(ops.convert_to_numpy(matrix_of(site)), axis=0))

@@ -154,7 +154,7 @@ def names_of(model: keras.Model) -> Names:
     from keras_peft.core.sites import find_sites
 
     architecture = bases.architecture_of(model)
-    if not hasattr(architecture, "CHECKPOINT"):
+    if architecture is None or not hasattr(architecture, "CHECKPOINT"):
         known = [module.BACKBONE for module in bases.architectures() if hasattr(module, "CHECKPOINT")]
         raise AdapterError(
             f"{model.name!r} is a {type(model).__name__}, whose layers PEFT has no names for; those that have are "
