@@ -246,7 +246,7 @@ def prepare(
     described = {"training_rows": len(training), "validation_rows": len(held_out), "head": taken, **decided}
     progress.planned(model.plan, described)
     if taken is not None:
-        notes.append(f"The head was {taken}.")
+        notes.append(f"Training began with a head that was {taken}.")
     return Prepared(
         task=task,
         base=base,

@@ -26,13 +26,15 @@ def make(folder: Path) -> None:
     texts = json.loads((folder / "texts.json").read_text())
     for architecture in make_classifiers.ARCHITECTURES:
         encoder = make_classifiers.HERE / architecture
-        tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_file=str(encoder / "tokenizer.json"),
-            pad_token="<pad>" if architecture == "roberta" else "[PAD]",
-            model_input_names=["input_ids", "attention_mask"],
-            model_max_length=MOST,
-        )
         for number, (task, (ending, settings)) in enumerate(make_classifiers.TASKS.items()):
+            tokenizer = transformers.PreTrainedTokenizerFast(
+                tokenizer_file=str(encoder / "tokenizer.json"),
+                pad_token="<pad>" if architecture == "roberta" else "[PAD]",
+                model_input_names=["input_ids", "attention_mask"],
+                model_max_length=MOST,
+                # As a RoBERTa's has to be where words are tagged.
+                **({"add_prefix_space": True} if architecture == "roberta" and task == "words" else {}),
+            )
             auto = getattr(transformers, f"AutoModelFor{ending}")
             model = auto.from_pretrained(encoder, dtype=torch.float32, **settings).eval()
             make_classifiers.spread(model, 100 + number)

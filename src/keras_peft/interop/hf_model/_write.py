@@ -177,6 +177,7 @@ def _tokenizer_config(read: Bundle) -> dict[str, Any]:
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(read.folder / "tokenizer.json"))
+    by_bytes = isinstance(tokenizer.pre_tokenizer, tokenizers.pre_tokenizers.ByteLevel)
     special = {
         role: next((word for word in words if tokenizer.token_to_id(word) is not None), None)
         for role, words in _SPECIAL.items()
@@ -186,6 +187,8 @@ def _tokenizer_config(read: Bundle) -> dict[str, Any]:
         "model_max_length": read.content["max_length"],
         # No token types: the base gives all tokens the first.
         "model_input_names": ["input_ids", "attention_mask"],
+        # Words that come one by one have a space before them, as the bundle's tokenizer has it.
+        **({"add_prefix_space": True} if read.task().reads_words and by_bytes else {}),
         **{role: word for role, word in special.items() if word is not None},
     }
 
