@@ -10,13 +10,13 @@ from huggingface_hub import ModelCard, constants
 from safetensors.numpy import save_file
 
 import keras_peft
-from conftest import TINY
+from conftest import REFERENCE, TINY
 from keras_peft import bundle as bundles
 from keras_peft import pushing, sources
 from keras_peft.errors import BundleError, BundleMismatch, HubError, KerasPeftError
 from keras_peft.files import sha256_of
 from sealed import bytes_of, make_sealed
-from sources.hub_server import READ_TOKEN, TOKEN, running_hub, use
+from sources.hub_server import COMMIT, READ_TOKEN, TOKEN, running_hub, use
 
 TO = "hf://org/made"
 
@@ -219,6 +219,30 @@ def test_bundles_that_cannot_be_had(hub, tmp_path, monkeypatch, name, match):
     hub.add("org/gated", TINY, gated=True)
     with pytest.raises(BundleError, match=match):
         keras_peft.load(name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "format"), [("peft_folders/text_lora", "hf-peft"), ("adapter_hub/head_relu", "adapter-hub")]
+)
+def test_adapters_of_other_libraries(hub, tmp_path, folder, format):
+    from keras_peft import interop
+
+    hub.add("org/adapter", REFERENCE / folder)
+    form = interop.recognise("hf://org/adapter@main")
+    assert format == form.FORMAT
+    there = form.import_("hf://org/adapter", out=tmp_path / "there", base=str(TINY))
+    here = form.import_(REFERENCE / folder, out=tmp_path / "here", base=str(TINY))
+    name = "adapter.safetensors"
+    assert (there.folder / name).read_bytes() == (here.folder / name).read_bytes()
+    assert there.labels == here.labels
+    if format == "hf-peft":
+        assert there.content["data"]["source"] == f"the PEFT adapter hf://org/adapter@{COMMIT}"
+
+
+def test_a_base_from_the_hub(hub, tmp_path):
+    hub.add("org/base", TINY)
+    base = sources.load("hf://org/base")
+    assert (base.name, base.sha256) == (f"hf://org/base@{COMMIT}", sources.load(str(TINY)).sha256)
 
 
 def test_pickles_are_not_downloaded(hub, tmp_path):

@@ -93,6 +93,21 @@ def download_adapter(name: str) -> Path:
     return folder
 
 
+def name_of(folder: Path) -> str:
+    """Returns what people call a folder: its own name, and of a downloaded one that on the hub.
+
+    Example:
+        >>> name_of(download("hf://owner/name")[0])
+        'hf://owner/name@0123456789abcdef0123456789abcdef01234567'
+    """
+    folder = folder.resolve()
+    # The cache keeps it as models--owner--name/snapshots/commit.
+    kind, *repository = folder.parent.parent.name.split("--")
+    if folder.parent.name != "snapshots" or kind != "models":
+        return folder.name
+    return f"{SCHEME}{'/'.join(repository)}@{folder.name}"
+
+
 def _refuse_pickles(name: str, pinned: str) -> None:
     from huggingface_hub import HfApi
 

@@ -17,6 +17,7 @@ from keras_peft.interop.hf_peft._folder import TENSORS, labels_in, read_folder
 from keras_peft.interop.hf_peft._head import TASK_TYPES, head_of
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import File, Module, Read, Tensors, joined
+from keras_peft.sources import hub
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -93,7 +94,7 @@ def import_hf_peft(
     return write_imported(
         out,
         folder=folder,
-        source=f"the PEFT adapter {folder.resolve().name}",
+        source=f"the PEFT adapter {hub.name_of(folder)}",
         sha256=sha256_of(folder / TENSORS),
         base=loaded.base,
         task=made,
