@@ -67,6 +67,15 @@ def test_a_push_and_what_is_shown_of_it(run, hub, sealed):
     assert err.splitlines() == [f"Pushing {sealed} to hf://org/made …"]
     assert (repository.private, repository.messages[-1]) == (True, "the first")
 
+    (sealed / "report.html").write_text("other")
+    code, _, err = run("push", sealed, "hf://org/made")
+    assert (code, err.count("report.html was altered")) == (2, 1)
+    (sealed / "report.html").write_text("<p>")
+
+    code, out, err = run("show", "hf://org/none")
+    assert (code, out) == (2, "")
+    assert err.startswith("keras-peft: hf://org/none does not exist, or is private and not open to you")
+
     code, out, _ = run("push", sealed, "hf://org/made", "--json")
     made = json.loads(out)
     assert (code, made["unchanged"], set(made["files"])) == (0, True, set(bytes_of(sealed)))

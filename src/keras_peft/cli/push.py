@@ -40,7 +40,7 @@ def push(
     if not (folder / bundles.CONTENT).is_file():
         with quiet_import(presets=False):
             import keras_hub  # noqa: F401  (its import is what is to be quiet)
-    if as_json or not err.is_terminal:
+    if as_json:
         disable_progress_bars()
     made = pushing.push(folder, to, branch=branch, private=private, message=message)
     for note in made.notes:
