@@ -313,7 +313,8 @@ def interop_page() -> str:
             "differences from AdapterHub": difference_table(
                 "interop_adapter_hub.json",
                 "Each was trained some steps with the library and asked here, and trained here and asked with the "
-                "library, on\ntiny checkpoints. A cell is the largest difference of a logit, divided by the largest logit.",
+                "library, on\ntiny checkpoints. A cell is the largest difference of a logit, divided by the largest "
+                "logit.",
             ),
         },
     )
