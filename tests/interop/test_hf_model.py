@@ -237,7 +237,7 @@ def test_training_on_a_classifier_begins_with_its_head(tmp_path, command_line):
     assert "head      the base's own, for the same labels (beta, gamma, alpha)" in said
     bundle = bundles.read(tmp_path / "still")
     assert bundle.task().activation == "tanh"
-    assert any("head that is the base's own" in note for note in bundle.report()["notes"])
+    assert any("head that was the base's own" in note for note in bundle.report()["notes"])
     inputs, expected = given("bert_single")
     made = keras.ops.convert_to_numpy(keras_peft.load(tmp_path / "still").model(inputs, training=False))
     np.testing.assert_allclose(made, expected[:, [2, 0, 1]], rtol=0, atol=1e-3)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import make_classifiers
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -27,13 +28,14 @@ def make(folder: Path) -> None:
     for architecture in make_classifiers.ARCHITECTURES:
         encoder = make_classifiers.HERE / architecture
         for number, (task, (ending, settings)) in enumerate(make_classifiers.TASKS.items()):
+            backend = tokenizers.Tokenizer.from_file(str(encoder / "tokenizer.json"))
+            if architecture == "roberta" and task == "words":  # As it has to be there.
+                backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
             tokenizer = transformers.PreTrainedTokenizerFast(
-                tokenizer_file=str(encoder / "tokenizer.json"),
+                tokenizer_object=backend,
                 pad_token="<pad>" if architecture == "roberta" else "[PAD]",
                 model_input_names=["input_ids", "attention_mask"],
                 model_max_length=MOST,
-                # As a RoBERTa's has to be where words are tagged.
-                **({"add_prefix_space": True} if architecture == "roberta" and task == "words" else {}),
             )
             auto = getattr(transformers, f"AutoModelFor{ending}")
             model = auto.from_pretrained(encoder, dtype=torch.float32, **settings).eval()

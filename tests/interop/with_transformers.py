@@ -4,7 +4,7 @@
 
 Random classifiers that transformers saved are imported and asked here; classifiers that were trained here, on a bare
 encoder or on one of those, are exported and asked there, by their logits and by `pipeline`. Fails where a logit differs
-by more than 1e-5 of the largest, or a score by more than 1e-5. With `--store` the differences are kept for
+by more than 1e-5 of the largest or of 1, or a score by more than 1e-5. With `--store` the differences are kept for
 `docs/interop.md`.
 """
 
@@ -118,7 +118,8 @@ def main() -> None:
     wide = [
         row
         for row in rows
-        if not row["difference"] <= TOLERANCE * row["largest_logit"] or not row.get("scores", 0) <= TOLERANCE
+        if not row["difference"] <= TOLERANCE * max(1, row["largest_logit"])
+        or not row.get("scores", 0) <= TOLERANCE
     ]
     if arguments.store:
         content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ def export_hf_model(
         with whole_folder(out.absolute(), overwrite=overwrite) as staging:
             write_json(staging / "config.json", config)
             write_torch_tensors(staging / "model.safetensors", tensors)
-            (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
+            write_json(staging / "tokenizer.json", _tokenizer(read))
             write_json(staging / "tokenizer_config.json", _tokenizer_config(read))
             del tensors
             difference = _verify(staging, read, expected)
@@ -172,12 +173,21 @@ def _config(config: Mapping[str, Any], task: Task, class_name: str) -> dict[str,
     }
 
 
+def _tokenizer(read: Bundle) -> dict[str, Any]:
+    """Returns the bundle's tokenizer.json, which by itself reads words as the bundle does."""
+    content: dict[str, Any] = json.loads((read.folder / "tokenizer.json").read_text(encoding="utf-8"))
+    before = content.get("pre_tokenizer") or {}
+    if read.task().reads_words and "add_prefix_space" in before:
+        # Words that come one by one have a space before them.
+        before["add_prefix_space"] = True
+    return content
+
+
 def _tokenizer_config(read: Bundle) -> dict[str, Any]:
     """Returns what lets AutoTokenizer read the tokenizer.json and cut texts as the bundle does."""
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(read.folder / "tokenizer.json"))
-    by_bytes = isinstance(tokenizer.pre_tokenizer, tokenizers.pre_tokenizers.ByteLevel)
     special = {
         role: next((word for word in words if tokenizer.token_to_id(word) is not None), None)
         for role, words in _SPECIAL.items()
@@ -187,8 +197,6 @@ def _tokenizer_config(read: Bundle) -> dict[str, Any]:
         "model_max_length": read.content["max_length"],
         # No token types: the base gives all tokens the first.
         "model_input_names": ["input_ids", "attention_mask"],
-        # Words that come one by one have a space before them, as the bundle's tokenizer has it.
-        **({"add_prefix_space": True} if read.task().reads_words and by_bytes else {}),
         **{role: word for role, word in special.items() if word is not None},
     }
 
