@@ -71,6 +71,17 @@ KINDS = {
     },
     "one_block": {"r": 2, "lora_alpha": 4, "layers_to_transform": [1]},
 }
+# Methods of another kind, on Llama alone: from what PEFT calls their configuration.
+OTHERS = {
+    "ia3": (
+        "IA3Config",
+        {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
+    ),
+    "vera": ("VeraConfig", {"r": 4}),
+    "loha": ("LoHaConfig", {"r": 3, "alpha": 6}),
+    "lokr": ("LoKrConfig", {"r": 2, "alpha": 4, "decompose_factor": 2}),
+    "oft": ("OFTConfig", {"oft_block_size": 4, "r": 0}),
+}
 ONLY_LORA = ("mistral", "qwen2", "qwen3", "gemma")
 
 
@@ -102,7 +113,7 @@ def fill(model: torch.nn.Module, std: float) -> None:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             noise = std * torch.randn(parameter.shape, generator=generator)
-            stays = "norm" in name or "ln_" in name or "magnitude" in name
+            stays = any(part in name for part in ("norm", "ln_", "magnitude", "ia3_l"))
             parameter.copy_(parameter + noise if stays else noise)
 
 
@@ -118,9 +129,19 @@ def make_base(name: str) -> None:
     (folder / "generation_config.json").unlink(missing_ok=True)
 
 
+def config_of(name: str, kind: str) -> peft.PeftConfig:
+    if kind in KINDS:
+        return LoraConfig(
+            task_type="CAUSAL_LM", target_modules=targets(name), lora_dropout=0.1, **KINDS[kind]
+        )
+    configuration, options = OTHERS[kind]
+    options = {"target_modules": ["q_proj", "v_proj", "down_proj"], **options}
+    return getattr(peft, configuration)(task_type="CAUSAL_LM", **options)
+
+
 def make(name: str, kind: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    config = LoraConfig(task_type="CAUSAL_LM", target_modules=targets(name), lora_dropout=0.1, **KINDS[kind])
+    config = config_of(name, kind)
     model = get_peft_model(load(name), config).eval()
     fill(model, 0.2)
     folder = FOLDER / f"{name}_{kind}"
@@ -128,7 +149,9 @@ def make(name: str, kind: str) -> dict[str, torch.Tensor]:
     (folder / "README.md").unlink()
     settings = json.loads((folder / "adapter_config.json").read_text())
     settings["base_model_name_or_path"] = f"tests/reference/{name}"
-    settings["target_modules"].sort()
+    for key in ("target_modules", "feedforward_modules"):
+        if key in settings:
+            settings[key].sort()
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     (folder / "adapter_config.json").write_text(text)
     found = answer(PeftModel.from_pretrained(load(name), folder).eval())
@@ -145,9 +168,10 @@ def main() -> None:
         for name in CONFIGS:
             make_base(name)
             outputs |= {f"{name}.{key}": value.contiguous() for key, value in answer(load(name)).items()}
-            for kind in KINDS:
-                if kind == "lora" or name not in ONLY_LORA:
-                    outputs |= make(name, kind)
+            for kind in ("lora",) if name in ONLY_LORA else KINDS:
+                outputs |= make(name, kind)
+        for kind in OTHERS:
+            outputs |= make("llama", kind)
     versions = {module.__name__: module.__version__ for module in (peft, transformers, torch)}
     write(FOLDER / "outputs.safetensors", outputs, {"versions": json.dumps(versions, sort_keys=True)})
 
