@@ -96,6 +96,12 @@ def test_a_changed_bundle_is_refused(copy, damage, message):
         keras_peft.load(copy)
 
 
+def test_the_card_is_its_owners_to_write_into(copy):
+    card = copy / "README.md"
+    card.write_text(card.read_text() + "\nIt is licensed under Apache-2.0.\n")
+    assert keras_peft.load(copy).task.labels
+
+
 def test_all_changes_are_in_one_error(copy):
     (copy / "README.md").unlink()
     (copy / "report.json").write_text("{}")
