@@ -134,7 +134,7 @@ def from_checkpoint(
     # KerasHub's backbone takes neither as an option.
     word, options = _ACTIVATIONS[activation]
     for site in sites:
-        if site.role == "norm":
+        if isinstance(site.layer, keras.layers.LayerNormalization):
             site.layer.epsilon = epsilon
         elif site.role == "ffn.up":
             site.layer.activation = partial(keras.activations.get(word), **options)
