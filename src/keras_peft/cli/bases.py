@@ -38,6 +38,6 @@ def bases(
     )
     out.print(table(None, ("base", "", "licence", "parameters"), rows, left=3))
     out.print(
-        "Also: a folder with a Hugging Face checkpoint (DistilBERT, BERT, RoBERTa, XLM-RoBERTa), hf://owner/name (with\n"
-        "HF_TOKEN set for private and gated ones), a KerasHub preset's name, kaggle:// handle or folder."
+        "Also: a folder with a Hugging Face checkpoint (DistilBERT, BERT, RoBERTa, XLM-RoBERTa), hf://owner/name\n"
+        "(with HF_TOKEN set for private and gated ones), a KerasHub preset's name, kaggle:// handle or folder."
     )
