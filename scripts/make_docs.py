@@ -307,6 +307,17 @@ def interop_page() -> str:
                 "tiny\ncheckpoints. A cell is the largest difference of a logit, divided by the largest logit. All are "
                 "text\nclassifiers but those with prompts, which tag words.",
             ),
+            "differences of language models": difference_table(
+                "interop_decoders.json",
+                "Each was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on tiny\n"
+                "checkpoints. A cell is the largest difference of a logit, divided by the largest logit.",
+            ),
+            "differences of whole models": difference_table(
+                "interop_models.json",
+                "There to here, transformers made a classifier that was imported; here to there, a bundle was trained, "
+                "exported\nand asked with transformers. A cell is the largest difference of a logit, divided by the "
+                "largest logit.",
+            ),
             "settings of AdapterHub": settings_table(
                 "what it is", "told by the tensors, or without effect", kinds
             ),
@@ -342,6 +353,8 @@ def difference_table(file: str, about: str) -> str:
     if not path.is_file():
         return "Not measured yet: `make test-interop`."
     content = json.loads(path.read_text(encoding="utf-8"))
+    for row in content["rows"]:
+        row["method"] += f" ({row['task']})" if "task" in row else ""
     found = {(row["method"], row["architecture"], row["direction"]): row for row in content["rows"]}
     columns = list(dict.fromkeys((row["architecture"], row["direction"]) for row in content["rows"]))
     columns.sort(key=lambda column: (column[0] != "distilbert", column[0], column[1] != "there to here"))
