@@ -68,7 +68,9 @@ class Scene:
 
 OURS, SEEN, PIPELINE, BATCHES, PEFT = "keras-peft", "keras-peft-seen", "pipeline", "pipeline-batches", "peft"
 # The same with the frozen products in bfloat16, and for PyTorch the whole model.
-OURS_LOWERED, PIPELINE_LOWERED, PEFT_LOWERED = (f"{side}-bfloat16" for side in (OURS, PIPELINE, PEFT))
+LOWERED = OURS_LOWERED, PIPELINE_LOWERED, PEFT_LOWERED = tuple(
+    f"{side}-bfloat16" for side in (OURS, PIPELINE, PEFT)
+)
 
 SCENES = (
     Scene(

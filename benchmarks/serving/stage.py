@@ -16,6 +16,7 @@ from .load import Order, Report
 from .plan import (
     COUNTS,
     LORAS,
+    LOWERED,
     MAX_LENGTH,
     ONE,
     OURS,
@@ -81,8 +82,10 @@ class Stage:
         found = predict(self.texts, names, self.right)
         if side in (OURS, SEEN):
             return found
-        # A peer has weights of its own, and rounding moves what is undecided: what a server says of a text
-        # alone is what it has to say under load.
+        if side in LOWERED:
+            # What else is in a batch moves the rounding, and so what is undecided.
+            return [(path, body, None) for path, body, _ in found]
+        # A peer has weights of its own: what it says of a text alone is what it has to say under load.
         server = self.server(side)
         return [
             (path, body, label and server.ask("POST", path, json.loads(body))[0]["label"])
