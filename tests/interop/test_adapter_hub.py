@@ -381,3 +381,6 @@ def test_the_command_line(command_line, tmp_path):
     with pytest.raises(BundleError, match="exists; choose another --out"):
         keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
     keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
+    (tmp_path / "adapter" / "adapter_model.safetensors").touch()
+    with pytest.raises(BundleError, match="holds adapter_model.safetensors beside the adapter"):
+        keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)

@@ -277,6 +277,11 @@ def test_a_bundle_trained_here_goes_there_and_comes_back(bundle, tmp_path):
     with pytest.raises(BundleError, match="exists; choose another --out"):
         keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter")
     keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
+    # The bundle's base lies in a folder, which the hub would not take for the name of one.
+    assert "base_model" not in (tmp_path / "adapter" / "README.md").read_text()
+    (tmp_path / "adapter" / "base").mkdir()
+    with pytest.raises(BundleError, match="holds base beside the adapter, which would be lost"):
+        keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
 
 
 def test_ranks_of_their_own_go_into_patterns(tmp_path):

@@ -10,10 +10,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
+from keras_peft import sources
 from keras_peft.bases import bert
 from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
 from keras_peft.files import whole_folder
 from keras_peft.interop import Exported
+from keras_peft.interop._files import others_in
 from keras_peft.interop._verifying import outputs_on, verifying_texts
 from keras_peft.interop.adapter_hub._folder import CONFIG, HEAD_CONFIG, HEAD_TENSORS, TENSORS, read_folder
 from keras_peft.interop.adapter_hub._head import describe, written
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 # The form that is written, as the library marks it.
 _VERSION = "adapters.1.3.0"
+# All that is written here; where more lies in a folder, it is not replaced.
+_FILES = (CONFIG, TENSORS, HEAD_CONFIG, HEAD_TENSORS, "tokenizer.json", "README.md")
 
 
 def export_adapter_hub(
@@ -192,6 +196,7 @@ def _readme(name: str, read: Bundle, about: Mapping[str, Any], difference: float
             bundle=read.content,
             task=task,
             about=about,
+            repository=sources.repository_of(read.base_name),
             difference=difference,
             temperature=getattr(task, "temperature", 1.0),
         )
@@ -206,6 +211,11 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
     if not (folder / CONFIG).is_file():
         raise BundleError(
             f"{folder} exists and is no adapter of AdapterHub, so it is not overwritten; choose another --out."
+        )
+    if others := others_in(folder, _FILES):
+        raise BundleError(
+            f"{folder} holds {listed(others)} beside the adapter, which would be lost, so it is not overwritten; "
+            "choose another --out."
         )
 
 

@@ -247,6 +247,7 @@ def _readme(name: str, read: Bundle, difference: float) -> str:
             task=read.task(),
             difference=difference,
             made_by=_MADE_BY,
+            repository=sources.repository_of(read.base_name),
         )
     )
 

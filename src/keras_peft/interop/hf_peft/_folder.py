@@ -11,6 +11,8 @@ from keras_peft.errors import AdapterError
 from keras_peft.interop.hf_peft._pieces import Tensors
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+# All that is written here but for a base; where more lies in a folder, it is not replaced.
+FILES = (CONFIG, TENSORS, "config.json", "tokenizer.json", "README.md")
 
 
 def recognises(path: Path) -> bool:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft import bases
+from keras_peft import bases, sources
 from keras_peft import bundle as bundles
 from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
 from keras_peft.files import whole_folder
 from keras_peft.interop import Exported
-from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._files import others_in, write_json, write_torch_tensors
 from keras_peft.interop._verifying import outputs_on, verifying_texts
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
-from keras_peft.interop.hf_peft._folder import CONFIG, TENSORS, read_folder
+from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, read_folder
 from keras_peft.interop.hf_peft._head import head_of, task_type_of
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import Leaving, Tensors, places_of
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapter import Adapter
     from keras_peft.tasks import Task
-
 BASE_FOLDER = "base"
 """Where the base lies in an adapter's folder that is written with it."""
 
@@ -64,7 +63,7 @@ def export_hf_peft(
         >>> keras_peft.export_hf_peft("my-bundle", out="peft-adapter").max_abs_logit_difference
     """
     out = Path(out)
-    _refuse_existing(out, overwrite=overwrite)
+    _refuse_existing(out, (*FILES, BASE_FOLDER) if with_base else FILES, overwrite=overwrite)
     read = bundles.read(bundle)
     loaded = load_base(base or read.base_name)
     model = bundles.load_model(read, loaded.base)
@@ -104,7 +103,7 @@ def export_hf_peft(
                 _write_base(staging / BASE_FOLDER, loaded, kind)
             write_json(staging / "config.json", _model_config(loaded, task, kind))
             difference = _verify(staging, read, loaded, expected)
-            card = _readme(out.name, read, config, difference, with_base=with_base)
+            card = _readme(out.name, read, loaded, config, difference)
             (staging / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
@@ -226,11 +225,14 @@ def _write_base(folder: Path, loaded: HuggingFaceBase, kind: str) -> None:
     (folder / "tokenizer.json").write_text(loaded.base.tokenizer, encoding="utf-8")
 
 
-def _readme(name: str, read: Bundle, config: Mapping[str, Any], difference: float, *, with_base: bool) -> str:
+def _readme(
+    name: str, read: Bundle, loaded: HuggingFaceBase, config: Mapping[str, Any], difference: float
+) -> str:
     from keras_peft.report import environment
 
     task = read.task()
     template = environment().get_template("hf_peft.md")
+    named = config["base_model_name_or_path"]
     return template.render(
         name=name,
         bundle=read.content,
@@ -238,12 +240,13 @@ def _readme(name: str, read: Bundle, config: Mapping[str, Any], difference: floa
         config=config,
         difference=difference,
         class_name=head_of(distilbert.MODEL_TYPE, type(task)).class_name,
-        base=f"{name}/{BASE_FOLDER}" if with_base else config["base_model_name_or_path"],
+        base=f"{name}/{BASE_FOLDER}" if named == BASE_FOLDER else named,
+        repository=sources.repository_of(loaded.base.name),
         temperature=getattr(task, "temperature", 1.0),
     )
 
 
-def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
+def _refuse_existing(folder: Path, own: Sequence[str], *, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not overwrite:
@@ -251,4 +254,9 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
     if not (folder / CONFIG).is_file():
         raise BundleError(
             f"{folder} exists and is no adapter of PEFT, so it is not overwritten; choose another --out."
+        )
+    if others := others_in(folder, own):
+        raise BundleError(
+            f"{folder} holds {listed(others)} beside the adapter, which would be lost, so it is not overwritten; "
+            "choose another --out."
         )
