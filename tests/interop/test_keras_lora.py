@@ -225,6 +225,19 @@ def test_a_classifier_brings_its_head_and_can_train_on(file, tmp_path):
     assert np.abs(outputs_of(adapted, inputs) - expected).max() > 0.01
 
 
+def test_a_head_of_another_size_leaves_the_model_free(file):
+    def classifier(outputs):
+        return keras_hub.models.DistilBertTextClassifier(make("distilbert"), num_classes=outputs, dropout=0.0)
+
+    there, base = classifier(3), classifier(2)
+    there.backbone.enable_lora(RANK)
+    train(there, inputs_of(there))
+    there.backbone.save_lora_weights(file)
+    with pytest.raises(AdapterError, match=r"given with beside= do not fit .* logits"):
+        keras_peft.import_keras_lora(file, base, beside=there)
+    keras_peft.adapt(base, keras_peft.LoRA())
+
+
 def test_a_language_model_generates_with_it(file):
     trained("gpt2", file)
     there = keras_hub.models.GPT2CausalLM(make("gpt2"))
@@ -351,6 +364,30 @@ def test_damaged_files(file, tmp_path):
         keras_peft.import_keras_lora(tmp_path / "text.lora.h5", base)
     with pytest.raises(AdapterError, match="There is no file"):
         keras_peft.import_keras_lora(tmp_path / "none.lora.h5", base)
+
+
+@pytest.mark.parametrize("way", ["bytes", "link", "virtual"])
+def test_values_of_other_files_are_not_read(way, file, tmp_path):
+    """Or whoever gives away a file would have bytes of another one put into a bundle."""
+    trained("llama", file)
+    (tmp_path / "secret").write_bytes(bytes(4096))
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["value"] = np.ones((RANK, 4), "float32")
+    with h5py.File(file, "r+") as content:
+        layer = content["lora"][next(name for name in content["lora"] if name.isdigit())]["vars"]
+        shape = layer["lora_kernel_b"].shape
+        del layer["lora_kernel_b"]
+        if way == "bytes":
+            places = [(str(tmp_path / "secret"), 0, 4096)]
+            layer.create_dataset("lora_kernel_b", shape, dtype="float32", external=places)
+        elif way == "link":
+            layer["lora_kernel_b"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "value")
+        else:
+            layout = h5py.VirtualLayout((RANK, 4), dtype="float32")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "value", shape=(RANK, 4))
+            layer.create_virtual_dataset("lora_kernel_b", layout)
+    with pytest.raises(AdapterError, match=r"has lora/\d+/vars/lora_kernel_b in another place than itself"):
+        keras_peft.import_keras_lora(file, make("llama"))
 
 
 def test_kerashub_saves_no_lora_of_embeddings(file):

@@ -14,7 +14,7 @@ from keras_peft.bases import distilbert
 from keras_peft.core.sites import find_sites
 from keras_peft.errors import BaseError, BaseNotFound
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.sources import Base
+from keras_peft.sources import Base, hub
 from keras_peft.sources import folder as folders
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def load_base(name: str) -> HuggingFaceBase:
 def base_named(name: str | None, folder: Path, *, revision: str | None = None) -> str:
     """Returns the base that an adapter names, as `load_base` takes it.
 
+    An adapter from the hub can mean no folder of this machine but one inside its own.
+
     Args:
         name: How the adapter calls it.
         folder: Where the adapter lies, in which the base may lie.
@@ -107,7 +109,10 @@ def base_named(name: str | None, folder: Path, *, revision: str | None = None) -
     """
     if not name:
         raise BaseNotFound(f"{folder} does not say what base it is for; name it with --base.")
-    for place in (folder / name, Path(name)):
+    places = [folder / name, Path(name)]
+    if hub.is_hub_name(hub.name_of(folder)):
+        places = [place for place in places[:1] if place.resolve().is_relative_to(folder.resolve())]
+    for place in places:
         if place.is_dir():
             return str(place)
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):

@@ -47,8 +47,7 @@ def import_classifier(
 
     Args:
         source: `name.lora.h5`, from the backbone's `save_lora_weights`, with `name.weights.h5`, from the
-            classifier's `save_weights`, in the same folder; or a folder with these two, or its
-            `hf://owner/name`.
+            classifier's `save_weights`, in the same folder; or a folder with these two.
         out: Folder of the bundle to write.
         base: The base that was trained on, as `load_base` takes it.
         labels: What the head's outputs mean, in their order; by default LABEL_0 and so on.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import ml_dtypes
@@ -75,11 +76,29 @@ def read(path: Path) -> LoraFile:
         raise AdapterError(f"There is no file {path}; name what backbone.save_lora_weights() wrote.")
     try:
         with h5py.File(path) as file:
+            _refuse_elsewhere(file, path)
             return _read(file, path)
     except OSError:
         raise AdapterError(
             f"{path} is no HDF5 file or is damaged; name what backbone.save_lora_weights() wrote."
         ) from None
+
+
+def _refuse_elsewhere(file: h5py.File, path: Path) -> None:
+    """HDF5 can take values from any other file of this machine, which no one who writes a LoRA means."""
+    found = []
+
+    def visit(name: str, link: Any) -> None:
+        there = None if isinstance(link, h5py.ExternalLink | h5py.SoftLink) else file[name]
+        if there is None or (isinstance(there, h5py.Dataset) and (there.external or there.is_virtual)):
+            found.append(name)
+
+    file.visititems_links(visit)
+    if found:
+        raise AdapterError(
+            f"{path} has {listed(found, most=4)} in another place than itself, which KerasHub does not write; it is "
+            "not read."
+        )
 
 
 def _read(file: h5py.File, path: Path) -> LoraFile:

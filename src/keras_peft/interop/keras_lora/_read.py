@@ -68,7 +68,11 @@ def import_keras_lora(
     read = translate(path, model, beside=beside, alpha=alpha)
     adapted = attach.adapt(model, read.methods, head=head, adapter=adapter)
     tensors = read.tensors | _heads(adapted, beside)
-    adapted.assign_adapter_tensors(adapted.adapter_tensors() | tensors)
+    try:
+        adapted.assign_adapter_tensors(adapted.adapter_tensors() | tensors)
+    except AdapterError as error:
+        adapted.detach()
+        raise AdapterError(f"{path} and the model given with beside= do not fit {model.name}: {error}") from None
     for warning in read.warnings:
         warnings.warn(f"{path} {warning}", stacklevel=2)
     return adapted
