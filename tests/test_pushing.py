@@ -6,14 +6,14 @@ import json
 import shutil
 
 import pytest
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard, constants, snapshot_download
 from safetensors.numpy import save_file
 
 import keras_peft
 from conftest import REFERENCE, TINY
 from keras_peft import bundle as bundles
 from keras_peft import pushing, sources
-from keras_peft.errors import BundleError, BundleMismatch, HubError, KerasPeftError
+from keras_peft.errors import BaseError, BundleError, BundleMismatch, HubError, KerasPeftError
 from keras_peft.files import sha256_of
 from sealed import bytes_of, make_sealed
 from sources.hub_server import COMMIT, READ_TOKEN, TOKEN, running_hub, use
@@ -42,8 +42,11 @@ def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
     assert made.name == f"{TO}@{hub.repositories['org/made'].branches['main']}"
     assert made.files == {file.name: sha256_of(file) for file in bundle.iterdir()}
     assert (made.deleted, made.unchanged) == ((), False)
+    report = bundles.read(bundle).report()
     assert made.notes == (
         f"its base is {TINY}, a folder on this machine: whoever loads it elsewhere names theirs with --base.",
+        f"its report shows {len(report['worst']) + len(report['doubtful'])} texts of the validation rows to everybody "
+        "who may read the repository.",
     )
 
     texts = ["the model and the model", "people with people"]
@@ -62,13 +65,23 @@ def test_again_and_with_less_in_it(hub, sealed):
     assert (again.unchanged, again.commit) == (True, first.commit)
     (sealed / "run.toml").unlink()
     bundles.seal(sealed, json.loads((sealed / "bundle.json").read_text()))
-    hub.files("org/made")["LICENSE"] = b"do what you like"
+    hub.files("org/made").update({"LICENSE": b"do what you like", "results.json": b"{}"})
     less = pushing.push(sealed, TO, message="less")
     assert less.deleted == ("run.toml",)
-    assert less.notes == (f"{TO} holds other files, which are left as they are: LICENSE.",)
+    assert less.notes == (f"{TO} holds other files, which are left as they are: LICENSE, results.json.",)
     assert hub.repositories["org/made"].messages[-1] == "less"
-    assert set(hub.files("org/made")) == {*bytes_of(sealed), "LICENSE", ".gitattributes"}
+    assert set(hub.files("org/made")) == {*bytes_of(sealed), "LICENSE", "results.json", ".gitattributes"}
     assert bundles.read(TO).content["checksum"]
+
+
+def test_what_else_lies_there_is_in_nobodys_way(hub, sealed):
+    """Not even where all of the repository was downloaded before, by another library."""
+    pushing.push(sealed, TO)
+    hub.files("org/made")["LICENSE"] = b"do what you like"
+    folder = snapshot_download("org/made")
+    assert bundles.read(TO).folder.samefile(folder)
+    with pytest.raises(BundleMismatch, match="LICENSE does not belong there"):
+        bundles.read(folder)
 
 
 def test_a_branch(hub, sealed):
@@ -85,7 +98,10 @@ def test_what_export_wrote(hub, tmp_path):
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "base"}')
     save_file({}, folder / "adapter_model.safetensors")
     shutil.copytree(TINY, folder / "base")
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "base.metadata").write_text("of a download")
     pushing.push(folder, TO)
+    assert not any(".cache" in path for path in hub.files("org/made"))
     assert {"adapter_config.json", "adapter_model.safetensors", "base/model.safetensors"} <= set(
         hub.files("org/made")
     )
@@ -160,6 +176,8 @@ def test_what_lies_there_is_compared(hub, sealed):
         ("hf_wrong", TO, r"status 401 \(HF_TOKEN is set\).*make a new one with the right to write"),
         (READ_TOKEN, TO, "status 403.*take one with the right to write"),
         (TOKEN, "hf://others/made", 'status 403.*rights to write under the namespace "others"'),
+        ("hf_…", TO, r"characters that no token has \(HF_TOKEN is set\); copy it again"),
+        ("hf_ri\x01ght", TO, "characters that no token has"),
     ],
 )
 def test_tokens(hub, sealed, tmp_path, monkeypatch, token, to, match):
@@ -168,6 +186,14 @@ def test_tokens(hub, sealed, tmp_path, monkeypatch, token, to, match):
         pushing.push(sealed, to)
     assert not hub.repositories
     assert token is None or token not in str(raised.value)
+
+
+def test_what_the_hub_thinks_of_the_card_is_told_without_the_token(hub, sealed):
+    (sealed / "README.md").write_text("It is mine.")
+    made = pushing.push(sealed, TO)
+    assert len(made.notes) == 1
+    assert "empty or missing yaml metadata in repo card" in made.notes[0]
+    assert TOKEN not in made.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +219,14 @@ def test_failures_on_the_way(hub, sealed, failing, status, match):
     assert set(hub.files("org/made") if hub.repositories else ()) <= {".gitattributes"}
     hub.failures = {}
     pushing.push(sealed, TO)
+
+
+@pytest.mark.parametrize("token", ["hf_…", "hf_ri\x01ght"])
+def test_nothing_is_asked_for_with_what_is_no_token(hub, sealed, tmp_path, monkeypatch, token):
+    use(hub, monkeypatch, tmp_path / "home", token)
+    with pytest.raises(BundleError, match="cannot be asked for: the token has characters that no token has"):
+        bundles.read(TO)
+    assert not hub.asked
 
 
 def test_no_network(hub, sealed, monkeypatch):
@@ -237,6 +271,21 @@ def test_adapters_of_other_libraries(hub, tmp_path, folder, format):
     assert there.labels == here.labels
     if format == "hf-peft":
         assert there.content["data"]["source"] == f"the PEFT adapter hf://org/adapter@{COMMIT}"
+
+
+@pytest.mark.parametrize("named", ["../../../../../base", "{}/base", "base"])
+def test_an_adapter_of_the_hub_names_no_folder_of_this_machine(hub, tmp_path, monkeypatch, named):
+    from keras_peft import interop
+
+    shutil.copytree(TINY, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(REFERENCE / "peft_folders" / "text_lora", tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = named.format(tmp_path)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    hub.add("org/adapter", folder)
+    with pytest.raises(BaseError, match=r"which is not there; name its place with --base|hf://base "):
+        interop.recognise("hf://org/adapter").import_("hf://org/adapter", out=tmp_path / "bundle")
 
 
 def test_a_base_from_the_hub(hub, tmp_path):

@@ -241,7 +241,10 @@ def read(folder: str | Path) -> Bundle:
         BundleError: If there is no bundle, it cannot be downloaded, or it is of a newer format.
         BundleMismatch: If files are missing, extra or altered; all are in the message.
     """
-    folder = _on_this_machine(folder)
+    from keras_peft.sources import hub
+
+    is_downloaded = hub.is_hub_name(folder)
+    folder = _download(str(folder)) if is_downloaded else Path(folder)
     path = folder / CONTENT
     if not path.is_file():
         what = "has no bundle.json, so it is no bundle" if folder.is_dir() else "does not exist"
@@ -266,6 +269,9 @@ def read(folder: str | Path) -> Bundle:
     if not problems:
         expected = content["files"]
         there = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {CONTENT}
+        if is_downloaded:
+            # Where all of a repository was downloaded once, its licence lies in the cache, too.
+            there &= set(FILES)
         problems += [f"{name} is missing" for name in sorted(set(expected) - there)]
         problems += [f"{name} does not belong there" for name in sorted(there - set(expected))]
         problems += [
@@ -369,24 +375,22 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
     return Bundle(folder, content)
 
 
-def _on_this_machine(folder: str | Path) -> Path:
-    """Returns where a bundle lies; one on the hub is downloaded.
+def _download(name: str) -> Path:
+    """Downloads a bundle from the hub.
 
     Raises:
         BundleError: If it cannot be.
     """
     from keras_peft.sources import hub
 
-    if not hub.is_hub_name(folder):
-        return Path(folder)
     try:
-        downloaded, _ = hub.download(str(folder), (CONTENT, *FILES))
+        downloaded, _ = hub.download(name, (CONTENT, *FILES))
     except BaseError as error:
         raise BundleError(str(error)) from None
     if not (downloaded / CONTENT).is_file():
         raise BundleError(
-            f"{folder} has no {CONTENT}, so it is no bundle; an adapter of another library becomes one by "
-            f"'keras-peft import {folder} --out my-bundle'."
+            f"{name} has no {CONTENT}, so it is no bundle; an adapter of another library becomes one by "
+            f"'keras-peft import {name} --out my-bundle'."
         )
     return downloaded
 

@@ -30,8 +30,8 @@ _MAIN = "main"
 # What tells a bundle, an adapter and a whole model apart, the most telling first.
 _MARKS = (bundles.CONTENT, "adapter_config.json", "config.json")
 _ENDINGS = (".json", ".safetensors", ".md", ".txt")
-# Of an earlier push, which must not lie beside the files of a new one.
-_MACHINE_READ = (".json", ".safetensors", ".html", ".toml")
+# Of an earlier push of what export wrote, which must not lie beside the files of a new one.
+_MACHINE_READ = (".json", ".safetensors")
 
 _ADVICE = {
     400: "what was sent is not what it takes",
@@ -106,6 +106,8 @@ def push(
     """
     folder = Path(folder).expanduser()
     repository = _repository(to)
+    if reason := hub.unfit_token():
+        raise HubError(f"{to} cannot be pushed to: {reason}.")
     files, notes = _files_of(folder)
     with _told(to):
         return _push(
@@ -142,12 +144,12 @@ def _push(
     if branch != _MAIN:
         api.create_branch(repository, branch=branch, exist_ok=True)
         info = api.model_info(repository, revision=branch)
-    before = _list(api, repository, branch)
+    commit = str(info.sha)
+    before = _list(api, repository, commit)
     stale = _stale(name, files, before)
     others = [path for path in before if path not in {*files, *stale} and not path.startswith(".")]
     if others:
         notes.append(f"{name} holds other files, which are left as they are: {listed(others)}.")
-    commit = str(info.sha)
     unchanged = not stale and not _differing(files, before)
     if not unchanged:
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
@@ -164,7 +166,7 @@ def _push(
                 revision=branch,
                 parent_commit=info.sha,
             )
-        notes += [str(one.message) for one in told if issubclass(one.category, UserWarning)]
+        notes += [_said(str(one.message)) for one in told if issubclass(one.category, UserWarning)]
         commit = made.oid
         after = _list(api, repository, commit)
         wrong = [*_differing(files, after), *(f"{path} is still there" for path in stale if path in after)]
@@ -205,21 +207,16 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
     if not folder.is_dir():
         raise HubError(f"{folder} is no folder; name a bundle, or a folder that 'keras-peft export' wrote.")
     if (folder / bundles.CONTENT).is_file():
-        content = bundles.read(folder).content
-        base = str(content["base"]["name"])
-        notes = []
-        if Path(base).is_absolute():
-            notes.append(
-                f"its base is {base}, a folder on this machine: whoever loads it elsewhere names theirs with --base."
-            )
-        return {name: folder / name for name in (bundles.CONTENT, *content["files"])}, notes
+        bundle = bundles.read(folder)
+        names = (bundles.CONTENT, *bundle.content["files"])
+        return {name: folder / name for name in names}, list(_notes_on(bundle))
     from keras_peft import interop
 
     interop.recognise(folder)
     files = {
-        str(file.relative_to(folder).as_posix()): file
+        file.relative_to(folder).as_posix(): file
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     }
     foreign = [path for path in files if not path.endswith(_ENDINGS)]
     if foreign:
@@ -228,6 +225,18 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
             f"{listed(_ENDINGS)} are pushed. Move the others away."
         )
     return files, []
+
+
+def _notes_on(bundle: bundles.Bundle) -> Iterator[str]:
+    """Says what whoever pushes a bundle may not expect."""
+    if Path(bundle.base_name).is_absolute():
+        yield (
+            f"its base is {bundle.base_name}, a folder on this machine: whoever loads it elsewhere names theirs with "
+            "--base."
+        )
+    report = bundle.report()
+    if texts := len(report.get("worst", ())) + len(report.get("doubtful", ())):
+        yield f"its report shows {texts} texts of the validation rows to everybody who may read the repository."
 
 
 def _list(api: HfApi, repository: str, revision: str) -> dict[str, RepoFile]:
@@ -252,7 +261,10 @@ def _stale(name: str, files: Mapping[str, Path], there: Mapping[str, RepoFile]) 
         )
     if kind_there is None:
         return []
-    return [path for path in there if path not in files and path.endswith(_MACHINE_READ)]
+    gone = [path for path in there if path not in files]
+    if kind == bundles.CONTENT:
+        return [path for path in gone if path in bundles.FILES]
+    return [path for path in gone if path.endswith(_MACHINE_READ)]
 
 
 def _differing(files: Mapping[str, Path], there: Mapping[str, RepoFile]) -> list[str]:

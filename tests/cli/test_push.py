@@ -47,6 +47,7 @@ def run(hub, tmp_path):
         )
         if token:
             assert token not in done.stdout + done.stderr
+            assert repr(token)[1:-1] not in done.stdout + done.stderr
             assert not [
                 file for file in tmp_path.rglob("*") if file.is_file() and token in file.read_text("latin1")
             ]
@@ -95,12 +96,13 @@ def test_logged_in_without_a_variable(run, hub, sealed, tmp_path):
     [
         (None, {}, "keras-peft: A push needs a token, and there is none"),
         ("hf_wrong", {}, "The hub answered with status 401 (HF_TOKEN is set)"),
+        ("hf_ri\x01ght", {}, "the token has characters that no token has (HF_TOKEN is set)"),
         (READ_TOKEN, {}, "The hub answered with status 403 (HF_TOKEN is set)"),
         (TOKEN, {"POST */commit/*": 500}, "The hub answered with status 500"),
         (TOKEN, {"POST */commit/*": 0}, "could not be reached"),
     ],
     # A folder is named after the test.
-    ids=["no token", "wrong", "reads", "fails", "hangs up"],
+    ids=["no token", "wrong", "no one's", "reads", "fails", "hangs up"],
 )
 def test_how_it_fails(run, hub, sealed, token, failures, expected):
     hub.failures = failures

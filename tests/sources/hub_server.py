@@ -175,7 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
         except yaml.YAMLError as error:
             raise _Refused(400, body={"errors": [{"message": str(error)}], "warnings": []}) from None
         if content is None:
-            warned = [{"message": "empty or missing yaml metadata in repo card"}]
+            # This as well may repeat what was given.
+            said = f"empty or missing yaml metadata in repo card, with {self.headers.get('Authorization')}"
+            warned = [{"message": said}]
         elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", content.get("base_model", "none")):
             errors = [
                 {"message": '"base_model" with value is not valid. Use a model id from https://hf.co/models.'}

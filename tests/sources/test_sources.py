@@ -132,6 +132,10 @@ def test_a_checkpoint_with_a_prefix_a_head_and_in_shards(tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     outputs, mask = run(sources.load(str(folder)), "distilbert")
     np.testing.assert_allclose(outputs[mask], OUTPUTS["distilbert"][mask], atol=1e-5)
+    outside = dict.fromkeys(halves[0], f"../{TINY.name}/model.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": outside}))
+    with pytest.raises(BaseCorrupt, match="which do not lie beside it; download the base again"):
+        sources.load(str(folder))
 
 
 def damage_config(folder, **changes):

@@ -157,6 +157,10 @@ def _weight_files(folder: Path) -> list[str]:
     files = ["model.safetensors"]
     if index.is_file():
         files = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        if outside := [file for file in files if Path(file).name != file]:
+            raise BaseCorrupt(
+                f"{index} names {listed(outside)}, which do not lie beside it; download the base again."
+            )
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
         hint = "download it again"

@@ -145,6 +145,8 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
+    if reason := unfit_token():
+        raise BaseAccessDenied(f"{name} cannot be asked for: {reason}.")
     try:
         yield
     except HFValidationError:
@@ -192,6 +194,19 @@ def token_state() -> str:
     if os.environ.get("HF_TOKEN"):
         return "HF_TOKEN is set"
     return "HF_TOKEN is not set" + (", you are logged in" if get_token() else "")
+
+
+def unfit_token() -> str:
+    """Says why the token cannot be one; empty where it can, or there is none.
+
+    HTTP cannot send all characters, as the dots of an example that was copied, and fails in its own ways.
+    """
+    from huggingface_hub import get_token
+
+    token = get_token() or ""
+    if token.isascii() and token.isprintable():
+        return ""
+    return f"the token has characters that no token has ({token_state()}); copy it again, and nothing with it"
 
 
 def is_of_network(error: BaseException) -> bool:
