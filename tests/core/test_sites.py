@@ -8,7 +8,7 @@ import keras_peft
 from core import models
 from keras_peft import bases
 from keras_peft.core.selection import Selection
-from keras_peft.core.sites import find_sites, select_sites
+from keras_peft.core.sites import find_sites, select_sites, selection_of
 from keras_peft.errors import SelectionError
 
 
@@ -95,3 +95,17 @@ def test_both_unknown_targets_are_named():
 def test_a_layer_without_a_matrix_is_refused():
     with pytest.raises(SelectionError, match="expected a projection"):
         keras_peft.adapt(models.distilbert(), keras_peft.LoRA(), targets="norm")
+
+
+def test_sites_are_named_by_roles_where_these_say_it_and_else_by_paths():
+    base = models.distilbert()
+    sites = find_sites(base, bases.roles_of(base))
+    queries = [site for site in sites if site.role == "attention.query"]
+    ups = [site for site in sites if site.role == "ffn.up"]
+    assert selection_of(sites, [*queries, *ups]) == Selection(("attention.query", "ffn.up"))
+    assert selection_of(sites, queries[1:]) == Selection(("attention.query",), (1, 2))
+    own = [queries[2], ups[0]]
+    # In the second base not all roles have as many blocks.
+    for everywhere in (sites, [site for site in sites if site not in ups[1:]]):
+        selection = selection_of(everywhere, own)
+        assert {site.path for site in select_sites(everywhere, selection)} == {site.path for site in own}

@@ -12,12 +12,14 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
 
 import keras_peft
 from conftest import REFERENCE
 from core import models
 from keras_peft.errors import AdapterError
+from sources.hub_server import running_hub, use
 
 FOLDERS = REFERENCE / "decoders"
 KEPT = load_file(FOLDERS / "outputs.safetensors")
@@ -270,9 +272,52 @@ def test_a_folder_is_replaced_when_it_is_an_adapter(tmp_path):
         keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/other", overwrite=True)
     assert settings_of(tmp_path / "saved")["base_model_name_or_path"] == "owner/other"
+    (tmp_path / "saved" / "checkpoint-500").mkdir()
+    with pytest.raises(AdapterError, match="holds checkpoint-500 beside the adapter, which would be lost"):
+        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name", overwrite=True)
     (tmp_path / "mine").mkdir()
     with pytest.raises(AdapterError, match="is no adapter of PEFT"):
         keras_peft.save_hf_peft(model, tmp_path / "mine", base="owner/name", overwrite=True)
+
+
+def test_nothing_is_saved_of_a_merged_model(tmp_path):
+    """What trained of a bias is added to the base's, which has it in it already then."""
+    both = ("attention.query", "attention.key", "attention.value")
+    model = keras_peft.adapt(
+        language_model("gpt2"), [part(keras_peft.LoRA(rank=2), *both), part(keras_peft.BitFit(), *both)]
+    )
+    model.merge()
+    with pytest.raises(AdapterError, match="are merged"):
+        keras_peft.save_hf_peft(model, tmp_path / "saved", base="gpt2")
+    model.unmerge()
+    keras_peft.save_hf_peft(model, tmp_path / "saved", base="gpt2")
+
+
+def test_the_card_says_what_the_hub_asks_for(tmp_path):
+    model = keras_peft.adapt(models.llama(), keras_peft.LoRA(rank=2))
+    keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    card = ModelCard((tmp_path / "saved" / "README.md").read_text())
+    data = card.data.to_dict()
+    assert (data["base_model"], data["library_name"]) == ("owner/name", "peft")
+    assert "base_model:adapter:owner/name" in data["tags"]
+    assert 'AutoPeftModelForFeatureExtraction.from_pretrained("saved")' in card.text
+    assert "pipeline_tag" not in data
+    keras_peft.save_hf_peft(model, tmp_path / "local", base=str(tmp_path / "saved"))
+    assert "base_model" not in ModelCard((tmp_path / "local" / "README.md").read_text()).data.to_dict()
+    model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
+    keras_peft.save_hf_peft(model, tmp_path / "causal", base="owner/name")
+    card = ModelCard((tmp_path / "causal" / "README.md").read_text())
+    assert card.data.to_dict()["pipeline_tag"] == "text-generation"
+    assert 'AutoPeftModelForCausalLM.from_pretrained("causal")' in card.text
+
+
+def test_one_of_the_hub_is_called_after_its_repository(tmp_path, monkeypatch):
+    with running_hub() as held:
+        use(held, monkeypatch, tmp_path)
+        held.add("org/fast", FOLDERS / "llama_lora")
+        model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_dora")
+        keras_peft.load_hf_peft(model, "hf://org/fast")
+    assert tuple(model.adapters) == ("default", "fast")
 
 
 def test_nothing_is_saved_that_reads_otherwise(tmp_path, monkeypatch):

@@ -497,6 +497,11 @@ class AdaptedModel(keras.Model):
             self._forget()
         return self.base
 
+    @property
+    def is_merged(self) -> bool:
+        """Whether the active adapters are folded into the base's weights, until `unmerge`."""
+        return bool(self._merged)
+
     def merge(self) -> None:
         """Folds the active adapters into the base's weights, until `unmerge`.
 

@@ -161,7 +161,11 @@ def selection_of(everywhere: Sequence[Site], sites: Sequence[Site]) -> Selection
         layers.append(tuple(sorted(block for block in blocks if block is not None)))
     if all(site.role is not None for site in sites):
         for selection in (Selection(roles, some) for some in layers):
-            if {site.key for site in select_sites(everywhere, selection)} == wanted:
+            try:
+                found = select_sites(everywhere, selection)
+            except SelectionError:
+                continue  # Not every role has as many blocks as the others.
+            if {site.key for site in found} == wanted:
                 return selection
     return Selection(tuple(f"^{re.escape(site.path)}$" for site in sites))
 

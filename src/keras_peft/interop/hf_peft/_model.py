@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from keras_peft.core.method import Method
 from keras_peft.errors import AdapterError, KerasPeftError, listed
 from keras_peft.files import whole_folder
 from keras_peft.interop import locate
-from keras_peft.interop._files import write_json, write_torch_tensors
-from keras_peft.interop.hf_peft._folder import CONFIG, TENSORS, read_folder
+from keras_peft.interop._files import others_in, write_json, write_torch_tensors
+from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, read_folder
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._read import translate
 from keras_peft.interop.hf_peft._write import write_tensors_of
+from keras_peft.sources import hub
 
 if TYPE_CHECKING:
     import keras
@@ -38,8 +40,8 @@ def load_hf_peft(
         model: A backbone or a CausalLM whose weights are those that the adapter was trained on, or a
             model that is adapted already, which gets one more adapter; that is not active yet.
         folder: What PEFT's `save_pretrained` wrote, or its `hf://owner/name`.
-        name: Its name in the model. By default "default", or the folder's name where the model has
-            adapters already.
+        name: Its name in the model. By default "default", or the folder's or the repository's name
+            where the model has adapters already.
 
     Returns:
         The adapted model, to ask, to train on or to let generate.
@@ -68,7 +70,7 @@ def load_hf_peft(
             raise AdapterError(f"{'; '.join(problems)}.")
     except AdapterError as error:
         raise AdapterError(f"{folder} cannot be loaded: {error}") from None
-    name = name or (folder.resolve().name if is_adapted else DEFAULT_NAME)
+    name = name or (_name_of(folder) if is_adapted else DEFAULT_NAME)
     if is_adapted:
         model.add_adapter(name, read.methods)
     else:
@@ -94,7 +96,8 @@ def save_hf_peft(
 ) -> None:
     """Writes an adapter of a KerasHub model as Hugging Face PEFT saves it, whole or not at all.
 
-    It is read again and has to add the same to each matrix before it is in its place.
+    It is read again and has to add the same to each matrix before it is in its place. Beside PEFT's two
+    files lies a README.md, by which Hugging Face's hub knows what it is.
 
     Args:
         model: The adapted model. An adapter of a CausalLM is for Hugging Face's model of the same
@@ -112,12 +115,12 @@ def save_hf_peft(
         >>> keras_peft.save_hf_peft(adapted, "peft-adapter", base="meta-llama/Llama-3.2-1B")
     """
     folder = Path(folder).absolute()
-    if folder.exists() and not (overwrite and (folder / CONFIG).is_file()):
-        raise AdapterError(
-            f"{folder} exists{'' if not overwrite else ' and is no adapter of PEFT'}; choose another folder"
-            f"{'.' if overwrite else ', or replace an adapter there with overwrite=True.'}"
-        )
+    _refuse_existing(folder, overwrite=overwrite)
     adapter = _adapter_of(model, name)
+    if model.is_merged:
+        raise AdapterError(
+            "The adapters are merged, so the base is not what they were trained on; unmerge() them to save one."
+        )
     names = names_of(model.base)
     settings, tensors, _, problems = write_tensors_of(adapter, names)
     problems += _refuse_prompts(part.method for part in adapter.parts)
@@ -141,6 +144,7 @@ def save_hf_peft(
             write_json(staging / CONFIG, dict(sorted(config.items())))
             write_torch_tensors(staging / TENSORS, tensors)
             _verify(staging, adapter, names)
+            (staging / "README.md").write_text(_card(folder.name, config), encoding="utf-8")
     except OSError as error:
         raise AdapterError(f"{folder} could not be written ({error.strerror or error}).") from error
 
@@ -169,10 +173,42 @@ def names_of(model: keras.Model) -> Names:
     )
 
 
+def _name_of(folder: Path) -> str:
+    """Returns what an adapter is called: its folder's name, and of a downloaded one that of its repository."""
+    name = hub.name_of(folder)
+    return name.partition("@")[0].rpartition("/")[2] if hub.is_hub_name(name) else name
+
+
 def _is_causal(model: keras.Model) -> bool:
     import keras_hub
 
     return isinstance(model, keras_hub.models.CausalLM)
+
+
+def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise AdapterError(
+            f"{folder} exists; choose another folder, or replace an adapter there with overwrite=True."
+        )
+    if not (folder / CONFIG).is_file():
+        raise AdapterError(f"{folder} exists and is no adapter of PEFT; choose another folder.")
+    if others := others_in(folder, FILES):
+        raise AdapterError(
+            f"{folder} holds {listed(others)} beside the adapter, which would be lost, so it is not replaced; choose "
+            "another folder."
+        )
+
+
+def _card(name: str, config: Mapping[str, Any]) -> str:
+    from keras_peft.report import environment
+
+    base = config["base_model_name_or_path"]
+    # A folder is no base on the hub, which would refuse a card that says so.
+    repository = base if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) and not Path(base).exists() else None
+    template = environment().get_template("hf_peft_model.md")
+    return template.render(name=name, config=config, repository=repository)
 
 
 def _adapter_of(model: AdaptedModel, name: str | None) -> Adapter:
