@@ -10,6 +10,7 @@ import pytest
 
 from keras_peft.errors import OptionError
 from keras_peft.serve import failures, logs
+from keras_peft.serve.answers import as_json
 from keras_peft.serve.app import create
 from serve.fake import Service, client, serving
 
@@ -115,6 +116,11 @@ def test_the_docs_list_what_can_go_wrong():
     # Those of the framework, and of the parser.
     others = {(404, "not_found"), (405, "method_not_allowed"), (431, "validation")}
     assert listed == known | others
+
+
+def test_numbers_that_are_not_finite_are_null():
+    content = {"metrics": {"loss": float("nan")}, "probs": [float("inf"), 0.5]}
+    assert json.loads(as_json(content).body) == {"metrics": {"loss": None}, "probs": [None, 0.5]}
 
 
 def test_a_line_for_each_request(requests):

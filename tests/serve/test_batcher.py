@@ -228,6 +228,34 @@ def test_what_can_never_be_answered_is_not_admitted(run, rows, seconds, kind):
     run(main)
 
 
+def test_rows_of_other_threads_go_beside_and_wait_for_no_worker_that_hangs(run, monkeypatch):
+    async def main():
+        backend = Backend()
+        async with busy(backend) as batcher:
+            monkeypatch.setattr(batchers, "_PATIENCE", PATIENCE)
+            beside = [asyncio.create_task(asyncio.to_thread(batcher.run_beside, [row(n)])) for n in (2, 3)]
+            waited = submit(batcher, row(4))
+            done, _ = await asyncio.wait(beside, timeout=0.1)
+            assert not done
+            backend.gate.set()
+            assert sorted([(await one)[0][0] for one in beside]) == [2, 3]
+            await waited
+            backend.gate.clear()
+            hanging = submit(batcher, row(5))
+            while not batcher.running:
+                await asyncio.sleep(0.001)
+            monkeypatch.setattr(batchers, "_PATIENCE", 0.01)
+            monkeypatch.setattr(batcher, "_run", Backend())
+            assert (await asyncio.to_thread(batcher.run_beside, [row(6)]))[0][0] == 6
+            assert not hanging.done()
+            backend.gate.set()
+            await hanging
+        # Nor for one that has ended.
+        assert (await asyncio.to_thread(batcher.run_beside, [row(7)]))[0][0] == 7
+
+    run(main)
+
+
 def test_who_is_refused_comes_again_when_there_is_room(run):
     async def main():
         async with busy(Backend(), max_queue=400) as batcher:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import REFERENCE, TINY
+from keras_peft import bundle as bundles
 from keras_peft.core.weights import write_tensors
 from keras_peft.files import sha256_of
 from keras_peft.methods.full import FullFineTuning
@@ -176,6 +177,20 @@ def test_more_labels_than_the_head_has_outputs(folder, engine):
 def test_what_bundle_json_cannot_say(folder, engine, changes, message):
     seal(folder, **changes)
     assert message in refusal(folder, engine)
+
+
+def test_half_a_character_in_bundle_json_is_refused(folder, engine):
+    content = json.loads((folder / "bundle.json").read_text()) | {"labels": ["alpha", "\ud800"]}
+    content["checksum"] = bundles._checksum(content)
+    (folder / "bundle.json").write_text(json.dumps(content))
+    assert "bundle.json holds half a character" in refusal(folder, engine)
+
+
+def test_names_that_are_no_unicode_can_be_told(folder, engine):
+    (folder / os.fsdecode(b"\xff.txt")).write_text("")
+    message = refusal(folder, engine)
+    assert r"\udcff.txt does not belong there" in message
+    assert message.isascii()
 
 
 def test_methods_that_cannot_share_a_base(tmp_path, engine):

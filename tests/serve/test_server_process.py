@@ -157,6 +157,11 @@ def test_the_base_is_the_one_that_all_bundles_name(tmp_path):
     named = base_of(repository, None)
     assert Path(named).is_dir()
     assert base_of(repository, "elsewhere") == "elsewhere"
+    # What is damaged keeps none of the others from being served.
+    write_bundle(tmp_path / "odd", base={})
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "bundle.json").write_text("[" * 100_000)
+    assert base_of(repository, None) == named
     write_bundle(tmp_path / "c", base={"name": "minilm", "architecture": "distilbert", "sha256": "0" * 64})
     with pytest.raises(BundleError, match="these are of 2: a, b of .*; c of minilm"):
         base_of(repository, None)

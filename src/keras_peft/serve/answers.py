@@ -38,7 +38,8 @@ def as_json(content: Any, call: Call | None = None, *, status: int = 200) -> Res
         status: The HTTP status.
     """
     headers = _measured(call, call.answers) if call is not None and call.answers is not None else None
-    return Response(pydantic_core.to_json(content), status, headers, "application/json")
+    body = pydantic_core.to_json(content, inf_nan_mode="null")
+    return Response(body, status, headers, "application/json")
 
 
 def refusal(failure: Failure) -> Response:

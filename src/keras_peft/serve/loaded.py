@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import threading
 from collections import deque
@@ -19,6 +20,7 @@ import safetensors.numpy
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.adapter import refuse_unfit
+from keras_peft.data import is_unicode
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import AdapterFailed
@@ -151,6 +153,8 @@ def load(
         reason = (
             f"Its bundle holds something that cannot be used ({type(error).__name__}); the log says more."
         )
+    # A file may have a name that no answer and no log can hold.
+    reason = reason.encode(errors="backslashreplace").decode()
     raise AdapterFailed(f"The adapter {name!r} cannot be used. {reason}")
 
 
@@ -159,6 +163,9 @@ def _loaded(
 ) -> Loaded:
     _refuse_strange_files(folder)
     bundle = bundles.read(folder)
+    if not is_unicode(json.dumps(bundle.content, ensure_ascii=False)):
+        # No list of adapters with it could be sent.
+        raise BundleError("bundle.json holds half a character; expected whole ones.")
     if problems := [*_problems_with_base(bundle, engine), *_problems_with_labels(bundle)]:
         raise BundleMismatch(" ".join(problems))
     task = bundle.task()

@@ -32,7 +32,6 @@ from keras_peft import sources
 from keras_peft.errors import BundleError, OptionError, listed
 from keras_peft.serve import logs
 from keras_peft.serve.app import create
-from keras_peft.serve.failures import Failure
 from keras_peft.serve.keys import Keys, check_exposure
 from keras_peft.serve.limits import protocol
 from keras_peft.serve.metrics import Metrics
@@ -251,10 +250,11 @@ def base_of(repository: Repository, chosen: str | None) -> str:
     for name in repository.names():
         try:
             base = bundles.read(repository.folder(name)).content["base"]
-        except (BundleError, Failure):  # It is told when it is loaded.
+            sha256, called = str(base["sha256"]), str(base["name"])
+        except Exception:  # Whatever is wrong with it is told when it is loaded, and keeps no other from it.
             continue
-        found[base["sha256"]].append(name)
-        names[base["sha256"]] = base["name"]
+        found[sha256].append(name)
+        names[sha256] = called
     if len(found) > 1:
         parts = "; ".join(f"{listed(own, most=5)} of {names[sha]}" for sha, own in found.items())
         raise BundleError(
