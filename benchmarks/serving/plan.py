@@ -133,7 +133,7 @@ SCENES = (
         title=f"One adapter at {MODERATE:.0%} of the highest throughput, while another comes and goes",
         sides={
             "busy": "while another is loaded and unloaded without a pause",
-            "often": "while another is loaded and unloaded about ten times a second",
+            "often": "while another is loaded and unloaded with pauses of a tenth of a second",
             "quiet": "quiet",
         },
         figure="p99",
