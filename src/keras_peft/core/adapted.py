@@ -26,6 +26,7 @@ from keras_peft.core.narrow import narrow
 from keras_peft.core.optimizer import specialise
 from keras_peft.core.plan import Plan, make_plan
 from keras_peft.core.precision import lowered
+from keras_peft.core.shared_batches import shared_batches
 from keras_peft.core.sites import Site, find_sites, own_variables
 from keras_peft.core.trunk import Split, split
 from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
@@ -173,11 +174,20 @@ class AdaptedModel(keras.Model):
         specialise(optimizer, multiples, watched)
         super().compile(optimizer, *args, **kwargs)
 
-    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """Fits as Keras does, with the callbacks that the methods need.
 
+        Where several processes train together (`keras.distribution`, on JAX) each of them can save: nothing
+        of it waits for the others.
+
+        Args:
+            x: As Keras takes it. Of a data set whose batches devices share, an incomplete last batch is
+                left out.
+            callbacks: As Keras takes them.
+
         Raises:
-            AdapterError: If nothing is active, or the adapters are merged.
+            AdapterError: If nothing is active, the adapters are merged, or devices cannot share batches
+                equally.
         """
         self._refuse_merged("train")
         if not self._active:
@@ -190,7 +200,7 @@ class AdaptedModel(keras.Model):
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         try:
-            return super().fit(*args, callbacks=given, **kwargs)
+            return super().fit(shared_batches(x), *args, callbacks=given, **kwargs)
         finally:
             # The base's own functions were traced with the weights of before.
             forget_compiled_functions(self.base)
