@@ -16,6 +16,16 @@ PATHS = [
     for name in (("single", "a%20b", "none") if "{name}" in path else ("",))
     if "post" in methods
 ]
+ODD = [
+    "/none",
+    "/predict/",
+    "/predict%0A",
+    "/adapters/a%2Fb",
+    "/adapters/single%0A",
+    "//predict",
+    "/livez",
+    "/docs",
+]
 BODY = {
     "inputs": "a",
     "input": "a",
@@ -33,7 +43,7 @@ def said(path, body):
     return answer.status_code, answer.text.partition('"created"')[0], told
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/none", "/predict/", "/livez", "/docs"])
+@pytest.mark.parametrize("path", [*PATHS, *ODD])
 @pytest.mark.parametrize("body", [{}, BODY])
 def test_it_answers_as_the_framework_does(path, body, monkeypatch):
     short = said(path, body)
