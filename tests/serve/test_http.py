@@ -59,7 +59,8 @@ class Running:
     def __enter__(self):
         self._listener = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        # A server that does not start fails its test and does not keep the process.
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._ready = threading.Event()
         self._thread.start()
         assert self._ready.wait(60)
@@ -69,9 +70,10 @@ class Running:
     async def _serve(self):
         metrics = Metrics()
         self.service = Service.create(Repository([self._root]), self._engine, self._settings, metrics)
-        if self._run is not None:
-            self.service.batcher._run = self._run
         await self.service.start()
+        if self._run is not None:
+            # Only now: adapters that are loaded run their first row this way, too.
+            self.service.batcher._run = self._run
         state = State(self.service, self._settings, metrics=metrics)
         self._server = Server(create(state), state)
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
