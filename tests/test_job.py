@@ -178,7 +178,7 @@ def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
     assert whole["cache"] is None
     for name in ("loss", "validation_loss"):
         ours, theirs = ([epoch[name] for epoch in report["history"]] for report in (kept, whole))
-        assert ours == pytest.approx(theirs, rel=1e-4)  # Half precision, and nothing else.
+        assert ours == pytest.approx(theirs, rel=3e-4)  # Half precision, and nothing else.
     # Single weights may differ more: Adam makes whole steps of gradients that are all but zero.
     texts = [row["text"] for row in make_rows(20, seed=4)]
     first, second = (keras_peft.load(tmp_path / name).probabilities(texts) for name in ("a", "b"))
