@@ -209,8 +209,11 @@ def test_a_worker_that_hangs_shows(root, engine, monkeypatch):
     with Running(root, engine, run=hanging, workers=1) as server, ThreadPoolExecutor(1) as pool:
         assert server.http.get("/livez").status_code == 200
         waiting = pool.submit(server.predict, "mood", "people")
-        time.sleep(2.0)
-        assert server.http.get("/livez").status_code == 503
+        for _ in range(200):
+            if (status := server.http.get("/livez").status_code) == 503:
+                break
+            time.sleep(0.1)
+        assert status == 503
         gate.set()
         assert waiting.result().status_code == 200
         assert server.http.get("/livez").status_code == 200
