@@ -72,7 +72,9 @@ def import_keras_lora(
         adapted.assign_adapter_tensors(adapted.adapter_tensors() | tensors)
     except AdapterError as error:
         adapted.detach()
-        raise AdapterError(f"{path} and the model given with beside= do not fit {model.name}: {error}") from None
+        raise AdapterError(
+            f"{path} and the model given with beside= do not fit {model.name}: {error}"
+        ) from None
     for warning in read.warnings:
         warnings.warn(f"{path} {warning}", stacklevel=2)
     return adapted
