@@ -101,6 +101,32 @@ def test_labels_task_and_length_can_be_said(tmp_path):
         keras_peft.import_hf_model(folder, out=tmp_path / "three", base="minilm")
 
 
+def test_a_folder_that_is_called_as_a_base_is_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = checkpoint("distilbert_single", tmp_path / "minilm")
+    for number, source in enumerate(("minilm", "~/minilm")):
+        assert keras_peft.import_hf_model(source, out=f"bundle-{number}").base_name == str(folder)
+
+
+def test_an_xlm_roberta_goes_in_and_out_as_one(tmp_path):
+    classes = ["XLMRobertaForSequenceClassification"]
+    changes = {"model_type": "xlm-roberta", "architectures": classes}
+    folder = checkpoint("roberta_single", tmp_path / "there", **changes)
+    keras_peft.import_hf_model(folder, out=tmp_path / "bundle")
+    assert_same_logits(tmp_path / "bundle", "roberta_single")
+    made = keras_peft.export_hf_model(tmp_path / "bundle", out=tmp_path / "back")
+    assert (made.config["model_type"], made.config["architectures"]) == ("xlm-roberta", classes)
+    adapter = REFERENCE / "adapter_hub" / "lora_roberta"
+    keras_peft.import_adapter_hub(adapter, out=tmp_path / "adapted", base=str(folder))
+    keras_peft.export_adapter_hub(tmp_path / "adapted", out=tmp_path / "adapter_hub")
+    keras_peft.export_hf_peft(tmp_path / "adapted", out=tmp_path / "peft")
+    content = json.loads((tmp_path / "peft" / "config.json").read_text())
+    assert (content["model_type"], content["architectures"]) == ("xlm-roberta", classes)
+    content = json.loads((tmp_path / "adapter_hub" / "adapter_config.json").read_text())
+    assert (content["model_type"], content["model_class"]) == ("xlm-roberta", "XLMRobertaAdapterModel")
+
+
 def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
     tensors = {"pre_classifier.weight": np.zeros((16, 8), "f"), "classifier.weight": np.zeros((3, 4), "f")}
     folder = checkpoint(

@@ -186,12 +186,16 @@ def test_other_tasks_go_there_and_come_back(task, options, problem_type, tmp_pat
     folder = write_bundle(tmp_path / "bundle", task=task, labels=labels, options=options)
     keras_peft.export_hf_peft(folder, out=tmp_path / "adapter")
     assert json.loads((tmp_path / "adapter" / "config.json").read_text()).get("problem_type") == problem_type
-    back = keras_peft.import_hf_peft(tmp_path / "adapter", out=tmp_path / "back", task=task)
+    # What a number is in units of is part of the task, and goes into the weights.
+    said = task if task == "pairs" else None
+    back = keras_peft.import_hf_peft(tmp_path / "adapter", out=tmp_path / "back", task=said)
     assert back.task().name == task
     given = {"token_ids": np.array([[5, 6, 7]]), "padding_mask": np.ones((1, 3), int)}
     one, other = (
         keras.ops.convert_to_numpy(keras_peft.load(path).model(given)) for path in (folder, back.folder)
     )
+    if task == "regression":
+        one, other = keras_peft.load(folder).task.values(one), back.task().values(other)
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
@@ -237,6 +241,7 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
         ({"task_type": "CAUSAL_LM"}, {}, AdapterError, "'CAUSAL_LM' is no classifier"),
         ({}, {"task": "token-labels"}, OptionError, "'SEQ_CLS' cannot be the task token-labels"),
         ({}, {"labels": ("a", "b")}, AdapterError, "the head has 3 outputs, and there are 2 labels"),
+        ({}, {"labels": ("a", "b", "a")}, AdapterError, "two of its outputs have the label a"),
         ({"base_model_name_or_path": None}, {"base": None}, BaseNotFound, "name it with --base"),
         (
             {"base_model_name_or_path": "/no/where"},
@@ -249,6 +254,50 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
 def test_what_does_not_go_together_is_refused(changes, options, error, message, tmp_path):
     with pytest.raises(error, match=message):
         import_copy(copy_of("text_lora", tmp_path, **changes), tmp_path, **options)
+
+
+def test_one_output_is_a_number(tmp_path):
+    folder = copy_of("text_lora", tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for name in ("weight", "bias"):
+        tensors[f"base_model.model.classifier.{name}"] = tensors[f"base_model.model.classifier.{name}"][:1]
+    save_file(tensors, folder / "adapter_model.safetensors")
+    assert import_copy(folder, tmp_path, labels=None).task().name == "regression"
+
+
+def test_a_pair_on_a_bert_is_refused_because_of_its_token_types(tmp_path):
+    with pytest.raises(AdapterError, match="second text of a pair has a token type of its own in a Bert"):
+        import_case("text_lora_bert", tmp_path / "bundle", task="pairs")
+    assert import_case("text_lora_roberta", tmp_path / "bundle", task="pairs").task().name == "pairs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"lora_alpha": None}, "a setting or a tensor in it is not what it has to be"),
+        ({"rank_pattern": [4], "alpha_pattern": 3}, "a setting or a tensor in it is not what it has to be"),
+        ({"peft_type": ["LORA"]}, r"peft_type=\['LORA'\] has no counterpart"),
+        ({"task_type": {}}, "task_type={} is no classifier"),
+    ],
+)
+def test_settings_of_another_kind_are_said_to_be_wrong(changes, reason, tmp_path):
+    with pytest.raises(AdapterError, match=reason):
+        import_copy(copy_of("text_lora", tmp_path, **changes), tmp_path)
+
+
+def test_tensors_of_another_shape_and_a_damaged_config_are_said_to_be_wrong(tmp_path):
+    folder = copy_of("text_lora", tmp_path, base_model_name_or_path=5)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = next(key for key in tensors if "lora_A" in key)
+    save_file(tensors | {name: np.zeros((), "f")}, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match="a setting or a tensor in it is not what it has to be"):
+        import_copy(folder, tmp_path)
+    with pytest.raises(BaseNotFound, match="does not say what base it is for"):
+        import_copy(folder, tmp_path, base=None)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "config.json").write_text("3")
+    with pytest.raises(AdapterError, match=r"config.json is not a JSON object; mend it, or leave it out"):
+        import_copy(folder, tmp_path, labels=None)
 
 
 def test_labels_come_from_beside_the_adapter_or_are_made_up(tmp_path):
@@ -345,6 +394,8 @@ def test_what_is_trained_here_has_the_head_of_its_architecture(kind, data, tmp_p
         back = keras_peft.import_hf_peft(out, out=tmp_path / "back", overwrite=True)
         assert back.base_name == place
         np.testing.assert_allclose(keras_peft.load(back.folder).outputs(["the model"]), expected, atol=1e-5)
+    with pytest.raises(BundleError, match="holds the bundle's base, so it is not overwritten"):
+        keras_peft.export_hf_peft(back.folder, out=out, with_base=True, overwrite=True)
 
 
 def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_path):

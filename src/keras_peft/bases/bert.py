@@ -48,8 +48,8 @@ max_length = distilbert.max_length
 
 # Before 2019 the scale and shift of a norm were called gamma and beta.
 _ENDINGS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-_POSITIONS = "embeddings.position_embeddings.weight"
-_TYPES = "embeddings.token_type_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
+TYPES = "embeddings.token_type_embeddings.weight"
 
 
 class _Renamed(Mapping[str, "np.ndarray"]):
@@ -103,14 +103,14 @@ def to_distilbert(
         for ending, here in _ENDINGS.items()
         if f"{module}.{ending}" in source
     }
-    missing = [table for table in (_POSITIONS, _TYPES) if table not in source]
+    missing = [table for table in (POSITIONS, TYPES) if table not in source]
     if missing or len(names) != 4 + 16 * layers:
         raise BaseCorrupt(
             f"The {checkpoint.classes} checkpoint has {len(names)} of {4 + 16 * layers} expected tensors"
             f"{', without ' + listed(missing) if missing else ''}; download it again."
         )
-    positions, types = tensors[source[_POSITIONS]], tensors[source[_TYPES]]
-    made = {f"distilbert.{_POSITIONS}": positions[first_position:] + types[0]}
+    positions, types = tensors[source[POSITIONS]], tensors[source[TYPES]]
+    made = {f"distilbert.{POSITIONS}": positions[first_position:] + types[0]}
     return {
         "model_type": "distilbert",
         "architectures": ["DistilBertModel"],

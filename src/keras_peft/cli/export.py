@@ -24,7 +24,7 @@ def export(
         bool,
         typer.Option(
             "--with-base",
-            help="Write the base too, in DistilBERT's form, which the head of an adapter may need.",
+            help="Write the base too, with hf-peft; one on minilm needs it.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")] = False,

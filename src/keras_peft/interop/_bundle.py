@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import tasks
-from keras_peft.errors import AdapterError, OptionError
+from keras_peft.errors import AdapterError, OptionError, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,9 +34,9 @@ def labelled(
         are_given: Whether the user named the labels, so that they have to be as many.
 
     Raises:
-        OptionError: If there are more or fewer labels than outputs.
+        OptionError: If there are more or fewer labels than outputs, or two are the same.
     """
-    options = {"activation": activation}
+    options, labels = {"activation": activation}, tuple(labels)
     if task.from_config((), options).outputs:
         labels = ()  # A number has no labels.
     elif not are_given and len(labels) != outputs:
@@ -44,6 +44,8 @@ def labelled(
     made = task.from_config(labels, options)
     if made.outputs != outputs:
         raise OptionError(f"the head has {outputs} outputs, and there are {made.outputs} labels for them")
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise OptionError(f"two of its outputs have the label {listed(twice)}")
     return made
 
 

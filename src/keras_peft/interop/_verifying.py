@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from keras_peft import bundle as bundles
+from keras_peft.errors import BundleError
 from keras_peft.tasks import Text
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.tokens import Tokenizer
 
@@ -45,3 +49,24 @@ def outputs_on(model: AdaptedModel, tokenizer: Tokenizer, texts: Sequence[Text],
 
     tokens = tokenizer(texts, words=words)
     return compute_outputs(Inference(model, tokens.signature), tokens)
+
+
+def check_same(outputs: np.ndarray, expected: np.ndarray, *, unit: float = 1.0) -> float:
+    """Returns how far what was read again is from the bundle.
+
+    Args:
+        outputs: What it says, read again.
+        expected: What the bundle says.
+        unit: How much of an output is one of the bundle's: the deviation, where it is folded in.
+
+    Raises:
+        BundleError: If that is too far.
+    """
+    from keras_peft.evaluate import difference
+
+    largest, allowed = difference(outputs, expected), bundles.TOLERANCE * max(1.0, unit)
+    if not largest <= allowed:
+        raise BundleError(
+            f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {allowed:.0e}."
+        )
+    return largest

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from keras_peft.errors import BaseNotFound, did_you_mean, listed
 from keras_peft.sources import embedded
-from keras_peft.sources._head import CheckpointHead, find_head
+from keras_peft.sources._head import CheckpointHead, find_head, task_meant
 
 if TYPE_CHECKING:
     import keras
@@ -29,6 +29,7 @@ __all__ = [
     "is_preset",
     "load",
     "load_tokenizer",
+    "task_meant",
 ]
 
 DEFAULT = "minilm"

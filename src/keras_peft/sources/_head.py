@@ -112,7 +112,7 @@ def find_head(
         if (there := tensors[name].shape) != (expected := shapes.get(key, (outputs,))):
             problems.append(f"{name} has the shape {there}; expected {expected}")
     try:
-        kind = tasks.find(task or _task_of(config, outputs, reads_words=reads_words))
+        kind = tasks.find(task or task_meant(config, outputs, reads_words=reads_words))
         if kind.reads_words != reads_words:
             problems.append(f"a {classes[0]} cannot be of the task {kind.name}")
         options = {} if reads_words else {"activation": own.activation}
@@ -129,8 +129,13 @@ def find_head(
     return (None, problems) if problems else (CheckpointHead(found, names, tensors), [])
 
 
-def _task_of(config: Mapping[str, Any], outputs: int, *, reads_words: bool) -> str:
-    """Returns the task that a configuration means.
+def task_meant(config: Mapping[str, Any], outputs: int, *, reads_words: bool) -> str:
+    """Returns the name of the task that a model's configuration means.
+
+    Args:
+        config: Its config.json, or nothing.
+        outputs: How many outputs its head has.
+        reads_words: Whether it classifies words.
 
     Raises:
         OptionError: If it means none that there is.

@@ -49,10 +49,12 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
         OptionError: If it cannot be of the task.
     """
     flexible: Mapping[str, Any] = config.get("config") or {}
+    if not isinstance(flexible, Mapping):
+        raise AdapterError("its head_config.json has no config of the head in it.")
     class_name = str(config.get("model_class"))
     by_class = next((said for end, said in _CLASSES.items() if class_name.endswith(end)), None)
     said = flexible.get("head_type") if flexible else by_class
-    if said not in _TYPES:
+    if said not in tuple(_TYPES):
         what = f"a head of the type {said!r}" if flexible else f"the head of {class_name}"
         raise AdapterError(
             f"{what} is no classifier of texts or tokens, and a bundle has one; expected {listed(_TYPES)}, or a class "
@@ -67,7 +69,10 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
         raise OptionError(
             f"A head of the type {said!r} cannot be the task {found.name}; leave the task out, which is then {usual}."
         )
-    labels = sorted((described.get("label2id") or {}).items(), key=lambda item: int(item[1]))
+    try:
+        labels = sorted((described.get("label2id") or {}).items(), key=lambda item: int(item[1]))
+    except (AttributeError, TypeError, ValueError):
+        raise AdapterError("its head_config.json has no label2id from labels to numbers.") from None
     head = _flexible(flexible, str(config.get("name")), kind) if flexible else head_of(kind, found)
     return Described(found, head, tuple(str(label) for label, _ in labels))
 

@@ -16,7 +16,7 @@ from keras_peft.interop.adapter_hub._head import describe
 from keras_peft.interop.adapter_hub._places import sorted_by_module
 from keras_peft.interop.hf_peft._base import base_named, load_base
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import File, Read, Tensors, joined
+from keras_peft.interop.hf_peft._pieces import File, Read, Tensors, joined, pieces_of
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -84,12 +84,14 @@ def import_adapter_hub(
         problems.append(str(error).removesuffix("."))
     else:
         if not missing:
-            outputs = len(found["head/logits/bias"])
+            outputs = found["head/logits/bias"].size
             known, activation = labels or described.labels, described.head.activation
             try:
                 made = labelled(described.task, activation, known, outputs, are_given=bool(labels))
             except OptionError as error:
                 problems.append(str(error).removesuffix("."))
+    if made is not None and len(made.text_columns) > 1 and (problem := loaded.no_pairs):
+        problems.append(problem)
     if problems or read is None or made is None:
         raise AdapterError(f"{folder} cannot be imported: {'; '.join(problems)}.")
     return write_imported(
@@ -133,13 +135,7 @@ def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read
     used, problems = kind.SETTINGS.read(own)
     modules, rest = sorted_by_module(tensors, str(config.get("name")), names)
     file = File(used, modules, rest, names, problems)
-    pieces = []
-    try:
-        pieces = list(kind.read(file))
-    except KeyError as error:
-        file.problems.append(f"the tensor {error} is missing")
-    except OptionError as error:
-        file.problems.append(str(error).removesuffix("."))
+    pieces = pieces_of(kind.read, file)
     if not file.problems:
         left = [*file.rest, *(f"{m.name}: {name}" for m in file.modules for name in m.tensors)]
         file.problems += [f"no method here holds {name}" for name in left]
@@ -154,5 +150,6 @@ def _as_meant(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of an adapter with the version that the library puts beside it."""
     own = {**config["config"], "version": config.get("version")}
     if not own["version"] and "non_linearity" in own:
-        own["non_linearity"] = _FORMER_ACTIVATIONS.get(own["non_linearity"], own["non_linearity"])
+        said = str(own["non_linearity"])
+        own["non_linearity"] = _FORMER_ACTIVATIONS.get(said, said)
     return own

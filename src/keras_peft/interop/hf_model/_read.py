@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 from keras_peft import bundle as bundles
 from keras_peft.errors import AdapterError, OptionError
-from keras_peft.files import sha256_of
+from keras_peft.interop import locate
 from keras_peft.interop._bundle import write_imported
-from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
+from keras_peft.interop.hf_peft._base import load_base
 from keras_peft.methods.linear_probe import LinearProbe
 from keras_peft.sources import find_head, hub
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-
-_TYPES = "embeddings.token_type_embeddings.weight"
 
 
 def import_hf_model(
@@ -63,23 +61,21 @@ def import_hf_model(
         raise OptionError(f"{source} is a whole classifier, which is its own base; leave --base {base} out.")
     out = Path(out)
     bundles.refuse_existing(out, overwrite=overwrite)
-    loaded = load_base(source if isinstance(source, str) and hub.is_hub_name(source) else str(Path(source)))
+    # A folder may be called as a base is that has a name of its own.
+    loaded = load_base(str(source) if hub.is_hub_name(source) else str(locate(source).absolute()))
     tensors = loaded.tensors()
     head, problems = find_head(
         loaded.config, tensors, loaded.names.checkpoint, loaded.base.dim, labels=labels, task=task
     )
-    if head is not None and len(head.task.text_columns) > 1 and _has_token_types(loaded):
-        problems.append(
-            f"the second text of a pair has a token type of its own in a {loaded.names.checkpoint.classes}, which is "
-            "not computed here"
-        )
+    if head is not None and len(head.task.text_columns) > 1 and (problem := loaded.no_pairs):
+        problems.append(problem)
     if problems or head is None:
         raise AdapterError(f"{loaded.folder} cannot be imported: {'; '.join(problems)}.")
     return write_imported(
         out,
         folder=loaded.folder,
         source=f"the classifier {hub.name_of(loaded.folder)}",
-        sha256=sha256_of(loaded.folder / "config.json"),
+        sha256=loaded.base.sha256,
         base=loaded.base,
         task=head.task,
         methods=[LinearProbe()],
@@ -87,16 +83,6 @@ def import_hf_model(
         max_length=max_length or _most_tokens(loaded.folder),
         overwrite=overwrite,
     )
-
-
-def _has_token_types(loaded: HuggingFaceBase) -> bool:
-    """Tells whether the two texts of a pair are told apart by an embedding."""
-    types = [
-        value.shape[0]
-        for name, value in loaded.tensors().items()
-        if loaded.names.checkpoint.bare(name) == _TYPES
-    ]
-    return max(types, default=1) > 1
 
 
 def _most_tokens(folder: Path) -> int | None:

@@ -11,18 +11,17 @@ import numpy as np
 
 from keras_peft import bases, sources
 from keras_peft import bundle as bundles
-from keras_peft.bases import distilbert
+from keras_peft.bases import bert, distilbert
 from keras_peft.errors import AdapterError, BundleError, KerasPeftError
 from keras_peft.files import whole_folder
 from keras_peft.interop import Exported
 from keras_peft.interop._files import write_json, write_torch_tensors
-from keras_peft.interop._verifying import outputs_on, verifying_texts
+from keras_peft.interop._verifying import check_same, outputs_on, verifying_texts
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
-from keras_peft.interop.hf_peft._head import Head, head_of
+from keras_peft.interop.hf_peft._head import Head, folded, folded_outputs, head_of
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.core.adapted import AdaptedModel
     from keras_peft.tasks import Task
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
@@ -44,10 +43,7 @@ _LEFT_OUT = (
     "transformers_version",
     "quantization_config",
 )
-_TABLES = _POSITIONS, _TYPES = (
-    "embeddings.position_embeddings.weight",
-    "embeddings.token_type_embeddings.weight",
-)
+_TABLES = (bert.POSITIONS, bert.TYPES)
 
 
 def export_hf_model(
@@ -94,7 +90,8 @@ def export_hf_model(
     kind, head = form
     config, tensors = _encoder(loaded, kind)
     config = _config(config, task, f"{bases.checkpoints()[kind].CHECKPOINT.classes}{head.class_name}")
-    tensors |= head.write(_plain_head(model, task))
+    own = {key: value for key, value in model.adapter_tensors().items() if key.startswith("head/")}
+    tensors |= head.write(folded(own, task))
     del model
     try:
         with whole_folder(out.absolute(), overwrite=overwrite) as staging:
@@ -145,18 +142,13 @@ def _encoder(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, Any], dict[s
     }
     there = {own.bare(name): value for name, value in loaded.tensors().items() if own.bare(name) in _TABLES}
     # In DistilBERT's form the token type is part of the positions; what training changed is added to both alike.
-    change = tensors[f"{own.prefix}.{_POSITIONS}"] - before[f"{distilbert.CHECKPOINT.prefix}.{_POSITIONS}"]
-    positions = there[_POSITIONS].astype(np.float32)
+    change = (
+        tensors[f"{own.prefix}.{bert.POSITIONS}"] - before[f"{distilbert.CHECKPOINT.prefix}.{bert.POSITIONS}"]
+    )
+    positions = there[bert.POSITIONS].astype(np.float32)
     positions[-len(change) :] += change
-    tensors |= {f"{own.prefix}.{_TYPES}": there[_TYPES], f"{own.prefix}.{_POSITIONS}": positions}
+    tensors |= {f"{own.prefix}.{bert.TYPES}": there[bert.TYPES], f"{own.prefix}.{bert.POSITIONS}": positions}
     return dict(loaded.config), tensors
-
-
-def _plain_head(model: AdaptedModel, task: Task) -> dict[str, np.ndarray]:
-    """Returns the head's tensors by their keys in an adapter, with the task folded into the last layer."""
-    tensors = {key: value for key, value in model.adapter_tensors().items() if key.startswith("head/")}
-    last = ("head/logits/kernel", "head/logits/bias")
-    return tensors | dict(zip(last, task.to_plain(*(tensors[key] for key in last)), strict=True))
 
 
 def _config(config: Mapping[str, Any], task: Task, class_name: str) -> dict[str, Any]:
@@ -204,7 +196,6 @@ def _tokenizer_config(read: Bundle) -> dict[str, Any]:
 def _verify(staging: Path, read: Bundle, expected: Any) -> float:
     """Reads the staged files as a fresh checkpoint and compares the logits with the bundle's."""
     from keras_peft import attach
-    from keras_peft.evaluate import difference
     from keras_peft.methods.linear_probe import LinearProbe
 
     task = read.task()
@@ -224,15 +215,8 @@ def _verify(staging: Path, read: Bundle, expected: Any) -> float:
     texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
     outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
     if not task.reads_words:
-        # The rows of outputs are turned as those of the last layer's weights are.
-        expected = sum(task.to_plain(expected, np.zeros(task.outputs, np.float32)))
-    largest = difference(outputs, expected)
-    allowed = bundles.TOLERANCE * max(1.0, getattr(task, "deviation", 1.0))
-    if not largest <= allowed:
-        raise BundleError(
-            f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {allowed:.0e}."
-        )
-    return largest
+        expected = folded_outputs(expected, task)
+    return check_same(outputs, expected, unit=getattr(task, "deviation", 1.0))
 
 
 def _readme(name: str, read: Bundle, difference: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bases, sources
-from keras_peft.bases import distilbert
+from keras_peft.bases import bert, distilbert
 from keras_peft.core.sites import find_sites
 from keras_peft.errors import BaseError, BaseNotFound
 from keras_peft.interop.hf_peft._names import Names
@@ -72,6 +72,18 @@ class HuggingFaceBase:
             f"and this one's {epsilon:g}"
         )
 
+    @property
+    def no_pairs(self) -> str:
+        """Why classifiers of pairs that were trained elsewhere are not computed here; empty where they are."""
+        tensors, checkpoint = self.tensors(), self.names.checkpoint
+        types = [len(tensors[name]) for name in tensors if checkpoint.bare(name) == bert.TYPES]
+        if max(types, default=1) == 1:
+            return ""
+        return (
+            f"the second text of a pair has a token type of its own in a {checkpoint.classes}, which is not computed "
+            "here"
+        )
+
 
 def load_base(name: str) -> HuggingFaceBase:
     """Loads a base.
@@ -86,8 +98,8 @@ def load_base(name: str) -> HuggingFaceBase:
     found = sources.checkpoint(name)
     if found is None:
         raise BaseError(
-            f"{name} is a KerasHub preset, whose layers PEFT has no names for; use a base that is a Hugging Face "
-            "checkpoint: a folder, hf://owner/name or minilm."
+            f"{name} is a KerasHub preset, whose layers Hugging Face has no names for; use a base that is a checkpoint "
+            "of Hugging Face: a folder, hf://owner/name or minilm."
         )
     config = json.loads((found / "config.json").read_text(encoding="utf-8"))
     everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
@@ -107,7 +119,7 @@ def base_named(name: str | None, folder: Path, *, revision: str | None = None) -
     Raises:
         BaseNotFound: If it names none, or a folder that is not there.
     """
-    if not name:
+    if not isinstance(name, str) or not name:
         raise BaseNotFound(f"{folder} does not say what base it is for; name it with --base.")
     places = [folder / name, Path(name)]
     if hub.is_hub_name(hub.name_of(folder)):

@@ -60,16 +60,24 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     return config, read_tensors(folder / TENSORS)
 
 
-def labels_in(folder: Path) -> tuple[str, ...]:
-    """Returns the labels that a config.json in a folder names, in the order of their numbers; none without."""
+def config_in(folder: Path) -> dict[str, Any]:
+    """Returns the config.json of a model that lies in a folder; nothing without."""
     path = folder / "config.json"
     if not path.is_file():
-        return ()
+        return {}
     try:
-        named = json.loads(path.read_text(encoding="utf-8")).get("id2label") or {}
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise AdapterError(f"{path} is not a JSON object; mend it, or leave it out.") from None
+
+
+def labels_in(folder: Path) -> tuple[str, ...]:
+    """Returns the labels that a config.json in a folder names, in the order of their numbers; none without."""
+    named = config_in(folder).get("id2label") or {}
+    try:
         numbered = sorted((int(number), str(label)) for number, label in named.items())
     except (ValueError, AttributeError):
         raise AdapterError(
-            f"{path} has no id2label from numbers to labels; mend it, or leave it out."
+            f"{folder / 'config.json'} has no id2label from numbers to labels; mend it, or leave it out."
         ) from None
     return tuple(label for _, label in numbered)

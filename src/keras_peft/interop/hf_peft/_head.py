@@ -78,6 +78,24 @@ def head_of(kind: str, task: type[Task]) -> Head:
     return Head("ForSequenceClassification", own.layers, own.activation, own.saved)
 
 
+def folded(tensors: Mapping[str, np.ndarray], task: Task) -> Tensors:
+    """Folds a task into the last layer of a head, so that its outputs need nothing of the task to be read.
+
+    Args:
+        tensors: The head's, by their keys here.
+        task: The task.
+    """
+    last = ("head/logits/kernel", "head/logits/bias")
+    return dict(tensors) | dict(zip(last, task.to_plain(*(tensors[key] for key in last)), strict=True))
+
+
+def folded_outputs(outputs: np.ndarray, task: Task) -> np.ndarray:
+    """Returns what a head gives with its task folded in, from what it gives without."""
+    # The rows of outputs are turned as those of the last layer's weights are.
+    factored, added = task.to_plain(outputs, np.zeros(task.outputs, np.float32))
+    return np.asarray(factored + added)
+
+
 def task_type_of(task: type[Task]) -> str:
     """Returns PEFT's word for a task."""
     words = {tasks.find(name).reads_words: word for word, name in TASK_TYPES.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from keras_peft.core.adapter import Part
 from keras_peft.core.method import Method
 from keras_peft.core.sites import Site
+from keras_peft.errors import OptionError
 from keras_peft.interop.hf_peft._names import Names
 
 if TYPE_CHECKING:
@@ -89,6 +90,25 @@ class Read:
 
     methods: list[Method | Part]
     tensors: Tensors
+
+
+def pieces_of(read: Callable[[File], Iterable[Piece]], file: File) -> list[Piece]:
+    """Reads a file, and notes what is missing in it or is not what it has to be.
+
+    Args:
+        read: The way of its method.
+        file: The file.
+    """
+    try:
+        return list(read(file))
+    except KeyError as error:
+        file.problems.append(f"the tensor {error} is missing")
+    except OptionError as error:
+        file.problems.append(str(error).removesuffix("."))
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        # In a damaged file a setting can be of any kind, and a tensor of any shape.
+        file.problems.append(f"a setting or a tensor in it is not what it has to be ({error})")
+    return []
 
 
 def joined(pieces: Iterable[Piece], names: Names) -> Read:

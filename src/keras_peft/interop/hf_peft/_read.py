@@ -13,11 +13,11 @@ from keras_peft.files import sha256_of
 from keras_peft.interop import locate
 from keras_peft.interop._bundle import labelled, write_imported
 from keras_peft.interop.hf_peft._base import base_named, load_base
-from keras_peft.interop.hf_peft._folder import TENSORS, labels_in, read_folder
+from keras_peft.interop.hf_peft._folder import TENSORS, config_in, labels_in, read_folder
 from keras_peft.interop.hf_peft._head import TASK_TYPES, head_of
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import File, Module, Read, Tensors, joined
-from keras_peft.sources import hub
+from keras_peft.interop.hf_peft._pieces import File, Module, Read, Tensors, joined, pieces_of
+from keras_peft.sources import hub, task_meant
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -38,13 +38,14 @@ def import_hf_peft(
 
     Args:
         folder: What PEFT's `save_pretrained` wrote for a classifier of texts or tokens on
-            DistilBERT, BERT or RoBERTa, or its `hf://owner/name`.
+            DistilBERT, BERT, RoBERTa or XLM-RoBERTa, or its `hf://owner/name`.
         out: Folder of the bundle to write.
         base: The base, as `load_base` takes it; by default the one that the adapter names.
         labels: What the head's outputs mean, in their order. By default the labels are
             those of a config.json beside the adapter or in the base, else LABEL_0 and so on.
-        task: What the head means; by default "single-label", or "token-labels" for a
-            classifier of tokens.
+        task: What the head means; by default what `problem_type` of a config.json beside the
+            adapter says, else "regression" for one output, "token-labels" for a classifier of
+            tokens and "single-label" for others.
         max_length: Most tokens of a text; as many as the base reads by default.
         overwrite: Replace a bundle that lies at `out`.
 
@@ -80,10 +81,15 @@ def import_hf_peft(
     if not missing:
         known = labels or labels_in(folder) or labels_in(loaded.folder)
         try:
-            outputs = len(found["head/logits/bias"])
+            outputs = found["head/logits/bias"].size
+            if task is None:
+                meant = task_meant(config_in(folder), outputs, reads_words=kind.reads_words)
+                kind = tasks.find(meant)
             made = labelled(kind, head.activation, known, outputs, are_given=bool(labels))
         except OptionError as error:
             problems.append(str(error).removesuffix("."))
+    if len(kind.text_columns) > 1 and (problem := loaded.no_pairs):
+        problems.append(problem)
     read: Read | None = None
     try:
         read = translate(config, tensors, loaded.names)
@@ -123,7 +129,7 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
     from keras_peft.interop.hf_peft import formats
 
     kind = config.get("peft_type")
-    if kind not in formats():
+    if kind not in tuple(formats()):
         raise AdapterError(
             f"peft_type={kind!r} has no counterpart here; those that have are {listed(sorted(formats()), most=20)}."
         )
@@ -135,13 +141,7 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
         for module in file.modules:
             if len(names.sites(module.name)) > 1:
                 file.refuse(module, f"it is several layers here, and {kind} is not split between them")
-    pieces = []
-    try:
-        pieces = list(method.read(file))
-    except KeyError as error:
-        file.problems.append(f"the tensor {error} is missing")
-    except OptionError as error:
-        file.problems.append(str(error).removesuffix("."))
+    pieces = pieces_of(method.read, file)
     if not file.problems:
         left = [*file.rest, *(f"{m.name}.{name}" for m in file.modules for name in m.tensors)]
         file.problems += [f"no method here holds {name}" for name in left]
@@ -168,7 +168,7 @@ def _sorted(used: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -
 def _task_of(config: Mapping[str, Any], task: str | None, folder: Path) -> type[Task]:
     """Returns what the head means."""
     said = config.get("task_type")
-    if said not in TASK_TYPES:
+    if said not in tuple(TASK_TYPES):
         raise AdapterError(
             f"{folder}: task_type={said!r} is no classifier, and a bundle has one; expected {listed(TASK_TYPES)}."
         )
