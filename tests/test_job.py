@@ -171,14 +171,15 @@ def test_a_place_that_cannot_be_written(tmp_path, data):
 
 
 def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
-    options = {"base": str(TINY), "epochs": 3}
+    # Where the processor has bfloat16, that would be rounded as well.
+    options = {"base": str(TINY), "epochs": 3, "frozen_precision": "float32"}
     kept = fine_tune(data, out=tmp_path / "a", **options).report
     whole = fine_tune(data, out=tmp_path / "b", trunk_cache=False, **options).report
     assert kept["cache"]["rows"] > 0
     assert whole["cache"] is None
     for name in ("loss", "validation_loss"):
         ours, theirs = ([epoch[name] for epoch in report["history"]] for report in (kept, whole))
-        assert ours == pytest.approx(theirs, rel=3e-4)  # Half precision, and nothing else.
+        assert ours == pytest.approx(theirs, rel=1e-4)  # Half precision, and nothing else.
     # Single weights may differ more: Adam makes whole steps of gradients that are all but zero.
     texts = [row["text"] for row in make_rows(20, seed=4)]
     first, second = (keras_peft.load(tmp_path / name).probabilities(texts) for name in ("a", "b"))

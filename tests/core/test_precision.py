@@ -29,7 +29,7 @@ def test_it_is_nearly_the_same_and_comes_back_exactly(make_base):
     after = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
     for exact, lowered, again in zip(before, low, after, strict=True):
         np.testing.assert_array_equal(again, exact)
-        # Taken over all values: a normalisation of a small vector magnifies the rounding of that one.
+        np.testing.assert_allclose(lowered, exact, atol=0.03 * np.abs(exact).max())
         assert np.linalg.norm(lowered - exact) < 0.02 * np.linalg.norm(exact)
         assert lowered.dtype == exact.dtype == np.float32
     assert any(not np.array_equal(*pair) for pair in zip(before, low, strict=True))

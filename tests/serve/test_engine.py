@@ -59,8 +59,7 @@ def test_a_mixed_batch_equals_what_each_bundle_says_by_itself(engine, tmp_path, 
             output = output[tokens.words[0]]
         else:
             expected = classifier.outputs([text])[0]
-        # Another graph, whose rounding these random weights magnify.
-        np.testing.assert_allclose(output, expected, atol=5e-5)
+        np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
 def test_what_is_kept_of_the_trunk_changes_nothing_but_the_work(tmp_path, monkeypatch):
