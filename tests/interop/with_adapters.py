@@ -8,24 +8,16 @@ Fails where any logit differs by more than 1e-5 of the largest. With `--store` t
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
+from comparing import Rows, main, run_there
 from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import REFERENCE, make_rows, write_jsonl
 
-HERE = Path(__file__).parent
-TOLERANCE = 1e-5
-RESULTS = HERE.parent.parent / "benchmarks" / "results" / "interop_adapter_hub.json"
 LABELS = ("alpha", "beta", "gamma")
 BASES = ("distilbert", "bert", "roberta")
 # As there_adapters.py has them: the methods and their targets.
@@ -73,29 +65,11 @@ def train_here(work: Path, method: str, base: str) -> None:
     keras_peft.export_adapter_hub(out, out=work / "exported" / method / base)
 
 
-def main() -> None:
-    """Runs both directions and says what differs."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", required=True, help="the Python that has torch and adapters")
-    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows, versions = run(Path(folder), arguments.peers)
-    wide = [row for row in rows if not row["difference"] <= TOLERANCE * row["largest_logit"]]
-    if arguments.store:
-        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
-        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if wide:
-        sys.exit(f"{len(wide)} differ by too much: {wide}")
-
-
-def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """Returns the differences, and the versions that were on the other side."""
+def run(work: Path, peers: str) -> Rows:
+    """Returns the differences."""
     write_jsonl(work / "texts.jsonl", make_rows(24, labels=LABELS))
-    script = [peers, "-W", "ignore", str(HERE / "there_adapters.py")]
-    surroundings = {**os.environ, "PYTHONPATH": str(REFERENCE)}
-    subprocess.run([*script, "train", str(work)], check=True, env=surroundings)
-    rows: list[dict[str, object]] = []
+    run_there(peers, "there_adapters.py", "train", work)
+    rows: Rows = []
 
     def add(name: str, direction: str, found: dict[str, float]) -> None:
         method, _, base = name.rpartition("/")
@@ -111,12 +85,12 @@ def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]
     for method in METHODS:
         for base in BASES:
             train_here(work, method, base)
-    subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
+    run_there(peers, "there_adapters.py", "answer", work)
     for name, logits in load_file(work / "answers.safetensors").items():
         base = name.rpartition("/")[2]
         add(name, "here to there", compared(logits, ask(work / "trained" / name, base)))
-    return rows, json.loads((work / "versions.json").read_text())
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main(run, "interop_adapter_hub.json")

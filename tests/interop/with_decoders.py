@@ -8,25 +8,18 @@ With `--store` the differences are kept for `docs/interop.md`.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import keras
 import keras_hub
 import numpy as np
+from comparing import Rows, main, run_there
 from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import REFERENCE
 
-HERE = Path(__file__).parent
-TOLERANCE = 1e-5
-RESULTS = HERE.parent.parent / "benchmarks" / "results" / "interop_decoders.json"
 NAMES = ("llama", "gpt2", "mistral", "qwen2", "qwen3", "gemma")
 KEPT = load_file(REFERENCE / "decoders" / "outputs.safetensors")
 INPUTS = {"token_ids": KEPT["input_ids"], "padding_mask": KEPT["attention_mask"]}
@@ -89,12 +82,10 @@ def train_here(work: Path, method: str, name: str) -> keras.Model:
     return model
 
 
-def run(work: Path, peers: str, names: list[str]) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """Returns the differences, and the versions that were on the other side."""
-    script = [peers, "-W", "ignore", str(HERE / "there_decoders.py")]
-    surroundings = {**os.environ, "PYTHONPATH": str(REFERENCE)}
-    subprocess.run([*script, "train", str(work)], check=True, env=surroundings)
-    rows: list[dict[str, object]] = []
+def run(work: Path, peers: str, names: list[str]) -> Rows:
+    """Returns the differences."""
+    run_there(peers, "there_decoders.py", "train", work)
+    rows: Rows = []
 
     def add(method: str, name: str, direction: str, found: dict[str, float]) -> None:
         rows.append({"method": method, "architecture": name, "direction": direction, **found})
@@ -106,29 +97,12 @@ def run(work: Path, peers: str, names: list[str]) -> tuple[list[dict[str, object
     for method, name in cases:
         add(method, name, "there to here", there_to_here(work, method, name))
     trained = {(method, name): train_here(work, method, name) for method, name in cases}
-    subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
+    run_there(peers, "there_decoders.py", "answer", work)
     answers = load_file(work / "answers.safetensors")
     for (method, name), model in trained.items():
         add(method, name, "here to there", compared(answers[f"{method}/{name}"], model))
-    return rows, json.loads((work / "versions.json").read_text())
-
-
-def main() -> None:
-    """Runs both directions and says what differs."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", required=True, help="the Python that has torch, transformers and peft")
-    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
-    parser.add_argument("--only", nargs="*", help="architectures, all by default")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows, versions = run(Path(folder), arguments.peers, arguments.only or list(NAMES))
-    wide = [row for row in rows if not row["difference"] <= TOLERANCE * row["largest_logit"]]
-    if arguments.store:
-        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
-        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if wide:
-        sys.exit(f"{len(wide)} differ by too much: {wide}")
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main(run, "interop_decoders.json", parts=list(NAMES))

@@ -8,25 +8,18 @@ Fails where any logit differs by more than 1e-5 of the largest. With `--store` t
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
+from comparing import Rows, main, run_there
 from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import REFERENCE, make_rows, write_jsonl
 from keras_peft import bundle as bundles
 
-HERE = Path(__file__).parent
-TOLERANCE = 1e-5
-RESULTS = HERE.parent.parent / "benchmarks" / "results" / "interop.json"
 LABELS = ("alpha", "beta", "gamma")
 ALL = ("attention.query", "attention.key", "attention.value", "attention.output", "ffn.up", "ffn.down")
 SOME = ("attention.query", "attention.value", "ffn.up")
@@ -112,25 +105,8 @@ def train_here(work: Path, method: str, base: str) -> None:
     keras_peft.export_hf_peft(out, out=work / "exported" / method / base, with_base=as_distilbert)
 
 
-def main() -> None:
-    """Runs both directions and says what differs."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", required=True, help="the Python that has torch, transformers and peft")
-    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
-    parser.add_argument("--only", nargs="*", help="methods, all by default")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows, versions = run(Path(folder), arguments.peers, arguments.only or METHODS)
-    wide = [row for row in rows if not row["difference"] <= TOLERANCE * row["largest_logit"]]
-    if arguments.store:
-        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
-        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if wide:
-        sys.exit(f"{len(wide)} differ by too much: {wide}")
-
-
-def run(work: Path, peers: str, methods: object) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """Returns the differences, and the versions that were on the other side."""
+def run(work: Path, peers: str, methods: object) -> Rows:
+    """Returns the differences."""
     texts = make_rows(24, labels=LABELS)
     write_jsonl(work / "texts.jsonl", texts)
     tagged = [
@@ -138,10 +114,8 @@ def run(work: Path, peers: str, methods: object) -> tuple[list[dict[str, object]
         for row in texts
     ]
     write_jsonl(work / "words.jsonl", tagged)
-    script = [peers, "-W", "ignore", str(HERE / "there.py")]
-    surroundings = {**os.environ, "PYTHONPATH": str(REFERENCE)}
-    subprocess.run([*script, "train", str(work)], check=True, env=surroundings)
-    rows: list[dict[str, object]] = []
+    run_there(peers, "there.py", "train", work)
+    rows: Rows = []
 
     def add(name: str, direction: str, found: dict[str, float]) -> None:
         method, _, base = name.rpartition("/")
@@ -158,11 +132,11 @@ def run(work: Path, peers: str, methods: object) -> tuple[list[dict[str, object]
             only_once = base == IN_DISTILBERTS_FORM and method != "LoRA"
             if method in methods and not only_once and (base != "distilbert" or "Prefix" not in method):
                 train_here(work, method, base)
-    subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
+    run_there(peers, "there.py", "answer", work)
     for name, logits in load_file(work / "answers.safetensors").items():
         add(name, "here to there", compared(name, logits, work / "trained" / name))
-    return rows, json.loads((work / "versions.json").read_text())
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main(run, "interop.json", parts=list(METHODS))

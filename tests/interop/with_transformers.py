@@ -10,24 +10,16 @@ by more than 1e-5 of the largest or of 1, or a score by more than 1e-5. With `--
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
+from comparing import Rows, main, run_there
 from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import REFERENCE, make_rows, write_jsonl
 
-HERE = Path(__file__).parent
-TOLERANCE = 1e-5
-RESULTS = HERE.parent.parent / "benchmarks" / "results" / "interop_models.json"
 LABELS = ("alpha", "beta", "gamma")
 # Longer than a tokenizer cuts to, shorter, and with other signs.
 TEXTS = [
@@ -47,7 +39,7 @@ TASKS = ("single", "multi", "number", "words")
 
 def rows_of(task: str) -> list[dict[str, object]]:
     """Rows to train on, with the labels of the classifiers that transformers made."""
-    rows: list[dict[str, object]] = []
+    rows: Rows = []
     for number, row in enumerate(make_rows(24, labels=LABELS)):
         words = row["text"].split()
         rows.append(
@@ -107,36 +99,13 @@ def train(work: Path, out: Path, base: Path, task: str, method: str) -> None:
     keras_peft.export_hf_model(out, out=work / "exported" / out.name)
 
 
-def main() -> None:
-    """Runs both directions and says what differs."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", required=True, help="the Python that has torch and transformers")
-    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows, versions = run(Path(folder), arguments.peers)
-    wide = [
-        row
-        for row in rows
-        if not row["difference"] <= TOLERANCE * max(1, row["largest_logit"])
-        or not row.get("scores", 0) <= TOLERANCE
-    ]
-    if arguments.store:
-        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
-        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if wide:
-        sys.exit(f"{len(wide)} differ by too much: {wide}")
-
-
-def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """Returns the differences, and the versions that were on the other side."""
-    script = [peers, "-W", "ignore", str(HERE / "there_models.py")]
-    surroundings = {**os.environ, "PYTHONPATH": str(REFERENCE)}
+def run(work: Path, peers: str) -> Rows:
+    """Returns the differences."""
     (work / "texts.json").write_text(json.dumps(TEXTS))
     for task in TASKS:
         write_jsonl(work / f"{task}.jsonl", rows_of(task))
-    subprocess.run([*script, "make", str(work)], check=True, env=surroundings)
-    rows: list[dict[str, object]] = []
+    run_there(peers, "there_models.py", "make", work)
+    rows: Rows = []
 
     def add(name: str, direction: str, found: dict[str, float]) -> None:
         architecture, task, *method = name.split("_")
@@ -164,7 +133,7 @@ def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]
     }
     for name, (base, task, method) in trained.items():
         train(work, work / "trained" / name, base, task, method)
-    subprocess.run([*script, "answer", str(work)], check=True, env=surroundings)
+    run_there(peers, "there_models.py", "answer", work)
     answers, said = load_file(work / "answers.safetensors"), json.loads((work / "said.json").read_text())
     for name in trained:
         logits, scores = asked(work / "trained" / name)
@@ -178,8 +147,8 @@ def run(work: Path, peers: str) -> tuple[list[dict[str, object]], dict[str, str]
                 for label, value in row.items()
             )
         add(name, "here to there", found)
-    return rows, json.loads((work / "versions.json").read_text())
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main(run, "interop_models.json", least=1)

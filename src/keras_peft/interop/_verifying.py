@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from keras_peft import bundle as bundles
 from keras_peft.errors import BundleError
-from keras_peft.tasks import Text
+from keras_peft.tasks import Task, Text
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from keras_peft.bundle import Bundle
     from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.core.adapter import Part
+    from keras_peft.core.method import Method
+    from keras_peft.sources import Base
     from keras_peft.tokens import Tokenizer
 
 # As many tokens as short and long messages have, so that padding is tried too.
@@ -70,3 +74,42 @@ def check_same(outputs: np.ndarray, expected: np.ndarray, *, unit: float = 1.0) 
             f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {allowed:.0e}."
         )
     return largest
+
+
+def folded_outputs(outputs: np.ndarray, task: Task) -> np.ndarray:
+    """Returns what a head gives with its task folded in, from what it gives without."""
+    # The rows of outputs are turned as those of the last layer's weights are.
+    factored, added = task.to_plain(outputs, np.zeros(task.outputs, np.float32))
+    return np.asarray(factored + added)
+
+
+def compared_on(
+    base: Base,
+    read: Bundle,
+    methods: Sequence[Method | Part],
+    tensors: Mapping[str, np.ndarray],
+    expected: np.ndarray,
+) -> float:
+    """Returns how far an adapter that was written and read again is from its bundle.
+
+    Args:
+        base: A fresh base; it is adapted.
+        read: The bundle.
+        methods: Those that were read again, with their selections.
+        tensors: The adapter's that were read again, the head's included.
+        expected: What the bundle says of the verifying texts.
+
+    Raises:
+        BundleError: If it is too far.
+    """
+    from keras_peft import attach
+
+    task = read.task()
+    model = attach.adapt(base.encoder, methods, head=task.head(base.dim))
+    model.assign_adapter_tensors(dict(tensors))
+    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
+    outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
+    if task.labels:
+        return check_same(outputs, expected)
+    # The deviation of a number was folded in.
+    return check_same(outputs, folded_outputs(expected, task), unit=getattr(task, "deviation", 1.0))

@@ -15,12 +15,12 @@ from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
 from keras_peft.files import whole_folder
 from keras_peft.interop import Exported
 from keras_peft.interop._files import others_in, write_json, write_torch_tensors
-from keras_peft.interop._verifying import check_same, outputs_on, verifying_texts
+from keras_peft.interop._verifying import compared_on, outputs_on, verifying_texts
 from keras_peft.interop.adapter_hub._folder import CONFIG, HEAD_CONFIG, HEAD_TENSORS, TENSORS, read_folder
 from keras_peft.interop.adapter_hub._head import describe, written
 from keras_peft.interop.adapter_hub._places import SHARED
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
-from keras_peft.interop.hf_peft._head import folded, folded_outputs
+from keras_peft.interop.hf_peft._head import folded
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import Leaving, Tensors, places_of
 from keras_peft.sources import embedded
@@ -160,7 +160,6 @@ def _as_there(loaded: HuggingFaceBase) -> tuple[Names, str]:
 
 def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, names: Names, expected: Any) -> float:
     """Reads the staged files onto a fresh base and compares the logits with the bundle's."""
-    from keras_peft import attach
     from keras_peft.interop.adapter_hub._read import translate
 
     task = read.task()
@@ -173,13 +172,7 @@ def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, names: Names, 
         raise BundleError(
             f"What was exported cannot be read again, so it was not written: {error}"
         ) from error
-    model = attach.adapt(fresh.base.encoder, again.methods, head=task.head(fresh.base.dim))
-    model.assign_adapter_tensors(again.tensors | found)
-    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
-    outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
-    if task.labels:
-        return check_same(outputs, expected)
-    return check_same(outputs, folded_outputs(expected, task), unit=getattr(task, "deviation", 1.0))
+    return compared_on(fresh.base, read, again.methods, again.tensors | found, expected)
 
 
 def _readme(name: str, read: Bundle, about: Mapping[str, Any], difference: float) -> str:

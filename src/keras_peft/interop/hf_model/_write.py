@@ -16,9 +16,9 @@ from keras_peft.errors import AdapterError, BundleError, KerasPeftError
 from keras_peft.files import whole_folder
 from keras_peft.interop import Exported
 from keras_peft.interop._files import write_json, write_torch_tensors
-from keras_peft.interop._verifying import check_same, outputs_on, verifying_texts
+from keras_peft.interop._verifying import check_same, folded_outputs, outputs_on, verifying_texts
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
-from keras_peft.interop.hf_peft._head import Head, folded, folded_outputs, head_of
+from keras_peft.interop.hf_peft._head import Head, folded, head_of
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle

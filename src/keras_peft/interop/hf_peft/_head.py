@@ -89,13 +89,6 @@ def folded(tensors: Mapping[str, np.ndarray], task: Task) -> Tensors:
     return dict(tensors) | dict(zip(last, task.to_plain(*(tensors[key] for key in last)), strict=True))
 
 
-def folded_outputs(outputs: np.ndarray, task: Task) -> np.ndarray:
-    """Returns what a head gives with its task folded in, from what it gives without."""
-    # The rows of outputs are turned as those of the last layer's weights are.
-    factored, added = task.to_plain(outputs, np.zeros(task.outputs, np.float32))
-    return np.asarray(factored + added)
-
-
 def task_type_of(task: type[Task]) -> str:
     """Returns PEFT's word for a task."""
     words = {tasks.find(name).reads_words: word for word, name in TASK_TYPES.items()}

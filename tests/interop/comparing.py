@@ -1,0 +1,65 @@
+"""What the live checks beside other libraries have in common: the command line, the other Python, the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from conftest import REFERENCE
+
+TOLERANCE = 1e-5
+"""How far logits may be apart, as a share of the largest; and probabilities, as they are."""
+_RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
+
+Rows = list[dict[str, Any]]
+
+
+def run_there(peers: str, script: str, verb: str, work: Path) -> None:
+    """Runs a script of this folder with the Python that has the other library."""
+    command = [peers, "-W", "ignore", str(Path(__file__).parent / script), verb, str(work)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(REFERENCE)})
+
+
+def main(
+    run: Callable[..., Rows], file: str, *, parts: Sequence[str] | None = None, least: float = 0.0
+) -> None:
+    """Runs both directions, keeps the differences where asked, and fails where one is too wide.
+
+    Args:
+        run: From a folder to work in, the other Python, and the parts to compare where there
+            are any, to rows. It leaves a versions.json of the other side in the folder.
+        file: What the differences are kept in, for `docs/interop.md`.
+        parts: What `--only` chooses from.
+        least: The least that a logit counts as, where the largest is smaller.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peers", required=True, help="the Python that has the other library")
+    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
+    if parts is not None:
+        parser.add_argument("--only", nargs="*", choices=parts, default=list(parts), help="all by default")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = () if parts is None else (arguments.only,)
+        rows = run(Path(folder), arguments.peers, *chosen)
+        versions = json.loads((Path(folder) / "versions.json").read_text())
+    if arguments.store:
+        content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        (_RESULTS / file).write_text(f"{text}\n", encoding="utf-8")
+    wide = [
+        row
+        for row in rows
+        if not row["difference"] <= TOLERANCE * max(least, row["largest_logit"])
+        or not row.get("scores", 0) <= TOLERANCE
+    ]
+    if wide:
+        sys.exit(f"{len(wide)} differ by too much: {wide}")
