@@ -22,7 +22,7 @@ demo: .venv/installed ## train on the sample conversations, show the result, pre
 
 test: .venv/developer ## run the tests, on TensorFlow and the parts below the line on JAX
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py tests/test_job.py tests/test_job_tasks.py tests/test_resume.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
 test-interop: .venv/developer $(PEERS)/installed $(PEERS)-adapters/installed ## the same answers in both directions with the libraries themselves
 	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_peft.py --peers $(PEERS)/bin/python $(INTEROP)

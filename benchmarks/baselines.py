@@ -26,10 +26,10 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import normalize
 
 from keras_peft import sources, tasks
-from keras_peft.batches import inference_batches
-from keras_peft.data import Examples, read_examples
+from keras_peft.data.examples import Examples, read_examples
+from keras_peft.inputs.tokens import Tokenizer
 from keras_peft.tasks import Task
-from keras_peft.tokens import Tokenizer
+from keras_peft.training.batches import inference_batches
 
 # From so many words on the exact solver is too slow.
 _MANY_WORDS = 30_000

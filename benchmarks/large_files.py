@@ -39,8 +39,8 @@ def write(path: Path, count: int) -> int:
 def measure(path: Path) -> None:
     """Reads and tokenises a file as training does, and prints the peak memory in MiB before and after."""
     from keras_peft import sources
-    from keras_peft.data import check_trainable, read_examples, split
-    from keras_peft.tokens import Tokenizer
+    from keras_peft.data.examples import check_trainable, read_examples, split
+    from keras_peft.inputs.tokens import Tokenizer
 
     tokenizer = Tokenizer(sources.load_tokenizer("minilm")[0], 128)
     read_examples(path.parent / "few.jsonl")

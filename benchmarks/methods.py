@@ -23,16 +23,16 @@ import keras
 
 from keras_peft import attach, methods, sources, tasks
 from keras_peft.core.method import Method
-from keras_peft.data import Examples, read_examples, split
-from keras_peft.evaluate import compute_outputs
-from keras_peft.features import compute_features
-from keras_peft.inference import Inference
+from keras_peft.data.examples import Examples, read_examples, split
+from keras_peft.inputs.tokens import Tokenizer
 from keras_peft.progress import Progress
-from keras_peft.settings import Settings
+from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.sources import Base
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.tokens import Tokenizer
-from keras_peft.train import Recipe, default_epochs, default_rates, train
+from keras_peft.training.settings import Settings
+from keras_peft.training.train import Recipe, default_epochs, default_rates, train
+from keras_peft.training.trunk_cache import compute_features
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"
 

@@ -27,14 +27,14 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     import keras
 
     from keras_peft import attach, methods, sources, tasks
-    from keras_peft.data import read_examples
-    from keras_peft.evaluate import compute_outputs
-    from keras_peft.inference import Inference
+    from keras_peft.data.examples import read_examples
+    from keras_peft.inputs.tokens import Tokenizer
     from keras_peft.progress import Progress
-    from keras_peft.settings import Settings
+    from keras_peft.runtime.inference import Inference
+    from keras_peft.runtime.outputs import compute_outputs
     from keras_peft.stopwatch import Stopwatch
-    from keras_peft.tokens import Tokenizer
-    from keras_peft.train import Recipe, default_epochs, default_rates, train
+    from keras_peft.training.settings import Settings
+    from keras_peft.training.train import Recipe, default_epochs, default_rates, train
 
     training, test = (read_examples(folder / f"{part}.jsonl") for part in ("train", "test"))
     base = sources.load("minilm")

@@ -16,7 +16,7 @@ from conftest import TINY, make_rows, write_jsonl
 from keras_peft import explanation as explanations
 from keras_peft import tasks
 from keras_peft.errors import DataError, OptionError
-from keras_peft.tokens import Tokenizer
+from keras_peft.inputs.tokens import Tokenizer
 
 
 @pytest.fixture(scope="module")

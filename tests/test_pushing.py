@@ -332,7 +332,7 @@ def test_the_card_is_one_of_the_hub(bundle):
     ],
 )
 def test_what_the_card_says_of_the_base(bundle, base, expected):
-    from keras_peft import report
+    from keras_peft.bundle import report
 
     content = json.loads((bundle / "report.json").read_text())
     content["base"] = content["base"] | {"name": base}

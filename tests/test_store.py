@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_peft import store
-from keras_peft.duplicates import contradictions, digests, equal_groups
+from keras_peft.data.duplicates import contradictions, digests, equal_groups
 from keras_peft.store import LABELS, TEXTS, Collector, OnDisk, arrays, pick
 
 TEXT = st.text(max_size=8)

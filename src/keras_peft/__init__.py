@@ -17,21 +17,19 @@ if TYPE_CHECKING:
     from keras_peft.adapter_files import load_adapter, save_adapter
     from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
     from keras_peft.attach import adapt, detach
-    from keras_peft.check import check_data
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
     from keras_peft.core.plan import Plan
     from keras_peft.core.selection import Selection
-    from keras_peft.data import read_examples
+    from keras_peft.data.check import check_data
+    from keras_peft.data.examples import read_examples
+    from keras_peft.data.synthesis import DataGeneration
     from keras_peft.errors import KerasPeftError
     from keras_peft.explanation import explain
-    from keras_peft.folds import CrossValidation, cross_validate
-    from keras_peft.generate import DataGeneration
     from keras_peft.interop.adapter_hub import export_adapter_hub, import_adapter_hub
     from keras_peft.interop.hf_model import export_hf_model, import_hf_model
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft, load_hf_peft, save_hf_peft
     from keras_peft.interop.keras_lora import import_keras_lora
-    from keras_peft.job import fine_tune
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
     from keras_peft.methods.compacter import Compacter
@@ -56,9 +54,11 @@ if TYPE_CHECKING:
     from keras_peft.methods.vera import VeRA
     from keras_peft.predict import Classifier, load
     from keras_peft.pushing import push
-    from keras_peft.rates import RateSearch, find_rate
-    from keras_peft.settings import Settings
     from keras_peft.sources import load as load_base
+    from keras_peft.training.fine_tune import fine_tune
+    from keras_peft.training.folds import CrossValidation, cross_validate
+    from keras_peft.training.rates import RateSearch, find_rate
+    from keras_peft.training.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -68,9 +68,9 @@ _HOMES = {
     "Approximation": "arithmetic",
     "BitFit": "methods.bitfit",
     "Classifier": "predict",
-    "CrossValidation": "folds",
+    "CrossValidation": "training.folds",
     "Compacter": "methods.compacter",
-    "DataGeneration": "generate",
+    "DataGeneration": "data.synthesis",
     "DoRA": "methods.dora",
     "FullFineTuning": "methods.full",
     "Houlsby": "methods.houlsby",
@@ -92,22 +92,22 @@ _HOMES = {
     "Plan": "core.plan",
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
-    "RateSearch": "rates",
+    "RateSearch": "training.rates",
     "Selection": "core.selection",
-    "Settings": "settings",
+    "Settings": "training.settings",
     "VeRA": "methods.vera",
     "adapt": "attach",
-    "check_data": "check",
+    "check_data": "data.check",
     "combine": "arithmetic",
     "convert_to_lora": "arithmetic",
-    "cross_validate": "folds",
+    "cross_validate": "training.folds",
     "detach": "attach",
     "explain": "explanation",
     "export_adapter_hub": "interop.adapter_hub",
     "export_hf_model": "interop.hf_model",
     "export_hf_peft": "interop.hf_peft",
-    "find_rate": "rates",
-    "fine_tune": "job",
+    "find_rate": "training.rates",
+    "fine_tune": "training.fine_tune",
     "import_adapter_hub": "interop.adapter_hub",
     "import_hf_model": "interop.hf_model",
     "import_hf_peft": "interop.hf_peft",
@@ -117,7 +117,7 @@ _HOMES = {
     "load_base": "sources",
     "load_hf_peft": "interop.hf_peft",
     "push": "pushing",
-    "read_examples": "data",
+    "read_examples": "data.examples",
     "reduce_rank": "arithmetic",
     "save_adapter": "adapter_files",
     "save_hf_peft": "interop.hf_peft",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
-from keras_peft.data import Examples, read_row
+from keras_peft.data.examples import Examples, read_row
 from keras_peft.errors import BaseNotFound, DataError, listed
-from keras_peft.evaluate import compute_outputs
-from keras_peft.inference import Inference
+from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.tasks import Prediction, Scores, Text
 
 if TYPE_CHECKING:

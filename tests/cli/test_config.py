@@ -9,7 +9,7 @@ import pytest
 import keras_peft
 from conftest import TINY
 from keras_peft.cli import main
-from keras_peft.job import fine_tune
+from keras_peft.training.fine_tune import fine_tune
 
 
 def run(capsys, *arguments):

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import make_rows, write_jsonl
-from keras_peft import splitting
+from data.readers.test_readers import SAMPLE, read, write
+from keras_peft.data import splitting
+from keras_peft.data.splitting import split_file
 from keras_peft.errors import DataError
-from keras_peft.splitting import split_file
-from readers.test_readers import SAMPLE, read, write
 
 ROWS = [{"id": n, **row} for n, row in enumerate(make_rows(50))]
 

@@ -1,4 +1,4 @@
-"""What devices share: batches that divide, and none that does not. Processes are in tests/serve/acceptance."""
+"""What devices share: batches that divide, and none that does not. Processes are in tests/serve/http/acceptance."""
 
 from types import SimpleNamespace
 

@@ -19,11 +19,11 @@ from keras_peft import tasks
 from keras_peft.bundle import Bundle
 from keras_peft.errors import did_you_mean
 from keras_peft.explanation import Explanation, Word
-from keras_peft.serve.app import create
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
+from keras_peft.serve.http.app import create
+from keras_peft.serve.http.process import Server, bind
 from keras_peft.serve.keys import Key, Keys
 from keras_peft.serve.metrics import Metrics
-from keras_peft.serve.process import Server, bind
 from keras_peft.serve.settings import ServeSettings
 from keras_peft.serve.state import State as ServerState
 

@@ -10,8 +10,8 @@ from keras_peft import methods, sources
 from keras_peft.core.adapter import Part
 from keras_peft.core.selection import Selection
 from keras_peft.errors import AdapterError
-from keras_peft.evaluate import compute_outputs
-from keras_peft.inference import Inference
+from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.serve.engine import Engine, Row
 from keras_peft.serve.loaded import Tokenizers, load
 from keras_peft.serve.trunk_cache import TrunkCache

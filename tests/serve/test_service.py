@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_peft
+from keras_peft.inputs.tokens import Tokenizer
 from keras_peft.serve import batcher
 from keras_peft.serve.engine import Engine
 from keras_peft.serve.failures import (
@@ -28,7 +29,6 @@ from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.service import Service
 from keras_peft.serve.settings import ServeSettings
-from keras_peft.tokens import Tokenizer
 from serve.bundles import tiny_base, write_bundle
 
 PATIENCE = 20.0

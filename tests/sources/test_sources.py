@@ -77,7 +77,7 @@ def test_a_folder_with_the_old_tokenizer_files(tmp_path):
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)))
-    from keras_peft.tokens import Tokenizer
+    from keras_peft.inputs.tokens import Tokenizer
 
     text = ["the model and the data"]
     old = Tokenizer(sources.load(str(folder)).tokenizer, 20)(text)
@@ -86,7 +86,7 @@ def test_a_folder_with_the_old_tokenizer_files(tmp_path):
 
 
 def test_robertas_old_tokenizer_files(tmp_path):
-    from keras_peft.tokens import Tokenizer
+    from keras_peft.inputs.tokens import Tokenizer
 
     folder = copy(tmp_path, REFERENCE / "roberta")
     new = Tokenizer((folder / "tokenizer.json").read_text(), 40)
@@ -109,7 +109,7 @@ def test_robertas_old_tokenizer_files(tmp_path):
 
 
 def test_words_of_a_roberta_have_spaces_before_them():
-    from keras_peft.tokens import Tokenizer
+    from keras_peft.inputs.tokens import Tokenizer
 
     tokenizer = Tokenizer(sources.load_tokenizer(str(REFERENCE / "roberta"))[0], 40)
     words = tokenizer([["the", "model"]], words=True)
@@ -248,7 +248,7 @@ def test_kerashub_presets_in_folders(tmp_path):
         ids = np.array([[2, 5, 6, 3, 0]], "int32")
         mask = np.array([[1, 1, 1, 1, 0]], "int32")
         assert base.encoder({"token_ids": ids, "padding_mask": mask}).shape == (1, 5, 8)
-        from keras_peft.tokens import Tokenizer
+        from keras_peft.inputs.tokens import Tokenizer
 
         assert Tokenizer(base.tokenizer, 12)(["The models"]).ids[0].tolist() == [2, 5, 6, 7, 3]
         assert base.sha256 == sources.load(str(folder)).sha256

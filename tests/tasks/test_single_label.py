@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_peft.data import Examples
+from keras_peft.data.examples import Examples
 from keras_peft.errors import DataError
 from keras_peft.tasks.single_label import Task
 

@@ -142,7 +142,7 @@ def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str
     Raises:
         OptionError: If it is given twice.
     """
-    from keras_peft.job import DEFAULT_METHOD
+    from keras_peft.training.fine_tune import DEFAULT_METHOD
 
     chosen = [after for argument, after in pairwise([*arguments, ""]) if argument == "--method"]
     chosen += [

@@ -15,8 +15,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """List what is kept: the features of one set of texts under one base in each folder."""
-    from keras_peft.cache import kept, trunk_folder
     from keras_peft.cli.console import out, print_json, table
+    from keras_peft.training.cache_folder import kept, trunk_folder
 
     found: list[dict[str, Any]] = [
         {
@@ -43,8 +43,8 @@ def clear(
     """Remove all that is kept; the next training computes it anew."""
     import shutil
 
-    from keras_peft.cache import kept, trunk_folder
     from keras_peft.cli.console import out, print_json
+    from keras_peft.training.cache_folder import kept, trunk_folder
 
     found = kept()
     freed = sum(size for _, size in found)

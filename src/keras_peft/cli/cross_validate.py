@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from keras_peft.cli.flags import with_flags
-from keras_peft.folds import WITHOUT
-from keras_peft.readers import READABLE
+from keras_peft.data.readers import READABLE
+from keras_peft.training.folds import WITHOUT
 
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
@@ -28,9 +28,9 @@ def cross_validate(
 ) -> None:
     """Score settings by several trainings, each without one part of the rows."""
     from keras_peft.cli.console import ConsoleProgress, out, print_json, table
-    from keras_peft.folds import cross_validate as run
     from keras_peft.sources import is_preset
     from keras_peft.tasks import metric_name
+    from keras_peft.training.folds import cross_validate as run
 
     result = run(
         data,

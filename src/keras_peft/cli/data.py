@@ -14,7 +14,7 @@ from keras_peft.cli.data_split import split
 from keras_peft.errors import OptionError
 
 if TYPE_CHECKING:
-    from keras_peft.generate import DataGeneration, Generated, GenerationPlan
+    from keras_peft.data.synthesis import DataGeneration, Generated, GenerationPlan
 
 data = typer.Typer(no_args_is_help=True, help="Check, split and make labelled text.")
 data.command("check")(check)
@@ -23,7 +23,7 @@ data.command("split")(split)
 
 def _print_prompt(asked: bool) -> None:
     if asked:
-        from keras_peft.generate.prompt import own_template
+        from keras_peft.data.synthesis.prompt import own_template
 
         print(own_template(), end="")  # noqa: T201
         raise typer.Exit
@@ -122,7 +122,7 @@ def generate(
     """Let a language model write labelled text, checked, balanced and without duplicates."""
     from keras_peft.cli.console import ConsoleProgress, err, print_json
     from keras_peft.cli.console import out as stdout
-    from keras_peft.generate import DataGeneration
+    from keras_peft.data.synthesis import DataGeneration
 
     generation = DataGeneration(
         topic=topic,

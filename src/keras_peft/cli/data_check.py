@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_peft.readers import READABLE
+from keras_peft.data.readers import READABLE
 
 if TYPE_CHECKING:
-    from keras_peft.check import DataReport, Finding
+    from keras_peft.data.check import DataReport, Finding
 
 _MOST_LABELS = 30
 _BAR = 20
@@ -39,8 +39,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Look through labelled text for what would harm a training."""
-    from keras_peft.check import check_data
     from keras_peft.cli.console import err, print_json
+    from keras_peft.data.check import check_data
 
     err.print(f"Checking {file} …", style="dim", soft_wrap=True)
     if bundle is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_peft.readers import READABLE
+from keras_peft.data.readers import READABLE
 
 _MOST_LABELS = 30
 
@@ -31,7 +31,7 @@ def split(
     """Split labelled text into files with the same share of every label."""
     from keras_peft.cli.console import out as stdout
     from keras_peft.cli.console import print_json, table
-    from keras_peft.splitting import split_file
+    from keras_peft.data.splitting import split_file
 
     made = split_file(
         file,

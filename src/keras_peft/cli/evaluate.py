@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keras_peft.cli.arguments import BundleName
-from keras_peft.readers import READABLE
+from keras_peft.data.readers import READABLE
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
     """Score a bundle on labelled text."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar, scores_table, table
-    from keras_peft.data import read_examples
+    from keras_peft.data.examples import read_examples
 
     described = bundles.read(bundle)
     *texts, label = described.columns

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_peft.cli.flags import with_flags
-from keras_peft.rates import HIGHEST, LOWEST, STEPS, WITHOUT
-from keras_peft.readers import READABLE
+from keras_peft.data.readers import READABLE
+from keras_peft.training.rates import HIGHEST, LOWEST, STEPS, WITHOUT
 
 if TYPE_CHECKING:
-    from keras_peft.rates import RateSearch
+    from keras_peft.training.rates import RateSearch
 
 # Lines of the chart, and the characters of its longest bar.
 _LINES, _WIDTH = 20, 40
@@ -36,8 +36,8 @@ def find_rate(
 ) -> None:
     """Find the learning rate by a short training in which it rises."""
     from keras_peft.cli.console import ConsoleProgress, out, print_json, table
-    from keras_peft.rates import find_rate as run
     from keras_peft.sources import is_preset
+    from keras_peft.training.rates import find_rate as run
 
     found = run(
         data,

@@ -17,8 +17,8 @@ from keras_peft import methods
 from keras_peft.cli.config import check as check_settings
 from keras_peft.core.selection import ROLES
 from keras_peft.errors import OptionError
-from keras_peft.job import DEFAULT_METHOD
-from keras_peft.settings import Settings
+from keras_peft.training.fine_tune import DEFAULT_METHOD
+from keras_peft.training.settings import Settings
 
 
 def with_flags(
@@ -92,7 +92,7 @@ def with_settings(run: Callable[..., None], owner: type) -> Callable[..., None]:
 
     Args:
         run: The command, which takes `settings`, one of that class, beside its own arguments.
-        owner: A frozen dataclass whose fields were made by `keras_peft.settings.setting`.
+        owner: A frozen dataclass whose fields were made by `keras_peft.training.settings.setting`.
     """
     fields = dataclasses.fields(owner)
 

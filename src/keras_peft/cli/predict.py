@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_peft.cli.arguments import BundleName
+from keras_peft.data.readers import READABLE
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
-from keras_peft.readers import READABLE
 
 if TYPE_CHECKING:
+    from keras_peft.data.readers import Row
     from keras_peft.predict import Classifier
-    from keras_peft.readers import Row
     from keras_peft.tasks import Prediction
 
 OUTPUTS = (".csv", ".tsv", ".jsonl")
@@ -52,7 +52,7 @@ def predict(
     """Label texts with a bundle; a file of any size is streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
-    from keras_peft.data import is_text
+    from keras_peft.data.examples import is_text
 
     if bool(texts) == bool(input):
         raise OptionError("Give either texts or --input FILE to predict.")
@@ -115,8 +115,8 @@ def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
 
 def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
     """Reads the rows that have a text."""
-    from keras_peft.data import check_column, is_text
-    from keras_peft.readers import read_rows
+    from keras_peft.data.examples import check_column, is_text
+    from keras_peft.data.readers import read_rows
 
     def has_text(row: Row) -> bool:
         values = [row.get(column) for column in columns]

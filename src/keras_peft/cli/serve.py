@@ -17,7 +17,7 @@ from keras_peft.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
     from keras_peft.serve.adapters import AdapterState
-    from keras_peft.serve.process import Start
+    from keras_peft.serve.http.process import Start
 
 # Names of adapters in the line that says where they are served.
 _MOST_SHOWN = 8
@@ -31,7 +31,7 @@ def _serve(
     settings: ServeSettings,
 ) -> None:
     """Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs."""
-    from keras_peft.serve import process
+    from keras_peft.serve.http import process
 
     if not process.serve(places, settings, _console_start()):
         # Threads that still compute would keep the process.
@@ -47,7 +47,7 @@ def _console_start() -> Start:
 
     from keras_peft.cli.console import err, out
     from keras_peft.cli.process import quiet_import
-    from keras_peft.serve.process import Start
+    from keras_peft.serve.http.process import Start
     from keras_peft.sources import is_preset
 
     bars = Progress(

@@ -16,8 +16,8 @@ def show(
 ) -> None:
     """Show what a bundle holds and check its files."""
     from keras_peft import bundle as bundles
+    from keras_peft.bundle.report import describe_parts
     from keras_peft.cli.console import out, print_json, scores_table, table
-    from keras_peft.report import describe_parts
 
     found = bundles.read(bundle)
     content, report = dict(found.content), found.report()

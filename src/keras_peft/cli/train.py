@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_peft import tracking
 from keras_peft.cli.flags import with_flags
-from keras_peft.readers import READABLE
+from keras_peft.data.readers import READABLE
+from keras_peft.training import tracking
 
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
@@ -39,8 +39,8 @@ def train(
     """Fine-tune a classifier on labelled text and write it as a bundle."""
     from keras_peft.cli.console import ConsoleProgress, print_json, scores_table
     from keras_peft.cli.console import out as stdout
-    from keras_peft.job import fine_tune
     from keras_peft.sources import is_preset
+    from keras_peft.training.fine_tune import fine_tune
 
     result = fine_tune(
         data,

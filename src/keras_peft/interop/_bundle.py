@@ -81,8 +81,8 @@ def write_imported(
         BundleError: If the bundle cannot be written.
     """
     from keras_peft import attach
+    from keras_peft.inputs.tokens import Tokenizer
     from keras_peft.interop._verifying import outputs_on, verifying_texts
-    from keras_peft.tokens import Tokenizer
 
     model = attach.adapt(
         base.encoder,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
     from keras_peft.core.method import Method
+    from keras_peft.inputs.tokens import Tokenizer
     from keras_peft.sources import Base
-    from keras_peft.tokens import Tokenizer
 
 # As many tokens as short and long messages have, so that padding is tried too.
 _SENTENCES = (
@@ -48,8 +48,8 @@ def verifying_texts(*, words: bool, columns: int) -> tuple[Text, ...]:
 
 def outputs_on(model: AdaptedModel, tokenizer: Tokenizer, texts: Sequence[Text], *, words: bool) -> Any:
     """Returns what a model says of texts, as `compute_outputs` does."""
-    from keras_peft.evaluate import compute_outputs
-    from keras_peft.inference import Inference
+    from keras_peft.runtime.inference import Inference
+    from keras_peft.runtime.outputs import compute_outputs
 
     tokens = tokenizer(texts, words=words)
     return compute_outputs(Inference(model, tokens.signature), tokens)
@@ -66,7 +66,7 @@ def check_same(outputs: np.ndarray, expected: np.ndarray, *, unit: float = 1.0) 
     Raises:
         BundleError: If that is too far.
     """
-    from keras_peft.evaluate import difference
+    from keras_peft.runtime.outputs import difference
 
     largest, allowed = difference(outputs, expected), bundles.TOLERANCE * max(1.0, unit)
     if not largest <= allowed:

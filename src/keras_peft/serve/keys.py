@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import OptionError, did_you_mean
-from keras_peft.serve.call import Call
 from keras_peft.serve.failures import NotAllowed, NotAuthenticated
+from keras_peft.serve.http.call import Call
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

@@ -20,7 +20,7 @@ import safetensors.numpy
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.adapter import refuse_unfit
-from keras_peft.data import is_unicode
+from keras_peft.data.examples import is_unicode
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import AdapterFailed
@@ -29,9 +29,9 @@ from keras_peft.serve.repository import shown_name
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapter import Part
+    from keras_peft.inputs.tokens import Tokenizer
     from keras_peft.serve.engine import Engine, ServedKind
     from keras_peft.tasks import Task
-    from keras_peft.tokens import Tokenizer
 
 _log = logging.getLogger(__name__)
 

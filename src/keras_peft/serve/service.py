@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import tokenizers
 
-from keras_peft.data import is_unicode, read_row
+from keras_peft.data.examples import is_unicode, read_row
 from keras_peft.errors import OptionError, listed
-from keras_peft.evaluate import at_words, over_windows
 from keras_peft.explanation import Explanation, Occlusion, check_explainable
+from keras_peft.runtime.outputs import at_words, over_windows
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.batcher import LATE, Batcher
 from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import Failure, Invalid, Malformed, TimedOut, TooLarge
 
 if TYPE_CHECKING:
+    from keras_peft.inputs.tokens import Tokenizer, Tokens
     from keras_peft.serve.batcher import Admission, Ran
     from keras_peft.serve.engine import Engine
     from keras_peft.serve.keys import Key
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from keras_peft.serve.repository import Repository
     from keras_peft.serve.settings import ServeSettings
     from keras_peft.tasks import Prediction, Task, Text
-    from keras_peft.tokens import Tokenizer, Tokens
 
 # Texts of more characters than this together are tokenised in a thread: it takes longer than
 # others should wait for the loop.

@@ -1,0 +1,9 @@
+"""Labelled text before anything is trained: read, checked, split and made.
+
+readers/        one file, one format
+examples.py     from a file to checked examples, and from those to two sides of a split
+duplicates.py   texts that repeat others, word for word or nearly so
+splitting.py    a file to files to train, validate and test on
+check/          one file, one thing that may be odd about labelled text
+synthesis/      labelled text from a language model
+"""

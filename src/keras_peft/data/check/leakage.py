@@ -1,0 +1,54 @@
+"""Texts that are both to be trained on and to be validated on."""
+
+from __future__ import annotations
+
+from keras_peft.data.check.report import Checked, Finding, counted, shortened
+from keras_peft.data.check.subject import Subject
+from keras_peft.data.duplicates import digests
+
+
+def check(subject: Subject) -> Checked:
+    """Finds rows of the validation that are among the rows, word for word or nearly so."""
+    rows, others = subject.rows, subject.validation
+    if others is None:
+        return Checked("leakage")
+    import numpy as np
+
+    known, first = np.unique(digests(rows.texts), return_index=True)
+    wanted = digests(others.texts)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    exact = {
+        place: int(first[at[place]])
+        for place in np.flatnonzero(known[at] == wanted).tolist()
+        if others.texts[place]
+    }
+    count = len(rows.texts)
+    near = {
+        other - count: one
+        for one, other in reversed(subject.pairs.tolist())
+        if one < count <= other and other - count not in exact
+    }
+    findings = []
+    for found, kind in ((exact, "is also in"), (near, "is nearly in")):
+        if found:
+            plural = kind.replace("is", "are")
+            title = counted(len(found), f"row of {others.source} {kind}", f"rows of {others.source} {plural}")
+            findings.append(
+                Finding(
+                    f"{title} {rows.source}",
+                    "Remove them from one side; else the validation measures what was learnt by heart.",
+                    tuple(place + 1 for place in sorted(found)),
+                    tuple(
+                        f"row {place + 1} there, row {found[place] + 1} here: {shortened(others.texts[place])}"
+                        for place in sorted(found)[:3]
+                    ),
+                )
+            )
+    if rows.has_classes and others.has_classes and (new := sorted(set(others.counts) - set(rows.counts))):
+        findings.append(
+            Finding(
+                f"{others.source} has labels that {rows.source} has not: {', '.join(map(repr, new[:10]))}",
+                "Add rows of them to train on, or remove them there; they cannot be learnt.",
+            )
+        )
+    return Checked("leakage", tuple(findings), {"rows": len(exact), "near": len(near)})

@@ -1,0 +1,67 @@
+"""How long texts are in tokens of the base, and how many are cut."""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+
+from keras_peft.data.check.report import Checked, Finding, counted, sample
+from keras_peft.data.check.subject import Subject
+from keras_peft.training.settings import DEFAULT_MAX_LENGTH
+
+# Texts that are tokenised together: enough for all cores, few enough for memory.
+_AT_ONCE = 4096
+
+
+def check(subject: Subject) -> Checked:
+    """Counts tokens, those that the base adds included."""
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    from keras_peft import sources
+
+    name = subject.base or sources.DEFAULT
+    content, limit = sources.load_tokenizer(name)
+    tokenizer = Tokenizer.from_str(content)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # Half a character cannot be given to the tokenizer; the oddities tell of it.
+    sides = subject.rows.sides
+    rows = (tuple(side.encode("utf-8", "replace").decode() for side in one) for one in sides)
+    texts = iter(rows if subject.rows.text_form == "pair" else (one for (one,) in rows))
+    parts = iter(lambda: list(islice(texts, _AT_ONCE)), [])
+    encoded = chain.from_iterable(map(tokenizer.encode_batch_fast, parts))
+    lengths = np.fromiter((len(encoding.ids) for encoding in encoded), np.int64, len(sides))
+    over, over_limit = np.flatnonzero(lengths > DEFAULT_MAX_LENGTH), np.flatnonzero(lengths > limit)
+    facts = {
+        "base": name,
+        "median": int(np.median(lengths)),
+        "percentile_95": int(np.percentile(lengths, 95)),
+        "longest": int(lengths.max()),
+        "default_limit": DEFAULT_MAX_LENGTH,
+        "over_default": len(over),
+        "limit": limit,
+        "over_limit": len(over_limit),
+    }
+    findings = []
+    if len(over_limit):
+        findings.append(
+            Finding(
+                counted(len(over_limit), "text is", "texts are")
+                + f" longer than the {limit} tokens that {name} reads",
+                "The rest is never read: put what matters first, cut them into several rows, or take a base that "
+                "reads more.",
+                tuple((over_limit + 1).tolist()),
+                sample(subject.rows.texts, over_limit.tolist()),
+            )
+        )
+    if len(over) > len(over_limit):
+        wanted = min(limit, int(np.ceil(lengths.max() / 32) * 32))
+        findings.append(
+            Finding(
+                counted(len(over), "text is", "texts are")
+                + f" longer than the {DEFAULT_MAX_LENGTH} tokens of train",
+                f"If their ends matter, give train --max-length, up to {wanted} for the longest; it takes longer.",
+                tuple((over + 1).tolist()),
+            )
+        )
+    return Checked("lengths", tuple(findings), facts)

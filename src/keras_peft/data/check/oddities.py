@@ -1,0 +1,139 @@
+"""Rows that lack something, or whose text went through a wrong encoding or a web page."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from keras_peft.data.check.report import Checked, Finding, counted, sample, shortened
+from keras_peft.data.check.subject import Subject
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# The first byte of a UTF-8 character says how many follow, and so does the character that it was taken for.
+_MOJIBAKE = re.compile(r"[Â-ß][^\x00-\x7f]|[à-ï][^\x00-\x7f]{2}|[ð-ô][^\x00-\x7f]{3}")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
+_TAG = re.compile(
+    r"</?(?:a|b|body|br|div|em|font|h[1-6]|html|i|img|li|p|span|strong|table|td|tr|ul)\b[^<>]*>",
+    re.IGNORECASE,
+)
+
+
+def check(subject: Subject) -> Checked:
+    """Finds them by each row's text and labels alone."""
+    rows = subject.rows
+    # An empty list of labels says that none applies.
+    unlabelled = (
+        [] if rows.label_form == "labels" else [n for n, labels in enumerate(rows.labels) if not labels]
+    )
+    lacking = [
+        (
+            [n for n, sides in enumerate(rows.sides) if not all(sides)],
+            ("row has no text", "rows have no text"),
+            "Add it or remove them; --skip-bad-rows leaves them out of a training.",
+        ),
+        (
+            unlabelled,
+            ("row has no label", "rows have no label"),
+            "Label or remove them; --skip-bad-rows leaves them out of a training.",
+        ),
+        (
+            list(rows.uneven),
+            (
+                "row has another number of tags than of tokens",
+                "rows have another number of tags than of tokens",
+            ),
+            "Each token needs one tag; mend or remove them.",
+        ),
+    ]
+    findings = [
+        Finding(
+            counted(len(odd), *said),
+            advice,
+            tuple(n + 1 for n in odd),
+            sample(rows.texts, [n for n in odd if rows.texts[n]]),
+        )
+        for odd, said, advice in lacking
+        if odd
+    ]
+    findings += [found for test in _TESTS if (found := _find(rows.texts, *test))]
+    return Checked("oddities", tuple(findings))
+
+
+def unmangled(text: str) -> str:
+    """Returns a text with its UTF-8 that was read as a Western encoding mended: "cafÃ©" to "café"."""
+    return _MOJIBAKE.sub(lambda found: _again(found[0]), text)
+
+
+def _again(characters: str) -> str:
+    with suppress(UnicodeError):
+        codes = (one.encode("latin-1" if ord(one) < 256 else "cp1252") for one in characters)
+        return b"".join(codes).decode()
+    return characters
+
+
+def _find(
+    texts: Sequence[str],
+    test: Callable[[str], re.Match[str] | None],
+    said: tuple[str, str],
+    advice: str,
+) -> Finding | None:
+    found = {n: match.start() for n, text in enumerate(texts) if text and (match := test(text))}
+    if not found:
+        return None
+    samples = []
+    for n, place in list(found.items())[:3]:
+        begin = max(0, place - 30)
+        part = texts[n][begin : begin + 80]
+        mended = f" → {shortened(unmangled(part))}" if test is _mangled else ""
+        samples.append(f"row {n + 1}: {'…' if begin else ''}{shortened(part)}{mended}")
+    return Finding(counted(len(found), *said), advice, tuple(n + 1 for n in found), tuple(samples))
+
+
+def _mangled(text: str) -> re.Match[str] | None:
+    return next((found for found in _MOJIBAKE.finditer(text) if _again(found[0]) != found[0]), None)
+
+
+def _html(text: str) -> re.Match[str] | None:
+    entities = (found for found in _ENTITY.finditer(text) if html.unescape(found[0]) != found[0])
+    return _TAG.search(text) or next(entities, None)
+
+
+_TESTS: tuple[tuple[Callable[[str], re.Match[str] | None], tuple[str, str], str], ...] = (
+    (
+        re.compile(r".{1,2}", re.DOTALL).fullmatch,
+        ("text has fewer than 3 characters", "texts have fewer than 3 characters"),
+        "See whether they say anything of their label; remove them if not.",
+    ),
+    (
+        re.compile(r".{10001}", re.DOTALL).match,
+        ("text has more than 10,000 characters", "texts have more than 10,000 characters"),
+        "Only the beginning of a text is read; cut it to what matters, or into several rows.",
+    ),
+    (
+        _CONTROL.search,
+        ("text holds control characters", "texts hold control characters"),
+        "Remove them; they come from a damaged file or from a wrong encoding.",
+    ),
+    (
+        re.compile("\ufffd").search,
+        ("text holds replacement characters (\ufffd)", "texts hold replacement characters (\ufffd)"),
+        "What stood there is lost; read the source anew in its own encoding.",
+    ),
+    (
+        _mangled,
+        ("text was read in a wrong encoding", "texts were read in a wrong encoding"),
+        "Read the source anew in its own encoding, most often UTF-8, or replace what is shown.",
+    ),
+    (
+        _html,
+        ("text holds HTML", "texts hold HTML"),
+        "Take the text out of it (html.unescape, a parser), unless such texts are to be labelled later too.",
+    ),
+    (
+        re.compile("[\ud800-\udfff]").search,
+        ("text holds half a character, as of a cut emoji", "texts hold half a character, as of a cut emoji"),
+        "Cut texts by characters and not by UTF-16 units; such a text cannot be read.",
+    ),
+)

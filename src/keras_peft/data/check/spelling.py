@@ -1,0 +1,38 @@
+"""Labels that look as if they were meant to be one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+
+from keras_peft.data.check.report import Checked, Finding, counted
+from keras_peft.data.check.subject import Subject
+
+
+def check(subject: Subject) -> Checked:
+    """Finds labels that differ by case, space, hyphens, accents' form or a plural only."""
+    rows = subject.rows
+    if not rows.has_classes:
+        return Checked("spelling")
+    counts = Counter(label for one in rows.written for label in one if label.strip())
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in counts:
+        alike[_key(label)].append(label)
+    groups = [sorted(group, key=lambda one: -counts[one]) for group in alike.values() if len(group) > 1]
+    if not groups:
+        return Checked("spelling")
+    odd = {label for group in groups for label in group[1:]}
+    finding = Finding(
+        counted(len(groups), "label is written in several ways", "labels are written in several ways"),
+        "Write each in one way, unless they mean different things.",
+        tuple(n for n, one in enumerate(rows.written, 1) if not odd.isdisjoint(one)),
+        tuple(", ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups[:6]),
+    )
+    return Checked("spelling", (finding,), {"alike": groups})
+
+
+def _key(label: str) -> str:
+    # Only words of some length: "as" is not the plural of "a", and NNPS not that of NNP.
+    words = re.sub(r"(?<=[^\W\d_][a-z]{2})s\b", "", unicodedata.normalize("NFKC", label))
+    return re.sub(r"[\s_\-]+", " ", words.casefold()).strip() or label

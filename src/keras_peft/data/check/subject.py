@@ -1,0 +1,219 @@
+"""What is checked: the rows of a file, whatever their form, as texts and labels."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.data.duplicates import MOST_COMPARED, near_pairs
+from keras_peft.data.examples import check_column
+from keras_peft.data.readers import Row, read_rows
+from keras_peft.errors import DataError, OptionError, did_you_mean, listed
+from keras_peft.store import LABELS, TEXTS, Collector
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIMILARITY = 0.9
+# Numbers that are whole and no more than these are taken for names of classes.
+_MOST_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of labelled text.
+
+    Attributes:
+        source: Where they come from.
+        text_form: "text", "pair" or "tokens".
+        label_form: "label", "labels", "tags" or "number".
+        texts: What is to be read, without space at its ends; of a pair both texts, of
+            tokens all of them; "" where there is none.
+        sides: Of a pair both texts; of others the text alone.
+        labels: The labels of each row, without space at their ends; none where there is
+            none.
+        written: The labels as they are written.
+        uneven: Positions of rows with another number of tags than of tokens.
+    """
+
+    source: str
+    text_form: str
+    label_form: str
+    texts: Sequence[str]
+    sides: Sequence[tuple[str, ...]]
+    labels: Sequence[tuple[str, ...]]
+    written: Sequence[tuple[str, ...]]
+    uneven: tuple[int, ...] = ()
+
+    @property
+    def has_classes(self) -> bool:
+        """Tells whether the labels are names rather than values."""
+        return self.label_form != "number"
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often each label is there."""
+        return Counter(label for labels in self.labels for label in labels)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the checks look at.
+
+    Attributes:
+        rows: The rows to check.
+        validation: Other rows, that are not to be in those.
+        base: Name of the base that is to be trained, if it is known.
+        bundle: A bundle that was trained on such rows.
+        similarity: Two texts are near duplicates from this cosine on.
+    """
+
+    rows: Rows
+    validation: Rows | None = None
+    base: str | None = None
+    bundle: str | Path | None = None
+    similarity: float = SIMILARITY
+
+    @cached_property
+    def pairs(self) -> np.ndarray:
+        """Positions of near duplicates, (pairs, 2); those of the validation follow those of the rows."""
+        if self.validation is None:
+            return near_pairs(self.rows.texts, self.similarity)
+        every = Collector(TEXTS)
+        for text in chain(self.rows.texts, self.validation.texts):
+            every.add(text)
+        return near_pairs(every.done(), self.similarity)
+
+    @property
+    def compared(self) -> tuple[int, int]:
+        """Of how many texts it is told whether they are nearly the same, and how many there are."""
+        every = len(self.rows.texts) + (len(self.validation.texts) if self.validation else 0)
+        return min(MOST_COMPARED, every), every
+
+
+def read_subject(
+    path: Path,
+    *,
+    validation: Path | None,
+    base: str | None,
+    bundle: str | Path | None,
+    text_column: str,
+    label_column: str,
+    similarity: float,
+) -> Subject:
+    """Reads what is to be checked.
+
+    Raises:
+        DataError: If a file cannot be read or has no texts or labels.
+        OptionError: If the similarity is not above 0 and up to 1.
+    """
+    if not 0 < similarity <= 1:
+        raise OptionError(f"--similarity {similarity:g}: expected a number above 0 and up to 1.")
+    return Subject(
+        rows=_read(path, text_column, label_column),
+        validation=_read(validation, text_column, label_column) if validation else None,
+        base=base,
+        bundle=bundle,
+        similarity=similarity,
+    )
+
+
+def _read(path: Path, text_column: str, label_column: str) -> Rows:
+    text_form = label_form = ""
+    texts, sides, labels, written = (Collector(form) for form in (TEXTS, TEXTS, LABELS, LABELS))
+    uneven: list[int] = []
+    rows = (row for batch in read_rows(path) for row in batch)
+    for place, row in enumerate(rows):
+        if not place:
+            text_form = _text_form(row, text_column, path)
+            label_form = _label_form(row, label_column, path)
+            columns = {"text": [text_column], "pair": ["text_a", "text_b"], "tokens": ["tokens"]}[text_form]
+        own = tuple(_text(row.get(column)) for column in columns)
+        sides.add(own)
+        texts.add("\n".join(side for side in own if side))
+        given = labels_of(row.get(label_column if label_form == "label" else label_form))
+        written.add(given)
+        labels.add(tuple(label.strip() for label in given if label.strip()))
+        tags, tokens = row.get("tags"), row.get("tokens")
+        if isinstance(tags, list) and isinstance(tokens, list) and len(tags) != len(tokens):
+            uneven.append(place)
+    if not text_form:
+        raise DataError(f"{path} has no rows; expected labelled texts.")
+    found = labels.done()
+    return Rows(
+        source=str(path),
+        text_form=text_form,
+        label_form="number" if label_form == "label" and are_numbers(found) else label_form,
+        texts=texts.done(),
+        sides=sides.done(),
+        labels=found,
+        written=written.done(),
+        uneven=tuple(uneven),
+    )
+
+
+def _text_form(row: Row, column: str, path: Path) -> str:
+    if column in row or column != "text":
+        check_column(row, column, path, "--text-column")
+        return "text"
+    if "text_a" in row and "text_b" in row:
+        return "pair"
+    if "tokens" in row:
+        return "tokens"
+    raise DataError(
+        f"{path} has no column 'text', nor 'text_a' and 'text_b', nor 'tokens'; it has: {listed(row)}."
+        f"{did_you_mean('text', row)} Name the right one with --text-column."
+    )
+
+
+def _label_form(row: Row, column: str, path: Path) -> str:
+    if column in row or column != "label":
+        check_column(row, column, path, "--label-column")
+        return "label"
+    for form in ("labels", "tags"):
+        if form in row:
+            return form
+    raise DataError(
+        f"{path} has no column 'label', 'labels' or 'tags'; it has: {listed(row)}.{did_you_mean('label', row)} "
+        "Name the right one with --label-column."
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        value = " ".join(token for token in value if isinstance(token, str))
+    return value.strip() if isinstance(value, str) else ""
+
+
+def labels_of(value: Any) -> tuple[str, ...]:
+    """Returns the labels in a value of a table: one, a list of them, a number."""
+    if isinstance(value, list):
+        return tuple(label for one in value for label in labels_of(one))
+    if isinstance(value, bool):
+        return (str(value).lower(),)
+    if isinstance(value, int | float):
+        return () if math.isnan(value) else (f"{value:.15g}" if isinstance(value, float) else str(value),)
+    return (value,) if isinstance(value, str) else ()
+
+
+def are_numbers(labels: Sequence[tuple[str, ...]]) -> bool:
+    """Tells whether labels are values: all of them numbers, and with a fraction or many."""
+    different: set[str] = set()
+    whole = True
+    for label in (label for one in labels for label in one):
+        try:
+            value = float(label)
+        except ValueError:
+            return False
+        if not math.isfinite(value):
+            return False
+        whole = whole and value.is_integer()
+        if len(different) <= _MOST_CLASSES:
+            different.add(label)
+    return bool(different) and (not whole or len(different) > _MOST_CLASSES)

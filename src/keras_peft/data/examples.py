@@ -1,0 +1,299 @@
+"""Labelled text: from a file to checked examples, and from those to two sides of a split.
+
+`readers/` reads the files. Every fault in one is gathered and reported at once, with
+row numbers counted from 1 (a header is not a row).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft import tasks
+from keras_peft.data.duplicates import contradictions, digests
+from keras_peft.data.readers import Row, read_rows
+from keras_peft.errors import DataError, did_you_mean, listed
+from keras_peft.store import LABELS, TEXTS, Collector, pick
+from keras_peft.tasks import Label, Task, Text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LONG_TEXT = ("cut", "window")
+"""What can be done with texts that are too long."""
+# What a row may have that cannot be meant.
+_NO_TEXT, _NO_LABEL = "no text", "no label"
+_HALF, _UNEVEN = "half a character, as of a cut emoji", "not a tag for each word"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with their labels.
+
+    Attributes:
+        texts: The texts, without space at their ends, none of them empty: strings, or
+            what else the task reads. A tuple, or where they are many a view on a file.
+        labels: As many labels, in the task's form.
+        source: Where they come from, for people.
+        task: What the labels are.
+        columns: Names of the columns of the texts, then that of the labels.
+        notes: What was left out and why, for people.
+    """
+
+    texts: Sequence[Any]
+    labels: Sequence[Any]
+    source: str
+    task: type[Task] = field(default_factory=lambda: tasks.find("single-label"))
+    columns: tuple[str, ...] = ("text", "label")
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def pick(self, rows: Sequence[int] | np.ndarray) -> Examples:
+        """Returns the examples at the given positions."""
+        return replace(self, texts=pick(self.texts, rows), labels=pick(self.labels, rows))
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of texts and labels in their order."""
+        digest = hashlib.sha256()
+        for pair in zip(self.texts, self.labels, strict=True):
+            digest.update(json.dumps(pair).encode())
+        return digest.hexdigest()
+
+
+def read_examples(
+    path: str | Path,
+    *,
+    task: type[Task] | str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    skip_bad_rows: bool = False,
+) -> Examples:
+    """Reads labelled texts, and refuses what cannot be meant.
+
+    Args:
+        path: What `read_rows` reads.
+        task: What the labels are; by default it is read from the columns.
+        text_column: Name of the column with the texts, or two names with a comma
+            between for pairs; `text`, `text_a,text_b` or `tokens` by default.
+        label_column: Name of the column with the labels; `label`, `labels` or `tags` by
+            default.
+        skip_bad_rows: Leave out rows without text or label and texts that carry two
+            labels, and note it, instead of raising.
+
+    Returns:
+        The examples in the order of the file.
+
+    Raises:
+        DataError: If the file cannot be read, a column is missing, or rows are
+            bad; every fault is in the message.
+
+    Example:
+        >>> examples = read_examples("conversations.jsonl")
+        >>> Counter(examples.labels)
+        Counter({'news': 60, 'opinion': 60, 'comparison': 60, 'question': 60})
+    """
+    import numpy as np
+
+    path = Path(path)
+    known = tasks.find(task) if isinstance(task, str) else task
+    columns = [name.strip() for name in text_column.split(",")] if text_column else []
+    chosen: type[Task] | None = None
+    texts, labels = Collector(TEXTS), Collector(LABELS)
+    faults: dict[str, list[int]] = {fault: [] for fault in (_NO_TEXT, _NO_LABEL, _HALF, _UNEVEN)}
+    count = 0
+    for rows in read_rows(path):
+        if chosen is None:
+            chosen, text_columns, label_name = tasks.choose(
+                rows, known, text_columns=columns, label_column=label_column
+            )
+            for column, flag in (
+                *((name, "--text-column") for name in text_columns),
+                (label_name, "--label-column"),
+            ):
+                check_column(rows[0], column, path, flag)
+        for row in rows:
+            count += 1
+            text = chosen.read_text([row.get(name) for name in text_columns])
+            label = chosen.read_label(row.get(label_name))
+            if own := list(_faults(chosen, text, label)):
+                for fault in own:
+                    faults[fault].append(count)
+            else:
+                texts.add(text)
+                labels.add(label)
+    if chosen is None:
+        raise DataError(f"{path} has no rows; expected labelled texts below its header.")
+    examples = Examples(
+        texts.done(), labels.done(), str(path), task=chosen, columns=(*text_columns, label_name)
+    )
+    bad = {number for numbers in faults.values() for number in numbers}
+    found = [_rows_have(numbers, fault) for fault, numbers in faults.items() if numbers]
+    if chosen.contradicts and (torn := contradictions(examples.texts, examples.labels)):
+        kept = np.setdiff1d(np.arange(1, count + 1), list(bad))
+        found.append(_describe_contradictions(examples.labels, torn, kept))
+        at = np.concatenate(torn)
+        bad.update(kept[at].tolist())
+        examples = examples.pick(np.delete(np.arange(len(examples)), at))
+    if found and not skip_bad_rows:
+        unknown = known is None and len(faults[_NO_LABEL]) == count
+        meant = f" The task was taken to be {chosen.name}; name another with --task." if unknown else ""
+        raise DataError(
+            f"{path}: of {count} rows, {'; '.join(found)}. Mend them, or leave them out with "
+            f"--skip-bad-rows.{meant}"
+        )
+    if not examples:
+        raise DataError(f"{path}: not one of {count} rows has both a text and a label.")
+    notes = (f"{len(bad)} of {count} rows were left out: {'; '.join(found)}",) if bad else ()
+    return replace(examples, notes=notes)
+
+
+def check_trainable(examples: Examples) -> Examples:
+    """Checks that there is something to learn, and drops what is there twice.
+
+    Returns:
+        The examples without exact duplicates, which would leak over a split.
+
+    Raises:
+        DataError: If there is too little, such as a label with a single example.
+    """
+    import numpy as np
+
+    pairs = zip(examples.texts, examples.labels, strict=True)
+    first = np.sort(np.unique(digests(pairs), return_index=True)[1])
+    unique = examples
+    if dropped := len(examples) - len(first):
+        were = "duplicate was" if dropped == 1 else "duplicates were"
+        notes = (*examples.notes, f"{dropped} exact {were} left out")
+        unique = replace(examples.pick(first), notes=notes)
+    examples.task.check(unique.labels, array("q", 1 + first), examples.source)
+    return unique
+
+
+def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, Examples]:
+    """Splits off a share for validation, the same share of every label.
+
+    Every label with two examples keeps at least one on each side; for other tasks, see
+    their `strata`.
+
+    Args:
+        examples: From `check_trainable`.
+        fraction: Share for validation, between 0 and 1.
+        seed: The same seed gives the same split.
+
+    Returns:
+        The examples to train on and those to validate on, in the order of the file.
+
+    Raises:
+        DataError: If the fraction is not between 0 and 1.
+    """
+    import numpy as np
+
+    if not 0 < fraction < 1:
+        raise DataError(f"The validation share must be between 0 and 1, got {fraction}.")
+    held_out = np.zeros(len(examples), bool)
+    for rows in by_stratum(examples, seed=seed):
+        held_out[rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))]] = True
+    if not held_out.any():
+        raise DataError(
+            f"{examples.source}: {len(examples)} rows are too few to hold out some for validation; add more."
+        )
+    return examples.pick(np.flatnonzero(~held_out)), examples.pick(np.flatnonzero(held_out))
+
+
+def by_stratum(examples: Examples, *, seed: int) -> Iterator[np.ndarray]:
+    """Yields the positions of the rows of each stratum, in an order by chance; see `Task.strata`."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    numbers: dict[Hashable, int] = {}
+    strata = np.array(
+        [numbers.setdefault(one, len(numbers)) for one in examples.task.strata(examples.labels)], np.int32
+    )
+    for key in sorted(numbers, key=str):
+        yield generator.permutation(np.flatnonzero(strata == numbers[key]))
+
+
+def check_column(row: Row, column: str, path: Path, flag: str) -> None:
+    """Checks that a table has a column.
+
+    Raises:
+        DataError: If it has not, with the columns it has.
+    """
+    if column not in row:
+        raise DataError(
+            f"{path} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Name the "
+            f"right one with {flag}."
+        )
+
+
+def is_unicode(text: str) -> bool:
+    """Tells whether a string can be written down: JSON's escapes allow half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_row(given: Any, task: type[Task], texts_in_a_row: int) -> Text | None:
+    """Turns what a user gives for one row into what the tokenizer reads; None where it cannot be meant.
+
+    Args:
+        given: A text; a list of `texts_in_a_row` texts; or words, where words are tagged.
+        task: What is told of it.
+        texts_in_a_row: How many texts are read together: 2 for pairs.
+    """
+    values = [given] if task.reads_words or not isinstance(given, list | tuple) else list(given)
+    if not task.reads_words and (len(values) != texts_in_a_row or not all(map(is_text, values))):
+        return None
+    text = task.read_text(values)
+    strings = [text] if isinstance(text, str) else text
+    return text if strings and all(map(is_text, strings)) else None
+
+
+def is_text(value: object) -> bool:
+    """Tells whether a value is a string that has something in it."""
+    return isinstance(value, str) and bool(value.strip()) and is_unicode(value)
+
+
+def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:
+    """What is wrong with a row."""
+    if not text:
+        yield _NO_TEXT
+    if label is None:
+        yield _NO_LABEL
+    if not all(map(is_unicode, _strings((text, label)))):
+        yield _HALF
+    if task.reads_words and text and isinstance(label, tuple) and len(text) != len(label):
+        yield _UNEVEN
+
+
+def _describe_contradictions(labels: Sequence[Any], found: Sequence[np.ndarray], numbers: np.ndarray) -> str:
+    shown = (
+        "rows " + ", ".join(f"{numbers[place]} ({labels[place]})" for place in group[:4]) for group in found
+    )
+    count = "1 text carries" if len(found) == 1 else f"{len(found)} texts carry"
+    return f"{count} two labels: {listed(shown, most=5)}"
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All strings in a text or label."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from _strings(one)
+
+
+def _rows_have(numbers: Sequence[int], fault: str) -> str:
+    if len(numbers) == 1:
+        return f"1 row has {fault} (row {numbers[0]})"
+    return f"{len(numbers)} rows have {fault} (rows {listed(numbers)})"

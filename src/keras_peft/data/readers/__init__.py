@@ -1,0 +1,96 @@
+"""Tables of any size, row by row: one file, one format, found by the ending of its name.
+
+x.csv, x.tsv             csv.py, tsv.py     a header and rows
+x.jsonl                  jsonl.py           an object a line
+x.json                   json.py            a list of objects, or an object that holds one
+x.parquet, x.arrow       parquet.py, arrow.py
+x                        _folder.py         what `Dataset.save_to_disk` of Hugging Face's datasets writes
+
+A format is a module with `read(path, chunk)`, and `COMPRESSED` says whether it is
+also read with .gz behind its ending.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from keras_peft.errors import DataError, did_you_mean
+
+Row = dict[str, Any]
+
+
+def _formats() -> dict[str, ModuleType]:
+    """The modules by the endings that they read."""
+    found = {}
+    for entry in pkgutil.iter_modules(__path__):
+        if not entry.name.startswith("_"):
+            module = importlib.import_module(f"{__name__}.{entry.name}")
+            found[f".{entry.name}"] = module
+            if module.COMPRESSED:
+                found[f".{entry.name}.gz"] = module
+    return found
+
+
+_FORMATS = _formats()
+FORMATS = tuple(_FORMATS)
+_PLAIN = [ending for ending in FORMATS if not ending.endswith(".gz")]
+# For help texts and messages, which put "A" or "a" before it.
+READABLE = (
+    f"file ({', '.join(_PLAIN[:-1])} or {_PLAIN[-1]}; those of text also with .gz) or a folder that Hugging Face's "
+    "datasets saved"
+)
+
+
+def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
+    """Reads a table in chunks, so that it may be larger than memory.
+
+    Args:
+        path: A file with one of the endings in `FORMATS`, or a folder that
+            `Dataset.save_to_disk` wrote.
+        chunk: About how many rows come at once.
+
+    Yields:
+        Lists of rows, each from column to value, in the order of the file. What lies
+        nested comes as lists and dicts, except from CSV and TSV, which hold only text.
+
+    Raises:
+        DataError: If there is no such file, it is empty, its format is unknown, it
+            is not UTF-8 or not whole, or it breaks its format's rules.
+
+    Example:
+        >>> next(read_rows(Path("conversations.jsonl")))[0]
+        {'text': 'Jon: Which one is faster? Sumit: The small one.', 'label': 'question'}
+    """
+    if path.is_dir():
+        from keras_peft.data.readers import _folder
+
+        yield from _folder.read(path, chunk)
+        return
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; expected a {READABLE}.{_similar(path)}")
+    ending = ending_of(path)
+    if ending not in _FORMATS:
+        raise DataError(
+            f"{path} ends in {ending!r}; the formats that are read are {', '.join(FORMATS)}."
+            f"{did_you_mean(ending, FORMATS)}"
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty; expected rows of labelled text.")
+    yield from _FORMATS[ending].read(path, chunk)
+
+
+def ending_of(path: Path) -> str:
+    """Returns the ending that tells a file's format: ".csv", and ".csv.gz" where it is compressed."""
+    endings = [suffix.lower() for suffix in path.suffixes]
+    return "".join(endings[-2:] if endings[-1:] == [".gz"] else endings[-1:])
+
+
+def _similar(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" There is no folder {path.parent} either."
+    return did_you_mean(path.name, [other.name for other in path.parent.iterdir()])

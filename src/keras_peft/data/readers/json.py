@@ -1,0 +1,190 @@
+"""JSON: a list of objects, or an object that holds one such list, as {"data": [{…}, …]}.
+
+Python's own decoder is given a piece of the file at a time, so that the list may be
+larger than memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from keras_peft.data.readers._text import check_text, in_chunks, open_text
+from keras_peft.errors import DataError, listed
+
+COMPRESSED = True
+_EXPECTED = 'expected a list of objects, [{…}, …], or an object with one such list, {"data": [{…}, …]}'
+_BLOCK = 1 << 16
+# No error of the decoder lies further before the end of a piece than this, where the piece was cut in a literal.
+_LITERAL = len("-Infinity") + 3
+_LIST_OF_OBJECTS = re.compile(r"\[\s*(\S)")
+
+
+def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
+    """Yields the objects of the list."""
+    check_text(path)
+    with open_text(path) as file:
+        pieces = _Pieces(file)
+        try:
+            yield from in_chunks(_objects(pieces, path), chunk)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            line = pieces.line(error.pos if isinstance(error, json.JSONDecodeError) else None)
+            raise DataError(
+                f"{path} is not JSON at line {line} ({reason}); mend it, or write it anew."
+            ) from None
+
+
+class _Pieces:
+    """A JSON text of which only what is being decoded is held."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._text = ""
+        self._at = 0
+        self._lines = 1
+        self._decoder = json.JSONDecoder()
+
+    def line(self, position: int | None = None) -> int:
+        """The number of the line of a position in the piece at hand."""
+        return self._lines + self._text.count("\n", 0, self._at if position is None else position)
+
+    def next(self) -> str:
+        """The next character that is no space, or "" at the end."""
+        while True:
+            while self._at < len(self._text):
+                if self._text[self._at] not in " \t\r\n":
+                    return self._text[self._at]
+                self._at += 1
+            if not self._more():
+                return ""
+
+    def take(self, expected: str) -> str:
+        """Goes past one of some characters and returns it.
+
+        Raises:
+            JSONDecodeError: If another is there.
+        """
+        found = self.next()
+        if not found or found not in expected:
+            words = " or ".join(repr(one) for one in expected)
+            raise json.JSONDecodeError(f"Expecting {words}", self._text, self._at)
+        self._at += 1
+        return found
+
+    def value(self) -> Any:
+        """Decodes the next value.
+
+        Raises:
+            ValueError: If there is none.
+            RecursionError: If it is nested too deeply.
+        """
+        self.next()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LITERAL
+                if cut and self._more():
+                    continue
+                raise
+            # A number at the end of the piece may go on in the next.
+            if end == len(self._text) and self._more():
+                continue
+            self._at = end
+            return value
+
+    def holds_objects(self) -> bool:
+        """Tells whether the next value is a list whose first item is an object."""
+        if self.next() != "[":
+            return False
+        while not (found := _LIST_OF_OBJECTS.match(self._text, self._at)):
+            if not self._more():
+                return False
+        return found[1] == "{"
+
+    def _more(self) -> bool:
+        # Each time as much as is there already, so that a long value is not tried too often.
+        more = self._file.read(max(_BLOCK, len(self._text) - self._at))
+        if more:
+            self._lines += self._text.count("\n", 0, self._at)
+            self._text, self._at = self._text[self._at :] + more, 0
+        return bool(more)
+
+
+def _objects(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
+    first = pieces.next()
+    if first == "[":
+        yield from _items(pieces, path)
+    elif first == "{":
+        yield from _member(pieces, path)
+    else:
+        pieces.value()  # Raises where it is not even JSON.
+        raise DataError(f"{path} holds a single value; {_EXPECTED}.")
+    if pieces.next():
+        pieces.value()
+        raise DataError(f"{path} holds more than one value, as JSON Lines do; {_EXPECTED}.")
+
+
+def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
+    """The items of the one list of objects in an object."""
+    names: list[str] = []
+    others: list[str] = []
+    pieces.take("{")
+    more = pieces.next() != "}"
+    while more:
+        if pieces.next() != '"':
+            pieces.take('"')
+        name = pieces.value()
+        pieces.take(":")
+        if pieces.holds_objects():
+            names.append(name)
+            if len(names) == 2:
+                raise DataError(
+                    f"{path} has more than one list of objects, in {listed(map(repr, names))}; {_EXPECTED}."
+                )
+            yield from _items(pieces, path)
+        else:
+            others.append(name)
+            pieces.value()
+        more = pieces.take(",}") == ","
+    if not others and not names:
+        pieces.take("}")
+    if names:
+        return
+    if pieces.next() == "{":
+        raise DataError(f"{path} is JSON Lines, an object a line; name it {_as_lines(path)}.")
+    raise DataError(f"{path} is an object without a list of objects (it has {listed(others)}); {_EXPECTED}.")
+
+
+def _items(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
+    wrong: list[str] = []
+    count = 0
+    number = 0
+    pieces.take("[")
+    if pieces.next() == "]":
+        pieces.take("]")
+        return
+    while True:
+        number += 1
+        item = pieces.value()
+        if not isinstance(item, dict):
+            count += 1
+            if count <= 5:
+                wrong.append(f"item {number} is a JSON {type(item).__name__}")
+        elif not count:
+            yield item
+        if pieces.take(",]") == "]":
+            break
+    if count:
+        more = f" and {count - len(wrong)} more" if count > len(wrong) else ""
+        raise DataError(f"{path}: {listed(wrong)}{more}; {_EXPECTED}.")
+
+
+def _as_lines(path: Path) -> str:
+    name = path.name
+    start = name.lower().rindex(".json")
+    return f"{name[:start]}.jsonl{name[start + len('.json') :]}"

@@ -1,0 +1,384 @@
+"""A file of labelled text to a folder with a file to train on, one to validate on and one to test on.
+
+The file is read twice: for what decides where a row goes, of which a few bytes are held for each row, and
+to write the rows. So it may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from keras_peft.data.check.subject import are_numbers, labels_of
+from keras_peft.data.examples import check_column, is_unicode
+from keras_peft.data.readers import Row, ending_of, read_rows
+from keras_peft.errors import DataError, OptionError
+from keras_peft.files import whole_folder
+from keras_peft.store import LABELS, Collector
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIDES = ("train", "validation", "test")
+# Values are put into so many parts of the same size, which are then like labels.
+_PARTS = 10
+# So many bytes of the hash of a group tell it from all others.
+_DIGEST = 16
+# Parquet is written from pieces of about so many bytes.
+_PIECE = 32 << 20
+# Rows that are written at once.
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """What `split_file` wrote.
+
+    Attributes:
+        files: The file of each side.
+        rows: How many rows each has.
+        labels: For each label how many rows of each side have it; without labels empty.
+    """
+
+    files: dict[str, Path]
+    rows: dict[str, int]
+    labels: dict[str, dict[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns `{"files": …, "rows": …, "labels": …}`."""
+        files = {side: str(path) for side, path in self.files.items()}
+        return {"files": files, "rows": self.rows, "labels": self.labels}
+
+
+def split_file(
+    data: str | Path,
+    out: str | Path,
+    *,
+    test: float = 0.2,
+    validation: float = 0.1,
+    group_by: str | None = None,
+    seed: int = 0,
+    label_column: str = "label",
+    overwrite: bool = False,
+) -> FileSplit:
+    """Splits a file into sides that have the same share of every label.
+
+    Rows of one group, and without groups those with the same text, come on one side. A
+    label with two such or more is always on the training side. Where a row goes depends
+    on the seed and on what the file holds, not on the order of its rows.
+
+    Args:
+        data: A file or folder of any format that `read_rows` reads.
+        out: Folder to write, with train, validation and test in the format of the
+            input; Parquet where it is a folder or Arrow.
+        test: Share to test on, from 0 to below 1; 0 writes no such file.
+        validation: Share to validate on, likewise.
+        group_by: Column whose values are not to be on two sides.
+        seed: The same seed gives the same files, byte for byte.
+        label_column: Column with the labels. Where there is neither it nor `labels`,
+            the rows are split by chance alone.
+        overwrite: Replace a split that is there.
+
+    Returns:
+        The files and what is in them.
+
+    Raises:
+        DataError: If the file cannot be read or is changed meanwhile, a column is
+            missing, or a side would be empty.
+        OptionError: If a value cannot be used, or `out` is there or cannot be written.
+
+    Example:
+        >>> split_file("conversations.jsonl", "parts").rows
+        {'train': 168, 'validation': 24, 'test': 48}
+    """
+    path, out = Path(data), Path(out)
+    shares = {"validation": validation, "test": test}
+    _check_options(path, out, shares, overwrite)
+    first, labels, groups = _read(path, group_by, label_column, seed)
+    if group_by is not None:
+        check_column(first, group_by, path, "--group-by")
+    if label_column != "label":
+        check_column(first, label_column, path, "--label-column")
+    wanted = {"train": 1 - test - validation, **{side: share for side, share in shares.items() if share}}
+    has_values = are_numbers(labels)
+    sides = _assign(groups, _parts(labels) if has_values else labels, wanted, path, group_by)
+    rows = {side: int((sides == number).sum()) for number, side in enumerate(wanted)}
+    if empty := [side for side, count in rows.items() if not count]:
+        raise DataError(
+            f"{path} is too small for this split: nothing is left for {' and '.join(empty)}. Add rows, take a larger "
+            "share or leave it out with 0" + ("." if group_by is None else ", or group by another column.")
+        )
+    ending = ending_of(path) if path.is_file() and ending_of(path) != ".arrow" else ".parquet"
+    try:
+        with whole_folder(out, overwrite=overwrite) as staging:
+            _write(path, [staging / f"{side}{ending}" for side in wanted], ending, sides)
+    except OSError as error:
+        raise OptionError(
+            f"{out} cannot be written ({error.strerror or error}); nothing was written."
+        ) from None
+    return FileSplit(
+        files={side: out / f"{side}{ending}" for side in wanted},
+        rows=rows,
+        labels={} if has_values else _counts(labels, sides, list(wanted)),
+    )
+
+
+def _check_options(path: Path, out: Path, shares: dict[str, float], overwrite: bool) -> None:
+    for side, share in shares.items():
+        if not 0 <= share < 1:
+            raise OptionError(f"--{side} {share:g}: expected a share from 0 to below 1.")
+    if not 0 < sum(shares.values()) < 1:
+        raise OptionError(
+            f"--test {shares['test']:g} and --validation {shares['validation']:g}: expected at least one above 0, and "
+            "together less than 1, so that something is left to train on."
+        )
+    if not out.exists():
+        return
+    if not overwrite:
+        raise OptionError(f"{out} exists; choose another --out, or replace it with --overwrite.")
+    # The folder is replaced as a whole, so that nothing may be in it that is no split.
+    if not out.is_dir() or any(other.name.partition(".")[0] not in SIDES for other in out.iterdir()):
+        raise OptionError(
+            f"{out} is no folder of a split alone, so it is not replaced; choose another --out."
+        )
+    if path.resolve().is_relative_to(out.resolve()):
+        raise OptionError(f"{path} lies in {out}, which would be replaced; choose another --out.")
+
+
+def _read(
+    path: Path, group_by: str | None, label_column: str, seed: int
+) -> tuple[Row, Sequence[tuple[str, ...]], np.ndarray]:
+    """Returns the first row, and of each the labels and a digest of its group, (rows,) S16."""
+    import numpy as np
+
+    first: Row | None = None
+    labels, digests = Collector(LABELS), bytearray()
+    for row in _rows(path):
+        if first is None:
+            first, column = row, _column(row, label_column)
+        labels.add(tuple(label.strip() for label in labels_of(row.get(column)) if label.strip()))
+        digests += hashlib.sha256(f"{seed} {_common(row, group_by)}".encode()).digest()[:_DIGEST]
+    if first is None:
+        raise DataError(f"{path} has no rows to split.")
+    return first, labels.done(), np.frombuffer(digests, f"S{_DIGEST}")
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    return (row for batch in read_rows(path) for row in batch)
+
+
+def _column(first: Row, column: str) -> str:
+    return "labels" if column == "label" and column not in first else column
+
+
+def _common(row: Row, group_by: str | None) -> str:
+    """What a row has in common with those that have to be on its side."""
+    columns = [one for one in ("text", "text_a", "text_b", "tokens") if row.get(one) is not None]
+    if group_by is not None:
+        columns = [group_by] if row.get(group_by) is not None else []
+    return json.dumps({column: row[column] for column in columns} or row, default=str, sort_keys=True)
+
+
+def _parts(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Puts values into parts of about the same size."""
+    import numpy as np
+
+    values = np.fromiter((float(one[0]) if one else np.nan for one in labels), float, len(labels))
+    there = ~np.isnan(values)
+    edges = np.unique(np.quantile(values[there], np.linspace(0, 1, _PARTS + 1)[1:-1]))
+    names: list[tuple[str, ...]] = [(f"{part:02}",) for part in range(_PARTS)]
+    parts = np.searchsorted(edges, values)
+    return [names[part] if known else () for part, known in zip(parts, there, strict=True)]
+
+
+def _assign(
+    digests: np.ndarray,
+    labels: Sequence[tuple[str, ...]],
+    wanted: dict[str, float],
+    path: Path,
+    group_by: str | None,
+) -> np.ndarray:
+    """Gives every row the number of a side, (rows,) int8.
+
+    A group counts as of its rarest label. Of each label the groups come in an order
+    by chance, that of their digests, and each goes to the side that lacks most; the
+    first goes to training.
+    """
+    import numpy as np
+
+    _, groups, sizes = np.unique(digests, return_inverse=True, return_counts=True)
+    counts = Counter(label for one in labels for label in one)
+    ranks = {
+        label: rank for rank, label in enumerate(sorted(counts, key=lambda label: (counts[label], label)))
+    }
+    rarest = np.full(len(sizes), len(ranks))
+    own = (min((ranks[label] for label in one), default=len(ranks)) for one in labels)
+    np.minimum.at(rarest, groups, np.fromiter(own, np.int64, len(labels)))
+    # Those without a label come before all others.
+    rarest = (rarest + 1) % (len(ranks) + 1)
+    totals = np.bincount(rarest, weights=sizes)
+    sides = np.zeros(len(sizes), np.int8)
+    # What rounding leaves a side short of with one label, it gets with the next.
+    lacking = np.zeros(len(wanted))
+    for stratum, members in groupby(np.argsort(rarest, kind="stable"), rarest.__getitem__):
+        lacking += np.fromiter(wanted.values(), float) * totals[stratum]
+        for number, group in enumerate(members):
+            sides[group] = lacking.argmax() if number else 0
+            lacking[sides[group]] -= sizes[group]
+    # A label may have come only along with rarer ones, and only elsewhere.
+    taught = {label for one, group in zip(labels, groups, strict=True) if sides[group] == 0 for label in one}
+    if untaught := counts.keys() - taught:
+        sides[_smallest(untaught, labels, groups, sizes, path, group_by)] = 0
+    return sides[groups]
+
+
+def _smallest(
+    untaught: set[str],
+    labels: Sequence[tuple[str, ...]],
+    groups: np.ndarray,
+    sizes: np.ndarray,
+    path: Path,
+    group_by: str | None,
+) -> list[int]:
+    """Finds for each label the smallest group that has it; of several the first in order of what it has in common."""
+    least: dict[str, tuple[int, str, int]] = {}
+    # Whether the file was changed meanwhile is seen when it is written.
+    for one, group, row in zip(labels, groups, _rows(path), strict=False):
+        for label in untaught.intersection(one):
+            found = (int(sizes[group]), _common(row, group_by), int(group))
+            least[label] = min(found, least.get(label, found))
+    return [group for _, _, group in least.values()]
+
+
+def _counts(
+    labels: Sequence[tuple[str, ...]], sides: np.ndarray, names: list[str]
+) -> dict[str, dict[str, int]]:
+    counts: list[Counter[str]] = [Counter() for _ in names]
+    for one, side in zip(labels, sides, strict=True):
+        counts[side].update(one)
+    known = sorted(set().union(*counts))
+    return {label: {name: own[label] for name, own in zip(names, counts, strict=True)} for label in known}
+
+
+def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> None:
+    """Reads the rows again and writes each to the file of its side."""
+    import polars as pl
+
+    batches: Iterable[Any] = read_rows(path, chunk=_CHUNK)
+    if path.is_file() and ending == ".parquet" == ending_of(path):
+        # Python has not all of the types that a column may have.
+        batches = pl.scan_parquet(path, glob=False).collect_batches(chunk_size=_CHUNK, maintain_order=True)
+    start = 0
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(_parquet(file) if ending == ".parquet" else _text(file, ending))
+            for file in files
+        ]
+        for batch in batches:
+            own = sides[start : start + len(batch)]
+            start += len(batch)
+            if len(own) < len(batch):
+                break
+            for number, write in enumerate(writers):
+                chosen = (own == number).nonzero()[0]
+                if len(chosen):
+                    write(
+                        batch[chosen] if isinstance(batch, pl.DataFrame) else [batch[row] for row in chosen]
+                    )
+        if start != len(sides):
+            raise DataError(f"{path} was changed while it was read; split it again.")
+
+
+@contextmanager
+def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
+    """Gives what takes tables or lists of rows.
+
+    The type of a column is known when all rows are. Until then they lie in pieces beside the file.
+    """
+    import polars as pl
+
+    frames: list[pl.DataFrame] = []
+    pieces: list[pl.LazyFrame] = []
+
+    def write(rows: Any) -> None:
+        frames.append(pl.DataFrame(rows, infer_schema_length=None))
+        if sum(frame.estimated_size() for frame in frames) >= _PIECE:
+            set_aside()
+
+    def set_aside() -> None:
+        piece = Path(folder) / f"{len(pieces)}.parquet"
+        with _faults_of_the_disk():
+            pl.concat(frames, how="diagonal_relaxed").write_parquet(piece)
+        pieces.append(pl.scan_parquet(piece, glob=False))
+        frames.clear()
+
+    with TemporaryDirectory(dir=file.parent) as folder:
+        yield write
+        if frames:
+            set_aside()
+        with _faults_of_the_disk():
+            pl.concat(pieces, how="diagonal_relaxed").sink_parquet(file)
+
+
+@contextmanager
+def _faults_of_the_disk() -> Iterator[None]:
+    """Raises what Polars says of a full disk as Python does."""
+    import polars as pl
+
+    try:
+        yield
+    except pl.exceptions.ComputeError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
+
+
+@contextmanager
+def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
+    """Gives what takes lists of rows."""
+    plain = ending.removesuffix(".gz")
+    first = True
+
+    def write(rows: list[Row]) -> None:
+        nonlocal first
+        opened.write(_as_text(rows, plain, first=first).encode())
+        first = False
+
+    with file.open("wb") as raw, ExitStack() as stack:
+        opened: IO[bytes] = raw
+        if ending.endswith(".gz"):
+            # Without the time, so that the same split is the same file.
+            packed = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+            opened = cast("IO[bytes]", packed)
+        yield write
+        if plain == ".json":
+            opened.write(b"\n]\n")
+
+
+def _as_text(rows: list[Row], ending: str, *, first: bool) -> str:
+    import polars as pl
+
+    if ending in (".csv", ".tsv"):
+        frame = pl.DataFrame(rows, schema=dict.fromkeys(rows[0], pl.String))
+        return frame.write_csv(separator="\t" if ending == ".tsv" else ",", include_header=first)
+    lines = map(_as_json, rows)
+    if ending == ".json":
+        return ("[\n" if first else ",\n") + ",\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _as_json(row: Row) -> str:
+    text = json.dumps(row, ensure_ascii=False)
+    return text if is_unicode(text) else json.dumps(row)

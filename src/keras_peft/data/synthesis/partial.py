@@ -1,0 +1,185 @@
+"""The side file of a run: accepted rows as they come, so that a later run can go on from them.
+
+The first line says what the run makes. Then come the rows, each as it will stand in
+the final file, and after those of an answer one line with what the answer cost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from keras_peft.data.synthesis.answers import GeneratedRow
+from keras_peft.errors import DataError
+from keras_peft.files import lock
+
+_BEGINNING = b'{"run": '
+
+
+@dataclass
+class Tally:
+    """What the answers so far came to.
+
+    Attributes:
+        requests: How many were answered.
+        retries: How many were sent once more.
+        prompt_tokens: Tokens read, as the endpoint counts them.
+        completion_tokens: Tokens written, likewise.
+        without_usage: Answers for which the endpoint did not say.
+        rejected: Rows that were turned down, by reason.
+        bad_answers: Answers with a fault, by fault.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    without_usage: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    bad_answers: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Adds what other answers came to."""
+        self.requests += other.requests
+        self.retries += other.retries
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.without_usage += other.without_usage
+        self.rejected += other.rejected
+        self.bad_answers += other.bad_answers
+
+
+class Partial:
+    """The side file of the file `out`.
+
+    Args:
+        out: The file that will be written at the end.
+        identity: What the run makes, by name; rows of another run are not mixed in.
+
+    Raises:
+        DataError: If the side file belongs to another run, or is none.
+    """
+
+    def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
+        self.path = out.with_name(f"{out.name}.partial")
+        self.rows: list[dict[str, Any]] = []
+        self.tally = Tally()
+        self._identity = dict(identity)
+        self._whole = self._size = 0
+        self._file: IO[bytes] | None = None
+        if self.path.exists():
+            self._read()
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Opens the file to append, without the line that a killed run left half written.
+
+        Raises:
+            DataError: If another run writes to it, or has since it was read.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            if not lock(file):
+                raise DataError(
+                    f"Another run is writing to {self.path}; wait for its end, or choose another --out."
+                )
+            if os.fstat(file.fileno()).st_size != self._size:
+                raise DataError(
+                    f"Another run has written to {self.path} meanwhile; start again to go on from it."
+                )
+            with self._appending(file):
+                yield
+
+    @contextmanager
+    def _appending(self, file: IO[bytes]) -> Iterator[None]:
+        try:
+            self._file = file
+            file.truncate(self._whole)
+            if not self._whole:
+                self._write([{"run": self._identity}])
+            yield
+        finally:
+            self._file = None
+            if not self.rows:  # There is nothing to go on from.
+                self.remove()
+
+    def add(self, rows: Sequence[GeneratedRow], tally: Tally) -> None:
+        """Appends what came of one answer."""
+        answer = {name: value for name, value in vars(tally).items() if value}
+        lines: list[dict[str, Any]] = [dict(row.to_json()) for row in rows]
+        self._write([*lines, {"answer": answer}])
+        self.rows += lines
+        self.tally.add(tally)
+
+    def remove(self) -> None:
+        """Removes the file, when the final one is there."""
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        if self._file is None:
+            raise RuntimeError("The side file is written inside of opened().")
+        self._file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read(self) -> None:
+        data = self.path.read_bytes()
+        self._size = len(data)
+        if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
+            raise DataError(
+                f"{self.path} is not the side file of a run. Move it away, or choose another --out."
+            )
+        # What follows the last line's end was being written when a run was killed.
+        whole = data.split(b"\n")[:-1]
+        contents = [_object(line) for line in whole]
+        rows = [content for content in contents[1:] if content and "answer" not in content]
+        if not rows:
+            return  # There is nothing to go on from, so this run may be any.
+        self._check(contents[0].get("run"))
+        self.rows = rows
+        self._whole = sum(len(line) + 1 for line in whole)
+        for content in contents[1:]:
+            if isinstance(content.get("answer"), dict):
+                self.tally.add(_tally(content["answer"]))
+
+    def _check(self, begun: object) -> None:
+        begun = begun if isinstance(begun, dict) else {}
+        for name, value in self._identity.items():
+            if begun.get(name) != value:
+                was, now = _short(begun.get(name)), _short(value)
+                raise DataError(
+                    f"{self.path} holds the rows of a run with the {name} {was}, not {now}. Give what it was "
+                    "begun with to go on, choose another --out, or remove that file to begin anew."
+                )
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """Reads a line; one that is not whole is ignored."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _tally(content: Mapping[str, Any]) -> Tally:
+    """Reads what an answer cost, and takes nothing that is not a count."""
+    tally = Tally()
+    for name, start in vars(tally).items():
+        value = content.get(name)
+        if isinstance(start, Counter) and isinstance(value, dict):
+            start.update({reason: count for reason, count in value.items() if isinstance(count, int)})
+        elif isinstance(start, int) and isinstance(value, int):
+            setattr(tally, name, value)
+    return tally
+
+
+def _short(value: object) -> str:
+    said = json.dumps(value, ensure_ascii=False)
+    return said if len(said) <= 80 else f"{said[:80]} …"

@@ -1,0 +1,116 @@
+"""The rows of a run: how many of each label there shall be, are under way, and are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from random import Random
+from typing import Any
+
+from keras_peft.data.duplicates import Duplicates
+from keras_peft.data.synthesis.answers import GeneratedRow, Rules
+
+
+class Rows:
+    """Takes rows that keep the rules, are new and are still needed.
+
+    Args:
+        quota: Rows of each label that there shall be.
+        rules: What a row has to keep.
+        similarity: Two texts are near duplicates from this cosine on.
+    """
+
+    def __init__(self, quota: Mapping[str, int], rules: Rules, similarity: float) -> None:
+        self._quota = quota
+        self._rules = rules
+        self._accepted: dict[str, list[GeneratedRow]] = {label: [] for label in quota}
+        self._under_way: Counter[str] = Counter()
+        self._duplicates = Duplicates(rules.speakers, similarity)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._accepted.values()))
+
+    @property
+    def missing(self) -> int:
+        """How many rows there are too few."""
+        return sum(self._quota.values()) - len(self)
+
+    def accept(self, candidates: Sequence[Mapping[str, Any]]) -> tuple[list[GeneratedRow], Counter[str]]:
+        """Takes what can be used of an answer.
+
+        Args:
+            candidates: JSON objects, as `candidates_in` finds them.
+
+        Returns:
+            The rows that were taken, and how many were not, by reason.
+        """
+        checked = [self._rules.check(candidate) for candidate in candidates]
+        rejected = Counter(reason for reason in checked if isinstance(reason, str))
+        sound = [row for row in checked if isinstance(row, GeneratedRow)]
+        taken: list[GeneratedRow] = []
+        for row, reason in zip(sound, self._duplicates.add([row.text for row in sound]), strict=True):
+            there = self._accepted[row.label]
+            if reason is not None:
+                rejected[reason] += 1
+            elif len(there) == self._quota[row.label]:
+                rejected["not needed"] += 1
+            else:
+                there.append(row)
+                taken.append(row)
+        return taken, rejected
+
+    def next_share(self, batch: int) -> dict[str, int]:
+        """Says what the next request is to ask for: rows of the labels that lack most.
+
+        Rows that are asked for already are not asked for again.
+
+        Args:
+            batch: Most rows of a request.
+
+        Returns:
+            Rows of each label; empty where nothing is left to ask for.
+        """
+        open_ = {
+            label: rows - len(self._accepted[label]) - self._under_way[label]
+            for label, rows in self._quota.items()
+        }
+        share: Counter[str] = Counter()
+        for _ in range(batch):
+            label = max(open_, key=lambda one: open_[one])
+            if open_[label] <= 0:
+                break
+            open_[label] -= 1
+            share[label] += 1
+        return dict(share)
+
+    def ask(self, share: Mapping[str, int]) -> None:
+        """Notes that a request for these rows is under way."""
+        self._under_way.update(share)
+
+    def answered(self, share: Mapping[str, int]) -> None:
+        """Notes that it is not any more."""
+        self._under_way.subtract(share)
+
+    def some(self, most: int, chance: Random) -> list[str]:
+        """Picks some of the texts."""
+        texts = [row.text for rows in self._accepted.values() for row in rows]
+        return chance.sample(texts, min(most, len(texts)))
+
+    def mixed(self, seed: int) -> Iterator[GeneratedRow]:
+        """Gives the rows in the order of the file.
+
+        From the beginning on the labels alternate, in a chance order, so that every part of
+        the file holds all of them. The order depends on the rows and the seed alone, not
+        on which answer came first.
+        """
+        chance = Random(seed)
+        columns = []
+        for rows in self._accepted.values():
+            column = sorted(rows, key=lambda row: row.text)
+            chance.shuffle(column)
+            columns.append(column)
+        for round_ in zip_longest(*columns):
+            there = [row for row in round_ if row is not None]
+            chance.shuffle(there)
+            yield from there

@@ -1,0 +1,1 @@
+"""What a row can be, and how it becomes what a base reads."""

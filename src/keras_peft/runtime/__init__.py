@@ -1,0 +1,1 @@
+"""Encoded rows in, outputs out."""

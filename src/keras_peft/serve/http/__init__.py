@@ -1,0 +1,1 @@
+"""The server's HTTP: its application, its protocols in routes/, and its page. Only here is HTTP known."""

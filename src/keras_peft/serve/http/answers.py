@@ -1,0 +1,139 @@
+"""What goes back: JSON, and failures in one form for all protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic_core
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from keras_peft.errors import KerasPeftError
+from keras_peft.serve.failures import BackendFailed, Failure, Invalid, NotReady
+from keras_peft.serve.http.call import Call
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from keras_peft.serve.service import Answers
+
+_LOG = logging.getLogger("keras_peft.serve")
+# What no failure of ours is: the framework's own, by status.
+_KINDS = {404: "not_found", 405: "method_not_allowed"}
+CLIENT_GONE = 499
+
+
+def as_json(content: Any, call: Call | None = None, *, status: int = 200) -> Response:
+    """Makes an answer of plain values.
+
+    Args:
+        content: What `json` can write; numbers that are not finite become null.
+        call: The request; if it was answered by adapters, what that took goes into headers.
+        status: The HTTP status.
+    """
+    headers = _measured(call, call.answers) if call is not None and call.answers is not None else None
+    body = pydantic_core.to_json(content, inf_nan_mode="null")
+    return Response(body, status, headers, "application/json")
+
+
+def refusal(failure: Failure) -> Response:
+    """Makes the answer to a request that failed: `{"error": …, "error_type": …}`."""
+    headers = {}
+    if failure.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(failure.retry_after)))
+    if failure.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if failure.status in (408, 413):
+        # What is left of the body is not read.
+        headers["connection"] = "close"
+    return _error(str(failure), failure.kind, failure.status, headers)
+
+
+class Failures:
+    """ASGI middleware that answers what was raised.
+
+    An error that nobody foresaw is answered without any detail. The log has its type and
+    where it was raised, and not its message, since that may hold a text that was sent.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application behind it."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        call = Call.within(scope)
+        try:
+            return await self._app(scope, receive, sent)
+        except Failure as error:
+            failure = error
+        except asyncio.CancelledError:
+            if not call.state.draining:
+                raise
+            failure = NotReady(
+                "The server ended before there was an answer; ask another one, or this one later."
+            )
+        except KerasPeftError as error:
+            _LOG.error("%s: %s", call.id, described(error))
+            failure = Invalid("This cannot be done with what was asked; the server's log says more.")
+        except Exception as error:
+            _LOG.error("%s: %s", call.id, described(error))
+            failure = BackendFailed(f"The server failed; its log has more under the request id {call.id}.")
+        call.kind = failure.kind
+        if not started:
+            await refusal(failure)(scope, receive, send)
+        return None
+
+
+def described(error: BaseException) -> str:
+    """Says what an error is and where it was raised, the innermost place first; not its message."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__name__} at {places}"
+
+
+async def framework_refusal(request: Any, error: Exception) -> Response:
+    """Puts the framework's own refusals, such as of a path that is not there, into our form."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    kind = _KINDS.get(status, "validation")
+    Call.of(request).kind = kind
+    messages = {
+        404: "There is nothing at this path; /openapi.json lists what there is.",
+        405: "This path does not take that method; /openapi.json lists what it takes.",
+    }
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return _error(messages.get(status, "The request cannot be read."), kind, status, headers)
+
+
+def _measured(call: Call, answers: Answers) -> dict[str, str]:
+    """Returns what Text Embeddings Inference tells in headers, in whole milliseconds."""
+    headers = {
+        "x-compute-type": "cpu",
+        "x-compute-tokens": str(answers.tokens),
+        "x-total-time": str(round(call.seconds * 1000)),
+        "x-tokenization-time": str(round(answers.tokenizing * 1000)),
+        "x-queue-time": str(round(answers.queued * 1000)),
+        "x-inference-time": str(round(answers.computed * 1000)),
+    }
+    if answers.cut:
+        headers["x-cut-texts"] = str(answers.cut)
+    return headers
+
+
+def _error(message: str, kind: str, status: int, headers: Mapping[str, str]) -> Response:
+    content = pydantic_core.to_json({"error": message, "error_type": kind})
+    return Response(content, status, headers, "application/json")

@@ -1,0 +1,102 @@
+"""The HTTP application: the protocols behind what all of them share.
+
+Requests   makes the `Call`, logs and counts it          logs.py
+Failures   what was raised, as an answer                 answers.py
+Guard      keys, and pages of other sites                keys.py
+Bodies     the body, its limits; clients that go away    limits.py
+Direct     to a route without the framework              direct.py
+routes/    one file, one protocol
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from keras_peft import __version__
+from keras_peft.serve.http.answers import Failures, framework_refusal
+from keras_peft.serve.http.direct import Direct
+from keras_peft.serve.http.limits import Bodies
+from keras_peft.serve.http.logs import Requests
+from keras_peft.serve.http.routes import (
+    adapters,
+    document,
+    explanation,
+    hugging_face,
+    kserve,
+    metrics,
+    openai,
+    page,
+    probes,
+    repository,
+    tei,
+    tensorflow,
+    vllm,
+)
+from keras_peft.serve.http.routes._document import Refusal
+from keras_peft.serve.keys import PROBES, Guard
+from keras_peft.serve.state import State
+
+_DESCRIPTION = (
+    "Many adapters on one frozen base. An adapter is named by `adapter_id`, `model` or the path, as the protocol has "
+    'it; failures are `{"error": …, "error_type": …}` in all of them.'
+)
+
+
+def create(state: State) -> FastAPI:
+    """Makes the application of a server.
+
+    Args:
+        state: The server; its service is started and stopped by whoever made it.
+
+    Returns:
+        An ASGI application.
+
+    Example:
+        >>> uvicorn.run(create(State(service, ServeSettings())), lifespan="off")
+    """
+    settings = state.settings
+    open_paths = PROBES
+    if settings.open_metrics:
+        open_paths |= {"/metrics"}
+    if settings.page:
+        open_paths |= page.open_paths()
+    routers = [
+        tei.router,
+        openai.router,
+        hugging_face.router,
+        tensorflow.router,
+        kserve.router,
+        explanation.router,
+        adapters.router,
+        repository.router,
+        probes.router,
+        metrics.router,
+        document.router,
+    ]
+    if settings.admin:
+        routers += [repository.control, vllm.control]
+    if settings.page:
+        routers.append(page.router)
+    app = FastAPI(
+        title="keras-peft",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url=None,
+        redirect_slashes=False,
+        # Its own metrics would be a second set, and its logs hold what errors say.
+        telemetry={"metrics": False, "logs": False},
+        responses={"default": {"model": Refusal, "description": "Why it was not done."}},
+        exception_handlers={HTTPException: framework_refusal},
+        middleware=[
+            Middleware(Requests, state=state),
+            Middleware(Failures),
+            Middleware(Guard, state=state, open_paths=open_paths),
+            Middleware(Bodies, settings=settings),
+            Middleware(Direct, routes=[route for router in routers for route in router.routes]),
+        ],
+    )
+    for router in routers:
+        app.include_router(router)
+    return app

@@ -1,0 +1,104 @@
+"""All that is known of each adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from keras_peft import tasks
+from keras_peft.serve.failures import AdapterNotFound
+from keras_peft.serve.http.answers import as_json
+from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.routes._document import answers
+
+if TYPE_CHECKING:
+    from keras_peft.serve.adapters import AdapterState
+
+router = APIRouter(prefix="/v1/adapters", tags=["Adapters"])
+
+
+class Adapter(BaseModel):
+    """An adapter, and how it stands.
+
+    `bytes` is the memory that it takes and `last_used` in seconds since 1970. What stands in the
+    bundle, from `sha256` on, is there once it was loaded.
+    """
+
+    name: str
+    state: str
+    generation: int
+    reason: str
+    pinned: bool
+    in_flight: int
+    last_used: float | None
+    bytes: int
+    sha256: str | None = None
+    task: str | None = None
+    reads_words: bool | None = None
+    labels: list[str] | None = None
+    columns: list[str] | None = None
+    max_length: int | None = None
+    long_text: str | None = None
+    abstain_below: float | None = None
+    methods: list[str] | None = None
+    options: list[dict[str, Any]] | None = None
+    metrics: dict[str, Any] | None = None
+
+
+class Listed(BaseModel):
+    """The adapters."""
+
+    data: list[Adapter]
+
+
+@router.get("", responses=answers(Listed))
+async def adapters(request: Request) -> Response:
+    """List the adapters that the key may use, with all that is known of them."""
+    call = Call.of(request)
+    states = [one for one in call.state.service.adapters.states() if call.may_use(one.name)]
+    return as_json({"data": [_shown(one) for one in states]})
+
+
+@router.get("/{name}", responses=answers(Adapter))
+async def adapter(name: str, request: Request) -> Response:
+    """Show all that is known of an adapter."""
+    call = Call.of(request)
+    call.check(name)
+    for one in call.state.service.adapters.states():
+        if one.name == name:
+            return as_json(_shown(one))
+    raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists those that there are.")
+
+
+def _shown(state: AdapterState) -> dict[str, Any]:
+    """Returns what may be known of an adapter, which does not include where it lies."""
+    shown = {
+        "name": state.name,
+        "state": state.state,
+        "generation": state.generation,
+        "reason": state.reason,
+        "pinned": state.pinned,
+        "in_flight": state.in_flight,
+        "last_used": state.last_used,
+        "bytes": state.bytes,
+    }
+    if state.bundle is None:
+        return shown
+    content = state.bundle.content
+    methods = [part["method"] for part in content["parts"]]
+    return {
+        **shown,
+        "sha256": content["files"]["adapter.safetensors"],
+        "task": content["task"],
+        "reads_words": tasks.find(content["task"]).reads_words,
+        "labels": content["labels"],
+        "columns": content["columns"],
+        "max_length": content["max_length"],
+        "long_text": content["long_text"],
+        "abstain_below": content["task_options"].get("abstain_below"),
+        "methods": [method["name"] for method in methods],
+        "options": [{key: value for key, value in method.items() if key != "name"} for method in methods],
+        "metrics": content["metrics"],
+    }

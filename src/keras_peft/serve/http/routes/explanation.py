@@ -1,0 +1,54 @@
+"""Which words of a text carried an adapter's decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from keras_peft.explanation import UNIT
+from keras_peft.serve.http.answers import as_json
+from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.routes._document import answers, reads
+
+router = APIRouter(tags=["Explanation"])
+
+
+class ExplainBody(BaseModel):
+    """What to explain."""
+
+    model: str | None = Field(
+        None, description="the name of an adapter; a server with one adapter needs none"
+    )
+    input: str | list[str] = Field(
+        description="a text, or for an adapter that reads pairs a list of two, [text, text]"
+    )
+    label: str | None = Field(None, description="the label to explain, or null for the most probable")
+
+
+class Explained(BaseModel):
+    """The words of a text with their weights; places are counted in characters.
+
+    A word's `weight` is by how much the label's log-odds fall where it alone is left out, and
+    `without` the label's probability then. Both are null where the text was cut before it.
+    """
+
+    unit: str
+    text: str | list[str]
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    words: list[dict[str, Any]]
+    run_length: int
+    abstain_below: float | None
+
+
+@router.post("/v1/explain", openapi_extra=reads(ExplainBody), responses=answers(Explained))
+async def explain(request: Request) -> Response:
+    """Show which words of a text carried an adapter's decision."""
+    call = Call.of(request)
+    asked = call.read(ExplainBody)
+    (name,) = call.names(asked.model, "model")
+    explanation = await call.explain(name, asked.input, asked.label)
+    return as_json({"unit": UNIT, **explanation.to_json()})

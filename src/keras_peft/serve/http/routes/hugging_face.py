@@ -1,0 +1,105 @@
+"""Hugging Face's Inference API, so that `huggingface_hub.InferenceClient(model=URL)` works as it is.
+
+The URL is that of an adapter, `http://host:8000/adapters/NAME`, or of a server that has one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from keras_peft.serve.failures import Invalid
+from keras_peft.serve.http.answers import as_json
+from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.routes._document import answers, reads
+from keras_peft.serve.http.routes._scores import Entity, Function, Score, entities, scores
+from keras_peft.tasks import token_labels
+from keras_peft.tasks.token_labels import OUTSIDE
+
+router = APIRouter(tags=["Hugging Face"])
+
+
+class Pair(BaseModel):
+    """A text, or two that are read together."""
+
+    text: str
+    text_pair: str | None = None
+
+    def plain(self) -> str | list[str]:
+        """Returns it as the service takes it."""
+        return self.text if self.text_pair is None else [self.text, self.text_pair]
+
+
+class Parameters(BaseModel):
+    """How to write what is predicted."""
+
+    function_to_apply: Function | None = None
+    top_k: int | None = Field(default=None, ge=1)
+    aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = None
+    ignore_labels: list[str] | None = None
+
+
+class Body(BaseModel):
+    """What to predict."""
+
+    inputs: str | Pair | list[str | Pair] = Field(
+        description='a text, {"text": …, "text_pair": …} for an adapter that reads pairs, or a list of these'
+    )
+    parameters: Parameters = Field(
+        Parameters(),
+        description='an object with any of "function_to_apply" ("softmax", "sigmoid" or "none"), "top_k" (at least 1), '
+        '"aggregation_strategy" and "ignore_labels"',
+    )
+
+
+_ANSWERS = answers(
+    list[list[Score]] | list[Entity] | list[list[Entity]],
+    "For each text its labels, the most probable first; where words are tagged, what is marked.",
+)
+
+
+@router.post("/adapters/{name}", openapi_extra=reads(Body), responses=_ANSWERS)
+async def predict_with(name: str, request: Request) -> Response:
+    """Predict texts with an adapter, as `InferenceClient(model=URL)` asks."""
+    return await _predict(Call.of(request), name)
+
+
+@router.post("/", openapi_extra=reads(Body), responses=_ANSWERS)
+async def predict(request: Request) -> Response:
+    """Predict texts with the only adapter of the server, as `InferenceClient(model=URL)` asks."""
+    call = Call.of(request)
+    known = call.known()
+    if len(known) != 1:
+        raise Invalid(
+            f"Name an adapter in the address, /adapters/NAME; there are: {', '.join(known) or 'none'}."
+        )
+    return await _predict(call, known[0])
+
+
+async def _predict(call: Call, name: str) -> Response:
+    asked = call.read(Body)
+    inputs = asked.inputs if isinstance(asked.inputs, list) else [asked.inputs]
+    if not inputs:
+        raise Invalid("`inputs` is empty; expected at least one text.")
+    texts = [one if isinstance(one, str) else one.plain() for one in inputs]
+    answered = (await call.predict([name], texts))[name]
+    rows: Iterable[tuple[Any, Any, Any]] = zip(answered.predictions, answered.outputs, texts, strict=True)
+    how = asked.parameters
+    content: list[Any]
+    if isinstance(answered.task, token_labels.Task):
+        ignored = [OUTSIDE] if how.ignore_labels is None else how.ignore_labels
+        grouped = how.aggregation_strategy != "none"
+        content = [
+            entities(answered.task, prediction, outputs, text, grouped=grouped, ignored=ignored)
+            for prediction, outputs, text in rows
+        ]
+        return as_json(content if isinstance(asked.inputs, list) else content[0], call)
+    content = [
+        scores(answered.task, prediction, outputs, function=how.function_to_apply, top_k=how.top_k)
+        for prediction, outputs, _ in rows
+    ]
+    # A single text is a list of one, too: that is what the client unpacks.
+    return as_json(content, call)

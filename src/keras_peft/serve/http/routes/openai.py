@@ -1,0 +1,163 @@
+"""OpenAI's grammar: an adapter is a `model`, and a list is always a batch; the answers are as vLLM gives them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from keras_peft.serve.failures import AdapterNotFound, Invalid
+from keras_peft.serve.http.answers import as_json
+from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.routes._document import answers, reads
+from keras_peft.serve.http.routes._scores import described, probabilities
+
+router = APIRouter(tags=["OpenAI"])
+
+
+class ClassifyBody(BaseModel):
+    """What to predict."""
+
+    model: str | list[str] | None = Field(
+        None,
+        description="the name of an adapter or a list of names; a server with one adapter needs none",
+    )
+    input: str | list[str] | list[list[str]] = Field(
+        description="a text or a list of texts; for an adapter that reads pairs a list of these, [[text, text]]; for "
+        "one that tags words texts or lists of words"
+    )
+    use_activation: bool = Field(True, description="true for probabilities, false for what the head gave")
+    truncate: bool = Field(
+        True, description="true or false: whether long texts are cut as in training, or refused"
+    )
+
+
+class Datum(BaseModel):
+    """What is said of one text.
+
+    `label` is null where the adapter is not sure enough to say one. Beside these fields stands
+    what the task has: `labels`, `value`, or `tokens`, `tags` and `entities`.
+    """
+
+    index: int
+    label: str | None
+    probs: list[float]
+    num_classes: int
+
+
+class Usage(BaseModel):
+    """The tokens that were read."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Classified(BaseModel):
+    """What is said of all texts; `classes` are the labels in the order of `probs`."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    classes: list[str]
+    data: list[Datum]
+    usage: Usage
+
+
+@router.post(
+    "/v1/classify",
+    openapi_extra=reads(ClassifyBody),
+    responses=answers(
+        Classified | dict[str, Classified], "For a list of models an object with an answer for each."
+    ),
+)
+async def classify(request: Request) -> Response:
+    """Predict texts with one adapter or with several."""
+    call = Call.of(request)
+    asked = call.read(ClassifyBody)
+    names = call.names(asked.model, "model")
+    texts: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
+    if not texts:
+        raise Invalid("`input` is empty; expected at least one text.")
+    answered = await call.predict(names, texts, truncate=asked.truncate)
+    usage = {
+        "prompt_tokens": answered.tokens,
+        "completion_tokens": 0,
+        "total_tokens": answered.tokens,
+    }
+    content = {}
+    for name in names:
+        own = answered[name]
+        rows = enumerate(zip(own.predictions, own.outputs, strict=True))
+        content[name] = {
+            "id": f"classify-{call.id}",
+            "object": "list",
+            "created": int(time.time()),
+            "model": name,
+            "classes": list(own.task.labels),
+            "data": [
+                {
+                    "index": index,
+                    "probs": probabilities(own.task, prediction, outputs, raw=not asked.use_activation),
+                    "num_classes": len(own.task.labels),
+                    **described(prediction),
+                }
+                for index, (prediction, outputs) in rows
+            ],
+            "usage": usage,
+        }
+    return as_json(content if isinstance(asked.model, list) else content[names[0]], call)
+
+
+class Model(BaseModel):
+    """The base, or an adapter on it."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    root: str
+    parent: str | None
+
+
+class Models(BaseModel):
+    """The base and its adapters."""
+
+    object: str
+    data: list[Model]
+
+
+@router.get("/v1/models", responses=answers(Models))
+async def models(request: Request) -> Response:
+    """List the base and the adapters that the key may use."""
+    call = Call.of(request)
+    content = [_model(call, call.state.base_name, None), *(_adapter(call, name) for name in call.known())]
+    return as_json({"object": "list", "data": content})
+
+
+@router.get("/v1/models/{name}", responses=answers(Model))
+async def model(name: str, request: Request) -> Response:
+    """Show the base or an adapter."""
+    call = Call.of(request)
+    call.check(name)
+    if name not in call.known():
+        raise AdapterNotFound("There is no such adapter; GET /v1/models lists those that there are.")
+    return as_json(_adapter(call, name))
+
+
+def _adapter(call: Call, name: str) -> dict[str, Any]:
+    return _model(call, name, call.state.base_name)
+
+
+def _model(call: Call, name: str, parent: str | None) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": int(call.state.started),
+        "owned_by": "keras-peft",
+        "root": name,
+        "parent": parent,
+    }

@@ -1,0 +1,40 @@
+"""Whether the server lives and whether it is ready, for balancers and Kubernetes. They take no key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from keras_peft.serve.failures import NotReady
+from keras_peft.serve.http.answers import as_json
+from keras_peft.serve.http.call import Call
+
+router = APIRouter(tags=["Probes"])
+
+
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez")
+@router.head("/v2/health/live", include_in_schema=False)
+@router.get("/v2/health/live")
+async def live(request: Request) -> Response:
+    """Tell whether the server works at all, however much it has to do; if not, start it anew."""
+    if not Call.of(request).state.is_alive:
+        raise NotReady("The workers hang; start the server anew.")
+    return as_json({"live": True})
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz")
+@router.head("/v2/health/ready", include_in_schema=False)
+@router.get("/v2/health/ready")
+@router.head("/health", include_in_schema=False)
+@router.get("/health")
+@router.head("/ping", include_in_schema=False)
+@router.get("/ping")
+async def ready(request: Request) -> Response:
+    """Tell whether requests should be sent here."""
+    state = Call.of(request).state
+    if state.draining:
+        raise NotReady("The server ends.")
+    if not state.is_ready:
+        raise NotReady("An adapter that has to be there is not, or the workers hang.")
+    return as_json({"ready": True})

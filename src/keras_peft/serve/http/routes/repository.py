@@ -1,0 +1,88 @@
+"""What is loaded and how that changes, in Triton's grammar. A client names an adapter, never a place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from keras_peft.serve.failures import Invalid
+from keras_peft.serve.http.answers import as_json
+from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.routes._document import answers, reads
+
+router = APIRouter(prefix="/v2/repository", tags=["Repository"])
+control = APIRouter(prefix="/v2/repository", tags=["Repository"])
+
+
+class IndexBody(BaseModel):
+    """Which adapters to list."""
+
+    ready: bool = Field(default=False, description="true for those that are loaded only")
+
+
+class Entry(BaseModel):
+    """An adapter: READY, LOADING, UNLOADING or UNAVAILABLE."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+# Triton's words for the states of an adapter.
+_STATES = {"READY": "READY", "LOADING": "LOADING", "DRAINING": "UNLOADING"}
+
+
+@router.post("/index", openapi_extra=reads(IndexBody, required=False), responses=answers(list[Entry]))
+async def index(request: Request) -> Response:
+    """List the adapters that the key may use."""
+    call = Call.of(request)
+    asked = call.read(IndexBody) if call.body else IndexBody()
+    content = [
+        {
+            "name": one.name,
+            "version": str(one.generation),
+            "state": _STATES.get(one.state, "UNAVAILABLE"),
+            "reason": one.reason or "",
+        }
+        for one in call.state.service.adapters.states()
+        if call.may_use(one.name) and (one.state == "READY" or not asked.ready)
+    ]
+    return as_json(content)
+
+
+class ParametersBody(BaseModel):
+    """Triton's parameters, of which none is taken."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict, description="an empty object")
+
+
+@control.post("/models/{name}/load", openapi_extra=reads(ParametersBody, required=False))
+async def load(name: str, request: Request) -> Response:
+    """Load an adapter, or load it anew; the old one answers until the new one is ready."""
+    call = Call.of(request)
+    _check(call, name)
+    loaded = await call.state.service.adapters.load(name)
+    call.adapters = [name]
+    return as_json({"name": name, "version": str(loaded.generation), "state": "READY"})
+
+
+@control.post("/models/{name}/unload", openapi_extra=reads(ParametersBody, required=False))
+async def unload(name: str, request: Request) -> Response:
+    """Unload an adapter once what it was asked is answered."""
+    call = Call.of(request)
+    _check(call, name)
+    await call.state.service.adapters.unload(name)
+    call.adapters = [name]
+    return as_json({"name": name, "state": "UNAVAILABLE"})
+
+
+def _check(call: Call, name: str) -> None:
+    """Checks that the key may change an adapter, and that nothing but its name is given."""
+    call.need_admin()
+    call.check(name)
+    given = call.read(ParametersBody).parameters if call.body else {}
+    if set(given) - {"unload_dependents"}:
+        raise Invalid("`parameters`: an adapter is loaded as it lies in the server's folder; send none.")

@@ -1,0 +1,281 @@
+"""Labelled text and settings to all that a training needs: an adapted model, its rows, and how to train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.core.method import Method
+from keras_peft.data.duplicates import digests
+from keras_peft.data.examples import LONG_TEXT, Examples, check_trainable, read_examples, split
+from keras_peft.errors import OptionError
+from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
+from keras_peft.training.settings import DEFAULT_MAX_LENGTH, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.core.adapter import Part
+    from keras_peft.inputs.tokens import Tokenizer, Tokens
+    from keras_peft.sources import Base
+    from keras_peft.tasks import Task
+    from keras_peft.training.batches import Rows
+    from keras_peft.training.train import Recipe
+    from keras_peft.training.trunk_cache import Cached
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a training needs.
+
+    Attributes:
+        task: What the labels mean.
+        base: The base.
+        model: The base with the new adapter and head.
+        parts: The adapter's methods, and where they attach.
+        tokenizer: Texts to tokens.
+        tokens: Those of the rows to train on and of those to validate on.
+        recipe: How to train.
+        settings: What was decided where nothing was said, for people and to repeat it.
+        notes: What the user should know.
+        precision: What frozen matrices multiply in.
+    """
+
+    task: Task
+    base: Base
+    model: AdaptedModel
+    parts: Sequence[Part]
+    tokenizer: Tokenizer
+    tokens: tuple[Tokens, Tokens]
+    recipe: Recipe
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+    precision: str
+
+    @contextmanager
+    def rows(
+        self, *, trunk_cache: bool, progress: Progress, stopwatch: Stopwatch
+    ) -> Iterator[tuple[Sequence[Rows], Cached | None]]:
+        """Gives the rows to train and to validate on, while the model is ready to read them.
+
+        Where there is a frozen trunk its outputs are computed first, or found, unless there
+        is no room for them.
+
+        Args:
+            trunk_cache: Whether to do so.
+            progress: Told of the rows.
+            stopwatch: Measures that under "trunk".
+        """
+        import keras
+
+        from keras_peft.training.trunk_cache import MOST_KEPT, compute_features
+
+        with ExitStack() as stack:
+            if self.precision == "bfloat16":
+                stack.enter_context(self.model.lowered())
+            # Embeddings alone are read as fast as what would be kept of them.
+            parts = self.model.split() if trunk_cache and self.model.plan.trunk_blocks else None
+            if parts is None:
+                yield self.tokens, None
+                return
+            weights = (self.base.architecture, self.base.sha256, self.precision)
+            with stopwatch.measure("trunk"):
+                made = compute_features(
+                    self.base.encoder,
+                    parts,
+                    self.tokens,
+                    fingerprint=(*weights, keras.__version__, keras.config.backend()),
+                    progress=progress,
+                    stopwatch=stopwatch,
+                )
+            if made is None:
+                progress.note(
+                    f"There is no room for what the frozen part gives for all texts (at most {MOST_KEPT / 1e9:.1f} GB, "
+                    "and where the cache cannot be written less), so it is computed anew in each epoch"
+                )
+                yield self.tokens, None
+                return
+            stack.enter_context(self.model.above(parts))
+            yield made
+
+
+def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
+    """Reads the rows to train on and those to validate on.
+
+    Raises:
+        DataError: If they cannot be used, or are not of a kind.
+    """
+    import numpy as np
+
+    training = check_trainable(read_examples(data, task=settings.task, **settings.columns()))
+    if isinstance(settings.validation, float | int):
+        return split(training, settings.validation, seed=settings.seed)
+    held_out = read_examples(settings.validation, task=training.task, **settings.columns())
+    training.task.from_labels(training.labels).check_known(held_out.labels, held_out.source)
+    if shared := len(np.intersect1d(digests(held_out.texts), digests(training.texts))):
+        note = f"{shared} validation texts are also in the training file, which flatters the scores"
+        held_out = replace(held_out, notes=(*held_out.notes, note))
+    return training, held_out
+
+
+def prepare(
+    training: Examples,
+    held_out: Examples,
+    methods: Sequence[Method],
+    settings: Settings,
+    *,
+    progress: Progress,
+    stopwatch: Stopwatch,
+) -> Prepared:
+    """Loads the base, attaches an adapter and a head, and tokenises the rows.
+
+    Args:
+        training: The rows to train on.
+        held_out: Those to validate on.
+        methods: One, or several that make one adapter together.
+        settings: How to train.
+        progress: Told of what happens.
+        stopwatch: Measures the stages.
+
+    Raises:
+        KerasPeftError: If the settings do not fit the rows, the base or the method.
+    """
+    kind = training.task
+    if settings.long_text == LONG_TEXT[1] and kind.reads_words:
+        raise OptionError(
+            f"The task {kind.name} reads no windows; leave --long-text out, or give shorter texts."
+        )
+    if settings.abstain_below is not None and not kind.abstains:
+        raise OptionError(f"The task {kind.name} always answers; leave --abstain-below out.")
+    progress.stage("Importing Keras")
+    with stopwatch.measure("import"), progress.importing():
+        import keras
+        import keras_hub  # noqa: F401  (its import is what is measured)
+
+        from keras_peft import attach, bases, sources
+        from keras_peft.core.adapter import choose_parts
+        from keras_peft.core.precision import pays as bfloat16_pays
+        from keras_peft.core.sites import find_sites
+        from keras_peft.inputs.tokens import Tokenizer
+        from keras_peft.training.train import Recipe, default_epochs, default_rates
+
+    progress.stage(f"Loading the base {settings.base}")
+    with stopwatch.measure("load"):
+        keras.utils.set_random_seed(settings.seed)
+        base = sources.load(settings.base)
+        max_length = _max_length(settings, base, sum(one.extra_positions for one in methods))
+        tokenizer = Tokenizer(
+            base.tokenizer,
+            max_length,
+            windows=settings.long_text == LONG_TEXT[1],
+            marks_case=kind.reads_words,
+        )
+        task = kind.from_labels(training.labels)
+        if not task.reads_words:
+            task = replace(task, activation=base.activation)
+        start: dict[str, np.ndarray] = {}
+        taken = None
+        if base.head is not None:
+            task, start, taken = base.head.start(task)
+        head = task.head(base.dim)
+        for key, value in start.items():
+            layer, _, variable = key.partition("/")
+            getattr(head.get_layer(layer), variable).assign(value)
+        sites = find_sites(base.encoder, bases.roles_of(base.encoder))
+        attached = [
+            part
+            for one in methods
+            for part in choose_parts(
+                sites,
+                one.reads(tokenizer.ids),
+                settings.layers or kind.default_layers or one.default_layers,
+                settings.targets,
+            )
+        ]
+        model = attach.adapt(
+            base.encoder,
+            attached,
+            head=head,
+            first_position_only=task.first_position_only,
+        )
+        tokens, held_out_tokens = (
+            tokenizer(one.texts, words=task.reads_words) for one in (training, held_out)
+        )
+    notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
+    if truncated := tokens.truncated + held_out_tokens.truncated:
+        rows = len(training) + len(held_out)
+        notes.append(
+            f"{truncated} of {rows} texts were cut to {max_length} tokens; --long-text window reads all"
+        )
+    for note in notes:
+        progress.note(note)
+    (adapter,) = model.adapters.values()
+    precision = settings.frozen_precision
+    if precision == "auto":
+        precision = "bfloat16" if bfloat16_pays() else "float32"
+    recipe = Recipe(
+        epochs=settings.epochs
+        or default_epochs(len(tokens), settings.batch_size * settings.gradient_accumulation),
+        batch_size=settings.batch_size,
+        rates=default_rates(model, settings.learning_rate),
+        label_smoothing=settings.label_smoothing if task.smooths_labels else 0.0,
+        class_weights=settings.class_weights,
+        gradient_accumulation=settings.gradient_accumulation,
+        patience=settings.patience,
+        seed=settings.seed,
+    )
+    decided = {
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "learning_rate": settings.learning_rate or methods[0].learning_rate,
+        "head_learning_rate": recipe.rates["head/"],
+        "label_smoothing": recipe.label_smoothing,
+        "class_weights": recipe.class_weights,
+        "gradient_accumulation": recipe.gradient_accumulation,
+        "patience": recipe.patience,
+        "max_length": max_length,
+        "long_text": settings.long_text,
+        "frozen_precision": precision,
+        "seed": recipe.seed,
+    }
+    described = {"training_rows": len(training), "validation_rows": len(held_out), "head": taken, **decided}
+    progress.planned(model.plan, described)
+    if taken is not None:
+        notes.append(f"Training began with a head that was {taken}.")
+    return Prepared(
+        task=task,
+        base=base,
+        model=model,
+        parts=adapter.parts,
+        tokenizer=tokenizer,
+        tokens=(tokens, held_out_tokens),
+        recipe=recipe,
+        settings=decided,
+        notes=tuple(notes),
+        precision=precision,
+    )
+
+
+def _max_length(settings: Settings, base: Base, extra: int) -> int:
+    """Decides how many tokens of a text are read, beside the positions that a method takes."""
+    wanted = settings.max_length
+    if wanted is not None and wanted > base.max_length:
+        raise OptionError(
+            f"--max-length {wanted} is more than the {base.max_length} tokens that {settings.base} reads."
+        )
+    if (wanted or 0) + extra > base.max_length:
+        raise OptionError(
+            f"--max-length {wanted} and {extra} positions of the method are more than the {base.max_length} "
+            f"tokens that {settings.base} reads; lower one of them."
+        )
+    length = wanted or min(DEFAULT_MAX_LENGTH, base.max_length - extra)
+    if length < 1:
+        raise OptionError(
+            f"The method takes all {base.max_length} positions that {settings.base} has; use fewer."
+        )
+    return length

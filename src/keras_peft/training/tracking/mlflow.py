@@ -1,0 +1,26 @@
+"""MLflow, by its own Keras callback; where it writes is MLflow's to be told, as by MLFLOW_TRACKING_URI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from keras_peft.training.tracking import Run
+
+if TYPE_CHECKING:
+    import keras
+
+PACKAGE = "mlflow"
+
+
+@contextmanager
+def tracked(run: Run) -> Iterator[keras.callbacks.Callback]:
+    """Makes a run of the bundle's name, with the settings as its parameters."""
+    import mlflow
+    from mlflow.keras.callback import MlflowCallback
+
+    with mlflow.start_run(run_name=run.name):
+        mlflow.log_params(dict(run.settings))
+        yield MlflowCallback()
+        mlflow.flush_async_logging()

@@ -1,0 +1,168 @@
+"""What is wanted, the prompt and what a server may say: mistakes are told before anything is sent."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_peft
+from keras_peft.data.synthesis.endpoint import _message, _read, _retry_after, completions_url
+from keras_peft.data.synthesis.prompt import own_template
+from keras_peft.errors import OptionError
+
+
+@pytest.fixture
+def generation(tmp_path, monkeypatch):
+    """Makes what is wanted; a test gives what is its own. No server is there to be asked."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    defaults = {
+        "topic": "the latest topics",
+        "labels": ["news", "opinion"],
+        "rows": 20,
+        "out": tmp_path / "rows.jsonl",
+        "endpoint": "http://127.0.0.1:9/v1",
+        "model": "small",
+    }
+    return lambda **options: keras_peft.DataGeneration(**(defaults | options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"topic": " "}, "The topic ' ': expected a word or more"),
+        ({"model": ""}, "--model '': expected a word"),
+        ({"labels": []}, "No labels to write texts for"),
+        ({"labels": "news"}, "--labels 'news': expected a list"),
+        ({"labels": ["news", "news "]}, "--labels 'news': given twice"),
+        ({"labels": ["news", ""]}, "--labels '': expected a word or more"),
+        ({"labels": {"news": "\udcff", "b": ""}}, "--label 'news': what it means is not valid UTF-8"),
+        ({"topic": "\udcff"}, "expected a word or more"),
+        ({"speakers": ["Jon:"]}, "--speakers 'Jon:': expected a name without a colon"),
+        ({"rows": 1}, "--rows 1: expected at least one for each of 2 labels"),
+        ({"rows": 0}, "--rows 0: expected a number of at least 1"),
+        ({"batch": 0}, "--batch 0"),
+        ({"concurrency": -1}, "--concurrency -1"),
+        ({"retries": -1}, "--retries -1: expected a number of at least 0"),
+        ({"timeout": 0}, "--timeout 0: expected seconds above 0"),
+        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"similarity": 1.5}, "--similarity 1.5"),
+        ({"max_characters": 20}, "--max-characters 20: expected more than --min-characters 20"),
+        ({"input_price": 1}, "--input-price and --output-price go together"),
+        ({"out": "rows.csv"}, "rows.csv: expected a file that ends in .jsonl"),
+        ({"prompt": "missing.md"}, "The prompt missing.md cannot be read.*--print-prompt"),
+    ],
+)
+def test_mistakes(generation, options, message):
+    with pytest.raises(OptionError, match=message):
+        generation(**options)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ topc }}", "'topc' is undefined.*There is: topic, labels.*Did you mean 'topic'"),
+        ("one\n{% for %}", "faulty in line 2"),
+        ("{{ labels[9].name }}", "uses what there is not"),
+        ("{{ 1 / 0 }}", "fails: ZeroDivisionError"),
+        ("{{ pick([]) }}", "fails: IndexError"),
+        ("{% if seen %}{{ tpic }}{% endif %}x", "'tpic' is undefined"),
+        ("{% if subtopic == 'law' %}{{ tpic }}{% endif %}x", "'tpic' is undefined"),
+        ("{# nothing #}", "gives an empty text"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe|uses what there is not"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_faulty_template_is_told_before_any_request(generation, tmp_path, template, message):
+    path = tmp_path / "prompt.md"
+    path.write_bytes(template if isinstance(template, bytes) else template.encode())
+    with pytest.raises(OptionError, match=message):
+        generation(prompt=path, subtopics=["chips", "law"])
+
+
+def test_the_packages_template_says_what_is_wanted(generation):
+    plan = generation(labels={"R&D <x>": 'so "called"', "b": ""}, speakers=["Jon", "Sumit"]).plan()
+    assert 'with the label "R&D <x>": so "called"' in plan.prompt
+    assert "the latest topics" in plan.prompt
+    assert "conversation between Jon and Sumit" in plan.prompt
+    assert "JSON" in plan.prompt
+    assert "rendered" not in plan.prompt.lower()
+    assert "conversation" not in generation().plan().prompt
+    prompts = {generation(seed=seed).plan().prompt for seed in range(6)}
+    assert len(prompts) == 6
+
+
+def test_the_template_that_is_printed_is_the_packages(generation, tmp_path):
+    path = tmp_path / "prompt.md"
+    path.write_text(own_template())
+    assert generation(prompt=path).plan().prompt == generation().plan().prompt
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("http://localhost:11434/v1", "http://localhost:11434/v1/chat/completions"),
+        (" https://api.openai.com/v1/ ", "https://api.openai.com/v1/chat/completions"),
+        ("https://x.org/a/chat/completions?api-version=1", "https://x.org/a/chat/completions?api-version=1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1/chat/completions"),
+    ],
+)
+def test_addresses(address, url):
+    assert completions_url(address) == url
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost:11434/v1", "ftp://x/v1", "http://", "http://x:port/v1", "http://[x"]
+)
+def test_what_is_no_address(address):
+    with pytest.raises(OptionError, match="expected an address such as"):
+        completions_url(address)
+
+
+def test_a_key_is_not_taken_from_the_address_and_not_told(generation, monkeypatch):
+    with pytest.raises(OptionError, match="--endpoint holds a user or password") as told:
+        generation(endpoint="http://me:hidden@x.org/v1").plan()
+    assert "hidden" not in str(told.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hidden\nAnother: header")
+    with pytest.raises(OptionError, match="OPENAI_API_KEY holds characters") as told:
+        generation().plan()
+    assert "hidden" not in str(told.value)
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-hidden\n")
+    assert generation().plan().sends_key
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens", "refusal", "error"]),
+            inner,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(
+    JSON.map(lambda value: httpx2.Response(200, json=value))
+    | st.binary().map(lambda data: httpx2.Response(200, content=data))
+)
+def test_any_body_is_an_answer_with_or_without_a_fault(response):
+    answer = _read(response)
+    assert isinstance(answer.content, str)
+    assert answer.fault or answer.content.strip()
+    assert isinstance(_message(response), str)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)) | st.floats().map(str))
+def test_any_retry_after_is_seconds_or_none(given_):
+    seconds = _retry_after(httpx2.Response(429, headers={"Retry-After": given_}))
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+def test_it_is_a_public_name(generation):
+    assert isinstance(generation(), keras_peft.DataGeneration)

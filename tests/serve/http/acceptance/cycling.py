@@ -1,0 +1,61 @@
+"""Loads and unloads adapters again and again, in a process of its own: `python cycling.py FOLDER CYCLES`.
+
+Prints what is there after a tenth of the cycles and after each further three tenths: memory in bytes,
+series of metrics, and loaded adapters that nobody uses; and how many loads went well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from keras_peft import sources
+from keras_peft.serve.adapters import Adapters
+from keras_peft.serve.engine import Engine
+from keras_peft.serve.http.process import base_of
+from keras_peft.serve.loaded import Loaded
+from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.repository import Repository
+from keras_peft.serve.settings import ServeSettings
+
+
+async def turn(adapters: Adapters, metrics: Metrics, name: str, cycles: int) -> None:
+    for _ in range(cycles):
+        with adapters.using(await adapters.load(name)):
+            metrics.adapter_answered(name, texts=1)
+        await adapters.unload(name)
+
+
+async def cycle(folder: Path, cycles: int) -> dict[str, object]:
+    metrics, repository = Metrics(), Repository([folder])
+    names = repository.names()
+    adapters = Adapters(repository, Engine(sources.load(base_of(repository, None))), ServeSettings(), metrics)
+    memory, series, left = [], [], 0
+    for part in (cycles // 10, *[cycles * 3 // 10] * 3):
+        await asyncio.gather(*(turn(adapters, metrics, name, part // len(names)) for name in names))
+        gc.collect()
+        memory.append(resident())
+        series.append(count_series(metrics))
+        left += sum(isinstance(one, Loaded) for one in gc.get_objects())
+    adapters.close()
+    loads = metrics.registry.get_sample_value("keras_peft_adapter_loads_total", {"result": "ok"})
+    return {"memory": memory, "series": series, "left": left, "loads": loads}
+
+
+def count_series(metrics: Metrics) -> int:
+    text = metrics.exposition("")[0].decode()
+    return sum(len(family.samples) for family in text_string_to_metric_families(text))
+
+
+def resident() -> int:
+    fields = Path("/proc/self/status").read_text().splitlines()
+    return next(int(field.split()[1]) for field in fields if field.startswith("VmRSS:")) * 1024
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(cycle(Path(sys.argv[1]), int(sys.argv[2])))))

@@ -1,0 +1,47 @@
+"""One of the processes that train an adapter together.
+
+    python training_member.py RANK PROCESSES PORT ROWS FOLDER
+
+Writes the losses; the first one saves the adapter into the folder.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main(rank, processes, port, rows, folder):
+    """Joins the others, where there are any, and trains."""
+    os.environ.update(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo")
+    sys.path.insert(0, str(Path(__file__).parents[3]))
+    import keras
+
+    if processes > 1:
+        keras.distribution.initialize(f"127.0.0.1:{port}", num_processes=processes, process_id=rank)
+    # What uses JAX comes after that.
+    import jax
+    import numpy as np
+    import tensorflow as tf
+
+    import keras_peft
+    from core import models
+    from core.trying import dense
+
+    assert jax.process_count() == processes
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    keras.utils.set_random_seed(0)
+    model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(rank=2), head=dense())
+    draw = np.random.default_rng(0)
+    ids = draw.integers(1, 20, (rows, 10)).astype("int32")
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    data = tf.data.Dataset.from_tensor_slices((inputs, draw.normal(size=(rows, 3)).astype("float32")))
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    losses = model.fit(data.batch(4), epochs=3, verbose=0, shuffle=False).history["loss"]
+    if rank == 0:
+        keras_peft.save_adapter(model, folder)
+    sys.stdout.write(f"{json.dumps(losses)}\n")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:5]), sys.argv[5])

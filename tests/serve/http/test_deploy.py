@@ -1,0 +1,111 @@
+"""What lies in deploy/ fits the server: metrics, flags, routes, time limits."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from conftest import ROOT
+from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.settings import ServeSettings
+
+DEPLOY = ROOT / "deploy"
+PREFIX = "keras_peft_"
+
+
+def expressions(part):
+    """All PromQL in a dashboard."""
+    if isinstance(part, dict):
+        yield from (part[key] for key in ("expr", "definition") if key in part)
+    for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from expressions(value)
+
+
+def shown():
+    """The metrics of the server that the dashboard shows, without the endings of histograms and counters."""
+    dashboard = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
+    names = set(re.findall(rf"\b{PREFIX}\w+", " ".join(expressions(dashboard))))
+    return {re.sub("_(bucket|sum|count|total)$", "", name) for name in names}
+
+
+def counted():
+    return {family.name for family in Metrics().registry.collect() if family.name.startswith(PREFIX)}
+
+
+def test_the_dashboard_shows_every_metric_of_the_server_and_no_other():
+    assert shown() == counted()
+
+
+def test_no_panel_lies_on_another():
+    panels = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())["panels"]
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert max(x for x, _ in cells) < 24
+
+
+# Flags of docker, pip, cp and systemctl.
+FOREIGN = {
+    "--build",
+    "--from",
+    "--interval",
+    "--no-deps",
+    "--now",
+    "--profile",
+    "--retries",
+    "--start-period",
+}
+FOREIGN |= {"--timeout", "--wait", "--yes"}
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "keras-peft.service", "nginx.conf"])
+def test_every_flag_that_is_named_is_one_of_the_server(name):
+    flags = {f"--{one.replace('_', '-')}" for one in ServeSettings.__dataclass_fields__}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (DEPLOY / name).read_text()))
+    assert named & flags, f"{name} names none"
+    assert named <= flags | FOREIGN
+
+
+def test_whoever_stops_the_server_waits_until_it_has_drained():
+    drained = ServeSettings().drain_timeout_s + ServeSettings().pre_stop_s
+    for name, pattern in (
+        ("keras-peft.service", r"TimeoutStopSec=(\d+)"),
+        ("compose.yaml", r"stop_grace_period: (\d+)s"),
+    ):
+        assert int(re.search(pattern, (DEPLOY / name).read_text())[1]) > drained
+
+
+def test_nginx_lets_go_of_connections_before_the_server_does_and_of_requests_after_it():
+    text, settings = (DEPLOY / "nginx.conf").read_text(), ServeSettings()
+    assert int(re.search(r"keepalive_timeout (\d+)s", text)[1]) < settings.idle_timeout_s
+    assert int(re.search(r"proxy_read_timeout (\d+)s", text)[1]) > settings.deadline_ms / 1000
+    assert int(re.search(r"client_max_body_size (\d+)m", text)[1]) << 20 >= settings.max_body_bytes
+
+
+def test_nginx_keeps_out_what_loads_and_unloads():
+    from keras_peft.serve.http.routes import metrics, repository, vllm
+
+    closed = re.search(r"location ~ (\S+) \{", (DEPLOY / "nginx.conf").read_text())[1]
+    for router in (repository.control, vllm.control, metrics.router):
+        for route in router.routes:
+            assert re.search(closed, route.path), route.path
+    for path in (
+        "/predict",
+        "/v1/classify",
+        "/v2/models/mood/infer",
+        "/v2/repository/index",
+        "/adapters/mood",
+    ):
+        assert not re.search(closed, path), path
+
+
+def test_the_images_base_is_the_one_of_the_makefile():
+    base = re.search(r"^BASE := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert base in (DEPLOY / "Dockerfile").read_text()

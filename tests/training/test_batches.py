@@ -1,0 +1,171 @@
+"""Tokens and padded batches."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import TINY
+from keras_peft.inputs import tokens as tokens_module
+from keras_peft.inputs.tokens import Tokenizer, Tokens, padded_length
+from keras_peft.runtime.outputs import compute_outputs
+from keras_peft.tasks import UNLABELLED
+from keras_peft.training.batches import TrainingBatches, by_token, inference_batches
+
+
+def tokens_of(lengths):
+    return Tokens(tuple(np.full(length, n + 1, np.int32) for n, length in enumerate(lengths)), truncated=0)
+
+
+def test_texts_become_ids_with_special_tokens_and_are_cut():
+    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=6)
+    tokens = tokenizer(["the model", "the model and the data and the people", ""])
+    assert tokens.truncated == 1
+    assert [len(ids) for ids in tokens.ids] == [4, 6, 2]
+    first, last = tokens.ids[0][0], tokens.ids[0][-1]
+    assert all(ids[0] == first and ids[-1] == last for ids in tokens.ids)
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_many_texts_are_tokenised_in_parts(monkeypatch, words):
+    texts = [f"the model {'and people ' * (n % 5)}{n}" for n in range(10)]
+    texts = [text.split() for text in texts] if words else texts
+    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=9)
+    whole = tokenizer(texts, words=words)
+    monkeypatch.setattr(tokens_module, "_AT_ONCE", 3)
+    parted = tokenizer(texts, words=words)
+    assert list(map(list, parted.ids)) == list(map(list, whole.ids))
+    assert parted.truncated == whole.truncated > 0
+    assert parted.words is None or list(map(list, parted.words)) == list(map(list, whole.words))
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    return lambda name: monkeypatch.setattr(keras.config, "backend", lambda: name)
+
+
+def test_rows_are_padded_to_the_longest_of_them(backend):
+    backend("tensorflow")
+    batch = Tokens((np.array([5, 6, 7], np.int32), np.array([9], np.int32)), 0).batch(np.arange(2))
+    np.testing.assert_array_equal(batch["token_ids"], [[5, 6, 7], [9, 0, 0]])
+    np.testing.assert_array_equal(batch["padding_mask"], [[1, 1, 1], [1, 0, 0]])
+
+
+def test_a_backend_that_compiles_for_each_shape_gets_few_lengths(backend):
+    backend("jax")
+    batch = Tokens((np.array([5, 6, 7], np.int32), np.array([9], np.int32)), 0).batch(np.arange(2))
+    np.testing.assert_array_equal(batch["token_ids"], [[5, 6, 7, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(batch["padding_mask"], [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]])
+    assert batch["token_ids"].dtype == batch["padding_mask"].dtype == np.int32
+    assert [padded_length(n) for n in (1, 8, 9, 128, 129, 512, 600)] == [8, 8, 16, 128, 192, 512, 600]
+
+
+@given(st.lists(st.integers(1, 130), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 3))
+@settings(deadline=None, max_examples=80)
+def test_every_row_comes_once_an_epoch(lengths, batch_size, seed):
+    rows = tokens_of(lengths)
+    batches = TrainingBatches(rows, np.arange(len(lengths)), batch_size, seed)
+    for _ in range(2):
+        seen = []
+        for number in range(len(batches)):
+            inputs, targets = batches[number]
+            longest = max(len(rows.ids[row]) for row in targets)
+            assert inputs["token_ids"].shape[1] == padded_length(longest)
+            np.testing.assert_array_equal(inputs["token_ids"].max(axis=1), targets + 1)
+            np.testing.assert_array_equal(inputs["padding_mask"].sum(axis=1), np.array(lengths)[targets])
+            seen += targets.tolist()
+        assert sorted(seen) == list(range(len(lengths)))
+        batches.on_epoch_end()
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=300))
+@settings(deadline=None, max_examples=50)
+def test_inference_batches_hold_every_row(lengths):
+    seen = []
+    for rows, inputs in inference_batches(tokens_of(lengths)):
+        assert len(rows) * max(np.array(lengths)[rows]) <= max(1024, 8 * max(lengths))
+        np.testing.assert_array_equal(inputs["padding_mask"].sum(axis=1), np.array(lengths)[rows])
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_the_same_seed_gives_the_same_batches():
+    def order(seed):
+        batches = TrainingBatches(tokens_of(range(1, 41)), np.arange(40), 4, seed)
+        return [batches[n][1].tolist() for n in range(len(batches))]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="the others take the batches as they are")
+def test_tensorflow_sees_the_same_batches_epoch_by_epoch():
+    lengths, targets = range(1, 41), np.arange(40)
+    batches = TrainingBatches(tokens_of(lengths), targets, 4, seed=1)
+    data = batches.for_fit()
+    assert int(data.cardinality()) == 10
+    assert data.options().autotune.enabled is False
+    expected = TrainingBatches(tokens_of(lengths), targets, 4, seed=1)
+    for _ in range(2):
+        for number, (inputs, numbers) in enumerate(data):
+            np.testing.assert_array_equal(numbers, expected[number][1])
+            np.testing.assert_array_equal(inputs["token_ids"], expected[number][0]["token_ids"])
+        expected.on_epoch_end()
+
+
+def words_of():
+    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=7)
+    return tokenizer([("the", "models", "from", "people"), ("time",), ("\u200b", "and")], words=True)
+
+
+def test_words_know_their_first_tokens():
+    tokens = words_of()
+    # The second word has more than one token, and of the last row's first nothing is left.
+    assert tokens.words[0][0] == 1
+    assert tokens.words[1].tolist() == [1]
+    assert tokens.words[2].tolist() == [-1, 1]
+    assert [ids[place] for ids, places in zip(tokens.ids, tokens.words, strict=True) for place in places[-1:]]
+
+
+def test_outputs_and_targets_of_words_stand_at_their_first_tokens():
+    tokens = words_of()
+    found = compute_outputs(lambda inputs, once: inputs["token_ids"][..., None], tokens)
+    for own, ids, places in zip(found, tokens.ids, tokens.words, strict=True):
+        assert own[:, 0].tolist() == [ids[place] if place >= 0 else 0 for place in places]
+    targets = np.empty(3, object)
+    targets[:] = [np.arange(len(places)) for places in tokens.words]
+    batches = TrainingBatches(tokens, by_token(tokens, targets), 3, seed=0)
+    inputs, padded = batches[0]
+    assert padded.shape == inputs["token_ids"].shape
+    for row, ids in enumerate(inputs["token_ids"]):
+        at = next(n for n, one in enumerate(tokens.ids) if one[1] == ids[1])
+        seen = [number for number in tokens.words[at] if number >= 0]
+        expected = np.full(len(ids), UNLABELLED)
+        expected[seen] = np.flatnonzero(tokens.words[at] >= 0)
+        assert padded[row].tolist() == expected.tolist()
+
+
+def test_long_texts_are_read_in_windows():
+    content = (TINY / "tokenizer.json").read_text()
+    texts = ["the model", " ".join(["people and the time"] * 20), ("the model", " ".join(["time"] * 30))]
+    tokens = Tokenizer(content, max_length=16, windows=True)(texts)
+    assert tokens.truncated == 0
+    assert tokens.owners[0] == 0 and tokens.owners[1] == 1 and tokens.owners[-1] == 2
+    assert max(map(len, tokens.ids)) == 16
+    whole = Tokenizer(content, max_length=500)(texts).ids
+    for number, ids in enumerate(whole):
+        seen = {
+            token
+            for owner, part in zip(tokens.owners, tokens.ids, strict=True)
+            if owner == number
+            for token in part
+        }
+        assert seen == set(ids)
+    second = [part for owner, part in zip(tokens.owners, tokens.ids, strict=True) if owner == 1]
+    assert second[0][-4:-1].tolist() == second[1][1:4].tolist()  # A quarter of 14 is in both.
+    means = compute_outputs(lambda inputs, once: inputs["token_ids"][:, 1:2], tokens)
+    assert means[1, 0] == pytest.approx(np.mean([part[1] for part in second]))
+    assert len(means) == 3

@@ -1,0 +1,249 @@
+"""The whole job on a tiny base."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_peft
+from conftest import TINY, make_rows, write_jsonl
+from keras_peft.errors import BundleError, DataError, KerasPeftError, OptionError
+from keras_peft.memory import peak_rss_mb
+from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
+from keras_peft.training.fine_tune import fine_tune
+from keras_peft.training.train import default_epochs
+
+
+class Recorder(Progress):
+    def __init__(self):
+        self.news = []
+
+    def planned(self, plan, settings):
+        self.news.append(("planned", plan.trainable_parameters))
+
+    def started(self, *, epochs, steps, done):
+        self.news.append(("started", epochs, steps))
+
+    def stepped(self, *, loss):
+        self.news.append(("stepped",))
+
+    def epoch_ended(self, **values):
+        self.news.append(("epoch", values["epoch"]))
+
+    def finished(self):
+        self.news.append(("finished",))
+
+    def note(self, text):
+        self.news.append(("note", text))
+
+
+def test_it_learns_and_tells(tmp_path, data):
+    recorder = Recorder()
+    result = fine_tune(
+        data,
+        out=tmp_path / "b",
+        base=str(TINY),
+        epochs=12,
+        learning_rate=1e-2,
+        progress=recorder,
+        layers="all",
+    )
+    report = result.to_json()
+    assert report["accuracy"] >= 0.85
+    assert report["history"][-1]["loss"] < 0.5 * report["history"][0]["loss"]
+    assert report["trainable_parameters"] == 3 * 2 * 8 * 32 + (16 * 16 + 16) + (16 * 2 + 2)
+    assert report["total_parameters"] > report["trainable_parameters"]
+    assert set(report["seconds"]) == {"import", "load", "train", "evaluate", "save", "total"}
+    assert sum(report["seconds"].values()) - report["seconds"]["total"] <= report["seconds"]["total"]
+    assert report["peak_rss_mb"] > 0
+    assert report["bundle"] == str(tmp_path / "b")
+    kinds = [news[0] for news in recorder.news]
+    assert kinds[0] == "planned"
+    assert kinds[1] == "started"
+    assert kinds[-1] == "finished"
+    assert kinds.count("epoch") == 12
+    assert kinds.count("stepped") == recorder.news[1][1] * recorder.news[1][2]
+    json.dumps(report)
+    scores = keras_peft.load(tmp_path / "b").evaluate(keras_peft.read_examples(data))
+    assert scores.metrics["accuracy"] >= 0.9
+
+
+def test_a_seed_repeats_a_run(tmp_path, data):
+    def train(name, seed):
+        fine_tune(
+            data,
+            out=tmp_path / name,
+            base=str(TINY),
+            epochs=2,
+            seed=seed,
+            method=keras_peft.LoRA(dropout=0.1),
+        )
+        return (tmp_path / name / "adapter.safetensors").read_bytes()
+
+    first = train("a", 3)
+    assert train("b", 3) == first
+    assert train("c", 4) != first
+
+
+def test_a_file_to_validate_on(tmp_path, data):
+    held_out = write_jsonl(tmp_path / "v.jsonl", make_rows(20, seed=9))
+    recorder = Recorder()
+    result = fine_tune(
+        data,
+        out=tmp_path / "b",
+        base=str(TINY),
+        epochs=1,
+        validation=held_out,
+        progress=recorder,
+        max_length=8,
+    )
+    assert result.report["data"]["validation_rows"] == 20
+    assert result.report["data"]["training_rows"] == 60
+    assert any("texts were cut to 8 tokens" in news[1] for news in recorder.news if news[0] == "note")
+    recorder = Recorder()
+    fine_tune(data, out=tmp_path / "c", base=str(TINY), epochs=1, validation=data, progress=recorder)
+    assert (
+        "note",
+        "60 validation texts are also in the training file, which flatters the scores",
+    ) in recorder.news
+
+
+def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
+    held_out = write_jsonl(tmp_path / "v.jsonl", make_rows(9, labels=("alpha", "gamma")))
+    with pytest.raises(DataError, match="'gamma'"):
+        fine_tune(data, out=tmp_path / "b", base=str(TINY), validation=held_out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0: expected a number above 0"),
+        (
+            {"batch_size": -1, "learning_rate": 0.0},
+            "--batch-size -1: expected a number above 0. --learning-rate 0.0: expected",
+        ),
+        ({"layers": "lats:2"}, "Did you mean 'last:2'"),
+        ({"layers": "last:4"}, "this base has 3"),
+        ({"targets": ["attention.qeury"]}, "Did you mean 'attention.query'"),
+        ({"label_smoothing": 1.0}, "--label-smoothing 1.0: expected a share from 0 to below 1"),
+        ({"label_smoothing": -0.1}, "--label-smoothing -0.1: expected a share"),
+        ({"seed": -1}, "--seed -1: expected a whole number"),
+        ({"seed": 2**32}, "expected a whole number from 0"),
+        ({"max_length": 2}, "--max-length 2 leaves no room for text beside 2 special tokens"),
+        ({"max_length": 100}, "--max-length 100 is more than the 64 tokens"),
+        ({"validation": 1.5}, "between 0 and 1"),
+        ({"validation": "missing.csv"}, "missing.csv does not exist"),
+        ({"base": "minlim"}, "Did you mean 'minilm'"),
+        ({"learning_rate": 1e30, "epochs": 3}, "Training diverged"),
+    ],
+)
+def test_what_cannot_be_used_writes_nothing(tmp_path, data, options, message):
+    with pytest.raises(KerasPeftError, match=message):
+        fine_tune(data, out=tmp_path / "new" / "b", track=[], **{"base": str(TINY), **options})
+    assert [path for path in tmp_path.rglob("*") if path != tmp_path / "new"] == []
+
+
+def test_a_bundle_that_is_there(tmp_path, data, bundle):
+    out = tmp_path / "b"
+    fine_tune(data, out=out, base=str(TINY), epochs=1)
+    first = (out / "bundle.json").read_text()
+    with pytest.raises(BundleError, match="exists; choose another --out, or replace it with --overwrite"):
+        fine_tune(data, out=out, base=str(TINY), epochs=1)
+    assert (out / "bundle.json").read_text() == first
+    fine_tune(data, out=out, base=str(TINY), epochs=1, seed=5, overwrite=True)
+    assert (out / "bundle.json").read_text() != first
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter1.txt").write_text("years of work")
+    with pytest.raises(BundleError, match="is not a bundle, so it is not overwritten"):
+        fine_tune(data, out=other, base=str(TINY), overwrite=True)
+    assert (other / "chapter1.txt").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path, data):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BundleError, match="cannot be written to"):
+        fine_tune(data, out=tmp_path / "file" / "bundle", base=str(TINY))
+
+
+def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
+    # Where the processor has bfloat16, that would be rounded as well.
+    options = {"base": str(TINY), "epochs": 3, "frozen_precision": "float32"}
+    kept = fine_tune(data, out=tmp_path / "a", **options).report
+    whole = fine_tune(data, out=tmp_path / "b", trunk_cache=False, **options).report
+    assert kept["cache"]["rows"] > 0
+    assert whole["cache"] is None
+    for name in ("loss", "validation_loss"):
+        ours, theirs = ([epoch[name] for epoch in report["history"]] for report in (kept, whole))
+        assert ours == pytest.approx(theirs, rel=1e-4)  # Half precision, and nothing else.
+    # Single weights may differ more: Adam makes whole steps of gradients that are all but zero.
+    texts = [row["text"] for row in make_rows(20, seed=4)]
+    first, second = (keras_peft.load(tmp_path / name).probabilities(texts) for name in ("a", "b"))
+    np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+def test_default_epochs_make_about_600_steps():
+    assert default_epochs(200, 16) == 30
+    assert default_epochs(2026, 16) == 5
+    assert default_epochs(100_000, 16) == 3
+    assert default_epochs(1, 16) == 30
+
+
+def test_predict_takes_texts_only(bundle):
+    classifier = keras_peft.load(bundle)
+    with pytest.raises(DataError, match="put it in a list"):
+        classifier.predict("one text")
+    with pytest.raises(DataError, match=r"Texts 2, 3 "):
+        classifier.predict(["a", " ", 5])
+    with pytest.raises(DataError, match="does not know: 'gamma'"):
+        classifier.evaluate(keras_peft.data.examples.Examples(("a",), ("gamma",), "f"))
+
+
+def test_order_and_batching_do_not_matter(bundle):
+    classifier = keras_peft.load(bundle)
+    texts = [row["text"] for row in make_rows(70, seed=4)]
+    together = classifier.probabilities(texts)
+    alone = np.concatenate([classifier.probabilities([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_stopwatch_counts_inner_stages_once(monkeypatch):
+    clock = iter([0.0, 1.0, 2.0, 5.0, 6.0, 8.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    stopwatch = Stopwatch()
+    with stopwatch.measure("outer"), stopwatch.measure("inner"):
+        pass
+    assert stopwatch.read() == {"inner": 3.0, "outer": 2.0, "total": 8.0}
+    assert peak_rss_mb() > 1
+
+
+def test_options_of_the_method_are_checked():
+    with pytest.raises(OptionError):
+        keras_peft.LoRA(rank=-1)
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_learning_rate_falls_over_the_whole_training(tmp_path, data, accumulation):
+    rates = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    fine_tune(
+        data,
+        out=tmp_path / "b",
+        base=str(TINY),
+        epochs=6,
+        batch_size=4,
+        gradient_accumulation=accumulation,
+        callbacks=[Rates()],
+    )
+    highest = rates.index(max(rates))
+    assert highest == pytest.approx(len(rates) / 10, abs=2)
+    assert rates[len(rates) // 2] > 0.4 * max(rates)
+    assert rates[-1] < 0.01 * max(rates)

@@ -1,0 +1,188 @@
+"""An interrupted training ends as one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_peft
+from conftest import TINY
+from keras_peft.errors import OptionError
+from keras_peft.progress import Progress
+from keras_peft.training.checkpoint import Checkpoint, State
+from keras_peft.training.fine_tune import fine_tune
+
+# In the new process `moment` says where it is killed: in the middle of an epoch, while the state is being
+# written, between the two renames that put it in place, or while the bundle is being written.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import keras, keras_peft
+from keras_peft import bundle
+from keras_peft.training import fine_tune as job
+from keras_peft.core import weights
+
+moment, data, out, base = sys.argv[1:]
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+seen = []
+
+class Dying(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        seen.append(batch)
+        if moment == "step" and len(seen) == 10:
+            die()
+
+write, rename = weights.write_tensors, Path.rename
+def half(path, tensors):
+    write(path, tensors)
+    if moment == "state" and len(seen) > 9:
+        path.write_bytes(path.read_bytes()[:100])
+        die()
+def first_rename(self, target):
+    rename(self, target)
+    if moment == "swap" and ".replaced-" in str(target):
+        die()
+weights.write_tensors, Path.rename = half, first_rename
+if moment == "bundle":
+    bundle._verify = die
+job.fine_tune(data, out=out, base=base, callbacks=[Dying()], epochs=4, seed=3, validation=0.2)
+"""
+
+
+class Interrupting(keras.callbacks.Callback):
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+class Notes(Progress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def weights_of(folder):
+    return (folder / "adapter.safetensors").read_bytes()
+
+
+METHODS = {
+    "lora": {},
+    "adalora": {"method": keras_peft.AdaLoRA(interval=1)},
+    "full": {"method": keras_peft.FullFineTuning()},
+    "patience": {"patience": 4},
+    "accumulation": {"gradient_accumulation": 2, "class_weights": True},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_goes_on_bit_for_bit(tmp_path, data, name):
+    settings = {"base": str(TINY), "epochs": 5, "seed": 1, "validation": 0.2, **METHODS[name]}
+    whole = fine_tune(data, out=tmp_path / "whole", **settings)
+    steps = 3  # 48 rows in batches of 16.
+    with pytest.raises(KeyboardInterrupt) as raised:
+        fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4 * steps - 1)], **settings)
+    assert "--resume" in raised.value.__notes__[0]
+    assert not (tmp_path / "b").exists()
+    notes = Notes()
+    resumed = fine_tune(data, out=tmp_path / "b", resume=True, progress=notes, **settings)
+    assert notes.notes == ["Going on after epoch 3 of 5"]
+    assert weights_of(tmp_path / "b") == weights_of(tmp_path / "whole")
+    assert resumed.report["history"] == whole.report["history"]
+    assert resumed.report["validation"] == whole.report["validation"]
+    assert resumed.report["best_epoch"] == whole.report["best_epoch"]
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="one backend shows it")
+@pytest.mark.parametrize("moment", ["step", "state", "swap", "bundle"])
+def test_a_killed_process_goes_on(tmp_path, data, moment):
+    arguments = [moment, data, tmp_path / "b", TINY]
+    environment = {**os.environ, "PYTHONPATH": str(Path(keras_peft.__file__).parent.parent)}
+    # The command line sets it for itself, which comes too late for this process and not for the new one.
+    environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, *map(str, arguments)], env=environment, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert not (tmp_path / "b").exists()
+    settings = {"base": str(TINY), "epochs": 4, "seed": 3, "validation": 0.2}
+    fine_tune(data, out=tmp_path / "whole", **settings)
+    notes = Notes()
+    fine_tune(data, out=tmp_path / "b", resume=True, progress=notes, **settings)
+    done = {"step": 3, "state": 3, "swap": 1, "bundle": 4}[moment]
+    assert notes.notes == [f"Going on after epoch {done} of 4"]
+    assert weights_of(tmp_path / "b") == weights_of(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"b", "whole", "logs"}
+
+
+def test_another_run_is_not_gone_on_with(tmp_path, data):
+    settings = {"base": str(TINY), "epochs": 2, "validation": 0.2}
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
+    with pytest.raises(OptionError, match=r"another run: epochs was 2 and is 3\."):
+        fine_tune(data, out=tmp_path / "b", resume=True, **{**settings, "epochs": 3})
+    notes = Notes()
+    fine_tune(data, out=tmp_path / "b", progress=notes, **settings)
+    assert "holds an interrupted training; it is replaced" in notes.notes[0]
+    assert not (tmp_path / "b.partial").exists()
+
+
+def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    notes = Notes()
+    monkeypatch.setattr(Checkpoint, "write", full)
+    fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=2, progress=notes)
+    assert [note for note in notes.notes if "No space left on device" in note] == notes.notes[-1:]
+
+
+def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch):
+    settings = {"base": str(TINY), "epochs": 3, "validation": 0.2}
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
+    read = Checkpoint.read
+    monkeypatch.setattr(Checkpoint, "read", lambda self: State({}, read(self).content))
+    with pytest.raises(OptionError, match="has other weights"):
+        fine_tune(data, out=tmp_path / "b", resume=True, **settings)
+    assert (tmp_path / "b.partial").is_dir()
+
+
+def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):
+    fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=1, resume=True)
+    assert (tmp_path / "b").is_dir()
+
+
+def test_a_damaged_state_is_told(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "c", {"seed": 1})
+    assert checkpoint.read() is None
+    checkpoint.write(State({}, {"epoch": 1}))
+    assert checkpoint.read().content == {"epoch": 1}
+    for name in ("state.json", "state.safetensors"):
+        checkpoint.write(State({}, {"epoch": 1}))
+        (tmp_path / "c" / name).write_text("{")
+        with pytest.raises(OptionError, match="is damaged"):
+            checkpoint.read()
+
+
+def test_patience_stops_and_keeps_the_best(tmp_path, data):
+    result = fine_tune(
+        data, out=tmp_path / "b", base=str(TINY), epochs=40, patience=2, learning_rate=1e-2, layers="all"
+    )
+    history, best = result.report["history"], result.report["best_epoch"]
+    assert len(history) == best + 2 < 40
+    assert max(history, key=lambda one: (one["accuracy"], -one["validation_loss"]))["epoch"] == best
+    assert result.report["validation"]["accuracy"] == history[best - 1]["accuracy"]
