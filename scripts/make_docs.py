@@ -241,7 +241,7 @@ def serving_page() -> str:
 
 def route_table() -> str:
     """A row for each route: what it is for, by the protocol that it belongs to."""
-    from keras_peft.serve import routes
+    from keras_peft.serve.http import routes
 
     rows = ["| protocol | route | what it does |", "|---|---|---|"]
     for module in (importlib.import_module(f"{routes.__name__}.{one}") for one in ROUTES):

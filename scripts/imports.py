@@ -1,0 +1,69 @@
+"""What imports what in the package, read from its files: the picture of the house and its tests are made of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "src" / "keras_peft"
+
+
+def modules(package: Path = PACKAGE) -> dict[str, Path]:
+    """Returns the files of a package by their dotted names."""
+    return {_name(path, package): path for path in sorted(package.rglob("*.py"))}
+
+
+def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
+    """Returns which modules of a package each of its modules imports.
+
+    Imports inside of functions and under TYPE_CHECKING count as all others do.
+
+    Args:
+        package: The folder of the package.
+    """
+    known = modules(package)
+    return {name: set(_imported(name, path, known)) - {name} for name, path in known.items()}
+
+
+def room_of(module: str, path: Path) -> str:
+    """Returns the folder that a module is in; at the top of the package each file is a room of its own."""
+    if path.name == "__init__.py":
+        return module
+    folder = module.rpartition(".")[0]
+    return module if "." not in folder else folder
+
+
+def rooms(package: Path = PACKAGE) -> dict[str, set[str]]:
+    """Returns which folders of a package import from which others."""
+    known = modules(package)
+    found: dict[str, set[str]] = {room_of(*one): set() for one in known.items()}
+    for name, others in imports(package).items():
+        room = room_of(name, known[name])
+        found[room] |= {room_of(other, known[other]) for other in others} - {room}
+    return found
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Returns what imports itself through others, from the first back to it; empty where nothing does."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _name(path: Path, package: Path) -> str:
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(name: str, path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                yield module if module in known else node.module
