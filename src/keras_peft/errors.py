@@ -15,8 +15,10 @@
     └── BundleError        a bundle cannot be written or read
         └── BundleMismatch     its parts do not fit one another or the base
 
-Every message says what was expected, what came and what to do next. The
-command line prints it as it is and exits with code 2.
+Every message says what was expected, what came and what to do next. Options
+are named in backquotes, as Python takes them: "`max_length=900` is more than …",
+"replace it with `overwrite=True`". The command line prints these as its flags
+and exits with code 2.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class KerasPeftError(Exception):
 
 
 class OptionError(KerasPeftError, ValueError):
-    """A value that a user chose cannot be used."""
+    """A value that a user chose cannot be used; the message names its option in backquotes."""
 
 
 class SelectionError(OptionError):

@@ -19,6 +19,7 @@ import typer
 
 from keras_peft import __version__
 from keras_peft.cli import config
+from keras_peft.cli.wording import as_flags
 from keras_peft.errors import KerasPeftError, OptionError
 
 # What the help lists, in its order. A command says the same in its own file, which the help does not import.
@@ -99,9 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
         sys.stdout.flush()  # Here, where a reader that is gone is caught.
     except KerasPeftError as error:
-        _fail(" ".join([str(error), *_notes(error)]))
+        _fail(as_flags(" ".join([str(error), *_notes(error)]), _options(arguments)))
     except _Interrupted as error:
-        _fail(f"Interrupted; {' '.join(_notes(error)) or 'nothing was written.'}", code=130)
+        notes = as_flags(" ".join(_notes(error)), _options(arguments))
+        _fail(f"Interrupted; {notes or 'nothing was written.'}", code=130)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -154,6 +156,22 @@ def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str
             "adapter: fine_tune(data, out=folder, method=[LoRA(), PrefixTuning()])."
         )
     return chosen[0] if chosen else str(settings.get("method", DEFAULT_METHOD))
+
+
+def _options(arguments: Sequence[str]) -> set[str]:
+    """Returns the names of all options of the command that was asked for."""
+    try:
+        waiting = [typer.main.get_command(build(arguments))]
+    except KerasPeftError:  # A method or a file of settings is at fault, before there are any flags.
+        waiting = [typer.main.get_command(build([*arguments[:1], "--help"]))]
+    asked = {argument for argument in arguments if not argument.startswith("-")}
+    found: set[str] = set()
+    while waiting:
+        command = waiting.pop()
+        found |= {str(parameter.name) for parameter in command.params}
+        below = getattr(command, "commands", {})
+        waiting += [one for name, one in below.items() if name in asked]
+    return found
 
 
 class _Interrupted(BaseException):

@@ -1,0 +1,33 @@
+"""Errors of the library in the words of the command line: its options are flags there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+# `max_length`, `max_length=900`, `overwrite=True`.
+_OPTION = re.compile(r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[^`]*))?`")
+
+
+def as_flags(message: str, options: Collection[str]) -> str:
+    """Writes the options that a message names as flags.
+
+    Args:
+        message: A message of the library, which names options in backquotes.
+        options: Those that have a flag; what else stands in backquotes stays as it is.
+
+    Example:
+        >>> as_flags("`max_length=900` is too long; or set `overwrite=True`.", ["max_length", "overwrite"])
+        '--max-length 900 is too long; or set --overwrite.'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"]
+        if name not in options:
+            return found[0]
+        words = name.replace("_", "-")
+        if value is None or value == "True":
+            return f"--{words}"
+        return f"--no-{words}" if value == "False" else f"--{words} {value.strip(chr(39) + chr(34))}"
+
+    return _OPTION.sub(flag, message)
