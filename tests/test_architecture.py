@@ -25,15 +25,11 @@ CIRCLES = {
     ("keras_peft.interop.hf_peft._write", "keras_peft.interop.hf_peft"),
     ("keras_peft.interop.adapter_hub._read", "keras_peft.interop.adapter_hub"),
     ("keras_peft.interop.adapter_hub._write", "keras_peft.interop.adapter_hub"),
-    ("keras_peft.data.synthesis.endpoint", "keras_peft"),
-    ("keras_peft.pushing", "keras_peft"),
     ("keras_peft.serve.engine", "keras_peft.serve.loaded"),
     ("keras_peft.serve.keys", "keras_peft.serve.http.call"),
     ("keras_peft.serve.keys", "keras_peft.serve.state"),
 }
 ROOM_CIRCLES = {
-    ("keras_peft.data.synthesis", "keras_peft"),
-    ("keras_peft.pushing", "keras_peft"),
     ("keras_peft.runtime", "keras_peft.training"),
     ("keras_peft.data.check", "keras_peft.training"),
     ("keras_peft.data.check", "keras_peft.predict"),

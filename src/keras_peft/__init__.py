@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_peft._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from keras_peft.adapter_files import load_adapter, save_adapter
     from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
@@ -59,8 +61,6 @@ if TYPE_CHECKING:
     from keras_peft.training.folds import CrossValidation, cross_validate
     from keras_peft.training.rates import RateSearch, find_rate
     from keras_peft.training.settings import Settings
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AdaLoRA": "methods.adalora",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_peft import __version__
 from keras_peft import bundle as bundles
+from keras_peft._version import __version__
 from keras_peft.errors import HubError, KerasPeftError, listed
 from keras_peft.files import sha256_of
 from keras_peft.sources import hub

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from keras_peft import __version__
+from keras_peft._version import __version__
 from keras_peft.cli import config
 from keras_peft.cli.wording import as_flags
 from keras_peft.errors import KerasPeftError, OptionError

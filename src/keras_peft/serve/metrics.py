@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from keras_peft import __version__
+from keras_peft._version import __version__
 from keras_peft.serve.observer import Observer
 
 _PREFIX = "keras_peft"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import anyio
 import httpx2
 
-from keras_peft import __version__
+from keras_peft._version import __version__
 from keras_peft.errors import EndpointError, OptionError
 
 # Seconds before the first retry; each further one waits twice as long, up to the longest.

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from keras_peft import __version__
+from keras_peft._version import __version__
 from keras_peft.serve.http.answers import Failures, framework_refusal
 from keras_peft.serve.http.direct import Direct
 from keras_peft.serve.http.limits import Bodies

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from keras_peft import __version__
+from keras_peft._version import __version__
 from keras_peft.errors import listed
 from keras_peft.serve.failures import AdapterNotFound, Invalid, Malformed, NotReady
 from keras_peft.serve.http.answers import as_json
