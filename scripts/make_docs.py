@@ -300,7 +300,7 @@ def interop_page() -> str:
     return filled(
         "docs/interop.md",
         {
-            "settings": settings_table("`peft_type`", "while training only", hf_peft.formats()),
+            "settings": settings_table("`peft_type`", "while training only", hf_peft.kinds()),
             "differences": difference_table(
                 "interop.json",
                 "Each method was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on "

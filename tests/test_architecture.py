@@ -17,14 +17,6 @@ PACKAGE = Path(keras_peft.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 # Imports that still make circles.
 CIRCLES = {
-    ("keras_peft.methods._prompt", "keras_peft.methods.prefix"),
-    ("keras_peft.sources.folder", "keras_peft.sources"),
-    ("keras_peft.sources.preset", "keras_peft.sources"),
-    ("keras_peft.data.readers._folder", "keras_peft.data.readers"),
-    ("keras_peft.interop.hf_peft._read", "keras_peft.interop.hf_peft"),
-    ("keras_peft.interop.hf_peft._write", "keras_peft.interop.hf_peft"),
-    ("keras_peft.interop.adapter_hub._read", "keras_peft.interop.adapter_hub"),
-    ("keras_peft.interop.adapter_hub._write", "keras_peft.interop.adapter_hub"),
     ("keras_peft.serve.engine", "keras_peft.serve.loaded"),
     ("keras_peft.serve.keys", "keras_peft.serve.http.call"),
     ("keras_peft.serve.keys", "keras_peft.serve.state"),

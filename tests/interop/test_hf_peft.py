@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import keras_peft
 from conftest import REFERENCE
 from keras_peft.errors import AdapterError, BaseNotFound, BundleError, OptionError
-from keras_peft.interop.hf_peft import formats
+from keras_peft.interop.hf_peft import kinds
 from serve.bundles import write_bundle
 
 FOLDERS = REFERENCE / "peft_folders"
@@ -44,7 +44,7 @@ REFUSED = {
 CASES = sorted(
     folder.name
     for folder in FOLDERS.iterdir()
-    if folder.is_dir() and folder.name not in REFUSED and config_of(folder)["peft_type"] in formats()
+    if folder.is_dir() and folder.name not in REFUSED and config_of(folder)["peft_type"] in kinds()
 )
 
 
@@ -90,7 +90,7 @@ def test_there_here_there(name, tmp_path):
 
 def test_every_format_has_a_folder_and_the_lists_name_folders():
     stored = {folder.name for folder in FOLDERS.iterdir()}
-    assert {config_of(FOLDERS / name)["peft_type"] for name in CASES} == set(formats())
+    assert {config_of(FOLDERS / name)["peft_type"] for name in CASES} == set(kinds())
     assert set(REFUSED) | set(OTHERWISE) <= stored
 
 

@@ -10,10 +10,8 @@ adapters do together, where (Σ √wᵢ Aᵢ)(Σ √wᵢ Bᵢ) has cross terms b
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
-import pkgutil
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
@@ -22,16 +20,17 @@ from keras_peft.arithmetic import _made, _place, _source
 from keras_peft.arithmetic._place import Approximation
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import AdapterError, OptionError, did_you_mean, listed
+from keras_peft.shelf import Shelf
 
 _EXAMPLE = {"a": 0.7, "b": 0.3}
+_SHELF = Shelf(__name__, "way to combine", "ways to combine")
 
 __all__ = ["Approximation", "combine", "convert_to_lora", "reduce_rank", "ways"]
 
 
 def ways() -> list[str]:
     """Lists the names of the ways to combine, sorted."""
-    modules = pkgutil.iter_modules(__path__)
-    return sorted(module.name for module in modules if not module.name.startswith("_"))
+    return list(_SHELF.names)
 
 
 def combine(
@@ -206,7 +205,7 @@ def reduce_rank(
 
 
 def _find(way: str) -> Callable[..., _made.Made]:
-    found: Callable[..., _made.Made] = importlib.import_module(f"{__name__}.{way}").combined
+    found: Callable[..., _made.Made] = _SHELF.module(way).combined
     return found
 
 

@@ -19,22 +19,20 @@ Files whose names begin with `_` hold what several architectures share.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
     import keras
 
+_SHELF = Shelf(__name__, "architecture", "architectures")
+
 
 def architectures() -> list[ModuleType]:
     """Lists the modules of this folder, by name."""
-    return [
-        importlib.import_module(f"{__name__}.{module.name}")
-        for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name)
-        if not module.name.startswith("_")
-    ]
+    return list(_SHELF.modules().values())
 
 
 def encoders() -> list[ModuleType]:

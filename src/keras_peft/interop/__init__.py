@@ -13,16 +13,16 @@ Files whose names begin with `_` hold what several forms share.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from keras_peft.errors import AdapterError, OptionError, did_you_mean, listed
+from keras_peft.errors import AdapterError, listed
+from keras_peft.shelf import Shelf
+
+_SHELF = Shelf(__name__, "form", "forms")
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,9 @@ class Exported:
     max_abs_logit_difference: float
 
 
-@cache
 def names() -> tuple[str, ...]:
     """Lists the names of all forms, without importing them."""
-    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    return tuple(sorted(name.replace("_", "-") for name in found))
+    return _SHELF.names
 
 
 def formats() -> dict[str, ModuleType]:
@@ -56,7 +54,7 @@ def formats() -> dict[str, ModuleType]:
         >>> formats()["hf-peft"].LOOKS_LIKE
         'a folder with adapter_config.json and adapter_model.safetensors, which PEFT saves'
     """
-    return {name: find(name) for name in names()}
+    return _SHELF.modules()
 
 
 def find(name: str) -> ModuleType:
@@ -65,11 +63,7 @@ def find(name: str) -> ModuleType:
     Raises:
         OptionError: If there is none of that name.
     """
-    if name not in names():
-        raise OptionError(
-            f"There is no form {name!r}; the forms are: {', '.join(names())}.{did_you_mean(name, names())}"
-        )
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return _SHELF.module(name)
 
 
 def recognise(source: str | Path) -> ModuleType:

@@ -6,23 +6,22 @@ A file `methods/NAME.py` holds one `Method` subclass with `name = "NAME"` (with
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
-from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
     from keras_peft.core.adapter import Part
 
+_SHELF = Shelf(__name__, "method", "methods")
+
 
 def names() -> list[str]:
     """Lists the names of all methods, sorted."""
-    modules = pkgutil.iter_modules(__path__)
-    return sorted(module.name.replace("_", "-") for module in modules if not module.name.startswith("_"))
+    return list(_SHELF.names)
 
 
 def find(name: str) -> type[Method]:
@@ -31,15 +30,9 @@ def find(name: str) -> type[Method]:
     Raises:
         OptionError: If there is no method of that name.
     """
-    if name not in names():
-        raise OptionError(
-            f"There is no method {name!r}; the methods are: {', '.join(names())}."
-            f"{did_you_mean(name, names())}"
-        )
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     return next(
         value
-        for value in vars(module).values()
+        for value in vars(_SHELF.module(name)).values()
         if isinstance(value, type) and issubclass(value, Method) and value.__dict__.get("name") == name
     )
 

@@ -10,7 +10,6 @@ from keras_peft.core.method import Held, Method, option
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
-    from keras_peft.methods.prefix import PrefixTuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +97,7 @@ class Prompt(Method):
         return outputs[:, self.tokens :] if held.site.is_last else outputs
 
 
-def refuse_beyond_positions(method: Prompt | PrefixTuning, site: Site, length: int | None) -> None:
+def refuse_beyond_positions(method: Method, site: Site, length: int | None) -> None:
     """Refuses a text that has no place left in a table of positions.
 
     Args:
@@ -112,10 +111,11 @@ def refuse_beyond_positions(method: Prompt | PrefixTuning, site: Site, length: i
     from keras_peft.errors import AdapterError
 
     most = getattr(site.layer, "sequence_length", None)
+    own = method.extra_positions
     if length is not None and most is not None and length > most:
         raise AdapterError(
-            f"{length - method.tokens} tokens of text and {method.tokens} of {method.name} are more than the {most} "
-            "positions of the base; shorten the texts or use fewer tokens=."
+            f"{length - own} tokens of text and {own} of {method.name} are more than the {most} positions of the base; "
+            "shorten the texts or use fewer `tokens`."
         )
 
 

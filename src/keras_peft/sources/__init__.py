@@ -9,16 +9,12 @@ distil_bert_base_en, ./preset   preset.py      a KerasHub preset
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keras_peft.errors import BaseNotFound, did_you_mean, listed
 from keras_peft.sources import embedded
+from keras_peft.sources._base import Base
 from keras_peft.sources._head import CheckpointHead, find_head, task_meant
-
-if TYPE_CHECKING:
-    import keras
 
 __all__ = [
     "DEFAULT",
@@ -33,39 +29,6 @@ __all__ = [
 ]
 
 DEFAULT = "minilm"
-
-
-@dataclass(frozen=True)
-class Base:
-    """A pretrained encoder with its tokenizer.
-
-    Attributes:
-        name: What it is called, enough to find it again.
-        architecture: Name of the file in `bases/`.
-        sha256: Of the file that holds its weights.
-        encoder: The model from {token_ids, padding_mask}, both (batch, length)
-            int32, to (batch, length, dim) floats.
-        tokenizer: The content of a tokenizer.json.
-        max_length: The most tokens that it reads.
-        source: Where it was found, for people.
-        head: Where it is a classifier already, its head.
-        activation: What acts in the head that Hugging Face puts on it to classify texts.
-    """
-
-    name: str
-    architecture: str
-    sha256: str
-    encoder: keras.Model
-    tokenizer: str
-    max_length: int
-    source: str
-    head: CheckpointHead | None = None
-    activation: str = "relu"
-
-    @property
-    def dim(self) -> int:
-        """Size of the encoder's vectors."""
-        return int(self.encoder.output_shape[-1])
 
 
 def load(name: str = DEFAULT) -> Base:

@@ -15,7 +15,7 @@ from keras_peft.files import sha256_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_peft.sources import Base
+    from keras_peft.sources._base import Base
 
 
 def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> Base:
@@ -33,7 +33,8 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         BaseError: If the architecture cannot be read.
     """
     from keras_peft import bases
-    from keras_peft.sources import Base, find_head
+    from keras_peft.sources._base import Base
+    from keras_peft.sources._head import find_head
 
     config = _read_json(folder / "config.json")
     readable = _readable(config, folder)

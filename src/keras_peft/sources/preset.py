@@ -12,7 +12,7 @@ from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnr
 if TYPE_CHECKING:
     import keras
 
-    from keras_peft.sources import Base
+    from keras_peft.sources._base import Base
 
 
 def names() -> list[str]:
@@ -42,7 +42,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
     import keras_hub
     from keras_hub.src.utils.preset_utils import get_preset_loader
 
-    from keras_peft.sources import Base
+    from keras_peft.sources._base import Base
 
     usable = _usable()
     only = f"those that can be used are encoders with a WordPiece tokenizer: {', '.join(usable)}"

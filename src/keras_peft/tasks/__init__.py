@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 
-from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.shelf import Shelf
 from keras_peft.tasks._scores import LabelScores, Scores, metric_name
 from keras_peft.tasks._task import UNLABELLED, Label, Prediction, Row, Task, Text
 
@@ -25,11 +23,12 @@ __all__ = [
     "names",
 ]
 
+_SHELF = Shelf(__name__, "task", "tasks")
+
 
 def names() -> list[str]:
     """Lists the names of all tasks, sorted."""
-    found = (module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if not name.startswith("-"))
+    return list(_SHELF.names)
 
 
 def find(name: str) -> type[Task]:
@@ -38,11 +37,7 @@ def find(name: str) -> type[Task]:
     Raises:
         OptionError: If there is no task of that name.
     """
-    if name not in names():
-        raise OptionError(
-            f"There is no task {name!r}; the tasks are: {', '.join(names())}.{did_you_mean(name, names())}"
-        )
-    task: type[Task] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").Task
+    task: type[Task] = _SHELF.module(name).Task
     return task
 
 

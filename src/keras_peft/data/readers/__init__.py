@@ -12,38 +12,17 @@ also read with .gz behind its ending.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from keras_peft.data.readers import _folder
+from keras_peft.data.readers._formats import FORMATS, READABLE, ending_of, formats
 from keras_peft.errors import DataError, did_you_mean
 
+__all__ = ["FORMATS", "READABLE", "Row", "ending_of", "read_rows"]
+
 Row = dict[str, Any]
-
-
-def _formats() -> dict[str, ModuleType]:
-    """The modules by the endings that they read."""
-    found = {}
-    for entry in pkgutil.iter_modules(__path__):
-        if not entry.name.startswith("_"):
-            module = importlib.import_module(f"{__name__}.{entry.name}")
-            found[f".{entry.name}"] = module
-            if module.COMPRESSED:
-                found[f".{entry.name}.gz"] = module
-    return found
-
-
-_FORMATS = _formats()
-FORMATS = tuple(_FORMATS)
-_PLAIN = [ending for ending in FORMATS if not ending.endswith(".gz")]
-# For help texts and messages, which put "A" or "a" before it.
-READABLE = (
-    f"file ({', '.join(_PLAIN[:-1])} or {_PLAIN[-1]}; those of text also with .gz) or a folder that Hugging Face's "
-    "datasets saved"
-)
 
 
 def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
@@ -67,27 +46,19 @@ def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
         {'text': 'Jon: Which one is faster? Sumit: The small one.', 'label': 'question'}
     """
     if path.is_dir():
-        from keras_peft.data.readers import _folder
-
         yield from _folder.read(path, chunk)
         return
     if not path.is_file():
         raise DataError(f"{path} does not exist; expected a {READABLE}.{_similar(path)}")
     ending = ending_of(path)
-    if ending not in _FORMATS:
+    if ending not in FORMATS:
         raise DataError(
             f"{path} ends in {ending!r}; the formats that are read are {', '.join(FORMATS)}."
             f"{did_you_mean(ending, FORMATS)}"
         )
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty; expected rows of labelled text.")
-    yield from _FORMATS[ending].read(path, chunk)
-
-
-def ending_of(path: Path) -> str:
-    """Returns the ending that tells a file's format: ".csv", and ".csv.gz" where it is compressed."""
-    endings = [suffix.lower() for suffix in path.suffixes]
-    return "".join(endings[-2:] if endings[-1:] == [".gz"] else endings[-1:])
+    yield from formats()[ending].read(path, chunk)
 
 
 def _similar(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_peft.data.readers import arrow
+from keras_peft.data.readers._formats import FORMATS, ending_of
 from keras_peft.errors import DataError, listed
 
 _INFO, _STATE = "dataset_info.json", "state.json"
@@ -56,8 +57,6 @@ def _check_kind(folder: Path) -> None:
         raise DataError(
             f"{folder} holds {len(parts)} datasets; name one: {listed(str(folder / part) for part in parts)}."
         )
-    from keras_peft.data.readers import FORMATS, ending_of
-
     inside = sorted(path.name for path in folder.iterdir() if ending_of(path) in FORMATS)
     hint = f" Or name a file in it: {listed(inside, most=5)}." if inside else ""
     raise DataError(

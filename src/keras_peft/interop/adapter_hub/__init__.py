@@ -13,18 +13,14 @@ What the library computes and how it names and shapes its tensors is written dow
 `tests/reference/make_adapter_hub.py`. Its matrices are (out, in), as PyTorch's; those here are (in, out).
 
 Files whose names begin with `_` hold what all have in common: `_folder.py` reads and names the files, `_places.py`
-the places of the tensors, `_head.py` the prediction heads; `_read.py` and `_write.py` are the two ways through
-them. What is alike for PEFT's adapters is taken from there.
+the places of the tensors, `_head.py` the prediction heads; `_kinds.py` finds the ways to adapt; `_read.py` and
+`_write.py` are the two ways through them. What is alike for PEFT's adapters is taken from there.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import cache
-from types import ModuleType
-
 from keras_peft.interop.adapter_hub._folder import recognises
+from keras_peft.interop.adapter_hub._kinds import kinds
 from keras_peft.interop.adapter_hub._read import import_adapter_hub
 from keras_peft.interop.adapter_hub._write import export_adapter_hub
 
@@ -33,10 +29,3 @@ __all__ = ["export_adapter_hub", "import_adapter_hub", "kinds", "recognises"]
 FORMAT = "adapter-hub"
 LOOKS_LIKE = "a folder with adapter_config.json and adapter.safetensors, which AdapterHub's library saves"
 import_, export = import_adapter_hub, export_adapter_hub
-
-
-@cache
-def kinds() -> tuple[ModuleType, ...]:
-    """Returns the files of this folder, one for each way to adapt."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
-    return tuple(importlib.import_module(f"{__name__}.{name}") for name in names)

@@ -13,6 +13,7 @@ from keras_peft.interop import locate
 from keras_peft.interop._bundle import labelled, write_imported
 from keras_peft.interop.adapter_hub._folder import TENSORS, read_folder
 from keras_peft.interop.adapter_hub._head import describe
+from keras_peft.interop.adapter_hub._kinds import kinds
 from keras_peft.interop.adapter_hub._places import sorted_by_module
 from keras_peft.interop.hf_peft._base import base_named, load_base
 from keras_peft.interop.hf_peft._names import Names
@@ -123,8 +124,6 @@ def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read
         AdapterError: If the methods here do not compute what the adapter does; all that
             stands in the way is in the message.
     """
-    from keras_peft.interop.adapter_hub import kinds
-
     own = _as_meant(config)
     kind = next((one for one in kinds() if one.matches(own)), None)
     if kind is None:

@@ -18,6 +18,7 @@ from keras_peft.interop._files import others_in, write_json, write_torch_tensors
 from keras_peft.interop._verifying import compared_on, outputs_on, verifying_texts
 from keras_peft.interop.adapter_hub._folder import CONFIG, HEAD_CONFIG, HEAD_TENSORS, TENSORS, read_folder
 from keras_peft.interop.adapter_hub._head import describe, written
+from keras_peft.interop.adapter_hub._kinds import kinds
 from keras_peft.interop.adapter_hub._places import SHARED
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._head import folded
@@ -117,12 +118,12 @@ def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[st
     Returns:
         The configuration, the tensors by their whole names, and what cannot be written.
     """
-    kinds = [_kind_of(part.method) for part in adapter.parts]
-    without = [part.method.name for part, kind in zip(adapter.parts, kinds, strict=True) if kind is None]
+    found = [_kind_of(part.method) for part in adapter.parts]
+    without = [part.method.name for part, kind in zip(adapter.parts, found, strict=True) if kind is None]
     if without:
         return {}, {}, [f"AdapterHub has no counterpart of {listed(without)}"]
-    kind = kinds[0]
-    if kind is None or any(other is not kind for other in kinds):
+    kind = found[0]
+    if kind is None or any(other is not kind for other in found):
         together = listed(part.method.name for part in adapter.parts)
         return (
             {},
@@ -145,8 +146,6 @@ def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[st
 
 
 def _kind_of(method: Any) -> ModuleType | None:
-    from keras_peft.interop.adapter_hub import kinds
-
     return next((kind for kind in kinds() if type(method) in kind.METHODS), None)
 
 

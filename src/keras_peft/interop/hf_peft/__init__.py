@@ -15,32 +15,20 @@ What PEFT computes and how it names and shapes its tensors is written down in
 
 Files whose names begin with `_` hold what all have in common: `_settings.py` reads the configuration,
 `_names.py` the modules' names, `_pieces.py` the tensors, `_fused.py` modules that are several layers here, `_head.py`
-the classifier on top, `_base.py` the base and `_folder.py` the files; `_read.py` and `_write.py` are the two ways
-through them for bundles, and `_model.py` those for models without one.
+the classifier on top, `_base.py` the base and `_folder.py` the files; `_kinds.py` finds the methods; `_read.py` and
+`_write.py` are the two ways through them for bundles, and `_model.py` those for models without one.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import cache
-from types import ModuleType
-
 from keras_peft.interop.hf_peft._folder import recognises
+from keras_peft.interop.hf_peft._kinds import kinds
 from keras_peft.interop.hf_peft._model import load_hf_peft, save_hf_peft
 from keras_peft.interop.hf_peft._read import import_hf_peft
 from keras_peft.interop.hf_peft._write import export_hf_peft
 
-__all__ = ["export_hf_peft", "formats", "import_hf_peft", "load_hf_peft", "recognises", "save_hf_peft"]
+__all__ = ["export_hf_peft", "import_hf_peft", "kinds", "load_hf_peft", "recognises", "save_hf_peft"]
 
 FORMAT = "hf-peft"
 LOOKS_LIKE = "a folder with adapter_config.json and adapter_model.safetensors, which PEFT saves"
 import_, export = import_hf_peft, export_hf_peft
-
-
-@cache
-def formats() -> dict[str, ModuleType]:
-    """Returns the files of this folder by what PEFT calls their methods."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return {module.TYPE: module for module in modules}

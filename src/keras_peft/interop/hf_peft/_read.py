@@ -15,6 +15,7 @@ from keras_peft.interop._bundle import labelled, write_imported
 from keras_peft.interop.hf_peft._base import base_named, load_base
 from keras_peft.interop.hf_peft._folder import TENSORS, config_in, labels_in, read_folder
 from keras_peft.interop.hf_peft._head import TASK_TYPES, head_of
+from keras_peft.interop.hf_peft._kinds import kinds
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import File, Module, Read, Tensors, joined, pieces_of
 from keras_peft.sources import hub, task_meant
@@ -126,14 +127,12 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
         AdapterError: If the methods here do not compute what the adapter does; all that
             stands in the way is in the message.
     """
-    from keras_peft.interop.hf_peft import formats
-
     kind = config.get("peft_type")
-    if kind not in tuple(formats()):
+    if kind not in tuple(kinds()):
         raise AdapterError(
-            f"peft_type={kind!r} has no counterpart here; those that have are {listed(sorted(formats()), most=20)}."
+            f"peft_type={kind!r} has no counterpart here; those that have are {listed(sorted(kinds()), most=20)}."
         )
-    method = formats()[kind]
+    method = kinds()[kind]
     used, problems = method.SETTINGS.read(config)
     file = _sorted(used, tensors, names)
     file.problems += problems

@@ -17,6 +17,7 @@ from keras_peft.interop._verifying import compared_on, outputs_on, verifying_tex
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, read_folder
 from keras_peft.interop.hf_peft._head import folded, head_of, task_type_of
+from keras_peft.interop.hf_peft._kinds import kinds
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import Leaving, Tensors, places_of
 from keras_peft.sources import embedded
@@ -127,14 +128,12 @@ def write_tensors_of(
         The settings that are the method's, the tensors by their whole names, what the names of
         a head begin with, and what cannot be written.
     """
-    from keras_peft.interop.hf_peft import formats
-
-    kinds = {part.method.hugging_face for part in adapter.parts}
-    without = [part.method.name for part in adapter.parts if part.method.hugging_face not in formats()]
+    wanted = {part.method.hugging_face for part in adapter.parts}
+    without = [part.method.name for part in adapter.parts if part.method.hugging_face not in kinds()]
     if without:
         return {}, {}, "", [f"PEFT has no counterpart of {listed(without)}"]
     fitting = [
-        module for name, module in formats().items() if name in kinds and kinds <= {name, *module.BESIDE}
+        module for name, module in kinds().items() if name in wanted and wanted <= {name, *module.BESIDE}
     ]
     if not fitting:
         together = listed(part.method.name for part in adapter.parts)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
     import keras
 
 NONE = "none"
 DEFAULT = "tensorboard"
+_SHELF = Shelf(__name__, "tracker", "trackers")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Run:
 
 def names() -> list[str]:
     """Lists the names of all trackers, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return list(_SHELF.names)
 
 
 def check(chosen: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ def check(chosen: Sequence[str]) -> None:
             raise OptionError(
                 f"--track {name}: expected one or more of {', '.join(known)}.{did_you_mean(name, known)}"
             )
-        package = importlib.import_module(f"{__name__}.{name}").PACKAGE
+        package = _SHELF.module(name).PACKAGE
         if importlib.util.find_spec(package) is None:
             raise OptionError(
                 f"--track {name} needs the package {package}, which is not installed: pip install {package}"
@@ -73,6 +73,4 @@ def tracked(chosen: Sequence[str], run: Run) -> Iterator[list[keras.callbacks.Ca
         The callbacks that write.
     """
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(importlib.import_module(f"{__name__}.{name}").tracked(run)) for name in chosen
-        ]
+        yield [stack.enter_context(_SHELF.module(name).tracked(run)) for name in chosen]
