@@ -27,7 +27,7 @@ from sklearn.preprocessing import normalize
 
 from keras_peft import sources, tasks
 from keras_peft.data.examples import Examples, read_examples
-from keras_peft.inputs.tokens import Tokenizer
+from keras_peft.inputs.text import TextEncoder
 from keras_peft.tasks import Task
 from keras_peft.training.batches import inference_batches
 
@@ -48,7 +48,7 @@ def word_vectors(train: Examples, test: Examples) -> tuple[Any, Any]:
 
 def frozen_vectors(base: sources.Base, examples: Examples) -> np.ndarray:
     """Means of the encoder's vectors over each row's tokens, of length 1, (texts, dim)."""
-    tokens = Tokenizer(base.tokenizer, 128)(examples.texts)
+    tokens = TextEncoder(base.tokenizer, 128)(examples.texts)
     means = np.zeros((len(examples), base.dim), np.float32)
     for rows, inputs in inference_batches(tokens):
         vectors = keras.ops.convert_to_numpy(base.encoder.predict_on_batch(inputs))
@@ -126,7 +126,7 @@ def main() -> None:
         train = read_examples(folder / "train.jsonl", task=kind)
         test = read_examples(folder / "test.jsonl", task=train.task)
         task = train.task.from_labels(train.labels)
-        if task.reads_words:
+        if task.per_word:
             cells = [shown(task, tagged(task, train, test), test), "–"]
         else:
             frozen = frozen_vectors(base, train), frozen_vectors(base, test)

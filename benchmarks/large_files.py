@@ -40,9 +40,9 @@ def measure(path: Path) -> None:
     """Reads and tokenises a file as training does, and prints the peak memory in MiB before and after."""
     from keras_peft import sources
     from keras_peft.data.examples import check_trainable, read_examples, split
-    from keras_peft.inputs.tokens import Tokenizer
+    from keras_peft.inputs.text import TextEncoder
 
-    tokenizer = Tokenizer(sources.load_tokenizer("minilm")[0], 128)
+    tokenizer = TextEncoder(sources.load_tokenizer("minilm")[0], 128)
     read_examples(path.parent / "few.jsonl")
     before, start = peak(), time.perf_counter()
     sides = split(check_trainable(read_examples(path)), 0.1, seed=0)

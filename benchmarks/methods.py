@@ -24,7 +24,7 @@ import keras
 from keras_peft import attach, methods, sources, tasks
 from keras_peft.core.method import Method
 from keras_peft.data.examples import Examples, read_examples, split
-from keras_peft.inputs.tokens import Tokenizer
+from keras_peft.inputs.text import TextEncoder
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
@@ -49,7 +49,7 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
     began = time.perf_counter()
     training, test = read(data, seed)
     task = tasks.find("single-label").from_labels(training.labels)
-    tokenizer = Tokenizer(base.tokenizer, options.max_length)
+    tokenizer = TextEncoder(base.tokenizer, options.max_length)
     truth = task.targets(test.labels)
     sets: Any = [tokenizer(training.texts), tokenizer(test.texts[:16]), tokenizer(test.texts)]
     epochs = options.epochs or default_epochs(len(training), 16)

@@ -28,7 +28,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
 
     from keras_peft import attach, methods, sources, tasks
     from keras_peft.data.examples import read_examples
-    from keras_peft.inputs.tokens import Tokenizer
+    from keras_peft.inputs.text import TextEncoder
     from keras_peft.progress import Progress
     from keras_peft.runtime.inference import Inference
     from keras_peft.runtime.outputs import compute_outputs
@@ -45,7 +45,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
             base.encoder.quantize(mode)
     size = sum(keras.ops.convert_to_numpy(variable).nbytes for variable in base.encoder.weights)
     task = tasks.find("single-label").from_labels(training.labels)
-    tokenizer = Tokenizer(base.tokenizer, 128)
+    tokenizer = TextEncoder(base.tokenizer, 128)
     method = methods.find(name)()
     model = attach.adapt(base.encoder, method, layers=method.default_layers, head=task.head(base.dim))
     truth = task.targets(test.labels)

@@ -16,7 +16,7 @@ from conftest import TINY, make_rows, write_jsonl
 from keras_peft import explanation as explanations
 from keras_peft import tasks
 from keras_peft.errors import DataError, OptionError
-from keras_peft.inputs.tokens import Tokenizer
+from keras_peft.inputs.text import TextEncoder
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +127,9 @@ def test_what_is_cut_has_no_weight_and_does_not_move_up(classifier):
 
 def test_nothing_is_cut_that_is_read_in_windows():
     content = (TINY / "tokenizer.json").read_text(encoding="utf-8")
-    assert Tokenizer(content, 6).seen("the and for with you") == ("the and for with",)
-    assert Tokenizer(content, 6).seen(("the and", "for with you")) == ("the", "for with")
-    assert Tokenizer(content, 6, windows=True).seen("the and for with you") == ("the and for with you",)
+    assert TextEncoder(content, 6).seen("the and for with you") == ("the and for with",)
+    assert TextEncoder(content, 6).seen(("the and", "for with you")) == ("the", "for with")
+    assert TextEncoder(content, 6, windows=True).seen("the and for with you") == ("the and for with you",)
 
 
 def test_both_texts_of_a_pair(tmp_path):

@@ -16,8 +16,9 @@ from keras_peft.errors import OptionError, did_you_mean, listed
 if TYPE_CHECKING:
     import tokenizers
 
+    from keras_peft.inputs import Text
     from keras_peft.predict import Classifier
-    from keras_peft.tasks import Task, Text
+    from keras_peft.tasks import Task
 
 UNIT = "log-odds"
 """What weights are told in: the natural logarithm of p / (1 - p)."""

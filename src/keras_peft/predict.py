@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
-from keras_peft.data.examples import Examples, read_row
+from keras_peft.data.examples import Examples
 from keras_peft.errors import BaseNotFound, DataError, listed
+from keras_peft.inputs import Text
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
-from keras_peft.tasks import Prediction, Scores, Text
+from keras_peft.tasks import Prediction, Scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,7 @@ class Classifier:
     Attributes:
         bundle: The bundle that it was loaded from.
         task: What it tells.
+        input: What its rows are.
         labels: What it can say.
         model: The adapted Keras model.
     """
@@ -36,7 +38,8 @@ class Classifier:
         self.task = bundle.task()
         self.labels = bundle.labels
         self.model = model
-        self._tokenizer = bundle.tokenizer()
+        self.input = bundle.input
+        self._encoder = bundle.encoder()
         self._run: Inference | None = None
 
     def predict(
@@ -66,7 +69,7 @@ class Classifier:
     @property
     def texts_in_a_row(self) -> int:
         """How many texts are read together: 2 for pairs."""
-        return len(self.bundle.columns) - 1
+        return len(self.input.columns)
 
     def read(self, given: Any) -> Text | None:
         """Turns what a user gives for one row into what the tokenizer reads; None where it cannot be meant.
@@ -74,7 +77,7 @@ class Classifier:
         Args:
             given: A text; a list of `texts_in_a_row` texts; or words, where words are tagged.
         """
-        return read_row(given, type(self.task), self.texts_in_a_row)
+        return self.input.read_given(given)
 
     def read_all(self, texts: Iterable[Any]) -> list[Text]:
         """Turns what a user gives into what the tokenizer reads; see `read`.
@@ -86,10 +89,9 @@ class Classifier:
             raise DataError("Expected a list of texts, got one string; put it in a list.")
         read = [self.read(text) for text in texts]
         if bad := [n for n, text in enumerate(read, 1) if text is None]:
-            form = "pairs of texts" if self.texts_in_a_row > 1 else "texts"
             raise DataError(
                 f"Texts {listed(bad)} (counted from 1) are empty, are no strings or hold half a character; "
-                f"expected {form}."
+                f"expected {self.input.described}."
             )
         return [text for text in read if text is not None]
 
@@ -99,7 +101,7 @@ class Classifier:
         Args:
             text: One from `read`.
         """
-        return self._tokenizer.seen(text)
+        return self._encoder.seen(text)
 
     def outputs(self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None) -> Any:
         """Returns the head's outputs (texts, outputs), or a list of (words, outputs) where words are tagged.
@@ -108,7 +110,7 @@ class Classifier:
             texts: At least one, from `read`.
             advance: Called with the number of rows after each batch.
         """
-        tokens = self._tokenizer(texts, words=self.task.reads_words)
+        tokens = self._encoder(texts)
         self._run = self._run or Inference(self.model, tokens.signature)
         return compute_outputs(self._run, tokens, advance=advance)
 

@@ -15,7 +15,7 @@ from keras_peft import store
 from keras_peft.data import splitting
 from keras_peft.data.examples import check_trainable, read_examples, split
 from keras_peft.data.splitting import split_file
-from keras_peft.inputs.tokens import Tokenizer
+from keras_peft.inputs.text import TextEncoder
 from keras_peft.progress import Progress
 from keras_peft.store import OnDisk
 from keras_peft.training import trunk_cache as features
@@ -142,7 +142,7 @@ def write_texts(path, count):
 
 def memory_of(path):
     """The bytes that Python and NumPy have allocated: at most, and after all."""
-    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), 128)
+    tokenizer = TextEncoder((TINY / "tokenizer.json").read_text(), 128)
     tracemalloc.start()
     try:
         examples = check_trainable(read_examples(path))

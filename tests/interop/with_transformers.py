@@ -59,7 +59,7 @@ def rows_of(task: str) -> list[dict[str, object]]:
 def asked(bundle: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
     """The logits of the texts, and their scores by label."""
     classifier = keras_peft.load(bundle)
-    words = classifier.task.reads_words
+    words = classifier.task.per_word
     read = classifier.read_all([text.split() for text in TEXTS] if words else TEXTS)
     outputs = classifier.outputs(read)
     if words:

@@ -84,7 +84,7 @@ def write_bundle(
         "task": what.name,
         "task_options": what.to_config(),
         "labels": list(what.labels),
-        "columns": [*what.text_columns, what.label_column],
+        "columns": [*what.input.columns, what.label_column],
         "max_length": max_length,
         "long_text": long_text,
         "marks_case": marks_case,

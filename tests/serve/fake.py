@@ -59,7 +59,7 @@ def _bundle(name: str) -> Bundle:
         "task": task.name,
         "task_options": task.to_config(),
         "labels": list(task.labels),
-        "columns": [*task.text_columns, task.label_column],
+        "columns": [*task.input.columns, task.label_column],
         "max_length": 64,
         "long_text": "cut",
         "parts": [{"method": {"name": "lora", "rank": 8}, "selection": {}}],
@@ -169,7 +169,7 @@ class Service:
             task = (await self.adapters.get(name)).task
             rows = [_read(task, text) for text in texts]
             outputs = [_outputs(task, row) for row in rows]
-            stacked = outputs if task.reads_words else np.stack(outputs)
+            stacked = outputs if task.per_word else np.stack(outputs)
             generation = self.adapters.there[name].generation
             by_name[name] = Answer(task, task.predictions(stacked, rows), outputs, generation)
         self.answered += 1
@@ -201,15 +201,14 @@ class Service:
 
 
 def _read(task: Any, given: Any) -> Any:
-    values = [given] if isinstance(given, str) or task.reads_words else given
-    text = task.read_text(values) if len(values) == len(task.text_columns) else ""
+    text = task.input.read_given(given)
     if not text:
-        raise Invalid(f"Expected {len(task.text_columns)} texts together.")
+        raise Invalid(f"Expected {len(task.input.columns)} texts together.")
     return text
 
 
 def _outputs(task: Any, text: Any) -> np.ndarray:
-    if task.reads_words:
+    if task.per_word:
         rows = [
             [2.0, 0.0, 0.0] if word == "blue" else [0.0, 2.0, 0.0] if word == "room" else [0.0, 0.0, 2.0]
             for word in text

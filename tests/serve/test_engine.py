@@ -33,10 +33,9 @@ def loaded(engine, folder, number=0, **content):
 
 def rows_of(adapters, texts=TEXTS):
     return [
-        Row(adapter.tokenizer([text.split() if adapter.task.reads_words else text],
-                              words=adapter.task.reads_words).ids[0], adapter)
+        Row(adapter.tokenizer([text.split() if adapter.task.per_word else text]).ids[0], adapter)
         for text, adapter in zip(texts, adapters, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("name", MIXABLE)
@@ -53,8 +52,8 @@ def test_a_mixed_batch_equals_what_each_bundle_says_by_itself(engine, tmp_path, 
         np.testing.assert_allclose(output, engine.run([row])[0], atol=1e-5)
     for text, adapter, output in zip(TEXTS, adapters, mixed, strict=True):
         classifier = keras_peft.load(adapter.bundle.folder)
-        if adapter.task.reads_words:
-            tokens = adapter.tokenizer([text.split()], words=True)
+        if adapter.task.per_word:
+            tokens = adapter.tokenizer([text.split()])
             expected = compute_outputs(Inference(classifier.model, tokens.signature), tokens)[0]
             output = output[tokens.words[0]]
         else:

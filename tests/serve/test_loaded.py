@@ -78,9 +78,9 @@ def test_it_answers_as_the_bundle_does(tmp_path, engine, task, text):
     folder = write_bundle(tmp_path / "one", task=task, labels=("a", "b", "c"))
     classifier = keras_peft.load(folder)
     one = loaded_from(folder, engine)
-    tokens = one.tokenizer([text], words=one.task.reads_words)
+    tokens = one.tokenizer([text])
     (output,) = engine.run([Row(tokens.ids[0], one)])
-    if one.task.reads_words:
+    if one.task.per_word:
         output = output[tokens.words[0]]
     np.testing.assert_allclose(output, classifier.outputs([text])[0], atol=1e-5)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_peft
-from keras_peft.inputs.tokens import Tokenizer
+from keras_peft.inputs import Encoder
 from keras_peft.serve import batcher
 from keras_peft.serve.engine import Engine
 from keras_peft.serve.failures import (
@@ -154,9 +154,9 @@ def test_several_adapters_say_what_each_says_alone(served):
 
 
 def test_a_request_is_tokenised_once_and_runs_together(served, heard, monkeypatch):
-    calls, whole = [], Tokenizer.__call__
+    calls, whole = [], Encoder.__call__
     monkeypatch.setattr(
-        Tokenizer, "__call__", lambda self, *args, **kw: calls.append(self) or whole(self, *args, **kw)
+        Encoder, "__call__", lambda self, *args, **kw: calls.append(self) or whole(self, *args, **kw)
     )
 
     async def use(service):
@@ -222,9 +222,9 @@ def test_long_texts_are_cut_or_refused(served):
 
 
 def test_many_characters_are_tokenised_beside_the_loop(served, monkeypatch):
-    threads, whole = [], Tokenizer.__call__
+    threads, whole = [], Encoder.__call__
     monkeypatch.setattr(
-        Tokenizer,
+        Encoder,
         "__call__",
         lambda self, *args, **kw: threads.append(threading.current_thread()) or whole(self, *args, **kw),
     )
@@ -257,9 +257,9 @@ def test_failures_of_adapters_and_of_the_queue_pass_on(served, heard, root, tmp_
 
 
 def test_a_full_queue_is_noticed_before_anything_is_tokenised(served, heard, monkeypatch):
-    calls, whole = [], Tokenizer.__call__
+    calls, whole = [], Encoder.__call__
     monkeypatch.setattr(
-        Tokenizer, "__call__", lambda self, *args, **kw: calls.append(self) or whole(self, *args, **kw)
+        Encoder, "__call__", lambda self, *args, **kw: calls.append(self) or whole(self, *args, **kw)
     )
 
     async def use(service):
@@ -285,7 +285,7 @@ def test_room_in_the_queue_is_given_back_however_a_request_ends(served, monkeypa
             assert gate.wait(PATIENCE)
             raise RuntimeError
 
-        monkeypatch.setattr(Tokenizer, "__call__", slow)
+        monkeypatch.setattr(Encoder, "__call__", slow)
         in_a_thread = "the model " * 1000
         gone = asyncio.create_task(service.predict(["mood"], [in_a_thread] * 2))
         late = asyncio.create_task(service.predict(["mood"], [in_a_thread], deadline=time.monotonic() + 0.05))

@@ -77,30 +77,31 @@ def test_a_folder_with_the_old_tokenizer_files(tmp_path):
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)))
-    from keras_peft.inputs.tokens import Tokenizer
+    from keras_peft.inputs.text import TextEncoder
 
     text = ["the model and the data"]
-    old = Tokenizer(sources.load(str(folder)).tokenizer, 20)(text)
-    new = Tokenizer(sources.load(str(TINY)).tokenizer, 20)(text)
+    old = TextEncoder(sources.load(str(folder)).tokenizer, 20)(text)
+    new = TextEncoder(sources.load(str(TINY)).tokenizer, 20)(text)
     np.testing.assert_array_equal(old.ids[0], new.ids[0])
 
 
 def test_robertas_old_tokenizer_files(tmp_path):
-    from keras_peft.inputs.tokens import Tokenizer
+    from keras_peft.inputs.text import TextEncoder
+    from keras_peft.inputs.words import WordEncoder
 
     folder = copy(tmp_path, REFERENCE / "roberta")
-    new = Tokenizer((folder / "tokenizer.json").read_text(), 40)
+    whole = (folder / "tokenizer.json").read_text()
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
     (folder / "merges.txt").write_text("\n".join(" ".join(pair) for pair in model["merges"]))
-    old = Tokenizer(sources.load_tokenizer(str(folder))[0], 40)
-    for texts, words in (
-        (["The model, and  the data: naïve 数", ("one text", " and another")], False),
-        ([["The", "model"]], True),
+    for texts, kind in (
+        (["The model, and  the data: naïve 数", ("one text", " and another")], TextEncoder),
+        ([["The", "model"]], WordEncoder),
     ):
+        old, new = kind(sources.load_tokenizer(str(folder))[0], 40), kind(whole, 40)
         for text in texts:
-            one, other = old([text], words=words).ids[0], new([text], words=words).ids[0]
+            one, other = old([text]).ids[0], new([text]).ids[0]
             np.testing.assert_array_equal(one, other)
             assert (one[0], one[-1]) == (0, 2)
     (folder / "vocab.json").write_text("[]")
@@ -109,11 +110,12 @@ def test_robertas_old_tokenizer_files(tmp_path):
 
 
 def test_words_of_a_roberta_have_spaces_before_them():
-    from keras_peft.inputs.tokens import Tokenizer
+    from keras_peft.inputs.text import TextEncoder
+    from keras_peft.inputs.words import WordEncoder
 
-    tokenizer = Tokenizer(sources.load_tokenizer(str(REFERENCE / "roberta"))[0], 40)
-    words = tokenizer([["the", "model"]], words=True)
-    np.testing.assert_array_equal(words.ids[0], tokenizer([" the model"]).ids[0])
+    content, _ = sources.load_tokenizer(str(REFERENCE / "roberta"))
+    words = WordEncoder(content, 40)([["the", "model"]])
+    np.testing.assert_array_equal(words.ids[0], TextEncoder(content, 40)([" the model"]).ids[0])
     assert words.words[0].tolist() == [1, 2]
 
 
@@ -248,9 +250,9 @@ def test_kerashub_presets_in_folders(tmp_path):
         ids = np.array([[2, 5, 6, 3, 0]], "int32")
         mask = np.array([[1, 1, 1, 1, 0]], "int32")
         assert base.encoder({"token_ids": ids, "padding_mask": mask}).shape == (1, 5, 8)
-        from keras_peft.inputs.tokens import Tokenizer
+        from keras_peft.inputs.text import TextEncoder
 
-        assert Tokenizer(base.tokenizer, 12)(["The models"]).ids[0].tolist() == [2, 5, 6, 7, 3]
+        assert TextEncoder(base.tokenizer, 12)(["The models"]).ids[0].tolist() == [2, 5, 6, 7, 3]
         assert base.sha256 == sources.load(str(folder)).sha256
 
 

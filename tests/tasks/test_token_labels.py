@@ -77,10 +77,10 @@ def test_what_was_cut_off_is_outside():
 
 
 def test_words_and_tags_are_read():
-    assert Task.read_text([["a", "b"]]) == ("a", "b")
-    assert Task.read_text(["Turn it on, now!"]) == ("Turn", "it", "on", ",", "now", "!")
-    assert Task.read_text(['["a", "b c"]']) == ("a", "b c")
-    assert Task.read_text([["a", " "]]) == Task.read_text([3]) == Task.read_text([[1]]) == ()
+    assert Task.input.read([["a", "b"]]) == ("a", "b")
+    assert Task.input.read(["Turn it on, now!"]) == ("Turn", "it", "on", ",", "now", "!")
+    assert Task.input.read(['["a", "b c"]']) == ("a", "b c")
+    assert Task.input.read([["a", " "]]) == Task.input.read([3]) == Task.input.read([[1]]) == ()
     assert Task.read_label("O B-x") == ("O", "B-x")
     assert Task.read_label([]) is None
     with pytest.raises(DataError, match="all words have the tag 'O'"):

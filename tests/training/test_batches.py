@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY
-from keras_peft.inputs import tokens as tokens_module
-from keras_peft.inputs.tokens import Tokenizer, Tokens, padded_length
+from keras_peft.inputs.text import TextEncoder
+from keras_peft.inputs.tokens import Tokens, padded_length
+from keras_peft.inputs.words import WordEncoder
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.tasks import UNLABELLED
 from keras_peft.training.batches import TrainingBatches, by_token, inference_batches
@@ -21,7 +22,7 @@ def tokens_of(lengths):
 
 
 def test_texts_become_ids_with_special_tokens_and_are_cut():
-    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=6)
+    tokenizer = TextEncoder((TINY / "tokenizer.json").read_text(), max_length=6)
     tokens = tokenizer(["the model", "the model and the data and the people", ""])
     assert tokens.truncated == 1
     assert [len(ids) for ids in tokens.ids] == [4, 6, 2]
@@ -30,13 +31,11 @@ def test_texts_become_ids_with_special_tokens_and_are_cut():
 
 
 @pytest.mark.parametrize("words", [False, True])
-def test_many_texts_are_tokenised_in_parts(monkeypatch, words):
+def test_many_texts_are_tokenised_in_parts(words):
     texts = [f"the model {'and people ' * (n % 5)}{n}" for n in range(10)]
     texts = [text.split() for text in texts] if words else texts
-    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=9)
-    whole = tokenizer(texts, words=words)
-    monkeypatch.setattr(tokens_module, "_AT_ONCE", 3)
-    parted = tokenizer(texts, words=words)
+    kind, content = WordEncoder if words else TextEncoder, (TINY / "tokenizer.json").read_text()
+    whole, parted = (kind(content, 9, at_once=rows)(texts) for rows in (100, 3))
     assert list(map(list, parted.ids)) == list(map(list, whole.ids))
     assert parted.truncated == whole.truncated > 0
     assert parted.words is None or list(map(list, parted.words)) == list(map(list, whole.words))
@@ -117,8 +116,8 @@ def test_tensorflow_sees_the_same_batches_epoch_by_epoch():
 
 
 def words_of():
-    tokenizer = Tokenizer((TINY / "tokenizer.json").read_text(), max_length=7)
-    return tokenizer([("the", "models", "from", "people"), ("time",), ("\u200b", "and")], words=True)
+    encoder = WordEncoder((TINY / "tokenizer.json").read_text(), max_length=7)
+    return encoder([("the", "models", "from", "people"), ("time",), ("\u200b", "and")])
 
 
 def test_words_know_their_first_tokens():
@@ -151,11 +150,11 @@ def test_outputs_and_targets_of_words_stand_at_their_first_tokens():
 def test_long_texts_are_read_in_windows():
     content = (TINY / "tokenizer.json").read_text()
     texts = ["the model", " ".join(["people and the time"] * 20), ("the model", " ".join(["time"] * 30))]
-    tokens = Tokenizer(content, max_length=16, windows=True)(texts)
+    tokens = TextEncoder(content, max_length=16, windows=True)(texts)
     assert tokens.truncated == 0
     assert tokens.owners[0] == 0 and tokens.owners[1] == 1 and tokens.owners[-1] == 2
     assert max(map(len, tokens.ids)) == 16
-    whole = Tokenizer(content, max_length=500)(texts).ids
+    whole = TextEncoder(content, max_length=500)(texts).ids
     for number, ids in enumerate(whole):
         seen = {
             token

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
-    from keras_peft.inputs.tokens import Tokenizer
+    from keras_peft.inputs import Encoder, Input, Text
     from keras_peft.sources import Base
-    from keras_peft.tasks import Task, Text
+    from keras_peft.tasks import Task
 
 FORMAT = 2
 CONTENT = "bundle.json"
@@ -88,24 +88,24 @@ class Bundle:
         except TypeError as error:
             raise BundleMismatch(f"{self.folder}: its task {kind.name} has other options: {error}.") from None
 
-    def tokenizer(self, content: str | None = None) -> Tokenizer:
-        """Returns the tokenizer, which cuts long texts or reads them in windows.
+    @property
+    def input(self) -> Input:
+        """What its rows are, with the columns that it was trained on."""
+        from keras_peft import tasks
+
+        return tasks.find(self.content["task"]).input.with_columns(self.columns[:-1])
+
+    def encoder(self, content: str | None = None) -> Encoder:
+        """Returns what turns rows into tokens, and cuts long ones or reads them in windows.
 
         Args:
             content: That of its tokenizer.json, where it was read already.
         """
-        from keras_peft.data.examples import LONG_TEXT
-        from keras_peft.inputs.tokens import Tokenizer
+        from keras_peft.inputs import TOKENIZER
 
         if content is None:
-            content = (self.folder / "tokenizer.json").read_text(encoding="utf-8")
-        return Tokenizer(
-            content,
-            self.content["max_length"],
-            windows=self.content["long_text"] == LONG_TEXT[1],
-            # Taggers that were written before capitals were marked have no such field.
-            marks_case=self.content.get("marks_case", False),
-        )
+            content = (self.folder / TOKENIZER).read_text(encoding="utf-8")
+        return self.input.encoder_from(content, self.content)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -138,12 +138,9 @@ class Parts:
         tensors: All that the adapter is.
         attached: Its methods, and where they attach.
         base: Name, architecture and sha256 of the base.
-        tokenizer: The content of its tokenizer.json.
+        encoder: What turns its rows into tokens.
         task: What the head means.
         columns: Names of the columns of the texts, then that of the labels.
-        max_length: Most tokens of a text.
-        long_text: What is done with longer ones: `"cut"` or `"window"`.
-        marks_case: Whether words with capitals have marks before them.
         metrics: Scores on the validation rows.
         data: What it was trained on: source, rows, sha256.
         report: For report.json.
@@ -155,12 +152,9 @@ class Parts:
     tensors: Mapping[str, np.ndarray]
     attached: Sequence[Part]
     base: Mapping[str, str]
-    tokenizer: str
+    encoder: Encoder
     task: Task
     columns: tuple[str, ...]
-    max_length: int
-    long_text: str
-    marks_case: bool
     metrics: Mapping[str, Any]
     data: Mapping[str, Any]
     report: Mapping[str, Any]
@@ -343,7 +337,8 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
     folder = folder.absolute()
     with whole_folder(folder, overwrite=overwrite) as staging:
         write_tensors(staging / "adapter.safetensors", parts.tensors)
-        (staging / "tokenizer.json").write_text(parts.tokenizer, encoding="utf-8")
+        for name, text in parts.encoder.files().items():
+            (staging / name).write_text(text, encoding="utf-8")
         content: dict[str, Any] = {
             "format": FORMAT,
             "base": dict(parts.base),
@@ -352,9 +347,7 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
             "task_options": parts.task.to_config(),
             "labels": list(parts.task.labels),
             "columns": list(parts.columns),
-            "max_length": parts.max_length,
-            "long_text": parts.long_text,
-            "marks_case": parts.marks_case,
+            **parts.encoder.to_config(),
             "metrics": dict(parts.metrics),
             "data": dict(parts.data),
             "versions": versions(),
@@ -417,8 +410,7 @@ def _verify(staged: Bundle, parts: Parts) -> dict[str, Any]:
         fresh = load_model(staged, sources.load(staged.base_name))
     except KerasPeftError as error:
         raise BundleError(f"The bundle cannot be loaded again, so it was not written: {error}") from error
-    tokenizer = staged.tokenizer()
-    tokens = tokenizer(parts.texts, words=parts.task.reads_words)
+    tokens = staged.encoder()(parts.texts)
     answers = compute_outputs(Inference(fresh, tokens.signature), tokens)
     largest = difference(answers, parts.outputs)
     if not largest <= TOLERANCE:

@@ -52,7 +52,7 @@ def predict(
     """Label texts with a bundle; a file of any size is streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
-    from keras_peft.data.examples import is_text
+    from keras_peft.inputs.strings import is_text
 
     if bool(texts) == bool(input):
         raise OptionError("Give either texts or --input FILE to predict.")
@@ -115,8 +115,9 @@ def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
 
 def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
     """Reads the rows that have a text."""
-    from keras_peft.data.examples import check_column, is_text
+    from keras_peft.data.examples import check_column
     from keras_peft.data.readers import read_rows
+    from keras_peft.inputs.strings import is_text
 
     def has_text(row: Row) -> bool:
         values = [row.get(column) for column in columns]
@@ -126,7 +127,7 @@ def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
     for rows in read_rows(path, chunk=_CHUNK):
         if rows and not seen:
             for column in columns:
-                check_column(rows[0], column, path, "--text-column")
+                check_column(rows[0], column, path, "text_column")
         with_text = list(map(has_text, rows))
         bad = [seen + n for n, fine in enumerate(with_text, 1) if not fine]
         if bad and not skip:

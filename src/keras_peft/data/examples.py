@@ -18,14 +18,14 @@ from keras_peft import tasks
 from keras_peft.data.duplicates import contradictions, digests
 from keras_peft.data.readers import Row, read_rows
 from keras_peft.errors import DataError, did_you_mean, listed
+from keras_peft.inputs import Input, Text
+from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import LABELS, TEXTS, Collector, pick
-from keras_peft.tasks import Label, Task, Text
+from keras_peft.tasks import Label, Task
 
 if TYPE_CHECKING:
     import numpy as np
 
-LONG_TEXT = ("cut", "window")
-"""What can be done with texts that are too long."""
 # What a row may have that cannot be meant.
 _NO_TEXT, _NO_LABEL = "no text", "no label"
 _HALF, _UNEVEN = "half a character, as of a cut emoji", "not a tag for each word"
@@ -58,6 +58,11 @@ class Examples:
     def pick(self, rows: Sequence[int] | np.ndarray) -> Examples:
         """Returns the examples at the given positions."""
         return replace(self, texts=pick(self.texts, rows), labels=pick(self.labels, rows))
+
+    @property
+    def input(self) -> Input:
+        """What the rows are, with the columns that they came from."""
+        return self.task.input.with_columns(self.columns[:-1])
 
     @property
     def sha256(self) -> str:
@@ -114,14 +119,15 @@ def read_examples(
             chosen, text_columns, label_name = tasks.choose(
                 rows, known, text_columns=columns, label_column=label_column
             )
-            for column, flag in (
-                *((name, "--text-column") for name in text_columns),
-                (label_name, "--label-column"),
+            reading = chosen.input.with_columns(text_columns)
+            for column, option in (
+                *((name, "text_column") for name in text_columns),
+                (label_name, "label_column"),
             ):
-                check_column(rows[0], column, path, flag)
+                check_column(rows[0], column, path, option)
         for row in rows:
             count += 1
-            text = chosen.read_text([row.get(name) for name in text_columns])
+            text = reading.read([row.get(name) for name in text_columns])
             label = chosen.read_label(row.get(label_name))
             if own := list(_faults(chosen, text, label)):
                 for fault in own:
@@ -136,7 +142,12 @@ def read_examples(
     )
     bad = {number for numbers in faults.values() for number in numbers}
     found = [_rows_have(numbers, fault) for fault, numbers in faults.items() if numbers]
-    if chosen.contradicts and (torn := contradictions(examples.texts, examples.labels)):
+    torn = [
+        group
+        for group in contradictions(examples.texts, examples.labels)
+        if chosen.contradict([examples.labels[place] for place in group])
+    ]
+    if torn:
         kept = np.setdiff1d(np.arange(1, count + 1), list(bad))
         found.append(_describe_contradictions(examples.labels, torn, kept))
         at = np.concatenate(torn)
@@ -144,10 +155,10 @@ def read_examples(
         examples = examples.pick(np.delete(np.arange(len(examples)), at))
     if found and not skip_bad_rows:
         unknown = known is None and len(faults[_NO_LABEL]) == count
-        meant = f" The task was taken to be {chosen.name}; name another with --task." if unknown else ""
+        meant = f" The task was taken to be {chosen.name}; name another with `task`." if unknown else ""
         raise DataError(
             f"{path}: of {count} rows, {'; '.join(found)}. Mend them, or leave them out with "
-            f"--skip-bad-rows.{meant}"
+            f"`skip_bad_rows=True`.{meant}"
         )
     if not examples:
         raise DataError(f"{path}: not one of {count} rows has both a text and a label.")
@@ -221,8 +232,14 @@ def by_stratum(examples: Examples, *, seed: int) -> Iterator[np.ndarray]:
         yield generator.permutation(np.flatnonzero(strata == numbers[key]))
 
 
-def check_column(row: Row, column: str, path: Path, flag: str) -> None:
+def check_column(row: Row, column: str, path: Path, option: str) -> None:
     """Checks that a table has a column.
+
+    Args:
+        row: A row of the table.
+        column: Name of the column.
+        path: Where the table is.
+        option: What names the column.
 
     Raises:
         DataError: If it has not, with the columns it has.
@@ -230,38 +247,8 @@ def check_column(row: Row, column: str, path: Path, flag: str) -> None:
     if column not in row:
         raise DataError(
             f"{path} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Name the "
-            f"right one with {flag}."
+            f"right one with `{option}`."
         )
-
-
-def is_unicode(text: str) -> bool:
-    """Tells whether a string can be written down: JSON's escapes allow half a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def read_row(given: Any, task: type[Task], texts_in_a_row: int) -> Text | None:
-    """Turns what a user gives for one row into what the tokenizer reads; None where it cannot be meant.
-
-    Args:
-        given: A text; a list of `texts_in_a_row` texts; or words, where words are tagged.
-        task: What is told of it.
-        texts_in_a_row: How many texts are read together: 2 for pairs.
-    """
-    values = [given] if task.reads_words or not isinstance(given, list | tuple) else list(given)
-    if not task.reads_words and (len(values) != texts_in_a_row or not all(map(is_text, values))):
-        return None
-    text = task.read_text(values)
-    strings = [text] if isinstance(text, str) else text
-    return text if strings and all(map(is_text, strings)) else None
-
-
-def is_text(value: object) -> bool:
-    """Tells whether a value is a string that has something in it."""
-    return isinstance(value, str) and bool(value.strip()) and is_unicode(value)
 
 
 def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:
@@ -272,7 +259,7 @@ def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:
         yield _NO_LABEL
     if not all(map(is_unicode, _strings((text, label)))):
         yield _HALF
-    if task.reads_words and text and isinstance(label, tuple) and len(text) != len(label):
+    if text and label is not None and not task.fits(text, label):
         yield _UNEVEN
 
 

@@ -21,10 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from keras_peft.data.check.subject import are_numbers, labels_of
-from keras_peft.data.examples import check_column, is_unicode
+from keras_peft.data.examples import check_column
 from keras_peft.data.readers import Row, ending_of, read_rows
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_folder
+from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import LABELS, Collector
 
 if TYPE_CHECKING:
@@ -107,9 +108,9 @@ def split_file(
     _check_options(path, out, shares, overwrite)
     first, labels, groups = _read(path, group_by, label_column, seed)
     if group_by is not None:
-        check_column(first, group_by, path, "--group-by")
+        check_column(first, group_by, path, "group_by")
     if label_column != "label":
-        check_column(first, label_column, path, "--label-column")
+        check_column(first, label_column, path, "label_column")
     wanted = {"train": 1 - test - validation, **{side: share for side, share in shares.items() if share}}
     has_values = are_numbers(labels)
     sides = _assign(groups, _parts(labels) if has_values else labels, wanted, path, group_by)

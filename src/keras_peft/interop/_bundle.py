@@ -81,7 +81,6 @@ def write_imported(
         BundleError: If the bundle cannot be written.
     """
     from keras_peft import attach
-    from keras_peft.inputs.tokens import Tokenizer
     from keras_peft.interop._verifying import outputs_on, verifying_texts
 
     model = attach.adapt(
@@ -96,13 +95,14 @@ def write_imported(
         raise AdapterError(f"{folder} does not fit the base {base.name}: {error}") from None
     parts = model.adapters[model.active[0]].parts
     room = base.max_length - sum(part.method.extra_positions for part in parts)
-    tokenizer = Tokenizer(base.tokenizer, min(max_length or room, room))
-    texts = verifying_texts(words=task.reads_words, columns=len(task.text_columns))
+    config = {"max_length": min(max_length or room, room), "long_text": "cut", "marks_case": False}
+    encoder = task.input.encoder_from(base.tokenizer, config)
+    texts = verifying_texts(task.input)
     data = {"source": source, "training_rows": 0, "validation_rows": 0, "sha256": sha256}
     report: dict[str, Any] = {
         "task": task.name,
         "data": data,
-        "settings": {"max_length": tokenizer.max_length},
+        "settings": {"max_length": encoder.max_length},
         "notes": ["It was imported, so nothing is known here of its training."],
         "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
         "cache": None,
@@ -119,16 +119,13 @@ def write_imported(
         tensors=model.adapter_tensors(),
         attached=parts,
         base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
-        tokenizer=base.tokenizer,
+        encoder=encoder,
         task=task,
-        columns=(*task.text_columns, task.label_column),
-        max_length=tokenizer.max_length,
-        long_text="cut",
-        marks_case=False,
+        columns=(*task.input.columns, task.label_column),
         metrics={},
         data=data,
         report=report,
         texts=texts,
-        outputs=outputs_on(model, tokenizer, texts, words=task.reads_words),
+        outputs=outputs_on(model, encoder, texts),
     )
     return bundles.write(out, content, overwrite=overwrite)

@@ -9,14 +9,14 @@ import numpy as np
 
 from keras_peft import bundle as bundles
 from keras_peft.errors import BundleError
-from keras_peft.tasks import Task, Text
+from keras_peft.inputs import Encoder, Input, Text, WordInput
+from keras_peft.tasks import Task
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
     from keras_peft.core.method import Method
-    from keras_peft.inputs.tokens import Tokenizer
     from keras_peft.sources import Base
 
 # As many tokens as short and long messages have, so that padding is tried too.
@@ -31,27 +31,26 @@ _SENTENCES = (
 )
 
 
-def verifying_texts(*, words: bool, columns: int) -> tuple[Text, ...]:
-    """Returns some texts.
+def verifying_texts(rows: Input) -> tuple[Text, ...]:
+    """Returns some rows.
 
     Args:
-        words: Whether each is a list of words.
-        columns: How many texts are read together.
+        rows: What each is.
     """
-    if words:
+    if isinstance(rows, WordInput):
         return tuple(tuple(sentence.split()) for sentence in _SENTENCES)
-    if columns == 1:
+    if len(rows.columns) == 1:
         return _SENTENCES
     following = (*_SENTENCES[1:], _SENTENCES[0])
     return tuple(zip(_SENTENCES, following, strict=True))
 
 
-def outputs_on(model: AdaptedModel, tokenizer: Tokenizer, texts: Sequence[Text], *, words: bool) -> Any:
+def outputs_on(model: AdaptedModel, encoder: Encoder, texts: Sequence[Text]) -> Any:
     """Returns what a model says of texts, as `compute_outputs` does."""
     from keras_peft.runtime.inference import Inference
     from keras_peft.runtime.outputs import compute_outputs
 
-    tokens = tokenizer(texts, words=words)
+    tokens = encoder(texts)
     return compute_outputs(Inference(model, tokens.signature), tokens)
 
 
@@ -107,8 +106,7 @@ def compared_on(
     task = read.task()
     model = attach.adapt(base.encoder, methods, head=task.head(base.dim))
     model.assign_adapter_tensors(dict(tensors))
-    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
-    outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
+    outputs = outputs_on(model, read.encoder(), verifying_texts(read.input))
     if task.labels:
         return check_same(outputs, expected)
     # The deviation of a number was folded in.

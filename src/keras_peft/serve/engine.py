@@ -131,7 +131,7 @@ class Engine:
                     answers = adapter.task.answer(vectors[at], adapter.head)
                     for place, answer in zip(at, answers, strict=True):
                         number = own[place]
-                        is_long = adapter.task.reads_words
+                        is_long = adapter.task.per_word
                         found[number] = answer[: len(rows[number].ids)] if is_long else answer
         return found
 

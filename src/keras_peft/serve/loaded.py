@@ -20,8 +20,8 @@ import safetensors.numpy
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.adapter import refuse_unfit
-from keras_peft.data.examples import is_unicode
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
+from keras_peft.inputs.strings import is_unicode
 from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import AdapterFailed
 from keras_peft.serve.repository import shown_name
@@ -29,7 +29,7 @@ from keras_peft.serve.repository import shown_name
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapter import Part
-    from keras_peft.inputs.tokens import Tokenizer
+    from keras_peft.inputs import Encoder
     from keras_peft.serve.engine import Engine, ServedKind
     from keras_peft.tasks import Task
 
@@ -62,7 +62,7 @@ class Loaded:
     generation: int
     bundle: Bundle
     task: Task
-    tokenizer: Tokenizer
+    tokenizer: Encoder
     kind: ServedKind
     weights: np.ndarray
     head: Mapping[str, np.ndarray]
@@ -89,12 +89,12 @@ class Tokenizers:
     """
 
     def __init__(self) -> None:
-        self._known: WeakValueDictionary[tuple[Any, ...], Tokenizer] = WeakValueDictionary()
+        self._known: WeakValueDictionary[tuple[Any, ...], Encoder] = WeakValueDictionary()
         # Those that were used last stay although no adapter is loaded just now.
-        self._recent: deque[Tokenizer] = deque(maxlen=8)
+        self._recent: deque[Encoder] = deque(maxlen=8)
         self._making = threading.Lock()
 
-    def of(self, bundle: Bundle) -> Tokenizer:
+    def of(self, bundle: Bundle) -> Encoder:
         """Returns the tokenizer of a bundle; from any thread.
 
         Raises:
@@ -107,7 +107,7 @@ class Tokenizers:
             found = self._known.get(key)
             if found is None:
                 content = _read_checked(bundle, "tokenizer.json").decode()
-                found = self._known[key] = bundle.tokenizer(content)
+                found = self._known[key] = bundle.encoder(content)
             if found not in self._recent:
                 self._recent.append(found)
         return found
@@ -269,8 +269,8 @@ def _read_checked(bundle: Bundle, name: str) -> bytes:
 def _let_it_answer(loaded: Loaded, run: Run) -> None:
     """Runs a row from text to prediction, so that what fails with every request fails here."""
     task = loaded.task
-    text = task.read_text(["first"] * (1 if task.reads_words else loaded.bundle.texts_per_row))
-    tokens = loaded.tokenizer([text], words=task.reads_words)
+    text = loaded.bundle.input.sample()
+    tokens = loaded.tokenizer([text])
     (output,) = run([Row(tokens.ids[0], loaded)])
     if not np.isfinite(output).all():
         raise AdapterError(

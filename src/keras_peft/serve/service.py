@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import tokenizers
 
-from keras_peft.data.examples import is_unicode, read_row
 from keras_peft.errors import OptionError, listed
 from keras_peft.explanation import Explanation, Occlusion, check_explainable
+from keras_peft.inputs.strings import is_unicode
 from keras_peft.runtime.outputs import at_words, over_windows
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.batcher import LATE, Batcher
@@ -22,7 +22,8 @@ from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import Failure, Invalid, Malformed, TimedOut, TooLarge
 
 if TYPE_CHECKING:
-    from keras_peft.inputs.tokens import Tokenizer, Tokens
+    from keras_peft.inputs import Encoder, Input, Text
+    from keras_peft.inputs.tokens import Tokens
     from keras_peft.serve.batcher import Admission, Ran
     from keras_peft.serve.engine import Engine
     from keras_peft.serve.keys import Key
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.repository import Repository
     from keras_peft.serve.settings import ServeSettings
-    from keras_peft.tasks import Prediction, Task, Text
+    from keras_peft.tasks import Prediction, Task
 
 # Texts of more characters than this together are tokenised in a thread: it takes longer than
 # others should wait for the loop.
@@ -326,10 +327,10 @@ class Service:
     ) -> Answers:
         start = time.monotonic()
         # Adapters that read alike share what is read, and its tokens.
-        by_form: dict[tuple[Tokenizer, bool, int], tuple[list[Text], Tokens]] = {}
+        by_form: dict[tuple[Encoder, Input], tuple[list[Text], Tokens]] = {}
         readings = []
         for one in adapters:
-            form = one.tokenizer, one.task.reads_words, one.bundle.texts_per_row
+            form = one.tokenizer, one.bundle.input
             if form not in by_form:
                 by_form[form] = await self._reading(one, texts, characters, deadline, truncate)
             readings.append(by_form[form])
@@ -355,8 +356,7 @@ class Service:
     ) -> tuple[list[Text], Tokens]:
         """Turns what was sent into texts and their tokens."""
         read = _read(texts, adapter)
-        words = adapter.task.reads_words
-        tokens = await _quickly(lambda: adapter.tokenizer(read, words=words), characters, deadline)
+        tokens = await _quickly(lambda: adapter.tokenizer(read), characters, deadline)
         if tokens.truncated and not truncate:
             raise Invalid(
                 f"{tokens.truncated} of {len(texts)} texts have more than the {adapter.tokenizer.max_length} tokens "
@@ -397,14 +397,15 @@ def _read(texts: Sequence[Any], adapter: Loaded) -> list[Text]:
     Raises:
         Invalid: If something cannot be meant.
     """
-    together, kind = adapter.bundle.texts_per_row, type(adapter.task)
-    read = [read_row(given, kind, together) for given in texts]
+    rows = adapter.bundle.input
+    read = [rows.read_given(given) for given in texts]
     bad = [place for place, text in enumerate(read, 1) if text is None]
     if not bad:
         return [text for text in read if text is not None]
     which, first = f"Texts {listed(bad)} (counted from 1)", texts[bad[0] - 1]
     several = len(first) if isinstance(first, list | tuple) else 1
-    if not kind.reads_words and several != together:
+    together = len(rows.columns)
+    if not adapter.task.per_word and several != together:
         reads, remedy = (
             (
                 f"{together} texts together",
@@ -414,9 +415,9 @@ def _read(texts: Sequence[Any], adapter: Loaded) -> list[Text]:
             else ("one text at a time", "wrap each text to send a batch: [[text], [text]]")
         )
         raise Invalid(f"{which}: the adapter {adapter.name!r} reads {reads}, got {several}; {remedy}.")
-    form = "texts or lists of words" if kind.reads_words else "pairs of texts" if together > 1 else "texts"
     raise Invalid(
-        f"{which} are empty, are no strings or hold half a character; the adapter {adapter.name!r} reads {form}."
+        f"{which} are empty, are no strings or hold half a character; the adapter {adapter.name!r} reads "
+        f"{rows.described}."
     )
 
 

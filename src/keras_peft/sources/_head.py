@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import tasks
@@ -52,10 +52,10 @@ class CheckpointHead:
             `Task.head_shapes`; and what that is, for people.
         """
         own = self.task
-        if own.reads_words != task.reads_words:
+        if own.per_word != task.per_word:
             return task, {}, f"fresh, as the base's own is one for {own.name}"
         taken = self.read()
-        task = replace(task, activation=own.activation)
+        task = task.with_activation(own.activation)
         knows = f"labels ({listed(own.labels, most=4)})" if own.labels else "numbers"
         if own.problem_type == task.problem_type and set(own.labels) == set(task.labels):
             last = task.from_plain(taken["logits/kernel"], taken["logits/bias"], own.labels)
@@ -96,8 +96,8 @@ def find_head(
             f"it is a {classes[0]}, which has no head of a classifier; expected one of {checkpoint.classes}"
             f"{f' or {checkpoint.classes}'.join(_CLASSES)}"
         ]
-    reads_words, own = _CLASSES[ending], checkpoint.text_head
-    layers = {"classifier": "logits"} if reads_words else own.layers
+    per_word, own = _CLASSES[ending], checkpoint.text_head
+    layers = {"classifier": "logits"} if per_word else own.layers
     names = {
         f"{layer}/{variable}": f"{module}.{end}"
         for module, layer in layers.items()
@@ -112,10 +112,10 @@ def find_head(
         if (there := tensors[name].shape) != (expected := shapes.get(key, (outputs,))):
             problems.append(f"{name} has the shape {there}; expected {expected}")
     try:
-        kind = tasks.find(task or task_meant(config, outputs, reads_words=reads_words))
-        if kind.reads_words != reads_words:
+        kind = tasks.find(task or task_meant(config, outputs, per_word=per_word))
+        if kind.per_word != per_word:
             problems.append(f"a {classes[0]} cannot be of the task {kind.name}")
-        options = {} if reads_words else {"activation": own.activation}
+        options = {} if per_word else {"activation": own.activation}
         is_number = kind.from_config((), {}).outputs > 0
         known = () if is_number else tuple(labels or _labels(config, outputs))
         found = kind.from_config(known, options)
@@ -129,18 +129,18 @@ def find_head(
     return (None, problems) if problems else (CheckpointHead(found, names, tensors), [])
 
 
-def task_meant(config: Mapping[str, Any], outputs: int, *, reads_words: bool) -> str:
+def task_meant(config: Mapping[str, Any], outputs: int, *, per_word: bool) -> str:
     """Returns the name of the task that a model's configuration means.
 
     Args:
         config: Its config.json, or nothing.
         outputs: How many outputs its head has.
-        reads_words: Whether it classifies words.
+        per_word: Whether it classifies words.
 
     Raises:
         OptionError: If it means none that there is.
     """
-    if reads_words:
+    if per_word:
         return "token-labels"
     said = config.get("problem_type")
     # Where nothing is said Hugging Face takes one output for a number.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from keras_peft.shelf import Shelf
 from keras_peft.tasks._scores import LabelScores, Scores, metric_name
-from keras_peft.tasks._task import UNLABELLED, Label, Prediction, Row, Task, Text
+from keras_peft.tasks._task import UNLABELLED, Label, Prediction, Row, Task
 
 __all__ = [
     "UNLABELLED",
@@ -16,7 +16,6 @@ __all__ = [
     "Row",
     "Scores",
     "Task",
-    "Text",
     "choose",
     "find",
     "metric_name",
@@ -67,22 +66,20 @@ def choose(
     # The plainest comes first, and is what is expected where nothing fits.
     every.sort(key=lambda one: (one is not find("single-label"), one.name))
     if task is None:
-        plain = [
-            one for one in every if (label_column or one.label_column) in rows[0] and not one.reads_words
-        ]
+        plain = [one for one in every if (label_column or one.label_column) in rows[0] and not one.per_word]
         fitting = [
             one
             for one in ([*plain, *every] if not text_columns else plain)
             if (label_column or one.label_column) in rows[0]
-            and len(one.text_columns) == (len(text_columns) or len(one.text_columns))
-            and all(column in rows[0] for column in text_columns or one.text_columns)
+            and len(one.input.columns) == (len(text_columns) or len(one.input.columns))
+            and all(column in rows[0] for column in text_columns or one.input.columns)
         ]
         task = next(iter([*fitting, *plain]), every[0])
         values = [row.get(label_column or task.label_column) for row in rows]
-        if not task.reads_words:
+        if not task.per_word:
             task = next((one for one in every if one.reads(values)), task)
-    forms = {one.text_columns for one in every if one.reads_words == task.reads_words}
-    ordered = [tuple(text_columns)] if text_columns else [task.text_columns, *sorted(forms)]
+    forms = {one.input.columns for one in every if one.per_word == task.per_word}
+    ordered = [tuple(text_columns)] if text_columns else [task.input.columns, *sorted(forms)]
     texts = next((form for form in ordered if all(column in rows[0] for column in form)), ordered[0])
     labels = [label_column] if label_column else [task.label_column, "label"]
     return task, texts, next((column for column in labels if column in rows[0]), labels[0])

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from keras_peft.errors import DataError, OptionError, listed
+from keras_peft.inputs import Input, Text
 from keras_peft.tasks._scores import Scores
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-Text = str | tuple[str, ...]
-"""What is read of a row: a text, or the two of a pair, or the words of a sentence."""
 Label = str | float | tuple[str, ...]
 """What is told of it: a label, several labels, a number, or a tag for each word."""
 Row = Mapping[str, Any]
 _MOST_SHOWN = 400
-_ACTIVATIONS = ("relu", "tanh")
 UNLABELLED = -1
 """The target of a token that is no word's first."""
 
@@ -56,40 +54,23 @@ class Task(ABC):
 
     Args:
         labels: What it can say, in the order of the head's outputs.
-        activation: What acts between the two layers of the head: "relu", as DistilBERT's head has
-            it, or "tanh", as BERT's has.
-
-    Raises:
-        OptionError: If there is no such activation.
     """
 
     name: ClassVar[str]
-    text_columns: ClassVar[tuple[str, ...]] = ("text",)
-    """The columns that are read where none are named."""
-    label_column: ClassVar[str] = "label"
-    first_position_only: ClassVar[bool] = True
-    """Whether its head reads the vector of the first token and no other."""
-    reads_words: ClassVar[bool] = False
-    """Whether a row is a list of words, each with a label of its own."""
-    contradicts: ClassVar[bool] = False
-    """Whether two rows with one text cannot have different labels."""
-    default_layers: ClassVar[str | None] = None
-    """The blocks that training attaches in where none are named; the method's by default."""
-    smooths_labels: ClassVar[bool] = True
-    """Whether label smoothing means anything."""
-    abstains: ClassVar[bool] = False
-    """Whether it can leave out what it is not sure of."""
-    pipeline: ClassVar[str] = "text-classification"
+    input: ClassVar[Input]
+    """What its rows are where no columns are named."""
+    label_column: ClassVar[str]
+    """The column of the labels where none is named."""
+    per_word: ClassVar[bool]
+    """Whether the head answers for each word of a row, or for the row as a whole."""
+    default_layers: ClassVar[str | None]
+    """The blocks that training attaches in where none are named; None for the method's."""
+    pipeline: ClassVar[str]
     """What the Hugging Face Hub calls it."""
-    problem_type: ClassVar[str | None] = "single_label_classification"
-    """What a Hugging Face model's configuration calls it."""
+    problem_type: ClassVar[str | None]
+    """What a Hugging Face model's configuration calls it, if it has a word for it."""
 
     labels: tuple[str, ...]
-    activation: str = field(default="relu", kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.activation not in _ACTIVATIONS:
-            raise OptionError(f"A head has one of {listed(_ACTIVATIONS)} in it, got {self.activation!r}.")
 
     @classmethod
     def reads(cls, values: Sequence[Any]) -> bool:
@@ -97,12 +78,14 @@ class Task(ABC):
         return False
 
     @classmethod
-    def read_text(cls, values: Sequence[Any]) -> Text:
-        """Reads what the columns of the texts hold; empty where it is no text."""
-        texts = tuple(value.strip() if isinstance(value, str) else "" for value in values)
-        if not all(texts):
-            return ""
-        return texts if len(texts) > 1 else texts[0]
+    def fits(cls, row: Text, label: Any) -> bool:
+        """Tells whether a label can be one of a row, whichever they are."""
+        return True
+
+    @classmethod
+    def contradict(cls, labels: Collection[Any]) -> bool:
+        """Tells whether one text cannot have all of some labels."""
+        return False
 
     @classmethod
     @abstractmethod
@@ -158,44 +141,32 @@ class Task(ABC):
         """Number of the head's outputs."""
         return len(self.labels)
 
-    def head(self, dim: int) -> keras.Model:
-        """Builds the head: first token, dense with an activation, dropout, dense.
+    @property
+    @abstractmethod
+    def first_position_only(self) -> bool:
+        """Whether the head reads the vector of the first token and no other."""
 
-        With ReLU it is the head of Hugging Face's DistilBertForSequenceClassification, with
-        tanh that of BertForSequenceClassification, under the names that KerasHub gives them.
+    @abstractmethod
+    def head(self, dim: int) -> keras.Model:
+        """Builds the head.
 
         Args:
             dim: Size of the encoder's vectors.
 
         Returns:
-            A model from (batch, length, dim) to (batch, outputs).
+            A model from (batch, length, dim) to (batch, outputs), or to (batch, length, outputs)
+            where it answers for each word.
         """
-        import keras
 
-        normal = keras.initializers.RandomNormal(stddev=0.02)
-        vectors = keras.Input((None, dim), name="vectors")
-        outputs = keras.layers.Dense(dim, self.activation, kernel_initializer=normal, name="pooled_dense")(
-            vectors[:, 0]
-        )
-        outputs = keras.layers.Dropout(0.2, name="dropout")(outputs)
-        outputs = keras.layers.Dense(
-            self.outputs, kernel_initializer=normal.clone(), name="logits", dtype="float32"
-        )(outputs)
-        return keras.Model(vectors, outputs, name="head")
-
+    @abstractmethod
     def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
         """Returns the shapes of the head's tensors by their keys, without building it.
 
         Args:
             dim: Size of the encoder's vectors.
         """
-        return {
-            "pooled_dense/kernel": (dim, dim),
-            "pooled_dense/bias": (dim,),
-            "logits/kernel": (dim, self.outputs),
-            "logits/bias": (self.outputs,),
-        }
 
+    @abstractmethod
     def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Computes what the head gives, without Keras: rows of a batch may have heads of their own.
 
@@ -204,13 +175,17 @@ class Task(ABC):
             head: The head's tensors by the keys of `head_shapes`.
 
         Returns:
-            The same as the model that `head` builds: (rows, outputs) float32.
+            The same as the model that `head` builds, float32.
         """
-        import numpy as np
 
-        pooled = vectors[:, 0] @ head["pooled_dense/kernel"] + head["pooled_dense/bias"]
-        pooled = np.tanh(pooled) if self.activation == "tanh" else np.maximum(pooled, 0)
-        return np.asarray(pooled @ head["logits/kernel"] + head["logits/bias"])
+    @property
+    def activation(self) -> str | None:
+        """What acts between the two layers of the head; None where it has a single one."""
+        return None
+
+    def with_activation(self, activation: str | None) -> Self:
+        """Returns the task with what acts between the layers of its head, where there is such a place."""
+        return self
 
     def from_plain(
         self, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]
@@ -254,6 +229,10 @@ class Task(ABC):
             An array (rows, …), or a sequence with an array (words,) for each row.
         """
 
+    def label_smoothing(self, asked: float) -> float:
+        """Returns how much of the label smoothing that is asked for the loss uses."""
+        return asked
+
     def weights(self, targets: Any) -> np.ndarray | None:
         """Returns weights of the rows by which all labels count the same; None where that means nothing."""
         return None
@@ -292,7 +271,17 @@ class Task(ABC):
         Raises:
             OptionError: If the task always answers.
         """
-        raise OptionError(f"The task {self.name} cannot abstain; leave --abstain-below out.")
+        self.check_abstains()
+        return self
+
+    @classmethod
+    def check_abstains(cls) -> None:
+        """Checks that the task can say nothing where it is not sure.
+
+        Raises:
+            OptionError: If it always answers.
+        """
+        raise OptionError(f"The task {cls.name} always answers; leave `abstain_below` out.")
 
     @abstractmethod
     def fit(self, outputs: Any, targets: Any) -> np.ndarray:

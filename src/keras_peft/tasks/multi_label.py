@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from keras_peft.errors import DataError, listed
+from keras_peft.inputs import Text
 from keras_peft.tasks import _task
+from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores, by_label
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Task(_task.Task):
+class Task(PooledTask):
     """Tells of each of several labels whether it is right.
 
     Args:
@@ -185,7 +187,7 @@ class Task(_task.Task):
     def is_right(self, prediction: Prediction, label: tuple[str, ...]) -> bool:
         return set(prediction.labels) == set(label)
 
-    def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
+    def predictions(self, outputs: np.ndarray, texts: Sequence[Text]) -> list[Prediction]:
         probabilities = self.probabilities(outputs)
         found = []
         for row, said in zip(probabilities, self.said(probabilities), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from keras_peft.inputs import Input, TextInput
 from keras_peft.tasks import single_label
 
 
@@ -19,4 +20,4 @@ class Task(single_label.Task):
     """
 
     name: ClassVar[str] = "pairs"
-    text_columns: ClassVar[tuple[str, ...]] = ("text_a", "text_b")
+    input: ClassVar[Input] = TextInput(("text_a", "text_b"))

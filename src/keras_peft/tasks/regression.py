@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from keras_peft.errors import DataError
-from keras_peft.tasks import _task
+from keras_peft.inputs import Text
+from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Task(_task.Task):
+class Task(PooledTask):
     """Gives a number.
 
     Args:
@@ -53,7 +54,6 @@ class Task(_task.Task):
 
     name: ClassVar[str] = "regression"
     problem_type: ClassVar[str | None] = "regression"
-    smooths_labels: ClassVar[bool] = False
 
     labels: tuple[str, ...] = ()
     mean: float = 0.0
@@ -115,6 +115,10 @@ class Task(_task.Task):
         scale = np.float32(self.deviation)
         return kernel * scale, bias * scale + np.float32(self.mean)
 
+    def label_smoothing(self, asked: float) -> float:
+        """Returns 0: there are no labels to spread a target over."""
+        return 0.0
+
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
         """Returns the mean squared error, in squared deviations."""
         import keras
@@ -164,7 +168,7 @@ class Task(_task.Task):
     def is_right(self, prediction: Prediction, label: float) -> bool:
         return prediction.value == label
 
-    def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
+    def predictions(self, outputs: np.ndarray, texts: Sequence[Text]) -> list[Prediction]:
         return [Prediction(float(value)) for value in self.values(outputs)]
 
 

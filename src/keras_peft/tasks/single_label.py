@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from keras_peft.errors import DataError, listed
+from keras_peft.inputs import Text
 from keras_peft.tasks import _task
+from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores, by_label, calibration_error, reliability
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Task(_task.Task):
+class Task(PooledTask):
     """Chooses one of several labels.
 
     Args:
@@ -60,11 +62,18 @@ class Task(_task.Task):
     """
 
     name: ClassVar[str] = "single-label"
-    abstains: ClassVar[bool] = True
-    contradicts: ClassVar[bool] = True
+    problem_type: ClassVar[str | None] = "single_label_classification"
 
     temperature: float = 1.0
     abstain_below: float | None = None
+
+    @classmethod
+    def contradict(cls, labels: Collection[str]) -> bool:
+        return len(set(labels)) > 1
+
+    @classmethod
+    def check_abstains(cls) -> None:
+        """Does nothing: a label that is not probable enough is not said."""
 
     @classmethod
     def read_label(cls, value: Any) -> str | None:
@@ -212,7 +221,7 @@ class Task(_task.Task):
         labels = (examples.labels[row] for row in order)
         return [self.shown(*one) for one in zip(said, texts, labels, strict=True)]
 
-    def predictions(self, outputs: np.ndarray, texts: Sequence[_task.Text]) -> list[Prediction]:
+    def predictions(self, outputs: np.ndarray, texts: Sequence[Text]) -> list[Prediction]:
         return [self._prediction(row) for row in self.probabilities(outputs)]
 
     def _prediction(self, row: np.ndarray) -> Prediction:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from keras_peft.errors import DataError
+from keras_peft.inputs import Input, Text, WordInput
+from keras_peft.inputs.words import listed_strings
 from keras_peft.store import Collector, arrays
 from keras_peft.tasks import _task
 from keras_peft.tasks._scores import LabelScores, Scores, by_label
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import keras
 
 OUTSIDE = "O"
-# What a text is parted into where it does not come in words: runs of letters and digits, and single signs.
-_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -82,23 +80,21 @@ class Task(_task.Task):
 
     name: ClassVar[str] = "token-labels"
     problem_type: ClassVar[str | None] = None
-    text_columns: ClassVar[tuple[str, ...]] = ("tokens",)
+    input: ClassVar[Input] = WordInput()
     label_column: ClassVar[str] = "tags"
-    first_position_only: ClassVar[bool] = False
-    reads_words: ClassVar[bool] = True
+    per_word: ClassVar[bool] = True
     # The upper blocks of a base that was made for whole texts know little of single words.
     default_layers: ClassVar[str | None] = "all"
     pipeline: ClassVar[str] = "token-classification"
 
     @classmethod
-    def read_text(cls, values: Sequence[Any]) -> tuple[str, ...]:
-        """Reads words: a list of them, or a text, which is parted at spaces and signs."""
-        words = _listed(values[0], _WORD.findall)
-        return tuple(words) if words and all(word.strip() for word in words) else ()
+    def fits(cls, row: Text, label: tuple[str, ...]) -> bool:
+        """Tells whether there is a tag for each word."""
+        return len(row) == len(label)
 
     @classmethod
     def read_label(cls, value: Any) -> tuple[str, ...] | None:
-        tags = _listed(value, str.split)
+        tags = listed_strings(value, str.split)
         return tuple(tags) if tags and all(tag.strip() for tag in tags) else None
 
     @classmethod
@@ -127,6 +123,10 @@ class Task(_task.Task):
         """Whether the tags are in BIO form."""
         inside = [tag for tag in self.labels if tag != OUTSIDE]
         return bool(inside) and all(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in inside)
+
+    @property
+    def first_position_only(self) -> bool:
+        return False
 
     def head(self, dim: int) -> keras.Model:
         """Builds the head: dropout and a dense layer at every position.
@@ -217,7 +217,7 @@ class Task(_task.Task):
     def is_right(self, prediction: Prediction, label: tuple[str, ...]) -> bool:
         return prediction.tags == label
 
-    def predictions(self, outputs: Sequence[np.ndarray], texts: Sequence[_task.Text]) -> list[Prediction]:
+    def predictions(self, outputs: Sequence[np.ndarray], texts: Sequence[Text]) -> list[Prediction]:
         found = []
         for logits, words in zip(outputs, texts, strict=True):
             tags = tuple(self.labels[number] for number in self._said(logits))
@@ -273,18 +273,3 @@ def _scores(counts: Counter[str]) -> LabelScores:
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
-
-def _listed(value: Any, parted: Any) -> list[str]:
-    """Reads a list of strings, JSON of one, or a string that is parted; empty where it is neither."""
-    if isinstance(value, str):
-        if value.lstrip().startswith("["):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                return list(parted(value))
-        else:
-            return list(parted(value))
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-        return []
-    return list(value)

@@ -180,7 +180,7 @@ def fine_tune(
                 progress.note(notes[-1])
         scores = task.score(trained.outputs, truth)
         texts = tuple(held_out.texts[:_VERIFIED_TEXTS])
-        to_verify = prepared.tokenizer(texts, words=task.reads_words)
+        to_verify = prepared.encoder(texts)
         outputs = compute_outputs(Inference(model, to_verify.signature), to_verify)
     report: dict[str, Any] = {
         "task": task.name,
@@ -208,12 +208,9 @@ def fine_tune(
         tensors=model.adapter_tensors(),
         attached=prepared.parts,
         base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
-        tokenizer=base.tokenizer,
+        encoder=prepared.encoder,
         task=task,
         columns=training.columns,
-        max_length=prepared.tokenizer.max_length,
-        long_text=chosen.long_text,
-        marks_case=prepared.tokenizer.marks_case,
         metrics={"rows": scores.rows, "loss": scores.loss, **scores.metrics},
         data=report["data"],
         report=report,

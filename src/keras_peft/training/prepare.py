@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.data.duplicates import digests
-from keras_peft.data.examples import LONG_TEXT, Examples, check_trainable, read_examples, split
+from keras_peft.data.examples import Examples, check_trainable, read_examples, split
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
-    from keras_peft.inputs.tokens import Tokenizer, Tokens
+    from keras_peft.inputs import Encoder
+    from keras_peft.inputs.tokens import Tokens
     from keras_peft.sources import Base
     from keras_peft.tasks import Task
     from keras_peft.training.batches import Rows
@@ -38,7 +39,7 @@ class Prepared:
         base: The base.
         model: The base with the new adapter and head.
         parts: The adapter's methods, and where they attach.
-        tokenizer: Texts to tokens.
+        encoder: Rows to tokens.
         tokens: Those of the rows to train on and of those to validate on.
         recipe: How to train.
         settings: What was decided where nothing was said, for people and to repeat it.
@@ -50,7 +51,7 @@ class Prepared:
     base: Base
     model: AdaptedModel
     parts: Sequence[Part]
-    tokenizer: Tokenizer
+    encoder: Encoder
     tokens: tuple[Tokens, Tokens]
     recipe: Recipe
     settings: dict[str, Any]
@@ -146,12 +147,9 @@ def prepare(
         KerasPeftError: If the settings do not fit the rows, the base or the method.
     """
     kind = training.task
-    if settings.long_text == LONG_TEXT[1] and kind.reads_words:
-        raise OptionError(
-            f"The task {kind.name} reads no windows; leave --long-text out, or give shorter texts."
-        )
-    if settings.abstain_below is not None and not kind.abstains:
-        raise OptionError(f"The task {kind.name} always answers; leave --abstain-below out.")
+    training.input.check(settings.long_text)
+    if settings.abstain_below is not None:
+        kind.check_abstains()
     progress.stage("Importing Keras")
     with stopwatch.measure("import"), progress.importing():
         import keras
@@ -161,7 +159,6 @@ def prepare(
         from keras_peft.core.adapter import choose_parts
         from keras_peft.core.precision import pays as bfloat16_pays
         from keras_peft.core.sites import find_sites
-        from keras_peft.inputs.tokens import Tokenizer
         from keras_peft.training.train import Recipe, default_epochs, default_rates
 
     progress.stage(f"Loading the base {settings.base}")
@@ -169,15 +166,8 @@ def prepare(
         keras.utils.set_random_seed(settings.seed)
         base = sources.load(settings.base)
         max_length = _max_length(settings, base, sum(one.extra_positions for one in methods))
-        tokenizer = Tokenizer(
-            base.tokenizer,
-            max_length,
-            windows=settings.long_text == LONG_TEXT[1],
-            marks_case=kind.reads_words,
-        )
-        task = kind.from_labels(training.labels)
-        if not task.reads_words:
-            task = replace(task, activation=base.activation)
+        encoder = training.input.encoder(base.tokenizer, max_length, long_text=settings.long_text)
+        task = kind.from_labels(training.labels).with_activation(base.activation)
         start: dict[str, np.ndarray] = {}
         taken = None
         if base.head is not None:
@@ -192,7 +182,7 @@ def prepare(
             for one in methods
             for part in choose_parts(
                 sites,
-                one.reads(tokenizer.ids),
+                one.reads(encoder.ids),
                 settings.layers or kind.default_layers or one.default_layers,
                 settings.targets,
             )
@@ -203,9 +193,7 @@ def prepare(
             head=head,
             first_position_only=task.first_position_only,
         )
-        tokens, held_out_tokens = (
-            tokenizer(one.texts, words=task.reads_words) for one in (training, held_out)
-        )
+        tokens, held_out_tokens = (encoder(one.texts) for one in (training, held_out))
     notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
     if truncated := tokens.truncated + held_out_tokens.truncated:
         rows = len(training) + len(held_out)
@@ -223,7 +211,7 @@ def prepare(
         or default_epochs(len(tokens), settings.batch_size * settings.gradient_accumulation),
         batch_size=settings.batch_size,
         rates=default_rates(model, settings.learning_rate),
-        label_smoothing=settings.label_smoothing if task.smooths_labels else 0.0,
+        label_smoothing=task.label_smoothing(settings.label_smoothing),
         class_weights=settings.class_weights,
         gradient_accumulation=settings.gradient_accumulation,
         patience=settings.patience,
@@ -252,7 +240,7 @@ def prepare(
         base=base,
         model=model,
         parts=adapter.parts,
-        tokenizer=tokenizer,
+        encoder=encoder,
         tokens=(tokens, held_out_tokens),
         recipe=recipe,
         settings=decided,

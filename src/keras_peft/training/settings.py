@@ -8,8 +8,8 @@ from typing import Any
 
 from keras_peft import tasks
 from keras_peft.core.selection import Selection
-from keras_peft.data.examples import LONG_TEXT
 from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.inputs import LONG_TEXT
 
 DEFAULT_MAX_LENGTH = 128
 PRECISIONS = ("auto", "float32", "bfloat16")

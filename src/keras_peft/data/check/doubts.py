@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from keras_peft.data.check.report import Checked, Finding, counted, shortened
 from keras_peft.data.check.subject import Subject
-from keras_peft.data.examples import is_unicode
 from keras_peft.errors import OptionError
+from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import pick
 
 _MOST = 50

@@ -160,7 +160,7 @@ def _read(path: Path, text_column: str, label_column: str) -> Rows:
 
 def _text_form(row: Row, column: str, path: Path) -> str:
     if column in row or column != "text":
-        check_column(row, column, path, "--text-column")
+        check_column(row, column, path, "text_column")
         return "text"
     if "text_a" in row and "text_b" in row:
         return "pair"
@@ -174,7 +174,7 @@ def _text_form(row: Row, column: str, path: Path) -> str:
 
 def _label_form(row: Row, column: str, path: Path) -> str:
     if column in row or column != "label":
-        check_column(row, column, path, "--label-column")
+        check_column(row, column, path, "label_column")
         return "label"
     for form in ("labels", "tags"):
         if form in row:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_peft.data.examples import is_unicode
+from keras_peft.inputs.strings import is_unicode
 
 # An answer in which this many places look like JSON and are not holds none.
 _MOST_FAILED_STARTS = 100

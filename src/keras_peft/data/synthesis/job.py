@@ -15,13 +15,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.data.examples import is_text, is_unicode
 from keras_peft.data.synthesis.answers import Rules, candidates_in
 from keras_peft.data.synthesis.partial import Partial, Tally
 from keras_peft.data.synthesis.prompt import LabelShare, Prompt
 from keras_peft.data.synthesis.rows import Rows
 from keras_peft.errors import EndpointError, OptionError, listed
 from keras_peft.files import whole_file
+from keras_peft.inputs.strings import is_text, is_unicode
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 

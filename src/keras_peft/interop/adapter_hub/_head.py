@@ -65,7 +65,7 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
     if said == "classification" and described.get("num_labels") == 1:
         usual = "regression"
     found = tasks.find(task or usual)
-    if found.reads_words != (said == _TAGGING):
+    if found.per_word != (said == _TAGGING):
         raise OptionError(
             f"A head of the type {said!r} cannot be the task {found.name}; leave the task out, which is then {usual}."
         )
@@ -89,12 +89,12 @@ def written(task: Task, name: str) -> tuple[dict[str, Any], Head]:
     config = {
         "head_type": types.get(task.name, "classification"),
         "num_labels": task.outputs,
-        "layers": 1 if task.reads_words else 2,
-        "activation_function": task.activation,
+        "layers": 1 if task.per_word else 2,
+        "activation_function": task.activation or "relu",
         "label2id": {label: number for number, label in enumerate(labels)},
         "dropout_prob": None,
     }
-    if not task.reads_words:
+    if not task.per_word:
         config |= {"use_pooler": False, "bias": True}
     return config, _flexible(config, name, "")
 

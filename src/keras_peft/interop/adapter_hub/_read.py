@@ -91,7 +91,7 @@ def import_adapter_hub(
                 made = labelled(described.task, activation, known, outputs, are_given=bool(labels))
             except OptionError as error:
                 problems.append(str(error).removesuffix("."))
-    if made is not None and len(made.text_columns) > 1 and (problem := loaded.no_pairs):
+    if made is not None and len(made.input.columns) > 1 and (problem := loaded.no_pairs):
         problems.append(problem)
     if problems or read is None or made is None:
         raise AdapterError(f"{folder} cannot be imported: {'; '.join(problems)}.")

@@ -87,8 +87,8 @@ def export_adapter_hub(
         "hidden_size": loaded.base.dim,
         "version": _VERSION,
     }
-    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
-    expected = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
+    texts = verifying_texts(read.input)
+    expected = outputs_on(model, read.encoder(), texts)
     own = adapter.tensors()
     head_tensors = head.write(own if task.labels else folded(own, task))
     del model

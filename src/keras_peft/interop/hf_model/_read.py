@@ -67,7 +67,7 @@ def import_hf_model(
     head, problems = find_head(
         loaded.config, tensors, loaded.names.checkpoint, loaded.base.dim, labels=labels, task=task
     )
-    if head is not None and len(head.task.text_columns) > 1 and (problem := loaded.no_pairs):
+    if head is not None and len(head.task.input.columns) > 1 and (problem := loaded.no_pairs):
         problems.append(problem)
     if problems or head is None:
         raise AdapterError(f"{loaded.folder} cannot be imported: {'; '.join(problems)}.")

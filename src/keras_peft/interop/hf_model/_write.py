@@ -77,9 +77,9 @@ def export_hf_model(
     _refuse_existing(out, loaded.folder, overwrite=overwrite)
     model = bundles.load_model(read, loaded.base)
     task = read.task()
-    tokenizer = read.tokenizer()
-    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
-    expected = outputs_on(model, tokenizer, texts, words=task.reads_words)
+    encoder = read.encoder()
+    texts = verifying_texts(read.input)
+    expected = outputs_on(model, encoder, texts)
     form, problems = _form(loaded, task)
     try:
         model.merge()
@@ -111,7 +111,7 @@ def export_hf_model(
 def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None, list[str]]:
     """Finds the architecture whose classifier has the task's head: the base's own, or DistilBERT."""
     own = head_of(loaded.kind, type(task))
-    if task.reads_words or own.activation == task.activation:
+    if task.per_word or own.activation == task.activation:
         return (loaded.kind, own), []
     other = head_of(distilbert.MODEL_TYPE, type(task))
     differs = (
@@ -169,7 +169,7 @@ def _tokenizer(read: Bundle) -> dict[str, Any]:
     """Returns the bundle's tokenizer.json, which by itself reads words as the bundle does."""
     content: dict[str, Any] = json.loads((read.folder / "tokenizer.json").read_text(encoding="utf-8"))
     before = content.get("pre_tokenizer") or {}
-    if read.task().reads_words and "add_prefix_space" in before:
+    if read.task().per_word and "add_prefix_space" in before:
         # Words that come one by one have a space before them.
         before["add_prefix_space"] = True
     return content
@@ -212,9 +212,9 @@ def _verify(staging: Path, read: Bundle, expected: Any) -> float:
         fresh.encoder, LinearProbe(), head=head, first_position_only=task.first_position_only
     )
     model.assign_adapter_tensors({f"head/{key}": value for key, value in fresh.head.read().items()})
-    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
-    outputs = outputs_on(model, read.tokenizer(), texts, words=task.reads_words)
-    if not task.reads_words:
+    texts = verifying_texts(read.input)
+    outputs = outputs_on(model, read.encoder(), texts)
+    if not task.per_word:
         expected = folded_outputs(expected, task)
     return check_same(outputs, expected, unit=getattr(task, "deviation", 1.0))
 

@@ -72,7 +72,7 @@ def head_of(kind: str, task: type[Task]) -> Head:
         kind: What Hugging Face calls it, the `MODEL_TYPE` of a file in `bases/`.
         task: The task.
     """
-    if task.reads_words:
+    if task.per_word:
         return Head("ForTokenClassification", {"classifier": "logits"}, "relu", ("classifier",))
     own = bases.checkpoints()[kind].CHECKPOINT.text_head
     return Head("ForSequenceClassification", own.layers, own.activation, own.saved)
@@ -91,5 +91,5 @@ def folded(tensors: Mapping[str, np.ndarray], task: Task) -> Tensors:
 
 def task_type_of(task: type[Task]) -> str:
     """Returns PEFT's word for a task."""
-    words = {tasks.find(name).reads_words: word for word, name in TASK_TYPES.items()}
-    return words[task.reads_words]
+    words = {tasks.find(name).per_word: word for word, name in TASK_TYPES.items()}
+    return words[task.per_word]

@@ -84,12 +84,12 @@ def import_hf_peft(
         try:
             outputs = found["head/logits/bias"].size
             if task is None:
-                meant = task_meant(config_in(folder), outputs, reads_words=kind.reads_words)
+                meant = task_meant(config_in(folder), outputs, per_word=kind.per_word)
                 kind = tasks.find(meant)
             made = labelled(kind, head.activation, known, outputs, are_given=bool(labels))
         except OptionError as error:
             problems.append(str(error).removesuffix("."))
-    if len(kind.text_columns) > 1 and (problem := loaded.no_pairs):
+    if len(kind.input.columns) > 1 and (problem := loaded.no_pairs):
         problems.append(problem)
     read: Read | None = None
     try:
@@ -172,7 +172,7 @@ def _task_of(config: Mapping[str, Any], task: str | None, folder: Path) -> type[
             f"{folder}: task_type={said!r} is no classifier, and a bundle has one; expected {listed(TASK_TYPES)}."
         )
     found = tasks.find(task or TASK_TYPES[said])
-    if found.reads_words != tasks.find(TASK_TYPES[said]).reads_words:
+    if found.per_word != tasks.find(TASK_TYPES[said]).per_word:
         raise OptionError(
             f"{folder}: task_type={said!r} cannot be the task {found.name}; leave the task out, which is then "
             f"{TASK_TYPES[said]}."

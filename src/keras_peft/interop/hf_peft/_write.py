@@ -94,9 +94,9 @@ def export_hf_peft(
         "inference_mode": True,
         "auto_mapping": None,
     }
-    tokenizer = read.tokenizer()
-    texts = verifying_texts(words=task.reads_words, columns=read.texts_per_row)
-    expected = outputs_on(model, tokenizer, texts, words=task.reads_words)
+    encoder = read.encoder()
+    texts = verifying_texts(read.input)
+    expected = outputs_on(model, encoder, texts)
     del model
     try:
         with whole_folder(out.absolute(), overwrite=overwrite) as staging:
@@ -193,7 +193,7 @@ def _hub_name(loaded: HuggingFaceBase) -> tuple[str, str | None]:
 
 def _has_head_of(kind: str, task: Task) -> bool:
     """Tells whether a task's head is the one that Hugging Face puts on an architecture."""
-    return task.reads_words or task.activation == head_of(kind, type(task)).activation
+    return task.per_word or task.activation == head_of(kind, type(task)).activation
 
 
 def _model_config(loaded: HuggingFaceBase, task: Task, kind: str) -> dict[str, Any]:

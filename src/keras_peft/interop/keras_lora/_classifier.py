@@ -76,7 +76,7 @@ def import_classifier(
     if base is None:
         raise BaseNotFound(f"{path} does not say what base it is for; name it with --base.")
     kind = tasks.find(task or "single-label")
-    if kind.reads_words or len(kind.text_columns) > 1:
+    if kind.per_word or len(kind.input.columns) > 1:
         raise OptionError(
             f"{path}: KerasHub's text classifier reads one text, so it cannot be the task {kind.name}; leave the "
             "task out, which is then single-label."

@@ -92,7 +92,7 @@ def _shown(state: AdapterState) -> dict[str, Any]:
         **shown,
         "sha256": content["files"]["adapter.safetensors"],
         "task": content["task"],
-        "reads_words": tasks.find(content["task"]).reads_words,
+        "reads_words": tasks.find(content["task"]).per_word,
         "labels": content["labels"],
         "columns": content["columns"],
         "max_length": content["max_length"],

@@ -95,7 +95,7 @@ async def _texts(call: Call, inputs: Inputs, names: list[str]) -> tuple[list[Any
         return [inputs[0]], False
     for name in names:
         loaded = await call.adapter(name)
-        if loaded.bundle.texts_per_row == 1 and not loaded.task.reads_words:
+        if loaded.bundle.texts_per_row == 1 and not loaded.task.per_word:
             raise Invalid(
                 f"`inputs` is a list of {len(inputs)} strings, which stands for one pair, and the adapter {name!r} "
                 "reads one text at a time; wrap each text to send a batch: [[…], […]]."

@@ -1,0 +1,99 @@
+"""A text in each row, or two that are read together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.inputs._encoder import LONG_TEXT, EncodedRow, Encoder, ids_of
+from keras_peft.inputs._input import Input, Text
+from keras_peft.inputs.strings import is_text
+
+
+@dataclass(frozen=True)
+class TextInput(Input):
+    """A text, or the texts of a pair, which the base reads together.
+
+    Args:
+        columns: The column of the text, or those of the pair.
+
+    Example:
+        >>> TextInput(("question", "answer")).read(["Who won? ", "The home team."])
+        ('Who won?', 'The home team.')
+    """
+
+    name: ClassVar[str] = "text"
+
+    columns: tuple[str, ...] = ("text",)
+
+    @property
+    def described(self) -> str:
+        return "pairs of texts" if len(self.columns) > 1 else "texts"
+
+    def read(self, cells: Sequence[Any]) -> Text:
+        texts = tuple(cell.strip() if isinstance(cell, str) else "" for cell in cells)
+        if not all(texts):
+            return ""
+        return texts if len(texts) > 1 else texts[0]
+
+    def encoder(self, tokenizer: str, max_length: int, *, long_text: str = LONG_TEXT[0]) -> TextEncoder:
+        self.check(long_text)
+        return TextEncoder(tokenizer, max_length, windows=long_text == LONG_TEXT[1])
+
+    def encoder_from(self, tokenizer: str, config: Mapping[str, Any]) -> TextEncoder:
+        return self.encoder(tokenizer, config["max_length"], long_text=config["long_text"])
+
+    def check(self, long_text: str) -> None:
+        if long_text not in LONG_TEXT:
+            raise OptionError(
+                f"`long_text={long_text!r}`: expected one of {', '.join(LONG_TEXT)}."
+                f"{did_you_mean(long_text, LONG_TEXT)}"
+            )
+
+    def _cells(self, given: Any) -> list[Any] | None:
+        cells = list(given) if isinstance(given, list | tuple) else [given]
+        return cells if len(cells) == len(self.columns) and all(map(is_text, cells)) else None
+
+
+class TextEncoder(Encoder):
+    """Turns texts, or pairs of them, into token ids.
+
+    Args:
+        content: The content of a tokenizer.json.
+        max_length: Maximum tokens of a row, special ones included.
+        windows: Read what is longer in windows, which overlap by a quarter; it is cut otherwise.
+
+    Raises:
+        OptionError: If `max_length` leaves no room for text.
+    """
+
+    reads_words: ClassVar[bool] = False
+
+    def __init__(self, content: str, max_length: int, *, windows: bool = False, **kwargs: Any) -> None:
+        super().__init__(content, max_length, overlaps=windows, **kwargs)
+
+    def seen(self, row: Text) -> tuple[str, ...]:
+        texts = (row,) if isinstance(row, str) else row
+        encoding = self._tokenizer.encode_batch([row])[0]
+        if self._overlaps or not encoding.overflowing:
+            return texts
+        ends = [0] * len(texts)
+        for (_, end), part in zip(encoding.offsets, encoding.sequence_ids, strict=True):
+            if part is not None:
+                ends[part] = max(ends[part], end)
+        return tuple(one[:end] for one, end in zip(texts, ends, strict=True))
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "max_length": self.max_length,
+            "long_text": LONG_TEXT[self._overlaps],
+            "marks_case": False,
+        }
+
+    def _encode(self, rows: list[Text]) -> list[EncodedRow]:
+        encodings = self._tokenizer.encode_batch_fast(rows)
+        if self._overlaps:
+            return [EncodedRow([ids_of(part) for part in (one, *one.overflowing)]) for one in encodings]
+        return [EncodedRow([ids_of(one)], is_cut=bool(one.overflowing)) for one in encodings]

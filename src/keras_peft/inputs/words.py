@@ -1,0 +1,156 @@
+"""Words in each row, of which each has a label of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import tokenizers
+from tokenizers.pre_tokenizers import ByteLevel
+
+from keras_peft.errors import OptionError
+from keras_peft.inputs._encoder import LONG_TEXT, EncodedRow, Encoder, ids_of
+from keras_peft.inputs._input import Input
+from keras_peft.inputs.case_marks import CaseMarks
+
+# What a text is parted into where it does not come in words: runs of letters and digits, and single signs.
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class WordInput(Input):
+    """The words of a sentence: a list of them, or a text, which is split at spaces and signs.
+
+    Args:
+        columns: The column of the words.
+
+    Example:
+        >>> WordInput().read(["The train, again."])
+        ('The', 'train', ',', 'again', '.')
+    """
+
+    name: ClassVar[str] = "words"
+
+    columns: tuple[str, ...] = ("tokens",)
+
+    @property
+    def described(self) -> str:
+        return "texts or lists of words"
+
+    def read(self, cells: Sequence[Any]) -> tuple[str, ...]:
+        words = listed_strings(cells[0], _WORD.findall)
+        return tuple(words) if words and all(word.strip() for word in words) else ()
+
+    def encoder(
+        self,
+        tokenizer: str,
+        max_length: int,
+        *,
+        long_text: str = LONG_TEXT[0],
+        marks_case: bool = True,
+    ) -> WordEncoder:
+        """Returns what turns words into token ids.
+
+        Args:
+            tokenizer: The content of the base's tokenizer.json.
+            max_length: Maximum tokens of a row, special tokens included.
+            long_text: `"cut"`.
+            marks_case: Whether words with capitals have marks before them, where the tokenizer
+                makes all letters small.
+        """
+        self.check(long_text)
+        return WordEncoder(tokenizer, max_length, marks_case=marks_case)
+
+    def encoder_from(self, tokenizer: str, config: Mapping[str, Any]) -> WordEncoder:
+        # Bundles that were written before capitals were marked have no such entry.
+        return self.encoder(tokenizer, config["max_length"], marks_case=config.get("marks_case", False))
+
+    def check(self, long_text: str) -> None:
+        if long_text != LONG_TEXT[0]:
+            raise OptionError(
+                f"Rows of words are not read in windows; leave `long_text={long_text!r}` out, or give shorter texts."
+            )
+
+    def _cells(self, given: Any) -> list[Any]:
+        return [given]
+
+
+class WordEncoder(Encoder):
+    """Turns lists of words into token ids, and remembers each word's first token.
+
+    Args:
+        content: The content of a tokenizer.json.
+        max_length: Maximum tokens of a row, special ones included.
+        marks_case: Put marks before words with capitals, if the tokenizer makes all letters small;
+            see `CaseMarks`.
+
+    Attributes:
+        marks_case: Whether it does so.
+
+    Raises:
+        OptionError: If `max_length` leaves no room for text.
+    """
+
+    reads_words: ClassVar[bool] = True
+
+    def __init__(self, content: str, max_length: int, *, marks_case: bool = False, **kwargs: Any) -> None:
+        super().__init__(content, max_length, **kwargs)
+        self._marks = CaseMarks.of(self._tokenizer) if marks_case else None
+        self.marks_case = self._marks is not None
+        before = self._tokenizer.pre_tokenizer
+        # Bytes of a word alone mean that it stands at a text's very start, and with a space before it anywhere else.
+        self._spaces_words = isinstance(before, ByteLevel) and not before.add_prefix_space
+
+    def seen(self, row: Sequence[str]) -> tuple[str, ...]:
+        (places,) = self([row]).words or ()
+        return tuple(word for word, place in zip(row, places, strict=True) if place >= 0)
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "max_length": self.max_length,
+            "long_text": LONG_TEXT[0],
+            "marks_case": self.marks_case,
+        }
+
+    def _encode(self, rows: list[Sequence[str]]) -> list[EncodedRow]:
+        spaced = [[f" {word}" for word in row] for row in rows] if self._spaces_words else rows
+        encoded = []
+        for one, words in zip(self._tokenizer.encode_batch(spaced, is_pretokenized=True), rows, strict=True):
+            ids, places, is_cut = ids_of(one), _first_tokens(one, len(words)), bool(one.overflowing)
+            if self._marks is not None:
+                ids, places, is_longer = self._marks.insert(ids, places, words, most=self.max_length)
+                is_cut = is_cut or is_longer
+            encoded.append(EncodedRow([ids], is_cut, places))
+        return encoded
+
+
+def listed_strings(value: Any, split: Callable[[str], list[str]]) -> list[str]:
+    """Reads a list of strings, JSON of one, or a string that is split; empty where it is none of these.
+
+    Args:
+        value: A cell of a table.
+        split: How to split a string.
+    """
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                return list(split(value))
+        else:
+            return list(split(value))
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        return []
+    return list(value)
+
+
+def _first_tokens(encoding: tokenizers.Encoding, words: int) -> np.ndarray:
+    places = np.full(words, -1, np.int64)
+    for place, word in reversed(list(enumerate(encoding.word_ids))):
+        if word is not None:
+            places[word] = place
+    return places

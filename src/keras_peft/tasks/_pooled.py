@@ -1,0 +1,104 @@
+"""What the tasks have in common that answer for a row as a whole: a head that reads one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from keras_peft.errors import OptionError, listed
+from keras_peft.inputs import Input, TextInput
+from keras_peft.tasks._task import Task
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+_ACTIVATIONS = ("relu", "tanh")
+
+
+@dataclass(frozen=True)
+class PooledTask(Task):
+    """A task whose head reads the vector of the first token.
+
+    Args:
+        labels: What it can say, in the order of the head's outputs.
+        activation: What acts between the two layers of the head: "relu", as DistilBERT's head has
+            it, or "tanh", as BERT's has.
+
+    Raises:
+        OptionError: If there is no such activation.
+    """
+
+    input: ClassVar[Input] = TextInput()
+    label_column: ClassVar[str] = "label"
+    per_word: ClassVar[bool] = False
+    default_layers: ClassVar[str | None] = None
+    pipeline: ClassVar[str] = "text-classification"
+
+    activation: str = field(default="relu", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.activation not in _ACTIVATIONS:
+            raise OptionError(f"A head has one of {listed(_ACTIVATIONS)} in it, got {self.activation!r}.")
+
+    @property
+    def first_position_only(self) -> bool:
+        return True
+
+    def with_activation(self, activation: str | None) -> Self:
+        return self if activation is None else replace(self, activation=activation)
+
+    def head(self, dim: int) -> keras.Model:
+        """Builds the head: first token, dense with an activation, dropout, dense.
+
+        With ReLU it is the head of Hugging Face's DistilBertForSequenceClassification, with
+        tanh that of BertForSequenceClassification, under the names that KerasHub gives them.
+
+        Args:
+            dim: Size of the encoder's vectors.
+
+        Returns:
+            A model from (batch, length, dim) to (batch, outputs).
+        """
+        import keras
+
+        normal = keras.initializers.RandomNormal(stddev=0.02)
+        vectors = keras.Input((None, dim), name="vectors")
+        outputs = keras.layers.Dense(dim, self.activation, kernel_initializer=normal, name="pooled_dense")(
+            vectors[:, 0]
+        )
+        outputs = keras.layers.Dropout(0.2, name="dropout")(outputs)
+        outputs = keras.layers.Dense(
+            self.outputs, kernel_initializer=normal.clone(), name="logits", dtype="float32"
+        )(outputs)
+        return keras.Model(vectors, outputs, name="head")
+
+    def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the head's tensors by their keys, without building it.
+
+        Args:
+            dim: Size of the encoder's vectors.
+        """
+        return {
+            "pooled_dense/kernel": (dim, dim),
+            "pooled_dense/bias": (dim,),
+            "logits/kernel": (dim, self.outputs),
+            "logits/bias": (self.outputs,),
+        }
+
+    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Computes what the head gives, without Keras: rows of a batch may have heads of their own.
+
+        Args:
+            vectors: The encoder's, (rows, length, dim) float32.
+            head: The head's tensors by the keys of `head_shapes`.
+
+        Returns:
+            The same as the model that `head` builds: (rows, outputs) float32.
+        """
+        import numpy as np
+
+        pooled = vectors[:, 0] @ head["pooled_dense/kernel"] + head["pooled_dense/bias"]
+        pooled = np.tanh(pooled) if self.activation == "tanh" else np.maximum(pooled, 0)
+        return np.asarray(pooled @ head["logits/kernel"] + head["logits/bias"])
