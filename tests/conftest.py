@@ -13,7 +13,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Compiling is what takes the time on JAX; tiny models need no optimised code.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import hypothesis
 import pytest
+
+# How long an example takes is the machine's luck.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
 
 REFERENCE = Path(__file__).parent / "reference"
 TINY = REFERENCE / "distilbert"

@@ -42,7 +42,7 @@ def test_columns_by_name(tmp_path, suffix):
     rows = [{"id": "7", "body": row["text"], "kind": row["label"]} for row in ROWS]
     path = write(tmp_path / f"data{suffix}", rows)
     assert len(read_examples(path, text_column="body", label_column="kind")) == len(rows)
-    with pytest.raises(DataError, match=r"no column 'text'; it has: id, body, kind.* --text-column"):
+    with pytest.raises(DataError, match=r"no column 'text'; it has: id, body, kind.* `text_column`"):
         read_examples(path)
     with pytest.raises(DataError, match="Did you mean 'body'"):
         read_examples(path, text_column="bdoy", label_column="kind")

@@ -133,7 +133,7 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
         ({"label_smoothing": -0.1}, "--label-smoothing -0.1: expected a share"),
         ({"seed": -1}, "--seed -1: expected a whole number"),
         ({"seed": 2**32}, "expected a whole number from 0"),
-        ({"max_length": 2}, "--max-length 2 leaves no room for text beside 2 special tokens"),
+        ({"max_length": 2}, "`max_length=2` leaves no room for text beside 2 special tokens"),
         ({"max_length": 100}, "--max-length 100 is more than the 64 tokens"),
         ({"validation": 1.5}, "between 0 and 1"),
         ({"validation": "missing.csv"}, "missing.csv does not exist"),
