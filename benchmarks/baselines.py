@@ -28,8 +28,8 @@ from sklearn.preprocessing import normalize
 from keras_peft import sources, tasks
 from keras_peft.data.examples import Examples, read_examples
 from keras_peft.inputs.text import TextEncoder
+from keras_peft.runtime.rows import inference_batches
 from keras_peft.tasks import Task
-from keras_peft.training.batches import inference_batches
 
 # From so many words on the exact solver is too slow.
 _MANY_WORDS = 30_000

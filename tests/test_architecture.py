@@ -22,7 +22,6 @@ CIRCLES = {
     ("keras_peft.serve.keys", "keras_peft.serve.state"),
 }
 ROOM_CIRCLES = {
-    ("keras_peft.runtime", "keras_peft.training"),
     ("keras_peft.data.check", "keras_peft.training"),
     ("keras_peft.data.check", "keras_peft.predict"),
 }

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from conftest import TINY
 from keras_peft.inputs.text import TextEncoder
-from keras_peft.inputs.tokens import Tokens, padded_length
+from keras_peft.inputs.tokens import Tokens
 from keras_peft.inputs.words import WordEncoder
 from keras_peft.runtime.outputs import compute_outputs
+from keras_peft.runtime.padding import padded_length
 from keras_peft.tasks import UNLABELLED
-from keras_peft.training.batches import TrainingBatches, by_token, inference_batches
+from keras_peft.training.batches import TrainingBatches, by_token
 
 
 def tokens_of(lengths):
@@ -41,27 +42,6 @@ def test_many_texts_are_tokenised_in_parts(words):
     assert parted.words is None or list(map(list, parted.words)) == list(map(list, whole.words))
 
 
-@pytest.fixture
-def backend(monkeypatch):
-    return lambda name: monkeypatch.setattr(keras.config, "backend", lambda: name)
-
-
-def test_rows_are_padded_to_the_longest_of_them(backend):
-    backend("tensorflow")
-    batch = Tokens((np.array([5, 6, 7], np.int32), np.array([9], np.int32)), 0).batch(np.arange(2))
-    np.testing.assert_array_equal(batch["token_ids"], [[5, 6, 7], [9, 0, 0]])
-    np.testing.assert_array_equal(batch["padding_mask"], [[1, 1, 1], [1, 0, 0]])
-
-
-def test_a_backend_that_compiles_for_each_shape_gets_few_lengths(backend):
-    backend("jax")
-    batch = Tokens((np.array([5, 6, 7], np.int32), np.array([9], np.int32)), 0).batch(np.arange(2))
-    np.testing.assert_array_equal(batch["token_ids"], [[5, 6, 7, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(batch["padding_mask"], [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]])
-    assert batch["token_ids"].dtype == batch["padding_mask"].dtype == np.int32
-    assert [padded_length(n) for n in (1, 8, 9, 128, 129, 512, 600)] == [8, 8, 16, 128, 192, 512, 600]
-
-
 @given(st.lists(st.integers(1, 130), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 3))
 @settings(deadline=None, max_examples=80)
 def test_every_row_comes_once_an_epoch(lengths, batch_size, seed):
@@ -78,17 +58,6 @@ def test_every_row_comes_once_an_epoch(lengths, batch_size, seed):
             seen += targets.tolist()
         assert sorted(seen) == list(range(len(lengths)))
         batches.on_epoch_end()
-
-
-@given(st.lists(st.integers(1, 600), min_size=1, max_size=300))
-@settings(deadline=None, max_examples=50)
-def test_inference_batches_hold_every_row(lengths):
-    seen = []
-    for rows, inputs in inference_batches(tokens_of(lengths)):
-        assert len(rows) * max(np.array(lengths)[rows]) <= max(1024, 8 * max(lengths))
-        np.testing.assert_array_equal(inputs["padding_mask"].sum(axis=1), np.array(lengths)[rows])
-        seen += rows.tolist()
-    assert sorted(seen) == list(range(len(lengths)))
 
 
 def test_the_same_seed_gives_the_same_batches():

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_peft.runtime.padding import token_inputs, token_signature
+
 if TYPE_CHECKING:
     import keras
-
-# What a backend that compiles for each shape has to compile for.
-LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,7 @@ class Tokens:
     @property
     def signature(self) -> dict[str, keras.KerasTensor]:
         """What a batch is, with None for the axes that vary."""
-        import keras
-
-        return {name: keras.KerasTensor((None, None), "int32") for name in ("token_ids", "padding_mask")}
+        return token_signature()
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Pads some rows to a common length.
@@ -56,22 +53,4 @@ class Tokens:
         Returns:
             `token_ids` and `padding_mask`, both (batch, length) int32.
         """
-        shape = (len(rows), padded_length(int(self.lengths[rows].max())))
-        token_ids, padding_mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-        for position, row in enumerate(rows):
-            token_ids[position, : self.lengths[row]] = self.ids[row]
-            padding_mask[position, : self.lengths[row]] = 1
-        return {"token_ids": token_ids, "padding_mask": padding_mask}
-
-
-def padded_length(length: int) -> int:
-    """Returns what rows of up to so many tokens are padded to.
-
-    It is that many, or the shortest length of the list that is long enough where the
-    backend compiles for each.
-    """
-    import keras
-
-    if keras.config.backend() != "jax":
-        return int(length)
-    return next((known for known in LENGTHS if known >= length), int(length))
+        return token_inputs([self.ids[row] for row in rows])

@@ -1,15 +1,16 @@
-"""A model and tokens to its outputs."""
+"""What a model gives for rows, and what that is for texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_peft.runtime.rows import Rows, inference_batches
+
 if TYPE_CHECKING:
     from keras_peft.runtime.inference import Inference
-    from keras_peft.training.batches import Rows
 
 # Rows for which tracing a model does not pay.
 _FEW_ROWS = 64
@@ -25,25 +26,43 @@ def compute_outputs(run: Inference, rows: Rows, *, advance: Callable[[int], None
         advance: Called with the number of rows after each batch.
 
     Returns:
+        The outputs of the texts, as `of_texts` returns them.
+    """
+
+    def computed() -> Iterator[tuple[int, np.ndarray]]:
+        for batch, inputs in inference_batches(rows):
+            outputs = np.asarray(run(inputs, once=len(rows.lengths) <= _FEW_ROWS), np.float32)
+            yield from zip(batch, outputs, strict=True)
+            if advance is not None:
+                advance(len(batch))
+
+    return of_texts(computed(), rows)
+
+
+def of_texts(outputs: Iterable[tuple[int, np.ndarray]], rows: Rows) -> Any:
+    """Puts the outputs of rows together into those of texts.
+
+    Args:
+        outputs: The number of each row and its outputs, in any order: (outputs,) or, for
+            words, (tokens, outputs), float32.
+        rows: The rows; at least one.
+
+    Returns:
         Float32 outputs in the order of the texts: (texts, outputs), the mean over the windows
         of a text that has several; or a list of an array (words, outputs) for each text,
         with zeros for words that were cut off.
     """
-    from keras_peft.training.batches import inference_batches
-
     count = len(rows.lengths)
-    found: Any = None if rows.words is None else [np.empty(0)] * count
-    for batch, inputs in inference_batches(rows):
-        outputs = np.asarray(run(inputs, once=count <= _FEW_ROWS), np.float32)
-        if rows.words is None:
-            found = np.empty((count, *outputs.shape[1:]), np.float32) if found is None else found
-            found[batch] = outputs
-        else:
-            for row, own in zip(batch, outputs, strict=True):
-                found[row] = at_words(own, rows.words[row])
-        if advance is not None:
-            advance(len(batch))
-    return found if rows.owners is None else over_windows(found, rows.owners)
+    if rows.words is not None:
+        of_words = [np.empty(0)] * count
+        for row, own in outputs:
+            of_words[row] = _at_words(own, rows.words[row])
+        return of_words
+    found: np.ndarray | None = None
+    for row, own in outputs:
+        found = np.empty((count, *own.shape), np.float32) if found is None else found
+        found[row] = own
+    return found if rows.owners is None or found is None else _over_windows(found, rows.owners)
 
 
 def difference(one: Any, other: Any) -> float:
@@ -51,7 +70,7 @@ def difference(one: Any, other: Any) -> float:
     return max(float(np.abs(own - others).max()) for own, others in zip(one, other, strict=True))
 
 
-def at_words(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _at_words(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Returns the outputs of a text's words (words, outputs), with zeros for words that were cut off.
 
     Args:
@@ -61,7 +80,7 @@ def at_words(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.where(places[:, None] >= 0, outputs[places], np.float32(0))
 
 
-def over_windows(outputs: np.ndarray, owners: np.ndarray) -> np.ndarray:
+def _over_windows(outputs: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Returns for each text the mean of its windows' outputs (texts, outputs).
 
     Args:

@@ -27,8 +27,8 @@ from keras_peft.core.narrow import narrow
 from keras_peft.core.precision import lowered
 from keras_peft.core.sites import Site, find_sites
 from keras_peft.core.trunk import Split, split
-from keras_peft.inputs.tokens import padded_length
 from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.padding import padded_length
 from keras_peft.serve.trunk_cache import TrunkCache
 
 if TYPE_CHECKING:

@@ -9,19 +9,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import tokenizers
 
 from keras_peft.errors import OptionError, listed
 from keras_peft.explanation import Explanation, Occlusion, check_explainable
 from keras_peft.inputs.strings import is_unicode
-from keras_peft.runtime.outputs import at_words, over_windows
+from keras_peft.runtime.outputs import of_texts
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.batcher import LATE, Batcher
 from keras_peft.serve.engine import Row
 from keras_peft.serve.failures import Failure, Invalid, Malformed, TimedOut, TooLarge
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_peft.inputs import Encoder, Input, Text
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.serve.batcher import Admission, Ran
@@ -245,7 +246,7 @@ class Service:
             for first in range(0, len(tokens), most):
                 rows = [Row(ids, adapter) for ids in tokens.ids[first : first + most]]
                 outputs += (await self._run(rows, key, deadline, admission)).outputs
-            probabilities = adapter.task.probabilities(_outputs(outputs, tokens))
+            probabilities = adapter.task.probabilities(of_texts(enumerate(outputs), tokens))
             return occlusion.explanation(adapter.task, probabilities, label)
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -346,7 +347,7 @@ class Service:
         ran = await self._run(rows, key, deadline, admission)
         by_name, at = {}, 0
         for one, (own, tokens) in zip(adapters, readings, strict=True):
-            outputs = _outputs(ran.outputs[at : at + len(tokens)], tokens)
+            outputs = of_texts(enumerate(ran.outputs[at : at + len(tokens)]), tokens)
             at += len(tokens)
             by_name[one.name] = Answer(one.task, one.generation, one.task.predictions(outputs, own), outputs)
         return Answers(by_name, read, cut, tokenizing, ran.queued, ran.computed)
@@ -419,14 +420,6 @@ def _read(texts: Sequence[Any], adapter: Loaded) -> list[Text]:
         f"{which} are empty, are no strings or hold half a character; the adapter {adapter.name!r} reads "
         f"{rows.described}."
     )
-
-
-def _outputs(rows: Sequence[np.ndarray], tokens: Tokens) -> Any:
-    """Puts what the rows gave into the form that tasks take, as `evaluate.compute_outputs` does."""
-    if tokens.words is not None:
-        return [at_words(own, places) for own, places in zip(rows, tokens.words, strict=True)]
-    outputs = np.stack(rows)
-    return outputs if tokens.owners is None else over_windows(outputs, tokens.owners)
 
 
 def _shown(encoding: tokenizers.Encoding, text: str) -> list[dict[str, Any]]:

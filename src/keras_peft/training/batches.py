@@ -1,51 +1,24 @@
-"""Rows to padded batches.
+"""Rows and targets to the shuffled batches of an epoch.
 
-Texts of like length share a batch, so little is computed for padding. For a backend
-that compiles for each shape the lengths come from a short list, so that it does so a
-few times only; the others are traced once for all lengths.
+Texts of like length share a batch, so little is computed for padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_peft.inputs.tokens import padded_length
+from keras_peft.runtime.padding import padded, padded_length
+from keras_peft.runtime.rows import Rows
 from keras_peft.store import Collector, arrays
 from keras_peft.tasks import UNLABELLED
 
 # Batches are cut from pools of shuffled rows sorted by length: small enough that
 # each epoch groups other rows, large enough that a batch has rows of one length.
 _POOL = 50
-# Products of about a thousand rows keep two cores busy and stay in their cache.
-_TOKENS = 1024
-_LEAST_ROWS, _MOST_ROWS = 8, 128
-
-
-class Rows(Protocol):
-    """What is cut into batches: token ids, or what was computed of them."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Number of tokens of each row."""
-
-    @property
-    def words(self) -> Sequence[np.ndarray] | None:
-        """Positions of the words' first tokens, where the rows came in words."""
-
-    @property
-    def owners(self) -> np.ndarray | None:
-        """Which text each row is of, where texts have several."""
-
-    @property
-    def signature(self) -> Any:
-        """What a batch is: tensors with None for the axes that vary."""
-
-    def batch(self, rows: np.ndarray) -> Any:
-        """Pads some rows to a common length and returns what a model reads."""
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -87,7 +60,8 @@ class TrainingBatches(keras.utils.PyDataset):
         if isinstance(self._targets, np.ndarray):
             targets = self._targets[batch]
         else:
-            targets = _padded([self._targets[row] for row in batch])
+            length = padded_length(int(self._lengths[batch].max()))
+            targets = padded([self._targets[row] for row in batch], length, UNLABELLED)
         weights = () if self._weights is None else (self._weights[batch],)
         return self._rows.batch(batch), targets, *weights
 
@@ -163,29 +137,3 @@ def by_token(rows: Rows, targets: Any) -> Any:
         row[places[places >= 0]] = own[places >= 0]
         placed.add(row)
     return placed.done()
-
-
-def _padded(targets: Sequence[np.ndarray]) -> np.ndarray:
-    """Pads targets of tokens to as many as the batch's rows are padded to."""
-    length = padded_length(max(map(len, targets)))
-    padded = np.full((len(targets), length), UNLABELLED, targets[0].dtype)
-    for row, own in enumerate(targets):
-        padded[row, : len(own)] = own
-    return padded
-
-
-def inference_batches(rows: Rows) -> Iterator[tuple[np.ndarray, Any]]:
-    """Cuts rows into batches by length, of about as many tokens each.
-
-    Yields:
-        The positions of a batch's rows, and its inputs.
-    """
-    order = np.argsort(rows.lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        # The longest of so many rows decides, and the last is the longest.
-        fits = order[start : start + _MOST_ROWS]
-        tokens = rows.lengths[fits] * np.arange(1, len(fits) + 1)
-        batch = fits[: max(_LEAST_ROWS, int(np.searchsorted(tokens, _TOKENS, side="right")))]
-        yield batch, rows.batch(batch)
-        start += len(batch)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from keras_peft.core.adapter import Part
     from keras_peft.inputs import Encoder
     from keras_peft.inputs.tokens import Tokens
+    from keras_peft.runtime.rows import Rows
     from keras_peft.sources import Base
     from keras_peft.tasks import Task
-    from keras_peft.training.batches import Rows
     from keras_peft.training.train import Recipe
     from keras_peft.training.trunk_cache import Cached
 

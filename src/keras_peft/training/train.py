@@ -16,9 +16,10 @@ from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
+from keras_peft.runtime.rows import Rows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
-from keras_peft.training.batches import Rows, TrainingBatches, by_token
+from keras_peft.training.batches import TrainingBatches, by_token
 from keras_peft.training.checkpoint import Checkpoint, State
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.

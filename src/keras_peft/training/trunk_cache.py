@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_peft.files import whole_folder
-from keras_peft.inputs.tokens import Tokens, padded_length
+from keras_peft.inputs.tokens import Tokens
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.padding import padded_length
+from keras_peft.runtime.rows import inference_batches
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.store import Collector, arrays
-from keras_peft.training.batches import inference_batches
 from keras_peft.training.cache_folder import INDEX, remove_oldest, trunk_folder
 
 if TYPE_CHECKING:
