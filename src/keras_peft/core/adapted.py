@@ -6,7 +6,6 @@ and places, and `detach` gives it back as it was, bit for bit.
 
 from __future__ import annotations
 
-from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,21 +14,21 @@ import keras
 import numpy as np
 
 from keras_peft.core import intercept
-from keras_peft.core.adapter import Adapter, Part, choose_parts, place_in_stack
-from keras_peft.core.held import SiteWeights
-from keras_peft.core.hold import Hold, forget_compiled_functions
+from keras_peft.core.adapter import Adapter, Part, choose_parts
+from keras_peft.core.hold import refuse_taken, refuse_unbuilt
 from keras_peft.core.kind import Kind
-from keras_peft.core.merging import merged_values
+from keras_peft.core.merging import Merge, joined, merged_values
 from keras_peft.core.method import Method
 from keras_peft.core.mixed import MixedModel, predict_rows, refuse_alone
-from keras_peft.core.narrow import narrow
-from keras_peft.core.optimizer import specialise
+from keras_peft.core.optimizer import rates_of, specialise
 from keras_peft.core.plan import Plan, make_plan
-from keras_peft.core.precision import lowered
+from keras_peft.core.registry import AdapterRegistry, refuse_no_name
 from keras_peft.core.shared_batches import shared_batches
-from keras_peft.core.sites import Site, find_sites, own_variables
+from keras_peft.core.sites import find_sites
+from keras_peft.core.stack import Stack
+from keras_peft.core.traced import Traced
 from keras_peft.core.trunk import Split, split
-from keras_peft.errors import AdapterError, OptionError, SelectionError, did_you_mean, listed
+from keras_peft.errors import AdapterError, OptionError, listed
 
 DEFAULT_NAME = "default"
 
@@ -56,8 +55,6 @@ class AdaptedModel(keras.Model):
     Attributes:
         base: The base.
         plan: What trains now.
-        changes: How often what is computed has changed other than by training, so that
-            what was traced before is of no use.
 
     Raises:
         SelectionError: If a target or a layer matches nothing, a method can do
@@ -78,39 +75,25 @@ class AdaptedModel(keras.Model):
         narrows: bool = False,
         name: str | None = None,
     ) -> None:
-        if not base.built:
-            raise OptionError(
-                f"The base {base.name!r} is not built, so its layers have no weights yet; call it once "
-                "on an input, or call its build(), and adapt it then."
-            )
+        refuse_unbuilt(base)
         if isinstance(base, AdaptedModel):
             raise OptionError(
                 f"{base.name!r} is an adapted model already; give it one more adapter with add_adapter()."
             )
         everywhere = find_sites(base, roles)
-        if taken := [site.path for site in everywhere if intercept.is_attached(site.layer)]:
-            raise SelectionError(
-                f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first, or add "
-                "another one to its model with add_adapter()."
-            )
-        _refuse_keras_lora(base, everywhere)
-        _refuse_no_name(adapter)
+        refuse_taken(base, everywhere)
+        refuse_no_name(adapter)
         first = Adapter(everywhere, choose_parts(everywhere, method, layers, targets), _built(head, base))
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
         self.roles = dict(roles or {})
         self._everywhere = tuple(everywhere)
-        self._narrows, self._lowers = narrows, False
-        # Keras takes a plain dictionary for a container of layers; these two are none.
-        self._adapters: UserDict[str, Adapter] = UserDict()
-        self._merged: UserDict[str, tuple[keras.Variable, np.ndarray]] = UserDict()
+        self._registry = AdapterRegistry(everywhere)
         self._bags: dict[str, keras.Layer] = {}
-        self._active: tuple[str, ...] = ()
-        self._mixed: UserDict[tuple[Part, ...], MixedModel] = UserDict()
-        self._generated_with: tuple[Any, ...] = ()
+        self._merge = Merge()
+        self._traced = Traced(self, base)
         self._parts: Split | None = None
-        self.changes = 0
-        self._hold = Hold(base)
+        self._stack = Stack(base, everywhere, narrows=narrows)
         self._keep(adapter, first)
         self.built = True
         self.activate(adapter)
@@ -118,17 +101,22 @@ class AdaptedModel(keras.Model):
     @property
     def adapters(self) -> dict[str, Adapter]:
         """The adapters by name, in the order in which they were added."""
-        return dict(self._adapters.items())
+        return self._registry.adapters
 
     @property
     def active(self) -> tuple[str, ...]:
         """Names of the adapters that act and train now, the innermost first."""
-        return self._active
+        return self._registry.active
 
     @property
     def head(self) -> keras.Layer | None:
         """The head of the active adapters, or None."""
-        return next((a.head for a in self._actives() if a.head is not None), None)
+        return self._registry.head
+
+    @property
+    def changes(self) -> int:
+        """How often what is computed has changed other than by training, so that what was traced is of no use."""
+        return self._traced.changes
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base with the active adapters around its calls, then their head."""
@@ -159,18 +147,9 @@ class AdaptedModel(keras.Model):
                 trained already and would need rates of its own for each weight.
         """
         optimizer = keras.optimizers.get(optimizer)
-        variables = self.adapter_variables()
-        if unknown := [start for start in rates or {} if not any(key.startswith(start) for key in variables)]:
-            raise OptionError(
-                f"rates: no weight's key begins with {listed(map(repr, unknown))}; the keys are "
-                f"{listed(variables, most=4)}."
-            )
-        multiples = {id(v): _rate(key, rates or {}) for key, v in variables.items()}
-        watched = []
-        for held in self._held():
-            for key, multiple in held.method.rates().items():
-                multiples[id(held.values[key])] *= multiple
-            watched += [held.values[key] for key in held.method.watched]
+        held = self._registry.held()
+        multiples = rates_of(self.adapter_variables(), held, rates or {})
+        watched = [one.values[key] for one in held for key in one.method.watched]
         specialise(optimizer, multiples, watched)
         super().compile(optimizer, *args, **kwargs)
 
@@ -190,10 +169,10 @@ class AdaptedModel(keras.Model):
                 equally.
         """
         self._refuse_merged("train")
-        if not self._active:
+        if not self.active:
             raise AdapterError("No adapter is active, so nothing would train; activate one first.")
         given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
-        for adapter in self._actives():
+        for adapter in self._registry.actives():
             for method in dict.fromkeys(part.method for part in adapter.parts):
                 given += method.callbacks([held for held in adapter.held if held.method == method])
         # A step that makes the optimizer's variables is traced twice.
@@ -202,9 +181,7 @@ class AdaptedModel(keras.Model):
         try:
             return super().fit(shared_batches(x), *args, callbacks=given, **kwargs)
         finally:
-            # The base's own functions were traced with the weights of before.
-            forget_compiled_functions(self.base)
-            self._mixed.clear()
+            self._traced.forget_weights()
 
     def predict(self, x: Any, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """Predicts as Keras does, or each row with an adapter of its own in one pass.
@@ -230,7 +207,7 @@ class AdaptedModel(keras.Model):
         self._refuse_merged("mix adapters")
         chosen = {name: self._find(name) for name in dict.fromkeys(adapters)}
         refuse_alone(chosen)
-        with self._unmoved():
+        with self._registry.unmoved():
             models = [self._mixed_model(parts, chosen) for parts in {a.parts: None for a in chosen.values()}]
             return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
 
@@ -245,7 +222,7 @@ class AdaptedModel(keras.Model):
             >>> parts = model.split()
             >>> features = parts.trunk(inputs)
         """
-        return split(self.base, self._touched())
+        return split(self.base, self._registry.touched())
 
     @contextmanager
     def above(self, parts: Split) -> Iterator[None]:
@@ -266,12 +243,12 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_merged("train above the trunk")
         self._parts = parts
-        self._forget()
+        self._traced.forget()
         try:
             yield
         finally:
             self._parts = None
-            self._forget()
+            self._traced.forget()
 
     @contextmanager
     def lowered(self) -> Iterator[None]:
@@ -286,12 +263,12 @@ class AdaptedModel(keras.Model):
             ...     model.fit(inputs, targets)
         """
         self._refuse_merged("lower the precision")
-        self._lowers = True
+        self._stack.lowers = True
         self._attach()
         try:
             yield
         finally:
-            self._lowers = False
+            self._stack.lowers = False
             self._attach()
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -305,18 +282,12 @@ class AdaptedModel(keras.Model):
             raise AdapterError(
                 f"{self.base.name!r} does not generate; adapt a KerasHub CausalLM instead of its backbone."
             )
-        if unfit := sorted({h.method.name for h in self._held() if not h.method.generates}):
+        if unfit := sorted({h.method.name for h in self._registry.held() if not h.method.generates}):
             raise AdapterError(
                 f"{listed(unfit)} does not work with cached generation: it needs all positions of the text in each "
                 "step. Use another method, or deactivate it."
             )
-        # JAX compiles the adapter's weights into the base's function as constants. Its
-        # arrays never change, so other arrays mean other weights.
-        weights = [layer for a in self._actives() for layer in [*a.held, *a.shared]]
-        now = tuple(variable.value for layer in weights for variable in layer.values.values())
-        if [id(value) for value in now] != [id(value) for value in self._generated_with]:
-            forget_compiled_functions(self.base)
-        self._generated_with = now
+        self._traced.forget_older_weights(self._registry.actives())
         return self.base.generate(*args, **kwargs)
 
     def add_adapter(
@@ -346,11 +317,12 @@ class AdaptedModel(keras.Model):
             >>> model.activate("mood")
         """
         self._refuse_merged("add adapters")
-        self._refuse_taken(name)
+        self._registry.refuse_name(name)
         parts = choose_parts(self._everywhere, method, layers, targets)
         with self.disabled():  # What an adapter does to the base's own weights is none of the next one's.
-            self._keep(name, Adapter(self._everywhere, parts, _built(head, self.base)))
-            self._adapters[name].deactivate()
+            adapter = Adapter(self._everywhere, parts, _built(head, self.base))
+            self._keep(name, adapter)
+            adapter.deactivate()
 
     def activate(self, *names: str) -> None:
         """Lets these adapters act and train, and no others; none gives the base alone.
@@ -367,22 +339,7 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_detached()
         self._refuse_merged("switch adapters")
-        names = tuple(dict.fromkeys(names))
-        chosen = [self._find(name) for name in names]
-        if len([a for a in chosen if a.head is not None]) > 1:
-            raise AdapterError(
-                f"{listed(names)} have a head each, and one has to be chosen; activate one of them."
-            )
-        moved = [key for adapter in chosen for key in adapter.moves]
-        if twice := sorted({key for key in moved if moved.count(key) > 1}):
-            raise AdapterError(
-                f"{listed(names)} both train {listed(twice, most=3)}, so they cannot be active together."
-            )
-        for adapter in self._adapters.values():
-            adapter.deactivate()
-        for adapter in chosen:
-            adapter.activate()
-        self._active = names
+        self._registry.activate(names)
         self._attach()
         self.compiled = False
 
@@ -394,12 +351,12 @@ class AdaptedModel(keras.Model):
             >>> with model.disabled():
             ...     before = model.predict(inputs)
         """
-        active, compiled = self._actives(), self.compiled
+        active, compiled = self._registry.actives(), self.compiled
         self.activate()
         try:
             yield
         finally:
-            names = {id(adapter): name for name, adapter in self._adapters.items()}
+            names = {id(adapter): name for name, adapter in self.adapters.items()}
             self.activate(*(names[id(adapter)] for adapter in active if id(adapter) in names))
             self.compiled = compiled
 
@@ -413,12 +370,10 @@ class AdaptedModel(keras.Model):
             >>> model.activate("mood")
             >>> model.delete_adapter("news")
         """
-        self._find(name)
-        if name in self._active:
-            raise AdapterError(f"{name!r} is active; activate another one, or none, and delete it then.")
-        self._adapters.pop(name)
+        self._refuse_detached()
+        self._registry.delete(name)
         self._bags.pop(name)
-        self._mixed.clear()
+        self._traced.mixed.clear()
 
     def rename_adapter(self, old: str, new: str) -> None:
         """Gives an adapter another name.
@@ -429,16 +384,12 @@ class AdaptedModel(keras.Model):
         Example:
             >>> model.rename_adapter("default", "news")
         """
-        self._find(old)
-        self._refuse_taken(new)
-        renamed = {new if name == old else name: adapter for name, adapter in self._adapters.items()}
-        self._adapters.clear()
-        self._adapters.update(renamed)
+        self._refuse_detached()
+        self._registry.rename(old, new)
         # Keras saves what is in a dictionary by its place, so the order has to stay.
         for name in list(self._bags):
             self._bags[new if name == old else name] = self._bags.pop(name)
-        self._active = tuple(new if name == old else name for name in self._active)
-        self._mixed.clear()
+        self._traced.mixed.clear()
 
     def adapter_variables(self) -> dict[str, keras.Variable]:
         """Returns everything that trains, keyed by site path (head included).
@@ -451,10 +402,7 @@ class AdaptedModel(keras.Model):
             AdapterError: If the model was detached.
         """
         self._refuse_detached()
-        variables: dict[str, keras.Variable] = {}
-        for adapter in self._actives():
-            variables |= {**adapter.weights_by_key(), **adapter.moves}
-        return {key: variable for key, variable in variables.items() if variable.trainable}
+        return self._registry.variables()
 
     def adapter_tensors(self, name: str | None = None) -> dict[str, np.ndarray]:
         """Copies all that an adapter is, keyed as in its file.
@@ -465,7 +413,7 @@ class AdaptedModel(keras.Model):
         Returns:
             Float32 arrays, those that do not train included.
         """
-        adapter = self._find(name or self._only())
+        adapter = self._find(name or self._registry.only())
         if adapter.moves:
             self._refuse_merged("read weights of the base that it trains")
         return adapter.tensors()
@@ -482,11 +430,10 @@ class AdaptedModel(keras.Model):
                 finite; all of them are in the message, and nothing is assigned then.
         """
         self._refuse_merged("load weights")
-        adapter = self._find(name or self._only())
+        adapter = self._find(name or self._registry.only())
         adapter.refuse_unfit(tensors)
         adapter.assign(tensors)
-        forget_compiled_functions(self.base)
-        self._mixed.clear()
+        self._traced.forget_weights()
 
     def detach(self) -> keras.Model:
         """Takes all adapters off and returns the base as it was, bit for bit.
@@ -499,18 +446,18 @@ class AdaptedModel(keras.Model):
         Example:
             >>> base = model.detach()
         """
-        if not self._hold.is_released:
-            self._unmerge()
-            for adapter in self._adapters.values():
+        if not self._stack.hold.is_released:
+            self._merge.undo()
+            for adapter in self.adapters.values():
                 adapter.release()
-            self._hold.release()
-            self._forget()
+            self._stack.hold.release()
+            self._traced.forget()
         return self.base
 
     @property
     def is_merged(self) -> bool:
         """Whether the active adapters are folded into the base's weights, until `unmerge`."""
-        return bool(self._merged)
+        return self._merge.is_done
 
     def merge(self) -> None:
         """Folds the active adapters into the base's weights, until `unmerge`.
@@ -526,12 +473,7 @@ class AdaptedModel(keras.Model):
             >>> model.unmerge()
         """
         self._refuse_merged("merge again")
-        changed = merged_values(self._held())
-        self._merged.update(
-            {key: (variable, keras.ops.convert_to_numpy(variable)) for key, (variable, _) in changed.items()}
-        )
-        for variable, value in changed.values():
-            variable.assign(value)
+        self._merge.do(self._registry.held())
         self._attach()
 
     def unmerge(self) -> None:
@@ -541,7 +483,7 @@ class AdaptedModel(keras.Model):
             AdapterError: If the model was detached.
         """
         self._refuse_detached()
-        self._unmerge()
+        self._merge.undo()
         self._attach()
 
     def merge_and_detach(self) -> keras.Model:
@@ -555,21 +497,17 @@ class AdaptedModel(keras.Model):
                 merged, or a head cannot be joined; nothing is changed then.
         """
         self._refuse_detached()
-        self._unmerge()
-        head = self.head
-        if head is not None and not hasattr(self.base, "output"):
-            raise AdapterError(
-                f"{self.base.name!r} is no Functional model, so base and head cannot be joined into one; adapt it "
-                "without a head of its own to merge."
-            )
-        joined = None if head is None else head(self.base.output)
-        moved = {key: variable for adapter in self._actives() for key, variable in adapter.moves.items()}
-        changed = {key: (variable, keras.ops.convert_to_numpy(variable)) for key, variable in moved.items()}
-        changed |= merged_values(self._held())
+        self._merge.undo()
+        output = joined(self.base, self.head)
+        changed = {
+            key: (variable, keras.ops.convert_to_numpy(variable))
+            for key, variable in self._registry.moves().items()
+        }
+        changed |= merged_values(self._registry.held())
         base = self.detach()
         for variable, value in changed.values():
             variable.assign(value)
-        return base if head is None else keras.Model(base.input, joined, name=f"{base.name}_merged")
+        return base if output is None else keras.Model(base.input, output, name=f"{base.name}_merged")
 
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
         """Saves the base as it was and all adapters, as Keras does, whichever are active.
@@ -578,7 +516,7 @@ class AdaptedModel(keras.Model):
             AdapterError: If the adapters are merged.
         """
         self._refuse_merged("save weights")
-        with self._unmoved():
+        with self._registry.unmoved():
             super().save_weights(*args, **kwargs)
 
     def load_weights(self, *args: Any, **kwargs: Any) -> None:
@@ -588,22 +526,21 @@ class AdaptedModel(keras.Model):
             AdapterError: If the adapters are merged.
         """
         self._refuse_merged("load weights")
-        with self._unmoved():
+        with self._registry.unmoved():
             super().load_weights(*args, **kwargs)
-            for adapter in self._adapters.values():
+            for adapter in self.adapters.values():
                 adapter.remember_originals()
-        forget_compiled_functions(self.base)
-        self._mixed.clear()
+        self._traced.forget_weights()
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Adds what the adapters make of the base's own weights; Keras calls it."""
-        for number, adapter in enumerate(self._adapters.values()):
+        for number, adapter in enumerate(self.adapters.values()):
             for place, value in enumerate(adapter.trained.values()):
                 store[f"{number}.{place}"] = value
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Takes what `save_own_variables` stored; Keras calls it."""
-        for number, adapter in enumerate(self._adapters.values()):
+        for number, adapter in enumerate(self.adapters.values()):
             adapter.trained = {
                 key: np.array(store[f"{number}.{place}"]) for place, key in enumerate(adapter.trained)
             }
@@ -641,115 +578,40 @@ class AdaptedModel(keras.Model):
     @property
     def plan(self) -> Plan:
         """What trains now, where, and how much of the whole it is."""
-        return make_plan(self.base, self._everywhere, self._actives())
+        return make_plan(self.base, self._everywhere, self._registry.actives())
 
     def _keep(self, name: str, adapter: Adapter) -> None:
-        if adapter.head is not None and any(other.head is adapter.head for other in self._adapters.values()):
-            raise AdapterError(
-                "The head belongs to another adapter of this model already; give one of its own."
-            )
-        self._adapters[name] = adapter
+        self._registry.add(name, adapter)
         self._bags[name] = _Bag(adapter.layers)
 
     def _find(self, name: str) -> Adapter:
         self._refuse_detached()
-        if name not in self._adapters:
-            raise AdapterError(
-                f"There is no adapter {name!r}; the adapters are: {listed(self._adapters)}."
-                f"{did_you_mean(name, self._adapters)}"
-            )
-        return self._adapters[name]
-
-    def _only(self) -> str:
-        if len(self._active) != 1:
-            raise AdapterError(
-                f"{len(self._active)} adapters are active; name one of {listed(self._adapters)}."
-            )
-        return self._active[0]
-
-    def _actives(self) -> list[Adapter]:
-        return [self._adapters[name] for name in self._active]
-
-    def _held(self) -> list[Any]:
-        """What is around the base's layers, the innermost first."""
-        held = [held for adapter in self._actives() for held in adapter.held]
-        return sorted(held, key=lambda one: place_in_stack(one.method))
+        return self._registry.find(name)
 
     def _attach(self) -> None:
-        arounds = [] if self._merged else [(held.site.layer, held.around) for held in self._held()]
-        innermost = lowered(self._everywhere, self._touched()) if self._lowers else []
-        outermost = self._narrowings(self._held())
-        self._hold.attach([*self._always(), *innermost, *arounds, *outermost])
-        self._forget()
-        self._mixed.clear()
-
-    def _forget(self) -> None:
-        """Drops what was traced of the model."""
-        self.changes += 1
-        forget_compiled_functions(self)
-
-    def _always(self) -> list[tuple[keras.Layer, intercept.Around]]:
-        """What is around layers that would move their own averages while training."""
-        return [
-            (site.layer, _in_inference_mode)
-            for site in self._everywhere
-            if isinstance(site.layer, keras.layers.BatchNormalization | keras.layers.SpectralNormalization)
-        ]
-
-    def _touched(self) -> list[keras.Layer]:
-        """The base's layers that the active adapters act on or train."""
-        moved = {id(variable) for adapter in self._actives() for variable in adapter.moves.values()}
-        moving = [
-            site.layer for site in self._everywhere if moved.intersection(map(id, own_variables(site.layer)))
-        ]
-        return [*(held.site.layer for held in self._held()), *moving]
-
-    def _narrowings(self, held: Iterable[SiteWeights]) -> list[tuple[keras.Layer, intercept.Around]]:
-        return narrow(self._everywhere, (one.site for one in held)) if self._narrows else []
+        registry = self._registry
+        self._stack.attach(registry.held(), registry.touched(), merged=self._merge.is_done)
+        self._traced.forget()
 
     def _mixed_model(self, parts: tuple[Part, ...], chosen: Mapping[str, Adapter]) -> MixedModel:
         """The model of a kind of adapters, with those of before where they are enough."""
         own = {name: adapter for name, adapter in chosen.items() if adapter.parts == parts}
-        model = self._mixed.get(parts)
+        model = self._traced.mixed.get(parts)
         if model is None or not set(own) <= set(model.names):
             kind = Kind(self._everywhere, parts)
-            outermost = narrow(self._everywhere, kind.sites) if self._narrows else []
-            model = MixedModel(self.base, self._hold, kind, own, self._always(), outermost)
-            self._mixed[parts] = model
+            outermost = self._stack.outermost(kind.sites)
+            model = MixedModel(self.base, self._stack.hold, kind, own, self._stack.always(), outermost)
+            self._traced.mixed[parts] = model
         return model
 
-    @contextmanager
-    def _unmoved(self) -> Iterator[None]:
-        """Gives the base's own weights back as they were for as long as the context lasts."""
-        moving = [adapter for adapter in self._actives() if adapter.moves]
-        for adapter in moving:
-            adapter.deactivate()
-        try:
-            yield
-        finally:
-            for adapter in moving:
-                adapter.activate()
-
-    def _unmerge(self) -> None:
-        for variable, value in self._merged.values():
-            variable.assign(value)
-        self._merged.clear()
-
     def _refuse_detached(self) -> None:
-        if self._hold.is_released:
+        if self._stack.hold.is_released:
             raise AdapterError(f"{self.name!r} was detached from its base; adapt the base anew.")
 
     def _refuse_merged(self, what: str) -> None:
         self._refuse_detached()
-        if self._merged:
-            raise AdapterError(f"The adapters {listed(self._active)} are merged; unmerge() them to {what}.")
-
-    def _refuse_taken(self, name: str) -> None:
-        _refuse_no_name(name)
-        if name in self._adapters:
-            raise AdapterError(
-                f"There is an adapter {name!r} already; choose another name, or delete that one."
-            )
+        if self._merge.is_done:
+            raise AdapterError(f"The adapters {listed(self.active)} are merged; unmerge() them to {what}.")
 
 
 class _Bag(keras.layers.Layer):
@@ -767,33 +629,6 @@ def _built(head: keras.Layer | None, base: keras.Model) -> keras.Layer | None:
             raise OptionError(f"The head {head.name!r} is not built; call it once on the base's output.")
         head.build(base.output_shape)
     return head
-
-
-def _refuse_keras_lora(base: keras.Model, everywhere: Iterable[Site]) -> None:
-    """Keras's LoRA is part of the kernels that it shows, so neither merging nor detaching would be exact."""
-    layers = [site.layer for site in everywhere if getattr(site.layer, "lora_enabled", False)]
-    if not layers:
-        return
-    paths = listed((site.path for site in everywhere if site.layer in layers), most=2)
-    raise OptionError(
-        f"Keras's own LoRA is enabled in {base.name!r}, at {paths}. Make the model anew without enable_lora(); to keep "
-        "what was learnt, take it over from save_lora_weights() with keras_peft.import_keras_lora(), or fold it in "
-        "for good: save_weights() here, and load_weights() in the new model."
-    )
-
-
-def _refuse_no_name(name: str) -> None:
-    if not name or "/" in name:
-        raise AdapterError(f"{name!r} is no name for an adapter; expected a word without '/'.")
-
-
-def _rate(key: str, rates: Mapping[str, float]) -> float:
-    fitting = [beginning for beginning in rates if key.startswith(beginning)]
-    return rates[max(fitting, key=len)] if fitting else 1.0
-
-
-def _in_inference_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return call(*args, **{**kwargs, "training": False})
 
 
 def _without_batch(tensor: keras.KerasTensor) -> keras.InputSpec:

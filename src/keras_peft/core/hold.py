@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import keras
 
 from keras_peft.core import intercept
+from keras_peft.core.sites import Site
+from keras_peft.errors import OptionError, SelectionError, listed
 
 Attachments = Sequence[tuple[keras.Layer, intercept.Around]]
 
@@ -61,6 +63,47 @@ class Hold:
         for variable in self._base.variables:
             variable.trainable = id(variable) in self._were_trainable
         self.is_released = True
+
+
+def refuse_unbuilt(base: keras.Model) -> None:
+    """Checks that a base's layers have their weights.
+
+    Raises:
+        OptionError: If they do not.
+    """
+    if not base.built:
+        raise OptionError(
+            f"The base {base.name!r} is not built, so its layers have no weights yet; call it once "
+            "on an input, or call its build(), and adapt it then."
+        )
+
+
+def refuse_taken(base: keras.Model, everywhere: Iterable[Site]) -> None:
+    """Checks that nothing else adapts a base.
+
+    Keras's LoRA is part of the kernels that it shows, so neither merging nor detaching would be exact.
+
+    Args:
+        base: The base.
+        everywhere: All its sites.
+
+    Raises:
+        SelectionError: If it carries an adapter.
+        OptionError: If Keras's own LoRA is enabled in it.
+    """
+    sites = list(everywhere)
+    if taken := [site.path for site in sites if intercept.is_attached(site.layer)]:
+        raise SelectionError(
+            f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first, or add "
+            "another one to its model with add_adapter()."
+        )
+    if own := [site.path for site in sites if getattr(site.layer, "lora_enabled", False)]:
+        raise OptionError(
+            f"Keras's own LoRA is enabled in {base.name!r}, at {listed(own, most=2)}. Make the model anew without "
+            "enable_lora(); to keep what was learnt, take it over from save_lora_weights() with "
+            "keras_peft.import_keras_lora(), or fold it in for good: save_weights() here, and load_weights() in the "
+            "new model."
+        )
 
 
 def forget_compiled_functions(model: keras.Model) -> None:

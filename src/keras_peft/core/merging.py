@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,56 @@ import numpy as np
 from keras_peft.core.held import SiteWeights
 from keras_peft.core.sites import own_variables
 from keras_peft.errors import AdapterError, listed
+
+
+class Merge:
+    """Adapters folded into a base's weights, until `undo`."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[keras.Variable, np.ndarray]] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether any adapters are folded in."""
+        return bool(self._before)
+
+    def do(self, held: Iterable[SiteWeights]) -> None:
+        """Folds adapters in.
+
+        Args:
+            held: What is around the base's layers, the innermost first.
+
+        Raises:
+            AdapterError: If a method or a site cannot be merged; nothing is changed.
+        """
+        changed = merged_values(held)
+        self._before = {
+            key: (variable, keras.ops.convert_to_numpy(variable)) for key, (variable, _) in changed.items()
+        }
+        for variable, value in changed.values():
+            variable.assign(value)
+
+    def undo(self) -> None:
+        """Gives the base's weights back, bit for bit; does nothing where none are folded in."""
+        for variable, value in self._before.values():
+            variable.assign(value)
+        self._before = {}
+
+
+def joined(base: keras.Model, head: keras.Layer | None) -> Any:
+    """Returns a head's symbolic output on top of a base's; None where there is no head.
+
+    Raises:
+        AdapterError: If the base is no Functional model.
+    """
+    if head is None:
+        return None
+    if not hasattr(base, "output"):
+        raise AdapterError(
+            f"{base.name!r} is no Functional model, so base and head cannot be joined into one; adapt it "
+            "without a head of its own to merge."
+        )
+    return head(base.output)
 
 
 def merged_values(held: Iterable[SiteWeights]) -> dict[str, tuple[keras.Variable, np.ndarray]]:

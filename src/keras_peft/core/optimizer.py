@@ -6,16 +6,47 @@ optimizer that a user compiles with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_peft.errors import OptionError
+from keras_peft.core.held import SiteWeights
+from keras_peft.errors import OptionError, listed
 
 # The smoothing of sensitivity and uncertainty, as in AdaLoRA's experiments.
 _SMOOTHING = 0.85
+
+
+def rates_of(
+    variables: Mapping[str, keras.Variable], held: Iterable[SiteWeights], rates: Mapping[str, float]
+) -> dict[int, float]:
+    """Returns by what the learning rate of each weight is multiplied, by the weight's id.
+
+    Args:
+        variables: What trains, by the keys of an adapter's file.
+        held: What is around the base's layers; its methods have rates of their own.
+        rates: Factors by the beginnings of keys; the longest that fits counts.
+
+    Raises:
+        OptionError: If no key begins as one of the rates' does.
+    """
+    if unknown := [start for start in rates if not any(key.startswith(start) for key in variables)]:
+        raise OptionError(
+            f"`rates`: no weight's key begins with {listed(map(repr, unknown))}; the keys are "
+            f"{listed(variables, most=4)}."
+        )
+    multiples = {id(variable): _rate(key, rates) for key, variable in variables.items()}
+    for one in held:
+        for key, multiple in one.method.rates().items():
+            multiples[id(one.values[key])] *= multiple
+    return multiples
+
+
+def _rate(key: str, rates: Mapping[str, float]) -> float:
+    fitting = [beginning for beginning in rates if key.startswith(beginning)]
+    return rates[max(fitting, key=len)] if fitting else 1.0
 
 
 def specialise(

@@ -1,0 +1,190 @@
+"""The adapters of one base by name: which there are, and which act and train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from keras_peft.core.adapter import Adapter, place_in_stack
+from keras_peft.core.sites import Site, own_variables
+from keras_peft.errors import AdapterError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_peft.core.held import SiteWeights
+
+
+class AdapterRegistry:
+    """Named adapters, and which of them are active.
+
+    It is no Keras object: the model that it belongs to tracks the adapters' layers.
+
+    Args:
+        everywhere: All sites of the base.
+
+    Attributes:
+        active: Names of the adapters that act and train now, the innermost first.
+    """
+
+    def __init__(self, everywhere: Sequence[Site]) -> None:
+        self._everywhere = tuple(everywhere)
+        self._adapters: dict[str, Adapter] = {}
+        self.active: tuple[str, ...] = ()
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """All adapters by name, in the order in which they were added."""
+        return dict(self._adapters)
+
+    @property
+    def head(self) -> keras.Layer | None:
+        """The head of the active adapters, or None."""
+        return next((adapter.head for adapter in self.actives() if adapter.head is not None), None)
+
+    def add(self, name: str, adapter: Adapter) -> None:
+        """Adds an adapter, which is not active yet.
+
+        Raises:
+            AdapterError: If the name is taken, or its head belongs to another adapter.
+        """
+        self.refuse_name(name)
+        if adapter.head is not None and any(other.head is adapter.head for other in self._adapters.values()):
+            raise AdapterError(
+                "The head belongs to another adapter of this model already; give one of its own."
+            )
+        self._adapters[name] = adapter
+
+    def find(self, name: str) -> Adapter:
+        """Returns an adapter.
+
+        Raises:
+            AdapterError: If there is none of that name.
+        """
+        if name not in self._adapters:
+            raise AdapterError(
+                f"There is no adapter {name!r}; the adapters are: {listed(self._adapters)}."
+                f"{did_you_mean(name, self._adapters)}"
+            )
+        return self._adapters[name]
+
+    def only(self) -> str:
+        """Returns the name of the only active adapter.
+
+        Raises:
+            AdapterError: If none is active, or several are.
+        """
+        if len(self.active) != 1:
+            raise AdapterError(
+                f"{len(self.active)} adapters are active; name one of {listed(self._adapters)}."
+            )
+        return self.active[0]
+
+    def activate(self, names: Sequence[str]) -> None:
+        """Lets these adapters act and train, the first innermost, and no others.
+
+        Raises:
+            AdapterError: If a name is unknown, or they have more than one head or train the
+                same weights of the base.
+        """
+        names = tuple(dict.fromkeys(names))
+        chosen = [self.find(name) for name in names]
+        if len([adapter for adapter in chosen if adapter.head is not None]) > 1:
+            raise AdapterError(
+                f"{listed(names)} have a head each, and one has to be chosen; activate one of them."
+            )
+        moved = [key for adapter in chosen for key in adapter.moves]
+        if twice := sorted({key for key in moved if moved.count(key) > 1}):
+            raise AdapterError(
+                f"{listed(names)} both train {listed(twice, most=3)}, so they cannot be active together."
+            )
+        for adapter in self._adapters.values():
+            adapter.deactivate()
+        for adapter in chosen:
+            adapter.activate()
+        self.active = names
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives an adapter another name, and leaves it in its place.
+
+        Raises:
+            AdapterError: If the old name is unknown or the new one is taken.
+        """
+        self.find(old)
+        self.refuse_name(new)
+        self._adapters = {new if name == old else name: one for name, one in self._adapters.items()}
+        self.active = tuple(new if name == old else name for name in self.active)
+
+    def delete(self, name: str) -> None:
+        """Forgets an adapter that is not active.
+
+        Raises:
+            AdapterError: If the name is unknown or the adapter is active.
+        """
+        self.find(name)
+        if name in self.active:
+            raise AdapterError(f"{name!r} is active; activate another one, or none, and delete it then.")
+        del self._adapters[name]
+
+    def refuse_name(self, name: str) -> None:
+        """Checks that an adapter can be given a name.
+
+        Raises:
+            AdapterError: If it is no name, or taken.
+        """
+        refuse_no_name(name)
+        if name in self._adapters:
+            raise AdapterError(
+                f"There is an adapter {name!r} already; choose another name, or delete that one."
+            )
+
+    def actives(self) -> list[Adapter]:
+        """Returns the adapters that act and train now, the innermost first."""
+        return [self._adapters[name] for name in self.active]
+
+    def held(self) -> list[SiteWeights]:
+        """Returns what is around the base's layers, the innermost first."""
+        held = [held for adapter in self.actives() for held in adapter.held]
+        return sorted(held, key=lambda one: place_in_stack(one.method))
+
+    def moves(self) -> dict[str, keras.Variable]:
+        """Returns the variables of the base that the active adapters train, by their keys."""
+        return {key: variable for adapter in self.actives() for key, variable in adapter.moves.items()}
+
+    def variables(self) -> dict[str, keras.Variable]:
+        """Returns everything that trains, by the keys of the adapters' files."""
+        variables: dict[str, keras.Variable] = {}
+        for adapter in self.actives():
+            variables |= {**adapter.weights_by_key(), **adapter.moves}
+        return {key: variable for key, variable in variables.items() if variable.trainable}
+
+    def touched(self) -> list[keras.Layer]:
+        """Returns the base's layers that the active adapters act on or train."""
+        moved = set(map(id, self.moves().values()))
+        moving = [
+            site.layer for site in self._everywhere if moved.intersection(map(id, own_variables(site.layer)))
+        ]
+        return [*(held.site.layer for held in self.held()), *moving]
+
+    @contextmanager
+    def unmoved(self) -> Iterator[None]:
+        """Gives the base's own weights back as they were for as long as the context lasts."""
+        moving = [adapter for adapter in self.actives() if adapter.moves]
+        for adapter in moving:
+            adapter.deactivate()
+        try:
+            yield
+        finally:
+            for adapter in moving:
+                adapter.activate()
+
+
+def refuse_no_name(name: str) -> None:
+    """Checks that a word can be the name of an adapter.
+
+    Raises:
+        AdapterError: If it is empty or has a "/" in it.
+    """
+    if not name or "/" in name:
+        raise AdapterError(f"{name!r} is no name for an adapter; expected a word without '/'.")

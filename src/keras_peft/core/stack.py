@@ -1,0 +1,65 @@
+"""What is around the calls of a base's layers, from the innermost out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+
+from keras_peft.core import intercept
+from keras_peft.core.held import SiteWeights
+from keras_peft.core.hold import Hold
+from keras_peft.core.narrow import narrow
+from keras_peft.core.precision import lowered
+from keras_peft.core.sites import Site
+
+_MOVING_AVERAGES = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
+
+
+class Stack:
+    """Holds a base and puts everything around its calls that belongs there.
+
+    Args:
+        base: The base; it is frozen.
+        everywhere: All its sites.
+        narrows: Whether only the first position is computed in the last block.
+
+    Attributes:
+        hold: What holds the base.
+        lowers: Whether frozen matrices are multiplied by in bfloat16.
+    """
+
+    def __init__(self, base: keras.Model, everywhere: Sequence[Site], *, narrows: bool) -> None:
+        self.hold = Hold(base)
+        self.lowers = False
+        self._everywhere, self._narrows = tuple(everywhere), narrows
+
+    def attach(self, held: Sequence[SiteWeights], touched: Sequence[keras.Layer], *, merged: bool) -> None:
+        """Puts adapters around the calls, and what was there before away.
+
+        Args:
+            held: What the active adapters hold, the innermost first.
+            touched: The layers that they act on or train.
+            merged: Whether they are folded into the base's weights, so that none is around them.
+        """
+        innermost = lowered(self._everywhere, touched) if self.lowers else []
+        arounds = [] if merged else [(one.site.layer, one.around) for one in held]
+        outermost = self.outermost(one.site for one in held)
+        self.hold.attach([*self.always(), *innermost, *arounds, *outermost])
+
+    def always(self) -> list[tuple[keras.Layer, intercept.Around]]:
+        """Returns what is around layers that would move their own averages while training."""
+        return [
+            (site.layer, _in_inference_mode)
+            for site in self._everywhere
+            if isinstance(site.layer, _MOVING_AVERAGES)
+        ]
+
+    def outermost(self, sites: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Around]]:
+        """Returns what is around the adapters at some sites."""
+        return narrow(self._everywhere, sites) if self._narrows else []
+
+
+def _in_inference_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return call(*args, **{**kwargs, "training": False})
