@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-import platformdirs
-
 
 def cache_folder() -> Path:
     """Returns the folder for what can be made again: $KERAS_PEFT_CACHE or the system's."""
-    chosen = os.environ.get("KERAS_PEFT_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("keras-peft")
+    if chosen := os.environ.get("KERAS_PEFT_CACHE"):
+        return Path(chosen)
+    import platformdirs  # here, for an adapter's folder is written without it
+
+    return platformdirs.user_cache_path("keras-peft")
 
 
 def sha256_of(path: Path) -> str:
