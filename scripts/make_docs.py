@@ -182,7 +182,7 @@ def command_page() -> str:
     """Every command with its arguments and options."""
     import typer
 
-    from keras_peft.cli import build
+    from keras_peft.cli.application import build
 
     application = typer.main.get_command(build([]))
     parts = ["# Command line", "", "`keras-peft COMMAND --help` prints the same.", ""]

@@ -116,7 +116,7 @@ def test_only_the_command_line_prints_and_exits(path):
     "code",
     [
         "import keras_peft",
-        "from keras_peft.cli import build; build(['train', '--help'])",
+        "from keras_peft.cli.application import build; build(['train', '--help'])",
         "import keras_peft; keras_peft.LoRA(rank=4); keras_peft.read_examples",
     ],
 )

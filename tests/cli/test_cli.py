@@ -16,7 +16,7 @@ import typer
 
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft import __version__
-from keras_peft.cli import COMMANDS, build
+from keras_peft.cli.application import COMMANDS, build
 
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
 

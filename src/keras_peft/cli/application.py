@@ -1,0 +1,190 @@
+"""The application: its commands, how they are found, and how errors end them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from keyword import iskeyword
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+
+from keras_peft._version import __version__
+from keras_peft.cli import config
+from keras_peft.cli.wording import as_flags
+from keras_peft.errors import KerasPeftError, OptionError
+
+# What the help lists, in its order. A command says the same in its own file, which the help does not import.
+COMMANDS = {
+    "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
+    "cross-validate": "Score settings by several trainings, each without one part of the rows.",
+    "find-rate": "Find the learning rate by a short training in which it rises.",
+    "evaluate": "Score a bundle on labelled text.",
+    "explain": "Show which words of a text carried a bundle's decision.",
+    "predict": "Label texts with a bundle; a file of any size is streamed.",
+    "serve": "Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs.",
+    "export": "Write a bundle in the form of another library.",
+    "import": "Make a bundle of what another library wrote.",
+    "push": "Push a bundle, or what export wrote, to Hugging Face's hub.",
+    "show": "Show what a bundle holds and check its files.",
+    "methods": "List the methods, or the options of one.",
+    "bases": "List the bases that come with the package, and how to name others.",
+    "data": "Check, split and make labelled text.",
+    "cache": "Show or clear what trainings keep to be computed once only.",
+}
+
+# Those that have the flags of the settings and of a method.
+TRAINING = ("train", "cross-validate", "find-rate")
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """Makes the application with the command that is asked for; of the others it knows what the help lists.
+
+    Args:
+        arguments: What follows the program's name. `train` has the flags of the method
+            that they name. Where they are empty every command is made whole.
+
+    Raises:
+        OptionError: If there is no method of that name.
+    """
+    # The options before the command are flags without values.
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    settings = config.read(arguments) if asked in TRAINING else {}
+    app = typer.Typer(
+        name="keras-peft",
+        help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"default_map": dict.fromkeys(TRAINING, settings)},
+    )
+    app.callback()(_common)
+    for name, description in COMMANDS.items():
+        if arguments and name != asked:
+            app.command(name, help=description)(_not_imported)
+            continue
+        place = name.replace("-", "_") + "_" * iskeyword(name)
+        module = importlib.import_module(f"keras_peft.cli.{place}")
+        if name in TRAINING:
+            command = module.make(_chosen_method(arguments, settings), settings)
+        else:
+            command = getattr(module, place)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits; see `main`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    # TensorFlow writes its own news to stderr unless it is told not to before its import.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Off by default on processors without VNNI, where a run is as fast with it and takes 50 MB less.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # Where nobody looks on, the bars of downloads and uploads are lines and lines.
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    code = 0
+    try:
+        code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
+        sys.stdout.flush()  # Here, where a reader that is gone is caught.
+    except KerasPeftError as error:
+        _fail(as_flags(" ".join([str(error), *_notes(error)]), _options(arguments)))
+    except _Interrupted as error:
+        notes = as_flags(" ".join(_notes(error)), _options(arguments))
+        _fail(f"Interrupted; {notes or 'nothing was written.'}", code=130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        reason = f"{error.filename or 'The system refuses'}: {error.strerror or error}."
+        _fail(" ".join([reason, *_notes(error)]))
+    except typer.TyperException as error:
+        _fail(error.format_message())
+    sys.exit(code)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+
+
+def _common(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    pass
+
+
+def _not_imported() -> NoReturn:
+    raise RuntimeError("This command was not asked for, so it is not here.")
+
+
+def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str:
+    """Finds the value of --method before the arguments are parsed, since flags depend on it.
+
+    Args:
+        arguments: What follows the program's name.
+        settings: What a file says.
+
+    Raises:
+        OptionError: If it is given twice.
+    """
+    from keras_peft.training.fine_tune import DEFAULT_METHOD
+
+    chosen = [after for argument, after in pairwise([*arguments, ""]) if argument == "--method"]
+    chosen += [
+        argument.removeprefix("--method=") for argument in arguments if argument.startswith("--method=")
+    ]
+    if len(chosen) > 1:
+        raise OptionError(
+            f"--method is given {len(chosen)} times, and the command line trains one; in Python several make one "
+            "adapter: fine_tune(data, out=folder, method=[LoRA(), PrefixTuning()])."
+        )
+    return chosen[0] if chosen else str(settings.get("method", DEFAULT_METHOD))
+
+
+def _options(arguments: Sequence[str]) -> set[str]:
+    """Returns the names of all options of the command that was asked for."""
+    try:
+        waiting = [typer.main.get_command(build(arguments))]
+    except KerasPeftError:  # A method or a file of settings is at fault, before there are any flags.
+        waiting = [typer.main.get_command(build([*arguments[:1], "--help"]))]
+    asked = {argument for argument in arguments if not argument.startswith("-")}
+    found: set[str] = set()
+    while waiting:
+        command = waiting.pop()
+        found |= {str(parameter.name) for parameter in command.params}
+        below = getattr(command, "commands", {})
+        waiting += [one for name, one in below.items() if name in asked]
+    return found
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C or a polite kill; what is half written is removed on the way out."""
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was added to an error on its way, such as what remains of the work."""
+    return getattr(error, "__notes__", [])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Interrupted
+
+
+def _fail(message: str, *, code: int = 2) -> NoReturn:
+    if message:  # A group of commands without one prints its help and says nothing more.
+        print(f"keras-peft: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
