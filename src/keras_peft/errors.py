@@ -3,6 +3,7 @@
     KerasPeftError
     ├── OptionError        a value that a user chose cannot be used
     │   └── SelectionError     targets or layers match nothing in the base
+    ├── ExtraNotInstalled  packages are needed that an extra of this one brings
     ├── AdapterError       adapter weights do not fit the model
     ├── DataError          the labelled text cannot be used as it is
     ├── EndpointError      a language model's server refuses, fails or gives nothing of use
@@ -37,6 +38,10 @@ class OptionError(KerasPeftError, ValueError):
 
 class SelectionError(OptionError):
     """Targets or layers match nothing in the base."""
+
+
+class ExtraNotInstalled(KerasPeftError, ImportError):
+    """Packages are needed that an extra of this one brings; the message says which."""
 
 
 class AdapterError(KerasPeftError):

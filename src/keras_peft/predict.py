@@ -10,6 +10,7 @@ from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.data.examples import Examples
 from keras_peft.errors import BaseNotFound, DataError, listed
+from keras_peft.extras import need
 from keras_peft.inputs import Text
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
@@ -165,6 +166,7 @@ def load(folder: str | Path, *, base: str | None = None) -> Classifier:
         >>> classifier = keras_peft.load("my-bundle")
         >>> classifier.predict(["Jon: Which model is faster?"])
     """
+    need("Loading a bundle", "keras_hub", "scipy", "sklearn", "tokenizers")
     bundle = bundles.read(folder)
     try:
         loaded = sources.load(base or bundle.base_name)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from keras_peft import bundle as bundles
 from keras_peft._version import __version__
 from keras_peft.errors import HubError, KerasPeftError, listed
+from keras_peft.extras import need
 from keras_peft.files import sha256_of
 from keras_peft.sources import hub
 
@@ -104,6 +105,7 @@ def push(
         'hf://owner/my-bundle@0123456789abcdef0123456789abcdef01234567'
         >>> keras_peft.load("hf://owner/my-bundle").predict(["Which model is faster?"])
     """
+    need("Pushing to Hugging Face's hub", "huggingface_hub")
     folder = Path(folder).expanduser()
     repository = _repository(to)
     if reason := hub.unfit_token():

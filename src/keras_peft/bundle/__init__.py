@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tomli_w
-
 from keras_peft.errors import AdapterError, BaseError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.files import sha256_of, whole_folder
 
@@ -362,6 +360,8 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
         _write_json(staging / "report.json", description)
         (staging / "report.html").write_text(report.as_html(description), encoding="utf-8")
         if parts.flags is not None:
+            import tomli_w
+
             (staging / "run.toml").write_text(tomli_w.dumps(parts.flags), encoding="utf-8")
         (staging / CARD).write_text(report.as_model_card(description, folder.name), encoding="utf-8")
         seal(staging, content)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from keras_peft import sources, tasks
 from keras_peft.tasks import metric_name
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,8 @@ def _ticks(low: float, high: float) -> list[float]:
 @cache
 def environment() -> jinja2.Environment:
     """Returns what renders the package's templates."""
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.PackageLoader("keras_peft"),
         autoescape=jinja2.select_autoescape(["html"]),

@@ -24,6 +24,7 @@ from keras_peft.data.check.subject import are_numbers, labels_of
 from keras_peft.data.examples import check_column
 from keras_peft.data.readers import Row, ending_of, read_rows
 from keras_peft.errors import DataError, OptionError
+from keras_peft.extras import need
 from keras_peft.files import whole_folder
 from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import LABELS, Collector
@@ -103,6 +104,7 @@ def split_file(
         >>> split_file("conversations.jsonl", "parts").rows
         {'train': 168, 'validation': 24, 'test': 48}
     """
+    need("Splitting a file", "polars")
     path, out = Path(data), Path(out)
     shares = {"validation": validation, "test": test}
     _check_options(path, out, shares, overwrite)

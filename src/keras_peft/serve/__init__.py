@@ -14,13 +14,6 @@
 Only here is HTTP known.
 """
 
-from importlib.util import find_spec
+from keras_peft.extras import EXTRAS, need
 
-from keras_peft.errors import OptionError
-
-_NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client", "opentelemetry")
-
-if _missing := [name for name in _NEEDED if find_spec(name) is None]:
-    raise OptionError(
-        f"Serving needs more packages ({', '.join(_missing)} are missing): pip install 'keras-peft[serve]'"
-    )
+need("Serving", *EXTRAS["serve"])

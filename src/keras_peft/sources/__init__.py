@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from keras_peft.errors import BaseNotFound, did_you_mean, listed
+from keras_peft.extras import need
 from keras_peft.sources import embedded
 from keras_peft.sources._base import Base
 from keras_peft.sources._head import CheckpointHead, find_head, task_meant
@@ -51,6 +52,7 @@ def load(name: str = DEFAULT) -> Base:
         >>> base.encoder({"token_ids": ids, "padding_mask": ids != 0}).shape
         (2, 16, 384)
     """
+    need("Loading a base", "keras_hub", "platformdirs", "tokenizers")
     from keras_peft.sources import folder, hub, preset
 
     if name in embedded.NAMES:
@@ -91,6 +93,7 @@ def load_tokenizer(name: str = DEFAULT) -> tuple[str, int]:
         >>> max_length
         512
     """
+    need("Loading a tokenizer", "platformdirs", "tokenizers")
     from keras_peft.sources import folder
 
     if (found := checkpoint(name)) is not None:

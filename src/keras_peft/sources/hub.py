@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnreachable, listed
+from keras_peft.extras import need
 
 SCHEME = "hf://"
 
@@ -67,6 +68,7 @@ def download(name: str, files: Sequence[str] = _BASE) -> tuple[Path, str]:
         >>> download("hf://owner/name")[1]
         'hf://owner/name@0123456789abcdef0123456789abcdef01234567'
     """
+    need("Downloading from Hugging Face's hub", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
     repository, revision = _split(name)

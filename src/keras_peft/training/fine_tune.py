@@ -18,7 +18,7 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint
-from keras_peft.training.prepare import Prepared, prepare, read
+from keras_peft.training.prepare import Prepared, check_installed, prepare, read
 from keras_peft.training.settings import Settings, layers_in_words
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def fine_tune(
         >>> result = keras_peft.fine_tune("conversations.jsonl", out="my-bundle", epochs=4)
         >>> result.report["validation"]["accuracy"]
     """
+    check_installed()
     progress = progress or Progress()
     stopwatch = stopwatch or Stopwatch()
     out = Path(out)

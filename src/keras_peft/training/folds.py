@@ -15,7 +15,7 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Scores
 from keras_peft.training.fine_tune import as_methods
-from keras_peft.training.prepare import prepare
+from keras_peft.training.prepare import check_installed, prepare
 from keras_peft.training.settings import Settings
 
 WITHOUT = ("validation", "abstain_below")
@@ -75,6 +75,7 @@ def cross_validate(
         >>> keras_peft.cross_validate("conversations.jsonl", folds=4).summary()["accuracy"]
         (0.85, 0.03)
     """
+    check_installed()
     progress, stopwatch = progress or Progress(), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
     progress.stage(f"Reading {data}")

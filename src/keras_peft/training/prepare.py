@@ -12,6 +12,7 @@ from keras_peft.core.method import Method
 from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, check_trainable, read_examples, split
 from keras_peft.errors import OptionError
+from keras_peft.extras import need
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.settings import DEFAULT_MAX_LENGTH, Settings
@@ -103,6 +104,15 @@ class Prepared:
                 return
             stack.enter_context(self.model.above(parts))
             yield made
+
+
+def check_installed() -> None:
+    """Checks that the packages are there that every training needs.
+
+    Raises:
+        ExtraNotInstalled: If one is not.
+    """
+    need("Training", "jinja2", "keras_hub", "platformdirs", "scipy", "sklearn", "tokenizers", "tomli_w")
 
 
 def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:

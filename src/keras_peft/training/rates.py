@@ -17,7 +17,7 @@ from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.fine_tune import as_methods
-from keras_peft.training.prepare import prepare, read
+from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.settings import Settings
 
 WITHOUT = ("learning_rate", "epochs", "patience", "abstain_below")
@@ -84,6 +84,7 @@ def find_rate(
         >>> keras_peft.find_rate("conversations.jsonl", method=keras_peft.BitFit()).suggestion
         0.004
     """
+    check_installed()
     if not 0 < lowest < highest:
         raise OptionError(f"--lowest {lowest:g} --highest {highest:g}: expected two rates above 0, rising.")
     if steps < 10:

@@ -21,6 +21,7 @@ from keras_peft.data.check import (
 )
 from keras_peft.data.check.report import Checked, DataReport, Finding
 from keras_peft.data.check.subject import SIMILARITY, read_subject
+from keras_peft.extras import need
 
 __all__ = ["Checked", "DataReport", "Finding", "check_data"]
 
@@ -69,6 +70,7 @@ def check_data(
         >>> report.facts("lengths")["longest"]
         92
     """
+    need("Checking labelled text", "platformdirs", "scipy", "sklearn", "tokenizers")
     subject = read_subject(
         Path(data),
         validation=Path(validation) if validation else None,

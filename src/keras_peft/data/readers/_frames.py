@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import DataError
+from keras_peft.extras import need
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,6 +31,7 @@ def faults_of(path: Path, name: str) -> Iterator[None]:
     Raises:
         DataError: If Polars raises.
     """
+    need(f"Reading {name}", "polars")
     import polars as pl  # here, for its import takes longer than most commands that read no table
 
     try:

@@ -20,6 +20,7 @@ from keras_peft.data.synthesis.partial import Partial, Tally
 from keras_peft.data.synthesis.prompt import LabelShare, Prompt
 from keras_peft.data.synthesis.rows import Rows
 from keras_peft.errors import EndpointError, OptionError, listed
+from keras_peft.extras import need
 from keras_peft.files import whole_file
 from keras_peft.inputs.strings import is_text, is_unicode
 from keras_peft.progress import Progress
@@ -182,6 +183,7 @@ class DataGeneration:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        need("Generating labelled text", "anyio", "httpx2", "jinja2", "scipy", "sklearn")
         self._check_words()
         self._check_numbers()
         # A template is tried with and without earlier texts, and with every subtopic, before anything is sent.

@@ -10,9 +10,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import SandboxedEnvironment
-
 from keras_peft.errors import OptionError, did_you_mean, listed
 
 _MOST_SEEN_CHARACTERS = 200
@@ -58,6 +55,9 @@ class Prompt:
                 f"{self._name} cannot be read: {reason}. Expected a jinja2 template; --print-prompt writes one "
                 "to begin with."
             ) from None
+        import jinja2
+        from jinja2.sandbox import SandboxedEnvironment
+
         # Prompts are passed around, so a template gets at nothing but its values.
         environment = SandboxedEnvironment(
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
@@ -99,6 +99,8 @@ class Prompt:
         Raises:
             OptionError: If the template uses what there is not, or fails.
         """
+        import jinja2
+
         values: Mapping[str, Any] = {
             "topic": topic,
             "labels": list(labels),

@@ -12,6 +12,7 @@ import numpy as np
 from keras_peft import bases
 from keras_peft.core.method import Method
 from keras_peft.errors import AdapterError, KerasPeftError, listed
+from keras_peft.extras import need
 from keras_peft.files import whole_folder
 from keras_peft.interop import locate
 from keras_peft.interop._files import others_in, write_json, write_torch_tensors
@@ -180,6 +181,7 @@ def _name_of(folder: Path) -> str:
 
 
 def _is_causal(model: keras.Model) -> bool:
+    need("A language model's adapter", "keras_hub")
     import keras_hub
 
     return isinstance(model, keras_hub.models.CausalLM)

@@ -17,6 +17,7 @@ from keras_peft.core.method import Method
 from keras_peft.core.projection import is_projection, projection
 from keras_peft.core.sites import Site, find_sites, own_variables, selection_of
 from keras_peft.errors import AdapterError, OptionError, listed
+from keras_peft.extras import need
 from keras_peft.interop.keras_lora import _file
 from keras_peft.interop.keras_lora._beside import Beside
 from keras_peft.interop.keras_lora._factors import flat_factors
@@ -156,6 +157,7 @@ def backbone_of(model: keras.Model) -> keras.Model:
     Raises:
         OptionError: If there is none.
     """
+    need("KerasHub's own LoRA", "keras_hub")
     import keras_hub
 
     inside = [model, *model._flatten_layers(include_self=False, recursive=True)]

@@ -1,0 +1,74 @@
+"""What an extra of the package brings, and the sentence that says so where it is not installed.
+
+The small install adapts Keras models, and saves, merges and combines adapters. Whatever
+needs more calls `need` before it starts. pyproject.toml lists the same packages.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from keras_peft.errors import ExtraNotInstalled
+
+# The packages of each extra: the name that is imported, and the name on the index. Each extra
+# holds those above it. TensorFlow is left out: another backend of Keras may be in its place.
+EXTRAS = {
+    "train": {
+        "anyio": "anyio",
+        "httpx2": "httpx2",
+        "huggingface_hub": "huggingface-hub",
+        "jinja2": "jinja2",
+        "keras_hub": "keras-hub",
+        "platformdirs": "platformdirs",
+        "polars": "polars",
+        "rich": "rich",
+        "scipy": "scipy",
+        "sklearn": "scikit-learn",
+        "tokenizers": "tokenizers",
+        "tomli_w": "tomli-w",
+        "typer": "typer",
+    },
+    "serve": {
+        "fastapi": "fastapi",
+        "httptools": "httptools",
+        "opentelemetry": "opentelemetry-api",
+        "prometheus_client": "prometheus-client",
+        "threadpoolctl": "threadpoolctl",
+        "uvicorn": "uvicorn",
+    },
+}
+_MOST_NAMED = 4
+
+
+def need(what: str, *packages: str) -> None:
+    """Checks that packages are installed; none of them is imported.
+
+    Args:
+        what: What needs them; it begins the sentence.
+        packages: Their names in `EXTRAS`.
+
+    Raises:
+        ExtraNotInstalled: If any is not there.
+
+    Example:
+        >>> need("Training", "keras_hub", "polars", "sklearn")
+        Traceback (most recent call last):
+        ...
+        ExtraNotInstalled: Training needs polars and scikit-learn, which are not installed:
+        pip install 'keras-peft[train]'
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if not missing:
+        return
+    extra = [extra for extra, brought in EXTRAS.items() if not brought.keys().isdisjoint(missing)][-1]
+    names = [brought[package] for brought in EXTRAS.values() for package in missing if package in brought]
+    raise ExtraNotInstalled(
+        f"{what} needs {_joined(names)}, which {'is' if len(names) == 1 else 'are'} not installed: "
+        f"pip install 'keras-peft[{extra}]'"
+    )
+
+
+def _joined(names: list[str]) -> str:
+    if len(names) > _MOST_NAMED:
+        names = [*names[: _MOST_NAMED - 1], f"{len(names) - _MOST_NAMED + 1} more packages"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
