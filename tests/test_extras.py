@@ -1,0 +1,120 @@
+"""The small install: what is missing is told in one sentence, and what the extras bring is written down twice alike."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+import keras_peft
+from conftest import ROOT
+from keras_peft.errors import ExtraNotInstalled
+from keras_peft.extras import EXTRAS, need
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# Of the whole job, but imported nowhere before Keras or KerasHub, which need them, is.
+BROUGHT_BY_OTHERS = {"tensorflow", "h5py", "ml-dtypes"}
+# Runs without the packages of all extras, as the small install does, but for two that Keras and JAX bring.
+SMALL = (
+    "import sys; from keras_peft.extras import EXTRAS\n"
+    "sys.modules.update({name: None for brought in EXTRAS.values() for name in brought if name not in {'rich', 'scipy'}})\n"
+    "import keras_peft\n"
+)
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+
+
+def names_of(extra: str) -> set[str]:
+    return {re.split(r"[<>=;\[ ]", line)[0] for line in PROJECT["optional-dependencies"][extra]}
+
+
+def test_an_extra_names_what_it_brings():
+    assert names_of("train") == set(EXTRAS["train"].values()) | BROUGHT_BY_OTHERS
+    assert names_of("serve") == {*EXTRAS["serve"].values(), "keras-peft", "uvloop"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        (["polars"], "polars, which is not installed: pip install 'keras-peft[train]'"),
+        (
+            ["polars", "sklearn"],
+            "polars and scikit-learn, which are not installed: pip install 'keras-peft[train]'",
+        ),
+        (
+            ["polars", "fastapi"],
+            "polars and fastapi, which are not installed: pip install 'keras-peft[serve]'",
+        ),
+        (
+            ["jinja2", "polars", "rich", "scipy", "typer"],
+            "jinja2, polars, rich and 2 more packages, which are not installed: pip install 'keras-peft[train]'",
+        ),
+    ],
+)
+def test_what_is_missing_is_told_with_the_remedy(monkeypatch, missing, told):
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ExtraNotInstalled) as raised:
+        need("Training", "jinja2", "polars", "rich", "scipy", "sklearn", "typer", "fastapi")
+    assert str(raised.value) == f"Training needs {told}"
+    assert isinstance(raised.value, ImportError)
+
+
+def test_nothing_is_told_where_all_is_there():
+    need("Training", *EXTRAS["train"])
+
+
+def test_every_public_name_is_there_on_the_small_install():
+    result = run(f"{SMALL}from keras_peft import *; print(fine_tune.__name__)")
+    assert (result.stdout, result.returncode) == ("fine_tune\n", 0), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("fine_tune('x.jsonl', out='x')", "Training needs"),
+        ("cross_validate('x.jsonl')", "Training needs"),
+        ("find_rate('x.jsonl')", "Training needs"),
+        ("load('x')", "Loading a bundle needs"),
+        ("load_base('x')", "Loading a base needs"),
+        ("check_data('x.jsonl')", "Checking labelled text needs"),
+        ("push('x', 'hf://owner/x')", "Pushing to Hugging Face's hub needs huggingface-hub, which is"),
+        ("DataGeneration(topic='x', labels=['a'], rows=1)", "Generating labelled text needs"),
+        (
+            "import_hf_peft('hf://owner/x', out='x')",
+            "Downloading from Hugging Face's hub needs huggingface-hub",
+        ),
+    ],
+)
+def test_whoever_needs_more_says_so_before_anything_else(call, told):
+    code = (
+        f"{SMALL}from keras_peft.errors import ExtraNotInstalled\n"
+        f"try: keras_peft.{call}\nexcept ExtraNotInstalled as error: print(error)"
+    )
+    result = run(code)
+    assert result.stdout.startswith(told), result.stderr
+    assert result.stdout.endswith("not installed: pip install 'keras-peft[train]'\n")
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_a_table_without_polars(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    (tmp_path / f"x.{name}").write_text("text,label\na,b\n")
+    with pytest.raises(ExtraNotInstalled, match="^Reading .* needs polars"):
+        keras_peft.read_examples(tmp_path / f"x.{name}")
+
+
+@pytest.mark.parametrize("arguments", [(), ("train", "x.jsonl"), ("--help",)])
+def test_the_command_line_without_its_packages_says_one_sentence(arguments):
+    result = run(f"{SMALL}from keras_peft.cli import main; main()", *arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert re.fullmatch(
+        r"keras-peft: The command line needs .* not installed: pip install 'keras-peft\[train\]'\n",
+        result.stderr,
+    )
