@@ -20,7 +20,8 @@ BROUGHT_BY_OTHERS = {"tensorflow", "h5py", "ml-dtypes"}
 # Runs without the packages of all extras, as the small install does, but for two that Keras and JAX bring.
 SMALL = (
     "import sys; from keras_peft.extras import EXTRAS\n"
-    "sys.modules.update({name: None for brought in EXTRAS.values() for name in brought if name not in {'rich', 'scipy'}})\n"
+    "names = {name for brought in EXTRAS.values() for name in brought} - {'rich', 'scipy'}\n"
+    "sys.modules.update(dict.fromkeys(names))\n"
     "import keras_peft\n"
 )
 
@@ -84,7 +85,10 @@ def test_every_public_name_is_there_on_the_small_install():
         ("load_base('x')", "Loading a base needs"),
         ("check_data('x.jsonl')", "Checking labelled text needs"),
         ("push('x', 'hf://owner/x')", "Pushing to Hugging Face's hub needs huggingface-hub, which is"),
-        ("DataGeneration(topic='x', labels=['a'], rows=1)", "Generating labelled text needs"),
+        (
+            "DataGeneration(topic='x', labels=[], rows=1, out='x', endpoint='x', model='x')",
+            "Generating labelled text needs",
+        ),
         (
             "import_hf_peft('hf://owner/x', out='x')",
             "Downloading from Hugging Face's hub needs huggingface-hub",

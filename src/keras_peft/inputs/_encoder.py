@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import tokenizers
 
 from keras_peft.errors import OptionError
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.store import Collector, arrays
+
+if TYPE_CHECKING:
+    import tokenizers
 
 LONG_TEXT = ("cut", "window")
 """What can be done with texts that are too long."""
@@ -52,6 +54,8 @@ class Encoder(ABC):
     def __init__(
         self, content: str, max_length: int, *, overlaps: bool = False, at_once: int = _AT_ONCE
     ) -> None:
+        import tokenizers
+
         self.content, self.max_length = content, max_length
         self._tokenizer = tokenizers.Tokenizer.from_str(content)
         special = self._tokenizer.num_special_tokens_to_add(False)

@@ -9,9 +9,12 @@ Machine Translation", LREC 2020, pages 3752–3760.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tokenizers
+
+if TYPE_CHECKING:
+    import tokenizers
 
 # One for a capital at the beginning, one for capitals throughout, one for any others.
 _MARKS = ("[unused1]", "[unused2]", "[unused3]")

@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import tokenizers
-from tokenizers.pre_tokenizers import ByteLevel
 
 from keras_peft.errors import OptionError
 from keras_peft.inputs._encoder import LONG_TEXT, EncodedRow, Encoder, ids_of
 from keras_peft.inputs._input import Input
 from keras_peft.inputs.case_marks import CaseMarks
+
+if TYPE_CHECKING:
+    import tokenizers
 
 # What a text is parted into where it does not come in words: runs of letters and digits, and single signs.
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -98,6 +99,8 @@ class WordEncoder(Encoder):
     reads_words: ClassVar[bool] = True
 
     def __init__(self, content: str, max_length: int, *, marks_case: bool = False, **kwargs: Any) -> None:
+        from tokenizers.pre_tokenizers import ByteLevel
+
         super().__init__(content, max_length, **kwargs)
         self._marks = CaseMarks.of(self._tokenizer) if marks_case else None
         self.marks_case = self._marks is not None
