@@ -27,7 +27,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.runtime.inference import Inference
-from keras_peft.serve.engine import Engine, Row
+from keras_peft.serve.engines.keras import Engine, Row
 from keras_peft.serve.loaded import Tokenizers, load
 
 from .plan import ONE

@@ -15,7 +15,7 @@ import pytest
 from conftest import TINY
 from keras_peft.files import sha256_of
 from keras_peft.serve.adapters import STATES, Adapters
-from keras_peft.serve.engine import Engine, Row
+from keras_peft.serve.engines.keras import Engine, Row
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, NotReady
 from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository

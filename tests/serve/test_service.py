@@ -13,7 +13,7 @@ import pytest
 import keras_peft
 from keras_peft.inputs import Encoder
 from keras_peft.serve import batcher
-from keras_peft.serve.engine import Engine
+from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.failures import (
     AdapterFailed,
     AdapterNotFound,

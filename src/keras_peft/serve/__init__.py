@@ -1,7 +1,7 @@
 """Serving: many bundles on one frozen base, their rows in one batch.
 
     settings.py     what a server can be told
-    engine.py       the base: rows of any adapters to what their heads give
+    engines/        the base: rows of any adapters to what their heads give, by one runtime in each file
     batcher.py      one queue: which rows run together, and when
     loaded.py       a bundle that is ready to answer
     repository.py   the folder with the bundles: names, never paths

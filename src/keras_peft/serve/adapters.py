@@ -23,7 +23,7 @@ from keras_peft.serve.observer import Observer
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.serve.engine import Engine
+    from keras_peft.serve.engines.keras import Engine
     from keras_peft.serve.repository import Repository
     from keras_peft.serve.settings import ServeSettings
 

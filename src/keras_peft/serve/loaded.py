@@ -22,7 +22,7 @@ from keras_peft import methods
 from keras_peft.core.adapter import refuse_unfit
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.inputs.strings import is_unicode
-from keras_peft.serve.engine import Row
+from keras_peft.serve.engines.keras import Row
 from keras_peft.serve.failures import AdapterFailed
 from keras_peft.serve.repository import shown_name
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapter import Part
     from keras_peft.inputs import Encoder
-    from keras_peft.serve.engine import Engine, ServedKind
+    from keras_peft.serve.engines.keras import Engine, ServedKind
     from keras_peft.tasks import Task
 
 _log = logging.getLogger(__name__)

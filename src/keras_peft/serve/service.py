@@ -17,7 +17,7 @@ from keras_peft.inputs.strings import is_unicode
 from keras_peft.runtime.outputs import of_texts
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.batcher import LATE, Batcher
-from keras_peft.serve.engine import Row
+from keras_peft.serve.engines.keras import Row
 from keras_peft.serve.failures import Failure, Invalid, Malformed, TimedOut, TooLarge
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keras_peft.inputs import Encoder, Input, Text
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.serve.batcher import Admission, Ran
-    from keras_peft.serve.engine import Engine
+    from keras_peft.serve.engines.keras import Engine
     from keras_peft.serve.keys import Key
     from keras_peft.serve.loaded import Loaded
     from keras_peft.serve.observer import Observer

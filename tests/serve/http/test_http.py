@@ -19,7 +19,7 @@ from huggingface_hub import InferenceClient
 import keras_peft
 from keras_peft.methods.ia3 import IA3
 from keras_peft.methods.prefix import PrefixTuning
-from keras_peft.serve.engine import Engine
+from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.process import Server, bind
 from keras_peft.serve.metrics import Metrics

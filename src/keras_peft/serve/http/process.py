@@ -91,7 +91,7 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         with start.importing(base):
             import keras_hub  # noqa: F401  (the slow import of what follows)
 
-            from keras_peft.serve.engine import Engine
+            from keras_peft.serve.engines.keras import Engine
             from keras_peft.serve.service import Service
         settings = replace(settings, workers=share_processors(settings.workers))
         engine = Engine(

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from keras_peft import sources
 from keras_peft.serve.adapters import Adapters
-from keras_peft.serve.engine import Engine
+from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.http.process import base_of
 from keras_peft.serve.loaded import Loaded
 from keras_peft.serve.metrics import Metrics

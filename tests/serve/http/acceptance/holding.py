@@ -14,7 +14,7 @@ from typing import Any
 
 from keras_peft.cli import main
 from keras_peft.serve import state
-from keras_peft.serve.engine import Engine
+from keras_peft.serve.engines.keras import Engine
 
 
 def hold(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""What rows run on: one file, one runtime."""
