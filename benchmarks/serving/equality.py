@@ -19,7 +19,7 @@ import numpy as np
 from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.serve.engines.keras import Engine, Row
-from keras_peft.serve.loaded import Tokenizers, load
+from keras_peft.serve.loading import Tokenizers, load
 
 from .plan import MIXED
 

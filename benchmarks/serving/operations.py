@@ -28,7 +28,7 @@ from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.runtime.inference import Inference
 from keras_peft.serve.engines.keras import Engine, Row
-from keras_peft.serve.loaded import Tokenizers, load
+from keras_peft.serve.loading import Tokenizers, load
 
 from .plan import ONE
 from .servers import ROOT

@@ -3,7 +3,7 @@
     settings.py     what a server can be told
     engines/        the base: rows of any adapters to what their heads give, by one runtime in each file
     batcher.py      one queue: which rows run together, and when
-    loaded.py       a bundle that is ready to answer
+    loading.py      a bundle that is made ready to answer
     repository.py   the folder with the bundles: names, never paths
     adapters.py     which of them are loaded: load, reload, unload
     service.py      texts to predictions, for whatever protocol

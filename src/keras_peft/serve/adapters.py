@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, NotReady
-from keras_peft.serve.loaded import Loaded, Run, Tokenizers, load
+from keras_peft.serve.loading import Loaded, Run, Tokenizers, load
 from keras_peft.serve.observer import Observer
 
 if TYPE_CHECKING:

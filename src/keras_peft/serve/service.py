@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keras_peft.serve.batcher import Admission, Ran
     from keras_peft.serve.engines.keras import Engine
     from keras_peft.serve.keys import Key
-    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.loading import Loaded
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.repository import Repository
     from keras_peft.serve.settings import ServeSettings

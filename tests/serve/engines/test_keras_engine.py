@@ -13,7 +13,7 @@ from keras_peft.errors import AdapterError
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.serve.engines.keras import Engine, Row
-from keras_peft.serve.loaded import Tokenizers, load
+from keras_peft.serve.loading import Tokenizers, load
 from keras_peft.serve.trunk_cache import TrunkCache
 from serve.bundles import TINY, write_bundle
 

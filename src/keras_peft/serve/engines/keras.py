@@ -32,7 +32,7 @@ from keras_peft.runtime.padding import padded_length
 from keras_peft.serve.trunk_cache import TrunkCache
 
 if TYPE_CHECKING:
-    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.loading import Loaded
     from keras_peft.sources import Base
 
 # Kinds without adapters that are kept, since an adapter that is loaded again needs its kind at once.

@@ -19,7 +19,7 @@ from keras_peft.files import sha256_of
 from keras_peft.methods.full import FullFineTuning
 from keras_peft.serve.engines.keras import Engine, Row
 from keras_peft.serve.failures import AdapterFailed
-from keras_peft.serve.loaded import Tokenizers, load
+from keras_peft.serve.loading import Tokenizers, load
 from serve.bundles import seal, tiny_base, write_bundle
 
 
