@@ -17,7 +17,6 @@ PACKAGE = Path(keras_peft.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 # Imports that still make circles.
 CIRCLES = {
-    ("keras_peft.serve.engines.keras", "keras_peft.serve.loading"),
     ("keras_peft.serve.keys", "keras_peft.serve.http.call"),
     ("keras_peft.serve.keys", "keras_peft.serve.state"),
 }

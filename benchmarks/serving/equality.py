@@ -18,8 +18,10 @@ import numpy as np
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
-from keras_peft.serve.engines.keras import Engine, Row
-from keras_peft.serve.loading import Tokenizers, load
+from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.loaded import Row
+from keras_peft.serve.loading import load
+from keras_peft.serve.tokenizers import Tokenizers
 
 from .plan import MIXED
 

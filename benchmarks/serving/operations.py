@@ -27,8 +27,10 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.runtime.inference import Inference
-from keras_peft.serve.engines.keras import Engine, Row
-from keras_peft.serve.loading import Tokenizers, load
+from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.loaded import Row
+from keras_peft.serve.loading import load
+from keras_peft.serve.tokenizers import Tokenizers
 
 from .plan import ONE
 from .servers import ROOT

@@ -15,8 +15,9 @@ import pytest
 from conftest import TINY
 from keras_peft.files import sha256_of
 from keras_peft.serve.adapters import STATES, Adapters
-from keras_peft.serve.engines.keras import Engine, Row
+from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, NotReady
+from keras_peft.serve.loaded import Row
 from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
@@ -62,8 +63,8 @@ class Gate:
         self.broken = set()
         self.entered = []
 
-    def kind(self, parts, **options):
-        return self.engine.kind(parts, **options)
+    def load(self, bundle):
+        return self.engine.load(bundle)
 
     def run(self, rows):
         for name in {row.adapter.name for row in rows}:
@@ -388,7 +389,7 @@ def test_nothing_of_an_unloaded_adapter_stays(make, root):
         held = []
         for ask in (adapters.get, adapters.load):
             loaded = await ask("mood")
-            held += [weakref.ref(loaded), weakref.ref(loaded.weights)]
+            held += [weakref.ref(loaded), weakref.ref(loaded.weights.packed)]
             with adapters.using(loaded):
                 del loaded
         await adapters.unload("mood")

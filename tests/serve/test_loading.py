@@ -17,9 +17,11 @@ from keras_peft import bundle as bundles
 from keras_peft.core.weights import write_tensors
 from keras_peft.files import sha256_of
 from keras_peft.methods.full import FullFineTuning
-from keras_peft.serve.engines.keras import Engine, Row
+from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.failures import AdapterFailed
-from keras_peft.serve.loading import Tokenizers, load
+from keras_peft.serve.loaded import Row
+from keras_peft.serve.loading import load
+from keras_peft.serve.tokenizers import Tokenizers
 from serve.bundles import seal, tiny_base, write_bundle
 
 
@@ -89,11 +91,16 @@ def test_what_is_kept_of_a_bundle(folder, engine):
     one = loaded_from(folder, engine, generation=3)
     assert (one.name, one.generation, one.task.name) == ("news", 3, "single-label")
     assert one.sha256 == sha256_of(folder / "adapter.safetensors")
-    assert set(one.head) == {"pooled_dense/kernel", "pooled_dense/bias", "logits/kernel", "logits/bias"}
-    assert one.weights.shape == (one.kind.size,)
-    assert one.bytes == one.weights.nbytes + sum(value.nbytes for value in one.head.values())
+    assert set(one.weights.head) == {
+        "pooled_dense/kernel",
+        "pooled_dense/bias",
+        "logits/kernel",
+        "logits/bias",
+    }
+    assert one.weights.packed.shape == (one.weights.kind.size,)
+    assert one.bytes == one.weights.packed.nbytes + sum(value.nbytes for value in one.weights.head.values())
     # No array keeps a larger one alive.
-    for value in (one.weights, *one.head.values()):
+    for value in (one.weights.packed, *one.weights.head.values()):
         assert value.base is None
         assert value.dtype == np.float32
 
@@ -215,7 +222,9 @@ def test_whole_numbers_are_no_weights(folder, engine):
 def test_weights_of_half_precision_are_taken(folder, engine):
     half = load_file(folder / "adapter.safetensors")["head/logits/bias"].astype("float16")
     change_tensors(folder, **{"logits/bias": half})
-    np.testing.assert_array_equal(loaded_from(folder, engine).head["logits/bias"], half.astype("float32"))
+    np.testing.assert_array_equal(
+        loaded_from(folder, engine).weights.head["logits/bias"], half.astype("float32")
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, NotReady
-from keras_peft.serve.loading import Loaded, Run, Tokenizers, load
+from keras_peft.serve.loading import Run, load
 from keras_peft.serve.observer import Observer
+from keras_peft.serve.tokenizers import Tokenizers
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.serve.engines.keras import Engine
+    from keras_peft.serve.engines._engine import Engine
+    from keras_peft.serve.loaded import Loaded
     from keras_peft.serve.repository import Repository
     from keras_peft.serve.settings import ServeSettings
 

@@ -22,7 +22,7 @@ from keras_peft.serve.failures import BackendFailed, Failure, NotReady, Overload
 from keras_peft.serve.turns import Entry, Turns
 
 if TYPE_CHECKING:
-    from keras_peft.serve.engines.keras import Row
+    from keras_peft.serve.loaded import Row
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.settings import ServeSettings
 

@@ -17,8 +17,8 @@ from keras_peft.inputs.strings import is_unicode
 from keras_peft.runtime.outputs import of_texts
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.batcher import LATE, Batcher
-from keras_peft.serve.engines.keras import Row
 from keras_peft.serve.failures import Failure, Invalid, Malformed, TimedOut, TooLarge
+from keras_peft.serve.loaded import Loaded, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from keras_peft.inputs import Encoder, Input, Text
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.serve.batcher import Admission, Ran
-    from keras_peft.serve.engines.keras import Engine
+    from keras_peft.serve.engines._engine import Engine
     from keras_peft.serve.keys import Key
-    from keras_peft.serve.loading import Loaded
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.repository import Repository
     from keras_peft.serve.settings import ServeSettings
@@ -123,7 +122,7 @@ class Service:
         cls, repository: Repository, engine: Engine, settings: ServeSettings, observer: Observer
     ) -> Service:
         """Makes a service of the bundles that lie somewhere."""
-        batcher = Batcher(engine.run, settings, observer, shared=lambda row: row.adapter.kind.trunk)
+        batcher = Batcher(engine.run, settings, observer, shared=engine.group)
         adapters = Adapters(repository, engine, settings, observer, batcher.run_beside)
         return cls(adapters, batcher, engine, settings, observer)
 

@@ -19,7 +19,7 @@ from itertools import accumulate, count
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from keras_peft.serve.engines.keras import Row
+    from keras_peft.serve.loaded import Row
 
 # So many batches' rows are looked through for those whose lengths suit.
 _REACH = 4

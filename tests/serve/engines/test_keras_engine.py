@@ -12,8 +12,10 @@ from keras_peft.core.selection import Selection
 from keras_peft.errors import AdapterError
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
-from keras_peft.serve.engines.keras import Engine, Row
-from keras_peft.serve.loading import Tokenizers, load
+from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.loaded import Row
+from keras_peft.serve.loading import load
+from keras_peft.serve.tokenizers import Tokenizers
 from keras_peft.serve.trunk_cache import TrunkCache
 from serve.bundles import TINY, write_bundle
 
@@ -72,9 +74,11 @@ def test_what_is_kept_of_the_trunk_changes_nothing_but_the_work(tmp_path, monkey
         for mine, theirs in zip(one, other, strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-5)
     seen = []
-    run = adapter.kind.trunk._run
+    run = adapter.weights.kind.trunk._run
     monkeypatch.setattr(
-        adapter.kind.trunk, "_run", lambda inputs: seen.append(len(inputs["token_ids"])) or run(inputs)
+        adapter.weights.kind.trunk,
+        "_run",
+        lambda inputs: seen.append(len(inputs["token_ids"])) or run(inputs),
     )
     keeping.run(rows)
     assert seen == []
@@ -85,7 +89,7 @@ def test_what_is_kept_of_the_trunk_changes_nothing_but_the_work(tmp_path, monkey
 def test_one_text_for_several_adapters_goes_through_the_trunk_once(engine, tmp_path, monkeypatch):
     adapters = [loaded(engine, tmp_path, n, layers="last:1", seed=n) for n in range(3)]
     adapters.append(loaded(engine, tmp_path, 3, method=keras_peft.BitFit(), layers="last:1"))
-    (trunk,) = {adapter.kind.trunk for adapter in adapters}
+    (trunk,) = {adapter.weights.kind.trunk for adapter in adapters}
     seen, run = [], trunk._run
     monkeypatch.setattr(trunk, "_run", lambda inputs: seen.append(len(inputs["token_ids"])) or run(inputs))
     engine.run(rows_of(adapters, ["the one"] * 4))
@@ -96,8 +100,8 @@ def test_adapters_of_one_kind_come_without_tracing(engine, tmp_path, monkeypatch
     first = loaded(engine, tmp_path, 1, seed=1)
     monkeypatch.setattr(Inference, "_traced", lambda self: pytest.fail("traced anew"))
     second = loaded(engine, tmp_path, 2, seed=2, labels=("a", "b", "c", "d"))
-    assert second.kind is first.kind
-    assert not np.allclose(second.weights, first.weights)
+    assert second.weights.kind is first.weights.kind
+    assert not np.allclose(second.weights.packed, first.weights.packed)
     assert [output.shape for output in engine.run(rows_of([first, second], TEXTS[:2]))] == [(2,), (4,)]
 
 

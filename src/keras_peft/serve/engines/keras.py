@@ -10,16 +10,16 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_peft import bases
-from keras_peft.core.adapter import Part
+from keras_peft import bases, methods
+from keras_peft.core.adapter import Part, refuse_unfit
 from keras_peft.core.hold import Attachments, Hold
 from keras_peft.core.intercept import CALLING
 from keras_peft.core.kind import Kind
@@ -27,29 +27,43 @@ from keras_peft.core.narrow import narrow
 from keras_peft.core.precision import lowered
 from keras_peft.core.sites import Site, find_sites
 from keras_peft.core.trunk import Split, split
+from keras_peft.errors import BundleMismatch
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.padding import padded_length
+from keras_peft.serve.bundle_files import read_tensors
 from keras_peft.serve.trunk_cache import TrunkCache
 
 if TYPE_CHECKING:
-    from keras_peft.serve.loading import Loaded
+    from keras_peft.bundle import Bundle
+    from keras_peft.serve.loaded import Row
     from keras_peft.sources import Base
 
 # Kinds without adapters that are kept, since an adapter that is loaded again needs its kind at once.
 _KEPT_KINDS = 16
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """A text, or a window of a long one, to be read by an adapter.
+# What the keys of the head's tensors begin with.
+_HEAD = "head/"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What is made of a bundle's tensors.
 
     Attributes:
-        ids: Its token ids with the special ones, (tokens,) int32.
-        adapter: The adapter.
+        kind: What they have in common with those of the same methods at the same sites.
+        packed: The tensors of the methods, packed by the kind, (size,) float32.
+        head: The tensors of the head, float32, by their keys without `head/`.
     """
 
-    ids: np.ndarray
-    adapter: Loaded
+    kind: ServedKind
+    packed: np.ndarray
+    head: Mapping[str, np.ndarray]
+
+    @property
+    def bytes(self) -> int:
+        """The memory that they take."""
+        return int(self.packed.nbytes) + sum(value.nbytes for value in self.head.values())
 
 
 class Engine:
@@ -61,14 +75,21 @@ class Engine:
             megabytes; 0 keeps nothing.
         precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
             faster on processors made for it and rounds the logits.
+        workers: How many batches it computes best at the same time; see `share_processors`.
+
+    Attributes:
+        base: The base.
+        workers: How many batches it computes best at the same time.
 
     Example:
         >>> engine = Engine(sources.load("minilm"))
         >>> outputs = engine.run([Row(ids, news), Row(ids, mood), Row(other_ids, news)])
     """
 
-    def __init__(self, base: Base, *, trunk_cache_mb: int = 0, precision: str = "float32") -> None:
-        self.base = base
+    def __init__(
+        self, base: Base, *, trunk_cache_mb: int = 0, precision: str = "float32", workers: int = 1
+    ) -> None:
+        self.base, self.workers = base, workers
         self._hold = Hold(base.encoder)
         self._everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
         self._narrows = bases.has_norms_after(base.encoder)
@@ -81,6 +102,28 @@ class Engine:
         self._trunks: dict[Hashable, Trunk] = {}
         self._cache = TrunkCache(trunk_cache_mb << 20)
         self._making = threading.Lock()
+
+    def load(self, bundle: Bundle) -> Weights:
+        """Reads the tensors of a bundle and traces what runs them; see `Engine.load` of `_engine.py`."""
+        task = bundle.task()
+        parts = methods.parts_from_config(bundle.content["parts"])
+        if problem := self._problem_with_length(bundle, parts):
+            raise BundleMismatch(problem)
+        tensors = read_tensors(bundle)
+        kind = self.kind(parts, first_position_only=task.first_position_only)
+        head_shapes = task.head_shapes(self.base.dim)
+        refuse_unfit(tensors, {**kind.shapes, **{_HEAD + key: shape for key, shape in head_shapes.items()}})
+        # Only now: what is traced has the size that the bundle's options ask for.
+        kind.warm_up()
+        return Weights(
+            kind,
+            kind.pack({key: value for key, value in tensors.items() if not key.startswith(_HEAD)}),
+            {key: np.array(tensors[_HEAD + key], np.float32) for key in head_shapes},
+        )
+
+    def group(self, row: Row) -> Hashable:
+        """Returns the blocks below a row's adapter; rows that share these run together."""
+        return _weights(row).kind.trunk
 
     def kind(self, parts: Sequence[Part], *, first_position_only: bool) -> ServedKind:
         """Returns what adapters of the same methods at the same sites have in common.
@@ -115,25 +158,34 @@ class Engine:
             task reads words.
         """
         found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
-        for trunk, numbers in _grouped(range(len(rows)), lambda number: rows[number].adapter.kind.trunk):
+        made = [_weights(row) for row in rows]
+        for trunk, numbers in _grouped(range(len(rows)), lambda number: made[number].kind.trunk):
             texts: dict[bytes, tuple[int, np.ndarray]] = {}
             places = {}
             for number in numbers:
                 ids = rows[number].ids
                 places[number] = texts.setdefault(ids.tobytes(), (len(texts), ids))[0]
             features = trunk.run([ids for _, ids in texts.values()], list(texts))
-            for kind, own in _grouped(numbers, lambda number: rows[number].adapter.kind):
+            for kind, own in _grouped(numbers, lambda number: made[number].kind):
                 vectors = kind.run(
-                    features, [places[number] for number in own], [rows[number].adapter for number in own]
+                    features, [places[number] for number in own], [made[number].packed for number in own]
                 )
                 by_adapter = _grouped(range(len(own)), lambda place, own=own: rows[own[place]].adapter)
                 for adapter, at in by_adapter:
-                    answers = adapter.task.answer(vectors[at], adapter.head)
+                    answers = adapter.task.answer(vectors[at], adapter.weights.head)
                     for place, answer in zip(at, answers, strict=True):
                         number = own[place]
                         is_long = adapter.task.per_word
                         found[number] = answer[: len(rows[number].ids)] if is_long else answer
         return found
+
+    def _problem_with_length(self, bundle: Bundle, parts: Sequence[Part]) -> str | None:
+        taken = sum(part.method.extra_positions for part in parts)
+        longest = self.base.max_length - taken
+        asked = bundle.content["max_length"]
+        if asked <= longest:
+            return None
+        return f"It reads up to {asked} tokens of a text; the base reads {longest} beside {taken} of its own."
 
     def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> ServedKind:
         encoder = self.base.encoder
@@ -157,6 +209,10 @@ class Engine:
             innermost=innermost,
             outermost=outermost,
         )
+
+
+def _weights(row: Row) -> Weights:
+    return cast("Weights", row.adapter.weights)
 
 
 class Trunk:
@@ -270,20 +326,28 @@ class ServedKind(Kind):
         )
 
     def run(
-        self, features: Sequence[np.ndarray], places: Sequence[int], adapters: Sequence[Loaded]
+        self, features: Sequence[np.ndarray], places: Sequence[int], weights: Sequence[np.ndarray]
     ) -> np.ndarray:
         """Runs rows through what lies above the trunk.
 
         Args:
             features: From the trunk.
             places: The text of each row, by its place in the features.
-            adapters: The adapter of each row; all are of this kind.
+            weights: The packed weights of each row's adapter; all are of this kind.
 
         Returns:
             The encoder's vectors, (rows, length, dim) float32; those of the first position
             alone where no other is read.
         """
-        return self._through_top(features, places, [adapter.weights for adapter in adapters])
+        rows = len(places)
+        at = np.array([*places, *[places[-1]] * (_padded_rows(rows) - rows)], np.int32)
+        inputs = {"features": list(features), "places": at}
+        if all(one is weights[0] for one in weights):
+            vectors = self._alone({**inputs, "packed": weights[0]})
+        else:
+            packed = np.stack([*weights, *[weights[-1]] * (len(at) - rows)])
+            vectors = self._mixed({**inputs, "packed": packed})
+        return np.asarray(vectors[:rows], np.float32)
 
     def warm_up(self) -> None:
         """Traces both ways for rows to run; a second time does nothing. From any thread."""
@@ -297,20 +361,7 @@ class ServedKind(Kind):
         features = self.trunk.run(texts, [b"", b""])
         weights = [np.zeros(self.size, np.float32) for _ in texts]
         for each in (weights, weights[:1] * 2):
-            self._through_top(features, [0, 1], each)
-
-    def _through_top(
-        self, features: Sequence[np.ndarray], places: Sequence[int], weights: Sequence[np.ndarray]
-    ) -> np.ndarray:
-        rows = len(places)
-        at = np.array([*places, *[places[-1]] * (_padded_rows(rows) - rows)], np.int32)
-        inputs = {"features": list(features), "places": at}
-        if all(one is weights[0] for one in weights):
-            vectors = self._alone({**inputs, "packed": weights[0]})
-        else:
-            packed = np.stack([*weights, *[weights[-1]] * (len(at) - rows)])
-            vectors = self._mixed({**inputs, "packed": packed})
-        return np.asarray(vectors[:rows], np.float32)
+            self.run(features, [0, 1], each)
 
 
 class _TrunkModel(keras.Model):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from keras_peft.explanation import Explanation
     from keras_peft.serve.keys import Key
-    from keras_peft.serve.loading import Loaded
+    from keras_peft.serve.loaded import Loaded
     from keras_peft.serve.service import Answers
     from keras_peft.serve.state import State
 

@@ -18,7 +18,7 @@ from keras_peft import sources
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.http.process import base_of
-from keras_peft.serve.loading import Loaded
+from keras_peft.serve.loaded import Loaded
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
