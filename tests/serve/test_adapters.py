@@ -14,8 +14,9 @@ import pytest
 
 from conftest import TINY
 from keras_peft.files import sha256_of
-from keras_peft.serve.adapters import STATES, Adapters
+from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.entry import STATES
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, NotReady
 from keras_peft.serve.loaded import Row
 from keras_peft.serve.observer import Observer

@@ -16,7 +16,7 @@ from keras_peft.cli.flags import with_settings
 from keras_peft.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from keras_peft.serve.adapters import AdapterState
+    from keras_peft.serve.entry import AdapterState
     from keras_peft.serve.http.process import Start
 
 # Names of adapters in the line that says where they are served.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +17,81 @@ from keras_peft import bundle as bundles
 from keras_peft.inputs.strings import is_unicode
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError
 from keras_peft.serve.bundle_files import refuse_strange_files
-from keras_peft.serve.failures import AdapterFailed
+from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure
 from keras_peft.serve.loaded import Loaded, Row
 from keras_peft.serve.repository import shown_name
+from keras_peft.serve.tokenizers import Tokenizers
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.serve.engines._engine import Base, Engine
-    from keras_peft.serve.tokenizers import Tokenizers
+    from keras_peft.serve.repository import Repository
 
 _log = logging.getLogger(__name__)
 
+# Bundles that are read at the same time: a slow one shall not keep all others waiting.
+_LOADERS = 4
+# How often a bundle that changes while it is read is read again.
+_ATTEMPTS = 3
+
 Run = Callable[[Sequence[Row]], Sequence[np.ndarray]]
 """From rows to what their heads give."""
+
+
+class Loader:
+    """Loads bundles in threads of its own.
+
+    Args:
+        repository: Where they lie.
+        engine: What they run on.
+        run: How the first row of an adapter is run; by the engine itself by default.
+        settling: After how many seconds a bundle that changed while it was read is read again.
+    """
+
+    def __init__(
+        self, repository: Repository, engine: Engine, run: Run | None = None, *, settling: float = 0.2
+    ) -> None:
+        self._repository, self._engine, self._run, self._settling = repository, engine, run, settling
+        self._tokenizers = Tokenizers()
+        self._pool = ThreadPoolExecutor(_LOADERS, thread_name_prefix="keras-peft-loader")
+
+    async def load(self, name: str, generation: int) -> tuple[str, Loaded | Failure]:
+        """Loads a bundle; again where it changed meanwhile.
+
+        Args:
+            name: Its name.
+            generation: Its generation.
+
+        Returns:
+            Its fingerprint, empty if it is not there; and the adapter, or why there is none.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, name, generation)
+
+    def mark(self, name: str) -> str:
+        """Returns the fingerprint of a bundle, empty if it is not there."""
+        try:
+            return self._repository.fingerprint(name)
+        except AdapterNotFound:
+            return ""
+
+    def close(self) -> None:
+        """Begins to load nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, name: str, generation: int) -> tuple[str, Loaded | Failure]:
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(self._settling)
+            mark = self.mark(name)
+            try:
+                folder = self._repository.folder(name)
+                return mark, load(folder, name, generation, self._engine, self._tokenizers, self._run)
+            except Failure as error:
+                # Without its frames, which hold what was read.
+                failure = error.with_traceback(None)
+            if mark and mark == self.mark(name):
+                break
+        return mark, failure
 
 
 def load(

@@ -40,7 +40,8 @@ from keras_peft.serve.settings import ServeSettings
 from keras_peft.serve.state import State
 
 if TYPE_CHECKING:
-    from keras_peft.serve.adapters import Adapters, AdapterState
+    from keras_peft.serve.adapters import Adapters
+    from keras_peft.serve.entry import AdapterState
 
 # How often the start is told of, in seconds.
 _TELLING = 0.1

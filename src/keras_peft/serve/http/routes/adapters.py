@@ -14,7 +14,7 @@ from keras_peft.serve.http.call import Call
 from keras_peft.serve.http.routes._document import answers
 
 if TYPE_CHECKING:
-    from keras_peft.serve.adapters import AdapterState
+    from keras_peft.serve.entry import AdapterState
 
 router = APIRouter(prefix="/v1/adapters", tags=["Adapters"])
 

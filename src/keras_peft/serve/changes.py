@@ -1,0 +1,55 @@
+"""What the folders with the bundles ask for: which have come, have changed or are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_peft.serve.entry import Entry
+    from keras_peft.serve.repository import Repository
+
+
+class Changes:
+    """Compares the bundles that are there with what is known of them.
+
+    Args:
+        repository: Where the bundles lie.
+        entries: What is known, by name.
+        settling: After how many seconds what has changed has to look the same to be believed. A
+            folder that is replaced is absent for an instant, and one that is copied grows.
+    """
+
+    def __init__(self, repository: Repository, entries: Mapping[str, Entry], settling: float) -> None:
+        self._repository, self._entries, self._settling = repository, entries, settling
+
+    async def now(self) -> dict[str, str]:
+        """Finds the bundles that something has to be done about.
+
+        Returns:
+            Their fingerprints by their names; empty for absent ones.
+
+        Raises:
+            OSError: If a folder with bundles cannot be looked at.
+        """
+        there = await asyncio.to_thread(self._repository.fingerprints)
+        absent = {name: "" for name, entry in self._entries.items() if not (name in there or entry.loading)}
+        changed = {
+            name: mark
+            for name, mark in there.items()
+            if name not in self._entries or self._entries[name].wants_loading(mark)
+        }
+        return absent | changed
+
+    async def settled(self) -> dict[str, str]:
+        """Finds those of `now` that look the same a little later.
+
+        Raises:
+            OSError: If a folder with bundles cannot be looked at.
+        """
+        if not (changes := await self.now()):
+            return {}
+        await asyncio.sleep(self._settling)
+        again = await self.now()
+        return {name: mark for name, mark in changes.items() if again.get(name) == mark}
