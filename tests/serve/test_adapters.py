@@ -16,7 +16,7 @@ from conftest import TINY
 from keras_peft.files import sha256_of
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.engines.keras import Engine
-from keras_peft.serve.entry import STATES
+from keras_peft.serve.entry import STATES, Retry
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, NotReady
 from keras_peft.serve.loaded import Row
 from keras_peft.serve.observer import Observer
@@ -104,8 +104,15 @@ def make(root, gate, heard):
     """Makes the adapters of the folder, or of the places that are named."""
     made = []
 
-    def adapters(*places, **settings):
-        one = Adapters(Repository(list(places or [root])), gate, ServeSettings(**settings), heard)
+    def adapters(*places, settling=0.2, retry=None, **settings):
+        one = Adapters(
+            Repository(list(places or [root])),
+            gate,
+            ServeSettings(**settings),
+            heard,
+            settling=settling,
+            retry=retry,
+        )
         made.append(one)
         return one
 
@@ -228,16 +235,14 @@ def test_a_broken_one_fails_alone_and_names_no_path(make, root, heard):
     run(main())
 
 
-def test_failures_are_remembered_for_longer_and_longer(make, root, gate, heard, monkeypatch):
-    monkeypatch.setattr("keras_peft.serve.adapters._SOONEST", 0.1)
-
+def test_failures_are_remembered_for_longer_and_longer(make, gate):
     async def failure(adapters):
         with pytest.raises(AdapterFailed) as raised:
             await adapters.get("mood")
         return raised.value.retry_after
 
     async def main():
-        adapters = make()
+        adapters = make(retry=Retry(soonest=0.1))
         gate.broken.add("mood")
         assert await failure(adapters) is None
         waits = []
