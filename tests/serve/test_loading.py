@@ -118,11 +118,13 @@ def test_those_that_read_alike_share_a_tokenizer(tmp_path, engine):
         write_bundle(tmp_path / "b", task="multi-label", seed=1),
         write_bundle(tmp_path / "c", max_length=16),
         write_bundle(tmp_path / "d", long_text="window"),
+        write_bundle(tmp_path / "e", task="token-labels", labels=("a", "b", "c")),
     ]
-    a, b, c, d = (loaded_from(folder, engine, tokenizers=tokenizers).tokenizer for folder in folders)
+    a, b, c, d, e = (loaded_from(folder, engine, tokenizers=tokenizers).tokenizer for folder in folders)
     assert a is b
-    assert len({id(a), id(c), id(d)}) == 3
+    assert len({id(one) for one in (a, c, d, e)}) == 4
     assert c.max_length == 16
+    assert (a.reads_words, e.reads_words) == (False, True)
 
 
 def test_another_base_is_refused(tmp_path, engine):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_peft import bundle as bundles
-from keras_peft.inputs.strings import is_unicode
 from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError
+from keras_peft.inputs.strings import is_unicode
 from keras_peft.serve.bundle_files import refuse_strange_files
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure
 from keras_peft.serve.loaded import Loaded, Row

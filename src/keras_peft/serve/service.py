@@ -23,7 +23,7 @@ from keras_peft.serve.loaded import Loaded, Row
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_peft.inputs import Encoder, Input, Text
+    from keras_peft.inputs import Encoder, Text
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.serve.batcher import Admission, Ran
     from keras_peft.serve.engines._engine import Engine
@@ -327,10 +327,10 @@ class Service:
     ) -> Answers:
         start = time.monotonic()
         # Adapters that read alike share what is read, and its tokens.
-        by_form: dict[tuple[Encoder, Input], tuple[list[Text], Tokens]] = {}
+        by_form: dict[tuple[Encoder, int], tuple[list[Text], Tokens]] = {}
         readings = []
         for one in adapters:
-            form = one.tokenizer, one.bundle.input
+            form = one.tokenizer, one.bundle.texts_per_row
             if form not in by_form:
                 by_form[form] = await self._reading(one, texts, characters, deadline, truncate)
             readings.append(by_form[form])

@@ -34,7 +34,8 @@ class Tokenizers:
         """
         said = bundle.content
         settings = (said["max_length"], said["long_text"], said.get("marks_case", False))
-        key = (said["files"].get("tokenizer.json"), *settings)
+        # Texts and words are encoded otherwise, though all else be the same.
+        key = (bundle.input.name, said["files"].get("tokenizer.json"), *settings)
         with self._making:
             found = self._known.get(key)
             if found is None:
