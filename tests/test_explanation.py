@@ -16,7 +16,6 @@ from conftest import TINY, make_rows, write_jsonl
 from keras_peft import explanation as explanations
 from keras_peft import tasks
 from keras_peft.errors import DataError, OptionError
-from keras_peft.inputs.text import TextEncoder
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +122,6 @@ def test_what_is_cut_has_no_weight_and_does_not_move_up(classifier):
     assert explanation.words[-1].weight is explanation.words[-1].without is None
     # Every word that is read is the same, so none can weigh much unless "people" moves up.
     assert max(abs(weight) for _, weight in explanation.strongest()) < 0.5
-
-
-def test_nothing_is_cut_that_is_read_in_windows():
-    content = (TINY / "tokenizer.json").read_text(encoding="utf-8")
-    assert TextEncoder(content, 6).seen("the and for with you") == ("the and for with",)
-    assert TextEncoder(content, 6).seen(("the and", "for with you")) == ("the", "for with")
-    assert TextEncoder(content, 6, windows=True).seen("the and for with you") == ("the and for with you",)
 
 
 def test_both_texts_of_a_pair(tmp_path):

@@ -76,11 +76,7 @@ def test_what_was_cut_off_is_outside():
     assert prediction.to_json()["entities"] == [{"label": "x", "text": "here", "start": 0, "end": 1}]
 
 
-def test_words_and_tags_are_read():
-    assert Task.input.read([["a", "b"]]) == ("a", "b")
-    assert Task.input.read(["Turn it on, now!"]) == ("Turn", "it", "on", ",", "now", "!")
-    assert Task.input.read(['["a", "b c"]']) == ("a", "b c")
-    assert Task.input.read([["a", " "]]) == Task.input.read([3]) == Task.input.read([[1]]) == ()
+def test_tags_are_read():
     assert Task.read_label("O B-x") == ("O", "B-x")
     assert Task.read_label([]) is None
     with pytest.raises(DataError, match="all words have the tag 'O'"):

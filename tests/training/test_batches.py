@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY
-from keras_peft.inputs.text import TextEncoder
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.inputs.words import WordEncoder
 from keras_peft.runtime.outputs import compute_outputs
@@ -20,26 +19,6 @@ from keras_peft.training.batches import TrainingBatches, by_token
 
 def tokens_of(lengths):
     return Tokens(tuple(np.full(length, n + 1, np.int32) for n, length in enumerate(lengths)), truncated=0)
-
-
-def test_texts_become_ids_with_special_tokens_and_are_cut():
-    tokenizer = TextEncoder((TINY / "tokenizer.json").read_text(), max_length=6)
-    tokens = tokenizer(["the model", "the model and the data and the people", ""])
-    assert tokens.truncated == 1
-    assert [len(ids) for ids in tokens.ids] == [4, 6, 2]
-    first, last = tokens.ids[0][0], tokens.ids[0][-1]
-    assert all(ids[0] == first and ids[-1] == last for ids in tokens.ids)
-
-
-@pytest.mark.parametrize("words", [False, True])
-def test_many_texts_are_tokenised_in_parts(words):
-    texts = [f"the model {'and people ' * (n % 5)}{n}" for n in range(10)]
-    texts = [text.split() for text in texts] if words else texts
-    kind, content = WordEncoder if words else TextEncoder, (TINY / "tokenizer.json").read_text()
-    whole, parted = (kind(content, 9, at_once=rows)(texts) for rows in (100, 3))
-    assert list(map(list, parted.ids)) == list(map(list, whole.ids))
-    assert parted.truncated == whole.truncated > 0
-    assert parted.words is None or list(map(list, parted.words)) == list(map(list, whole.words))
 
 
 @given(st.lists(st.integers(1, 130), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 3))
@@ -89,15 +68,6 @@ def words_of():
     return encoder([("the", "models", "from", "people"), ("time",), ("\u200b", "and")])
 
 
-def test_words_know_their_first_tokens():
-    tokens = words_of()
-    # The second word has more than one token, and of the last row's first nothing is left.
-    assert tokens.words[0][0] == 1
-    assert tokens.words[1].tolist() == [1]
-    assert tokens.words[2].tolist() == [-1, 1]
-    assert [ids[place] for ids, places in zip(tokens.ids, tokens.words, strict=True) for place in places[-1:]]
-
-
 def test_outputs_and_targets_of_words_stand_at_their_first_tokens():
     tokens = words_of()
     found = compute_outputs(lambda inputs, once: inputs["token_ids"][..., None], tokens)
@@ -114,26 +84,3 @@ def test_outputs_and_targets_of_words_stand_at_their_first_tokens():
         expected = np.full(len(ids), UNLABELLED)
         expected[seen] = np.flatnonzero(tokens.words[at] >= 0)
         assert padded[row].tolist() == expected.tolist()
-
-
-def test_long_texts_are_read_in_windows():
-    content = (TINY / "tokenizer.json").read_text()
-    texts = ["the model", " ".join(["people and the time"] * 20), ("the model", " ".join(["time"] * 30))]
-    tokens = TextEncoder(content, max_length=16, windows=True)(texts)
-    assert tokens.truncated == 0
-    assert tokens.owners[0] == 0 and tokens.owners[1] == 1 and tokens.owners[-1] == 2
-    assert max(map(len, tokens.ids)) == 16
-    whole = TextEncoder(content, max_length=500)(texts).ids
-    for number, ids in enumerate(whole):
-        seen = {
-            token
-            for owner, part in zip(tokens.owners, tokens.ids, strict=True)
-            if owner == number
-            for token in part
-        }
-        assert seen == set(ids)
-    second = [part for owner, part in zip(tokens.owners, tokens.ids, strict=True) if owner == 1]
-    assert second[0][-4:-1].tolist() == second[1][1:4].tolist()  # A quarter of 14 is in both.
-    means = compute_outputs(lambda inputs, once: inputs["token_ids"][:, 1:2], tokens)
-    assert means[1, 0] == pytest.approx(np.mean([part[1] for part in second]))
-    assert len(means) == 3
