@@ -92,7 +92,7 @@ def with_settings(run: Callable[..., None], owner: type) -> Callable[..., None]:
 
     Args:
         run: The command, which takes `settings`, one of that class, beside its own arguments.
-        owner: A frozen dataclass whose fields were made by `keras_peft.training.settings.setting`.
+        owner: A frozen dataclass whose fields were made by `keras_peft.options.setting`.
     """
     fields = dataclasses.fields(owner)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_peft.errors import OptionError
-from keras_peft.training.settings import setting
+from keras_peft.options import setting
 
 PRECISIONS = ("float32", "bfloat16")
 

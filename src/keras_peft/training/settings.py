@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from keras_peft import tasks
 from keras_peft.core.selection import Selection
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.inputs import LONG_TEXT
+from keras_peft.options import setting
 
 DEFAULT_MAX_LENGTH = 128
 PRECISIONS = ("auto", "float32", "bfloat16")
 _SEEDS = 2**32
-
-
-def setting(default: Any, help: str, *, shown: str | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A field of `Settings`: its default, its help, how the help shows the default, and the words it may be."""
-    return field(default=default, metadata={"help": help, "shown": shown, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
