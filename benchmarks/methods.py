@@ -30,8 +30,9 @@ from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.sources import Base
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.training.recipe import Recipe, default_epochs, default_rates
 from keras_peft.training.settings import Settings
-from keras_peft.training.train import Recipe, default_epochs, default_rates, train
+from keras_peft.training.train import train
 from keras_peft.training.trunk_cache import compute_features
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"

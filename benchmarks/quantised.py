@@ -33,8 +33,9 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     from keras_peft.runtime.inference import Inference
     from keras_peft.runtime.outputs import compute_outputs
     from keras_peft.stopwatch import Stopwatch
+    from keras_peft.training.recipe import Recipe, default_epochs, default_rates
     from keras_peft.training.settings import Settings
-    from keras_peft.training.train import Recipe, default_epochs, default_rates, train
+    from keras_peft.training.train import train
 
     training, test = (read_examples(folder / f"{part}.jsonl") for part in ("train", "test"))
     base = sources.load("minilm")

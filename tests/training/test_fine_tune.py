@@ -15,7 +15,7 @@ from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.fine_tune import fine_tune
-from keras_peft.training.train import default_epochs
+from keras_peft.training.recipe import default_epochs
 
 
 class Recorder(Progress):

@@ -18,7 +18,8 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint
-from keras_peft.training.prepare import Prepared, check_installed, prepare, read
+from keras_peft.training.prepare import check_installed, prepare, read
+from keras_peft.training.prepared import Prepared
 from keras_peft.training.settings import Settings, layers_in_words
 
 if TYPE_CHECKING:

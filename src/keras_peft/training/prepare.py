@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keras_peft.core.method import Method
 from keras_peft.data.duplicates import digests
@@ -15,95 +14,14 @@ from keras_peft.errors import OptionError
 from keras_peft.extras import need
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.training.prepared import Prepared
+from keras_peft.training.recipe import Recipe, default_epochs, default_rates
 from keras_peft.training.settings import DEFAULT_MAX_LENGTH, Settings
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.core.adapter import Part
-    from keras_peft.inputs import Encoder
-    from keras_peft.inputs.tokens import Tokens
-    from keras_peft.runtime.rows import Rows
     from keras_peft.sources import Base
-    from keras_peft.tasks import Task
-    from keras_peft.training.train import Recipe
-    from keras_peft.training.trunk_cache import Cached
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that a training needs.
-
-    Attributes:
-        task: What the labels mean.
-        base: The base.
-        model: The base with the new adapter and head.
-        parts: The adapter's methods, and where they attach.
-        encoder: Rows to tokens.
-        tokens: Those of the rows to train on and of those to validate on.
-        recipe: How to train.
-        settings: What was decided where nothing was said, for people and to repeat it.
-        notes: What the user should know.
-        precision: What frozen matrices multiply in.
-    """
-
-    task: Task
-    base: Base
-    model: AdaptedModel
-    parts: Sequence[Part]
-    encoder: Encoder
-    tokens: tuple[Tokens, Tokens]
-    recipe: Recipe
-    settings: dict[str, Any]
-    notes: tuple[str, ...]
-    precision: str
-
-    @contextmanager
-    def rows(
-        self, *, trunk_cache: bool, progress: Progress, stopwatch: Stopwatch
-    ) -> Iterator[tuple[Sequence[Rows], Cached | None]]:
-        """Gives the rows to train and to validate on, while the model is ready to read them.
-
-        Where there is a frozen trunk its outputs are computed first, or found, unless there
-        is no room for them.
-
-        Args:
-            trunk_cache: Whether to do so.
-            progress: Told of the rows.
-            stopwatch: Measures that under "trunk".
-        """
-        import keras
-
-        from keras_peft.training.trunk_cache import MOST_KEPT, compute_features
-
-        with ExitStack() as stack:
-            if self.precision == "bfloat16":
-                stack.enter_context(self.model.lowered())
-            # Embeddings alone are read as fast as what would be kept of them.
-            parts = self.model.split() if trunk_cache and self.model.plan.trunk_blocks else None
-            if parts is None:
-                yield self.tokens, None
-                return
-            weights = (self.base.architecture, self.base.sha256, self.precision)
-            with stopwatch.measure("trunk"):
-                made = compute_features(
-                    self.base.encoder,
-                    parts,
-                    self.tokens,
-                    fingerprint=(*weights, keras.__version__, keras.config.backend()),
-                    progress=progress,
-                    stopwatch=stopwatch,
-                )
-            if made is None:
-                progress.note(
-                    f"There is no room for what the frozen part gives for all texts (at most {MOST_KEPT / 1e9:.1f} GB, "
-                    "and where the cache cannot be written less), so it is computed anew in each epoch"
-                )
-                yield self.tokens, None
-                return
-            stack.enter_context(self.model.above(parts))
-            yield made
 
 
 def check_installed() -> None:
@@ -169,7 +87,6 @@ def prepare(
         from keras_peft.core.adapter import choose_parts
         from keras_peft.core.precision import pays as bfloat16_pays
         from keras_peft.core.sites import find_sites
-        from keras_peft.training.train import Recipe, default_epochs, default_rates
 
     progress.stage(f"Loading the base {settings.base}")
     with stopwatch.measure("load"):
