@@ -142,7 +142,7 @@ def test_long_texts_in_windows(tmp_path):
     settings = {"base": str(TINY), "epochs": 20, "learning_rate": 1e-2, "layers": "all", "max_length": 8}
     cut = fine_tune(data, out=tmp_path / "cut", **settings)
     read = fine_tune(data, out=tmp_path / "window", long_text="window", **settings)
-    assert any("--long-text window" in note for note in cut.report["notes"])
+    assert any('`long_text="window"`' in note for note in cut.report["notes"])
     assert read.report["notes"] == []
     examples = keras_peft.read_examples(others)
     accuracies = [keras_peft.load(tmp_path / name).evaluate(examples).main for name in ("cut", "window")]

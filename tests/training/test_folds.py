@@ -40,7 +40,7 @@ def test_it_scores_each_part(data):
 
 def test_what_cannot_be_parted(data):
     for folds in (1, 61):
-        with pytest.raises(OptionError, match=f"--folds {folds}: expected from 2"):
+        with pytest.raises(OptionError, match=f"`folds={folds}`: expected from 2"):
             keras_peft.cross_validate(data, folds=folds, base=str(TINY))
     with pytest.raises(OptionError, match="There is no setting 'epoch'.* Did you mean 'epochs'"):
         keras_peft.cross_validate(data, epoch=3)

@@ -75,7 +75,7 @@ def test_what_cannot_be_searched(data):
     for options, message in (
         ({"lowest": 1.0, "highest": 0.1}, "expected two rates above 0, rising"),
         ({"lowest": 0.0}, "expected two rates above 0, rising"),
-        ({"steps": 3}, "--steps 3: expected 10 or more"),
+        ({"steps": 3}, "`steps=3`: expected 10 or more"),
         ({"learning_rate": 0.1, "epochs": 3}, "'learning_rate', 'epochs' would change nothing here"),
     ):
         with pytest.raises(OptionError, match=message):

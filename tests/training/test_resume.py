@@ -94,7 +94,7 @@ def test_it_goes_on_bit_for_bit(tmp_path, data, name):
     steps = 3  # 48 rows in batches of 16.
     with pytest.raises(KeyboardInterrupt) as raised:
         fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4 * steps - 1)], **settings)
-    assert "--resume" in raised.value.__notes__[0]
+    assert "`resume=True`" in raised.value.__notes__[0]
     assert not (tmp_path / "b").exists()
     notes = Notes()
     resumed = fine_tune(data, out=tmp_path / "b", resume=True, progress=notes, **settings)

@@ -20,11 +20,12 @@ from rich.progress import (
 from rich.table import Table
 
 from keras_peft.cli.process import quiet_import
+from keras_peft.cli.wording import as_flags
 from keras_peft.progress import Progress
 from keras_peft.tasks import metric_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from keras_peft.core.plan import Plan
@@ -102,10 +103,12 @@ class ConsoleProgress(Progress):
 
     Args:
         presets: Whether KerasHub has to be able to read presets.
+        options: Names of the options that the command has flags for.
     """
 
-    def __init__(self, *, presets: bool = True) -> None:
+    def __init__(self, *, presets: bool = True, options: Collection[str] = ()) -> None:
         self._presets = presets
+        self._options = options
         self._bars: Bars | None = None
         self._task: TaskID
         self._epochs = 0
@@ -119,7 +122,7 @@ class ConsoleProgress(Progress):
         return quiet_import(presets=self._presets)
 
     def note(self, text: str) -> None:
-        err.print(f"Note: {text}", style="yellow", soft_wrap=True)
+        err.print(f"Note: {as_flags(text, self._options)}", style="yellow", soft_wrap=True)
 
     def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
         blocks = sorted({site.block for site in plan.sites if site.block is not None})

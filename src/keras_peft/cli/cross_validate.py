@@ -36,7 +36,7 @@ def cross_validate(
         data,
         folds=folds,
         method=method,
-        progress=ConsoleProgress(presets=is_preset(settings["base"])),
+        progress=ConsoleProgress(presets=is_preset(settings["base"]), options=settings),
         **settings,
     )
     if as_json:

@@ -45,7 +45,7 @@ def find_rate(
         lowest=lowest,
         highest=highest,
         steps=steps,
-        progress=ConsoleProgress(presets=is_preset(settings["base"])),
+        progress=ConsoleProgress(presets=is_preset(settings["base"]), options=settings),
         **settings,
     )
     if as_json:

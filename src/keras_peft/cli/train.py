@@ -49,7 +49,7 @@ def train(
         overwrite=overwrite,
         resume=resume,
         track=_trackers(track),
-        progress=ConsoleProgress(presets=is_preset(settings["base"])),
+        progress=ConsoleProgress(presets=is_preset(settings["base"]), options={"resume", *settings}),
         **settings,
     )
     if as_json:

@@ -94,7 +94,7 @@ class Checkpoint:
             before = content.pop("run")
         except (OSError, ValueError, KeyError, AttributeError, AdapterError) as error:
             raise OptionError(
-                f"{self.folder} is damaged ({error}); train without --resume to begin again."
+                f"{self.folder} is damaged ({error}); train without `resume=True` to begin again."
             ) from error
         now = json.loads(json.dumps(self.run))
         differing = [
@@ -105,7 +105,7 @@ class Checkpoint:
         if differing:
             raise OptionError(
                 f"{self.folder} is of another run: {listed(differing)}. Resume with what it was begun with, or train "
-                "without --resume to begin again."
+                "without `resume=True` to begin again."
             )
         return State(tensors, content)
 

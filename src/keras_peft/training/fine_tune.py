@@ -142,7 +142,7 @@ def fine_tune(
         progress.note(f"Going on after epoch {state.content['epoch']} of {prepared.recipe.epochs}")
     elif checkpoint.is_there():
         progress.note(
-            f"{checkpoint.folder} holds an interrupted training; it is replaced, as --resume is not set"
+            f"{checkpoint.folder} holds an interrupted training; it is replaced, as `resume` is not set"
         )
         checkpoint.remove()
     if track is None:
@@ -274,5 +274,7 @@ def _kept(checkpoint: Checkpoint) -> Iterator[None]:
         yield
     except BaseException as error:
         if checkpoint.is_there():
-            error.add_note("What was trained until the end of the last epoch is kept: go on with --resume.")
+            error.add_note(
+                "What was trained until the end of the last epoch is kept: go on with `resume=True`."
+            )
         raise

@@ -104,7 +104,7 @@ def parts(examples: Examples, folds: int, *, seed: int) -> list[tuple[Examples, 
     import numpy as np
 
     if not 2 <= folds <= len(examples):
-        raise OptionError(f"--folds {folds}: expected from 2 to the number of rows, {len(examples)}.")
+        raise OptionError(f"`folds={folds}`: expected from 2 to the number of rows, {len(examples)}.")
     place = np.empty(len(examples), np.int64)
     place[np.concatenate(list(by_stratum(examples, seed=seed)))] = np.arange(len(examples)) % folds
     return [

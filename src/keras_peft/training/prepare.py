@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.data.duplicates import digests
@@ -15,13 +15,18 @@ from keras_peft.extras import need
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.prepared import Prepared
-from keras_peft.training.recipe import Recipe, default_epochs, default_rates
+from keras_peft.training.recipe import Recipe
 from keras_peft.training.settings import DEFAULT_MAX_LENGTH, Settings
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
 
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.inputs import Encoder
+    from keras_peft.inputs.tokens import Tokens
     from keras_peft.sources import Base
+    from keras_peft.tasks import Task
 
 
 def check_installed() -> None:
@@ -74,19 +79,15 @@ def prepare(
     Raises:
         KerasPeftError: If the settings do not fit the rows, the base or the method.
     """
-    kind = training.task
     training.input.check(settings.long_text)
     if settings.abstain_below is not None:
-        kind.check_abstains()
+        training.task.check_abstains()
     progress.stage("Importing Keras")
     with stopwatch.measure("import"), progress.importing():
         import keras
         import keras_hub  # noqa: F401  (its import is what is measured)
 
-        from keras_peft import attach, bases, sources
-        from keras_peft.core.adapter import choose_parts
-        from keras_peft.core.precision import pays as bfloat16_pays
-        from keras_peft.core.sites import find_sites
+        from keras_peft import sources
 
     progress.stage(f"Loading the base {settings.base}")
     with stopwatch.measure("load"):
@@ -94,81 +95,27 @@ def prepare(
         base = sources.load(settings.base)
         max_length = _max_length(settings, base, sum(one.extra_positions for one in methods))
         encoder = training.input.encoder(base.tokenizer, max_length, long_text=settings.long_text)
-        task = kind.from_labels(training.labels).with_activation(base.activation)
-        start: dict[str, np.ndarray] = {}
-        taken = None
-        if base.head is not None:
-            task, start, taken = base.head.start(task)
-        head = task.head(base.dim)
-        for key, value in start.items():
-            layer, _, variable = key.partition("/")
-            getattr(head.get_layer(layer), variable).assign(value)
-        sites = find_sites(base.encoder, bases.roles_of(base.encoder))
-        attached = [
-            part
-            for one in methods
-            for part in choose_parts(
-                sites,
-                one.reads(encoder.ids),
-                settings.layers or kind.default_layers or one.default_layers,
-                settings.targets,
-            )
-        ]
-        model = attach.adapt(
-            base.encoder,
-            attached,
-            head=head,
-            first_position_only=task.first_position_only,
-        )
-        tokens, held_out_tokens = (encoder(one.texts) for one in (training, held_out))
-    notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
-    if truncated := tokens.truncated + held_out_tokens.truncated:
-        rows = len(training) + len(held_out)
-        notes.append(
-            f"{truncated} of {rows} texts were cut to {max_length} tokens; --long-text window reads all"
-        )
+        task, head, origin = _task_and_head(base, training)
+        model = _adapted(base, head, task, methods, encoder, settings)
+        tokens = encoder(training.texts), encoder(held_out.texts)
+    notes = _notes(training, held_out, tokens, max_length)
     for note in notes:
         progress.note(note)
+    recipe = Recipe.of(settings, model, task, rows=len(tokens[0]))
+    precision = _precision(settings)
+    decided = _decided(settings, methods[0], recipe, max_length, precision)
+    rows = {"training_rows": len(training), "validation_rows": len(held_out)}
+    progress.planned(model.plan, {**rows, "head": origin, **decided})
+    if origin is not None:
+        notes.append(f"Training began with a head that was {origin}.")
     (adapter,) = model.adapters.values()
-    precision = settings.frozen_precision
-    if precision == "auto":
-        precision = "bfloat16" if bfloat16_pays() else "float32"
-    recipe = Recipe(
-        epochs=settings.epochs
-        or default_epochs(len(tokens), settings.batch_size * settings.gradient_accumulation),
-        batch_size=settings.batch_size,
-        rates=default_rates(model, settings.learning_rate),
-        label_smoothing=task.label_smoothing(settings.label_smoothing),
-        class_weights=settings.class_weights,
-        gradient_accumulation=settings.gradient_accumulation,
-        patience=settings.patience,
-        seed=settings.seed,
-    )
-    decided = {
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "learning_rate": settings.learning_rate or methods[0].learning_rate,
-        "head_learning_rate": recipe.rates["head/"],
-        "label_smoothing": recipe.label_smoothing,
-        "class_weights": recipe.class_weights,
-        "gradient_accumulation": recipe.gradient_accumulation,
-        "patience": recipe.patience,
-        "max_length": max_length,
-        "long_text": settings.long_text,
-        "frozen_precision": precision,
-        "seed": recipe.seed,
-    }
-    described = {"training_rows": len(training), "validation_rows": len(held_out), "head": taken, **decided}
-    progress.planned(model.plan, described)
-    if taken is not None:
-        notes.append(f"Training began with a head that was {taken}.")
     return Prepared(
         task=task,
         base=base,
         model=model,
         parts=adapter.parts,
         encoder=encoder,
-        tokens=(tokens, held_out_tokens),
+        tokens=tokens,
         recipe=recipe,
         settings=decided,
         notes=tuple(notes),
@@ -181,11 +128,11 @@ def _max_length(settings: Settings, base: Base, extra: int) -> int:
     wanted = settings.max_length
     if wanted is not None and wanted > base.max_length:
         raise OptionError(
-            f"--max-length {wanted} is more than the {base.max_length} tokens that {settings.base} reads."
+            f"`max_length={wanted}` is more than the {base.max_length} tokens that {settings.base} reads."
         )
     if (wanted or 0) + extra > base.max_length:
         raise OptionError(
-            f"--max-length {wanted} and {extra} positions of the method are more than the {base.max_length} "
+            f"`max_length={wanted}` and {extra} positions of the method are more than the {base.max_length} "
             f"tokens that {settings.base} reads; lower one of them."
         )
     length = wanted or min(DEFAULT_MAX_LENGTH, base.max_length - extra)
@@ -194,3 +141,88 @@ def _max_length(settings: Settings, base: Base, extra: int) -> int:
             f"The method takes all {base.max_length} positions that {settings.base} has; use fewer."
         )
     return length
+
+
+def _task_and_head(base: Base, training: Examples) -> tuple[Task, keras.Model, str | None]:
+    """Makes the task of the labels and its head, which begins as the base's own as far as that fits.
+
+    Returns:
+        The task, the head, and in words what of the base's head it begins with.
+    """
+    task = training.task.from_labels(training.labels).with_activation(base.activation)
+    values: Mapping[str, np.ndarray] = {}
+    origin = None
+    if base.head is not None:
+        task, values, origin = base.head.start(task)
+    head = task.head(base.dim)
+    for key, value in values.items():
+        layer, _, variable = key.partition("/")
+        getattr(head.get_layer(layer), variable).assign(value)
+    return task, head, origin
+
+
+def _adapted(
+    base: Base,
+    head: keras.Model,
+    task: Task,
+    methods: Sequence[Method],
+    encoder: Encoder,
+    settings: Settings,
+) -> AdaptedModel:
+    """Attaches the methods and the head to the base."""
+    from keras_peft import attach, bases
+    from keras_peft.core.adapter import choose_parts
+    from keras_peft.core.sites import find_sites
+
+    sites = find_sites(base.encoder, bases.roles_of(base.encoder))
+    parts = [
+        part
+        for method in methods
+        for part in choose_parts(
+            sites,
+            method.reads(encoder.ids),
+            settings.layers or task.default_layers or method.default_layers,
+            settings.targets,
+        )
+    ]
+    return attach.adapt(base.encoder, parts, head=head, first_position_only=task.first_position_only)
+
+
+def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max_length: int) -> list[str]:
+    """Returns what the user should know of the rows."""
+    notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
+    if truncated := sum(one.truncated for one in tokens):
+        rows = len(training) + len(held_out)
+        notes.append(
+            f'{truncated} of {rows} texts were cut to {max_length} tokens; `long_text="window"` reads all'
+        )
+    return notes
+
+
+def _precision(settings: Settings) -> str:
+    """Decides what frozen matrices multiply in."""
+    from keras_peft.core import precision
+
+    if settings.frozen_precision != "auto":
+        return settings.frozen_precision
+    return "bfloat16" if precision.pays() else "float32"
+
+
+def _decided(
+    settings: Settings, method: Method, recipe: Recipe, max_length: int, precision: str
+) -> dict[str, Any]:
+    """Returns what was decided where nothing was said, for people and to repeat it."""
+    return {
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "learning_rate": settings.learning_rate or method.learning_rate,
+        "head_learning_rate": recipe.rates["head/"],
+        "label_smoothing": recipe.label_smoothing,
+        "class_weights": recipe.class_weights,
+        "gradient_accumulation": recipe.gradient_accumulation,
+        "patience": recipe.patience,
+        "max_length": max_length,
+        "long_text": settings.long_text,
+        "frozen_precision": precision,
+        "seed": recipe.seed,
+    }

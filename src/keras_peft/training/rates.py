@@ -86,9 +86,11 @@ def find_rate(
     """
     check_installed()
     if not 0 < lowest < highest:
-        raise OptionError(f"--lowest {lowest:g} --highest {highest:g}: expected two rates above 0, rising.")
+        raise OptionError(
+            f"`lowest={lowest:g}` and `highest={highest:g}`: expected two rates above 0, rising."
+        )
     if steps < 10:
-        raise OptionError(f"--steps {steps}: expected 10 or more.")
+        raise OptionError(f"`steps={steps}`: expected 10 or more.")
     progress, stopwatch = progress or Progress(), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
     progress.stage(f"Reading {data}")
@@ -161,7 +163,7 @@ def suggest(rates: Sequence[float], means: Sequence[float]) -> float:
     if means.index(min(means)) < _FIRST or fall < _LEAST_FALL * start:
         raise OptionError(
             f"The loss did not fall between the rates {rates[0]:g} and {rates[-1]:g}, so none can be chosen; "
-            "widen --lowest and --highest, take more --steps, or see whether the labels can be told from the texts."
+            "widen `lowest` and `highest`, take more `steps`, or see whether the labels can be told from the texts."
         )
     half = next(place for place, mean in enumerate(means) if mean <= start - fall / 2)
     return float(f"{rates[half] / _BELOW:.2g}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.tasks import Task
+    from keras_peft.training.settings import Settings
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
 STEPS = 600
@@ -42,6 +44,28 @@ class Recipe:
     gradient_accumulation: int = 1
     patience: int | None = None
     seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, model: AdaptedModel, task: Task, *, rows: int) -> Recipe:
+        """Decides how to train a model where the settings leave it open.
+
+        Args:
+            settings: What was said.
+            model: An adapted model.
+            task: What its head means.
+            rows: Number of rows to train on; a window of a long text is one.
+        """
+        step = settings.batch_size * settings.gradient_accumulation
+        return cls(
+            epochs=settings.epochs or default_epochs(rows, step),
+            batch_size=settings.batch_size,
+            rates=default_rates(model, settings.learning_rate),
+            label_smoothing=task.label_smoothing(settings.label_smoothing),
+            class_weights=settings.class_weights,
+            gradient_accumulation=settings.gradient_accumulation,
+            patience=settings.patience,
+            seed=settings.seed,
+        )
 
 
 def default_epochs(rows: int, batch_size: int) -> int:

@@ -161,19 +161,19 @@ class Settings:
 
     @staticmethod
     def _problem(one: Field[Any], value: Any) -> str | None:
-        flag = f"--{one.name.replace('_', '-')} {value}"
+        given = f"`{one.name}={value!r}`"
         if value is None:
             return None
         if (choices := one.metadata["choices"]) and value not in choices:
-            return f"{flag}: expected one of {', '.join(choices)}.{did_you_mean(str(value), choices)}"
+            return f"{given}: expected one of {', '.join(choices)}.{did_you_mean(str(value), choices)}"
         if one.name in _ABOVE_0 and not value > 0:
-            return f"{flag}: expected a number above 0."
+            return f"{given}: expected a number above 0."
         if one.name == "seed" and not 0 <= value < _SEEDS:
-            return f"{flag}: expected a whole number from 0 to {_SEEDS - 1}."
+            return f"{given}: expected a whole number from 0 to {_SEEDS - 1}."
         if one.name == "label_smoothing" and not 0 <= value < 1:
-            return f"{flag}: expected a share from 0 to below 1."
+            return f"{given}: expected a share from 0 to below 1."
         if one.name == "abstain_below" and not 0 < value <= 1:
-            return f"{flag}: expected a share above 0, up to 1."
+            return f"{given}: expected a share above 0, up to 1."
         return None
 
 

@@ -105,7 +105,7 @@ class Watcher(keras.callbacks.Callback):
                 self._checkpoint.remove()
             raise OptionError(
                 f"Training diverged: the loss is {loss} after {batch + 1} steps of an epoch; use a smaller "
-                f"--learning-rate than {self._learning_rate:g}."
+                f"`learning_rate` than {self._learning_rate:g}."
             )
         self._progress.stepped(loss=loss)
 
@@ -166,7 +166,7 @@ class Watcher(keras.callbacks.Callback):
         variables = self._moving()
         if {key: tuple(v.shape) for key, v in variables.items()} != {k: v.shape for k, v in tensors.items()}:
             raise OptionError(
-                "The state of the interrupted training has other weights; train without --resume to begin again."
+                "The state of the interrupted training has other weights; train without `resume=True` to begin again."
             )
         for key, variable in variables.items():
             variable.assign(tensors[key])

@@ -52,12 +52,12 @@ def check(chosen: Sequence[str]) -> None:
         if name not in names():
             known = [*names(), NONE]
             raise OptionError(
-                f"--track {name}: expected one or more of {', '.join(known)}.{did_you_mean(name, known)}"
+                f"`track={name!r}`: expected one or more of {', '.join(known)}.{did_you_mean(name, known)}"
             )
         package = _SHELF.module(name).PACKAGE
         if importlib.util.find_spec(package) is None:
             raise OptionError(
-                f"--track {name} needs the package {package}, which is not installed: pip install {package}"
+                f"`track={name!r}` needs the package {package}, which is not installed: pip install {package}"
             )
 
 
