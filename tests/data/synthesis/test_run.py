@@ -238,7 +238,7 @@ def test_a_pause_until_tomorrow_is_told_and_not_waited_for(chat, generation):
             error(401, "Incorrect API key: sk-secret."),
             r"answers 401 \(Incorrect API key: \*\*\*\): the key that was sent is wrong",
         ),
-        (error(403), "answers 403.*--key-variable"),
+        (error(403), "answers 403.*`key_variable`"),
         (error(404, "model not found"), "404.*no model 'small'.*up to /v1"),
         (error(400, "bad temperature"), r"400 \(bad temperature\): the request cannot be answered"),
         (error(402, "pay first"), r"402 \(pay first\)"),
@@ -482,7 +482,7 @@ class TestGoingOn:
 def test_a_file_that_is_there_is_not_replaced_unless_told(chat, generation, tmp_path):
     out = tmp_path / "rows.jsonl"
     out.write_text("mine")
-    with pytest.raises(OptionError, match="exists; choose another --out"):
+    with pytest.raises(OptionError, match="exists; choose another `out`"):
         generation()
     assert (out.read_text(), chat.requests) == ("mine", [])
     assert len(read(generation(overwrite=True).run().out)) == 20

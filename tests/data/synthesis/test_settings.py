@@ -31,26 +31,26 @@ def generation(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"topic": " "}, "The topic ' ': expected a word or more"),
-        ({"model": ""}, "--model '': expected a word"),
+        ({"topic": " "}, "`topic=' '`: expected a word or more"),
+        ({"model": ""}, "`model=''`: expected a word"),
         ({"labels": []}, "No labels to write texts for"),
-        ({"labels": "news"}, "--labels 'news': expected a list"),
-        ({"labels": ["news", "news "]}, "--labels 'news': given twice"),
-        ({"labels": ["news", ""]}, "--labels '': expected a word or more"),
-        ({"labels": {"news": "\udcff", "b": ""}}, "--label 'news': what it means is not valid UTF-8"),
+        ({"labels": "news"}, "`labels='news'`: expected a list"),
+        ({"labels": ["news", "news "]}, "`labels='news'`: given twice"),
+        ({"labels": ["news", ""]}, "`labels=''`: expected a word or more"),
+        ({"labels": {"news": "\udcff", "b": ""}}, "The label 'news': what it means is not valid UTF-8"),
         ({"topic": "\udcff"}, "expected a word or more"),
-        ({"speakers": ["Jon:"]}, "--speakers 'Jon:': expected a name without a colon"),
-        ({"rows": 1}, "--rows 1: expected at least one for each of 2 labels"),
-        ({"rows": 0}, "--rows 0: expected a number of at least 1"),
-        ({"batch": 0}, "--batch 0"),
-        ({"concurrency": -1}, "--concurrency -1"),
-        ({"retries": -1}, "--retries -1: expected a number of at least 0"),
-        ({"timeout": 0}, "--timeout 0: expected seconds above 0"),
-        ({"temperature": float("nan")}, "--temperature nan"),
-        ({"similarity": 1.5}, "--similarity 1.5"),
-        ({"max_characters": 20}, "--max-characters 20: expected more than --min-characters 20"),
-        ({"input_price": 1}, "--input-price and --output-price go together"),
-        ({"out": "rows.csv"}, "rows.csv: expected a file that ends in .jsonl"),
+        ({"speakers": ["Jon:"]}, "`speakers='Jon:'`: expected a name without a colon"),
+        ({"rows": 1}, "`rows=1`: expected at least one for each of 2 labels"),
+        ({"rows": 0}, "`rows=0`: expected a number of at least 1"),
+        ({"batch": 0}, "`batch=0`"),
+        ({"concurrency": -1}, "`concurrency=-1`"),
+        ({"retries": -1}, "`retries=-1`: expected a number of at least 0"),
+        ({"timeout": 0}, "`timeout=0`: expected seconds above 0"),
+        ({"temperature": float("nan")}, "`temperature=nan`"),
+        ({"similarity": 1.5}, "`similarity=1.5`"),
+        ({"max_characters": 20}, "`max_characters=20`: expected more than `min_characters=20`"),
+        ({"input_price": 1}, "`input_price` and `output_price` go together"),
+        ({"out": "rows.csv"}, "rows.csv'`: expected a file that ends in .jsonl"),
         ({"prompt": "missing.md"}, "The prompt missing.md cannot be read.*--print-prompt"),
     ],
 )
@@ -121,7 +121,7 @@ def test_what_is_no_address(address):
 
 
 def test_a_key_is_not_taken_from_the_address_and_not_told(generation, monkeypatch):
-    with pytest.raises(OptionError, match="--endpoint holds a user or password") as told:
+    with pytest.raises(OptionError, match="`endpoint` holds a user or password") as told:
         generation(endpoint="http://me:hidden@x.org/v1").plan()
     assert "hidden" not in str(told.value)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hidden\nAnother: header")

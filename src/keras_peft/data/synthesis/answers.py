@@ -95,6 +95,29 @@ class Rules:
         return re.search(rf"[\[(#<]\s*{word}\s*[\])>:]|#{word}\b|(?:^|:\s){word}\s*:", text, re.I) is not None
 
 
+def schema_of(labels: Sequence[str]) -> dict[str, Any]:
+    """Returns the JSON schema of an answer, in the subset that strict modes take.
+
+    Args:
+        labels: The labels that there are.
+    """
+    row = {
+        "type": "object",
+        "properties": {
+            "text": {"type": "string"},
+            "label": {"type": "string", "enum": list(labels)},
+        },
+        "required": ["text", "label"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"rows": {"type": "array", "items": row}},
+        "required": ["rows"],
+        "additionalProperties": False,
+    }
+
+
 def candidates_in(content: str) -> list[Mapping[str, Any]]:
     """Finds the JSON objects that have a text in an answer, whatever stands around them.
 

@@ -79,6 +79,7 @@ class Endpoint:
         waiting: Callable[[float, str], None],
     ) -> None:
         self.url = completions_url(address)
+        self.model = model
         # Whether it answered once, and so which format it knows. Until then one request at a time is enough.
         self.is_known = False
         self._key = key
@@ -189,7 +190,7 @@ class Endpoint:
         times = "once" if self._retries == 0 else f"{self._retries + 1} times in a row"
         raise EndpointError(
             f"{self.url} failed {times}, at last with: {reason}. Check that the server runs and that its address "
-            "is right; --retries, --timeout and a lower --concurrency may help."
+            "is right; `retries`, `timeout` and a lower `concurrency` may help."
         )
 
     async def _pause(self, failed: int, asked_to_wait: float | None, reason: str) -> None:
@@ -203,20 +204,19 @@ class Endpoint:
 
     def _refused(self, response: httpx2.Response) -> EndpointError:
         status, message = response.status_code, self._said(_message(response))
-        model = self._settings["model"]
         what = f"{self.url} answers {status}" + (f" ({message})" if message else "")
         if status in (401, 403):
             key = "the key that was sent is wrong or may not do this" if self._key else "no key was sent"
-            help_ = f"{key}; put the right one into the environment variable that --key-variable names"
+            help_ = f"{key}; put the right one into the environment variable that `key_variable` names"
         elif status == 404:
             help_ = (
-                f"either there is no model {model!r}, or the address is not right: expected one up to /v1, such as "
-                "http://localhost:11434/v1"
+                f"either there is no model {self.model!r}, or the address is not right: expected one up to /v1, such "
+                "as http://localhost:11434/v1"
             )
         elif response.is_redirect:
-            help_ = f"give --endpoint the address that it points to: {response.headers.get('location', '')}"
+            help_ = f"give `endpoint` the address that it points to: {response.headers.get('location', '')}"
         else:
-            help_ = "the request cannot be answered as it is; check --model, --temperature, --seed and --max-tokens"
+            help_ = "the request cannot be answered as it is; check `model`, `temperature`, `seed` and `max_tokens`"
         return EndpointError(f"{what}: {help_}.")
 
     def _said(self, message: str, *, most: int = 300) -> str:
@@ -239,11 +239,11 @@ def completions_url(address: str) -> str:
         sound = False
     if not sound:
         raise OptionError(
-            f"--endpoint {address!r}: expected an address such as https://api.openai.com/v1 or "
+            f"`endpoint={address!r}`: expected an address such as https://api.openai.com/v1 or "
             "http://localhost:11434/v1."
         )
     if parts.username or parts.password:
-        raise OptionError("--endpoint holds a user or password; put the key into an environment variable.")
+        raise OptionError("`endpoint` holds a user or password; put the key into an environment variable.")
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path = f"{path}/chat/completions"

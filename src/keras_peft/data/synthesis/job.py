@@ -1,106 +1,36 @@
-"""The run: asks for the rows that are missing, keeps what can be used, and writes the file when there are enough."""
+"""What is wanted of a language model: the plan, and the run from the first request to the file."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keras_peft.data.synthesis.answers import Rules, candidates_in
-from keras_peft.data.synthesis.partial import Partial, Tally
+from keras_peft.data.synthesis.answers import Rules
+from keras_peft.data.synthesis.checks import check_numbers, check_words
+from keras_peft.data.synthesis.partial import Partial
 from keras_peft.data.synthesis.prompt import LabelShare, Prompt
+from keras_peft.data.synthesis.report import Generated, GenerationPlan
 from keras_peft.data.synthesis.rows import Rows
-from keras_peft.errors import EndpointError, OptionError, listed
+from keras_peft.errors import OptionError
 from keras_peft.extras import need
 from keras_peft.files import whole_file
-from keras_peft.inputs.strings import is_text, is_unicode
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from keras_peft.data.synthesis.endpoint import Answer
+    from keras_peft.data.synthesis.run import Run
 
-# After so many answers in a row without one row of use, more of them would only cost.
-_MOST_FRUITLESS = 10
-# How many of the texts that are there already a request shows.
-_SEEN_TEXTS = 6
 # For estimates: what a token is taken for, and what JSON adds to a text.
 _BYTES_PER_TOKEN = 4
 _BYTES_AROUND_A_TEXT = 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationPlan:
-    """What a run would do, told before the first request.
-
-    Attributes:
-        labels: Rows of each label in the file at the end.
-        kept: How many of them are there from an earlier run.
-        requests: Least requests for the others.
-        prompt_tokens: Tokens that those would read, estimated from the first one's length.
-        completion_tokens: Tokens that they would write, estimated from the lengths allowed.
-        cost: What that costs at the given prices; None where none were given.
-        url: Where the requests go.
-        sends_key: Whether a key goes with them.
-        prompt: The text of the first request.
-    """
-
-    labels: Mapping[str, int]
-    kept: int
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None
-    url: str
-    sends_key: bool
-    prompt: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the plan as JSON."""
-        return {"rows": sum(self.labels.values()), **vars(self)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generated:
-    """What a run made.
-
-    Attributes:
-        out: The file.
-        labels: Rows of each label in it.
-        kept: How many of them were there from an earlier run.
-        tally: What all answers came to, those of earlier runs included.
-        cost: What their tokens cost at the given prices; None where none were given, or an
-            answer did not tell its tokens.
-        seconds: How long this run took.
-    """
-
-    out: Path
-    labels: Mapping[str, int]
-    kept: int
-    tally: Tally
-    cost: float | None
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns what was made as JSON."""
-        return {
-            "out": str(self.out),
-            "rows": sum(self.labels.values()),
-            "labels": dict(self.labels),
-            "kept": self.kept,
-            **vars(self.tally),
-            "cost": self.cost,
-            "seconds": self.seconds,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,14 +114,14 @@ class DataGeneration:
 
     def __post_init__(self) -> None:
         need("Generating labelled text", "anyio", "httpx2", "jinja2", "scipy", "sklearn")
-        self._check_words()
-        self._check_numbers()
+        check_words(vars(self))
+        check_numbers(vars(self))
         # A template is tried with and without earlier texts, and with every subtopic, before anything is sent.
         for number in range(max(1, len(self.subtopics))):
             self._text_of(self._quota, number, [])
             self._text_of(self._quota, number, ["An earlier text."])
         if Path(self.out).suffix.lower() != ".jsonl":
-            raise OptionError(f"--out {self.out}: expected a file that ends in .jsonl.")
+            raise OptionError(f"`out={str(self.out)!r}`: expected a file that ends in .jsonl.")
         self._check_out()
 
     def plan(self) -> GenerationPlan:
@@ -202,10 +132,11 @@ class DataGeneration:
                 earlier run belongs to another one.
         """
         from keras_peft.data.synthesis.endpoint import completions_url
+        from keras_peft.data.synthesis.run import SEEN_TEXTS
 
         rows, _ = self._begun()
         requests = math.ceil(rows.missing / self.batch)
-        text = self._text_of(rows.next_share(self.batch) or self._quota, 0, rows.some(_SEEN_TEXTS, Random(0)))
+        text = self._text_of(rows.next_share(self.batch) or self._quota, 0, rows.some(SEEN_TEXTS, Random(0)))
         prompt_tokens = requests * math.ceil(len(text.encode()) / _BYTES_PER_TOKEN)
         row = (self.min_characters + self.max_characters) / 2 + _BYTES_AROUND_A_TEXT
         completion_tokens = math.ceil(rows.missing * row / _BYTES_PER_TOKEN)
@@ -243,7 +174,7 @@ class DataGeneration:
             progress.generating(rows=self.rows, kept=kept)
             try:
                 if rows.missing:
-                    self._ask_until_enough(rows, partial, progress)
+                    self._run(rows, partial, progress).ask_until_enough()
             finally:
                 progress.finished()
             self._check_out()  # It may have been made meanwhile.
@@ -261,10 +192,9 @@ class DataGeneration:
             seconds=stopwatch.read()["total"],
         )
 
-    def _ask_until_enough(self, rows: Rows, partial: Partial, progress: Progress) -> None:
-        from anyio.from_thread import start_blocking_portal
-
+    def _run(self, rows: Rows, partial: Partial, progress: Progress) -> Run:
         from keras_peft.data.synthesis.endpoint import Endpoint
+        from keras_peft.data.synthesis.run import Run
 
         endpoint = Endpoint(
             self.endpoint,
@@ -277,40 +207,17 @@ class DataGeneration:
             retries=self.retries,
             waiting=lambda seconds, reason: progress.waiting(seconds=seconds, reason=reason),
         )
-        most = self.max_requests or 3 * math.ceil(rows.missing / self.batch) + 10
-        earlier, sent, fruitless = partial.tally.requests, 0, 0
-        under_way: dict[Future[Answer], dict[str, int]] = {}
-        # The requests live in a thread of their own: here, where signals arrive, only waiting is interrupted, and
-        # a notebook's event loop is not in the way.
-        with partial.opened(), start_blocking_portal() as portal, portal.wrap_async_context_manager(endpoint):
-            try:
-                while rows.missing:
-                    if fruitless >= _MOST_FRUITLESS:
-                        raise self._too_little(rows, partial.tally, sent, fruitless)
-                    at_once = self.concurrency if endpoint.is_known else 1
-                    while len(under_way) < at_once and sent < most:
-                        share = rows.next_share(self.batch)
-                        if not share:
-                            break
-                        number = earlier + sent
-                        seen = rows.some(_SEEN_TEXTS, Random(f"{self.seed or 0} {number}"))
-                        text = self._text_of(share, number, seen)
-                        under_way[portal.start_task_soon(endpoint.ask, text, self._schema, number)] = share
-                        rows.ask(share)
-                        sent += 1
-                    if not under_way:
-                        raise self._too_little(rows, partial.tally, sent, fruitless)
-                    answered, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    # What did come is kept before anything that did not is told.
-                    for future in sorted(answered, key=lambda one: one.exception() is not None):
-                        share = under_way.pop(future)
-                        rows.answered(share)
-                        accepted = _take(future.result(), sum(share.values()), rows, partial)
-                        fruitless = 0 if accepted else fruitless + 1
-                        progress.generated(rows=accepted)
-            finally:
-                for future in under_way:
-                    future.cancel()
+        return Run(
+            endpoint,
+            rows,
+            partial,
+            self._text_of,
+            seed=self.seed or 0,
+            batch=self.batch,
+            concurrency=self.concurrency,
+            most=self.max_requests or 3 * math.ceil(rows.missing / self.batch) + 10,
+            progress=progress,
+        )
 
     def _begun(self) -> tuple[Rows, Partial]:
         """Opens the side file and takes its rows as if they had just come."""
@@ -344,21 +251,6 @@ class DataGeneration:
             chance=Random(f"{self.seed or 0} {number}"),
         )
 
-    def _too_little(self, rows: Rows, tally: Tally, sent: int, fruitless: int) -> EndpointError:
-        reasons = (tally.rejected + tally.bad_answers).most_common()
-        why = (
-            f" Turned down: {listed(f'{reason} ({count})' for reason, count in reasons)}." if reasons else ""
-        )
-        how = (
-            f"{fruitless} answers in a row held no row of use"
-            if fruitless >= _MOST_FRUITLESS
-            else (f"{sent} requests are the most that --max-requests allows")
-        )
-        return EndpointError(
-            f"{self.model} gave {len(rows):,} of {self.rows:,} rows, and {how}.{why} --subtopic, a --prompt of your "
-            "own, a smaller --batch or more --max-tokens may help, or a larger model from the beginning."
-        )
-
     @cached_property
     def _descriptions(self) -> dict[str, str]:
         """What each label means."""
@@ -374,25 +266,6 @@ class DataGeneration:
     @cached_property
     def _prompt(self) -> Prompt:
         return Prompt(Path(self.prompt) if self.prompt else None)
-
-    @cached_property
-    def _schema(self) -> dict[str, Any]:
-        """The JSON schema of an answer, in the subset that strict modes take."""
-        row = {
-            "type": "object",
-            "properties": {
-                "text": {"type": "string"},
-                "label": {"type": "string", "enum": list(self._quota)},
-            },
-            "required": ["text", "label"],
-            "additionalProperties": False,
-        }
-        return {
-            "type": "object",
-            "properties": {"rows": {"type": "array", "items": row}},
-            "required": ["rows"],
-            "additionalProperties": False,
-        }
 
     def _key(self) -> str:
         """Reads the API key; what is wrong with it is told without it."""
@@ -410,63 +283,9 @@ class DataGeneration:
 
     def _check_out(self) -> None:
         if Path(self.out).exists() and not self.overwrite:
-            raise OptionError(f"{self.out} exists; choose another --out, or replace it with --overwrite.")
-
-    def _check_words(self) -> None:
-        words = {"The topic": [self.topic], "--model": [self.model], "--labels": self.labels}
-        words |= {"--speakers": self.speakers, "--subtopic": self.subtopics}
-        for name, given in words.items():
-            if isinstance(given, str):
-                raise OptionError(f"{name} {given!r}: expected a list of words.")
-            if bad := [word for word in given if not is_text(word)]:
-                raise OptionError(f"{name} {bad[0]!r}: expected a word or more.")
-            counts = Counter(word.strip() for word in given)
-            if twice := [word for word, count in counts.items() if count > 1]:
-                raise OptionError(f"{name} {twice[0]!r}: given twice.")
-        for label, description in self._descriptions.items():
-            if not is_unicode(description):
-                raise OptionError(f"--label {label!r}: what it means is not valid UTF-8.")
-        if not self._descriptions:
-            raise OptionError('No labels to write texts for; give --labels news,opinion or --label news="…".')
-        if with_colon := [speaker for speaker in self.speakers if ":" in speaker]:
             raise OptionError(
-                f"--speakers {with_colon[0]!r}: expected a name without a colon, which ends names in the texts."
+                f"{self.out} exists; choose another `out`, or replace it with `overwrite=True`."
             )
-
-    def _check_numbers(self) -> None:
-        at_least_one = {
-            "--rows": self.rows,
-            "--batch": self.batch,
-            "--concurrency": self.concurrency,
-            "--max-requests": self.max_requests,
-            "--max-tokens": self.max_tokens,
-            "--min-characters": self.min_characters,
-        }
-        not_below_zero = {
-            "--temperature": self.temperature,
-            "--seed": self.seed,
-            "--retries": self.retries,
-            "--input-price": self.input_price,
-            "--output-price": self.output_price,
-        }
-        for flags, least in ((at_least_one, 1), (not_below_zero, 0)):
-            for flag, value in flags.items():
-                if value is not None and not least <= value < math.inf:
-                    raise OptionError(f"{flag} {value}: expected a number of at least {least}.")
-        if not 0 < self.timeout < math.inf:
-            raise OptionError(f"--timeout {self.timeout}: expected seconds above 0.")
-        if not 0 < self.similarity <= 1:
-            raise OptionError(f"--similarity {self.similarity}: expected a number above 0, up to 1.")
-        if self.rows < len(self._descriptions):
-            raise OptionError(
-                f"--rows {self.rows}: expected at least one for each of {len(self._descriptions)} labels."
-            )
-        if self.max_characters <= self.min_characters:
-            raise OptionError(
-                f"--max-characters {self.max_characters}: expected more than --min-characters {self.min_characters}."
-            )
-        if (self.input_price is None) != (self.output_price is None):
-            raise OptionError("--input-price and --output-price go together; a cost needs both.")
 
 
 @contextmanager
@@ -480,28 +299,3 @@ def _told_what_is_kept(rows: Rows, partial: Partial) -> Iterator[None]:
                 f"{len(rows):,} rows are kept in {partial.path}; the same command goes on from them."
             )
         raise
-
-
-def _take(answer: Answer, asked: int, rows: Rows, partial: Partial) -> int:
-    """Keeps what can be used of an answer, and returns how many rows that is."""
-    candidates = candidates_in(answer.content)
-    accepted, rejected = rows.accept(candidates)
-    fault = answer.fault
-    if not fault and not candidates:
-        fault = "no rows in JSON"
-    elif not fault and len(candidates) != asked:
-        fault = f"{'fewer' if len(candidates) < asked else 'more'} rows than asked for"
-    without_usage = answer.prompt_tokens is None or answer.completion_tokens is None
-    partial.add(
-        accepted,
-        Tally(
-            requests=1,
-            retries=answer.retries,
-            prompt_tokens=answer.prompt_tokens or 0,
-            completion_tokens=answer.completion_tokens or 0,
-            without_usage=int(without_usage),
-            rejected=rejected,
-            bad_answers=Counter([fault] if fault else []),
-        ),
-    )
-    return len(accepted)

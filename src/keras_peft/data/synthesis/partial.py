@@ -87,7 +87,7 @@ class Partial:
         with self.path.open("ab") as file:
             if not lock(file):
                 raise DataError(
-                    f"Another run is writing to {self.path}; wait for its end, or choose another --out."
+                    f"Another run is writing to {self.path}; wait for its end, or choose another `out`."
                 )
             if os.fstat(file.fileno()).st_size != self._size:
                 raise DataError(
@@ -133,7 +133,7 @@ class Partial:
         self._size = len(data)
         if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
             raise DataError(
-                f"{self.path} is not the side file of a run. Move it away, or choose another --out."
+                f"{self.path} is not the side file of a run. Move it away, or choose another `out`."
             )
         # What follows the last line's end was being written when a run was killed.
         whole = data.split(b"\n")[:-1]
@@ -155,7 +155,7 @@ class Partial:
                 was, now = _short(begun.get(name)), _short(value)
                 raise DataError(
                     f"{self.path} holds the rows of a run with the {name} {was}, not {now}. Give what it was "
-                    "begun with to go on, choose another --out, or remove that file to begin anew."
+                    "begun with to go on, choose another `out`, or remove that file to begin anew."
                 )
 
 

@@ -52,8 +52,8 @@ class Prompt:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise OptionError(
-                f"{self._name} cannot be read: {reason}. Expected a jinja2 template; --print-prompt writes one "
-                "to begin with."
+                f"{self._name} cannot be read: {reason}. Expected a jinja2 template; 'keras-peft data generate "
+                "--print-prompt' prints one to begin with."
             ) from None
         import jinja2
         from jinja2.sandbox import SandboxedEnvironment

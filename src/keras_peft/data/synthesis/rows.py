@@ -32,6 +32,11 @@ class Rows:
         return sum(map(len, self._accepted.values()))
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that there are."""
+        return tuple(self._quota)
+
+    @property
     def missing(self) -> int:
         """How many rows there are too few."""
         return sum(self._quota.values()) - len(self)
