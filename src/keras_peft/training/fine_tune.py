@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.method import Method
-from keras_peft.core.selection import ROLES
 from keras_peft.errors import DataError
 from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
-from keras_peft.training.checkpoint import Checkpoint
+from keras_peft.training.checkpoint import Checkpoint, State
+from keras_peft.training.describe import flags_of, report_of
 from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.prepared import Prepared
-from keras_peft.training.settings import Settings, layers_in_words
+from keras_peft.training.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import keras
+
+    from keras_peft.tasks import Task
+    from keras_peft.training.trunk_cache import Cached
+    from keras_peft.training.watcher import Trained
 
 DEFAULT_METHOD = "lora"
 # How many validation texts a written bundle is verified with.
@@ -107,128 +111,47 @@ def fine_tune(
         >>> result.report["validation"]["accuracy"]
     """
     check_installed()
-    progress = progress or Progress()
-    stopwatch = stopwatch or Stopwatch()
-    out = Path(out)
-    chosen = Settings.of(settings)
-    track = [track] if isinstance(track, str) else track
-    tracking.check(track or ())
+    progress, stopwatch = progress or Progress(), stopwatch or Stopwatch()
+    out, chosen = Path(out), Settings.of(settings)
+    trackers = [track] if isinstance(track, str) else track
+    tracking.check(trackers or ())
     bundles.refuse_existing(out, overwrite=overwrite)
+
     progress.stage(f"Reading {data}")
     training, held_out = read(data, chosen)
     prepared = prepare(training, held_out, as_methods(method), chosen, progress=progress, stopwatch=stopwatch)
-    import keras
 
-    from keras_peft.runtime.inference import Inference
-    from keras_peft.runtime.outputs import compute_outputs
-    from keras_peft.training.train import train
-
-    task, model, notes = prepared.task, prepared.model, list(prepared.notes)
-    checkpoint = Checkpoint.beside(
-        out,
-        {
-            "training data": training.sha256,
-            "validation data": held_out.sha256,
-            "task": task.name,
-            "method": [part.to_config() for part in prepared.parts],
-            "base": prepared.base.sha256,
-            "trunk cache": chosen.trunk_cache,
-            **prepared.settings,
-            **bundles.versions(),
-        },
+    checkpoint = _checkpoint(out, prepared, chosen)
+    state = _state(checkpoint, resume=resume, epochs=prepared.recipe.epochs, progress=progress)
+    run = tracking.Run(
+        name=out.name,
+        folder=out.absolute().parent / "logs" / out.name,
+        settings=prepared.settings,
+        resumed=state is not None,
     )
-    state = checkpoint.read() if resume else None
-    if state is not None:
-        progress.note(f"Going on after epoch {state.content['epoch']} of {prepared.recipe.epochs}")
-    elif checkpoint.is_there():
-        progress.note(
-            f"{checkpoint.folder} holds an interrupted training; it is replaced, as `resume` is not set"
+    with _kept(checkpoint):
+        trained, cached = _train(
+            prepared,
+            chosen,
+            checkpoint,
+            state,
+            run,
+            tracking.defaults() if trackers is None else trackers,
+            callbacks,
+            progress,
+            stopwatch,
         )
-        checkpoint.remove()
-    if track is None:
-        track = [tracking.DEFAULT] if keras.config.backend() == "tensorflow" else []
-    logs = out.absolute().parent / "logs" / out.name
-    run = tracking.Run(out.name, logs, prepared.settings, resumed=state is not None)
-    truth = task.targets(held_out.labels)
-    with (
-        _kept(checkpoint),
-        prepared.rows(trunk_cache=chosen.trunk_cache, progress=progress, stopwatch=stopwatch) as (
-            sets,
-            cached,
-        ),
-        tracking.tracked(track, run) as trackers,
-        stopwatch.measure("train"),
-    ):
-        trained = train(
-            model,
-            task,
-            training=(sets[0], task.targets(training.labels)),
-            validation=(sets[1], truth),
-            recipe=prepared.recipe,
-            progress=progress,
-            stopwatch=stopwatch,
-            callbacks=[*trackers, *callbacks],
-            checkpoint=checkpoint,
-            state=state,
-        )
+
     progress.stage("Saving the bundle and verifying it")
-    with stopwatch.measure("evaluate"):
-        task = task.calibrated(trained.outputs, truth)
-        if chosen.abstain_below is not None:
-            try:
-                task = task.abstaining(trained.outputs, truth, chosen.abstain_below)
-            except DataError as error:
-                notes.append(f"{error} So the bundle always answers.")
-                progress.note(notes[-1])
-        scores = task.score(trained.outputs, truth)
-        texts = tuple(held_out.texts[:_VERIFIED_TEXTS])
-        to_verify = prepared.encoder(texts)
-        outputs = compute_outputs(Inference(model, to_verify.signature), to_verify)
-    report: dict[str, Any] = {
-        "task": task.name,
-        "data": {
-            "source": Path(data).name.encode(errors="replace").decode(),
-            "training_rows": len(training),
-            "validation_rows": len(held_out),
-            "sha256": training.sha256,
-        },
-        "settings": prepared.settings,
-        "notes": notes,
-        "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
-        "cache": None if cached is None else asdict(cached),
-        "history": [record.to_json() for record in trained.history],
-        "best_epoch": trained.best,
-        "validation": scores.to_json(),
-        "worst": task.worst(trained.outputs, held_out),
-        "doubtful": task.doubtful(trained.outputs, held_out),
-        "seconds": stopwatch.read(),
-        "peak_rss_mb": peak_rss_mb(),
-        "versions": bundles.versions(),
-    }
-    base = prepared.base
-    content = bundles.Parts(
-        tensors=model.adapter_tensors(),
-        attached=prepared.parts,
-        base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
-        encoder=prepared.encoder,
-        task=task,
-        columns=training.columns,
-        metrics={"rows": scores.rows, "loss": scores.loss, **scores.metrics},
-        data=report["data"],
-        report=report,
-        texts=texts,
-        outputs=outputs,
-        flags=_flags(data, training.columns, prepared, chosen),
-    )
+    content = _content(data, prepared, trained, cached, chosen, progress, stopwatch)
     # The bundle is verified on a fresh base, and two need not lie in memory at once.
-    del model, base, prepared, sets
+    del prepared
     gc.collect()
     give_back_freed_memory()
     with stopwatch.measure("save"), _kept(checkpoint):
         written = bundles.write(out, content, overwrite=overwrite)
     checkpoint.remove()
-    final = {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()}
-    return Result(out, final)
+    return Result(out, {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()})
 
 
 def as_methods(method: Method | Sequence[Method] | None) -> list[Method]:
@@ -237,34 +160,139 @@ def as_methods(method: Method | Sequence[Method] | None) -> list[Method]:
     return [method] if isinstance(method, Method) else list(method)
 
 
-def _flags(
-    data: str | Path, columns: Sequence[str], prepared: Prepared, settings: Settings
-) -> dict[str, Any] | None:
-    """Returns the flags that repeat a run; None where no flags can, as with several methods."""
-    if len(prepared.parts) != 1:
-        return None
-    (part,) = prepared.parts
-    validation = settings.validation
-    flags = {
-        **{field.name: getattr(settings, field.name) for field in fields(settings)},
-        **prepared.settings,
-        "data": str(Path(data).absolute()),
-        "task": prepared.task.name,
-        "base": prepared.base.name,
-        "validation": validation if isinstance(validation, float | int) else str(Path(validation).absolute()),
-        "text_column": ",".join(columns[:-1]),
-        "label_column": columns[-1],
-        "targets": None,
-        "layers": None,
-        "method": part.method.name,
-        **{one.name: getattr(part.method, one.name) for one in fields(part.method) if one.metadata["flag"]},
+def _checkpoint(out: Path, prepared: Prepared, settings: Settings) -> Checkpoint:
+    """Returns the place of the training's state, which goes with this very training alone."""
+    return Checkpoint.beside(
+        out,
+        {
+            "training data": prepared.training.sha256,
+            "validation data": prepared.held_out.sha256,
+            "task": prepared.task.name,
+            "method": [part.to_config() for part in prepared.parts],
+            "base": prepared.base.sha256,
+            "trunk cache": settings.trunk_cache,
+            **prepared.settings,
+            **bundles.versions(),
+        },
+    )
+
+
+def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progress) -> State | None:
+    """Reads the state to go on from; without `resume` an interrupted training is removed."""
+    state = checkpoint.read() if resume else None
+    if state is not None:
+        progress.note(f"Going on after epoch {state.content['epoch']} of {epochs}")
+    elif checkpoint.is_there():
+        progress.note(
+            f"{checkpoint.folder} holds an interrupted training; it is replaced, as `resume` is not set"
+        )
+        checkpoint.remove()
+    return state
+
+
+def _train(
+    prepared: Prepared,
+    settings: Settings,
+    checkpoint: Checkpoint,
+    state: State | None,
+    run: tracking.Run,
+    trackers: Sequence[str],
+    callbacks: Sequence[keras.callbacks.Callback],
+    progress: Progress,
+    stopwatch: Stopwatch,
+) -> tuple[Trained, Cached | None]:
+    """Trains the model, and says what of the frozen trunk was kept for it."""
+    from keras_peft.training.train import train  # After Keras, whose import is not to be heard.
+
+    truth, targets = (prepared.task.targets(one.labels) for one in (prepared.held_out, prepared.training))
+    with (
+        prepared.rows(trunk_cache=settings.trunk_cache, progress=progress, stopwatch=stopwatch) as (
+            (rows, held_out_rows),
+            cached,
+        ),
+        tracking.tracked(trackers, run) as loggers,
+        stopwatch.measure("train"),
+    ):
+        trained = train(
+            prepared.model,
+            prepared.task,
+            training=(rows, targets),
+            validation=(held_out_rows, truth),
+            recipe=prepared.recipe,
+            progress=progress,
+            stopwatch=stopwatch,
+            callbacks=[*loggers, *callbacks],
+            checkpoint=checkpoint,
+            state=state,
+        )
+    return trained, cached
+
+
+def _content(
+    data: str | Path,
+    prepared: Prepared,
+    trained: Trained,
+    cached: Cached | None,
+    settings: Settings,
+    progress: Progress,
+    stopwatch: Stopwatch,
+) -> bundles.Parts:
+    """Scores what was trained and describes it: all that goes into the bundle."""
+    with stopwatch.measure("evaluate"):
+        truth = prepared.task.targets(prepared.held_out.labels)
+        task, notes = _calibrated(prepared.task, trained.outputs, truth, settings.abstain_below)
+        for note in notes:
+            progress.note(note)
+        scores = task.score(trained.outputs, truth)
+        texts = tuple(prepared.held_out.texts[:_VERIFIED_TEXTS])
+        outputs = _outputs(prepared, texts)
+    report = {
+        **report_of(data, prepared, trained, task, scores, cached, notes),
+        "seconds": stopwatch.read(),
+        "peak_rss_mb": peak_rss_mb(),
+        "versions": bundles.versions(),
     }
-    if targets := part.selection.targets:
-        is_roles = all(target in ROLES for target in targets)
-        flags["targets"] = (",".join if is_roles else "|".join)(targets)
-        flags["layers"] = layers_in_words(part.selection.layers)
-    del flags["head_learning_rate"]  # It goes along with the method's.
-    return {key.replace("_", "-"): value for key, value in flags.items() if value is not None}
+    base = prepared.base
+    return bundles.Parts(
+        tensors=prepared.model.adapter_tensors(),
+        attached=prepared.parts,
+        base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
+        encoder=prepared.encoder,
+        task=task,
+        columns=prepared.training.columns,
+        metrics={"rows": scores.rows, "loss": scores.loss, **scores.metrics},
+        data=report["data"],
+        report=report,
+        texts=texts,
+        outputs=outputs,
+        flags=flags_of(data, prepared, settings),
+    )
+
+
+def _calibrated(
+    task: Task, outputs: Any, truth: Any, abstain_below: float | None
+) -> tuple[Task, tuple[str, ...]]:
+    """Lets the task tell how sure it is, and perhaps say nothing where it is not.
+
+    Returns:
+        The task, and what the user should know.
+    """
+    task = task.calibrated(outputs, truth)
+    if abstain_below is None:
+        return task, ()
+    try:
+        return task.abstaining(outputs, truth, abstain_below), ()
+    except DataError as error:
+        return task, (f"{error} So the bundle always answers.",)
+
+
+def _outputs(prepared: Prepared, texts: Sequence[Any]) -> Any:
+    """Returns what the trained model gives for some texts, which the written bundle has to give, too."""
+    from keras_peft.runtime.inference import Inference
+    from keras_peft.runtime.outputs import compute_outputs
+
+    rows = prepared.encoder(texts)
+    return compute_outputs(Inference(prepared.model, rows.signature), rows)
 
 
 @contextmanager

@@ -110,6 +110,8 @@ def prepare(
         notes.append(f"Training began with a head that was {origin}.")
     (adapter,) = model.adapters.values()
     return Prepared(
+        training=training,
+        held_out=held_out,
         task=task,
         base=base,
         model=model,

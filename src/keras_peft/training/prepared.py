@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.data.examples import Examples
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
@@ -27,6 +28,8 @@ class Prepared:
     """All that a training needs.
 
     Attributes:
+        training: The rows to train on.
+        held_out: Those to validate on.
         task: What the labels mean.
         base: The base.
         model: The base with the new adapter and head.
@@ -39,6 +42,8 @@ class Prepared:
         precision: What frozen matrices multiply in.
     """
 
+    training: Examples
+    held_out: Examples
     task: Task
     base: Base
     model: AdaptedModel

@@ -42,6 +42,13 @@ def names() -> list[str]:
     return list(_SHELF.names)
 
 
+def defaults() -> list[str]:
+    """Lists the trackers that are meant where none are named; Keras is imported by then."""
+    import keras
+
+    return [DEFAULT] if keras.config.backend() == "tensorflow" else []
+
+
 def check(chosen: Sequence[str]) -> None:
     """Checks that trackers are there and can be imported.
 

@@ -1,0 +1,93 @@
+"""A training in words: its report, and the flags that repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.core.selection import ROLES
+from keras_peft.tasks import Scores, Task
+from keras_peft.training.prepared import Prepared
+from keras_peft.training.settings import Settings, layers_in_words
+
+if TYPE_CHECKING:
+    from keras_peft.training.trunk_cache import Cached
+    from keras_peft.training.watcher import Trained
+
+
+def report_of(
+    data: str | Path,
+    prepared: Prepared,
+    trained: Trained,
+    task: Task,
+    scores: Scores,
+    cached: Cached | None,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Returns how a training went and how good the result is, for report.json.
+
+    Args:
+        data: What it was trained on.
+        prepared: What it was given.
+        trained: What came of it.
+        task: Its task, calibrated.
+        scores: Those on the validation rows.
+        cached: What was kept of the frozen trunk.
+        notes: What the user should know beside what is known of `prepared`.
+    """
+    plan = prepared.model.plan
+    return {
+        "task": task.name,
+        "data": {
+            "source": Path(data).name.encode(errors="replace").decode(),
+            "training_rows": len(prepared.training),
+            "validation_rows": len(prepared.held_out),
+            "sha256": prepared.training.sha256,
+        },
+        "settings": prepared.settings,
+        "notes": [*prepared.notes, *notes],
+        "plan": {**asdict(plan), "trainable_parameters": plan.trainable_parameters},
+        "cache": None if cached is None else asdict(cached),
+        "history": [record.to_json() for record in trained.history],
+        "best_epoch": trained.best,
+        "validation": scores.to_json(),
+        "worst": task.worst(trained.outputs, prepared.held_out),
+        "doubtful": task.doubtful(trained.outputs, prepared.held_out),
+    }
+
+
+def flags_of(data: str | Path, prepared: Prepared, settings: Settings) -> dict[str, Any] | None:
+    """Returns the flags that repeat a training; None where no flags can, as with several methods.
+
+    Args:
+        data: What it was trained on.
+        prepared: What it was given.
+        settings: What was said.
+    """
+    if len(prepared.parts) != 1:
+        return None
+    (part,) = prepared.parts
+    *texts, label = prepared.training.columns
+    validation = settings.validation
+    flags = {
+        **{field.name: getattr(settings, field.name) for field in fields(settings)},
+        **prepared.settings,
+        "data": str(Path(data).absolute()),
+        "task": prepared.task.name,
+        "base": prepared.base.name,
+        "validation": validation if isinstance(validation, float | int) else str(Path(validation).absolute()),
+        "text_column": ",".join(texts),
+        "label_column": label,
+        "targets": None,
+        "layers": None,
+        "method": part.method.name,
+        **{one.name: getattr(part.method, one.name) for one in fields(part.method) if one.metadata["flag"]},
+    }
+    if targets := part.selection.targets:
+        is_roles = all(target in ROLES for target in targets)
+        flags["targets"] = (",".join if is_roles else "|".join)(targets)
+        flags["layers"] = layers_in_words(part.selection.layers)
+    del flags["head_learning_rate"]  # It goes along with the method's.
+    return {key.replace("_", "-"): value for key, value in flags.items() if value is not None}
