@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from keras_peft import bundle as bundles
+from keras_peft.bundle.reading import FIELDS
 
 
 def make_sealed(folder: Path) -> Path:
@@ -19,7 +20,7 @@ def make_sealed(folder: Path) -> Path:
     (folder / "report.html").write_text("<p>")
     (folder / "README.md").write_text("---\nlibrary_name: keras-peft\n---\n# sealed\n")
     (folder / "run.toml").write_text("")
-    content = {field: kind() for field, kind in bundles._FIELDS.items()}
+    content = {field: kind() for field, kind in FIELDS.items()}
     content |= {"format": bundles.FORMAT, "base": {"name": "minilm"}, "long_text": "cut"}
     bundles.seal(folder, content)
     return folder

@@ -332,11 +332,11 @@ def test_the_card_is_one_of_the_hub(bundle):
     ],
 )
 def test_what_the_card_says_of_the_base(bundle, base, expected):
-    from keras_peft.bundle import report
+    from keras_peft.bundle.card import as_model_card
 
     content = json.loads((bundle / "report.json").read_text())
     content["base"] = content["base"] | {"name": base}
-    card = ModelCard(report.as_model_card(content, "name: with colon"))
+    card = ModelCard(as_model_card(content, "name: with colon"))
     assert card.data.base_model == expected
     assert sources.repository_of(base) == expected
     assert card.data.to_dict().get("base_model_relation") == ("adapter" if expected else None)

@@ -270,7 +270,7 @@ def as_html(explanations: Sequence[Explanation], source: str) -> str:
         explanations: At least one.
         source: What told the labels, for people.
     """
-    from keras_peft.bundle.report import environment
+    from keras_peft.templating import environment
 
     return environment().get_template("explain.html").render(explanations=explanations, source=source)
 

@@ -16,6 +16,8 @@ import keras_peft
 from conftest import REFERENCE, TINY
 from keras_peft import bundle as bundles
 from keras_peft import sources
+from keras_peft.bundle import verifying
+from keras_peft.bundle.content import checksum
 from keras_peft.errors import BundleError, BundleMismatch
 from keras_peft.files import sha256_of
 
@@ -33,7 +35,7 @@ def reseal(folder, **changes):
     """Writes bundle.json anew with right sums, as someone who means it would."""
     content = content_of(folder) | changes
     content["files"] = {name: sha256_of(folder / name) for name in bundles.FILES if (folder / name).is_file()}
-    content["checksum"] = bundles._checksum(content)
+    content["checksum"] = checksum(content)
     (folder / "bundle.json").write_text(json.dumps(content))
 
 
@@ -168,14 +170,14 @@ def test_a_folder_that_holds_more_than_a_bundle_is_not_replaced(copy, data):
 
 def test_a_bundle_made_meanwhile_is_kept_and_ours_is_rescued(tmp_path, data, bundle, monkeypatch):
     out = tmp_path / "bundle"
-    verify = bundles._verify
+    verify = verifying.verify
 
-    def slow(staged, parts):
+    def slow(staged, texts, outputs):
         if not out.exists():
             shutil.copytree(bundle, out)
-        return verify(staged, parts)
+        return verify(staged, texts, outputs)
 
-    monkeypatch.setattr(bundles, "_verify", slow)
+    monkeypatch.setattr(verifying, "verify", slow)
     with pytest.raises(
         BundleError, match=r"made by another process meanwhile\); the trained bundle was saved as"
     ):
@@ -200,13 +202,13 @@ _FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import keras_peft
-from keras_peft import bundle as bundles, files
-write = bundles._write
+from keras_peft.bundle import writing
+write = writing._write
 def on_full_disk(folder, parts, overwrite):
     limit = int(sys.argv[3]) if folder == Path(sys.argv[2]) else -1
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     return write(folder, parts, overwrite)
-bundles._write = on_full_disk
+writing._write = on_full_disk
 try:
     keras_peft.fine_tune(sys.argv[1], out=sys.argv[2], base=sys.argv[4], epochs=1, track=["tensorboard"])
 except keras_peft.KerasPeftError as error:

@@ -1,4 +1,4 @@
-"""The report as a page and as a model card."""
+"""The report as a page."""
 
 from __future__ import annotations
 
@@ -67,11 +67,3 @@ def test_grid_lines_are_few_round_and_enclose(low, high):
     assert ticks[0] <= low
     assert ticks[-1] >= high
     assert len({f"{tick:.2f}" for tick in ticks}) == len(ticks)
-
-
-def test_the_card_has_metadata(content):
-    card = report.as_model_card(content, "my bundle")
-    head = card.split("---")[1]
-    assert "library_name: keras" in head
-    assert f"value: {content['validation']['accuracy']:.4f}" in head
-    assert "keras_peft.load(" in card

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 import keras_peft
 from conftest import REFERENCE, TINY
-from keras_peft import bundle as bundles
+from keras_peft.bundle.content import checksum
 from keras_peft.core.weights import write_tensors
 from keras_peft.files import sha256_of
 from keras_peft.methods.full import FullFineTuning
@@ -190,7 +190,7 @@ def test_what_bundle_json_cannot_say(folder, engine, changes, message):
 
 def test_half_a_character_in_bundle_json_is_refused(folder, engine):
     content = json.loads((folder / "bundle.json").read_text()) | {"labels": ["alpha", "\ud800"]}
-    content["checksum"] = bundles._checksum(content)
+    content["checksum"] = checksum(content)
     (folder / "bundle.json").write_text(json.dumps(content))
     assert "bundle.json holds half a character" in refusal(folder, engine)
 

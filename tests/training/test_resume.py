@@ -24,7 +24,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import keras, keras_peft
-from keras_peft import bundle
+from keras_peft.bundle import verifying
 from keras_peft.training import fine_tune as job
 from keras_peft.core import weights
 
@@ -50,7 +50,7 @@ def first_rename(self, target):
         die()
 weights.write_tensors, Path.rename = half, first_rename
 if moment == "bundle":
-    bundle._verify = die
+    verifying.verify = die
 job.fine_tune(data, out=out, base=base, callbacks=[Dying()], epochs=4, seed=3, validation=0.2)
 """
 

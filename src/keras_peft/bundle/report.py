@@ -1,18 +1,15 @@
-"""The report of a training, as a page to look at and as a model card."""
+"""The report of a training, as a page to look at."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keras_peft import sources, tasks
+from keras_peft.bundle.content import describe_parts
 from keras_peft.tasks import metric_name
-
-if TYPE_CHECKING:
-    import jinja2
+from keras_peft.templating import environment
 
 
 @dataclass(frozen=True)
@@ -95,41 +92,6 @@ def as_html(report: Mapping[str, Any]) -> str:
     )
 
 
-def as_model_card(report: Mapping[str, Any], name: str) -> str:
-    """Renders the model card, with the metrics in Hugging Face's metadata form."""
-    task = tasks.find(report["task"])
-    metrics = {metric_name(key): value for key, value in report["validation"]["metrics"].items()}
-    return (
-        environment()
-        .get_template("model_card.md")
-        .render(
-            report=report,
-            name=name,
-            task=task,
-            metrics=metrics,
-            repository=sources.repository_of(report["base"]["name"]),
-        )
-    )
-
-
-def describe_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Says in words which methods an adapter is made of, and where they are."""
-    words = {}
-    for number, part in enumerate(parts, 1):
-        suffix = f" {number}" if len(parts) > 1 else ""
-        options = {key: value for key, value in part["method"].items() if value is not None}
-        selection = part["selection"]
-        words[f"method{suffix}"] = ", ".join(
-            [options.pop("name"), *(f"{key} {value}" for key, value in options.items())]
-        )
-        words[f"where{suffix}"] = (
-            f"{', '.join(selection['targets'])} in layers {selection['layers']}"
-            if selection["targets"]
-            else "the head only"
-        )
-    return words
-
-
 def _chart(
     title: str, history: Sequence[Mapping[str, float]], lines: Sequence[tuple[str, str, str]]
 ) -> Chart:
@@ -202,17 +164,3 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 4)
     first = math.floor(low / step)
     return [round(step * n, 10) for n in range(first, max(math.ceil(high / step - 1e-9), first + 1) + 1)]
-
-
-@cache
-def environment() -> jinja2.Environment:
-    """Returns what renders the package's templates."""
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("keras_peft"),
-        autoescape=jinja2.select_autoescape(["html"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -49,7 +49,7 @@ def import_(
     err.print(f"Importing {source} …", style="dim", soft_wrap=True)
     with quiet_import(presets=False):
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
-    from keras_peft.bundle.report import describe_parts
+    from keras_peft.bundle import describe_parts
 
     form = interop.recognise(source)
     if not hasattr(form, "import_"):

@@ -16,7 +16,7 @@ def show(
 ) -> None:
     """Show what a bundle holds and check its files."""
     from keras_peft import bundle as bundles
-    from keras_peft.bundle.report import describe_parts
+    from keras_peft.bundle import describe_parts
     from keras_peft.cli.console import out, print_json, scores_table, table
 
     found = bundles.read(bundle)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft import tasks
 from keras_peft.errors import AdapterError, OptionError, listed
+from keras_peft.libraries import versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +114,7 @@ def write_imported(
         "doubtful": [],
         "seconds": {},
         "peak_rss_mb": None,
-        "versions": bundles.versions(),
+        "versions": versions(),
     }
     content = bundles.Parts(
         tensors=model.adapter_tensors(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft import bundle as bundles
+from keras_peft.bundle.verifying import TOLERANCE
 from keras_peft.errors import BundleError
 from keras_peft.inputs import Encoder, Input, Text, WordInput
 from keras_peft.tasks import Task
@@ -67,7 +67,7 @@ def check_same(outputs: np.ndarray, expected: np.ndarray, *, unit: float = 1.0) 
     """
     from keras_peft.runtime.outputs import difference
 
-    largest, allowed = difference(outputs, expected), bundles.TOLERANCE * max(1.0, unit)
+    largest, allowed = difference(outputs, expected), TOLERANCE * max(1.0, unit)
     if not largest <= allowed:
         raise BundleError(
             f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {allowed:.0e}."

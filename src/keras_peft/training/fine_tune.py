@@ -12,6 +12,7 @@ from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.method import Method
 from keras_peft.errors import DataError
+from keras_peft.libraries import versions
 from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -172,7 +173,7 @@ def _checkpoint(out: Path, prepared: Prepared, settings: Settings) -> Checkpoint
             "base": prepared.base.sha256,
             "trunk cache": settings.trunk_cache,
             **prepared.settings,
-            **bundles.versions(),
+            **versions(),
         },
     )
 
@@ -250,7 +251,7 @@ def _content(
         **report_of(data, prepared, trained, task, scores, cached, notes),
         "seconds": stopwatch.read(),
         "peak_rss_mb": peak_rss_mb(),
-        "versions": bundles.versions(),
+        "versions": versions(),
     }
     base = prepared.base
     return bundles.Parts(

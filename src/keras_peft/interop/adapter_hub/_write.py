@@ -175,7 +175,7 @@ def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, names: Names, 
 
 
 def _readme(name: str, read: Bundle, about: Mapping[str, Any], difference: float) -> str:
-    from keras_peft.bundle.report import environment
+    from keras_peft.templating import environment
 
     task = read.task()
     return (

@@ -220,7 +220,7 @@ def _verify(staging: Path, read: Bundle, expected: Any) -> float:
 
 
 def _readme(name: str, read: Bundle, difference: float) -> str:
-    from keras_peft.bundle.report import environment
+    from keras_peft.templating import environment
 
     return (
         environment()

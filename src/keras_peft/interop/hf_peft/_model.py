@@ -204,7 +204,7 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
 
 
 def _card(name: str, config: Mapping[str, Any]) -> str:
-    from keras_peft.bundle.report import environment
+    from keras_peft.templating import environment
 
     base = config["base_model_name_or_path"]
     # A folder is no base on the hub, which would refuse a card that says so.

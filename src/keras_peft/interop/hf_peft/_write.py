@@ -221,7 +221,7 @@ def _write_base(folder: Path, loaded: HuggingFaceBase, kind: str) -> None:
 def _readme(
     name: str, read: Bundle, loaded: HuggingFaceBase, config: Mapping[str, Any], difference: float
 ) -> str:
-    from keras_peft.bundle.report import environment
+    from keras_peft.templating import environment
 
     task = read.task()
     template = environment().get_template("hf_peft.md")

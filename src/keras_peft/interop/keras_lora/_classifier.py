@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_peft import attach, sources, tasks
 from keras_peft import bundle as bundles
+from keras_peft.bundle.verifying import TOLERANCE
 from keras_peft.errors import AdapterError, BaseNotFound, OptionError, listed
 from keras_peft.files import sha256_of
 from keras_peft.interop import locate
@@ -219,8 +220,8 @@ def _refuse_other_logits(
     given = {**inputs, "segment_ids": np.zeros_like(inputs["token_ids"])}
     theirs = classifier({name: given[name] for name in classifier.input}, training=False)
     difference = float(np.abs(ours - keras.ops.convert_to_numpy(theirs)).max())
-    if not difference <= bundles.TOLERANCE:
+    if not difference <= TOLERANCE:
         raise AdapterError(
             f"{weights}: the logits here differ from the classifier's by {difference:.1e}, more than "
-            f"{bundles.TOLERANCE:.0e}, so its head computes something else than the heads here."
+            f"{TOLERANCE:.0e}, so its head computes something else than the heads here."
         )

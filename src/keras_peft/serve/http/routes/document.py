@@ -8,7 +8,7 @@ import pydantic_core
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse
 
-from keras_peft.bundle.report import environment
+from keras_peft.templating import environment
 
 router = APIRouter(include_in_schema=False)
 

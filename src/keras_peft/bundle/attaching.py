@@ -1,0 +1,43 @@
+"""A bundle and its base to a model that answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keras_peft.bundle.content import Bundle
+from keras_peft.errors import AdapterError, BundleMismatch
+
+if TYPE_CHECKING:
+    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.sources import Base
+
+
+def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
+    """Attaches a bundle's adapter to a freshly loaded base.
+
+    Raises:
+        BundleMismatch: If the base is not the one that it was trained on, or tensors
+            are missing, extra or misshapen; all are in the message.
+    """
+    from keras_peft import attach, methods
+    from keras_peft.core.weights import read_tensors
+
+    wanted = bundle.content["base"]
+    if (base.architecture, base.sha256) != (wanted["architecture"], wanted["sha256"]):
+        raise BundleMismatch(
+            f"{bundle.folder} was trained on the base {wanted['name']} ({wanted['architecture']}, sha256 "
+            f"{wanted['sha256'][:12]}…); {base.name} is another one ({base.architecture}, sha256 "
+            f"{base.sha256[:12]}…). Name the right one with --base."
+        )
+    try:
+        task = bundle.task()
+        model = attach.adapt(
+            base.encoder,
+            methods.parts_from_config(bundle.content["parts"]),
+            head=task.head(base.dim),
+            first_position_only=task.first_position_only,
+        )
+        model.assign_adapter_tensors(read_tensors(bundle.folder / "adapter.safetensors"))
+    except AdapterError as error:
+        raise BundleMismatch(f"{bundle.folder}: {error}") from None
+    return model

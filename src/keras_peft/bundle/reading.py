@@ -1,0 +1,101 @@
+"""A folder to a bundle whose files are checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, checksum
+from keras_peft.errors import BaseError, BundleError, BundleMismatch, listed
+from keras_peft.files import sha256_of
+
+FIELDS: dict[str, type] = {
+    "base": dict,
+    "parts": list,
+    "task": str,
+    "task_options": dict,
+    "labels": list,
+    "columns": list,
+    "max_length": int,
+    "long_text": str,
+    "metrics": dict,
+    "data": dict,
+    "versions": dict,
+    "files": dict,
+    "verification": dict,
+}
+
+
+def read(folder: str | Path) -> Bundle:
+    """Reads what a bundle is and checks its files.
+
+    Args:
+        folder: The bundle, or `hf://owner/name` of one on Hugging Face's hub.
+
+    Raises:
+        BundleError: If there is no bundle, it cannot be downloaded, or it is of a newer format.
+        BundleMismatch: If files are missing, extra or altered; all are in the message.
+    """
+    from keras_peft.sources import hub
+
+    is_downloaded = hub.is_hub_name(folder)
+    folder = _download(str(folder)) if is_downloaded else Path(folder)
+    path = folder / CONTENT
+    if not path.is_file():
+        what = "has no bundle.json, so it is no bundle" if folder.is_dir() else "does not exist"
+        raise BundleError(f"{folder} {what}; name the folder that 'keras-peft train --out' wrote.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except (ValueError, KeyError, TypeError):
+        raise BundleMismatch(f"{path} is damaged; copy the bundle again or train it again.") from None
+    if version != FORMAT:
+        raise BundleError(
+            f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}. Update keras-peft, "
+            "or train it again."
+        )
+    problems = [
+        f"bundle.json: {field} is missing or not a {kind.__name__}"
+        for field, kind in FIELDS.items()
+        if not isinstance(content.get(field), kind)
+    ]
+    if not problems and content.get("checksum") != checksum(content):
+        problems.append("bundle.json was altered")
+    if not problems:
+        expected = content["files"]
+        there = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {CONTENT}
+        if is_downloaded:
+            # Where all of a repository was downloaded once, its licence lies in the cache, too.
+            there &= set(FILES)
+        problems += [f"{name} is missing" for name in sorted(set(expected) - there)]
+        problems += [f"{name} does not belong there" for name in sorted(there - set(expected))]
+        problems += [
+            f"{name} was altered"
+            for name in sorted(there & set(expected) - {CARD})
+            if not (folder / name).is_file() or sha256_of(folder / name) != expected[name]
+        ]
+    if problems:
+        raise BundleMismatch(
+            f"{folder} is not the bundle that was written: {listed(problems)}. Copy it again, or train it again."
+        )
+    return Bundle(folder, content)
+
+
+def _download(name: str) -> Path:
+    """Downloads a bundle from the hub.
+
+    Raises:
+        BundleError: If it cannot be.
+    """
+    from keras_peft.sources import hub
+
+    try:
+        downloaded, _ = hub.download(name, (CONTENT, *FILES))
+    except BaseError as error:
+        raise BundleError(str(error)) from None
+    if not (downloaded / CONTENT).is_file():
+        raise BundleError(
+            f"{name} has no {CONTENT}, so it is no bundle; an adapter of another library becomes one by "
+            f"'keras-peft import {name} --out my-bundle'."
+        )
+    return downloaded

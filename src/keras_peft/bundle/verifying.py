@@ -1,0 +1,49 @@
+"""Whether a bundle answers as what was trained does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_peft import sources
+from keras_peft.bundle.attaching import load_model
+from keras_peft.bundle.content import Bundle
+from keras_peft.errors import BundleError, KerasPeftError
+
+if TYPE_CHECKING:
+    from keras_peft.inputs import Text
+
+# Two runs of the same float32 arithmetic in other batches differ by rounding only.
+TOLERANCE = 1e-4
+
+
+def verify(staged: Bundle, texts: Sequence[Text], outputs: Any) -> dict[str, Any]:
+    """Loads the staged files into a fresh base and compares the logits.
+
+    Args:
+        staged: The bundle.
+        texts: Some texts.
+        outputs: What the model that was trained gives for them.
+
+    Returns:
+        The measured difference, for bundle.json.
+
+    Raises:
+        BundleError: If the bundle cannot be loaded, or answers otherwise.
+    """
+    from keras_peft.runtime.inference import Inference
+    from keras_peft.runtime.outputs import compute_outputs, difference
+
+    try:
+        fresh = load_model(staged, sources.load(staged.base_name))
+    except KerasPeftError as error:
+        raise BundleError(f"The bundle cannot be loaded again, so it was not written: {error}") from error
+    tokens = staged.encoder()(texts)
+    answers = compute_outputs(Inference(fresh, tokens.signature), tokens)
+    largest = difference(answers, outputs)
+    if not largest <= TOLERANCE:
+        raise BundleError(
+            f"The bundle was not written: loaded again, its logits differ by {largest:.2e}, more than "
+            f"{TOLERANCE:.0e}."
+        )
+    return {"reloaded": {"texts": len(texts), "max_abs_logit_difference": largest}}

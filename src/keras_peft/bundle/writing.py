@@ -1,0 +1,197 @@
+"""What was trained to a bundle, which is whole and verified or is not there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, checksum
+from keras_peft.errors import BundleError
+from keras_peft.files import sha256_of, whole_folder
+from keras_peft.libraries import versions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.adapter import Part
+    from keras_peft.inputs import Encoder, Text
+    from keras_peft.tasks import Task
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What goes into a bundle.
+
+    The trained model is not among it, so that it need not lie in memory beside the
+    fresh one.
+
+    Attributes:
+        tensors: All that the adapter is.
+        attached: Its methods, and where they attach.
+        base: Name, architecture and sha256 of the base.
+        encoder: What turns its rows into tokens.
+        task: What the head means.
+        columns: Names of the columns of the texts, then that of the labels.
+        metrics: Scores on the validation rows.
+        data: What it was trained on: source, rows, sha256.
+        report: For report.json.
+        texts: Some texts to verify the written bundle with.
+        outputs: The model's outputs on them.
+        flags: Those of the command line that repeat the training, if any do.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    attached: Sequence[Part]
+    base: Mapping[str, str]
+    encoder: Encoder
+    task: Task
+    columns: tuple[str, ...]
+    metrics: Mapping[str, Any]
+    data: Mapping[str, Any]
+    report: Mapping[str, Any]
+    texts: tuple[Text, ...]
+    outputs: Any
+    flags: Mapping[str, Any] | None = None
+
+
+def refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    """Checks, before any work, that a bundle may be written.
+
+    Raises:
+        BundleError: If the folder is there and `overwrite` is not set, if it is no
+            bundle, or if its parent cannot be written to.
+    """
+    if folder.exists():
+        if not overwrite:
+            raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
+        if not folder.is_dir() or not _holds_only_a_bundle(folder):
+            raise BundleError(
+                f"{folder} exists and is not a bundle, so it is not overwritten; choose another --out."
+            )
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise BundleError(f"{there} cannot be written to ({error.strerror}); choose another --out.") from None
+
+
+def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
+    """Writes a bundle, reads it back into a fresh model, compares, and puts it in place.
+
+    Args:
+        folder: Where it shall lie.
+        parts: What goes into it.
+        overwrite: Replace a bundle that lies there.
+
+    Returns:
+        The bundle, with the measured difference under `verification`.
+
+    Raises:
+        BundleError: If it cannot be written, as on a full disk, or the fresh model
+            answers otherwise. What was at `folder` is as it was; what was trained is
+            saved to the system's temporary folder if it can be, and the message says
+            where.
+    """
+    from keras_peft.core.weights import write_tensors
+
+    try:
+        return _write(folder, parts, overwrite)
+    except BundleError as error:
+        kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
+        write_tensors(kept, parts.tensors)
+        raise BundleError(f"{error} The trained weights alone were kept as {kept}.") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / (folder.name or "bundle")
+        try:
+            _write(rescue, parts, overwrite=False)
+        except OSError:
+            raise BundleError(
+                f"{folder} could not be written ({reason}), and neither could {rescue}; make room and train again."
+            ) from error
+        raise BundleError(
+            f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} instead: move it "
+            "to where it shall be."
+        ) from error
+
+
+def seal(folder: Path, content: dict[str, Any]) -> None:
+    """Writes bundle.json over the files that lie in a folder, which must be nowhere in use.
+
+    Args:
+        folder: Where the other files of the bundle lie.
+        content: What bundle.json shall say; the sums of the files and its own are put in.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    Example:
+        >>> write_tensors(copy / "adapter.safetensors", averaged)
+        >>> seal(copy, {**bundle.content, "verification": {}})
+    """
+    content["files"] = {name: sha256_of(folder / name) for name in FILES if (folder / name).is_file()}
+    content["checksum"] = checksum(content)
+    _write_json(folder / CONTENT, content)
+
+
+def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
+    import tomli_w
+
+    from keras_peft.bundle.card import as_model_card
+    from keras_peft.bundle.report import as_html
+    from keras_peft.bundle.verifying import verify
+    from keras_peft.core.weights import write_tensors
+
+    folder = folder.absolute()
+    with whole_folder(folder, overwrite=overwrite) as staging:
+        write_tensors(staging / "adapter.safetensors", parts.tensors)
+        for name, text in parts.encoder.files().items():
+            (staging / name).write_text(text, encoding="utf-8")
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "base": dict(parts.base),
+            "parts": [part.to_config() for part in parts.attached],
+            "task": parts.task.name,
+            "task_options": parts.task.to_config(),
+            "labels": list(parts.task.labels),
+            "columns": list(parts.columns),
+            **parts.encoder.to_config(),
+            "metrics": dict(parts.metrics),
+            "data": dict(parts.data),
+            "versions": versions(),
+        }
+        seal(staging, content)
+        content["verification"] = verify(Bundle(staging, content), parts.texts, parts.outputs)
+        description = {
+            **parts.report,
+            **{key: content[key] for key in ("base", "parts", "task", "task_options", "labels", "columns")},
+        }
+        description["verification"] = content["verification"]
+        _write_json(staging / "report.json", description)
+        (staging / "report.html").write_text(as_html(description), encoding="utf-8")
+        if parts.flags is not None:
+            (staging / "run.toml").write_text(tomli_w.dumps(parts.flags), encoding="utf-8")
+        (staging / CARD).write_text(as_model_card(description, folder.name), encoding="utf-8")
+        seal(staging, content)
+    return Bundle(folder, content)
+
+
+def _holds_only_a_bundle(folder: Path) -> bool:
+    """Tells whether a folder is empty or holds a bundle's files and no others."""
+    names = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
+    if not names:
+        return True
+    try:
+        content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return names <= {*FILES, CONTENT} and isinstance(content, dict) and {"format", "checksum"} <= set(content)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
