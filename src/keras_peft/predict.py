@@ -172,6 +172,6 @@ def load(folder: str | Path, *, base: str | None = None) -> Classifier:
         loaded = sources.load(base or bundle.base_name)
     except BaseNotFound as error:
         raise BaseNotFound(
-            f"{folder} needs its base. {error} If it was moved, name its place with --base."
+            f"{folder} needs its base. {error} If it was moved, name its place with `base`."
         ) from None
     return Classifier(bundle, bundles.load_model(bundle, loaded))

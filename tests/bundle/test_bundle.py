@@ -189,7 +189,7 @@ def test_a_base_that_is_gone_is_asked_for(tmp_path, data):
     base = shutil.copytree(TINY, tmp_path / "base")
     keras_peft.fine_tune(data, out=tmp_path / "b", base=str(base), epochs=1)
     shutil.rmtree(base)
-    with pytest.raises(keras_peft.KerasPeftError, match=r"needs its base\..*name its place with --base"):
+    with pytest.raises(keras_peft.KerasPeftError, match=r"needs its base\..*name its place with `base`"):
         keras_peft.load(tmp_path / "b")
 
 

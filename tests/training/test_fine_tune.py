@@ -151,7 +151,9 @@ def test_a_bundle_that_is_there(tmp_path, data, bundle):
     out = tmp_path / "b"
     fine_tune(data, out=out, base=str(TINY), epochs=1)
     first = (out / "bundle.json").read_text()
-    with pytest.raises(BundleError, match="exists; choose another --out, or replace it with --overwrite"):
+    with pytest.raises(
+        BundleError, match="exists; choose another `out`, or replace it with `overwrite=True`"
+    ):
         fine_tune(data, out=out, base=str(TINY), epochs=1)
     assert (out / "bundle.json").read_text() == first
     fine_tune(data, out=out, base=str(TINY), epochs=1, seed=5, overwrite=True)

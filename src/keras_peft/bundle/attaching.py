@@ -27,7 +27,7 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
         raise BundleMismatch(
             f"{bundle.folder} was trained on the base {wanted['name']} ({wanted['architecture']}, sha256 "
             f"{wanted['sha256'][:12]}…); {base.name} is another one ({base.architecture}, sha256 "
-            f"{base.sha256[:12]}…). Name the right one with --base."
+            f"{base.sha256[:12]}…). Name the right one with `base`."
         )
     try:
         task = bundle.task()

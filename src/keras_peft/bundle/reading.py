@@ -43,7 +43,7 @@ def read(folder: str | Path) -> Bundle:
     path = folder / CONTENT
     if not path.is_file():
         what = "has no bundle.json, so it is no bundle" if folder.is_dir() else "does not exist"
-        raise BundleError(f"{folder} {what}; name the folder that 'keras-peft train --out' wrote.")
+        raise BundleError(f"{folder} {what}; name the folder that a training wrote.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
@@ -96,6 +96,6 @@ def _download(name: str) -> Path:
     if not (downloaded / CONTENT).is_file():
         raise BundleError(
             f"{name} has no {CONTENT}, so it is no bundle; an adapter of another library becomes one by "
-            f"'keras-peft import {name} --out my-bundle'."
+            f"'keras-peft import {name}'."
         )
     return downloaded

@@ -67,17 +67,17 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
     """
     if folder.exists():
         if not overwrite:
-            raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
+            raise BundleError(f"{folder} exists; choose another `out`, or replace it with `overwrite=True`.")
         if not folder.is_dir() or not _holds_only_a_bundle(folder):
             raise BundleError(
-                f"{folder} exists and is not a bundle, so it is not overwritten; choose another --out."
+                f"{folder} exists and is not a bundle, so it is not overwritten; choose another `out`."
             )
     there = next(parent for parent in folder.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise BundleError(f"{there} cannot be written to ({error.strerror}); choose another --out.") from None
+        raise BundleError(f"{there} cannot be written to ({error.strerror}); choose another `out`.") from None
 
 
 def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
