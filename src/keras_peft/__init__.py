@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from keras_peft.adapter_files import load_adapter, save_adapter
     from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
     from keras_peft.attach import adapt, detach
+    from keras_peft.checking import check_data
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
     from keras_peft.core.plan import Plan
     from keras_peft.core.selection import Selection
-    from keras_peft.data.check import check_data
     from keras_peft.data.examples import read_examples
     from keras_peft.data.synthesis import DataGeneration
     from keras_peft.errors import KerasPeftError
@@ -97,7 +97,7 @@ _HOMES = {
     "Settings": "training.settings",
     "VeRA": "methods.vera",
     "adapt": "attach",
-    "check_data": "data.check",
+    "check_data": "checking",
     "combine": "arithmetic",
     "convert_to_lora": "arithmetic",
     "cross_validate": "training.folds",

@@ -52,7 +52,7 @@ def test_json_and_strict(run, tmp_path):
     assert told["checks"]["oddities"]["findings"] == [
         {
             "title": "1 row has no text",
-            "advice": "Add it or remove them; --skip-bad-rows leaves them out of a training.",
+            "advice": "Add it or remove them; `skip_bad_rows=True` leaves them out of a training.",
             "rows": [41],
             "samples": [],
         }

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _MOST_LABELS = 30
 _BAR = 20
+# Options of train that the advice names.
+_ADVISED = ("max_length", "skip_bad_rows")
 
 
 def check(
@@ -39,8 +41,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Look through labelled text for what would harm a training."""
+    from keras_peft.checking import check_data
     from keras_peft.cli.console import err, print_json
-    from keras_peft.data.check import check_data
 
     err.print(f"Checking {file} …", style="dim", soft_wrap=True)
     if bundle is not None:
@@ -101,11 +103,12 @@ def _show_finding(finding: Finding) -> None:
     from rich.text import Text
 
     from keras_peft.cli.console import out
+    from keras_peft.cli.wording import as_flags
 
     out.print(f"\n• {finding.title}", style="yellow")
     for line in (line for text in finding.samples for line in text.splitlines()):
         out.print(Padding(Text(line, style="dim", overflow="ellipsis", no_wrap=True), (0, 0, 0, 4)))
-    out.print(Padding(Text(f"→ {finding.advice}"), (0, 0, 0, 2)))
+    out.print(Padding(Text(f"→ {as_flags(finding.advice, _ADVISED)}"), (0, 0, 0, 2)))
 
 
 def _show_labels(report: DataReport, facts: dict[str, Any]) -> None:

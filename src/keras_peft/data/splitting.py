@@ -20,8 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from keras_peft.data.check.subject import are_numbers, labels_of
 from keras_peft.data.examples import check_column
+from keras_peft.data.labels import are_numbers, labels_of
 from keras_peft.data.readers import Row, ending_of, read_rows
 from keras_peft.errors import DataError, OptionError
 from keras_peft.extras import need
@@ -140,23 +140,23 @@ def split_file(
 def _check_options(path: Path, out: Path, shares: dict[str, float], overwrite: bool) -> None:
     for side, share in shares.items():
         if not 0 <= share < 1:
-            raise OptionError(f"--{side} {share:g}: expected a share from 0 to below 1.")
+            raise OptionError(f"`{side}={share:g}`: expected a share from 0 to below 1.")
     if not 0 < sum(shares.values()) < 1:
         raise OptionError(
-            f"--test {shares['test']:g} and --validation {shares['validation']:g}: expected at least one above 0, and "
+            f"`test={shares['test']:g}` and `validation={shares['validation']:g}`: expected at least one above 0, and "
             "together less than 1, so that something is left to train on."
         )
     if not out.exists():
         return
     if not overwrite:
-        raise OptionError(f"{out} exists; choose another --out, or replace it with --overwrite.")
+        raise OptionError(f"{out} exists; choose another `out`, or replace it with `overwrite=True`.")
     # The folder is replaced as a whole, so that nothing may be in it that is no split.
     if not out.is_dir() or any(other.name.partition(".")[0] not in SIDES for other in out.iterdir()):
         raise OptionError(
-            f"{out} is no folder of a split alone, so it is not replaced; choose another --out."
+            f"{out} is no folder of a split alone, so it is not replaced; choose another `out`."
         )
     if path.resolve().is_relative_to(out.resolve()):
-        raise OptionError(f"{path} lies in {out}, which would be replaced; choose another --out.")
+        raise OptionError(f"{path} lies in {out}, which would be replaced; choose another `out`.")
 
 
 def _read(

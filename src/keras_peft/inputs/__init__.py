@@ -11,9 +11,18 @@ here imports Keras.
     strings.py      whether a value is text
 """
 
-from keras_peft.inputs._encoder import LONG_TEXT, TOKENIZER, Encoder
+from keras_peft.inputs._encoder import DEFAULT_MAX_LENGTH, LONG_TEXT, TOKENIZER, Encoder
 from keras_peft.inputs._input import Input, Text
 from keras_peft.inputs.text import TextInput
 from keras_peft.inputs.words import WordInput
 
-__all__ = ["LONG_TEXT", "TOKENIZER", "Encoder", "Input", "Text", "TextInput", "WordInput"]
+__all__ = [
+    "DEFAULT_MAX_LENGTH",
+    "LONG_TEXT",
+    "TOKENIZER",
+    "Encoder",
+    "Input",
+    "Text",
+    "TextInput",
+    "WordInput",
+]

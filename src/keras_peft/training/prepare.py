@@ -12,11 +12,12 @@ from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, check_trainable, read_examples, split
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
+from keras_peft.inputs import DEFAULT_MAX_LENGTH
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.prepared import Prepared
 from keras_peft.training.recipe import Recipe
-from keras_peft.training.settings import DEFAULT_MAX_LENGTH, Settings
+from keras_peft.training.settings import Settings
 
 if TYPE_CHECKING:
     import keras

@@ -9,10 +9,9 @@ from typing import Any
 from keras_peft import tasks
 from keras_peft.core.selection import Selection
 from keras_peft.errors import OptionError, did_you_mean
-from keras_peft.inputs import LONG_TEXT
+from keras_peft.inputs import DEFAULT_MAX_LENGTH, LONG_TEXT
 from keras_peft.options import setting
 
-DEFAULT_MAX_LENGTH = 128
 PRECISIONS = ("auto", "float32", "bfloat16")
 _SEEDS = 2**32
 

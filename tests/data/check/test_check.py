@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import keras_peft
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft import store
+from keras_peft.checking import check_data
 from keras_peft.data import duplicates
-from keras_peft.data.check import check_data
 from keras_peft.data.check.oddities import unmangled
 from keras_peft.data.check.scripts import script_of
 from keras_peft.data.duplicates import near_pairs
@@ -215,9 +215,9 @@ def test_what_cannot_be_checked(check, bundle):
         check([{"text": "a", "lable": "b"}])
     with pytest.raises(DataError, match="no column 'body'"):
         check(ROWS, text_column="body")
-    with pytest.raises(OptionError, match="--similarity 0: expected"):
+    with pytest.raises(OptionError, match="`similarity=0`: expected"):
         check(ROWS, similarity=0)
-    with pytest.raises(OptionError, match="--bundle goes with one text and one label"):
+    with pytest.raises(OptionError, match="`bundle` goes with one text and one label"):
         check([{"text": "a", "labels": ["b"]}], bundle=bundle)
 
 

@@ -8,7 +8,7 @@ Confident learning, https://arxiv.org/abs/1911.00068.
 from __future__ import annotations
 
 from keras_peft.data.check.report import Checked, Finding, counted, shortened
-from keras_peft.data.check.subject import Subject
+from keras_peft.data.check.subject import Rows, Subject
 from keras_peft.errors import OptionError
 from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import pick
@@ -17,26 +17,27 @@ _MOST = 50
 _DOUBTED = 0.5
 
 
-def check(subject: Subject) -> Checked:
-    """Ranks the rows by the probability of their label, lowest first.
+def check_form(rows: Rows) -> None:
+    """Checks that there is one text and one label in each row, which is what a bundle can doubt.
 
     Raises:
-        OptionError: If the rows have not one text and one label each.
-        DataError: If the bundle does not know a label.
+        OptionError: If there is not.
     """
-    if subject.bundle is None:
+    if (rows.text_form, rows.label_form) != ("text", "label"):
+        raise OptionError(
+            f"`bundle` goes with one text and one label in each row; {rows.source} has the columns of "
+            f"{rows.text_form} and {rows.label_form}."
+        )
+
+
+def check(subject: Subject) -> Checked:
+    """Ranks the rows by the probability of their label, lowest first."""
+    classifier = subject.classifier
+    if classifier is None:
         return Checked("doubts")
     import numpy as np
 
-    from keras_peft.predict import load
-
     rows = subject.rows
-    if (rows.text_form, rows.label_form) != ("text", "label"):
-        raise OptionError(
-            f"--bundle goes with one text and one label in each row; {rows.source} has the columns of "
-            f"{rows.text_form} and {rows.label_form}."
-        )
-    classifier = load(subject.bundle, base=subject.base)
     known = {label: place for place, label in enumerate(classifier.labels)}
     places = [n for n, text in enumerate(rows.texts) if text and rows.labels[n] and is_unicode(text)]
     unknown = [n for n in places if rows.labels[n][0] not in known]
@@ -47,7 +48,7 @@ def check(subject: Subject) -> Checked:
         findings.append(
             Finding(
                 counted(len(unknown), "row has a label", "rows have labels")
-                + f" that {subject.bundle} does not know: {', '.join(map(repr, names[:10]))}",
+                + f" that {classifier.name} does not know: {', '.join(map(repr, names[:10]))}",
                 "Take a bundle that was trained on the same labels.",
                 tuple(n + 1 for n in unknown),
             )
@@ -71,7 +72,7 @@ def check(subject: Subject) -> Checked:
             findings.append(
                 Finding(
                     counted(len(doubted), "row has a label", "rows have labels")
-                    + f" that {subject.bundle} gives less than {_DOUBTED:.0%} and another more",
+                    + f" that {classifier.name} gives less than {_DOUBTED:.0%} and another more",
                     "Read those with the least first; a bundle that was trained on these very rows doubts too few.",
                     tuple(sorted(places[at] + 1 for at in doubted)),
                     tuple(

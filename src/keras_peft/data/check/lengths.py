@@ -6,7 +6,7 @@ from itertools import chain, islice
 
 from keras_peft.data.check.report import Checked, Finding, counted, sample
 from keras_peft.data.check.subject import Subject
-from keras_peft.training.settings import DEFAULT_MAX_LENGTH
+from keras_peft.inputs import DEFAULT_MAX_LENGTH
 
 # Texts that are tokenised together: enough for all cores, few enough for memory.
 _AT_ONCE = 4096
@@ -17,11 +17,8 @@ def check(subject: Subject) -> Checked:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from keras_peft import sources
-
-    name = subject.base or sources.DEFAULT
-    content, limit = sources.load_tokenizer(name)
-    tokenizer = Tokenizer.from_str(content)
+    name, limit = subject.base.name, subject.base.max_length
+    tokenizer = Tokenizer.from_str(subject.base.tokenizer)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     # Half a character cannot be given to the tokenizer; the oddities tell of it.
@@ -60,7 +57,7 @@ def check(subject: Subject) -> Checked:
             Finding(
                 counted(len(over), "text is", "texts are")
                 + f" longer than the {DEFAULT_MAX_LENGTH} tokens of train",
-                f"If their ends matter, give train --max-length, up to {wanted} for the longest; it takes longer.",
+                f"If their ends matter, train with `max_length`, up to {wanted} for the longest; it takes longer.",
                 tuple((over + 1).tolist()),
             )
         )

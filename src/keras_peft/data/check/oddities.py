@@ -31,12 +31,12 @@ def check(subject: Subject) -> Checked:
         (
             [n for n, sides in enumerate(rows.sides) if not all(sides)],
             ("row has no text", "rows have no text"),
-            "Add it or remove them; --skip-bad-rows leaves them out of a training.",
+            "Add it or remove them; `skip_bad_rows=True` leaves them out of a training.",
         ),
         (
             unlabelled,
             ("row has no label", "rows have no label"),
-            "Label or remove them; --skip-bad-rows leaves them out of a training.",
+            "Label or remove them; `skip_bad_rows=True` leaves them out of a training.",
         ),
         (
             list(rows.uneven),

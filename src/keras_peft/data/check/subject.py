@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -13,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.data.duplicates import MOST_COMPARED, near_pairs
 from keras_peft.data.examples import check_column
+from keras_peft.data.labels import are_numbers, labels_of
 from keras_peft.data.readers import Row, read_rows
-from keras_peft.errors import DataError, OptionError, did_you_mean, listed
+from keras_peft.errors import DataError, did_you_mean, listed
 from keras_peft.store import LABELS, TEXTS, Collector
 
 if TYPE_CHECKING:
     import numpy as np
 
 SIMILARITY = 0.9
-# Numbers that are whole and no more than these are taken for names of classes.
-_MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -63,21 +61,51 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Base:
+    """What is to be known of a base.
+
+    Attributes:
+        name: Its name.
+        tokenizer: The content of its tokenizer.json.
+        max_length: Most tokens that it reads.
+    """
+
+    name: str
+    tokenizer: str
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What tells how probable labels are.
+
+    Attributes:
+        name: The bundle's, for people.
+        labels: What it can say.
+        probabilities: From texts to the probabilities of the labels, (texts, labels).
+    """
+
+    name: str
+    labels: Sequence[str]
+    probabilities: Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Subject:
     """What the checks look at.
 
     Attributes:
         rows: The rows to check.
         validation: Other rows, that are not to be in those.
-        base: Name of the base that is to be trained, if it is known.
-        bundle: A bundle that was trained on such rows.
+        base: The base that is to be trained.
+        classifier: One that was trained on such rows.
         similarity: Two texts are near duplicates from this cosine on.
     """
 
     rows: Rows
+    base: Base
     validation: Rows | None = None
-    base: str | None = None
-    bundle: str | Path | None = None
+    classifier: Classifier | None = None
     similarity: float = SIMILARITY
 
     @cached_property
@@ -97,34 +125,18 @@ class Subject:
         return min(MOST_COMPARED, every), every
 
 
-def read_subject(
-    path: Path,
-    *,
-    validation: Path | None,
-    base: str | None,
-    bundle: str | Path | None,
-    text_column: str,
-    label_column: str,
-    similarity: float,
-) -> Subject:
-    """Reads what is to be checked.
+def read_labelled(data: str | Path, text_column: str, label_column: str) -> Rows:
+    """Reads the rows of a file.
+
+    Args:
+        data: What `read_rows` reads.
+        text_column: Name of the column with the texts.
+        label_column: Name of the column with the labels.
 
     Raises:
-        DataError: If a file cannot be read or has no texts or labels.
-        OptionError: If the similarity is not above 0 and up to 1.
+        DataError: If it cannot be read or has no texts or labels.
     """
-    if not 0 < similarity <= 1:
-        raise OptionError(f"--similarity {similarity:g}: expected a number above 0 and up to 1.")
-    return Subject(
-        rows=_read(path, text_column, label_column),
-        validation=_read(validation, text_column, label_column) if validation else None,
-        base=base,
-        bundle=bundle,
-        similarity=similarity,
-    )
-
-
-def _read(path: Path, text_column: str, label_column: str) -> Rows:
+    path = Path(data)
     text_form = label_form = ""
     texts, sides, labels, written = (Collector(form) for form in (TEXTS, TEXTS, LABELS, LABELS))
     uneven: list[int] = []
@@ -147,7 +159,7 @@ def _read(path: Path, text_column: str, label_column: str) -> Rows:
         raise DataError(f"{path} has no rows; expected labelled texts.")
     found = labels.done()
     return Rows(
-        source=str(path),
+        source=str(data),
         text_form=text_form,
         label_form="number" if label_form == "label" and are_numbers(found) else label_form,
         texts=texts.done(),
@@ -168,7 +180,7 @@ def _text_form(row: Row, column: str, path: Path) -> str:
         return "tokens"
     raise DataError(
         f"{path} has no column 'text', nor 'text_a' and 'text_b', nor 'tokens'; it has: {listed(row)}."
-        f"{did_you_mean('text', row)} Name the right one with --text-column."
+        f"{did_you_mean('text', row)} Name the right one with `text_column`."
     )
 
 
@@ -181,7 +193,7 @@ def _label_form(row: Row, column: str, path: Path) -> str:
             return form
     raise DataError(
         f"{path} has no column 'label', 'labels' or 'tags'; it has: {listed(row)}.{did_you_mean('label', row)} "
-        "Name the right one with --label-column."
+        "Name the right one with `label_column`."
     )
 
 
@@ -189,31 +201,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         value = " ".join(token for token in value if isinstance(token, str))
     return value.strip() if isinstance(value, str) else ""
-
-
-def labels_of(value: Any) -> tuple[str, ...]:
-    """Returns the labels in a value of a table: one, a list of them, a number."""
-    if isinstance(value, list):
-        return tuple(label for one in value for label in labels_of(one))
-    if isinstance(value, bool):
-        return (str(value).lower(),)
-    if isinstance(value, int | float):
-        return () if math.isnan(value) else (f"{value:.15g}" if isinstance(value, float) else str(value),)
-    return (value,) if isinstance(value, str) else ()
-
-
-def are_numbers(labels: Sequence[tuple[str, ...]]) -> bool:
-    """Tells whether labels are values: all of them numbers, and with a fraction or many."""
-    different: set[str] = set()
-    whole = True
-    for label in (label for one in labels for label in one):
-        try:
-            value = float(label)
-        except ValueError:
-            return False
-        if not math.isfinite(value):
-            return False
-        whole = whole and value.is_integer()
-        if len(different) <= _MOST_CLASSES:
-            different.add(label)
-    return bool(different) and (not whole or len(different) > _MOST_CLASSES)
