@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY, make_rows, write_jsonl
 from data.readers.test_readers import read, write
 from keras_peft import store
-from keras_peft.data import splitting
+from keras_peft.data import splitting, writing
 from keras_peft.data.examples import check_trainable, read_examples, split
 from keras_peft.data.splitting import split_file
 from keras_peft.inputs.text import TextEncoder
@@ -175,7 +175,7 @@ def test_a_split_is_the_same_as_from_memory(tmp_path, monkeypatch, on_disk, endi
     path = write(tmp_path / f"d.{ending}", rows)
     inside = split_file(path, tmp_path / "inside")
     on_disk()
-    monkeypatch.setattr(splitting, "_PIECE", 1)
+    monkeypatch.setattr(writing, "_PIECE", 1)
     monkeypatch.setattr(splitting, "_CHUNK", 7)
     outside = split_file(path, tmp_path / "outside")
     assert (outside.rows, outside.labels) == (inside.rows, inside.labels)

@@ -6,27 +6,23 @@ to write the rows. So it may be larger than memory.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.data.examples import check_column
 from keras_peft.data.labels import are_numbers, labels_of
 from keras_peft.data.readers import Row, ending_of, read_rows
+from keras_peft.data.writing import open_table
 from keras_peft.errors import DataError, OptionError
 from keras_peft.extras import need
 from keras_peft.files import whole_folder
-from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import LABELS, Collector
 
 if TYPE_CHECKING:
@@ -37,8 +33,6 @@ SIDES = ("train", "validation", "test")
 _PARTS = 10
 # So many bytes of the hash of a group tell it from all others.
 _DIGEST = 16
-# Parquet is written from pieces of about so many bytes.
-_PIECE = 32 << 20
 # Rows that are written at once.
 _CHUNK = 4096
 
@@ -284,10 +278,7 @@ def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> Non
         batches = pl.scan_parquet(path, glob=False).collect_batches(chunk_size=_CHUNK, maintain_order=True)
     start = 0
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(_parquet(file) if ending == ".parquet" else _text(file, ending))
-            for file in files
-        ]
+        writers = [stack.enter_context(open_table(file, ending)) for file in files]
         for batch in batches:
             own = sides[start : start + len(batch)]
             start += len(batch)
@@ -301,87 +292,3 @@ def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> Non
                     )
         if start != len(sides):
             raise DataError(f"{path} was changed while it was read; split it again.")
-
-
-@contextmanager
-def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
-    """Gives what takes tables or lists of rows.
-
-    The type of a column is known when all rows are. Until then they lie in pieces beside the file.
-    """
-    import polars as pl
-
-    frames: list[pl.DataFrame] = []
-    pieces: list[pl.LazyFrame] = []
-
-    def write(rows: Any) -> None:
-        frames.append(pl.DataFrame(rows, infer_schema_length=None))
-        if sum(frame.estimated_size() for frame in frames) >= _PIECE:
-            set_aside()
-
-    def set_aside() -> None:
-        piece = Path(folder) / f"{len(pieces)}.parquet"
-        with _faults_of_the_disk():
-            pl.concat(frames, how="diagonal_relaxed").write_parquet(piece)
-        pieces.append(pl.scan_parquet(piece, glob=False))
-        frames.clear()
-
-    with TemporaryDirectory(dir=file.parent) as folder:
-        yield write
-        if frames:
-            set_aside()
-        with _faults_of_the_disk():
-            pl.concat(pieces, how="diagonal_relaxed").sink_parquet(file)
-
-
-@contextmanager
-def _faults_of_the_disk() -> Iterator[None]:
-    """Raises what Polars says of a full disk as Python does."""
-    import polars as pl
-
-    try:
-        yield
-    except pl.exceptions.ComputeError as error:
-        code = re.search(r"os error (\d+)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
-
-
-@contextmanager
-def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
-    """Gives what takes lists of rows."""
-    plain = ending.removesuffix(".gz")
-    first = True
-
-    def write(rows: list[Row]) -> None:
-        nonlocal first
-        opened.write(_as_text(rows, plain, first=first).encode())
-        first = False
-
-    with file.open("wb") as raw, ExitStack() as stack:
-        opened: IO[bytes] = raw
-        if ending.endswith(".gz"):
-            # Without the time, so that the same split is the same file.
-            packed = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
-            opened = cast("IO[bytes]", packed)
-        yield write
-        if plain == ".json":
-            opened.write(b"\n]\n")
-
-
-def _as_text(rows: list[Row], ending: str, *, first: bool) -> str:
-    import polars as pl
-
-    if ending in (".csv", ".tsv"):
-        frame = pl.DataFrame(rows, schema=dict.fromkeys(rows[0], pl.String))
-        return frame.write_csv(separator="\t" if ending == ".tsv" else ",", include_header=first)
-    lines = map(_as_json, rows)
-    if ending == ".json":
-        return ("[\n" if first else ",\n") + ",\n".join(lines)
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _as_json(row: Row) -> str:
-    text = json.dumps(row, ensure_ascii=False)
-    return text if is_unicode(text) else json.dumps(row)

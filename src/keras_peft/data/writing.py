@@ -1,0 +1,123 @@
+"""Rows to a table that `readers/` reads again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, cast
+
+from keras_peft.data.readers import Row
+from keras_peft.inputs.strings import is_unicode
+
+# Parquet is written from pieces of about so many bytes.
+_PIECE = 32 << 20
+
+
+def open_table(file: Path, ending: str) -> AbstractContextManager[Callable[[Any], None]]:
+    """Opens a file for rows, which is whole when the context ends.
+
+    Args:
+        file: The file to write.
+        ending: The ending of its format: `".parquet"`, or one of text, with or without `.gz`.
+
+    Returns:
+        A context of a function that takes lists of rows; for Parquet also tables of Polars.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    Example:
+        >>> with open_table(Path("part.jsonl"), ".jsonl") as write:
+        ...     write([{"text": "It is fast.", "label": "opinion"}])
+    """
+    return _parquet(file) if ending == ".parquet" else _text(file, ending)
+
+
+@contextmanager
+def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
+    """Gives what takes tables or lists of rows.
+
+    The type of a column is known when all rows are. Until then they lie in pieces beside the file.
+    """
+    import polars as pl
+
+    frames: list[pl.DataFrame] = []
+    pieces: list[pl.LazyFrame] = []
+
+    def write(rows: Any) -> None:
+        frames.append(pl.DataFrame(rows, infer_schema_length=None))
+        if sum(frame.estimated_size() for frame in frames) >= _PIECE:
+            set_aside()
+
+    def set_aside() -> None:
+        piece = Path(folder) / f"{len(pieces)}.parquet"
+        with _faults_of_the_disk():
+            pl.concat(frames, how="diagonal_relaxed").write_parquet(piece)
+        pieces.append(pl.scan_parquet(piece, glob=False))
+        frames.clear()
+
+    with TemporaryDirectory(dir=file.parent) as folder:
+        yield write
+        if frames:
+            set_aside()
+        with _faults_of_the_disk():
+            pl.concat(pieces, how="diagonal_relaxed").sink_parquet(file)
+
+
+@contextmanager
+def _faults_of_the_disk() -> Iterator[None]:
+    """Raises what Polars says of a full disk as Python does."""
+    import polars as pl
+
+    try:
+        yield
+    except pl.exceptions.ComputeError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
+
+
+@contextmanager
+def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
+    """Gives what takes lists of rows."""
+    plain = ending.removesuffix(".gz")
+    first = True
+
+    def write(rows: list[Row]) -> None:
+        nonlocal first
+        opened.write(_as_text(rows, plain, first=first).encode())
+        first = False
+
+    with file.open("wb") as raw, ExitStack() as stack:
+        opened: IO[bytes] = raw
+        if ending.endswith(".gz"):
+            # Without the time, so that the same split is the same file.
+            packed = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+            opened = cast("IO[bytes]", packed)
+        yield write
+        if plain == ".json":
+            opened.write(b"\n]\n")
+
+
+def _as_text(rows: list[Row], ending: str, *, first: bool) -> str:
+    import polars as pl
+
+    if ending in (".csv", ".tsv"):
+        frame = pl.DataFrame(rows, schema=dict.fromkeys(rows[0], pl.String))
+        return frame.write_csv(separator="\t" if ending == ".tsv" else ",", include_header=first)
+    lines = map(_as_json, rows)
+    if ending == ".json":
+        return ("[\n" if first else ",\n") + ",\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _as_json(row: Row) -> str:
+    text = json.dumps(row, ensure_ascii=False)
+    return text if is_unicode(text) else json.dumps(row)
