@@ -552,7 +552,7 @@ def test_heads_of_one_shape_become_their_weighted_mean():
             "The heads of 'a', 'b' have different layers or shapes. Name the adapter",
         ),
         ((head(3), keras.layers.Dense(3)), (0.5, 0.5), "have different layers or shapes"),
-        ((head(3), head(3)), (0.5, -0.5), "have no mean with weights of 0.5, -0.5.* such as head='a'"),
+        ((head(3), head(3)), (0.5, -0.5), "have no mean with weights of 0.5, -0.5.* such as `head='a'`"),
         ((head(3), head(3)), (0, 0), "and not all zero"),
     ],
 )
@@ -618,10 +618,10 @@ def test_all_that_is_wrong_is_said_at_once():
         "there is an adapter 'c' already",
         "weight of 'a' must be a finite number, got nan",
         "weight of 'bb' must be a finite number, got '1'",
-        "rank must be a whole number of at least 1, got 0",
-        "seed must be a whole number of at least 0, got -1",
-        "density must be above 0 and at most 1, got 0",
-        "how='linear' takes no rank",
+        "`rank` must be a whole number of at least 1, got 0",
+        "`seed` must be a whole number of at least 0, got -1",
+        "`density` must be above 0 and at most 1, got 0",
+        "`how='linear'` takes no rank",
     ):
         assert said in str(raised.value)
 
@@ -631,30 +631,33 @@ def test_all_that_is_wrong_is_said_at_once():
     [
         (lambda m: keras_peft.combine(m, {}, into="x"), "no adapter was named"),
         (lambda m: keras_peft.combine(m, ["a"], into="x"), r"expected weights by name.*got \['a'\]"),
-        (lambda m: keras_peft.combine(m, {"a": 1}, into="x/y"), "into='x/y' is no name for an adapter"),
+        (lambda m: keras_peft.combine(m, {"a": 1}, into="x/y"), "`into='x/y'` is no name for an adapter"),
         (lambda m: keras_peft.combine(m, {"a": True}, into="x"), "must be a finite number, got True"),
         (
             lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="tis"),
             "expected one of cat, dare, linear, svd, ties",
         ),
-        (lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="cat", rank=4), "how='cat' takes no rank"),
+        (lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="cat", rank=4), "`how='cat'` takes no rank"),
         (
             lambda m: keras_peft.combine(m, {"a": 1}, into="x", density=0.5),
-            "how='svd' takes no density, only rank",
+            "`how='svd'` takes no density, only rank",
         ),
         (
             lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="ties", density=1.5),
-            "density must be above 0",
+            "`density` must be above 0",
         ),
-        (lambda m: keras_peft.combine(m, {"a": 1}, into="x", head="b"), "head='b' has no head"),
+        (lambda m: keras_peft.combine(m, {"a": 1}, into="x", head="b"), "`head='b'` has no head"),
         (lambda m: keras_peft.combine(m, {"lor": 1}, into="x"), r"\(did you mean 'lora'\?\)"),
         (
             lambda m: keras_peft.convert_to_lora(m, "no", rank=2.0, into="a"),
             "there is no adapter 'no'.*'a' already.*2.0",
         ),
-        (lambda m: keras_peft.reduce_rank(m, "a", into="x"), "either rank= or error=, got neither"),
+        (lambda m: keras_peft.reduce_rank(m, "a", into="x"), "either `rank` or `error`, got neither"),
         (lambda m: keras_peft.reduce_rank(m, "a", rank=1, error=0.1, into="x"), "got both"),
-        (lambda m: keras_peft.reduce_rank(m, "a", error=2, into="x"), "error must be between 0 and 1, got 2"),
+        (
+            lambda m: keras_peft.reduce_rank(m, "a", error=2, into="x"),
+            "`error` must be between 0 and 1, got 2",
+        ),
         (lambda m: keras_peft.reduce_rank(m, "b", rank=1, into="x"), r"'b' is dora, .* convert_to_lora\(\)"),
         (
             lambda m: keras_peft.combine(m, {"a": 1, "b": 1}, into="x", how="cat"),

@@ -44,7 +44,7 @@ def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
     assert (made.deleted, made.unchanged) == ((), False)
     report = bundles.read(bundle).report()
     assert made.notes == (
-        f"its base is {TINY}, a folder on this machine: whoever loads it elsewhere names theirs with --base.",
+        f"its base is {TINY}, a folder on this machine: whoever loads it elsewhere names theirs with `base`.",
         f"its report shows {len(report['worst']) + len(report['doubtful'])} texts of the validation rows to everybody "
         "who may read the repository.",
     )

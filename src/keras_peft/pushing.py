@@ -141,7 +141,7 @@ def _push(
     if private and not info.private:
         raise HubError(
             f"{name} is there and is public, so nothing was pushed: make it private on its page, or leave out "
-            "--private."
+            "`private`."
         )
     if branch != _MAIN:
         api.create_branch(repository, branch=branch, exist_ok=True)
@@ -193,7 +193,7 @@ def _repository(to: str) -> str:
     """Returns owner and name of a repository to push to."""
     repository = to.removeprefix(hub.SCHEME)
     if not hub.is_hub_name(to) or repository.count("/") != 1 or "@" in repository:
-        hint = " A branch is named with --branch." if "@" in repository else ""
+        hint = " A branch is named with `branch`." if "@" in repository else ""
         raise HubError(f"{to!r} is no place to push to; expected hf://owner/name.{hint}")
     return repository
 
@@ -234,7 +234,7 @@ def _notes_on(bundle: bundles.Bundle) -> Iterator[str]:
     if Path(bundle.base_name).is_absolute():
         yield (
             f"its base is {bundle.base_name}, a folder on this machine: whoever loads it elsewhere names theirs with "
-            "--base."
+            "`base`."
         )
     report = bundle.report()
     if texts := len(report.get("worst", ())) + len(report.get("doubtful", ())):

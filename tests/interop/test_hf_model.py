@@ -97,7 +97,7 @@ def test_labels_task_and_length_can_be_said(tmp_path):
         folder, out=tmp_path / "two", labels=["x", "y", "z"], task="pairs", max_length=16
     )
     assert (made.labels, made.content["max_length"], made.task().name) == (("x", "y", "z"), 16, "pairs")
-    with pytest.raises(OptionError, match="is its own base; leave --base minilm out"):
+    with pytest.raises(OptionError, match="is its own base; leave `base='minilm'` out"):
         keras_peft.import_hf_model(folder, out=tmp_path / "three", base="minilm")
 
 
@@ -167,7 +167,7 @@ def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
             "bert_single",
             {"id2label": ["a", "b", "c"]},
             {},
-            "not from numbers to labels; name them with --labels",
+            "not from numbers to labels; name them with `labels`",
         ),
         (
             "bert_single",
@@ -343,7 +343,7 @@ def test_other_tasks_go_out_and_come_back(task, labels, options, line, tmp_path)
     [
         (
             keras_peft.PrefixTuning(tokens=4),
-            "prefix cannot be merged .*--format hf-peft writes the adapter by itself",
+            "prefix cannot be merged .*`format='hf-peft'` writes the adapter by itself",
         ),
         (keras_peft.Pfeiffer(), "pfeiffer cannot be merged"),
     ],

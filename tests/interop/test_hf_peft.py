@@ -242,7 +242,7 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
         ({}, {"task": "token-labels"}, OptionError, "'SEQ_CLS' cannot be the task token-labels"),
         ({}, {"labels": ("a", "b")}, AdapterError, "the head has 3 outputs, and there are 2 labels"),
         ({}, {"labels": ("a", "b", "a")}, AdapterError, "two of its outputs have the label a"),
-        ({"base_model_name_or_path": None}, {"base": None}, BaseNotFound, "name it with --base"),
+        ({"base_model_name_or_path": None}, {"base": None}, BaseNotFound, "name it with `base`"),
         (
             {"base_model_name_or_path": "/no/where"},
             {"base": None},
@@ -365,7 +365,7 @@ def test_a_head_of_ours_on_bert_goes_with_the_base_in_distilberts_form(tmp_path)
     described["task_options"]["activation"] = "relu"
     bundles.seal(tmp_path / "bundle", described)
     with pytest.raises(
-        AdapterError, match="its head has relu in it and that of bert .* has tanh; --with-base"
+        AdapterError, match="its head has relu in it and that of bert .* has tanh; `with_base=True`"
     ):
         keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter")
     made = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
@@ -412,7 +412,7 @@ def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_pa
 @pytest.mark.real
 def test_the_default_base_goes_along_because_it_is_kept_in_another_form(data, tmp_path):
     keras_peft.fine_tune(data, out=tmp_path / "bundle", epochs=1)
-    with pytest.raises(AdapterError, match="minilm is kept here in DistilBERT's form.* --with-base"):
+    with pytest.raises(AdapterError, match="minilm is kept here in DistilBERT's form.* `with_base=True`"):
         keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter")
     made = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
     assert made.max_abs_logit_difference < 1e-5

@@ -101,14 +101,14 @@ def test_no_gradient_of_the_kernel_is_made():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 0}, "rank must be at least 1, got 0"),
-        ({"rank": 2.5}, "rank must be int, got 2.5"),
-        ({"rank": True}, "rank must be int, got True"),
-        ({"alpha": 0.0}, "alpha must be above 0, got 0.0"),
-        ({"alpha": math.nan}, "alpha must be finite, got nan"),
-        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
-        ({"rank_stabilized": 1}, "rank_stabilized must be bool, got 1"),
-        ({"rank": 0, "dropout": 2.0}, "rank must be at least 1, got 0. dropout must be"),
+        ({"rank": 0}, "`rank` must be at least 1, got 0"),
+        ({"rank": 2.5}, "`rank` must be int, got 2.5"),
+        ({"rank": True}, "`rank` must be int, got True"),
+        ({"alpha": 0.0}, "`alpha` must be above 0, got 0.0"),
+        ({"alpha": math.nan}, "`alpha` must be finite, got nan"),
+        ({"dropout": 1.0}, "`dropout` must be at least 0 and below 1, got 1.0"),
+        ({"rank_stabilized": 1}, "`rank_stabilized` must be bool, got 1"),
+        ({"rank": 0, "dropout": 2.0}, "`rank` must be at least 1, got 0. `dropout` must be"),
     ],
 )
 def test_bad_values(options, message):

@@ -188,7 +188,7 @@ def reduce_rank(
     given = {name: value for name, value in (("rank", rank), ("error", error)) if value is not None}
     problems = [*_name_problems(model, {adapter: 1}, into, None), *_option_problems(given)]
     if len(given) != 1:
-        problems.append("expected either rank= or error=, got " + ("both" if given else "neither"))
+        problems.append("expected either `rank` or `error`, got " + ("both" if given else "neither"))
     _refuse("reduce_rank", problems)
     with model.disabled():
         sources = _source.sources_of(model, {adapter: 1.0})
@@ -226,10 +226,10 @@ def _name_problems(
             hint = did_you_mean(str(name), there).replace(" D", " (d").replace("?", "?)")
             problems.append(f"there is no adapter {name!r}, the adapters are {listed(there)}{hint}")
     if not isinstance(into, str) or not into or "/" in into:
-        problems.append(f"into={into!r} is no name for an adapter, expected a word without '/'")
+        problems.append(f"`into={into!r}` is no name for an adapter, expected a word without '/'")
     elif into in there:
         problems.append(
-            f"there is an adapter {into!r} already, choose another name for into= or delete that one"
+            f"there is an adapter {into!r} already, choose another name for `into` or delete that one"
         )
     return problems
 
@@ -247,7 +247,7 @@ def _option_problems(given: Mapping[str, Any]) -> list[str]:
     problems = []
     for name, least in (("rank", 1), ("seed", 0)):
         if name in given and (type(given[name]) is not int or given[name] < least):
-            problems.append(f"{name} must be a whole number of at least {least}, got {given[name]!r}")
+            problems.append(f"`{name}` must be a whole number of at least {least}, got {given[name]!r}")
     for name in ("density", "error"):
         if name not in given:
             continue
@@ -255,17 +255,17 @@ def _option_problems(given: Mapping[str, Any]) -> list[str]:
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not is_number or not 0 <= value <= 1 or (name == "density" and value == 0):
             limits = "above 0 and at most 1" if name == "density" else "between 0 and 1"
-            problems.append(f"{name} must be {limits}, got {value!r}")
+            problems.append(f"`{name}` must be {limits}, got {value!r}")
     return problems
 
 
 def _way_problems(how: str, given: Mapping[str, Any]) -> list[str]:
     """Whether there is such a way and it takes these options."""
     if how not in ways():
-        return [f"how={how!r} is unknown, expected one of {', '.join(ways())}"]
+        return [f"`how={how!r}` is unknown, expected one of {', '.join(ways())}"]
     takes = [name for name in inspect.signature(_find(how)).parameters if name != "sources"]
     return [
-        f"how={how!r} takes no {name}, {'only ' + ' and '.join(takes) if takes else 'and nothing in its place'}"
+        f"`how={how!r}` takes no {name}, {'only ' + ' and '.join(takes) if takes else 'and nothing in its place'}"
         for name in given
         if name not in takes
     ]

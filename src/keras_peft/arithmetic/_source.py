@@ -137,7 +137,7 @@ def keys_of(sources: Sequence[Source]) -> list[str]:
     if not any(_view(sources[0].everywhere[key]) for key in keys):
         raise AdapterError(
             f"{listed(repr(source.name) for source in sources)} changes no kernel of a projection, so there is no "
-            "update that a LoRA could take up. Adapters of one such method are combined with how='linear'."
+            "update that a LoRA could take up. Adapters of one such method are combined with `how='linear'`."
         )
     return [key for key in sources[0].everywhere if key in keys]
 
@@ -169,7 +169,7 @@ def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarra
     if problems:
         raise AdapterError(
             f"A LoRA changes kernels of projections and nothing else, but {listed(problems, most=6)}. Adapters of one "
-            "such method are combined with how='linear'; else choose targets without these."
+            "such method are combined with `how='linear'`; else choose targets without these."
         )
 
 

@@ -36,7 +36,7 @@ def combined(sources: Sequence[Source]) -> Made:
     if problems:
         names = dict.fromkeys(f"{source.name!r} ({source.methods})" for source in problems)
         raise AdapterError(
-            f"how='cat' puts narrow matrices side by side, but the update of {listed(names)} is no product of such; "
-            "take how='svd'."
+            f"`how='cat'` puts narrow matrices side by side, but the update of {listed(names)} is no product of such; "
+            "take `how='svd'`."
         )
     return lora_of_products(sources[0].everywhere, products)

@@ -37,7 +37,7 @@ def combined(sources: Sequence[Source]) -> Made:
     if products:
         problems.append(
             f"the effect of {listed(products)} is not linear in its weights, so their sum is not the sum of the "
-            "updates (take how='svd', or 'cat' where the updates are products of narrow matrices)"
+            "updates (take `how='svd'`, or 'cat' where the updates are products of narrow matrices)"
         )
     if any([p.method for p in s.adapter.parts] != [p.method for p in first.adapter.parts] for s in sources):
         having = "; ".join(f"{source.name!r} has {source.methods}" for source in sources)
@@ -47,7 +47,7 @@ def combined(sources: Sequence[Source]) -> Made:
     if twice:
         problems.append(f"two methods act at {listed(twice, most=3)}, where one multiplies the other")
     if problems:
-        raise AdapterError(f"how='linear' adds the weights themselves, but {'; '.join(problems)}.")
+        raise AdapterError(f"`how='linear'` adds the weights themselves, but {'; '.join(problems)}.")
 
     def fill(birth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         trained = [(source.weight, source.adapter.tensors()) for source in sources]

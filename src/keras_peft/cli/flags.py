@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -16,7 +15,6 @@ import typer
 from keras_peft import methods
 from keras_peft.cli.config import check as check_settings
 from keras_peft.core.selection import ROLES
-from keras_peft.errors import OptionError
 from keras_peft.training.fine_tune import DEFAULT_METHOD
 from keras_peft.training.settings import Settings
 
@@ -48,10 +46,7 @@ def with_flags(
         values.pop("method")
         values.pop("config")
         given = {name: value for name, value in options.items() if value is not None}
-        try:
-            chosen = method.from_options(given)
-        except OptionError as error:  # It speaks Python's names.
-            raise OptionError(_in_flags(str(error), [field.name for field in fields])) from error
+        chosen = method.from_options(given)
         read = {name: _READ[name](values[name]) for name in _READ if name in values}
         run(method=chosen, **{**values, **read})
 
@@ -139,15 +134,6 @@ def _setting(owner: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
-
-
-def _in_flags(message: str, names: Iterable[str]) -> str:
-    """Writes options as flags."""
-    for name in names:
-        message = re.sub(
-            rf"\b{name}\b(?= must)|(?<=at least ){name}\b", f"--{name.replace('_', '-')}", message
-        )
-    return message
 
 
 def _targets(value: str | None) -> list[str] | None:

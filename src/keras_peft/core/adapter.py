@@ -174,7 +174,7 @@ class Adapter:
         if not self.held and not moved and head is None:
             names = " and ".join(part.method.name for part in self.parts)
             raise SelectionError(
-                f"{names} trains no layer of the base but its head, and this base has none; give one with head=."
+                f"{names} trains no layer of the base but its head, and this base has none; give one with `head`."
             )
         # What the base's own variables become under this adapter, and what they were.
         self.originals = _copied(moved)
@@ -303,7 +303,7 @@ def _refuse_some_blocks(method: Method, chosen: Iterable[Site], everywhere: Iter
     if left_out := [site.path for site in wanted if site.key not in inside]:
         raise SelectionError(
             f"{method.name} lengthens the text, so it goes through the whole base, but {listed(left_out, most=3)} is "
-            "left out; use layers='all' and no targets of your own."
+            "left out; use `layers='all'` and no targets of your own."
         )
 
 

@@ -139,7 +139,7 @@ def reason_against(methods: Sequence[Method], moved: Sequence[str]) -> str | Non
     if moved:
         return (
             f"trains weights of the base itself ({listed(moved, most=2)}); adapt the backbone and give a head of "
-            "your own with head="
+            "your own with `head`"
         )
     return None
 

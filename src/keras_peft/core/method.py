@@ -246,13 +246,13 @@ class Method:
         )
         if not fits:
             names = " or ".join(_in_words(k) for k in kinds if k is not type(None))
-            return f"{field.name} must be {names}, got {value!r}."
+            return f"`{field.name}` must be {names}, got {value!r}."
         limits = field.metadata
         if isinstance(value, int | float) and not math.isfinite(value):
-            return f"{field.name} must be finite, got {value!r}."
+            return f"`{field.name}` must be finite, got {value!r}."
         if (choices := limits.get("choices")) and value not in choices:
             hint = did_you_mean(str(value), choices)
-            return f"{field.name} must be one of {', '.join(choices)}, got {value!r}.{hint}"
+            return f"`{field.name}` must be one of {', '.join(choices)}, got {value!r}.{hint}"
         bounds = []
         if (minimum := limits.get("minimum")) is not None:
             bounds.append((value >= minimum, f"at least {minimum:g}"))
@@ -261,7 +261,7 @@ class Method:
         if (below := limits.get("below")) is not None:
             bounds.append((value < below, f"below {below:g}"))
         if not all(holds for holds, _ in bounds):
-            return f"{field.name} must be {' and '.join(text for _, text in bounds)}, got {value!r}."
+            return f"`{field.name}` must be {' and '.join(text for _, text in bounds)}, got {value!r}."
         return None
 
 

@@ -70,11 +70,11 @@ class Selection:
             if not re.fullmatch(r"all|(last|first):\d+|-?\d+(,\s*-?\d+)*", self.layers):
                 words = ("all", "last:2", "first:2")
                 raise SelectionError(
-                    f"layers={self.layers!r} is not understood; expected 'all', 'last:N', 'first:N' or block "
+                    f"`layers={self.layers!r}` is not understood; expected 'all', 'last:N', 'first:N' or block "
                     f"numbers such as '4,5' or '-1,-2'.{did_you_mean(self.layers, words)}"
                 )
         elif not self.layers or any(type(number) is not int for number in self.layers):
-            raise SelectionError(f"layers={list(self.layers)!r}: expected at least one block number.")
+            raise SelectionError(f"`layers={list(self.layers)!r}`: expected at least one block number.")
 
     def blocks(self, total: int) -> set[int]:
         """Returns the numbers of the chosen blocks among `total`.
@@ -89,7 +89,7 @@ class Selection:
             count = int(digits)
             if not 1 <= count <= total:
                 raise SelectionError(
-                    f"layers={self.layers!r} asks for {count} blocks; this base has {total}, so the number must be "
+                    f"`layers={self.layers!r}` asks for {count} blocks; this base has {total}, so the number must be "
                     f"between 1 and {total}."
                 )
             return set(range(total - count, total) if end == "last" else range(count))
@@ -98,7 +98,7 @@ class Selection:
             numbers = tuple(int(number) for number in numbers.split(","))
         if outside := [number for number in numbers if not -total <= number < total]:
             raise SelectionError(
-                f"layers={self.shown}: there is no block {listed(outside)}; this base has blocks 0 to {total - 1}."
+                f"`layers={self.shown}`: there is no block {listed(outside)}; this base has blocks 0 to {total - 1}."
             )
         return {number % total for number in numbers}
 

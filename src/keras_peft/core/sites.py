@@ -130,15 +130,15 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
             continue
         if total == 0:
             raise SelectionError(
-                f"layers={selection.shown} was asked for, but what target {target!r} matches lies in no repeated "
-                "block; use layers='all', or a regular expression with a group named 'block'."
+                f"`layers={selection.shown}` was asked for, but what target {target!r} matches lies in no repeated "
+                "block; use `layers='all'`, or a regular expression with a group named 'block'."
             )
         blocks = selection.blocks(total)
         inside = [site for site in found if site.block in blocks]
         if not inside:
             raise SelectionError(
                 f"Target {target!r} matches {len(found)} layers, none of them in the blocks chosen by "
-                f"layers={selection.shown}; use layers='all' or other blocks."
+                f"`layers={selection.shown}`; use `layers='all'` or other blocks."
             )
         chosen += inside
     order = {site.key: position for position, site in enumerate(sites)}

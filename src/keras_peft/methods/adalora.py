@@ -74,11 +74,11 @@ class AdaLoRA(Method):
         super().__post_init__()
         if self.initial_rank < self.rank:
             raise OptionError(
-                f"AdaLoRA: initial_rank must be at least rank, got {self.initial_rank} and {self.rank}."
+                f"AdaLoRA: `initial_rank` must be at least `rank`, got {self.initial_rank} and {self.rank}."
             )
         if self.warmup + self.settled >= 1:
             raise OptionError(
-                f"AdaLoRA: warmup and settled must be below 1 together, got {self.warmup} and {self.settled}."
+                f"AdaLoRA: `warmup` and `settled` must be below 1 together, got {self.warmup} and {self.settled}."
             )
 
     @property

@@ -109,5 +109,5 @@ def _dim(site: Site) -> int:
             return projection(site.inner[role]).outputs
     raise SelectionError(
         f"{site.path} has no layer of the role 'ffn.down' or 'attention.output' in it, so the size of what it gives is "
-        "not known; say which layers these are with roles=."
+        "not known; say which layers these are with `roles`."
     )

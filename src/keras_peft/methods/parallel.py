@@ -79,5 +79,5 @@ def _feed_forward(site: Site) -> tuple[Site, Site]:
     except KeyError:
         raise SelectionError(
             f"{site.path} has no layers of the roles 'ffn.up' and 'ffn.down' in it; choose blocks that have, or say "
-            "which layers these are with roles=."
+            "which layers these are with `roles`."
         ) from None

@@ -71,7 +71,7 @@ def _last_norm(site: Site) -> Site:
     if "norm" not in site.inner:
         raise SelectionError(
             f"{site.path} has no layer of the role 'norm' in it; choose blocks that have, or say which layers these "
-            "are with roles=."
+            "are with `roles`."
         )
     # An architecture's own class of norms is one only to those who know the architecture.
     kind = type(site.inner["norm"].layer)

@@ -196,7 +196,7 @@ def _part(site: Site, part: str) -> Site:
     if role not in site.inner:
         raise SelectionError(
             f"{site.path} has no layer of the role {role!r} in it; choose attention layers that have, or say which "
-            "layers these are with roles=."
+            "layers these are with `roles`."
         )
     return site.inner[role]
 

@@ -164,10 +164,10 @@ def _labels(config: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
     try:
         numbered = sorted((int(number), str(label)) for number, label in named.items())
     except (ValueError, AttributeError):
-        raise OptionError("its id2label is not from numbers to labels; name them with --labels") from None
+        raise OptionError("its id2label is not from numbers to labels; name them with `labels`") from None
     if [number for number, _ in numbered] != list(range(len(numbered))):
         raise OptionError(
             f"its id2label has the numbers {listed(number for number, _ in numbered)}, which are not those from 0 on; "
-            "name the labels with --labels"
+            "name the labels with `labels`"
         )
     return tuple(label for _, label in numbered)

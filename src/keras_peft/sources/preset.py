@@ -73,7 +73,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
             raise
         raise BaseUnreachable(
             f"The KerasHub preset {name} could not be downloaded ({type(error).__name__}); check the "
-            "network, or use --base minilm or a folder."
+            "network, or use `base='minilm'` or a folder."
         ) from None
     return Base(
         name=name,

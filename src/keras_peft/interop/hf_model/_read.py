@@ -58,7 +58,9 @@ def import_hf_model(
         ('negative', 'positive')
     """
     if base is not None:
-        raise OptionError(f"{source} is a whole classifier, which is its own base; leave --base {base} out.")
+        raise OptionError(
+            f"{source} is a whole classifier, which is its own base; leave `base={base!r}` out."
+        )
     out = Path(out)
     bundles.refuse_existing(out, overwrite=overwrite)
     # A folder may be called as a base is that has a name of its own.

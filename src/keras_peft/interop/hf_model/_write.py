@@ -84,7 +84,7 @@ def export_hf_model(
     try:
         model.merge()
     except AdapterError as error:
-        problems.append(f"{str(error).removesuffix('.')}; --format hf-peft writes the adapter by itself")
+        problems.append(f"{str(error).removesuffix('.')}; `format='hf-peft'` writes the adapter by itself")
     if problems or form is None:
         raise AdapterError(f"{read.folder} cannot be exported as a whole model: {'; '.join(problems)}.")
     kind, head = form
@@ -242,7 +242,7 @@ def _refuse_existing(folder: Path, base: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
     if folder.resolve() == base.resolve():
-        raise BundleError(f"{folder} is the bundle's base, so it is not overwritten; choose another --out.")
+        raise BundleError(f"{folder} is the bundle's base, so it is not overwritten; choose another `out`.")
     card = folder / "README.md"
     others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
     if others or not card.is_file() or _MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):

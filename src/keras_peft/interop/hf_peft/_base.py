@@ -120,7 +120,7 @@ def base_named(name: str | None, folder: Path, *, revision: str | None = None) -
         BaseNotFound: If it names none, or a folder that is not there.
     """
     if not isinstance(name, str) or not name:
-        raise BaseNotFound(f"{folder} does not say what base it is for; name it with --base.")
+        raise BaseNotFound(f"{folder} does not say what base it is for; name it with `base`.")
     places = [folder / name, Path(name)]
     if hub.is_hub_name(hub.name_of(folder)):
         places = [place for place in places[:1] if place.resolve().is_relative_to(folder.resolve())]
@@ -129,4 +129,4 @@ def base_named(name: str | None, folder: Path, *, revision: str | None = None) -
             return str(place)
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         return f"hf://{name}@{revision}" if revision else f"hf://{name}"
-    raise BaseNotFound(f"{folder} is for the base {name}, which is not there; name its place with --base.")
+    raise BaseNotFound(f"{folder} is for the base {name}, which is not there; name its place with `base`.")

@@ -69,7 +69,7 @@ def export_hf_peft(
     read = bundles.read(bundle)
     loaded = load_base(base or read.base_name)
     if with_base and (out / BASE_FOLDER).resolve() == loaded.folder.resolve():
-        raise BundleError(f"{out} holds the bundle's base, so it is not overwritten; choose another --out.")
+        raise BundleError(f"{out} holds the bundle's base, so it is not overwritten; choose another `out`.")
     model = bundles.load_model(read, loaded.base)
     task = read.task()
     kind = loaded.kind
@@ -80,7 +80,7 @@ def export_hf_peft(
     if loaded.base.name in embedded.NAMES and not with_base:
         problems.append(
             f"its base {loaded.base.name} is kept here in DistilBERT's form, which Hugging Face does not have; "
-            "--with-base writes it too"
+            "`with_base=True` writes it too"
         )
     if kind != loaded.kind and (problem := loaded.no_distilbert):
         problems.append(problem)
@@ -154,7 +154,7 @@ def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, A
     settings, tensors, prefix, problems = write_tensors_of(adapter, names, task_type=task_type_of(type(task)))
     head = head_of(names.kind, type(task))
     if not _has_head_of(names.kind, task):
-        way_out = "; --with-base writes the base in DistilBERT's form, whose head has the ReLU"
+        way_out = "; `with_base=True` writes the base in DistilBERT's form, whose head has the ReLU"
         problems.append(
             f"its head has {task.activation} in it and that of {names.kind} at Hugging Face has {head.activation}"
             f"{way_out if names.kind != distilbert.MODEL_TYPE else ''}"
@@ -246,10 +246,10 @@ def _refuse_existing(folder: Path, own: Sequence[str], *, overwrite: bool) -> No
         raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
     if not (folder / CONFIG).is_file():
         raise BundleError(
-            f"{folder} exists and is no adapter of PEFT, so it is not overwritten; choose another --out."
+            f"{folder} exists and is no adapter of PEFT, so it is not overwritten; choose another `out`."
         )
     if others := others_in(folder, own):
         raise BundleError(
             f"{folder} holds {listed(others)} beside the adapter, which would be lost, so it is not overwritten; "
-            "choose another --out."
+            "choose another `out`."
         )

@@ -75,7 +75,7 @@ def import_classifier(
             "backbone or a language model is imported in Python: keras_peft.import_keras_lora(file, model)."
         )
     if base is None:
-        raise BaseNotFound(f"{path} does not say what base it is for; name it with --base.")
+        raise BaseNotFound(f"{path} does not say what base it is for; name it with `base`.")
     kind = tasks.find(task or "single-label")
     if kind.per_word or len(kind.input.columns) > 1:
         raise OptionError(
