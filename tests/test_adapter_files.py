@@ -141,12 +141,12 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(model, tmp_path):
     folder = tmp_path / "saved"
     keras_peft.save_adapter(model, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(AdapterError, match="exists; choose another folder, or replace"):
+    with pytest.raises(AdapterError, match="exists; choose another `folder`, or replace"):
         keras_peft.save_adapter(model, folder)
     keras_peft.save_adapter(model, folder, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     (tmp_path / "other").mkdir()
-    with pytest.raises(AdapterError, match="is no adapter"):
+    with pytest.raises(AdapterError, match="is not an adapter"):
         keras_peft.save_adapter(model, tmp_path / "other", overwrite=True)
     with pytest.raises(AdapterError, match="saved with a head"):
         keras_peft.load_adapter(model, folder)

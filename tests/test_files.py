@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from keras_peft.files import cache_folder, sha256_of, whole_file, whole_folder
+from keras_peft.errors import OptionError
+from keras_peft.files import cache_folder, refuse_existing, sha256_of, whole_file, whole_folder
 
 
 def left_over(folder):
@@ -115,3 +117,50 @@ def test_cache_folder_can_be_chosen(tmp_path, monkeypatch):
 def test_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def holds_a_mark(folder):
+    return (folder / "mark").is_file()
+
+
+@pytest.mark.parametrize(
+    ("inside", "overwrite", "expected"),
+    [
+        (None, False, None),
+        (["mark"], False, "{} exists; choose another `out`, or replace it with `overwrite=True`."),
+        (["mark"], True, None),
+        (
+            ["notes"],
+            True,
+            "{} exists and is not a marked folder, so it is not overwritten; choose another `out`.",
+        ),
+        (
+            ["mark", "notes"],
+            True,
+            "{} holds notes beside a marked folder, which would be lost, so it is not overwritten; choose another "
+            "`out`.",
+        ),
+    ],
+)
+def test_what_is_there_is_replaced_only_where_nothing_else_is_lost(tmp_path, inside, overwrite, expected):
+    target = tmp_path / "there"
+    if inside:
+        target.mkdir()
+    for name in inside or ():
+        (target / name).touch()
+    with pytest.raises(OptionError) if expected else nullcontext() as caught:
+        refuse_existing(
+            target,
+            overwrite=overwrite,
+            error=OptionError,
+            kind="a marked folder",
+            is_kind=holds_a_mark,
+            files=["mark"],
+        )
+    if expected:
+        assert str(caught.value) == expected.format(target)
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    with pytest.raises(OptionError, match="is not a file, so it is not overwritten; choose another `html`"):
+        refuse_existing(tmp_path, overwrite=True, error=OptionError, option="html")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import methods
 from keras_peft.core.weights import read_tensors, write_tensors
 from keras_peft.errors import AdapterError, OptionError
-from keras_peft.files import sha256_of, whole_folder
+from keras_peft.files import refuse_existing, sha256_of, whole_folder
 
 if TYPE_CHECKING:
     import keras
@@ -44,11 +44,14 @@ def save_adapter(
     folder = Path(folder).absolute()
     tensors = model.adapter_tensors(name)
     adapter = model.adapters[name or model.active[0]]
-    if folder.exists() and not (overwrite and (folder / "adapter.json").is_file()):
-        raise AdapterError(
-            f"{folder} exists{'' if not overwrite else ' and is no adapter'}; choose another folder"
-            f"{'.' if overwrite else ', or replace an adapter there with overwrite=True.'}"
-        )
+    refuse_existing(
+        folder,
+        overwrite=overwrite,
+        error=AdapterError,
+        option="folder",
+        kind="an adapter",
+        is_kind=lambda there: (there / "adapter.json").is_file(),
+    )
     try:
         with whole_folder(folder, overwrite=overwrite) as staging:
             write_tensors(staging / "adapter.safetensors", tensors)

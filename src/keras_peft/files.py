@@ -6,10 +6,12 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
+
+from keras_peft.errors import KerasPeftError, listed
 
 
 def cache_folder() -> Path:
@@ -42,6 +44,49 @@ def lock(file: IO[Any]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def refuse_existing(
+    target: Path,
+    *,
+    overwrite: bool,
+    error: type[KerasPeftError],
+    option: str = "out",
+    kind: str = "a file",
+    is_kind: Callable[[Path], bool] = Path.is_file,
+    files: Collection[str] | None = None,
+) -> None:
+    """Checks, before any work, that a file or folder may be written.
+
+    Args:
+        target: What to write.
+        overwrite: Whether it may replace what is there, where that is of its kind.
+        error: What to raise.
+        option: The option that says where to write.
+        kind: What may be replaced, for people: "a bundle".
+        is_kind: Tells whether what is there is one.
+        files: Names of all that may lie in such a folder; anything else would be lost.
+
+    Raises:
+        KerasPeftError: `error`, if the target may not be written.
+
+    Example:
+        >>> refuse_existing(Path("there"), overwrite=False, error=OptionError)
+        OptionError: there exists; choose another `out`, or replace it with `overwrite=True`.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise error(f"{target} exists; choose another `{option}`, or replace it with `overwrite=True`.")
+    if not is_kind(target):
+        raise error(
+            f"{target} exists and is not {kind}, so it is not overwritten; choose another `{option}`."
+        )
+    if others := sorted({file.name for file in target.iterdir()} - set(files)) if files is not None else []:
+        raise error(
+            f"{target} holds {listed(others)} beside {kind}, which would be lost, so it is not overwritten; choose "
+            f"another `{option}`."
+        )
 
 
 @contextmanager

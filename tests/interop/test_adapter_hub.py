@@ -400,7 +400,7 @@ def test_the_command_line(command_line, tmp_path):
     code, out, err = command_line("import", "adapter", "--out", "back")
     assert code == 0, err
     assert "pfeiffer-norm" in out
-    with pytest.raises(BundleError, match="exists; choose another --out"):
+    with pytest.raises(BundleError, match="exists; choose another `out`"):
         keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
     keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
     (tmp_path / "adapter" / "adapter_model.safetensors").touch()

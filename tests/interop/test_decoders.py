@@ -268,15 +268,17 @@ def test_what_is_not_computed_there(name, methods, message, tmp_path):
 def test_a_folder_is_replaced_when_it_is_an_adapter(tmp_path):
     model = keras_peft.adapt(models.llama(), keras_peft.LoRA(rank=2))
     keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
-    with pytest.raises(AdapterError, match="exists; choose another folder, or replace"):
+    with pytest.raises(AdapterError, match="exists; choose another `folder`, or replace"):
         keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/other", overwrite=True)
     assert settings_of(tmp_path / "saved")["base_model_name_or_path"] == "owner/other"
     (tmp_path / "saved" / "checkpoint-500").mkdir()
-    with pytest.raises(AdapterError, match="holds checkpoint-500 beside the adapter, which would be lost"):
+    with pytest.raises(
+        AdapterError, match="holds checkpoint-500 beside an adapter of PEFT, which would be lost"
+    ):
         keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name", overwrite=True)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(AdapterError, match="is no adapter of PEFT"):
+    with pytest.raises(AdapterError, match="is not an adapter of PEFT"):
         keras_peft.save_hf_peft(model, tmp_path / "mine", base="owner/name", overwrite=True)
 
 

@@ -392,7 +392,9 @@ def test_what_lies_there_is_only_replaced_where_it_was_exported_here(tmp_path):
     folder = write_bundle(tmp_path / "bundle")
     out = tmp_path / "whole"
     keras_peft.export_hf_model(folder, out=out)
-    with pytest.raises(BundleError, match="exists; choose another --out, or replace it with --overwrite"):
+    with pytest.raises(
+        BundleError, match="exists; choose another `out`, or replace it with `overwrite=True`"
+    ):
         keras_peft.export_hf_model(folder, out=out)
     keras_peft.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").write_text("mine")

@@ -323,13 +323,13 @@ def test_a_bundle_trained_here_goes_there_and_comes_back(bundle, tmp_path):
     one, other = (keras_peft.load(folder) for folder in (bundle, tmp_path / "back"))
     np.testing.assert_allclose(one.outputs(texts), other.outputs(texts), atol=1e-6)
     assert other.labels == one.labels
-    with pytest.raises(BundleError, match="exists; choose another --out"):
+    with pytest.raises(BundleError, match="exists; choose another `out`"):
         keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter")
     keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
     # The bundle's base lies in a folder, which the hub would not take for the name of one.
     assert "base_model" not in (tmp_path / "adapter" / "README.md").read_text()
     (tmp_path / "adapter" / "base").mkdir()
-    with pytest.raises(BundleError, match="holds base beside the adapter, which would be lost"):
+    with pytest.raises(BundleError, match="holds base beside an adapter of PEFT, which would be lost"):
         keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
 
 

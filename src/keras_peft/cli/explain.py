@@ -50,12 +50,12 @@ def explain(
     from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar
     from keras_peft.explanation import UNIT, as_html, check_explainable
     from keras_peft.explanation import explain as explain_texts
-    from keras_peft.files import whole_file
+    from keras_peft.files import refuse_existing, whole_file
 
     described = bundles.read(bundle)
     check_explainable(described.task(), label)
-    if html and html.exists() and not overwrite:
-        raise OptionError(f"{html} exists; choose another --html, or replace it with --overwrite.")
+    if html:
+        refuse_existing(html, overwrite=overwrite, error=OptionError, option="html")
     if html and not html.parent.is_dir():
         raise OptionError(f"--html {html}: there is no folder {html.parent}; make it, or choose another.")
     rows = _rows(texts, described.columns[:-1])

@@ -52,6 +52,7 @@ def predict(
     """Label texts with a bundle; a file of any size is streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
+    from keras_peft.files import refuse_existing
     from keras_peft.inputs.strings import is_text
 
     if bool(texts) == bool(input):
@@ -60,8 +61,8 @@ def predict(
         raise OptionError("--output goes with --input; texts on the command line are answered on stdout.")
     if output and output.suffix.lower() not in OUTPUTS:
         raise OptionError(f"--output {output}: expected a file that ends in {', '.join(OUTPUTS)}.")
-    if output and output.exists() and not overwrite:
-        raise OptionError(f"{output} exists; choose another --output, or replace it with --overwrite.")
+    if output:
+        refuse_existing(output, overwrite=overwrite, error=OptionError, option="output")
     if not all(map(is_text, texts or ())):
         raise DataError("A text to predict is empty or not valid UTF-8.")
     described = bundles.read(bundle)

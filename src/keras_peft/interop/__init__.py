@@ -13,33 +13,16 @@ Files whose names begin with `_` hold what several forms share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from keras_peft.errors import AdapterError, listed
+from keras_peft.interop._exporting import Exported
 from keras_peft.shelf import Shelf
 
+__all__ = ["Exported", "find", "formats", "locate", "names", "recognise"]
+
 _SHELF = Shelf(__name__, "form", "forms")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written in the form of another library.
-
-    Attributes:
-        folder: Where it lies.
-        config: The content of its configuration file; empty where the form has none.
-        texts: On how many texts it was compared.
-        max_abs_logit_difference: Between the bundle and what was written, read again.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    texts: int
-    max_abs_logit_difference: float
 
 
 def names() -> tuple[str, ...]:

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-
-def others_in(folder: Path, own: Iterable[str]) -> list[str]:
-    """Returns what lies in a folder beside some files, and would be lost if the folder were replaced.
-
-    A trainer, for one, keeps its checkpoints in the folder of the adapter.
-
-    Args:
-        folder: The folder.
-        own: Names of the files and folders that may be replaced.
-    """
-    return sorted({file.name for file in folder.iterdir()} - set(own))
 
 
 def write_torch_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
-from keras_peft import sources
 from keras_peft.bases import bert
-from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
-from keras_peft.files import whole_folder
-from keras_peft.interop import Exported
-from keras_peft.interop._files import others_in, write_json, write_torch_tensors
-from keras_peft.interop._verifying import compared_on, outputs_on, verifying_texts
+from keras_peft.errors import AdapterError, BundleError, listed
+from keras_peft.files import refuse_existing
+from keras_peft.interop._exporting import Exported, Exporting, outputs_of, reading_again
+from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._verifying import compared_on
 from keras_peft.interop.adapter_hub._folder import CONFIG, HEAD_CONFIG, HEAD_TENSORS, TENSORS, read_folder
 from keras_peft.interop.adapter_hub._head import describe, written
 from keras_peft.interop.adapter_hub._kinds import kinds
@@ -67,7 +65,14 @@ def export_adapter_hub(
         >>> keras_peft.export_adapter_hub("my-bundle", out="adapter").max_abs_logit_difference
     """
     out = Path(out)
-    _refuse_existing(out, overwrite=overwrite)
+    refuse_existing(
+        out,
+        overwrite=overwrite,
+        error=BundleError,
+        kind="an adapter of AdapterHub",
+        is_kind=lambda folder: (folder / CONFIG).is_file(),
+        files=_FILES,
+    )
     read = bundles.read(bundle)
     loaded = load_base(base or read.base_name)
     names, base_name = _as_there(loaded)
@@ -87,24 +92,30 @@ def export_adapter_hub(
         "hidden_size": loaded.base.dim,
         "version": _VERSION,
     }
-    texts = verifying_texts(read.input)
-    expected = outputs_on(model, read.encoder(), texts)
+    export = Exporting(
+        out=out,
+        read=read,
+        expected=outputs_of(model, read),
+        template="adapter_hub.md",
+        overwrite=overwrite,
+    )
     own = adapter.tensors()
     head_tensors = head.write(own if task.labels else folded(own, task))
     del model
-    try:
-        with whole_folder(out.absolute(), overwrite=overwrite) as staging:
-            write_json(staging / CONFIG, {**about, "config": config})
-            write_json(staging / HEAD_CONFIG, {**about, "config": head_config})
-            write_torch_tensors(staging / TENSORS, tensors)
-            write_torch_tensors(staging / HEAD_TENSORS, head_tensors)
-            (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
-            difference = _verify(staging, read, loaded, names, expected)
-            card = _readme(out.name, read, about, difference)
-            (staging / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
-    return Exported(out, config, len(texts), difference)
+
+    def files(staging: Path) -> None:
+        write_json(staging / CONFIG, {**about, "config": config})
+        write_json(staging / HEAD_CONFIG, {**about, "config": head_config})
+        write_torch_tensors(staging / TENSORS, tensors)
+        write_torch_tensors(staging / HEAD_TENSORS, head_tensors)
+        (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
+
+    return export.write(
+        files,
+        lambda staging, expected: _compare(staging, read, loaded, names, expected),
+        config=config,
+        told={"about": about},
+    )
 
 
 def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[str, Any], Tensors, list[str]]:
@@ -157,53 +168,14 @@ def _as_there(loaded: HuggingFaceBase) -> tuple[Names, str]:
     return loaded.names, loaded.base.name.removeprefix("hf://").partition("@")[0]
 
 
-def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, names: Names, expected: Any) -> float:
+def _compare(staging: Path, read: Bundle, loaded: HuggingFaceBase, names: Names, expected: Any) -> float:
     """Reads the staged files onto a fresh base and compares the logits with the bundle's."""
     from keras_peft.interop.adapter_hub._read import translate
 
     task = read.task()
     files = read_folder(staging)
     fresh = load_base(loaded.base.name)
-    try:
+    with reading_again():
         again = translate(files.config, files.tensors, fresh.names)
         found, _ = describe(files.head_config, names.kind, task.name).head.read(files.head_tensors, {})
-    except KerasPeftError as error:
-        raise BundleError(
-            f"What was exported cannot be read again, so it was not written: {error}"
-        ) from error
     return compared_on(fresh.base, read, again.methods, again.tensors | found, expected)
-
-
-def _readme(name: str, read: Bundle, about: Mapping[str, Any], difference: float) -> str:
-    from keras_peft.templating import environment
-
-    task = read.task()
-    return (
-        environment()
-        .get_template("adapter_hub.md")
-        .render(
-            name=name,
-            bundle=read.content,
-            task=task,
-            about=about,
-            repository=sources.repository_of(read.base_name),
-            difference=difference,
-            temperature=getattr(task, "temperature", 1.0),
-        )
-    )
-
-
-def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
-    if not (folder / CONFIG).is_file():
-        raise BundleError(
-            f"{folder} exists and is no adapter of AdapterHub, so it is not overwritten; choose another --out."
-        )
-    if others := others_in(folder, _FILES):
-        raise BundleError(
-            f"{folder} holds {listed(others)} beside the adapter, which would be lost, so it is not overwritten; "
-            "choose another --out."
-        )

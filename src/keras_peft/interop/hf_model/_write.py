@@ -12,11 +12,11 @@ import numpy as np
 from keras_peft import bases, sources
 from keras_peft import bundle as bundles
 from keras_peft.bases import bert, distilbert
-from keras_peft.errors import AdapterError, BundleError, KerasPeftError
-from keras_peft.files import whole_folder
-from keras_peft.interop import Exported
+from keras_peft.errors import AdapterError, BundleError
+from keras_peft.files import refuse_existing
+from keras_peft.interop._exporting import Exported, Exporting, outputs_of, reading_again
 from keras_peft.interop._files import write_json, write_torch_tensors
-from keras_peft.interop._verifying import check_same, folded_outputs, outputs_on, verifying_texts
+from keras_peft.interop._verifying import check_same, folded_outputs
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._head import Head, folded, head_of
 
@@ -74,12 +74,24 @@ def export_hf_model(
     out = Path(out)
     read = bundles.read(bundle)
     loaded = load_base(base or read.base_name)
-    _refuse_existing(out, loaded.folder, overwrite=overwrite)
+    if overwrite and out.resolve() == loaded.folder.resolve():
+        raise BundleError(f"{out} is the bundle's base, so it is not overwritten; choose another `out`.")
+    refuse_existing(
+        out,
+        overwrite=overwrite,
+        error=BundleError,
+        kind="a checkpoint that was exported here",
+        is_kind=_was_exported,
+    )
     model = bundles.load_model(read, loaded.base)
     task = read.task()
-    encoder = read.encoder()
-    texts = verifying_texts(read.input)
-    expected = outputs_on(model, encoder, texts)
+    export = Exporting(
+        out=out,
+        read=read,
+        expected=outputs_of(model, read),
+        template="hf_model.md",
+        overwrite=overwrite,
+    )
     form, problems = _form(loaded, task)
     try:
         model.merge()
@@ -93,19 +105,20 @@ def export_hf_model(
     own = {key: value for key, value in model.adapter_tensors().items() if key.startswith("head/")}
     tensors |= head.write(folded(own, task))
     del model
-    try:
-        with whole_folder(out.absolute(), overwrite=overwrite) as staging:
-            write_json(staging / "config.json", config)
-            write_torch_tensors(staging / "model.safetensors", tensors)
-            write_json(staging / "tokenizer.json", _tokenizer(read))
-            write_json(staging / "tokenizer_config.json", _tokenizer_config(read))
-            del tensors
-            difference = _verify(staging, read, expected)
-            card = _readme(out.name, read, difference)
-            (staging / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
-    return Exported(out, config, len(texts), difference)
+
+    def files(staging: Path) -> None:
+        write_json(staging / "config.json", config)
+        write_torch_tensors(staging / "model.safetensors", tensors)
+        write_json(staging / "tokenizer.json", _tokenizer(read))
+        write_json(staging / "tokenizer_config.json", _tokenizer_config(read))
+        tensors.clear()  # They take as much memory as the model that is read again.
+
+    return export.write(
+        files,
+        lambda staging, expected: _compare(staging, read, expected),
+        config=config,
+        told={"made_by": _MADE_BY},
+    )
 
 
 def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None, list[str]]:
@@ -193,18 +206,14 @@ def _tokenizer_config(read: Bundle) -> dict[str, Any]:
     }
 
 
-def _verify(staging: Path, read: Bundle, expected: Any) -> float:
+def _compare(staging: Path, read: Bundle, expected: Any) -> float:
     """Reads the staged files as a fresh checkpoint and compares the logits with the bundle's."""
     from keras_peft import attach
     from keras_peft.methods.linear_probe import LinearProbe
 
     task = read.task()
-    try:
+    with reading_again():
         fresh = sources.load(str(staging))
-    except KerasPeftError as error:
-        raise BundleError(
-            f"What was exported cannot be read again, so it was not written: {error}"
-        ) from error
     if fresh.head is None:
         raise BundleError("What was exported has no head when it is read again, so it was not written.")
     head = fresh.head.task.head(fresh.dim)
@@ -212,41 +221,15 @@ def _verify(staging: Path, read: Bundle, expected: Any) -> float:
         fresh.encoder, LinearProbe(), head=head, first_position_only=task.first_position_only
     )
     model.assign_adapter_tensors({f"head/{key}": value for key, value in fresh.head.read().items()})
-    texts = verifying_texts(read.input)
-    outputs = outputs_on(model, read.encoder(), texts)
+    outputs = outputs_of(model, read)
     if not task.per_word:
         expected = folded_outputs(expected, task)
     return check_same(outputs, expected, unit=getattr(task, "deviation", 1.0))
 
 
-def _readme(name: str, read: Bundle, difference: float) -> str:
-    from keras_peft.templating import environment
-
-    return (
-        environment()
-        .get_template("hf_model.md")
-        .render(
-            name=name,
-            bundle=read.content,
-            task=read.task(),
-            difference=difference,
-            made_by=_MADE_BY,
-            repository=sources.repository_of(read.base_name),
-        )
-    )
-
-
-def _refuse_existing(folder: Path, base: Path, *, overwrite: bool) -> None:
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
-    if folder.resolve() == base.resolve():
-        raise BundleError(f"{folder} is the bundle's base, so it is not overwritten; choose another `out`.")
+def _was_exported(folder: Path) -> bool:
+    """Tells whether a folder is a checkpoint that was exported here, and nothing else."""
+    if not folder.is_dir() or {file.name for file in folder.iterdir()} - set(_FILES):
+        return False
     card = folder / "README.md"
-    others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
-    if others or not card.is_file() or _MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):
-        raise BundleError(
-            f"{folder} exists and is no checkpoint that was exported here, so it is not overwritten; choose another "
-            "--out."
-        )
+    return card.is_file() and _MADE_BY in card.read_text(encoding="utf-8", errors="replace")

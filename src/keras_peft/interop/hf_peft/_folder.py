@@ -25,6 +25,11 @@ def recognises(path: Path) -> bool:
         return False
 
 
+def is_adapter(folder: Path) -> bool:
+    """Tells whether a folder holds the configuration of an adapter."""
+    return (folder / CONFIG).is_file()
+
+
 def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     """Reads configuration and tensors.
 

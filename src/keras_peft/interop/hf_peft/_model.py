@@ -13,10 +13,10 @@ from keras_peft import bases
 from keras_peft.core.method import Method
 from keras_peft.errors import AdapterError, KerasPeftError, listed
 from keras_peft.extras import need
-from keras_peft.files import whole_folder
+from keras_peft.files import refuse_existing, whole_folder
 from keras_peft.interop import locate
-from keras_peft.interop._files import others_in, write_json, write_torch_tensors
-from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, read_folder
+from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, is_adapter, read_folder
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._read import translate
 from keras_peft.interop.hf_peft._write import write_tensors_of
@@ -116,7 +116,15 @@ def save_hf_peft(
         >>> keras_peft.save_hf_peft(adapted, "peft-adapter", base="meta-llama/Llama-3.2-1B")
     """
     folder = Path(folder).absolute()
-    _refuse_existing(folder, overwrite=overwrite)
+    refuse_existing(
+        folder,
+        overwrite=overwrite,
+        error=AdapterError,
+        option="folder",
+        kind="an adapter of PEFT",
+        is_kind=is_adapter,
+        files=FILES,
+    )
     adapter = _adapter_of(model, name)
     if model.is_merged:
         raise AdapterError(
@@ -185,22 +193,6 @@ def _is_causal(model: keras.Model) -> bool:
     import keras_hub
 
     return isinstance(model, keras_hub.models.CausalLM)
-
-
-def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise AdapterError(
-            f"{folder} exists; choose another folder, or replace an adapter there with overwrite=True."
-        )
-    if not (folder / CONFIG).is_file():
-        raise AdapterError(f"{folder} exists and is no adapter of PEFT; choose another folder.")
-    if others := others_in(folder, FILES):
-        raise AdapterError(
-            f"{folder} holds {listed(others)} beside the adapter, which would be lost, so it is not replaced; choose "
-            "another folder."
-        )
 
 
 def _card(name: str, config: Mapping[str, Any]) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bases, sources
 from keras_peft import bundle as bundles
 from keras_peft.bases import distilbert
-from keras_peft.errors import AdapterError, BundleError, KerasPeftError, listed
-from keras_peft.files import whole_folder
-from keras_peft.interop import Exported
-from keras_peft.interop._files import others_in, write_json, write_torch_tensors
-from keras_peft.interop._verifying import compared_on, outputs_on, verifying_texts
+from keras_peft.errors import AdapterError, BundleError, listed
+from keras_peft.files import refuse_existing
+from keras_peft.interop._exporting import Exported, Exporting, outputs_of, reading_again
+from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._verifying import compared_on
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
-from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, read_folder
+from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, is_adapter, read_folder
 from keras_peft.interop.hf_peft._head import folded, head_of, task_type_of
 from keras_peft.interop.hf_peft._kinds import kinds
 from keras_peft.interop.hf_peft._names import Names
@@ -65,7 +64,14 @@ def export_hf_peft(
         >>> keras_peft.export_hf_peft("my-bundle", out="peft-adapter").max_abs_logit_difference
     """
     out = Path(out)
-    _refuse_existing(out, (*FILES, BASE_FOLDER) if with_base else FILES, overwrite=overwrite)
+    refuse_existing(
+        out,
+        overwrite=overwrite,
+        error=BundleError,
+        kind="an adapter of PEFT",
+        is_kind=is_adapter,
+        files=(*FILES, BASE_FOLDER) if with_base else FILES,
+    )
     read = bundles.read(bundle)
     loaded = load_base(base or read.base_name)
     if with_base and (out / BASE_FOLDER).resolve() == loaded.folder.resolve():
@@ -94,24 +100,35 @@ def export_hf_peft(
         "inference_mode": True,
         "auto_mapping": None,
     }
-    encoder = read.encoder()
-    texts = verifying_texts(read.input)
-    expected = outputs_on(model, encoder, texts)
+    export = Exporting(
+        out=out,
+        read=read,
+        expected=outputs_of(model, read),
+        template="hf_peft.md",
+        overwrite=overwrite,
+    )
     del model
-    try:
-        with whole_folder(out.absolute(), overwrite=overwrite) as staging:
-            write_json(staging / CONFIG, dict(sorted(config.items())))
-            write_torch_tensors(staging / TENSORS, tensors)
-            (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
-            if with_base:
-                _write_base(staging / BASE_FOLDER, loaded, kind)
-            write_json(staging / "config.json", _model_config(loaded, task, kind))
-            difference = _verify(staging, read, loaded, expected)
-            card = _readme(out.name, read, loaded, config, difference)
-            (staging / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
-    return Exported(out, config, len(texts), difference)
+
+    def files(staging: Path) -> None:
+        write_json(staging / CONFIG, dict(sorted(config.items())))
+        write_torch_tensors(staging / TENSORS, tensors)
+        (staging / "tokenizer.json").write_bytes((read.folder / "tokenizer.json").read_bytes())
+        if with_base:
+            _write_base(staging / BASE_FOLDER, loaded, kind)
+        write_json(staging / "config.json", _model_config(loaded, task, kind))
+
+    named = config["base_model_name_or_path"]
+    return export.write(
+        files,
+        lambda staging, expected: _compare(staging, read, loaded, expected),
+        config=config,
+        told={
+            "config": config,
+            "class_name": head_of(distilbert.MODEL_TYPE, type(task)).class_name,
+            "base": f"{out.name}/{BASE_FOLDER}" if named == BASE_FOLDER else named,
+            "repository": sources.repository_of(loaded.base.name),
+        },
+    )
 
 
 def write_tensors_of(
@@ -166,7 +183,7 @@ def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, A
     return {**settings, "modules_to_save": list(head.saved)}, tensors, problems
 
 
-def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any) -> float:
+def _compare(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any) -> float:
     """Reads the staged files onto a fresh base and compares the logits with the bundle's."""
     from keras_peft.interop.hf_peft._read import translate
 
@@ -175,12 +192,8 @@ def _verify(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any)
     inside = staging / BASE_FOLDER
     fresh = load_base(str(inside) if inside.is_dir() else loaded.base.name)
     found, _ = head_of(fresh.kind, type(task)).read(tensors, {})
-    try:
+    with reading_again():
         again = translate(config, tensors, fresh.names)
-    except KerasPeftError as error:
-        raise BundleError(
-            f"What was exported cannot be read again, so it was not written: {error}"
-        ) from error
     return compared_on(fresh.base, read, again.methods, again.tensors | found, expected)
 
 
@@ -216,40 +229,3 @@ def _write_base(folder: Path, loaded: HuggingFaceBase, kind: str) -> None:
     write_json(folder / "config.json", config)
     write_torch_tensors(folder / "model.safetensors", tensors)
     (folder / "tokenizer.json").write_text(loaded.base.tokenizer, encoding="utf-8")
-
-
-def _readme(
-    name: str, read: Bundle, loaded: HuggingFaceBase, config: Mapping[str, Any], difference: float
-) -> str:
-    from keras_peft.templating import environment
-
-    task = read.task()
-    template = environment().get_template("hf_peft.md")
-    named = config["base_model_name_or_path"]
-    return template.render(
-        name=name,
-        bundle=read.content,
-        task=task,
-        config=config,
-        difference=difference,
-        class_name=head_of(distilbert.MODEL_TYPE, type(task)).class_name,
-        base=f"{name}/{BASE_FOLDER}" if named == BASE_FOLDER else named,
-        repository=sources.repository_of(loaded.base.name),
-        temperature=getattr(task, "temperature", 1.0),
-    )
-
-
-def _refuse_existing(folder: Path, own: Sequence[str], *, overwrite: bool) -> None:
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise BundleError(f"{folder} exists; choose another --out, or replace it with --overwrite.")
-    if not (folder / CONFIG).is_file():
-        raise BundleError(
-            f"{folder} exists and is no adapter of PEFT, so it is not overwritten; choose another `out`."
-        )
-    if others := others_in(folder, own):
-        raise BundleError(
-            f"{folder} holds {listed(others)} beside the adapter, which would be lost, so it is not overwritten; "
-            "choose another `out`."
-        )
