@@ -398,7 +398,7 @@ def test_what_lies_there_is_only_replaced_where_it_was_exported_here(tmp_path):
         keras_peft.export_hf_model(folder, out=out)
     keras_peft.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(BundleError, match="is no checkpoint that was exported here"):
+    with pytest.raises(BundleError, match="is not a checkpoint that was exported here"):
         keras_peft.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").unlink()
     keras_peft.import_hf_model(out, out=tmp_path / "again")

@@ -37,12 +37,12 @@ def labelled(
     Raises:
         OptionError: If there are more or fewer labels than outputs, or two are the same.
     """
-    options, labels = {"activation": activation}, tuple(labels)
-    if task.from_config((), options).outputs:
+    labels = tuple(labels)
+    if task.from_config((), {}).outputs:
         labels = ()  # A number has no labels.
     elif not are_given and len(labels) != outputs:
         labels = tuple(f"LABEL_{number}" for number in range(outputs))
-    made = task.from_config(labels, options)
+    made = task.from_config(labels, {}).with_activation(activation)
     if made.outputs != outputs:
         raise OptionError(f"the head has {outputs} outputs, and there are {made.outputs} labels for them")
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
