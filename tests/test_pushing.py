@@ -105,10 +105,10 @@ def test_what_export_wrote(hub, tmp_path):
     assert {"adapter_config.json", "adapter_model.safetensors", "base/model.safetensors"} <= set(
         hub.files("org/made")
     )
-    from keras_peft import interop
+    from keras_peft import forms, interop
 
     there = interop.locate(TO)
-    assert interop.recognise(TO).FORMAT == "hf-peft"
+    assert forms.recognise(TO).FORMAT == "hf-peft"
     assert (there / "base" / "config.json").read_bytes() == (TINY / "config.json").read_bytes()
     (folder / "optimizer.pt").write_bytes(b"")
     with pytest.raises(HubError, match=r"holds optimizer.pt, which 'keras-peft export' does not write"):
@@ -259,10 +259,10 @@ def test_bundles_that_cannot_be_had(hub, tmp_path, monkeypatch, name, match):
     ("folder", "format"), [("peft_folders/text_lora", "hf-peft"), ("adapter_hub/head_relu", "adapter-hub")]
 )
 def test_adapters_of_other_libraries(hub, tmp_path, folder, format):
-    from keras_peft import interop
+    from keras_peft import forms
 
     hub.add("org/adapter", REFERENCE / folder)
-    form = interop.recognise("hf://org/adapter@main")
+    form = forms.recognise("hf://org/adapter@main")
     assert format == form.FORMAT
     there = form.import_("hf://org/adapter", out=tmp_path / "there", base=str(TINY))
     here = form.import_(REFERENCE / folder, out=tmp_path / "here", base=str(TINY))
@@ -275,7 +275,7 @@ def test_adapters_of_other_libraries(hub, tmp_path, folder, format):
 
 @pytest.mark.parametrize("named", ["../../../../../base", "{}/base", "base"])
 def test_an_adapter_of_the_hub_names_no_folder_of_this_machine(hub, tmp_path, monkeypatch, named):
-    from keras_peft import interop
+    from keras_peft import forms
 
     shutil.copytree(TINY, tmp_path / "base")
     monkeypatch.chdir(tmp_path)
@@ -284,8 +284,8 @@ def test_an_adapter_of_the_hub_names_no_folder_of_this_machine(hub, tmp_path, mo
     config["base_model_name_or_path"] = named.format(tmp_path)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     hub.add("org/adapter", folder)
-    with pytest.raises(BaseError, match=r"which is not there; name its place with --base|hf://base "):
-        interop.recognise("hf://org/adapter").import_("hf://org/adapter", out=tmp_path / "bundle")
+    with pytest.raises(BaseError, match=r"which is not there; name its place with `base`|hf://base "):
+        forms.recognise("hf://org/adapter").import_("hf://org/adapter", out=tmp_path / "bundle")
 
 
 def test_a_base_from_the_hub(hub, tmp_path):

@@ -212,9 +212,9 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
         bundle = bundles.read(folder)
         names = (bundles.CONTENT, *bundle.content["files"])
         return {name: folder / name for name in names}, list(_notes_on(bundle))
-    from keras_peft import interop
+    from keras_peft import forms
 
-    interop.recognise(folder)
+    forms.recognise(folder)
     files = {
         file.relative_to(folder).as_posix(): file
         for file in sorted(folder.rglob("*"))

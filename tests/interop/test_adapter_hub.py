@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import keras_peft
 from conftest import REFERENCE
-from keras_peft import interop
+from keras_peft import forms
 from keras_peft.errors import AdapterError, BundleError, OptionError
 from keras_peft.interop.adapter_hub import kinds
 from serve.bundles import write_bundle
@@ -301,7 +301,7 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
     (folder / "model_head.safetensors").rename(folder / "pytorch_model_head.bin")
     with pytest.raises(AdapterError, match=r"pytorch_adapter.bin and pytorch_model_head.bin are pickles"):
         import_copy(folder, tmp_path)
-    assert interop.recognise(folder).FORMAT == "adapter-hub"
+    assert forms.recognise(folder).FORMAT == "adapter-hub"
 
 
 def test_an_adapter_without_a_head_is_told_how_to_get_one(tmp_path):

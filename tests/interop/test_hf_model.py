@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import keras_peft
 from conftest import REFERENCE, make_rows, write_jsonl
 from keras_peft import bundle as bundles
-from keras_peft import interop, sources, tasks
+from keras_peft import forms, sources, tasks
 from keras_peft.errors import AdapterError, BundleError, OptionError
 from serve.bundles import write_bundle
 
@@ -62,7 +62,7 @@ def assert_same_logits(bundle, name, *, outputs=slice(None)):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_classifier_answers_here_as_there(name, tmp_path):
     folder = checkpoint(name, tmp_path / "there")
-    assert interop.recognise(folder).FORMAT == "hf-model"
+    assert forms.recognise(folder).FORMAT == "hf-model"
     made = keras_peft.import_hf_model(folder, out=tmp_path / "bundle")
     assert_same_logits(made.folder, name)
     task = TASKS[name.partition("_")[2]]

@@ -14,7 +14,7 @@ import pytest
 import keras_peft
 from conftest import TINY
 from core.models import _DECODER, _ENCODER
-from keras_peft import interop
+from keras_peft import forms
 from keras_peft.core.projection import Projection
 from keras_peft.errors import AdapterError, OptionError
 from keras_peft.interop.keras_lora._factors import flat_factors
@@ -493,7 +493,7 @@ def test_a_bundle_of_a_classifier(classifier, tmp_path, command_line):
 
 def test_a_bundle_of_a_bert_whose_head_has_the_pooler_of_the_backbone(preset, tmp_path):
     trained_one = Trained(preset, tmp_path)
-    form = interop.recognise(tmp_path)
+    form = forms.recognise(tmp_path)
     assert form.FORMAT == "keras-lora"
     bundle = form.import_(tmp_path, out=tmp_path / "bundle", base=preset)
     assert bundle.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
@@ -535,7 +535,7 @@ def test_weights_of_another_training_or_base_are_found_out(classifier, tmp_path)
     path = copy_of(classifier, tmp_path)
     other = keras_hub.models.DistilBertTextClassifier(keras_peft.load_base(classifier.base).encoder, 3)
     other.save_weights(tmp_path / "mine.weights.h5")
-    form = interop.recognise(path)
+    form = forms.recognise(path)
     with pytest.raises(AdapterError, match=r"the kernels of .* are not the base's with the file's LoRA"):
         form.import_(path, out=tmp_path / "bundle", base=classifier.base)
     layer = next(one for one in other._flatten_layers() if one.name == "feedforward_output_dense")
@@ -549,4 +549,4 @@ def test_a_folder_with_several_files_is_refused(classifier, tmp_path):
     path = copy_of(classifier, tmp_path)
     shutil.copy(path, tmp_path / "second.lora.h5")
     with pytest.raises(AdapterError, match=r"has mine\.lora\.h5, second\.lora\.h5 in it; name one"):
-        interop.find("keras-lora").import_(tmp_path, out=tmp_path / "bundle", base=classifier.base)
+        forms.find("keras-lora").import_(tmp_path, out=tmp_path / "bundle", base=classifier.base)

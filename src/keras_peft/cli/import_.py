@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from keras_peft import interop
-from keras_peft.errors import AdapterError, listed
+from keras_peft import forms
+from keras_peft.errors import listed
 
 
 def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help=f"A file or folder, or hf://owner/name, of a form that is found out: {listed(interop.names())}.",
+            help=f"A file or folder, or hf://owner/name, of a form that is found out: {listed(forms.names())}.",
             show_default=False,
         ),
     ],
@@ -51,13 +51,7 @@ def import_(
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
     from keras_peft.bundle import describe_parts
 
-    form = interop.recognise(source)
-    if not hasattr(form, "import_"):
-        raise AdapterError(
-            f"{source} is {form.LOOKS_LIKE}. Too little is in it for a bundle; in Python "
-            f"keras_peft.import_{form.FORMAT.replace('-', '_')} reads it."
-        )
-    made = form.import_(
+    made = forms.import_(
         source,
         out=out,
         base=base,

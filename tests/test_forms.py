@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from conftest import REFERENCE
-from keras_peft import interop
+from keras_peft import forms
 from keras_peft.errors import AdapterError, OptionError
 
 
-@pytest.mark.parametrize("name", interop.names())
+@pytest.mark.parametrize("name", forms.names())
 def test_every_form_says_what_it_is(name):
-    form = interop.find(name)
+    form = forms.find(name)
     assert name == form.FORMAT
     assert form.LOOKS_LIKE.startswith(("a ", "an "))
     assert callable(form.recognises)
@@ -20,23 +20,35 @@ def test_every_form_says_what_it_is(name):
 def test_a_form_is_found_by_its_files():
     for folder in sorted((REFERENCE / "peft_folders").iterdir()):
         if folder.is_dir():
-            assert interop.recognise(folder).FORMAT == "hf-peft"
+            assert forms.recognise(folder).FORMAT == "hf-peft"
 
 
 def test_what_is_of_no_form_is_told_what_the_forms_look_like(tmp_path):
     with pytest.raises(AdapterError, match="of no form that can be read") as raised:
-        interop.recognise(tmp_path)
-    for form in interop.formats().values():
+        forms.recognise(tmp_path)
+    for form in forms.formats().values():
         assert f"{form.FORMAT}: {form.LOOKS_LIKE}" in str(raised.value)
     with pytest.raises(AdapterError, match="does not exist; name a file or folder, or hf://owner/name"):
-        interop.recognise(tmp_path / "nowhere")
+        forms.recognise(tmp_path / "nowhere")
     with pytest.raises(OptionError, match="Did you mean 'hf-peft'"):
-        interop.find("hf-pefd")
+        forms.find("hf-pefd")
 
 
 def test_what_is_of_two_forms_is_refused(tmp_path, monkeypatch):
-    for form in list(interop.formats().values())[:1]:
-        monkeypatch.setattr(interop, "formats", lambda form=form: {"one": form, "two": form})
+    for form in list(forms.formats().values())[:1]:
+        monkeypatch.setattr(forms, "formats", lambda form=form: {"one": form, "two": form})
         monkeypatch.setattr(form, "recognises", lambda path: True)
     with pytest.raises(AdapterError, match="is at once a folder with"):
-        interop.recognise(tmp_path)
+        forms.recognise(tmp_path)
+
+
+def test_what_is_only_read_is_not_written(tmp_path):
+    with pytest.raises(
+        OptionError, match="`format='keras-lora'` is only read here; those that are written: "
+    ):
+        forms.export(tmp_path / "bundle", out=tmp_path / "out", format="keras-lora")
+
+
+def test_an_option_that_a_form_does_not_have_is_told(tmp_path):
+    with pytest.raises(OptionError, match="`with_base` means nothing for hf-model; leave it out"):
+        forms.export(tmp_path / "bundle", out=tmp_path / "out", format="hf-model", with_base=True)
