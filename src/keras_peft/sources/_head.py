@@ -115,10 +115,9 @@ def find_head(
         kind = tasks.find(task or task_meant(config, outputs, per_word=per_word))
         if kind.per_word != per_word:
             problems.append(f"a {classes[0]} cannot be of the task {kind.name}")
-        options = {} if per_word else {"activation": own.activation}
         is_number = kind.from_config((), {}).outputs > 0
         known = () if is_number else tuple(labels or _labels(config, outputs))
-        found = kind.from_config(known, options)
+        found = kind.from_config(known, {}).with_activation(None if per_word else own.activation)
     except OptionError as error:
         return None, [*problems, str(error).removesuffix(".")]
     if found.outputs != outputs:
