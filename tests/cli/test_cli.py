@@ -17,6 +17,7 @@ import typer
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft import __version__
 from keras_peft.cli.application import COMMANDS, build
+from sampling import thorough
 
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
 
@@ -95,7 +96,7 @@ def test_predict_texts(run, trained):
     assert "the model model" in out
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", *thorough(".tsv", ".parquet")])
 def test_predict_a_file(run, trained, tmp_path, suffix):
     _, _, bundle = trained
     rows = [{"id": str(n), **row} for n, row in enumerate(make_rows(50, seed=8))]
@@ -292,7 +293,7 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path, arguments, message):
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, *thorough(signal.SIGTERM, signal.SIGKILL)])
 def test_an_interrupted_run_leaves_no_bundle_and_what_was_trained(tmp_path, data, number):
     out = tmp_path / "bundle"
     flags = ["--base", str(TINY), "--epochs", "100000"]

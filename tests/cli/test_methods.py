@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY
 from keras_peft import methods
 from keras_peft.cli import main
+from sampling import sample
 
 SMALL = {"prompt": ["--tokens", "4"], "p-tuning": ["--tokens", "4"], "compacter": ["--size", "8"]}
 
@@ -23,7 +24,7 @@ def run(capfd, *arguments):
     return stopped.value.code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", sample(methods.names(), "lora", "bitfit", "prefix", "prompt"))
 def test_trains_and_is_loaded_again(name, data, tmp_path, capfd):
     """Writing a bundle compares what it answers, loaded anew, with the trained model."""
     flags = ["--base", TINY, "--epochs", 1, "--method", name, *SMALL.get(name, [])]

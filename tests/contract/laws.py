@@ -18,11 +18,16 @@ from core import models
 from core.trying import MODE
 from core.trying import shake as move_off
 from keras_peft import methods
+from sampling import sample, thorough
 
 METHODS = [methods.find(name) for name in methods.names()]
-BASES = [models.small_distilbert, models.gpt2, models.handwritten]
+# One that changes projections, one the base's own weights, one what attention sees, one what the base reads,
+# one what a block gives, and one that changes during training.
+KINDS = [methods.find(name) for name in ("lora", "bitfit", "prefix", "prompt", "houlsby", "adalora")]
+BASES = [models.small_distilbert, *thorough(models.gpt2, models.handwritten)]
 
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+each_kind = pytest.mark.parametrize("method", sample(METHODS, *KINDS), ids=lambda method: method.name)
 each_base = pytest.mark.parametrize("make_base", BASES, ids=lambda make: make.__name__)
 
 
@@ -51,13 +56,15 @@ def layers_of(method):
     return "all" if method.default_layers == "all" else "last:1"
 
 
-def fit(model, inputs, *, steps=2):
+def fit(model, inputs, *, steps=2, eagerly=False):
+    """Trains a few steps; `eagerly` saves the tracing, which takes most of the time."""
     keras.utils.set_random_seed(0)
     rows = len(inputs["token_ids"])
     model.compile(
         keras.optimizers.Adam(0.05),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=MODE,
+        jit_compile=False if eagerly else MODE,
+        run_eagerly=eagerly,
     )
     model.fit(inputs, np.arange(rows) % 3, epochs=steps, batch_size=rows, verbose=0)
 

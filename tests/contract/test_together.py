@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import keras_peft
-from contract.laws import adapt, each_base, each_method, head, layers_of, make, run, shake
+from contract.laws import adapt, each_base, each_kind, head, layers_of, make, run, shake
 from core import models
 from keras_peft.core import intercept
 from keras_peft.errors import AdapterError
 
 
-@each_method
+@each_kind
 @each_base
 def test_a_mixed_batch_equals_each_row_alone(method, make_base):
     """Rows of two adapters of a method, of another method and of other labels, in one pass."""
@@ -38,7 +38,7 @@ def test_a_mixed_batch_equals_each_row_alone(method, make_base):
             np.testing.assert_allclose(mixed[row], alone[row], atol=2e-5)
 
 
-@each_method
+@each_kind
 def test_switched_off_the_base_is_the_base(method):
     base = models.small_distilbert()
     inputs = models.inputs_of(base)
@@ -51,7 +51,7 @@ def test_switched_off_the_base_is_the_base(method):
     np.testing.assert_array_equal(run(model, inputs), before)
 
 
-@each_method
+@each_kind
 @each_base
 def test_what_lies_below_the_first_site_is_the_base(method, make_base):
     """The plan's trunk gives what it gave without the adapter, and trains nothing."""

@@ -11,6 +11,7 @@ from core import models
 from core.trying import MODE, dense, shake
 from keras_peft import methods
 from keras_peft.core import intercept, precision
+from sampling import sample
 
 BASES = [models.distilbert, models.bert, models.gpt2, models.llama, models.functional, models.subclassed]
 
@@ -37,17 +38,20 @@ def test_it_is_nearly_the_same_and_comes_back_exactly(make_base):
     assert not any(intercept.is_attached(layer) for layer in base._flatten_layers())
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", sample(methods.names(), "lora", "bitfit", "prefix", "prompt", "houlsby"))
 def test_every_method_trains_in_it(name):
     keras.utils.set_random_seed(0)
     method = methods.find(name)(**({"tokens": 4} if name in ("prompt", "p-tuning") else {}))
-    model = keras_peft.adapt(models.distilbert(), method, head=dense())
+    model = keras_peft.adapt(models.small_distilbert(), method, head=dense())
     inputs = models.inputs_of(model.base)
     untouched = [v for v in model.base.variables if not v.trainable]
     frozen = [keras.ops.convert_to_numpy(v) for v in untouched]
     with model.lowered():
-        model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=MODE)
-        losses = model.fit(inputs, np.ones((4, 3)), epochs=8, verbose=0).history["loss"]
+        # Four steps are done sooner than traced; one method shows that it can be.
+        eagerly = name != "lora"
+        mode = False if eagerly else MODE
+        model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=mode, run_eagerly=eagerly)
+        losses = model.fit(inputs, np.ones((4, 3)), epochs=4, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     for variable, value in zip(untouched, frozen, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)

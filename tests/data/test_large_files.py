@@ -20,6 +20,7 @@ from keras_peft.progress import Progress
 from keras_peft.store import OnDisk
 from keras_peft.training import trunk_cache as features
 from keras_peft.training.fine_tune import fine_tune
+from sampling import sample
 
 SETTINGS = {"base": str(TINY), "epochs": 2, "seed": 1, "validation": 0.2}
 FILES = {
@@ -58,7 +59,7 @@ def on_disk(monkeypatch):
     return switch
 
 
-@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("task", sample(FILES, "token-labels"))
 def test_the_weights_are_the_same_as_from_memory(tmp_path, monkeypatch, on_disk, task):
     data = write_jsonl(tmp_path / "d.jsonl", [*FILES[task], FILES[task][0]])
     inside = fine_tune(data, out=tmp_path / "inside", **SETTINGS)
@@ -71,6 +72,7 @@ def test_the_weights_are_the_same_as_from_memory(tmp_path, monkeypatch, on_disk,
     assert "1 exact duplicate was left out" in outside.report["notes"]
 
 
+@pytest.mark.thorough
 def test_long_texts_in_windows_and_a_validation_file(tmp_path, on_disk):
     rows = [{**row, "text": " ".join([row["text"]] * 4)} for row in make_rows(30)]
     data = write_jsonl(tmp_path / "d.jsonl", rows)
@@ -109,6 +111,7 @@ class Interrupting(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.thorough
 def test_what_was_interrupted_goes_on_from_the_disk(tmp_path, data, on_disk):
     whole = fine_tune(data, out=tmp_path / "whole", **SETTINGS)
     on_disk()
@@ -158,6 +161,7 @@ def memory_of(path):
     return most, held
 
 
+@pytest.mark.thorough
 def test_a_row_costs_the_same_few_bytes_however_long_its_text(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "IN_MEMORY", 1 << 18)
     few, many = 5_000, 20_000

@@ -18,6 +18,7 @@ import keras_peft
 from conftest import REFERENCE
 from keras_peft.errors import AdapterError, BaseNotFound, BundleError, OptionError
 from keras_peft.interop.hf_peft import kinds
+from sampling import sample, thorough
 from serve.bundles import write_bundle
 
 FOLDERS = REFERENCE / "peft_folders"
@@ -67,7 +68,10 @@ def difference_of(name, bundle):
     return np.abs(outputs - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    sample(CASES, "text_lora", "text_lora_bert", "text_lora_patterns", "text_oft", "token_p_tuning_lstm"),
+)
 def test_there_here_there(name, tmp_path):
     """The same logits here, and the same tensors when it goes back."""
     imported = import_case(name, tmp_path / "bundle")
@@ -379,7 +383,7 @@ def test_a_head_of_ours_on_bert_goes_with_the_base_in_distilberts_form(tmp_path)
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("kind", ["bert", *thorough("roberta")])
 def test_what_is_trained_here_has_the_head_of_its_architecture(kind, data, tmp_path):
     base = str(REFERENCE / kind)
     keras_peft.fine_tune(data, out=tmp_path / "bundle", base=base, epochs=1, learning_rate=3e-3)
@@ -409,6 +413,7 @@ def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_pa
         keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_the_default_base_goes_along_because_it_is_kept_in_another_form(data, tmp_path):
     keras_peft.fine_tune(data, out=tmp_path / "bundle", epochs=1)

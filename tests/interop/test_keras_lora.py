@@ -19,6 +19,7 @@ from keras_peft.core.projection import Projection
 from keras_peft.errors import AdapterError, OptionError
 from keras_peft.interop.keras_lora._factors import flat_factors
 from keras_peft.interop.keras_lora._read import backbone_of
+from sampling import sample, thorough
 
 TOLERANCE = 1e-5
 RANK = 3
@@ -101,7 +102,7 @@ def file(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*lacks the biases")
 @pytest.mark.parametrize("targets", [None, EVERY_PROJECTION], ids=["as-it-comes", "every-projection"])
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", sample(BACKBONES, "distilbert", "llama"))
 def test_the_outputs_are_those_that_keras_computes(kind, targets, file):
     trained(kind, file, targets)
     there = make(kind)
@@ -191,7 +192,7 @@ def test_biases_that_trained_are_said_to_be_lost(file):
 
 
 @pytest.mark.parametrize("way", ["live", "weights", "weights_into_lora", "keras"])
-@pytest.mark.parametrize("kind", ["distilbert", "bert", "gpt2"])
+@pytest.mark.parametrize("kind", ["distilbert", *thorough("bert", "gpt2")])
 def test_biases_come_from_a_model_that_has_them(kind, way, file, tmp_path):
     there = trained(kind, file, freeze_biases=False)
     expected = outputs_of(there, inputs_of(there))

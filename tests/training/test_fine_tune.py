@@ -16,6 +16,7 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.fine_tune import fine_tune
 from keras_peft.training.recipe import default_epochs
+from sampling import thorough
 
 
 class Recorder(Progress):
@@ -228,7 +229,7 @@ def test_options_of_the_method_are_checked():
         keras_peft.LoRA(rank=-1)
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("accumulation", [4, *thorough(1)])
 def test_the_learning_rate_falls_over_the_whole_training(tmp_path, data, accumulation):
     rates = []
 

@@ -12,6 +12,7 @@ import keras_peft
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft.errors import DataError, OptionError
 from keras_peft.training.fine_tune import fine_tune
+from sampling import sample
 
 WORDS = {"model": "alpha", "people": "beta", "time": "gamma"}
 FILLERS = ["the", "and", "for", "with", "that", "this", "from"]
@@ -49,7 +50,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("task", LEAST)
+@pytest.mark.parametrize("task", sample(LEAST, "pairs", "token-labels"))
 def test_it_learns_and_is_used(tmp_path, task):
     rows = rows_of(task)
     data = write_jsonl(tmp_path / "data.jsonl", rows)
@@ -129,6 +130,7 @@ def test_it_may_abstain(tmp_path, data):
         fine_tune(data, out=tmp_path / "c", base=str(TINY), abstain_below=1.5)
 
 
+@pytest.mark.thorough
 def test_long_texts_in_windows(tmp_path):
     # What tells the label stands at the end, behind what is cut off.
     generator = random.Random(0)

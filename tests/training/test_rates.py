@@ -14,6 +14,7 @@ from keras_peft.errors import OptionError
 from keras_peft.training import train
 from keras_peft.training.rates import smoothed, suggest
 from keras_peft.training.train import compile_model
+from sampling import thorough
 
 
 @given(st.floats(-3, -1), st.floats(0.1, 2.0))
@@ -47,7 +48,7 @@ def test_it_trains_while_the_rate_rises(tmp_path):
     assert found.to_json()["suggestion"] == found.suggestion
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("accumulation", [3, *thorough(1)])
 def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch, accumulation):
     compiled = []
 

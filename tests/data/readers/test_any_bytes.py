@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from data.readers.test_readers import ROWS, SAMPLE, read, write
 from keras_peft.data.readers import FORMATS, read_rows
 from keras_peft.errors import DataError
+from sampling import thorough
 
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(
@@ -95,7 +96,7 @@ def test_a_saved_dataset_with_any_feature(tmp_path, feature):
     rows_or_refusal(folder)
 
 
-@pytest.mark.parametrize("ending", [".json", ".json.gz", ".jsonl", ".jsonl.gz"])
+@pytest.mark.parametrize("ending", [".jsonl", *thorough(".json", ".json.gz", ".jsonl.gz")])
 @given(rows=OBJECTS)
 @QUICK
 def test_objects_come_back(tmp_path, ending, rows):

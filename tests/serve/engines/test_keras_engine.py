@@ -17,6 +17,7 @@ from keras_peft.serve.loaded import Row
 from keras_peft.serve.loading import load
 from keras_peft.serve.tokenizers import Tokenizers
 from keras_peft.serve.trunk_cache import TrunkCache
+from sampling import sample
 from serve.bundles import TINY, write_bundle
 
 TEXTS = ["the one", "a longer text of some more words", "the", "another one here", "the one"]
@@ -40,7 +41,7 @@ def rows_of(adapters, texts=TEXTS):
     ]
 
 
-@pytest.mark.parametrize("name", MIXABLE)
+@pytest.mark.parametrize("name", sample(MIXABLE, "lora", "bitfit", "prefix", "prompt", "houlsby"))
 def test_a_mixed_batch_equals_what_each_bundle_says_by_itself(engine, tmp_path, name):
     method = methods.find(name)()
     first = loaded(engine, tmp_path, 1, method=method, seed=1)

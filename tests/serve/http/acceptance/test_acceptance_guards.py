@@ -21,6 +21,8 @@ from serve.bundles import seal, write_bundle
 from serve.fake import Service, serving
 from serve.http.acceptance.running import ADMIN, COMMAND, DATA, TEXTS, Served, together
 
+pytestmark = pytest.mark.thorough
+
 CANARY = "zq-canary-7391 of the people"
 SECRET = "secret"
 MEGABYTE = 1_000_000

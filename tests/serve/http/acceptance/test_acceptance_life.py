@@ -19,6 +19,8 @@ import keras_peft
 from serve.bundles import write_bundle
 from serve.http.acceptance.running import TEXTS, Served, by_label, expected, together, until
 
+pytestmark = pytest.mark.thorough
+
 CYCLES = 10_000
 
 

@@ -13,6 +13,8 @@ from serve.bundles import write_bundle
 from serve.http.acceptance import running
 from serve.http.acceptance.running import ADMIN, TEXTS, Served, by_label, together, until
 
+pytestmark = pytest.mark.thorough
+
 ROOM = 8  # of the small server's queue
 
 

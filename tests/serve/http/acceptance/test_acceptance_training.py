@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+pytestmark = pytest.mark.thorough
+
 MEMBER = Path(__file__).parent / "training_member.py"
 PATIENCE = 300.0
 
