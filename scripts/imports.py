@@ -45,6 +45,28 @@ def rooms(package: Path = PACKAGE) -> dict[str, set[str]]:
     return found
 
 
+def floors(package: Path = PACKAGE) -> dict[str, set[str]]:
+    """Returns which files and folders at the top of a package import from which others there."""
+    found: dict[str, set[str]] = {}
+    for name, others in imports(package).items():
+        if "." in name:  # The package itself only hands names on.
+            above = found.setdefault(name.split(".")[1], set())
+            above |= {other.split(".")[1] for other in others if "." in other} - {name.split(".")[1]}
+    return found
+
+
+def reduced(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Returns a graph without the imports that others lead to as well; it must have no circle."""
+    reached: dict[str, set[str]] = {}
+    for name in TopologicalSorter(graph).static_order():
+        others = graph.get(name, set())
+        reached[name] = others.union(*(reached[other] for other in others))
+    return {
+        name: {one for one in others if not any(one in reached[other] for other in others)}
+        for name, others in graph.items()
+    }
+
+
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
     """Returns what imports itself through others, from the first back to it; empty where nothing does."""
     try:

@@ -4,7 +4,8 @@
     python scripts/make_docs.py --check    fail where a file would change
 
 `docs/command-line.md` and `docs/methods.md` are written whole; in README.md the
-method table stands between two markers, and so do the tables of `docs/serving.md` and `docs/interop.md`.
+method table stands between two markers, and so do the tables of `docs/serving.md` and `docs/interop.md` and the
+picture in `docs/house.md`.
 """
 
 from __future__ import annotations
@@ -373,6 +374,13 @@ def difference_table(file: str, about: str) -> str:
     return "\n".join([*lines, "", f"Measured with {versions}."])
 
 
+def house_page() -> str:
+    """docs/house.md with the picture of the package as it is."""
+    from scripts import house
+
+    return filled("docs/house.md", {"picture": house.picture(), "rooms": house.table()})
+
+
 def filled(page: str, parts: dict[str, str]) -> str:
     """A page with new text between its markers."""
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -394,6 +402,7 @@ def main() -> None:
         "docs/command-line.md": command_page(),
         "docs/serving.md": serving_page(),
         "docs/interop.md": interop_page(),
+        "docs/house.md": house_page(),
     }
     stale = []
     for name, text in pages.items():

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts.imports import circle, imports, rooms
+from scripts.imports import circle, floors, imports, reduced, rooms
 
 import keras_peft
 
@@ -56,6 +56,10 @@ def test_no_folder_imports_itself_through_others():
     assert circle(found) == []
 
 
+def test_no_room_of_the_house_imports_itself_through_others():
+    assert circle(floors()) == []
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
@@ -73,6 +77,11 @@ def test_circles_are_found(tmp_path, files, expected):
     for name, text in {"__init__.py": "", **files}.items():
         (package / name).write_text(text)
     assert set(circle(imports(package))) == expected
+
+
+def test_arrows_that_follow_from_others_are_left_out():
+    graph = {"top": {"middle", "ground"}, "middle": {"ground"}, "ground": set()}
+    assert reduced(graph) == {"top": {"middle"}, "middle": {"ground"}, "ground": set()}
 
 
 def test_the_core_imports_only_keras():

@@ -1,0 +1,84 @@
+"""The picture of the package in docs/house.md, drawn from its imports."""
+
+from __future__ import annotations
+
+import ast
+
+from scripts.imports import PACKAGE, floors, modules, reduced
+
+# What stands together in the picture. A file or folder at the top of the package has to be in one of these.
+GROUPS = {
+    "Entrances": ("cli", "serve"),
+    "The job, from labelled text to answers": (
+        "data",
+        "inputs",
+        "tasks",
+        "runtime",
+        "training",
+        "bundle",
+        "predict",
+        "explanation",
+        "checking",
+        "interop",
+        "pushing",
+    ),
+    "Any Keras model": (
+        "sources",
+        "attach",
+        "adapter_files",
+        "arithmetic",
+        "bases",
+        "methods",
+        "core",
+    ),
+}
+GROUND = (
+    "_version",
+    "errors",
+    "extras",
+    "files",
+    "libraries",
+    "memory",
+    "options",
+    "progress",
+    "shelf",
+    "stopwatch",
+    "store",
+    "templating",
+)
+
+
+def picture() -> str:
+    """Draws which rooms import from which others, as a Mermaid diagram.
+
+    What everybody may use, the ground, is left out, and so is an arrow where others lead the same way.
+    """
+    graph = {name: others - set(GROUND) for name, others in floors().items() if name not in GROUND}
+    known = {room for rooms in GROUPS.values() for room in rooms}
+    if strangers := graph.keys() ^ known:
+        raise SystemExit(
+            f"scripts/house.py: give {', '.join(sorted(strangers))} a place in GROUPS or GROUND."
+        )
+    lines = ["```mermaid", "flowchart TD"]
+    for number, (title, rooms) in enumerate(GROUPS.items()):
+        lines.append(f'  subgraph group{number}["{title}"]')
+        lines += [f'    {room}["{_shown(room)}"]' for room in rooms]
+        lines.append("  end")
+    for room, others in reduced(graph).items():
+        lines += [f"  {room} --> {other}" for other in sorted(others)]
+    return "\n".join([*lines, "```"])
+
+
+def table() -> str:
+    """A row for each room: what it is for, in the words of its own docstring."""
+    known = modules()
+    lines = ["| | what it is for |", "|---|---|"]
+    for room in [*(room for rooms in GROUPS.values() for room in rooms), *GROUND]:
+        text = known[f"{PACKAGE.name}.{room}"].read_text(encoding="utf-8")
+        docstring = ast.get_docstring(ast.parse(text)) or ""
+        lines.append(f"| `{_shown(room)}` | {docstring.splitlines()[0]} |")
+    return "\n".join(lines)
+
+
+def _shown(room: str) -> str:
+    return f"{room}/" if (PACKAGE / room).is_dir() else f"{room}.py"
