@@ -20,6 +20,7 @@ GROUPS = {
         "explanation",
         "checking",
         "interop",
+        "forms",
         "pushing",
     ),
     "Any Keras model": (
