@@ -18,7 +18,7 @@ from keras_peft.data.splitting import split_file
 from keras_peft.inputs.text import TextEncoder
 from keras_peft.progress import Progress
 from keras_peft.store import OnDisk
-from keras_peft.training import trunk_cache as features
+from keras_peft.training import trunk_cache
 from keras_peft.training.fine_tune import fine_tune
 from sampling import sample
 
@@ -122,7 +122,7 @@ def test_what_was_interrupted_goes_on_from_the_disk(tmp_path, data, on_disk):
 
 
 def test_a_trunk_that_gives_too_much_to_be_kept_is_computed_in_each_epoch(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(features, "MOST_KEPT", 1000)
+    monkeypatch.setattr(trunk_cache, "MOST_KEPT", 1000)
     notes = Notes()
     result = fine_tune(data, out=tmp_path / "b", progress=notes, **SETTINGS)
     plain = fine_tune(data, out=tmp_path / "plain", trunk_cache=False, **SETTINGS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,11 +14,62 @@ from keras_peft.core.adapter import Adapter
 from keras_peft.core.hold import Attachments, Hold
 from keras_peft.core.intercept import CALLING
 from keras_peft.core.kind import Kind, reason_against
+from keras_peft.core.trunk import Split
 from keras_peft.errors import AdapterError, listed
 
 
-class MixedModel(keras.Model):
-    """A base whose rows have different adapters of one kind; heads are not part of it.
+class PackedModel(keras.Model):
+    """A base whose rows have adapters of one kind, with their weights among the inputs.
+
+    Heads are not part of it. Its input is `{"features": [...], "places": (rows,) int32,
+    "packed": ...}`: what the top reads of some texts, the text of each row by its place among
+    them, and the weights that `Kind.pack` gives: of one adapter for all rows, (size,), or of
+    each row's own, (rows, size).
+
+    Args:
+        base: The base.
+        hold: What holds it.
+        kind: What the adapters have in common.
+        parts: The two parts of the base. The model is then the top; by default it is the whole base,
+            and the features are the base's flattened inputs.
+        innermost: What is around the base's layers inside of the adapters.
+        outermost: What is around the adapters themselves.
+    """
+
+    def __init__(
+        self,
+        base: keras.Model,
+        hold: Hold,
+        kind: Kind,
+        *,
+        parts: Split | None = None,
+        innermost: Attachments = (),
+        outermost: Attachments = (),
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name or f"{base.name}_packed")
+        self.base = base
+        self._hold, self._kind, self._parts = hold, kind, parts
+        self._innermost, self._outermost = tuple(innermost), tuple(outermost)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the top or the whole base, each row with its own weights."""
+        features = [ops.take(one, inputs["places"], axis=0) for one in inputs["features"]]
+        with self._attached(inputs["packed"]):
+            if self._parts is not None:
+                return self._parts.top(features)
+            return self.base(keras.tree.pack_sequence_as(self.base.input, features), training=False)
+
+    @contextmanager
+    def _attached(self, packed: Any) -> Iterator[None]:
+        around = [*self._innermost, *self._kind.arounds(packed), *self._outermost]
+        with CALLING, self._hold.attached(around):
+            yield
+
+
+class MixedModel(PackedModel):
+    """A base whose rows have different adapters of one kind, each taken from a table by its number.
 
     Its input is `{"inputs": what the base reads, "rows": (batch,) int32}`, where a
     row's number is that of its adapter in `names`.
@@ -40,20 +92,16 @@ class MixedModel(keras.Model):
         always: Attachments = (),
         outermost: Attachments = (),
     ) -> None:
-        super().__init__(name=f"{base.name}_mixed")
-        self.base = base
+        super().__init__(base, hold, kind, innermost=always, outermost=outermost, name=f"{base.name}_mixed")
         self.names = tuple(adapters)
-        self._kind, self._hold, self._always, self._outermost = kind, hold, tuple(always), tuple(outermost)
-        self._packed = self.add_weight(
+        self._table = self.add_weight(
             shape=(len(adapters), kind.size), trainable=False, dtype="float32", autocast=False, name="packed"
         )
-        self.built = True
         self.compile(jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base, each row with its own adapter."""
-        packed = ops.take(ops.convert_to_tensor(self._packed), inputs["rows"], axis=0)
-        with CALLING, self._hold.attached([*self._always, *self._kind.arounds(packed), *self._outermost]):
+        with self._attached(ops.take(ops.convert_to_tensor(self._table), inputs["rows"], axis=0)):
             return self.base(inputs["inputs"], training=False)
 
     def refresh(self, adapters: Mapping[str, Adapter]) -> None:
@@ -68,7 +116,7 @@ class MixedModel(keras.Model):
             )
             for name in self.names
         ]
-        self._packed.assign(np.stack(rows))
+        self._table.assign(np.stack(rows))
 
 
 def refuse_alone(adapters: Mapping[str, Adapter]) -> None:
