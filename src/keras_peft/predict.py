@@ -167,11 +167,24 @@ def load(folder: str | Path, *, base: str | None = None) -> Classifier:
         >>> classifier.predict(["Jon: Which model is faster?"])
     """
     need("Loading a bundle", "keras_hub", "scipy", "sklearn", "tokenizers")
-    bundle = bundles.read(folder)
+    return load_on_base(bundles.read(folder), base=base)
+
+
+def load_on_base(bundle: Bundle, *, base: str | None = None) -> Classifier:
+    """Loads the base of a bundle that was read, and attaches the adapter to it.
+
+    Args:
+        bundle: The bundle.
+        base: Where its base is now, if not where it was in training.
+
+    Raises:
+        BundleMismatch: If the base is not the one that it was trained on.
+        BaseError: If its base cannot be had.
+    """
     try:
         loaded = sources.load(base or bundle.base_name)
     except BaseNotFound as error:
         raise BaseNotFound(
-            f"{folder} needs its base. {error} If it was moved, name its place with `base`."
+            f"{bundle.folder} needs its base. {error} If it was moved, name its place with `base`."
         ) from None
     return Classifier(bundle, bundles.load_model(bundle, loaded))

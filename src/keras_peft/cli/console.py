@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from keras_peft.bundle import Bundle
     from keras_peft.core.plan import Plan
     from keras_peft.predict import Classifier
 
@@ -41,18 +42,22 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(content, ensure_ascii=False))  # noqa: T201
 
 
-def open_classifier(folder: str, base: str | None) -> Classifier:
-    """Loads a bundle and says so."""
-    from keras_peft import bundle as bundles
+def open_classifier(name: str, bundle: Bundle, base: str | None) -> Classifier:
+    """Loads a bundle and says so.
+
+    Args:
+        name: What the user calls it.
+        bundle: The bundle.
+        base: Where its base is now, if not where it was in training.
+    """
     from keras_peft.sources import is_preset
 
-    err.print(f"Loading {folder} …", style="dim", soft_wrap=True)
-    name = base or bundles.read(folder).base_name
-    with quiet_import(presets=is_preset(name)):
+    err.print(f"Loading {name} …", style="dim", soft_wrap=True)
+    with quiet_import(presets=is_preset(base or bundle.base_name)):
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
-    from keras_peft.predict import load
+    from keras_peft.predict import load_on_base
 
-    return load(folder, base=base)
+    return load_on_base(bundle, base=base)
 
 
 def table(

@@ -48,7 +48,7 @@ def evaluate(
     for note in examples.notes:
         err.print(f"Note: {note}", style="yellow", soft_wrap=True)
 
-    classifier = open_classifier(bundle, base)
+    classifier = open_classifier(bundle, described, base)
     with row_bar("Scoring") as bars:
         bar = bars.add_task("", total=len(examples))
         scores = classifier.evaluate(examples, advance=lambda rows: bars.advance(bar, rows)).to_json()

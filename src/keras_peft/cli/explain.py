@@ -60,7 +60,7 @@ def explain(
         raise OptionError(f"--html {html}: there is no folder {html.parent}; make it, or choose another.")
     rows = _rows(texts, described.columns[:-1])
 
-    classifier = open_classifier(bundle, base)
+    classifier = open_classifier(bundle, described, base)
     with row_bar("Explaining") as bars:
         task = bars.add_task("", total=len(rows))
         explained = explain_texts(

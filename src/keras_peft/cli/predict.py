@@ -82,7 +82,7 @@ def predict(
         names |= dict.fromkeys(key for row in chunk for key in row)
     chunks = _chunks(input, columns, skip_bad_rows) if input else iter([given])
 
-    classifier = open_classifier(bundle, base)
+    classifier = open_classifier(bundle, described, base)
     with row_bar("Predicting") as bars:
         task = bars.add_task("", total=total)
         labelled = _labelled(classifier, chunks, columns, lambda rows: bars.advance(task, rows))

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.method import Method
-from keras_peft.errors import DataError
 from keras_peft.libraries import versions
 from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint, State
-from keras_peft.training.describe import flags_of, report_of
+from keras_peft.training.content import content_of
 from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.prepared import Prepared
 from keras_peft.training.settings import Settings
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
 
     import keras
 
-    from keras_peft.tasks import Task
     from keras_peft.training.trunk_cache import Cached
     from keras_peft.training.watcher import Trained
 
 DEFAULT_METHOD = "lora"
-# How many validation texts a written bundle is verified with.
-_VERIFIED_TEXTS = 64
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,7 @@ def fine_tune(
         )
 
     progress.stage("Saving the bundle and verifying it")
-    content = _content(data, prepared, trained, cached, chosen, progress, stopwatch)
+    content = content_of(data, prepared, trained, cached, chosen, progress, stopwatch)
     # The bundle is verified on a fresh base, and two need not lie in memory at once.
     del prepared
     gc.collect()
@@ -227,73 +223,6 @@ def _train(
             state=state,
         )
     return trained, cached
-
-
-def _content(
-    data: str | Path,
-    prepared: Prepared,
-    trained: Trained,
-    cached: Cached | None,
-    settings: Settings,
-    progress: Progress,
-    stopwatch: Stopwatch,
-) -> bundles.Parts:
-    """Scores what was trained and describes it: all that goes into the bundle."""
-    with stopwatch.measure("evaluate"):
-        truth = prepared.task.targets(prepared.held_out.labels)
-        task, notes = _calibrated(prepared.task, trained.outputs, truth, settings.abstain_below)
-        for note in notes:
-            progress.note(note)
-        scores = task.score(trained.outputs, truth)
-        texts = tuple(prepared.held_out.texts[:_VERIFIED_TEXTS])
-        outputs = _outputs(prepared, texts)
-    report = {
-        **report_of(data, prepared, trained, task, scores, cached, notes),
-        "seconds": stopwatch.read(),
-        "peak_rss_mb": peak_rss_mb(),
-        "versions": versions(),
-    }
-    base = prepared.base
-    return bundles.Parts(
-        tensors=prepared.model.adapter_tensors(),
-        attached=prepared.parts,
-        base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
-        encoder=prepared.encoder,
-        task=task,
-        columns=prepared.training.columns,
-        metrics={"rows": scores.rows, "loss": scores.loss, **scores.metrics},
-        data=report["data"],
-        report=report,
-        texts=texts,
-        outputs=outputs,
-        flags=flags_of(data, prepared, settings),
-    )
-
-
-def _calibrated(
-    task: Task, outputs: Any, truth: Any, abstain_below: float | None
-) -> tuple[Task, tuple[str, ...]]:
-    """Lets the task tell how sure it is, and perhaps say nothing where it is not.
-
-    Returns:
-        The task, and what the user should know.
-    """
-    task = task.calibrated(outputs, truth)
-    if abstain_below is None:
-        return task, ()
-    try:
-        return task.abstaining(outputs, truth, abstain_below), ()
-    except DataError as error:
-        return task, (f"{error} So the bundle always answers.",)
-
-
-def _outputs(prepared: Prepared, texts: Sequence[Any]) -> Any:
-    """Returns what the trained model gives for some texts, which the written bundle has to give, too."""
-    from keras_peft.runtime.inference import Inference
-    from keras_peft.runtime.outputs import compute_outputs
-
-    rows = prepared.encoder(texts)
-    return compute_outputs(Inference(prepared.model, rows.signature), rows)
 
 
 @contextmanager
