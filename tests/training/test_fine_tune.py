@@ -15,7 +15,6 @@ from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.fine_tune import fine_tune
-from keras_peft.training.recipe import default_epochs
 from sampling import thorough
 
 
@@ -187,13 +186,6 @@ def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
     texts = [row["text"] for row in make_rows(20, seed=4)]
     first, second = (keras_peft.load(tmp_path / name).probabilities(texts) for name in ("a", "b"))
     np.testing.assert_allclose(first, second, atol=1e-3)
-
-
-def test_default_epochs_make_about_600_steps():
-    assert default_epochs(200, 16) == 30
-    assert default_epochs(2026, 16) == 5
-    assert default_epochs(100_000, 16) == 3
-    assert default_epochs(1, 16) == 30
 
 
 def test_predict_takes_texts_only(bundle):

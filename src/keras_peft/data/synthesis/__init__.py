@@ -4,6 +4,7 @@ job.py         what is wanted, and from there to the plan or the file
 checks.py      what cannot be wanted, told before anything is sent
 prompt.py      one request's text, from a template
 endpoint.py    the server: retries, and the format in which answers are asked for
+response.py    what it sends back
 answers.py     from an answer to rows, or a reason for each that cannot be used
 rows.py        how many rows of each label are there, and which to ask for next
 partial.py     the side file from which an interrupted run goes on

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import email.utils
-import json
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,7 @@ import anyio
 import httpx2
 
 from keras_peft._version import __version__
+from keras_peft.data.synthesis.response import Answer, message_of, read_answer, retry_after
 from keras_peft.errors import EndpointError, OptionError
 
 # Seconds before the first retry; each further one waits twice as long, up to the longest.
@@ -26,25 +26,6 @@ _LONGEST_PAUSE = 600.0
 FORMATS = ("json_schema", "json_object", "none")
 _NOT_KNOWN = {400, 422, 501}
 _MAY_PASS = {408, 409, 425, 429}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came back for a request.
-
-    Attributes:
-        content: What the model wrote.
-        fault: What is wrong with the answer as a whole, "" where nothing is.
-        prompt_tokens: Tokens read, as the endpoint counts; None where it does not say.
-        completion_tokens: Tokens written, likewise.
-        retries: How many times the request was sent once more.
-    """
-
-    content: str
-    fault: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    retries: int = 0
 
 
 class Endpoint:
@@ -128,11 +109,11 @@ class Endpoint:
             retries += failed
             if response.is_success:
                 self.is_known = True
-                return replace(_read(response), retries=retries)
+                return replace(read_answer(response), retries=retries)
             if not _is_not_known(response):
                 raise self._refused(response)
             if self.is_known:  # It answered such requests, so it is this one that it does not like.
-                message = self._said(_message(response), most=100)
+                message = self._said(message_of(response), most=100)
                 return Answer(
                     content="",
                     fault=f"refused with {response.status_code} {message}".strip(),
@@ -176,11 +157,11 @@ class Endpoint:
                 status = response.status_code
                 if _is_not_known(response) or not (status in _MAY_PASS or status >= 500):
                     return response, failed
-                message = self._said(_message(response))
+                message = self._said(message_of(response))
                 if "insufficient_quota" in response.text:
                     raise EndpointError(f"{self.url}: the account has no credit left ({message}).")
                 reason = f"{status} {message}".strip()
-                asked_to_wait = _retry_after(response)
+                asked_to_wait = retry_after(response)
             if asked_to_wait is not None and asked_to_wait > _LONGEST_PAUSE:
                 raise EndpointError(
                     f"{self.url} asks for a pause of {asked_to_wait:,.0f} s ({reason}). Go on after that."
@@ -203,7 +184,7 @@ class Endpoint:
         await anyio.sleep(seconds)
 
     def _refused(self, response: httpx2.Response) -> EndpointError:
-        status, message = response.status_code, self._said(_message(response))
+        status, message = response.status_code, self._said(message_of(response))
         what = f"{self.url} answers {status}" + (f" ({message})" if message else "")
         if status in (401, 403):
             key = "the key that was sent is wrong or may not do this" if self._key else "no key was sent"
@@ -250,69 +231,20 @@ def completions_url(address: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 
+def key_in(variable: str) -> str:
+    """Returns the API key in an environment variable, "" where it is not set.
+
+    Raises:
+        OptionError: If it cannot be one; the message does not hold it.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise OptionError(f"${variable} holds characters that no API key has; set it to the key alone.")
+    return key
+
+
 def _is_not_known(response: httpx2.Response) -> bool:
     """Tells whether a server does not take a request as it is; some call that an error of their own."""
     if response.status_code < 500:
         return response.status_code in _NOT_KNOWN
     return response.status_code in _NOT_KNOWN or "response_format" in response.text
-
-
-def _read(response: httpx2.Response) -> Answer:
-    try:
-        content = json.loads(response.content)
-    except (ValueError, RecursionError):
-        return Answer(content="", fault="not an answer of a chat")
-    usage = content.get("usage") if isinstance(content, dict) else None
-    prompt_tokens, completion_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    try:
-        choice = content["choices"][0]
-        message = choice["message"]
-        said = message.get("content")
-    except (LookupError, TypeError, AttributeError):
-        return Answer(content="", fault="not an answer of a chat")
-    if isinstance(said, list):
-        said = "".join(str(part.get("text", "")) for part in said if isinstance(part, dict))
-    reason = choice.get("finish_reason") if isinstance(choice, dict) else None
-    fault = ""
-    if message.get("refusal") or reason == "content_filter":
-        fault = "refused"
-    elif reason == "length":
-        fault = "cut off"
-    elif not isinstance(said, str) or not said.strip():
-        fault = "empty"
-    return Answer(
-        content=said if isinstance(said, str) else "",
-        fault=fault,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-    )
-
-
-def _count(usage: object, name: str) -> int | None:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _message(response: httpx2.Response) -> str:
-    """What a server says of an error: OpenAI's form, that of others, or the page itself."""
-    try:
-        content = json.loads(response.content)
-    except (ValueError, RecursionError):
-        return "" if "<" in response.text[:20] else response.text
-    for key in ("error", "message", "detail"):
-        if isinstance(content, dict) and content.get(key):
-            content = content[key]
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
-    """The seconds of a Retry-After header, which gives them or a date."""
-    given = response.headers.get("retry-after", "").strip()
-    try:
-        seconds = float(given)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(given).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if seconds < float("inf") else None

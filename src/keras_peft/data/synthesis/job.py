@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,7 +130,7 @@ class DataGeneration:
             KerasPeftError: If the address or the key cannot be one, or the side file of an
                 earlier run belongs to another one.
         """
-        from keras_peft.data.synthesis.endpoint import completions_url
+        from keras_peft.data.synthesis.endpoint import completions_url, key_in
         from keras_peft.data.synthesis.run import SEEN_TEXTS
 
         rows, _ = self._begun()
@@ -148,7 +147,7 @@ class DataGeneration:
             completion_tokens=completion_tokens,
             cost=self._cost(prompt_tokens, completion_tokens),
             url=completions_url(self.endpoint),
-            sends_key=bool(self._key()),
+            sends_key=bool(key_in(self.key_variable)),
             prompt=text,
         )
 
@@ -193,13 +192,13 @@ class DataGeneration:
         )
 
     def _run(self, rows: Rows, partial: Partial, progress: Progress) -> Run:
-        from keras_peft.data.synthesis.endpoint import Endpoint
+        from keras_peft.data.synthesis.endpoint import Endpoint, key_in
         from keras_peft.data.synthesis.run import Run
 
         endpoint = Endpoint(
             self.endpoint,
             self.model,
-            key=self._key(),
+            key=key_in(self.key_variable),
             temperature=self.temperature,
             seed=self.seed,
             max_tokens=self.max_tokens,
@@ -266,15 +265,6 @@ class DataGeneration:
     @cached_property
     def _prompt(self) -> Prompt:
         return Prompt(Path(self.prompt) if self.prompt else None)
-
-    def _key(self) -> str:
-        """Reads the API key; what is wrong with it is told without it."""
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise OptionError(
-                f"${self.key_variable} holds characters that no API key has; set it to the key alone."
-            )
-        return key
 
     def _cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         if self.input_price is None or self.output_price is None:

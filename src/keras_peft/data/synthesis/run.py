@@ -10,8 +10,9 @@ from random import Random
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from keras_peft.data.synthesis.answers import candidates_in, schema_of
-from keras_peft.data.synthesis.endpoint import Answer, Endpoint
+from keras_peft.data.synthesis.endpoint import Endpoint
 from keras_peft.data.synthesis.partial import Partial, Tally
+from keras_peft.data.synthesis.response import Answer
 from keras_peft.data.synthesis.rows import Rows
 from keras_peft.errors import EndpointError, listed
 from keras_peft.progress import Progress

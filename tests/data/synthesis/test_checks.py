@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import httpx2
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import keras_peft
-from keras_peft.data.synthesis.endpoint import _message, _read, _retry_after, completions_url
+from keras_peft.data.synthesis.endpoint import completions_url
 from keras_peft.data.synthesis.prompt import own_template
 from keras_peft.errors import OptionError
 
@@ -130,38 +127,6 @@ def test_a_key_is_not_taken_from_the_address_and_not_told(generation, monkeypatc
     assert "hidden" not in str(told.value)
     monkeypatch.setenv("OPENAI_API_KEY", " sk-hidden\n")
     assert generation().plan().sends_key
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens", "refusal", "error"]),
-            inner,
-        )
-    ),
-    max_leaves=20,
-)
-
-
-@settings(deadline=None)
-@given(
-    JSON.map(lambda value: httpx2.Response(200, json=value))
-    | st.binary().map(lambda data: httpx2.Response(200, content=data))
-)
-def test_any_body_is_an_answer_with_or_without_a_fault(response):
-    answer = _read(response)
-    assert isinstance(answer.content, str)
-    assert answer.fault or answer.content.strip()
-    assert isinstance(_message(response), str)
-
-
-@settings(deadline=None)
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)) | st.floats().map(str))
-def test_any_retry_after_is_seconds_or_none(given_):
-    seconds = _retry_after(httpx2.Response(429, headers={"Retry-After": given_}))
-    assert seconds is None or 0 <= seconds < float("inf")
 
 
 def test_it_is_a_public_name(generation):

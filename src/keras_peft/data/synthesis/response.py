@@ -1,0 +1,91 @@
+"""What a chat-completions server sends back: an answer, a message or a time to wait."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from dataclasses import dataclass
+
+import httpx2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back for a request.
+
+    Attributes:
+        content: What the model wrote.
+        fault: What is wrong with the answer as a whole, "" where nothing is.
+        prompt_tokens: Tokens read, as the endpoint counts; None where it does not say.
+        completion_tokens: Tokens written, likewise.
+        retries: How many times the request was sent once more.
+    """
+
+    content: str
+    fault: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    retries: int = 0
+
+
+def read_answer(response: httpx2.Response) -> Answer:
+    """Reads an answer of a chat; what is wrong with it is its fault."""
+    try:
+        content = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return Answer(content="", fault="not an answer of a chat")
+    usage = content.get("usage") if isinstance(content, dict) else None
+    prompt_tokens, completion_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    try:
+        choice = content["choices"][0]
+        message = choice["message"]
+        said = message.get("content")
+    except (LookupError, TypeError, AttributeError):
+        return Answer(content="", fault="not an answer of a chat")
+    if isinstance(said, list):
+        said = "".join(str(part.get("text", "")) for part in said if isinstance(part, dict))
+    reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+    fault = ""
+    if message.get("refusal") or reason == "content_filter":
+        fault = "refused"
+    elif reason == "length":
+        fault = "cut off"
+    elif not isinstance(said, str) or not said.strip():
+        fault = "empty"
+    return Answer(
+        content=said if isinstance(said, str) else "",
+        fault=fault,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+
+
+def _count(usage: object, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def message_of(response: httpx2.Response) -> str:
+    """Returns what a server says of an error: OpenAI's form, that of others, or the page itself."""
+    try:
+        content = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return "" if "<" in response.text[:20] else response.text
+    for key in ("error", "message", "detail"):
+        if isinstance(content, dict) and content.get(key):
+            content = content[key]
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def retry_after(response: httpx2.Response) -> float | None:
+    """Returns the seconds of a Retry-After header, which gives them or a date."""
+    given = response.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(given)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(given).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if seconds < float("inf") else None

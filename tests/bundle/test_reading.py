@@ -1,0 +1,82 @@
+"""Every way in which the files of a bundle can be wrong."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+import keras_peft
+from bundle.altering import content_of, reseal
+from keras_peft import bundle as bundles
+from keras_peft.errors import BundleError, BundleMismatch
+
+
+@pytest.fixture
+def copy(tmp_path, bundle):
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "adapter.safetensors").unlink(), "adapter.safetensors is missing"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json was altered"),
+        (lambda f: (f / "extra.bin").write_text("x"), "extra.bin does not belong there"),
+        (lambda f: (f / "bundle.json").write_text("{"), "is damaged"),
+        (lambda f: (f / "bundle.json").write_text("[]"), "is damaged"),
+        (
+            lambda f: (f / "bundle.json").write_text(
+                (f / "bundle.json").read_text().replace('"alpha",\n    "beta"', '"beta",\n    "alpha"')
+            ),
+            "bundle.json was altered",
+        ),
+        (lambda f: reseal(f, labels="alpha"), "labels is missing or not a list"),
+    ],
+)
+def test_a_changed_bundle_is_refused(copy, damage, message):
+    damage(copy)
+    with pytest.raises(BundleMismatch, match=message):
+        keras_peft.load(copy)
+
+
+def test_the_card_is_its_owners_to_write_into(copy):
+    card = copy / "README.md"
+    card.write_text(card.read_text() + "\nIt is licensed under Apache-2.0.\n")
+    assert keras_peft.load(copy).task.labels
+
+
+def test_all_changes_are_in_one_error(copy):
+    (copy / "README.md").unlink()
+    (copy / "report.json").write_text("{}")
+    (copy / "extra").write_text("x")
+    with pytest.raises(BundleMismatch) as raised:
+        keras_peft.load(copy)
+    for part in ("README.md is missing", "report.json was altered", "extra does not belong there"):
+        assert part in str(raised.value)
+
+
+def test_a_newer_format_and_what_is_no_bundle(copy, tmp_path):
+    reseal(copy, format=99)
+    with pytest.raises(BundleError, match="has format 99; this version of keras-peft reads format 2"):
+        keras_peft.load(copy)
+    with pytest.raises(BundleError, match="does not exist"):
+        keras_peft.load(tmp_path / "nothing")
+    with pytest.raises(BundleError, match="is no bundle"):
+        keras_peft.load(tmp_path)
+
+
+def test_nothing_in_a_bundle_is_imported(copy):
+    content = content_of(copy)
+    (part,) = content["parts"]
+    reseal(copy, parts=[{**part, "method": {**part["method"], "name": "os.path"}}])
+    with pytest.raises(keras_peft.KerasPeftError, match="There is no method 'os.path'"):
+        keras_peft.load(copy)
+    reseal(copy, parts=[part], task="../../evil")
+    with pytest.raises(keras_peft.KerasPeftError, match="There is no task"):
+        keras_peft.load(copy)
+
+
+def test_hidden_files_of_the_system_are_no_matter(copy):
+    (copy / ".DS_Store").write_text("x")
+    assert bundles.read(copy).labels == ("alpha", "beta")
