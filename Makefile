@@ -9,6 +9,11 @@ PEERS ?= .venv-peers
 # Where the oldest versions are installed, and where the wheel is built and tried.
 LOWEST := .venv-lowest
 PACKAGE := .venv-package
+# The part of the tests that the oldest versions have to pass: every library is called by some of these.
+LOWEST_TESTS := tests/bases tests/contract/test_classes.py tests/methods/test_lora.py tests/methods/test_prefix.py \
+  tests/methods/test_adalora.py tests/test_adapter_files.py tests/data/readers/test_readers.py tests/cli/test_config.py \
+  tests/training/test_fine_tune.py::test_it_learns_and_tells \
+  tests/serve/http/test_server_process.py::test_the_command_serves_a_folder_until_it_is_told_to_end
 BENCH ?=
 INTEROP ?=
 # How many tests run at once; each process takes up to 2 GB.
