@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts.imports import circle, floors, imports, reduced, rooms
+from scripts.imports import circle, floors, imports, modules, reduced, rooms
 
 import keras_peft
 
@@ -21,6 +21,12 @@ CIRCLES = {
     ("keras_peft.serve.keys", "keras_peft.serve.state"),
 }
 ROOM_CIRCLES = {}
+
+# Rows are read and encoded, bundles read, and outputs answered with, where Keras is not installed.
+LIGHT = ("errors", "extras", "files", "store", "inputs", "tasks", "bundle", "runtime")
+# What in these folders runs Keras itself.
+RUNS_KERAS = {"keras_peft.runtime.inference"}
+HEAVY = {"keras", "keras_hub", "tensorflow", "jax", "torch", "polars", "sklearn", "scipy"}
 
 
 def without(graph: dict[str, set[str]], edges: set[tuple[str, str]]) -> dict[str, set[str]]:
@@ -128,6 +134,21 @@ def test_only_the_command_line_prints_and_exits(path):
 def test_the_quick_parts_import_no_keras(code):
     check = "import sys; assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True)
+
+
+def test_what_a_runtime_without_keras_needs_imports_nothing_heavy():
+    found = [name for name in modules() if name.split(".")[1:2] and name.split(".")[1] in LIGHT]
+    assert set(found) >= RUNS_KERAS
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        f"    assert not (heavy := {HEAVY} & set(sys.modules)), f'{{name}} imports {{heavy}}'"
+    )
+    command = [sys.executable, "-c", code, *(name for name in found if name not in RUNS_KERAS)]
+    assert (result := subprocess.run(command, stderr=subprocess.PIPE, text=True)).returncode == 0, (
+        result.stderr
+    )
 
 
 def test_public_names_are_what_is_importable():
