@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_peft import files
 from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, checksum
 from keras_peft.errors import BundleError
 from keras_peft.files import sha256_of, whole_folder
@@ -65,13 +66,13 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         BundleError: If the folder is there and `overwrite` is not set, if it is no
             bundle, or if its parent cannot be written to.
     """
-    if folder.exists():
-        if not overwrite:
-            raise BundleError(f"{folder} exists; choose another `out`, or replace it with `overwrite=True`.")
-        if not folder.is_dir() or not _holds_only_a_bundle(folder):
-            raise BundleError(
-                f"{folder} exists and is not a bundle, so it is not overwritten; choose another `out`."
-            )
+    files.refuse_existing(
+        folder,
+        overwrite=overwrite,
+        error=BundleError,
+        kind="a bundle",
+        is_kind=lambda there: there.is_dir() and _holds_only_a_bundle(there),
+    )
     there = next(parent for parent in folder.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=there):

@@ -22,7 +22,7 @@ from keras_peft.data.readers import Row, ending_of, read_rows
 from keras_peft.data.writing import open_table
 from keras_peft.errors import DataError, OptionError
 from keras_peft.extras import need
-from keras_peft.files import whole_folder
+from keras_peft.files import refuse_existing, whole_folder
 from keras_peft.store import LABELS, Collector
 
 if TYPE_CHECKING:
@@ -140,17 +140,16 @@ def _check_options(path: Path, out: Path, shares: dict[str, float], overwrite: b
             f"`test={shares['test']:g}` and `validation={shares['validation']:g}`: expected at least one above 0, and "
             "together less than 1, so that something is left to train on."
         )
-    if not out.exists():
-        return
-    if not overwrite:
-        raise OptionError(f"{out} exists; choose another `out`, or replace it with `overwrite=True`.")
-    # The folder is replaced as a whole, so that nothing may be in it that is no split.
-    if not out.is_dir() or any(other.name.partition(".")[0] not in SIDES for other in out.iterdir()):
-        raise OptionError(
-            f"{out} is no folder of a split alone, so it is not replaced; choose another `out`."
-        )
-    if path.resolve().is_relative_to(out.resolve()):
+    refuse_existing(
+        out, overwrite=overwrite, error=OptionError, kind="the folder of a split alone", is_kind=_is_split
+    )
+    if out.exists() and path.resolve().is_relative_to(out.resolve()):
         raise OptionError(f"{path} lies in {out}, which would be replaced; choose another `out`.")
+
+
+def _is_split(folder: Path) -> bool:
+    # The folder is replaced as a whole, so nothing else may be in it.
+    return folder.is_dir() and all(other.name.partition(".")[0] in SIDES for other in folder.iterdir())
 
 
 def _read(

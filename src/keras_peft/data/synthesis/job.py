@@ -20,7 +20,7 @@ from keras_peft.data.synthesis.report import Generated, GenerationPlan
 from keras_peft.data.synthesis.rows import Rows
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
-from keras_peft.files import whole_file
+from keras_peft.files import refuse_existing, whole_file
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
@@ -272,10 +272,7 @@ class DataGeneration:
         return (prompt_tokens * self.input_price + completion_tokens * self.output_price) / 1e6
 
     def _check_out(self) -> None:
-        if Path(self.out).exists() and not self.overwrite:
-            raise OptionError(
-                f"{self.out} exists; choose another `out`, or replace it with `overwrite=True`."
-            )
+        refuse_existing(Path(self.out), overwrite=self.overwrite, error=OptionError)
 
 
 @contextmanager
