@@ -25,7 +25,7 @@ ROOM_CIRCLES = {}
 # Rows are read and encoded, bundles read, and outputs answered with, where Keras is not installed.
 LIGHT = ("errors", "extras", "files", "store", "inputs", "tasks", "bundle", "runtime")
 # What in these folders runs Keras itself.
-RUNS_KERAS = {"keras_peft.runtime.inference"}
+RUNS_KERAS = {"keras_peft.runtime.inference", "keras_peft.runtime.trunk"}
 HEAVY = {"keras", "keras_hub", "tensorflow", "jax", "torch", "polars", "sklearn", "scipy"}
 
 
