@@ -10,6 +10,7 @@ import keras_peft
 from conftest import TINY
 from keras_peft.cli import main
 from keras_peft.training.fine_tune import fine_tune
+from sampling import thorough
 
 
 def run(capsys, *arguments):
@@ -22,12 +23,14 @@ def run(capsys, *arguments):
     "settings",
     [
         {"method": keras_peft.LoRA(rank=3, dropout=0.2), "layers": "last:1", "label_smoothing": 0.05},
-        {
-            "method": keras_peft.PromptTuning(tokens=2, initialization="text", text="the people"),
-            "class_weights": True,
-        },
-        {"method": keras_peft.LinearProbe(), "patience": 3, "gradient_accumulation": 2},
-        {"targets": [r"/query$", r"/value$"], "layers": [-1], "batch_size": 7},
+        *thorough(
+            {
+                "method": keras_peft.PromptTuning(tokens=2, initialization="text", text="the people"),
+                "class_weights": True,
+            },
+            {"method": keras_peft.LinearProbe(), "patience": 3, "gradient_accumulation": 2},
+            {"targets": [r"/query$", r"/value$"], "layers": [-1], "batch_size": 7},
+        ),
     ],
 )
 def test_a_bundle_repeats_its_run(tmp_path, capsys, data, settings):

@@ -17,6 +17,7 @@ from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.training.checkpoint import Checkpoint, State
 from keras_peft.training.fine_tune import fine_tune
+from sampling import sample, thorough
 
 # In the new process `moment` says where it is killed: in the middle of an epoch, while the state is being
 # written, between the two renames that put it in place, or while the bundle is being written.
@@ -82,12 +83,11 @@ METHODS = {
     "lora": {},
     "adalora": {"method": keras_peft.AdaLoRA(interval=1)},
     "full": {"method": keras_peft.FullFineTuning()},
-    "patience": {"patience": 4},
-    "accumulation": {"gradient_accumulation": 2, "class_weights": True},
+    "options": {"patience": 4, "gradient_accumulation": 2, "class_weights": True},
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", sample(METHODS, "options"))
 def test_it_goes_on_bit_for_bit(tmp_path, data, name):
     settings = {"base": str(TINY), "epochs": 5, "seed": 1, "validation": 0.2, **METHODS[name]}
     whole = fine_tune(data, out=tmp_path / "whole", **settings)
@@ -106,9 +106,20 @@ def test_it_goes_on_bit_for_bit(tmp_path, data, name):
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
+KILLABLE = {"base": str(TINY), "epochs": 4, "seed": 3, "validation": 0.2}
+
+
+@pytest.fixture(scope="module")
+def not_killed(tmp_path_factory, data):
+    """The bundle of the training that is killed, if it is not."""
+    folder = tmp_path_factory.mktemp("whole") / "b"
+    fine_tune(data, out=folder, **KILLABLE)
+    return folder
+
+
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="one backend shows it")
-@pytest.mark.parametrize("moment", ["step", "state", "swap", "bundle"])
-def test_a_killed_process_goes_on(tmp_path, data, moment):
+@pytest.mark.parametrize("moment", ["state", *thorough("step", "swap", "bundle")])
+def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
     arguments = [moment, data, tmp_path / "b", TINY]
     environment = {**os.environ, "PYTHONPATH": str(Path(keras_peft.__file__).parent.parent)}
     # The command line sets it for itself, which comes too late for this process and not for the new one.
@@ -118,14 +129,12 @@ def test_a_killed_process_goes_on(tmp_path, data, moment):
     )
     assert ended.returncode == -signal.SIGKILL
     assert not (tmp_path / "b").exists()
-    settings = {"base": str(TINY), "epochs": 4, "seed": 3, "validation": 0.2}
-    fine_tune(data, out=tmp_path / "whole", **settings)
     notes = Notes()
-    fine_tune(data, out=tmp_path / "b", resume=True, progress=notes, **settings)
+    fine_tune(data, out=tmp_path / "b", resume=True, progress=notes, **KILLABLE)
     done = {"step": 3, "state": 3, "swap": 1, "bundle": 4}[moment]
     assert notes.notes == [f"Going on after epoch {done} of 4"]
-    assert weights_of(tmp_path / "b") == weights_of(tmp_path / "whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"b", "whole", "logs"}
+    assert weights_of(tmp_path / "b") == weights_of(not_killed)
+    assert {path.name for path in tmp_path.iterdir()} == {"b", "logs"}
 
 
 def test_another_run_is_not_gone_on_with(tmp_path, data):
