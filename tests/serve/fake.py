@@ -16,16 +16,19 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from keras_peft import tasks
-from keras_peft.bundle import Bundle
 from keras_peft.errors import did_you_mean
 from keras_peft.explanation import Explanation, Word
+from keras_peft.serve.answer import Answer, Answers
+from keras_peft.serve.entry import AdapterState
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.process import Server, bind
+from keras_peft.serve.http.state import State
 from keras_peft.serve.keys import Key, Keys
+from keras_peft.serve.loaded import Loaded
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.settings import ServeSettings
-from keras_peft.serve.state import State as ServerState
+from serve.engine import Identity, Sums, bundle, loaded
 
 # Where bundles and base lie, which no client is to hear.
 SECRET = Path("/secret/place")
@@ -40,65 +43,29 @@ TASKS = {
 }
 
 
-@dataclass(frozen=True)
-class State:
-    name: str
-    bundle: Bundle
-    state: str = "READY"
-    generation: int = 1
-    reason: str = ""
-    pinned: bool = False
-    in_flight: int = 0
-    last_used: float | None = None
-    bytes: int = 4096
-
-
-def _bundle(name: str) -> Bundle:
-    task = TASKS[name]
-    content = {
-        "task": task.name,
-        "task_options": task.to_config(),
-        "labels": list(task.labels),
-        "columns": [*task.input.columns, task.label_column],
-        "max_length": 64,
-        "long_text": "cut",
-        "parts": [{"method": {"name": "lora", "rank": 8}, "selection": {}}],
-        "metrics": {"accuracy": 0.5},
-        "files": {"adapter.safetensors": "cd" * 32},
-    }
-    return Bundle(SECRET / name, content)
-
-
-@dataclass
-class Answer:
-    task: Any
-    predictions: list[Any]
-    outputs: list[np.ndarray]
-    generation: int = 1
-
-
-@dataclass
-class Answers:
-    by_name: dict[str, Answer]
-    tokens: int
-    cut: int = 0
-    tokenizing: float = 0.001
-    queued: float = 0.002
-    computed: float = 0.003
-
-    def __getitem__(self, name: str) -> Answer:
-        return self.by_name[name]
+def _state(name: str) -> AdapterState:
+    return AdapterState(
+        name,
+        "READY",
+        generation=1,
+        reason="",
+        pinned=False,
+        in_flight=0,
+        last_used=None,
+        bytes=4096,
+        bundle=bundle(name, TASKS[name], folder=SECRET),
+    )
 
 
 class Adapters:
     def __init__(self, names: Sequence[str]) -> None:
         self.is_ready = True
-        self.there = {name: State(name, _bundle(name)) for name in names}
+        self.there = {name: _state(name) for name in names}
 
-    def states(self) -> list[State]:
+    def states(self) -> list[AdapterState]:
         return list(self.there.values())
 
-    async def get(self, name: str) -> Any:
+    async def get(self, name: str) -> Loaded:
         if name not in self.there:
             raise AdapterNotFound(
                 f"There is no adapter of that name; there are {', '.join(self.there)}."
@@ -107,9 +74,9 @@ class Adapters:
         state = self.there[name]
         if state.state == "FAILED":
             raise AdapterFailed(f"The adapter {name!r} cannot be used: {state.reason}")
-        return SimpleNamespace(name=name, task=TASKS[name], generation=state.generation, bundle=state.bundle)
+        return replace(loaded(name, TASKS[name], folder=SECRET), generation=state.generation)
 
-    async def load(self, name: str) -> Any:
+    async def load(self, name: str) -> Loaded:
         if name not in self.there:
             raise AdapterNotFound("There is no adapter of that name.")
         state = self.there[name]
@@ -119,7 +86,7 @@ class Adapters:
     async def unload(self, name: str) -> None:
         self.there[name] = replace((await self._known(name)), state="UNLOADED")
 
-    async def _known(self, name: str) -> State:
+    async def _known(self, name: str) -> AdapterState:
         await self.get(name)
         return self.there[name]
 
@@ -138,11 +105,7 @@ class Service:
     def __post_init__(self) -> None:
         self.adapters = Adapters(self.names)
         self.batcher = SimpleNamespace(heartbeat_age=0.0, waiting=0, running=0)
-        self.engine = SimpleNamespace(
-            base=SimpleNamespace(
-                name=str(SECRET / "tiny"), architecture="distilbert", sha256="ab" * 32, max_length=128
-            )
-        )
+        self.engine = Sums(Identity(str(SECRET / "tiny")))
 
     async def predict(
         self,
@@ -171,9 +134,10 @@ class Service:
             outputs = [_outputs(task, row) for row in rows]
             stacked = outputs if task.per_word else np.stack(outputs)
             generation = self.adapters.there[name].generation
-            by_name[name] = Answer(task, task.predictions(stacked, rows), outputs, generation)
+            by_name[name] = Answer(task, generation, task.predictions(stacked, rows), outputs)
         self.answered += 1
-        return Answers(by_name, tokens=sum(len(str(text).split()) for text in texts))
+        tokens = sum(len(str(text).split()) for text in texts)
+        return Answers(by_name, tokens, cut=0, tokenizing=0.001, queued=0.002, computed=0.003)
 
     async def explain(
         self,
@@ -250,9 +214,9 @@ class Running:
     server: Server
 
 
-def serving(service: Service, *, keys: Keys | None = None, **settings: Any) -> ServerState:
+def serving(service: Service, *, keys: Keys | None = None, **settings: Any) -> State:
     """What the routes of a server with a service see."""
-    return ServerState(service, ServeSettings(**settings), keys or Keys(), Metrics(base="tiny"))
+    return State(service, ServeSettings(**settings), keys or Keys(), Metrics(base="tiny"))
 
 
 def client(

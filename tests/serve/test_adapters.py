@@ -15,7 +15,6 @@ import pytest
 from conftest import TINY
 from keras_peft.files import sha256_of
 from keras_peft.serve.adapters import Adapters
-from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.entry import STATES, Retry
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, NotReady
 from keras_peft.serve.loaded import Row
@@ -23,6 +22,7 @@ from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
 from serve.bundles import tiny_base, write_bundle
+from serve.engine import Sums
 
 TEXT = "the model and the people"
 
@@ -50,22 +50,14 @@ class Heard(Observer):
         self.states = states
 
 
-@pytest.fixture(scope="module")
-def base_engine():
-    return Engine(tiny_base())
+class Gate(Sums):
+    """An engine with a gate before it that holds up the loading of chosen adapters."""
 
-
-class Gate:
-    """The engine, with a gate before it that holds up the loading of chosen adapters."""
-
-    def __init__(self, engine):
-        self.engine, self.base = engine, engine.base
+    def __init__(self):
+        super().__init__(tiny_base())
         self.closed = {}
         self.broken = set()
         self.entered = []
-
-    def load(self, bundle):
-        return self.engine.load(bundle)
 
     def run(self, rows):
         for name in {row.adapter.name for row in rows}:
@@ -74,7 +66,7 @@ class Gate:
                 assert self.closed[name].wait(20)
             if name in self.broken:
                 raise RuntimeError("broken")
-        return self.engine.run(rows)
+        return super().run(rows)
 
     def close(self, name):
         self.closed[name] = threading.Event()
@@ -82,8 +74,8 @@ class Gate:
 
 
 @pytest.fixture
-def gate(base_engine):
-    return Gate(base_engine)
+def gate():
+    return Gate()
 
 
 @pytest.fixture
@@ -159,7 +151,7 @@ def test_what_is_there_is_loaded_at_the_start(make, heard, gate):
         assert (news.bytes, news.sha256) == (loaded.bytes, loaded.sha256)
         assert (news.in_flight, news.pinned) == (0, False)
         assert abs(news.last_used - time.time()) < 60
-        assert answer(gate.engine, loaded).shape == (3,)
+        assert answer(gate, loaded).shape == (3,)
         assert sorted(heard.events) == [("loaded", "mood", 1), ("loaded", "news", 1)]
         assert heard.states == {"UNLOADED": 0, "LOADING": 0, "READY": 2, "DRAINING": 0, "FAILED": 0}
 
@@ -281,7 +273,7 @@ def test_a_new_generation_takes_over_when_it_is_ready(make, root, gate, heard):
     async def main():
         adapters = make()
         old = await adapters.get("mood")
-        before = answer(gate.engine, old)
+        before = answer(gate, old)
         write_bundle(root / "mood", seed=7)
         gate.close("mood")
         loading = asyncio.create_task(adapters.load("mood"))
@@ -293,8 +285,8 @@ def test_a_new_generation_takes_over_when_it_is_ready(make, root, gate, heard):
         assert await adapters.get("mood") is new
         assert (old.generation, new.generation) == (1, 2)
         # The old one answers on for those who hold it.
-        np.testing.assert_array_equal(answer(gate.engine, old), before)
-        assert np.abs(answer(gate.engine, new) - before).max() > 0.01
+        np.testing.assert_array_equal(answer(gate, old), before)
+        assert np.abs(answer(gate, new) - before).max() > 0.01
         assert heard.events == [("loaded", "mood", 1), ("loaded", "mood", 2)]
 
     run(main())
@@ -346,7 +338,7 @@ def test_every_answer_while_it_is_reloaded_is_of_one_generation(make, root, gate
             while not stop:
                 loaded = await adapters.get("mood")
                 with adapters.using(loaded):
-                    found = await asyncio.to_thread(answer, gate.engine, loaded)
+                    found = await asyncio.to_thread(answer, gate, loaded)
                 answers.setdefault(loaded.generation, []).append(found)
 
         await adapters.get("mood")
@@ -395,7 +387,7 @@ def test_nothing_of_an_unloaded_adapter_stays(make, root):
         held = []
         for ask in (adapters.get, adapters.load):
             loaded = await ask("mood")
-            held += [weakref.ref(loaded), weakref.ref(loaded.weights.packed)]
+            held += [weakref.ref(loaded), weakref.ref(loaded.weights)]
             with adapters.using(loaded):
                 del loaded
         await adapters.unload("mood")
@@ -411,11 +403,11 @@ def test_a_generation_lives_as_long_as_it_is_used(make, root, gate):
         adapters = make()
         old = await adapters.get("mood")
         with adapters.using(old):
-            held, before = weakref.ref(old), answer(gate.engine, old)
+            held, before = weakref.ref(old), answer(gate, old)
             write_bundle(root / "mood", seed=5)
             await adapters.load("mood")
             await adapters.unload("news")
-            np.testing.assert_array_equal(answer(gate.engine, old), before)
+            np.testing.assert_array_equal(answer(gate, old), before)
             assert state_of(adapters, "mood").in_flight == 1
         del old
         await asyncio.sleep(0)

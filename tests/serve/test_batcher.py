@@ -8,49 +8,40 @@ import random
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from keras_peft.serve import batcher as batchers
 from keras_peft.serve.batcher import Batcher
 from keras_peft.serve.failures import BackendFailed, Failure, NotReady, Overloaded, TimedOut, TooLarge
+from keras_peft.serve.loaded import Row
 from keras_peft.serve.observer import Observer
 from keras_peft.serve.settings import ServeSettings
+from keras_peft.serve.workers import Timing
+from serve.engine import Sums, loaded
 
 # Nothing here takes so long; a test that waits for it has failed.
 PATIENCE = 20.0
 
 
-@dataclass(frozen=True, eq=False)
-class Adapter:
-    name: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    ids: np.ndarray
-    adapter: Adapter
-
-
-A, B, BAD = Adapter("a"), Adapter("b"), Adapter("bad")
+A, B, BAD = loaded("a"), loaded("b"), loaded("bad")
 
 
 def row(*ids, adapter=A):
     return Row(np.array(ids, np.int32), adapter)
 
 
-class Backend:
+class Backend(Sums):
     """Answers rows with the sum of their ids and their adapter; it can be stopped in the middle."""
 
     def __init__(self):
+        super().__init__()
         self.batches = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, rows):
+    def run(self, rows):
         self.batches.append(list(rows))
         self.entered.release()
         if not self.gate.wait(PATIENCE):
@@ -68,15 +59,15 @@ class Backend:
 
 
 @asynccontextmanager
-async def batching(backend, *, observer=None, **changes):
-    batcher = Batcher(backend, ServeSettings(**changes), observer or Observer())
+async def batching(backend, *, observer=None, timing=None, **changes):
+    batcher = Batcher(backend, ServeSettings(**changes), observer or Observer(), timing=timing)
     batcher.start()
     try:
         yield batcher
     finally:
         backend.gate.set()
         await batcher.stop(PATIENCE)
-        assert not any(thread.is_alive() for thread in batcher._threads)
+        assert not any(thread.is_alive() for thread in batcher._workers.threads)
         assert (batcher._held, batcher._entries, batcher.waiting, batcher.running) == (0, {}, 0, 0)
 
 
@@ -228,11 +219,10 @@ def test_what_can_never_be_answered_is_not_admitted(run, rows, seconds, kind):
     run(main)
 
 
-def test_rows_of_other_threads_go_beside_and_wait_for_no_worker_that_hangs(run, monkeypatch):
+def test_rows_of_other_threads_wait_for_a_worker_that_is_idle(run):
     async def main():
         backend = Backend()
-        async with busy(backend) as batcher:
-            monkeypatch.setattr(batchers, "_PATIENCE", PATIENCE)
+        async with busy(backend, timing=Timing(patience=PATIENCE)) as batcher:
             beside = [asyncio.create_task(asyncio.to_thread(batcher.run_beside, [row(n)])) for n in (2, 3)]
             waited = submit(batcher, row(4))
             done, _ = await asyncio.wait(beside, timeout=0.1)
@@ -240,17 +230,21 @@ def test_rows_of_other_threads_go_beside_and_wait_for_no_worker_that_hangs(run, 
             backend.gate.set()
             assert sorted([(await one)[0][0] for one in beside]) == [2, 3]
             await waited
-            backend.gate.clear()
-            hanging = submit(batcher, row(5))
-            while not batcher.running:
-                await asyncio.sleep(0.001)
-            monkeypatch.setattr(batchers, "_PATIENCE", 0.01)
-            monkeypatch.setattr(batcher, "_run", Backend())
-            assert (await asyncio.to_thread(batcher.run_beside, [row(6)]))[0][0] == 6
-            assert not hanging.done()
+
+    run(main)
+
+
+def test_rows_of_other_threads_wait_for_no_worker_that_hangs_or_has_ended(run):
+    async def main():
+        backend = Backend()
+        gate = backend.gate
+        async with busy(backend, timing=Timing(patience=0.01)) as batcher:
+            # The worker hangs at this gate, and who comes beside finds another.
+            backend.gate = threading.Event()
             backend.gate.set()
-            await hanging
-        # Nor for one that has ended.
+            assert (await asyncio.to_thread(batcher.run_beside, [row(6)]))[0][0] == 6
+            assert batcher.running == 1
+            gate.set()
         assert (await asyncio.to_thread(batcher.run_beside, [row(7)]))[0][0] == 7
 
     run(main)
@@ -361,9 +355,12 @@ def test_an_adapter_that_fails_fails_alone(run, caplog):
 
 
 def test_outputs_that_are_missing_are_a_failure(run, caplog):
+    class Forgetful(Backend):
+        def run(self, rows):
+            return super().run(rows)[1:]
+
     async def main():
-        async with batching(Backend()) as batcher:
-            batcher._run = lambda rows: []
+        async with batching(Forgetful()) as batcher:
             with pytest.raises(BackendFailed):
                 await submit(batcher, row(1))
 
@@ -375,9 +372,9 @@ def test_batches_run_side_by_side(run):
     both = threading.Barrier(2)
 
     class Meeting(Backend):
-        def __call__(self, rows):
+        def run(self, rows):
             both.wait(PATIENCE)
-            return super().__call__(rows)
+            return super().run(rows)
 
     async def main():
         async with batching(Meeting(), workers=2, max_batch_rows=1) as batcher:
@@ -440,30 +437,29 @@ def test_stopping_gives_up_what_takes_too_long(run):
     # The worker comes back when the loop is closed, and ends quietly.
     batcher = run(main)
     backend.gate.set()
-    batcher._threads[0].join(PATIENCE)
-    assert not batcher._threads[0].is_alive()
+    batcher._workers.threads[0].join(PATIENCE)
+    assert not batcher._workers.threads[0].is_alive()
 
 
-def test_idle_workers_turn_and_one_that_hangs_is_seen(run, monkeypatch):
-    monkeypatch.setattr(batchers, "_BEAT", 0.001)
+def test_idle_workers_turn_and_one_that_hangs_is_seen(run):
     backend = Backend()
     assert Batcher(backend, ServeSettings(), Observer()).heartbeat_age == 0
 
     async def main():
-        async with batching(backend, workers=2) as batcher:
+        async with batching(backend, timing=Timing(beat=0.001), workers=2) as batcher:
             for _ in range(2):
-                seen = list(batcher._beats)
-                while not all(now > before for now, before in zip(batcher._beats, seen, strict=True)):
+                seen = list(batcher._workers.beats)
+                while not all(now > before for now, before in zip(batcher._workers.beats, seen, strict=True)):
                     await asyncio.sleep(0.001)
             backend.gate.clear()
             task = submit(batcher, row(1))
             await backend.until_it_runs()
             while batcher.heartbeat_age < 0.05:
                 await asyncio.sleep(0.001)
-            hung = min(batcher._beats)
+            hung = min(batcher._workers.beats)
             while batcher.heartbeat_age < 0.1:
                 await asyncio.sleep(0.001)
-            assert min(batcher._beats) == hung
+            assert min(batcher._workers.beats) == hung
             backend.gate.set()
             await task
             while batcher.heartbeat_age > 0.05:
@@ -529,25 +525,54 @@ def test_nothing_is_left_of_requests_that_end_in_any_way(run, seed, caplog):
         async with batching(backend, workers=2, max_queue=100, max_batch_rows=8) as batcher:
             for _ in range(10):
                 await asyncio.gather(*(one(batcher) for _ in range(40)))
-                assert len(batcher._turns) <= 100
+                assert len(batcher._workers.turns) <= 100
 
     run(main)
 
 
-def test_what_a_batch_leaves_behind_wakes_another_worker(monkeypatch):
+def test_what_a_batch_leaves_behind_wakes_another_worker(run):
     """Rows of lengths that do not go together run at the same time, though nothing new comes."""
-    monkeypatch.setattr(batchers, "_BEAT", 60.0)
     both = threading.Barrier(2)
 
-    def run(rows):
-        both.wait(30)
-        return [np.zeros(1, np.float32) for _ in rows]
+    class Meeting(Backend):
+        def run(self, rows):
+            both.wait(PATIENCE)
+            return super().run(rows)
 
     async def main():
-        batcher = Batcher(run, ServeSettings(workers=2), Observer())
-        batcher.start()
-        await asyncio.sleep(0.1)  # Both are idle by then.
-        await batcher.submit([row(*range(4)), row(*range(90))], deadline=time.monotonic() + 25)
-        await batcher.stop(1)
+        async with batching(Meeting(), timing=Timing(beat=60.0), workers=2) as batcher:
+            while batcher.idle < 2:
+                await asyncio.sleep(0.001)
+            await submit(batcher, row(*range(4)), row(*range(90)))
 
-    asyncio.run(main())
+    run(main)
+
+
+def test_an_engine_says_how_many_batches_run_at_the_same_time(run):
+    class Pair(Backend):
+        workers = 2
+
+    async def main():
+        for changes, threads in (({}, 2), ({"workers": 3}, 3)):
+            async with batching(Pair(), **changes) as batcher:
+                assert len(batcher._workers.threads) == threads
+
+    run(main)
+
+
+def test_rows_of_another_group_do_not_run_together(run):
+    class Parted(Backend):
+        def group(self, one):
+            return one.adapter is A
+
+    backend = Parted()
+
+    async def main():
+        async with busy(backend) as batcher:
+            tasks = [submit(batcher, row(9, n, adapter=adapter)) for n in range(2) for adapter in (A, B)]
+            await asyncio.sleep(0)
+            backend.gate.set()
+            await asyncio.gather(*tasks)
+
+    run(main)
+    assert [{one.adapter for one in batch} for batch in backend.batches] == [{A}, {A}, {B}]

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 
 from keras_peft.errors import OptionError
-from keras_peft.serve.keys import PROBES, Key, Keys, check_exposure, is_local_name
+from keras_peft.serve.http.guard import PROBES, is_local_name
+from keras_peft.serve.keys import Key, Keys, check_exposure
 from keras_peft.serve.settings import ServeSettings
 from serve.fake import Service, client
 
@@ -33,6 +34,24 @@ def test_a_known_key_opens_what_predicts(key):
         assert http.post("/predict", json=BODY).status_code == 200
         assert http.get("/metrics").status_code == 200
     assert service.asked[0][2].name == ("data" if key == DATA else "admin")
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (f"Bearer {DATA}", 200),
+        (f"bearer  {DATA}", 200),
+        (f"Basic {DATA}", 401),
+        (DATA, 401),
+        ("Bearer", 401),
+        ("", 401),
+        (None, 401),
+    ],
+)
+def test_a_key_comes_as_a_bearer_token(header, status):
+    with client(keys=KEYS) as http:
+        headers = {} if header is None else {"authorization": header}
+        assert http.post("/predict", json=BODY, headers=headers).status_code == status
 
 
 def test_probes_and_the_page_need_no_key_and_metrics_by_choice():
@@ -133,22 +152,16 @@ def test_keys_of_the_environment_and_of_a_file(tmp_path):
     assert len(keys) == 4
 
     def found(secret: str) -> tuple[str, bool]:
-        key = keys.find(f"Bearer {secret}".encode())
+        key = keys.find(secret.encode())
         return (key.name, key.admin) if key else ("", False)
 
     assert found(DATA) == ("environment", False)
     assert found(ADMIN) == ("environment-admin", True)
     assert found("p" * 20) == ("deploy", True)
     assert found(NARROW) == ("billing", False)
-    assert keys.find(f"bearer  {NARROW}".encode()).may_use("intents")
-    assert not keys.find(f"Bearer {NARROW}".encode()).may_use("other")
-    assert (
-        keys.find(None)
-        is keys.find(b"")
-        is keys.find(DATA.encode())
-        is keys.find(b"Basic " + DATA.encode())
-        is None
-    )
+    assert keys.find(NARROW.encode()).may_use("intents")
+    assert not keys.find(NARROW.encode()).may_use("other")
+    assert keys.find(b"") is keys.find(b"Bearer " + DATA.encode()) is None
     assert DATA not in repr(list(vars(keys).items()))
     assert not Keys.read(None, {})
 

@@ -12,7 +12,6 @@ import pytest
 
 import keras_peft
 from keras_peft.inputs import Encoder
-from keras_peft.serve import batcher
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.failures import (
     AdapterFailed,
@@ -29,7 +28,9 @@ from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.service import Service
 from keras_peft.serve.settings import ServeSettings
+from keras_peft.serve.workers import Timing
 from serve.bundles import tiny_base, write_bundle
+from serve.engine import Wrapped
 
 PATIENCE = 20.0
 LONG = "the model and the people " * 20
@@ -90,8 +91,10 @@ def served(root, engine, heard):
     """Runs something with a service of the bundles, in a loop of its own."""
 
     @asynccontextmanager
-    async def started(settings):
-        service = Service.create(Repository([root]), engine, ServeSettings(**settings), heard)
+    async def started(settings, timing, on):
+        service = Service.create(
+            Repository([root]), on or Wrapped(engine), ServeSettings(**settings), heard, timing=timing
+        )
         await service.start()
         try:
             yield service
@@ -99,9 +102,9 @@ def served(root, engine, heard):
             await service.stop(PATIENCE)
             assert {state.in_flight for state in service.adapters.states()} == {0}
 
-    def run(use, **settings):
+    def run(use, *, timing=None, on=None, **settings):
         async def main():
-            async with started(settings) as service:
+            async with started(settings, timing, on) as service:
                 return await use(service)
 
         return asyncio.run(asyncio.wait_for(main(), 3 * PATIENCE))
@@ -248,7 +251,7 @@ def test_failures_of_adapters_and_of_the_queue_pass_on(served, heard, root, tmp_
             await service.predict(["mood"], ["the"], deadline=time.monotonic())
         with pytest.raises(TooLarge, match="one for each of its windows"):
             await service.predict(["whole"], [LONG])
-        service.batcher._run = lambda rows: []
+        service.engine.run = lambda rows: []
         with pytest.raises(BackendFailed):
             await service.predict(["mood"], ["the"])
         assert heard.answers[-1] == ("mood", 1, "backend")
@@ -335,8 +338,8 @@ def test_an_adapter_that_failed_says_why(served, engine, tmp_path):
 
 def test_an_adapter_is_held_until_its_answer_is_there(served):
     async def use(service):
-        gate, run = threading.Event(), service.batcher._run
-        service.batcher._run = lambda rows: gate.wait(PATIENCE) and run(rows)
+        gate, run = threading.Event(), service.engine.run
+        service.engine.run = lambda rows: gate.wait(PATIENCE) and run(rows)
         task = asyncio.create_task(service.predict(["mood"], ["the"]))
         await asyncio.sleep(0)
         states = {state.name: state.in_flight for state in service.adapters.states()}
@@ -349,38 +352,52 @@ def test_an_adapter_is_held_until_its_answer_is_there(served):
     assert set(states.values()) == {0}
 
 
-def test_an_adapter_that_is_loaded_lets_a_batch_that_runs_go_first(served, monkeypatch):
-    monkeypatch.setattr(batcher, "_PATIENCE", PATIENCE)
+class Held(Wrapped):
+    """An engine whose workers wait at a gate."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.gate, self.entered, self.run = threading.Event(), threading.Event(), self._held
+
+    def _held(self, rows):
+        if threading.current_thread().name.startswith("keras-peft-worker"):
+            self.entered.set()
+            assert self.gate.wait(PATIENCE)
+        return self.engine.run(rows)
+
+    async def hold(self, service):
+        """Lets a worker begin with a batch."""
+        asked = asyncio.create_task(service.predict(["news"], ["the"]))
+        assert await asyncio.to_thread(self.entered.wait, PATIENCE)
+        return asked
+
+
+def test_an_adapter_that_is_loaded_lets_a_batch_that_runs_go_first(served, engine):
+    held = Held(engine)
 
     async def use(service):
-        gate, entered, run = threading.Event(), threading.Event(), service.batcher._run
-
-        def held(rows):
-            if threading.current_thread().name.startswith("keras-peft-worker"):
-                entered.set()
-                assert gate.wait(PATIENCE)
-            return run(rows)
-
-        service.batcher._run = held
-        asked = asyncio.create_task(service.predict(["news"], ["the"]))
-        assert await asyncio.to_thread(entered.wait, PATIENCE)
+        asked = await held.hold(service)
         loading = asyncio.create_task(service.adapters.load("mood"))
         done, _ = await asyncio.wait([loading], timeout=0.2)
         assert not done
-        gate.set()
+        held.gate.set()
         assert (await loading).generation == 2
         await asked
-        # It does so for a while only.
-        monkeypatch.setattr(batcher, "_PATIENCE", 0.01)
-        gate.clear()
-        entered.clear()
-        asked = asyncio.create_task(service.predict(["news"], ["the"]))
-        assert await asyncio.to_thread(entered.wait, PATIENCE)
-        assert (await service.adapters.load("mood")).generation == 3
-        gate.set()
+
+    served(use, on=held, timing=Timing(patience=PATIENCE), workers=1)
+
+
+def test_an_adapter_that_is_loaded_waits_for_a_while_only(served, engine):
+    held = Held(engine)
+
+    async def use(service):
+        asked = await held.hold(service)
+        assert (await service.adapters.load("mood")).generation == 2
+        assert not asked.done()
+        held.gate.set()
         await asked
 
-    served(use, workers=1)
+    served(use, on=held, timing=Timing(patience=0.01), workers=1)
 
 
 def test_keys_have_turns_of_their_own(served, monkeypatch):

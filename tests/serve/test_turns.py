@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_peft.serve.turns import Entry, Turns
+from keras_peft.serve.loaded import Row
+from keras_peft.serve.turns import Pending, Turns
+from serve.engine import loaded
 
 ROWS, TOKENS = 4, 64
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
-    ids: np.ndarray
+ADAPTER = loaded("news")
 
 
 def make_turns(**changes):
@@ -24,7 +22,7 @@ def make_turns(**changes):
 
 
 def entry_of(length, *, text=None, deadline=1e9):
-    return Entry(Row(np.zeros(length, np.int32)), text or object(), deadline=deadline, came=0.0)
+    return Pending(Row(np.zeros(length, np.int32), ADAPTER), text or object(), deadline=deadline, came=0.0)
 
 
 def add_all(turns, lengths, flow="flow", **options):
@@ -74,7 +72,7 @@ def test_of_one_flow_the_oldest_row_is_in_each_batch(lengths):
 @settings(max_examples=200)
 def test_a_row_that_is_passed_over_too_long_leads(arrivals):
     turns, now = make_turns(max_age=2.0), 0.0
-    waiting: list[Entry] = []
+    waiting: list[Pending] = []
     for length, flow, takes in [*arrivals, *[(1, 0, True)] * 80]:
         waiting += add_all(turns, [length], flow)
         if takes:
@@ -186,7 +184,10 @@ def test_flows_that_have_had_their_turns_are_forgotten():
 
 def test_rows_that_share_nothing_with_the_leader_wait():
     turns = Turns(most_rows=8, most_tokens=100, max_age=10.0)
-    entries = [Entry(Row(np.zeros(4, np.int32)), n, deadline=9.0, came=0.0, shared=n % 2) for n in range(6)]
+    entries = [
+        Pending(Row(np.zeros(4, np.int32), ADAPTER), n, deadline=9.0, came=0.0, shared=n % 2)
+        for n in range(6)
+    ]
     for entry in entries:
         turns.add(entry, "flow")
     assert set(turns.take(0.0)) == set(entries[::2])

@@ -13,7 +13,3 @@
 
 Only here is HTTP known.
 """
-
-from keras_peft.extras import EXTRAS, need
-
-need("Serving", *EXTRAS["serve"])

@@ -1,60 +1,26 @@
-"""One queue for the rows of all adapters, and the threads that run them in batches.
-
-The loop puts rows into the queue and worker threads take batches from it, so that a worker
-that is done goes on without waiting for the loop. The loop wakes up once for each batch.
-"""
+"""One queue for the rows of all adapters: its limits, and who waits for which row."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.serve.failures import BackendFailed, Failure, NotReady, Overloaded, TimedOut, TooLarge
-from keras_peft.serve.turns import Entry, Turns
+from keras_peft.serve.failures import LATE, BackendFailed, NotReady, Overloaded, TimedOut, TooLarge
+from keras_peft.serve.request import Ran, Request, WaitingRow, fail
+from keras_peft.serve.workers import Output, Timing, Workers
 
 if TYPE_CHECKING:
+    from keras_peft.serve.engines._engine import Engine
     from keras_peft.serve.loaded import Row
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.settings import ServeSettings
 
-_log = logging.getLogger(__name__)
-
-LATE = "There was no answer before the request's deadline; send fewer or shorter texts, or try again later."
-"""What is told when a deadline has passed."""
-# How often an idle worker turns round, in seconds.
-_BEAT = 0.5
-# The shortest time after which a refused request is asked to come again, in seconds.
-_SOONEST = 0.25
 # The share of the last batch in the mean of how long a row takes.
 _NEWEST = 0.2
-# How long rows of other threads wait for a worker to be idle, in seconds.
-_PATIENCE = 0.25
-# How long workers that have nothing to do may take to end, in seconds.
-_ENDING = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What the rows of a request gave.
-
-    Attributes:
-        outputs: For each row what its head gives.
-        queued: How long the first of them waited, in seconds.
-        computed: From then until the last was done, in seconds.
-    """
-
-    outputs: list[np.ndarray]
-    queued: float
-    computed: float
 
 
 class Admission:
@@ -90,14 +56,13 @@ class Batcher:
     time are computed once.
 
     Args:
-        run: From rows to what their heads give; called from several threads.
+        engine: What the rows run on.
         settings: The limits.
         observer: Is told of batches and of the queue.
-        shared: What a row's computation has in common with that of others; only such run
-            together. All rows do by default.
+        timing: How long it waits for what.
 
     Example:
-        >>> batcher = Batcher(engine.run, ServeSettings(), Observer())
+        >>> batcher = Batcher(engine, ServeSettings(), Observer())
         >>> batcher.start()
         >>> with batcher.admit(len(texts), deadline=deadline) as admission:
         ...     ran = await batcher.submit(read(texts), deadline=deadline, admission=admission)
@@ -106,30 +71,19 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[Sequence[Row]], list[np.ndarray]],
+        engine: Engine,
         settings: ServeSettings,
         observer: Observer,
         *,
-        shared: Callable[[Row], Hashable] = lambda row: None,
+        timing: Timing | None = None,
     ) -> None:
-        self._run, self._settings, self._observer, self._shared = run, settings, observer, shared
-        # What the loop and the workers share, and its lock.
-        lock = threading.Lock()
-        self._changed, self._idles = threading.Condition(lock), threading.Condition(lock)
-        self._idle = 0
-        self._turns: Turns[_Entry] = Turns(
-            most_rows=settings.max_batch_rows,
-            most_tokens=settings.max_batch_tokens,
-            max_age=settings.max_age_ms / 1000,
-        )
-        self._running = 0
-        self._is_over = False
-        self._threads: list[threading.Thread] = []
-        self._beats: list[float] = []
+        self._engine, self._settings, self._observer = engine, settings, observer
+        self._timing = timing or Timing()
+        self._workers: Workers[WaitingRow] = Workers(engine, settings, observer, self._deliver, self._timing)
         # What only the loop touches.
         self._loop: asyncio.AbstractEventLoop
         self._is_stopping = False
-        self._entries: dict[tuple[Any, bytes], _Entry] = {}
+        self._entries: dict[tuple[Any, bytes], WaitingRow] = {}
         self._requests: set[asyncio.Future[None]] = set()
         self._held = 0
         self._seconds_per_row = 0.0
@@ -137,29 +91,27 @@ class Batcher:
     def start(self) -> None:
         """Starts the workers; call it in the loop that submits."""
         self._loop = asyncio.get_running_loop()
-        count = self._settings.workers or 1
-        self._beats = [time.monotonic()] * count
-        for number in range(count):
-            thread = threading.Thread(
-                target=self._work, args=(number,), name=f"keras-peft-worker-{number}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+        self._workers.start(self._loop)
 
     @property
     def waiting(self) -> int:
         """Different rows that wait."""
-        return len(self._turns)
+        return len(self._workers.turns)
 
     @property
     def running(self) -> int:
         """Different rows that are being computed."""
-        return self._running
+        return self._workers.running
+
+    @property
+    def idle(self) -> int:
+        """Workers that have nothing to do."""
+        return self._workers.idle
 
     @property
     def heartbeat_age(self) -> float:
         """Seconds since the slowest worker last turned round; idle ones turn all the time."""
-        return time.monotonic() - min(self._beats) if self._beats else 0.0
+        return self._workers.heartbeat_age
 
     def admit(self, rows: int, *, deadline: float) -> Admission:
         """Keeps room for a request before anything is done for it, so that one too many costs nearly nothing.
@@ -202,11 +154,11 @@ class Batcher:
             # Nobody else takes the room: until the rows have it, the loop does nothing else.
             admission.end()
         self._check(len(rows), deadline - now)
-        request = _Request(len(rows), now, self._loop.create_future())
+        request = Request(len(rows), now, self._loop.create_future())
         if not rows:
             return request.ran()
         self._requests.add(request.future)
-        timer = self._loop.call_later(deadline - now, _fail, request.future, TimedOut(LATE))
+        timer = self._loop.call_later(deadline - now, fail, request.future, TimedOut(LATE))
         try:
             self._enqueue(rows, request, deadline, key)
             await request.future
@@ -218,14 +170,8 @@ class Batcher:
                 self._abandon(request)
 
     def run_beside(self, rows: Sequence[Row]) -> list[np.ndarray]:
-        """Runs rows in the thread that calls it, as soon as a worker has nothing to do.
-
-        Beside batches on all processors they would slow these down. They do not wait for long, so
-        that nothing depends on workers that hang, and no worker waits for them.
-        """
-        with self._changed:
-            self._idles.wait_for(lambda: self._idle, _PATIENCE)
-        return self._run(rows)
+        """Runs rows in the thread that calls it; see `Workers.run_beside`."""
+        return self._workers.run_beside(rows)
 
     async def stop(self, timeout: float) -> None:
         """Takes no new rows, finishes those that are there, and ends the workers.
@@ -237,11 +183,8 @@ class Batcher:
         if self._requests:
             await asyncio.wait(self._requests, timeout=timeout)
         for future in self._requests:
-            _fail(future, NotReady(_ENDS))
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
-        await asyncio.to_thread(self._join)
+            fail(future, NotReady(_ENDS))
+        await self._workers.end()
 
     # ---- In the loop
 
@@ -255,7 +198,7 @@ class Batcher:
                 f"{most} at most. Send fewer texts in a request."
             )
         if self._held + rows > most:
-            wait = max(_SOONEST, self._held * self._seconds_per_row)
+            wait = max(self._timing.soonest, self._held * self._seconds_per_row)
             raise Overloaded(
                 f"The server is busy: {self._held} of at most {most} rows wait or run. Try again in "
                 f"{wait:.1f} seconds.",
@@ -264,30 +207,33 @@ class Batcher:
         if remaining <= 0:
             raise TimedOut(LATE)
 
-    def _enqueue(self, rows: Sequence[Row], request: _Request, deadline: float, key: str) -> None:
+    def _enqueue(self, rows: Sequence[Row], request: Request, deadline: float, key: str) -> None:
         texts = [row.ids.tobytes() for row in rows]
         self._held += len(rows)
-        with self._changed:
-            before = len(self._turns)
+        turns = self._workers.turns
+        with self._workers.changed:
+            before = len(turns)
             for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
                 same = row.adapter, text
                 entry = self._entries.get(same)
                 if entry is None or entry.is_gone:
-                    entry = _Entry(row, text, deadline=deadline, came=request.came, shared=self._shared(row))
+                    entry = WaitingRow(
+                        row, text, deadline=deadline, came=request.came, shared=self._engine.group(row)
+                    )
                     self._entries[same] = entry
-                    self._turns.add(entry, (key, row.adapter.name))
+                    turns.add(entry, (key, row.adapter.name))
                 else:
                     entry.deadline = max(entry.deadline, deadline)
                 entry.held += 1
                 entry.waiters.append((request, place))
                 request.entries.append(entry)
-            if len(self._turns) > before:
-                self._changed.notify()
+            if len(turns) > before:
+                self._workers.changed.notify()
         self._tell_queue()
 
-    def _abandon(self, request: _Request) -> None:
+    def _abandon(self, request: Request) -> None:
         """Lets nobody compute what only a request that is given up waited for."""
-        with self._changed:
+        with self._workers.changed:
             for entry in dict.fromkeys(request.entries):
                 others = [waiter for waiter in entry.waiters if waiter[0] is not request]
                 gone = len(entry.waiters) - len(others)
@@ -298,13 +244,15 @@ class Batcher:
                 self._held -= gone
                 if not others:
                     if not entry.is_gone:
-                        self._turns.remove(entry)
+                        self._workers.turns.remove(entry)
                     self._forget(entry)
         self._tell_queue()
 
-    def _deliver(self, batch: Sequence[_Entry], outputs: Sequence[_Output], start: float, end: float) -> None:
+    def _deliver(
+        self, batch: Sequence[WaitingRow], outputs: Sequence[Output], start: float, end: float
+    ) -> None:
         """Gives whoever waited what a batch gave."""
-        pace = (end - start) / len(batch) / len(self._threads)
+        pace = (end - start) / len(batch) / len(self._workers.threads)
         share = _NEWEST if self._seconds_per_row else 1.0
         self._seconds_per_row += share * (pace - self._seconds_per_row)
         for entry, output in zip(batch, outputs, strict=True):
@@ -312,13 +260,13 @@ class Batcher:
             self._held -= entry.held
             for request, place in entry.waiters:
                 if isinstance(output, Exception):
-                    _fail(request.future, BackendFailed(_FAILED))
+                    fail(request.future, BackendFailed(_FAILED))
                 else:
                     request.take(place, output, start, end)
             entry.waiters = []
         self._tell_queue()
 
-    def _forget(self, entry: _Entry) -> None:
+    def _forget(self, entry: WaitingRow) -> None:
         same = entry.row.adapter, entry.ids
         if self._entries.get(same) is entry:
             del self._entries[same]
@@ -326,135 +274,6 @@ class Batcher:
     def _tell_queue(self) -> None:
         self._observer.queue_changed(waiting=self.waiting, running=self.running)
 
-    # ---- In the workers
 
-    def _work(self, worker: int) -> None:
-        while batch := self._next(worker):
-            started = time.monotonic()
-            outputs = self._outputs(batch, started)
-            with self._changed:
-                self._running -= len(batch)
-            # The loop is closed where a server could not wait for a batch.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver, batch, outputs, started, time.monotonic())
-
-    def _next(self, worker: int) -> list[_Entry]:
-        """Waits for rows; gives none when there is nothing more to do."""
-        patience: float | None = None
-        with self._changed:
-            while not self._is_over:
-                now = self._beats[worker] = time.monotonic()
-                if not self._turns:
-                    self._idle += 1
-                    self._idles.notify_all()
-                    self._changed.wait(_BEAT)
-                    self._idle -= 1
-                    # Only a worker that had nothing to do has time to wait for more.
-                    patience = time.monotonic() + self._settings.max_wait_ms / 1000
-                elif patience and now < patience and len(self._turns) < self._settings.max_batch_rows:
-                    self._changed.wait(patience - now)
-                elif batch := self._turns.take(now):
-                    self._running += len(batch)
-                    if self._turns:
-                        # What does not go with these is for another worker.
-                        self._changed.notify()
-                    return batch
-        return []
-
-    def _outputs(self, batch: Sequence[_Entry], started: float) -> Sequence[_Output]:
-        """Runs a batch; where that fails each adapter by itself, so that one at fault fails alone."""
-        adapters = {entry.row.adapter for entry in batch}
-        self._observer.batch_started(
-            rows=len(batch),
-            tokens=sum(entry.length for entry in batch),
-            padded=len(batch) * max(entry.length for entry in batch),
-            distinct_adapters=len(adapters),
-            waited=[started - entry.came for entry in batch],
-        )
-        failed = False
-        try:
-            outputs: Sequence[_Output] = self._computed(batch)
-        except Exception as error:
-            failed = True
-            _log.exception("A batch of %d rows of %d adapters failed.", len(batch), len(adapters))
-            outputs = self._one_by_one(batch) if len(adapters) > 1 else [error] * len(batch)
-        seconds = time.monotonic() - started
-        self._observer.batch_ended(rows=len(batch), seconds=seconds, failed=failed)
-        return outputs
-
-    def _one_by_one(self, batch: Sequence[_Entry]) -> list[_Output]:
-        found: dict[_Entry, _Output] = {}
-        for adapter, group in groupby(
-            sorted(batch, key=lambda entry: id(entry.row.adapter)), lambda entry: entry.row.adapter
-        ):
-            own = list(group)
-            try:
-                found |= zip(own, self._computed(own), strict=True)
-            except Exception as error:
-                _log.exception("The adapter %s failed.", adapter.name)
-                found |= dict.fromkeys(own, error)
-        return [found[entry] for entry in batch]
-
-    def _computed(self, batch: Sequence[_Entry]) -> list[np.ndarray]:
-        outputs = self._run([entry.row for entry in batch])
-        if len(outputs) != len(batch):
-            raise ValueError(f"expected outputs of {len(batch)} rows, got those of {len(outputs)}")
-        return outputs
-
-    def _join(self) -> None:
-        end = time.monotonic() + _ENDING
-        for thread in self._threads:
-            # One that hangs is left behind; it ends with the process.
-            thread.join(max(0.0, end - time.monotonic()))
-
-
-_Output = np.ndarray | Exception
 _ENDS = "The server ends and takes no more requests; ask another, or try again later."
 _FAILED = "The answer could not be computed; the server's log says why."
-
-
-class _Entry(Entry):
-    """A row with whoever waits for it.
-
-    Attributes:
-        ids: Its tokens as bytes.
-        waiters: The requests, and which of their rows it is.
-        held: How many rows of the queue's limit it takes.
-    """
-
-    __slots__ = ("held", "ids", "waiters")
-
-    def __init__(self, row: Row, ids: bytes, *, deadline: float, came: float, shared: Hashable) -> None:
-        super().__init__(row, ids, deadline=deadline, came=came, shared=shared)
-        self.ids = ids
-        self.waiters: list[tuple[_Request, int]] = []
-        self.held = 0
-
-
-class _Request:
-    """Rows that were submitted together, and what is known of them."""
-
-    __slots__ = ("came", "end", "entries", "future", "missing", "outputs", "start")
-
-    def __init__(self, rows: int, came: float, future: asyncio.Future[None]) -> None:
-        self.outputs: list[Any] = [None] * rows
-        self.entries: list[_Entry] = []
-        self.missing, self.future = rows, future
-        self.came = self.end = came
-        self.start = float("inf")
-
-    def take(self, place: int, output: np.ndarray, start: float, end: float) -> None:
-        self.outputs[place] = output
-        self.missing -= 1
-        self.start, self.end = min(self.start, start), max(self.end, end)
-        if not self.missing and not self.future.done():
-            self.future.set_result(None)
-
-    def ran(self) -> Ran:
-        start = min(max(self.start, self.came), self.end)
-        return Ran(self.outputs, queued=start - self.came, computed=self.end - start)
-
-
-def _fail(future: asyncio.Future[None], failure: Failure) -> None:
-    if not future.done():
-        future.set_exception(failure)

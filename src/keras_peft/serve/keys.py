@@ -22,20 +22,14 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import OptionError, did_you_mean
-from keras_peft.serve.failures import NotAllowed, NotAuthenticated
-from keras_peft.serve.http.call import Call
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
     from keras_peft.serve.settings import ServeSettings
-    from keras_peft.serve.state import State
 
 DATA_KEY = "KERAS_PEFT_API_KEY"
 ADMIN_KEY = "KERAS_PEFT_ADMIN_KEY"
@@ -43,10 +37,6 @@ ADMIN_KEY = "KERAS_PEFT_ADMIN_KEY"
 _LEAST_CHARACTERS = 16
 _FIELDS = ("name", "key", "sha256", "admin", "adapters")
 _DIGITS = 64
-
-
-PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""What answers without a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,7 @@ class Keys:
         keys: All of them; none means that none is needed.
 
     Example:
-        >>> Keys.read(Path("keys.toml"), os.environ).find(b"Bearer 0123456789abcdef").name
+        >>> Keys.read(Path("keys.toml"), os.environ).find(b"0123456789abcdef").name
         'billing'
     """
 
@@ -90,21 +80,18 @@ class Keys:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, authorization: bytes | None) -> Key | None:
-        """Finds the key that a request names.
+    def find(self, secret: bytes) -> Key | None:
+        """Finds the key of a secret.
 
         It takes as long for a key that is nearly right as for any other.
 
         Args:
-            authorization: The header, such as `Bearer KEY`.
+            secret: What a request comes with.
 
         Returns:
             What it opens, or None where it opens nothing.
         """
-        scheme, _, secret = (authorization or b"").strip().partition(b" ")
-        if scheme.lower() != b"bearer":
-            return None
-        digest = hashlib.sha256(secret.strip()).digest()
+        digest = hashlib.sha256(secret).digest()
         found = None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
@@ -141,45 +128,6 @@ class Keys:
         return cls(keys)
 
 
-class Guard:
-    """ASGI middleware that lets nobody in without a key, where there are keys.
-
-    Pages of other sites, which a browser may send here, are turned away with or without keys:
-    by their Origin, and where there are no keys by the name under which they reach a server that
-    only this machine is to reach (https://en.wikipedia.org/wiki/DNS_rebinding).
-
-    Args:
-        app: The application behind it.
-        state: The server.
-        open_paths: What may be read without a key.
-    """
-
-    def __init__(self, app: ASGIApp, state: State, open_paths: frozenset[str]) -> None:
-        self._app, self._state, self._open = app, state, open_paths
-        self._needs_local_name = not state.keys and is_loopback(state.settings.host)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application behind it, if the request may come in."""
-        if scope["type"] == "http" and not self._is_open(scope):
-            call = Call.within(scope)
-            host, origin = call.headers.get(b"host", b""), call.headers.get(b"origin")
-            if origin is not None and origin.partition(b"://")[2] != host:
-                raise NotAllowed("Pages of other sites are not answered.")
-            if self._needs_local_name and not is_local_name(host.decode("latin-1")):
-                raise NotAllowed(
-                    "Without keys this server answers only under localhost or an address in numbers; ask for that, or "
-                    "start it with keys."
-                )
-            if self._state.keys:
-                call.key = self._state.keys.find(call.headers.get(b"authorization"))
-                if call.key is None:
-                    raise NotAuthenticated("This needs a key that is known: Authorization: Bearer KEY.")
-        await self._app(scope, receive, send)
-
-    def _is_open(self, scope: Scope) -> bool:
-        return scope["path"] in self._open and scope["method"] in ("GET", "HEAD")
-
-
 def check_exposure(settings: ServeSettings, keys: Keys) -> None:
     """Checks that a server that other machines reach has keys.
 
@@ -188,9 +136,9 @@ def check_exposure(settings: ServeSettings, keys: Keys) -> None:
     """
     if not keys and not settings.without_keys and not is_loopback(settings.host):
         raise OptionError(
-            f"Other machines reach --host {settings.host}, and there are no keys: anyone there could use every "
-            f"adapter. Set {DATA_KEY} and {ADMIN_KEY} in the environment, or give --keys FILE; --without-keys listens "
-            "all the same."
+            f"Other machines reach `host={settings.host}`, and there are no keys: anyone there could use every "
+            f"adapter. Set {DATA_KEY} and {ADMIN_KEY} in the environment, or give `keys=FILE`; `without_keys=True` "
+            "listens all the same."
         )
 
 
@@ -200,17 +148,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@lru_cache(maxsize=64)
-def is_local_name(host: str) -> bool:
-    """Tells whether a Host header has a name that no other site can have."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    name = name.strip("[]").lower()
-    try:
-        return bool(ip_address(name))
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
 
 
 def _of_environment(variable: str, environment: Mapping[str, str], problems: list[str]) -> str:
@@ -236,12 +173,12 @@ def _entries(file: Path) -> Sequence[Any]:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise OptionError(f"--keys {file} cannot be read: {error.strerror or error}.") from None
+        raise OptionError(f"`keys={file}` cannot be read: {error.strerror or error}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"--keys {file} is no TOML: {error}.") from None
+        raise OptionError(f"`keys={file}` is no TOML: {error}.") from None
     entries = content.get("key")
     if not isinstance(entries, list) or not entries or set(content) != {"key"}:
-        raise OptionError(f"--keys {file}: expected tables [[key]] with name and sha256, and nothing else.")
+        raise OptionError(f"`keys={file}`: expected tables [[key]] with name and sha256, and nothing else.")
     return entries
 
 

@@ -106,14 +106,14 @@ class ServeSettings:
             "trunk_cache_mb": 0,
         }
         problems = [
-            f"--{name.replace('_', '-')} must be at least {minimum:g}, got {getattr(self, name)!r}."
+            f"`{name}` must be at least {minimum:g}, got {getattr(self, name)!r}."
             for name, minimum in least.items()
             if not getattr(self, name) >= minimum
         ]
         if self.precision not in PRECISIONS:
-            problems.append(f"--precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")
+            problems.append(f"`precision` must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")
         if self.port > 65535:
-            problems.append(f"--port must be at most 65535, got {self.port}.")
+            problems.append(f"`port` must be at most 65535, got {self.port}.")
         if problems:
             raise OptionError(" ".join(problems))
 

@@ -29,7 +29,7 @@ _SHARE, _TOKENS = 0.125, 4
 _MOST_FLOWS = 1024
 
 
-class Entry:
+class Pending:
     """A row that is to be computed once, whoever waits for it.
 
     Args:
@@ -72,10 +72,10 @@ class Entry:
         self.is_running = self.is_gone = False
 
 
-EntryT = TypeVar("EntryT", bound=Entry)
+PendingT = TypeVar("PendingT", bound=Pending)
 
 
-class Turns(Generic[EntryT]):
+class Turns(Generic[PendingT]):
     """The rows that wait.
 
     It is for one thread at a time.
@@ -96,7 +96,7 @@ class Turns(Generic[EntryT]):
     def __init__(self, *, most_rows: int, most_tokens: int, max_age: float) -> None:
         self._most_rows, self._most_tokens, self._max_age = most_rows, most_tokens, max_age
         # Sorted; the numbers are the order in which rows came, and no two are the same.
-        self._order: list[tuple[float, int, EntryT]] = []
+        self._order: list[tuple[float, int, PendingT]] = []
         self._numbers = count()
         # The turn that a flow's next row has if it comes now, and the turn that it is.
         self._next: dict[Hashable, float] = {}
@@ -105,7 +105,7 @@ class Turns(Generic[EntryT]):
     def __len__(self) -> int:
         return len(self._order)
 
-    def add(self, entry: EntryT, flow: Hashable) -> None:
+    def add(self, entry: PendingT, flow: Hashable) -> None:
         """Lets a row wait for its turn.
 
         Args:
@@ -117,11 +117,11 @@ class Turns(Generic[EntryT]):
         self._next[flow] = entry.turn + entry.length
         insort(self._order, (entry.turn, entry.number, entry))
 
-    def remove(self, entry: EntryT) -> None:
+    def remove(self, entry: PendingT) -> None:
         """Takes a row that waits away."""
         del self._order[bisect_left(self._order, (entry.turn, entry.number))]
 
-    def take(self, now: float) -> list[EntryT]:
+    def take(self, now: float) -> list[PendingT]:
         """Takes the rows that run next; those whose deadlines have passed are left out.
 
         Args:
@@ -150,7 +150,7 @@ class Turns(Generic[EntryT]):
         self._forget()
         return taken
 
-    def _in_reach(self, now: float) -> list[EntryT]:
+    def _in_reach(self, now: float) -> list[PendingT]:
         """Returns the next few rows in their order, when those that are too late have been left out."""
         reach = _REACH * self._most_rows
         while late := [one for _, _, one in self._order[:reach] if one.deadline <= now]:
@@ -193,14 +193,14 @@ class Turns(Generic[EntryT]):
             self._next = {flow: turn for flow, turn in self._next.items() if turn > self._now}
 
 
-def _by_length(window: Sequence[EntryT], leader: EntryT) -> list[EntryT]:
+def _by_length(window: Sequence[PendingT], leader: PendingT) -> list[PendingT]:
     """Sorts rows by their lengths; of one length those whose turn is sooner are nearer to the leader."""
     # Rows of one text stand together, since the base computes it once.
     turns: dict[int, int] = {}
     for place, one in enumerate(window):
         turns.setdefault(one.text, place)
 
-    def key(one: EntryT) -> tuple[int, int]:
+    def key(one: PendingT) -> tuple[int, int]:
         turn = turns[one.text]
         return one.length, turn if one.length >= leader.length else -turn
 

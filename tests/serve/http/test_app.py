@@ -12,6 +12,7 @@ from keras_peft.serve import failures
 from keras_peft.serve.http import logs
 from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.app import create
+from keras_peft.serve.http.failures import STATUSES
 from serve.fake import Service, client, serving
 
 # No answer and no line of the log may hold it.
@@ -112,7 +113,8 @@ def test_the_docs_list_what_can_go_wrong():
         statuses, kinds = (cell.replace("`", "").replace(" ", "").split(",") for cell in line.split("|")[1:3])
         kinds = kinds * len(statuses) if len(kinds) == 1 else kinds
         listed |= set(zip(map(int, statuses), kinds, strict=True))
-    known = {(one.status, one.kind) for one in failures.Failure.__subclasses__()}
+    known = {(status, one.kind) for one, status in STATUSES.items()}
+    assert set(failures.Failure.__subclasses__()) == set(STATUSES)
     # Those of the framework, and of the parser.
     others = {(404, "not_found"), (405, "method_not_allowed"), (431, "validation")}
     assert listed == known | others
@@ -228,12 +230,18 @@ def test_the_page_of_the_document_brings_nothing_from_elsewhere():
     )
 
 
-def test_without_the_extra_the_remedy_is_told():
-    code = (
-        "import sys; sys.modules['fastapi'] = None\n"
-        "from keras_peft.errors import ExtraNotInstalled\n"
-        "try: import keras_peft.serve.settings\n"
-        "except ExtraNotInstalled as error: print(error)"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told == "Serving needs fastapi, which is not installed: pip install 'keras-peft[serve]'\n"
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (
+            ["."],
+            2,
+            "keras-peft: Serving needs fastapi, which is not installed: pip install 'keras-peft[serve]'\n",
+        ),
+        (["--help"], 0, ""),
+    ],
+)
+def test_without_the_extra_the_remedy_is_told_and_the_help_is_shown(arguments, code, told):
+    command = "import sys; sys.modules['fastapi'] = None; from keras_peft.cli import main; main()"
+    ran = subprocess.run([sys.executable, "-c", command, "serve", *arguments], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (code, told)

@@ -22,12 +22,13 @@ from keras_peft.methods.prefix import PrefixTuning
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.process import Server, bind
+from keras_peft.serve.http.state import State
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.service import Service
 from keras_peft.serve.settings import ServeSettings
-from keras_peft.serve.state import State
 from serve.bundles import tiny_base, write_bundle
+from serve.engine import Wrapped
 
 TEXTS = ["the model", "people and time", "what have you and the people of the time", "you"]
 
@@ -52,8 +53,8 @@ def engine():
 class Running:
     """A server in a thread; `run` may stand between the batcher and the engine."""
 
-    def __init__(self, root, engine, *, run=None, **settings):
-        self._root, self._engine, self._run = root, engine, run
+    def __init__(self, root, engine, *, run=None, hung_after=30.0, **settings):
+        self._root, self._engine, self._run, self._hung_after = root, Wrapped(engine), run, hung_after
         self._settings = ServeSettings(**settings)
 
     def __enter__(self):
@@ -73,8 +74,8 @@ class Running:
         await self.service.start()
         if self._run is not None:
             # Only now: adapters that are loaded run their first row this way, too.
-            self.service.batcher._run = self._run
-        state = State(self.service, self._settings, metrics=metrics)
+            self._engine.run = self._run
+        state = State(self.service, self._settings, metrics=metrics, hung_after=self._hung_after)
         self._server = Server(create(state), state)
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started:
@@ -198,15 +199,17 @@ def test_a_full_queue_refuses_and_the_server_lives(root, engine):
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_a_worker_that_hangs_shows(root, engine, monkeypatch):
+def test_a_worker_that_hangs_shows(root, engine):
     gate = threading.Event()
 
     def hanging(rows):
         gate.wait(30)
         return engine.run(rows)
 
-    monkeypatch.setattr("keras_peft.serve.state.MOST_SECONDS_OF_A_BATCH", 1.5)
-    with Running(root, engine, run=hanging, workers=1) as server, ThreadPoolExecutor(1) as pool:
+    with (
+        Running(root, engine, run=hanging, hung_after=1.5, workers=1) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
         assert server.http.get("/livez").status_code == 200
         waiting = pool.submit(server.predict, "mood", "people")
         for _ in range(200):

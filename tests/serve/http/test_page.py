@@ -24,9 +24,9 @@ from keras_peft import explanation, tasks
 from keras_peft.bundle import Bundle
 from keras_peft.serve.failures import Invalid, Overloaded
 from keras_peft.serve.http import app
+from keras_peft.serve.http.state import State
 from keras_peft.serve.keys import Key, Keys
 from keras_peft.serve.settings import ServeSettings
-from keras_peft.serve.state import State
 from serve import fake
 
 PAGE = Path(app.__file__).parent / "page"

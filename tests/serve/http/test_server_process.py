@@ -130,7 +130,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded(command_line, tm
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(OptionError, match=f"--port {port} cannot be listened at"):
+        with pytest.raises(OptionError, match=f"`port={port}` cannot be listened at"):
             bind("127.0.0.1", port)
         code, _, err = command_line("serve", tmp_path, "--port", port)
     assert code == 2

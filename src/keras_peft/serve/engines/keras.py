@@ -7,18 +7,21 @@ weights. The heads are computed for each adapter by itself, whatever its labels.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import keras
+import keras_hub  # noqa: F401  (sources import it, which takes long; here a server tells of it)
 import numpy as np
 from keras import ops
 
-from keras_peft import bases, methods
+from keras_peft import bases, methods, sources
 from keras_peft.core.adapter import Part, refuse_unfit
 from keras_peft.core.hold import Attachments, Hold
 from keras_peft.core.intercept import CALLING
@@ -36,6 +39,7 @@ from keras_peft.serve.trunk_cache import TrunkCache
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.serve.loaded import Row
+    from keras_peft.serve.settings import ServeSettings
     from keras_peft.sources import Base
 
 # Kinds without adapters that are kept, since an adapter that is loaded again needs its kind at once.
@@ -64,6 +68,53 @@ class Weights:
     def bytes(self) -> int:
         """The memory that they take."""
         return int(self.packed.nbytes) + sum(value.nbytes for value in self.head.values())
+
+
+def start(base: str, settings: ServeSettings) -> Engine:
+    """Makes the engine of a server; call it before Keras computes anything.
+
+    Args:
+        base: The base, as `sources.load` takes it.
+        settings: What the server was told.
+
+    Raises:
+        BaseError: If the base cannot be had.
+    """
+    workers = share_processors(settings.workers)
+    return Engine(
+        sources.load(base),
+        trunk_cache_mb=settings.trunk_cache_mb,
+        precision=settings.precision,
+        workers=workers,
+    )
+
+
+def share_processors(workers: int) -> int:
+    """Gives each worker a processor of its own; call it before TensorFlow computes anything.
+
+    Batches are small: two that run beside one another, each on one processor, take less time
+    than one after the other, each on both.
+
+    Args:
+        workers: How many there shall be; 0 for as many as there are processors, where TensorFlow
+            computes on these, and one elsewhere.
+
+    Returns:
+        How many there are to be.
+    """
+    if keras.config.backend() != "tensorflow":
+        return workers or 1
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return workers or 1
+    workers = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
+    if workers > 1:
+        # Where TensorFlow has computed already, its threads are what they are.
+        with suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(workers)
+    return workers
 
 
 class Engine:

@@ -17,11 +17,12 @@ from starlette.responses import Response
 from keras_peft.errors import KerasPeftError
 from keras_peft.serve.failures import BackendFailed, Failure, Invalid, NotReady
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.failures import STATUSES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from keras_peft.serve.service import Answers
+    from keras_peft.serve.answer import Answers
 
 _LOG = logging.getLogger("keras_peft.serve")
 # What no failure of ours is: the framework's own, by status.
@@ -44,15 +45,15 @@ def as_json(content: Any, call: Call | None = None, *, status: int = 200) -> Res
 
 def refusal(failure: Failure) -> Response:
     """Makes the answer to a request that failed: `{"error": …, "error_type": …}`."""
-    headers = {}
+    headers, status = {}, STATUSES[type(failure)]
     if failure.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(failure.retry_after)))
-    if failure.status == 401:
+    if status == 401:
         headers["www-authenticate"] = "Bearer"
-    if failure.status in (408, 413):
+    if status in (408, 413):
         # What is left of the body is not read.
         headers["connection"] = "close"
-    return _error(str(failure), failure.kind, failure.status, headers)
+    return _error(str(failure), failure.kind, status, headers)
 
 
 class Failures:

@@ -2,7 +2,7 @@
 
 Requests   makes the `Call`, logs and counts it          logs.py
 Failures   what was raised, as an answer                 answers.py
-Guard      keys, and pages of other sites                keys.py
+Guard      keys, and pages of other sites                guard.py
 Bodies     the body, its limits; clients that go away    limits.py
 Direct     to a route without the framework              direct.py
 routes/    one file, one protocol
@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from keras_peft._version import __version__
 from keras_peft.serve.http.answers import Failures, framework_refusal
 from keras_peft.serve.http.direct import Direct
+from keras_peft.serve.http.guard import PROBES, Guard
 from keras_peft.serve.http.limits import Bodies
 from keras_peft.serve.http.logs import Requests
 from keras_peft.serve.http.routes import (
@@ -35,8 +36,7 @@ from keras_peft.serve.http.routes import (
     vllm,
 )
 from keras_peft.serve.http.routes._document import Refusal
-from keras_peft.serve.keys import PROBES, Guard
-from keras_peft.serve.state import State
+from keras_peft.serve.http.state import State
 
 _DESCRIPTION = (
     "Many adapters on one frozen base. An adapter is named by `adapter_id`, `model` or the path, as the protocol has "

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from keras_peft.errors import listed
-from keras_peft.serve.failures import AdapterNotFound, Invalid, Malformed, NotAllowed
+from keras_peft.serve.failures import AdapterNotFound, Invalid, Malformed
+from keras_peft.serve.http.failures import NotAllowed
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from keras_peft.explanation import Explanation
+    from keras_peft.serve.answer import Answers
+    from keras_peft.serve.http.state import State
     from keras_peft.serve.keys import Key
     from keras_peft.serve.loaded import Loaded
-    from keras_peft.serve.service import Answers
-    from keras_peft.serve.state import State
 
 _SCOPE = "keras_peft.call"
 _Body = TypeVar("_Body", bound=BaseModel)

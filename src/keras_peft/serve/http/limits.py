@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from keras_peft.serve.failures import Overloaded, TooLarge, TooSlow, UnsupportedMedia
+from keras_peft.serve.failures import Overloaded, TooLarge
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.failures import TooSlow, UnsupportedMedia
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

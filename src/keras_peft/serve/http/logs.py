@@ -11,12 +11,12 @@ import pydantic_core
 from keras_peft.serve.http import trace
 from keras_peft.serve.http.answers import CLIENT_GONE, described
 from keras_peft.serve.http.call import Call
-from keras_peft.serve.keys import PROBES
+from keras_peft.serve.http.guard import PROBES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from keras_peft.serve.state import State
+    from keras_peft.serve.http.state import State
 
 _LOG = logging.getLogger("keras_peft.serve.requests")
 # What balancers and Prometheus ask for every few seconds.

@@ -17,8 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -28,16 +27,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from keras_peft import bundle as bundles
-from keras_peft import sources
 from keras_peft.errors import BundleError, OptionError, listed
 from keras_peft.serve.http import logs
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.limits import protocol
+from keras_peft.serve.http.state import State
 from keras_peft.serve.keys import Keys, check_exposure
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository, shown_name
+from keras_peft.serve.service import Service
 from keras_peft.serve.settings import ServeSettings
-from keras_peft.serve.state import State
 
 if TYPE_CHECKING:
     from keras_peft.serve.adapters import Adapters
@@ -90,19 +89,13 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         base = base_of(repository, settings.base)
         start.stage(f"Loading the base {base}")
         with start.importing(base):
-            import keras_hub  # noqa: F401  (the slow import of what follows)
-
-            from keras_peft.serve.engines.keras import Engine
-            from keras_peft.serve.service import Service
-        settings = replace(settings, workers=share_processors(settings.workers))
-        engine = Engine(
-            sources.load(base), trunk_cache_mb=settings.trunk_cache_mb, precision=settings.precision
-        )
+            from keras_peft.serve.engines import keras as runtime
+        engine = runtime.start(base, settings)
         # The heads' small products gain nothing from threads, which spin and take the base's time.
         threadpoolctl.threadpool_limits(1, user_api="blas")
         # Nor do the few texts of a request.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # A worker that comes back from TensorFlow shall not wait 5 ms for the loop's thread.
+        # A worker that comes back from the runtime shall not wait 5 ms for the loop's thread.
         sys.setswitchinterval(_SWITCHING)
         metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
         service = Service.create(repository, engine, settings, metrics)
@@ -183,36 +176,6 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def share_processors(workers: int) -> int:
-    """Gives each worker a processor of its own; call it before TensorFlow computes anything.
-
-    Batches are small: two that run beside one another, each on one processor, take less time
-    than one after the other, each on both.
-
-    Args:
-        workers: How many there shall be; 0 for as many as there are processors, where TensorFlow
-            computes on these, and one elsewhere.
-
-    Returns:
-        How many there are to be.
-    """
-    import keras
-
-    if keras.config.backend() != "tensorflow":
-        return workers or 1
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return workers or 1
-    workers = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
-    if workers > 1:
-        # Where TensorFlow has computed already, its threads are what they are.
-        with suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-            tf.config.threading.set_inter_op_parallelism_threads(workers)
-    return workers
-
-
 def bind(host: str, port: int) -> socket.socket:
     """Takes a port, at which nobody is answered yet.
 
@@ -229,8 +192,8 @@ def bind(host: str, port: int) -> socket.socket:
         if taken is not None:
             taken.close()
         raise OptionError(
-            f"--host {host} --port {port} cannot be listened at ({error.strerror}); choose others: --port 0 takes one "
-            "that is free."
+            f"`host={host}` and `port={port}` cannot be listened at ({error.strerror}); choose others: `port=0` takes "
+            "one that is free."
         ) from None
     return taken
 
@@ -262,5 +225,5 @@ def base_of(repository: Repository, chosen: str | None) -> str:
             f"One server serves bundles of one base, and these are of {len(found)}: {parts}. Part them."
         )
     if chosen is None and not found:
-        raise OptionError("There is no bundle yet that names its base; name it with --base.")
+        raise OptionError("There is no bundle yet that names its base; name it with `base`.")
     return chosen or next(iter(names.values()))

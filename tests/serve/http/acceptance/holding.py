@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from keras_peft.cli import main
-from keras_peft.serve import state
 from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.http import process
+from keras_peft.serve.http.state import State
 
 
 def hold(folder: Path) -> None:
@@ -30,5 +32,5 @@ def hold(folder: Path) -> None:
 
 if __name__ == "__main__":
     hold(Path(sys.argv[1]))
-    state.MOST_SECONDS_OF_A_BATCH = float(sys.argv[2])
+    process.State = partial(State, hung_after=float(sys.argv[2]))
     main(sys.argv[3:])

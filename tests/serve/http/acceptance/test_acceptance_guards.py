@@ -15,8 +15,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from keras_peft.serve.http.app import create
+from keras_peft.serve.http.guard import PROBES
 from keras_peft.serve.http.routes import page
-from keras_peft.serve.keys import PROBES
 from serve.bundles import seal, write_bundle
 from serve.fake import Service, serving
 from serve.http.acceptance.running import ADMIN, COMMAND, DATA, TEXTS, Served, together

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from keras_peft.serve.service import Service
     from keras_peft.serve.settings import ServeSettings
 
-# A worker that has not turned round for so many seconds hangs; batches take far less.
-MOST_SECONDS_OF_A_BATCH = 30.0
-
 
 @dataclass(eq=False)
 class State:
@@ -29,6 +26,8 @@ class State:
         metrics: What is counted.
         draining: Whether the server shall end: it answers on and is not ready any more.
         started: When it started, in seconds since 1970.
+        hung_after: After how many seconds a worker that has not turned round hangs; batches take
+            far less.
     """
 
     service: Service
@@ -37,6 +36,7 @@ class State:
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     started: float = field(default_factory=time.time)
+    hung_after: float = 30.0
 
     @property
     def base_name(self) -> str:
@@ -46,7 +46,7 @@ class State:
     @property
     def is_alive(self) -> bool:
         """Whether batches are computed, however many wait."""
-        return self.service.batcher.heartbeat_age < MOST_SECONDS_OF_A_BATCH
+        return self.service.batcher.heartbeat_age < self.hung_after
 
     @property
     def is_ready(self) -> bool:

@@ -1,0 +1,89 @@
+"""Why an adapter says what it says: a text is read again without each of its parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.errors import OptionError, listed
+from keras_peft.explanation import Explanation, Occlusion, check_explainable
+from keras_peft.runtime.outputs import of_texts
+from keras_peft.serve.failures import Invalid
+from keras_peft.serve.loaded import Loaded, Row
+from keras_peft.serve.reading import quickly, read, size_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.serve.observer import Observer
+    from keras_peft.serve.request import Ran
+    from keras_peft.serve.settings import ServeSettings
+
+# What explains one text takes no more than this part of the queue at a time.
+_PART = 4
+
+
+async def explain(
+    adapter: Loaded,
+    text: Any,
+    label: str | None,
+    *,
+    characters: int,
+    deadline: float,
+    run: Callable[[Sequence[Row]], Awaitable[Ran]],
+    settings: ServeSettings,
+    observer: Observer,
+) -> Explanation:
+    """Tells which words of a text carried an adapter's decision; see `Service.explain`.
+
+    Args:
+        adapter: The adapter.
+        text: A text, or a pair of them.
+        label: The label to explain; the most probable by default.
+        characters: How many the text has.
+        deadline: When to give up, on the clock of `time.monotonic`.
+        run: Runs rows, as many as the queue takes at a time.
+        settings: The limits.
+        observer: Is told of what is tokenised.
+
+    Raises:
+        Invalid: If the adapter gives no probabilities, does not know the label, or cannot
+            read the text.
+        Failure: If the rows cannot be run.
+    """
+    if label is not None and label not in adapter.task.labels:
+        raise Invalid(
+            f"`label`: the adapter {adapter.name!r} does not know it; it knows "
+            f"{listed(adapter.task.labels, most=40)}."
+        )
+    try:
+        check_explainable(adapter.task)
+    except OptionError as error:
+        raise Invalid(str(error)) from None
+    (row,) = read([text], adapter)
+    start = time.monotonic()
+    occlusion = await quickly(
+        lambda: Occlusion.of(row, adapter.tokenizer.seen(row)), characters=characters, deadline=deadline
+    )
+    texts = occlusion.rows
+    characters = sum(map(size_of, texts))
+    if characters > settings.max_body_bytes:
+        raise Invalid(
+            f"The text is read once without each of its parts, which makes {characters} characters; expected "
+            f"at most {settings.max_body_bytes}. Explain a part of it."
+        )
+    tokens = await quickly(lambda: adapter.tokenizer(texts), characters=characters, deadline=deadline)
+    observer.tokenized(
+        texts=1,
+        tokens=sum(map(len, tokens.ids)),
+        cut=int(tokens.truncated > 0),
+        seconds=time.monotonic() - start,
+    )
+    outputs: list[np.ndarray] = []
+    most = max(1, settings.max_queue // _PART)
+    for first in range(0, len(tokens), most):
+        rows = [Row(ids, adapter) for ids in tokens.ids[first : first + most]]
+        outputs += (await run(rows)).outputs
+    probabilities = adapter.task.probabilities(of_texts(enumerate(outputs), tokens))
+    return occlusion.explanation(adapter.task, probabilities, label)

@@ -1,0 +1,137 @@
+"""What a request sends, as texts and tokens: how much there may be of it, and what an adapter can read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from keras_peft.errors import listed
+from keras_peft.serve.failures import LATE, Invalid, Malformed, TimedOut, TooLarge
+
+if TYPE_CHECKING:
+    from keras_peft.inputs import Text
+    from keras_peft.inputs.tokens import Tokens
+    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.settings import ServeSettings
+
+# Texts of more characters than this together are tokenised in a thread: it takes longer than
+# others should wait for the loop.
+_QUICK = 4000
+_T = TypeVar("_T")
+
+
+def check(texts: Sequence[Any], settings: ServeSettings, *, adapters: int = 1) -> int:
+    """Checks how many and how long the texts of a request are.
+
+    Args:
+        texts: What was sent.
+        settings: The limits.
+        adapters: How many adapters are to read them.
+
+    Returns:
+        How many characters they have together.
+
+    Raises:
+        Malformed: If there are none.
+        TooLarge: If there are too many.
+        Invalid: If one is too long.
+    """
+    if not texts or not adapters:
+        raise Malformed("There is nothing to read; send at least one text, and name an adapter.")
+    if (count := len(texts) * adapters) > (most := settings.max_texts):
+        by = f" for {adapters} adapters" if adapters > 1 else ""
+        raise TooLarge(
+            f"The request has {len(texts)} texts{by}; expected at most {most}"
+            f"{f' in all, got {count}' if adapters > 1 else ''}. Part it into several requests."
+        )
+    sizes = [size_of(text) for text in texts]
+    if long := [place for place, size in enumerate(sizes, 1) if size > settings.max_text_chars]:
+        raise Invalid(
+            f"Texts {listed(long)} (counted from 1) have more than {settings.max_text_chars} characters; "
+            "shorten them."
+        )
+    return sum(sizes)
+
+
+async def tokenized(
+    adapter: Loaded, texts: Sequence[Any], *, characters: int, deadline: float, truncate: bool
+) -> tuple[list[Text], Tokens]:
+    """Turns what was sent into texts and their tokens.
+
+    Args:
+        adapter: The adapter that reads them.
+        texts: What was sent.
+        characters: How many they have together.
+        deadline: When to give up, on the clock of `time.monotonic`.
+        truncate: Whether texts that are too long are cut, or refused.
+
+    Raises:
+        Invalid: If one cannot be read.
+        TimedOut: If the deadline passes first.
+    """
+    rows = read(texts, adapter)
+    tokens = await quickly(lambda: adapter.tokenizer(rows), characters=characters, deadline=deadline)
+    if tokens.truncated and not truncate:
+        raise Invalid(
+            f"{tokens.truncated} of {len(texts)} texts have more than the {adapter.tokenizer.max_length} tokens "
+            f"that the adapter {adapter.name!r} reads; shorten them, or let them be cut with truncate."
+        )
+    return rows, tokens
+
+
+def read(texts: Sequence[Any], adapter: Loaded) -> list[Text]:
+    """Reads what was sent as an adapter does.
+
+    Raises:
+        Invalid: If something cannot be meant.
+    """
+    rows = adapter.bundle.input
+    found = [rows.read_given(given) for given in texts]
+    bad = [place for place, text in enumerate(found, 1) if text is None]
+    if not bad:
+        return [text for text in found if text is not None]
+    which, first = f"Texts {listed(bad)} (counted from 1)", texts[bad[0] - 1]
+    several = len(first) if isinstance(first, list | tuple) else 1
+    together = len(rows.columns)
+    if not adapter.task.per_word and several != together:
+        reads, remedy = (
+            (
+                f"{together} texts together",
+                "send a list of that many for each row: [[text, text], [text, text]]",
+            )
+            if together > 1
+            else ("one text at a time", "wrap each text to send a batch: [[text], [text]]")
+        )
+        raise Invalid(f"{which}: the adapter {adapter.name!r} reads {reads}, got {several}; {remedy}.")
+    raise Invalid(
+        f"{which} are empty, are no strings or hold half a character; the adapter {adapter.name!r} reads "
+        f"{rows.described}."
+    )
+
+
+def size_of(given: Any) -> int:
+    """Counts characters; of a list each string counts, though it be empty."""
+    parts = given if isinstance(given, list | tuple) else [given]
+    return sum(max(len(part), 1) for part in parts if isinstance(part, str))
+
+
+async def in_time(work: Awaitable[_T], deadline: float) -> _T:
+    """Awaits something until a deadline, on the clock of `time.monotonic`.
+
+    Raises:
+        TimedOut: If that passes first.
+    """
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return await work
+    except TimeoutError:
+        raise TimedOut(LATE) from None
+
+
+async def quickly(work: Callable[[], _T], *, characters: int, deadline: float) -> _T:
+    """Does what takes the longer the more characters there are, in a thread where they are many."""
+    if characters <= _QUICK:
+        return work()
+    return await in_time(asyncio.to_thread(work), deadline)

@@ -1,0 +1,46 @@
+"""The tokens of texts, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tokenizers
+
+from keras_peft.errors import listed
+from keras_peft.inputs.strings import is_unicode
+from keras_peft.serve.failures import Invalid
+
+
+class TokenView:
+    """Shows all tokens of texts, also those that an adapter does not read.
+
+    Args:
+        content: The content of a tokenizer.json.
+    """
+
+    def __init__(self, content: str) -> None:
+        self._tokenizer = tokenizers.Tokenizer.from_str(content)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def of(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Returns the tokens of each text, as `Service.tokenize` does.
+
+        Raises:
+            Invalid: If one holds half a character.
+        """
+        if bad := [place for place, text in enumerate(texts, 1) if not is_unicode(text)]:
+            raise Invalid(f"Texts {listed(bad)} (counted from 1) hold half a character; expected whole ones.")
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return [_shown(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
+
+
+def _shown(encoding: tokenizers.Encoding, text: str) -> list[dict[str, Any]]:
+    parts = zip(encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True)
+    return [
+        {"id": number, "text": token, "special": True, "start": None, "stop": None}
+        if special
+        else {"id": number, "text": text[start:stop], "special": False, "start": start, "stop": stop}
+        for number, token, special, (start, stop) in parts
+    ]
