@@ -63,7 +63,7 @@ class Sums(Engine):
     def answer(row: Row) -> np.ndarray:
         tensors = sum(float(value.sum()) for value in row.adapter.weights.of.values())
         task = row.adapter.task
-        one = (row.ids.sum() + tensors) * np.arange(1, task.outputs + 1) / 100
+        one = (row.ids.sum() + tensors) * np.arange(1, task.outputs + 1)
         return (np.tile(one, (len(row.ids), 1)) if task.per_word else one).astype(np.float32)
 
 

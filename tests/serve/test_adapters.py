@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import weakref
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -73,6 +74,33 @@ class Gate(Sums):
         return self.closed[name]
 
 
+class Watched(Repository):
+    """A folder with bundles that knows when it is looked at, and what was not found."""
+
+    def __init__(self, places):
+        super().__init__(places)
+        self.begun = self.done = 0
+        self.missed = []
+
+    def fingerprints(self):
+        self.begun += 1
+        found = super().fingerprints()
+        self.done = self.begun
+        return found
+
+    def folder(self, name):
+        try:
+            return super().folder(name)
+        except AdapterNotFound:
+            self.missed.append(name)
+            raise
+
+    async def looked_at(self):
+        """Waits for a look that begins from now on."""
+        before = self.begun
+        await until(lambda: self.done > before)
+
+
 @pytest.fixture
 def gate():
     return Gate()
@@ -96,9 +124,9 @@ def make(root, gate, heard):
     """Makes the adapters of the folder, or of the places that are named."""
     made = []
 
-    def adapters(*places, settling=0.2, retry=None, **settings):
+    def adapters(*places, repository=None, settling=0.2, retry=None, **settings):
         one = Adapters(
-            Repository(list(places or [root])),
+            repository or Repository(list(places or [root])),
             gate,
             ServeSettings(**settings),
             heard,
@@ -318,7 +346,7 @@ def test_an_order_reads_what_lies_there_when_it_is_given(make, root, gate):
         await until(lambda: gate.entered)
         write_bundle(root / "mood", seed=7)
         orders = [asyncio.create_task(adapters.load("mood")) for _ in range(5)]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # All of them wait.
         gate.closed["mood"].set()
         one, *others = await asyncio.gather(first, *orders)
         assert one.generation == 1
@@ -514,28 +542,35 @@ def test_a_slow_one_holds_up_nobody(make, root, gate):
     run(main())
 
 
+@asynccontextmanager
 async def watched(adapters):
+    """Lets the adapters follow their bundles for the length of a block."""
     await adapters.start()
-    return asyncio.create_task(adapters.watch())
+    watching = asyncio.create_task(adapters.watch())
+    yield
+    # One that has ended would have seen nothing.
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
 
 
 def test_bundles_that_come_change_and_go_are_followed(make, root, heard):
     async def main():
         adapters = make(watch_s=0.01)
-        watching = await watched(adapters)
-        write_bundle(root / "late")
-        await until(lambda: ("loaded", "late", 1) in heard.events)
-        write_bundle(root / "mood", seed=8)
-        await until(lambda: ("loaded", "mood", 2) in heard.events)
-        shutil.rmtree(root / "late")
-        await until(lambda: ("unloaded", "late", "removed") in heard.events)
-        assert state_of(adapters, "late") is None
-        with pytest.raises(AdapterNotFound):
-            await adapters.get("late")
-        (root / "news" / "tokenizer.json").write_text("{}")
-        await until(lambda: ("failed", "news") in heard.events)
-        assert state_of(adapters, "news").state == "READY"
-        watching.cancel()
+        async with watched(adapters):
+            write_bundle(root / "late")
+            await until(lambda: ("loaded", "late", 1) in heard.events)
+            write_bundle(root / "mood", seed=8)
+            await until(lambda: ("loaded", "mood", 2) in heard.events)
+            shutil.rmtree(root / "late")
+            await until(lambda: ("unloaded", "late", "removed") in heard.events)
+            assert state_of(adapters, "late") is None
+            with pytest.raises(AdapterNotFound):
+                await adapters.get("late")
+            (root / "news" / "tokenizer.json").write_text("{}")
+            await until(lambda: ("failed", "news") in heard.events)
+            assert state_of(adapters, "news").state == "READY"
 
     run(main())
 
@@ -543,16 +578,15 @@ def test_bundles_that_come_change_and_go_are_followed(make, root, heard):
 def test_a_removed_one_answers_those_who_read_with_it(make, root, heard):
     async def main():
         adapters = make(watch_s=0.01)
-        watching = await watched(adapters)
-        mood = await adapters.get("mood")
-        with adapters.using(mood):
-            shutil.rmtree(root / "mood")
-            await until(lambda: state_of(adapters, "mood").state == "DRAINING")
-        await until(lambda: state_of(adapters, "mood") is None)
-        assert heard.events[-1] == ("unloaded", "mood", "removed")
-        write_bundle(root / "mood")  # No generation is there twice.
-        await until(lambda: heard.events[-1] == ("loaded", "mood", 2))
-        watching.cancel()
+        async with watched(adapters):
+            mood = await adapters.get("mood")
+            with adapters.using(mood):
+                shutil.rmtree(root / "mood")
+                await until(lambda: state_of(adapters, "mood").state == "DRAINING")
+            await until(lambda: state_of(adapters, "mood") is None)
+            assert heard.events[-1] == ("unloaded", "mood", "removed")
+            write_bundle(root / "mood")  # No generation is there twice.
+            await until(lambda: heard.events[-1] == ("loaded", "mood", 2))
 
     run(main())
 
@@ -560,37 +594,35 @@ def test_a_removed_one_answers_those_who_read_with_it(make, root, heard):
 def test_a_broken_one_that_comes_is_shown_and_no_more(make, root, heard):
     async def main():
         adapters = make(watch_s=0.01)
-        watching = await watched(adapters)
-        shutil.copytree(root / "mood", root / ".staging")
-        (root / ".staging" / "adapter.safetensors").write_bytes(b"x")
-        (root / ".staging").rename(root / "late")
-        await until(lambda: state_of(adapters, "late") is not None and state_of(adapters, "late").reason)
-        assert state_of(adapters, "late").state == "FAILED"
-        assert state_of(adapters, "mood").state == "READY"
-        write_bundle(root / "late")
-        await until(lambda: state_of(adapters, "late").state == "READY")
-        watching.cancel()
+        async with watched(adapters):
+            shutil.copytree(root / "mood", root / ".staging")
+            (root / ".staging" / "adapter.safetensors").write_bytes(b"x")
+            (root / ".staging").rename(root / "late")
+            await until(lambda: state_of(adapters, "late") is not None and state_of(adapters, "late").reason)
+            assert state_of(adapters, "late").state == "FAILED"
+            assert state_of(adapters, "mood").state == "READY"
+            write_bundle(root / "late")
+            await until(lambda: state_of(adapters, "late").state == "READY")
 
     run(main())
 
 
 def test_a_folder_that_is_replaced_again_and_again_does_not_flap(make, root, heard):
+    repository = Watched([root])
+
     async def main():
-        adapters = make(watch_s=0.01)
-        watching = await watched(adapters)
-        for seed in range(4):
-            # As the library itself does it, with more time between the two steps.
-            folder = write_bundle(root / ".next", seed=seed + 10)
-            (root / "mood").rename(root / ".last")
-            await asyncio.sleep(0.05)
-            folder.rename(root / "mood")
-            shutil.rmtree(root / ".last")
-            await asyncio.sleep(0.5)
-            assert (await adapters.get("mood")).name == "mood"
-        sha256 = sha256_of(root / "mood" / "adapter.safetensors")
-        await until(lambda: state_of(adapters, "mood").sha256 == sha256)
-        assert {event[0] for event in heard.events} == {"loaded"}
-        watching.cancel()
+        adapters = make(repository=repository, settling=1.0, watch_s=0.01)
+        async with watched(adapters):
+            for seed in range(3):
+                # As the library itself does it, with more time between the two steps.
+                folder = write_bundle(root / ".next", seed=seed + 10)
+                (root / "mood").rename(root / ".last")
+                await repository.looked_at()
+                folder.rename(root / "mood")
+                shutil.rmtree(root / ".last")
+                sha256 = sha256_of(root / "mood" / "adapter.safetensors")
+                await until(lambda sha256=sha256: state_of(adapters, "mood").sha256 == sha256)
+            assert {event[0] for event in heard.events} == {"loaded"}
 
     run(main())
 
@@ -598,38 +630,39 @@ def test_a_folder_that_is_replaced_again_and_again_does_not_flap(make, root, hea
 def test_one_that_is_unloaded_by_order_is_not_brought_back(make, root, heard):
     async def main():
         adapters = make(watch_s=0.01)
-        watching = await watched(adapters)
-        await adapters.unload("mood")
-        write_bundle(root / "mood", seed=4)
-        await asyncio.sleep(0.5)
-        assert state_of(adapters, "mood").state == "UNLOADED"
-        watching.cancel()
+        async with watched(adapters):
+            await adapters.unload("mood")
+            write_bundle(root / "mood", seed=4)
+            write_bundle(root / "late")
+            await until(lambda: ("loaded", "late", 1) in heard.events)  # It saw both.
+            assert state_of(adapters, "mood").state == "UNLOADED"
 
     run(main())
 
 
-def test_a_disk_that_is_away_unloads_nothing(make, root, heard):
+def test_a_disk_that_is_away_unloads_nothing(make, root, heard, caplog):
     async def main():
         adapters = make(watch_s=0.01)
-        watching = await watched(adapters)
-        root.rename(root.with_name("away"))
-        await asyncio.sleep(0.5)
-        assert heard.states["READY"] == 2
-        root.with_name("away").rename(root)
-        write_bundle(root / "late")
-        await until(lambda: ("loaded", "late", 1) in heard.events)
-        watching.cancel()
+        async with watched(adapters):
+            root.rename(root.with_name("away"))
+            await until(lambda: "The bundles cannot be looked at" in caplog.text)
+            assert heard.states["READY"] == 2
+            root.with_name("away").rename(root)
+            write_bundle(root / "late")
+            await until(lambda: ("loaded", "late", 1) in heard.events)
 
     run(main())
 
 
 def test_an_order_while_the_folder_is_absent_for_an_instant(make, root):
+    repository = Watched([root])
+
     async def main():
-        adapters = make()
+        adapters = make(repository=repository)
         await adapters.get("mood")
         (root / "mood").rename(root / ".mood.replaced-1-a")
         loading = asyncio.create_task(adapters.load("mood"))
-        await asyncio.sleep(0.1)
+        await until(lambda: "mood" in repository.missed)
         (root / ".mood.replaced-1-a").rename(root / "mood")
         assert (await loading).generation == 2
 
