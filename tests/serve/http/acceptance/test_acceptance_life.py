@@ -205,4 +205,5 @@ def test_15_memory_and_metric_series_stay_flat_over_ten_thousand_loads_and_unloa
     assert found["loads"] == CYCLES
     assert found["left"] == 0
     assert len(set(found["series"])) == 1
-    assert found["memory"][-1] - found["memory"][0] < 8_000_000, found["memory"]
+    # Of three parts, so that one jump is no leak.
+    assert np.median(np.diff(found["memory"])) < 2_000_000, found["memory"]
