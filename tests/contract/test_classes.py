@@ -13,6 +13,8 @@ from core import models
 from keras_peft import methods
 from keras_peft.errors import OptionError, SelectionError
 
+pytestmark = pytest.mark.one_backend
+
 
 @each_method
 def test_config_round_trips_through_json(method):

@@ -89,6 +89,7 @@ def test_a_seed_repeats_a_run(tmp_path, data):
     assert train("c", 4) != first
 
 
+@pytest.mark.one_backend
 def test_a_file_to_validate_on(tmp_path, data):
     held_out = write_jsonl(tmp_path / "v.jsonl", make_rows(20, seed=9))
     recorder = Recorder()
@@ -112,12 +113,14 @@ def test_a_file_to_validate_on(tmp_path, data):
     ) in recorder.news
 
 
+@pytest.mark.one_backend
 def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
     held_out = write_jsonl(tmp_path / "v.jsonl", make_rows(9, labels=("alpha", "gamma")))
     with pytest.raises(DataError, match="'gamma'"):
         fine_tune(data, out=tmp_path / "b", base=str(TINY), validation=held_out)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -147,6 +150,7 @@ def test_what_cannot_be_used_writes_nothing(tmp_path, data, options, message):
     assert [path for path in tmp_path.rglob("*") if path != tmp_path / "new"] == []
 
 
+@pytest.mark.one_backend
 def test_a_bundle_that_is_there(tmp_path, data, bundle):
     out = tmp_path / "b"
     fine_tune(data, out=out, base=str(TINY), epochs=1)
@@ -166,6 +170,7 @@ def test_a_bundle_that_is_there(tmp_path, data, bundle):
     assert (other / "chapter1.txt").exists()
 
 
+@pytest.mark.one_backend
 def test_a_place_that_cannot_be_written(tmp_path, data):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BundleError, match="cannot be written to"):
@@ -188,6 +193,7 @@ def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
+@pytest.mark.one_backend
 def test_predict_takes_texts_only(bundle):
     classifier = keras_peft.load(bundle)
     with pytest.raises(DataError, match="put it in a list"):
@@ -216,6 +222,7 @@ def test_stopwatch_counts_inner_stages_once(monkeypatch):
     assert peak_rss_mb() > 1
 
 
+@pytest.mark.one_backend
 def test_options_of_the_method_are_checked():
     with pytest.raises(OptionError):
         keras_peft.LoRA(rank=-1)

@@ -90,18 +90,21 @@ def test_tokens_are_found_whatever_their_number(tmp_path):
     assert classifier.predict(["the model, and time"])[0].words == ("the", "model", ",", "and", "time")
 
 
+@pytest.mark.one_backend
 def test_another_task_s_rows_are_refused(tmp_path, bundle):
     data = write_jsonl(tmp_path / "data.jsonl", rows_of("pairs"))
     with pytest.raises(DataError, match="was read for the task pairs .* was trained for single-label"):
         keras_peft.load(bundle).evaluate(keras_peft.read_examples(data))
 
 
+@pytest.mark.one_backend
 def test_tags_and_words_must_be_as_many(tmp_path):
     rows = [*rows_of("token-labels", 5), {"tokens": ["a", "b"], "tags": ["O"]}]
     with pytest.raises(DataError, match=r"1 row has not a tag for each word \(row 6\)"):
         keras_peft.read_examples(write_jsonl(tmp_path / "d.jsonl", rows))
 
 
+@pytest.mark.one_backend
 def test_a_task_that_does_not_fit(tmp_path):
     data = write_jsonl(tmp_path / "d.jsonl", make_rows(6))
     with pytest.raises(DataError, match="6 rows have no label"):
@@ -110,6 +113,7 @@ def test_a_task_that_does_not_fit(tmp_path):
         fine_tune(data, out=tmp_path / "b", task="rank")
 
 
+@pytest.mark.one_backend
 def test_multi_label_from_a_table_without_lists(tmp_path):
     with (tmp_path / "d.csv").open("w", newline="") as file:
         writer = csv.writer(file)

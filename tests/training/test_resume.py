@@ -137,6 +137,7 @@ def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
     assert {path.name for path in tmp_path.iterdir()} == {"b", "logs"}
 
 
+@pytest.mark.one_backend
 def test_another_run_is_not_gone_on_with(tmp_path, data):
     settings = {"base": str(TINY), "epochs": 2, "validation": 0.2}
     with pytest.raises(KeyboardInterrupt):
@@ -149,6 +150,7 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
     assert not (tmp_path / "b.partial").exists()
 
 
+@pytest.mark.one_backend
 def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -170,11 +172,13 @@ def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch)
     assert (tmp_path / "b.partial").is_dir()
 
 
+@pytest.mark.one_backend
 def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):
     fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=1, resume=True)
     assert (tmp_path / "b").is_dir()
 
 
+@pytest.mark.one_backend
 def test_a_damaged_state_is_told(tmp_path):
     checkpoint = Checkpoint(tmp_path / "c", {"seed": 1})
     assert checkpoint.read() is None
