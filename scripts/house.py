@@ -38,7 +38,6 @@ GROUND = (
     "errors",
     "extras",
     "files",
-    "libraries",
     "memory",
     "options",
     "progress",
@@ -46,6 +45,7 @@ GROUND = (
     "stopwatch",
     "store",
     "templating",
+    "versions",
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from keras_peft.cli.wording import as_flags
 
-OPTIONS = {"max_length", "overwrite", "trunk_cache", "long_text"}
+OPTIONS = {"max_length", "overwrite", "subtopic", "trunk_cache", "long_text"}
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ OPTIONS = {"max_length", "overwrite", "trunk_cache", "long_text"}
         ("Replace it with `overwrite=True`.", "Replace it with --overwrite."),
         ("Leave it out with `trunk_cache=False`.", "Leave it out with --no-trunk-cache."),
         ("`long_text='window'` reads all.", "--long-text window reads all."),
+        ("`subtopics` go with `topics`.", "--subtopic go with `topics`."),
         ("`callbacks` and `x = y` stay.", "`callbacks` and `x = y` stay."),
     ],
 )

@@ -13,7 +13,7 @@ from keras_peft import files
 from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, checksum
 from keras_peft.errors import BundleError
 from keras_peft.files import sha256_of, whole_folder
-from keras_peft.libraries import versions
+from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,8 +22,10 @@ def as_flags(message: str, options: Collection[str]) -> str:
     """
 
     def flag(found: re.Match[str]) -> str:
-        name, value = found["name"], found["value"]
-        if name not in options:
+        value = found["value"]
+        # What Python takes as a list, such as `subtopics`, is a flag that is given several times.
+        name = next((one for one in (found["name"], found["name"].removesuffix("s")) if one in options), None)
+        if name is None:
             return found[0]
         words = name.replace("_", "-")
         if value is None or value == "True":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft import tasks
 from keras_peft.errors import AdapterError, OptionError, listed
-from keras_peft.libraries import versions
+from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     import numpy as np

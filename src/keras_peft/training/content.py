@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.bundle import Parts
 from keras_peft.errors import DataError
-from keras_peft.libraries import versions
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -16,6 +15,7 @@ from keras_peft.tasks import Task
 from keras_peft.training.describe import flags_of, report_of
 from keras_peft.training.prepared import Prepared
 from keras_peft.training.settings import Settings
+from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     from keras_peft.training.trunk_cache import Cached

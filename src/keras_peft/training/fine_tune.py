@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.method import Method
-from keras_peft.libraries import versions
 from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -21,6 +20,7 @@ from keras_peft.training.content import content_of
 from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.prepared import Prepared
 from keras_peft.training.settings import Settings
+from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
