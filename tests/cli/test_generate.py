@@ -115,7 +115,7 @@ def test_the_prompt_is_printed_without_anything_else_given(capfd):
         (["--labels", "a,b"], {"rows": "many"}, "'--rows': Input should be a valid integer"),
         (["--labels", "a,b"], {"out": "rows.csv"}, "expected a file that ends in .jsonl"),
         (["--labels", "a,b"], {"out": "there.jsonl"}, "there.jsonl exists; choose another --out"),
-        (["--labels", "a,b"], {"endpoint": "localhost"}, "--endpoint 'localhost': expected an address"),
+        (["--labels", "a,b"], {"endpoint": "localhost"}, "--endpoint localhost: expected an address"),
         (["--labels", "a,b", "--prompt", "bad.md"], {}, "The prompt bad.md uses what there is not: 'topc'"),
         (["--labels", "a,b", "--key", "x"], {}, "No such option: --key"),
     ],

@@ -18,6 +18,8 @@ OPTIONS = {"max_length", "overwrite", "subtopic", "trunk_cache", "long_text"}
         ("Leave it out with `trunk_cache=False`.", "Leave it out with --no-trunk-cache."),
         ("`long_text='window'` reads all.", "--long-text window reads all."),
         ("`subtopics` go with `topics`.", "--subtopic go with `topics`."),
+        ("`long_text=''`: expected a word.", "--long-text '': expected a word."),
+        ("`long_text='a b'`: expected a word.", "--long-text 'a b': expected a word."),
         ("`callbacks` and `x = y` stay.", "`callbacks` and `x = y` stay."),
     ],
 )

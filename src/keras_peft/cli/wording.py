@@ -30,6 +30,10 @@ def as_flags(message: str, options: Collection[str]) -> str:
         words = name.replace("_", "-")
         if value is None or value == "True":
             return f"--{words}"
-        return f"--no-{words}" if value == "False" else f"--{words} {value.strip(chr(39) + chr(34))}"
+        if value == "False":
+            return f"--no-{words}"
+        bare = value.strip("'\"")
+        # As a shell takes it: quotes stay around nothing and around several words.
+        return f"--{words} {bare if bare and not any(map(str.isspace, bare)) else value}"
 
     return _OPTION.sub(flag, message)
