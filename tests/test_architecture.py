@@ -22,7 +22,9 @@ ROOM_CIRCLES: set[tuple[str, str]] = set()
 # Rows are read and encoded, bundles read, and outputs answered with, where Keras is not installed.
 LIGHT = ("errors", "extras", "files", "store", "inputs", "tasks", "bundle", "runtime")
 # What in these folders runs Keras itself.
-RUNS_KERAS = {"keras_peft.runtime.inference", "keras_peft.runtime.trunk"}
+RUNS_KERAS = {
+    f"keras_peft.runtime.{name}" for name in ("inference", "trunk", "mixed", "mixed_top", "mixed_trunk")
+}
 HEAVY = {"keras", "keras_hub", "tensorflow", "jax", "torch", "polars", "sklearn", "scipy"}
 
 

@@ -52,10 +52,11 @@ def measure(served: Path, *, rows: int, tokens: int, precision: str) -> None:
     batch = [Row(text, adapter) for text in texts]
     whole = _median_ms(lambda: engine.run(batch))
     print(f"{rows} texts of {tokens} tokens, {precision}: {whole:.1f} ms, {whole / rows:.2f} ms a text\n")
-    trunk, alone = adapter.kind.trunk._run, adapter.kind._alone
-    features = adapter.kind.trunk.run(texts, [text.tobytes() for text in texts])
+    top = adapter.weights.top
+    trunk, alone = top.trunk._run._run, top._alone
+    features = top.trunk.run(texts, [text.tobytes() for text in texts])
     below = [np.ones((rows, tokens), "int32"), np.stack(texts)]
-    above = [*features, adapter.weights, np.arange(rows, dtype="int32")]
+    above = [*features, adapter.weights.packed, np.arange(rows, dtype="int32")]
     for name, part, inputs in (("below the adapter", trunk, below), ("above", alone, above)):
         spent = _operations(part, inputs)
         total = sum(spent.values())

@@ -1,22 +1,16 @@
 """The engine: rows of any adapters in one batch give what each gives alone."""
 
-import gc
-
 import numpy as np
 import pytest
 
 import keras_peft
 from keras_peft import methods, sources
-from keras_peft.core.adapter import Part
-from keras_peft.core.selection import Selection
-from keras_peft.errors import AdapterError
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.loaded import Row
 from keras_peft.serve.loading import load
 from keras_peft.serve.tokenizers import Tokenizers
-from keras_peft.serve.trunk_cache import TrunkCache
 from sampling import sample
 from serve.bundles import TINY, write_bundle
 
@@ -75,9 +69,9 @@ def test_what_is_kept_of_the_trunk_changes_nothing_but_the_work(tmp_path, monkey
         for mine, theirs in zip(one, other, strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-5)
     seen = []
-    run = adapter.weights.kind.trunk._run
+    run = adapter.weights.top.trunk._run
     monkeypatch.setattr(
-        adapter.weights.kind.trunk,
+        adapter.weights.top.trunk,
         "_run",
         lambda inputs: seen.append(len(inputs["token_ids"])) or run(inputs),
     )
@@ -90,7 +84,7 @@ def test_what_is_kept_of_the_trunk_changes_nothing_but_the_work(tmp_path, monkey
 def test_one_text_for_several_adapters_goes_through_the_trunk_once(engine, tmp_path, monkeypatch):
     adapters = [loaded(engine, tmp_path, n, layers="last:1", seed=n) for n in range(3)]
     adapters.append(loaded(engine, tmp_path, 3, method=keras_peft.BitFit(), layers="last:1"))
-    (trunk,) = {adapter.weights.kind.trunk for adapter in adapters}
+    (trunk,) = {adapter.weights.top.trunk for adapter in adapters}
     seen, run = [], trunk._run
     monkeypatch.setattr(trunk, "_run", lambda inputs: seen.append(len(inputs["token_ids"])) or run(inputs))
     engine.run(rows_of(adapters, ["the one"] * 4))
@@ -101,47 +95,9 @@ def test_adapters_of_one_kind_come_without_tracing(engine, tmp_path, monkeypatch
     first = loaded(engine, tmp_path, 1, seed=1)
     monkeypatch.setattr(Inference, "_traced", lambda self: pytest.fail("traced anew"))
     second = loaded(engine, tmp_path, 2, seed=2, labels=("a", "b", "c", "d"))
-    assert second.weights.kind is first.weights.kind
+    assert second.weights.top is first.weights.top
     assert not np.allclose(second.weights.packed, first.weights.packed)
     assert [output.shape for output in engine.run(rows_of([first, second], TEXTS[:2]))] == [(2,), (4,)]
-
-
-def test_kinds_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
-    engine = Engine(sources.load(str(TINY)))
-
-    def ask(rank):
-        return engine.kind(
-            [Part(keras_peft.LoRA(rank=rank), Selection(("attention.query",)))], first_position_only=True
-        )
-
-    in_use = ask(1)
-    # What was traced holds none, either.
-    ask(2).warm_up()
-    for rank in range(3, 22):
-        ask(rank)
-    assert ask(21) is ask(21)
-    gc.collect()
-    assert len(engine._kinds) == 16 + 1
-    assert ask(1) is in_use
-
-
-def test_what_moves_the_base_itself_is_refused(engine):
-    part = Part(keras_peft.FullFineTuning(), Selection.of(["ffn.up"], "last:1"))
-    with pytest.raises(AdapterError, match="cannot share a batch: it is full"):
-        engine.kind([part], first_position_only=True)
-
-
-def test_the_cache_holds_no_more_than_it_may():
-    cache = TrunkCache(100)
-    for number in range(5):
-        cache.put(number, (np.full(10, number, np.float32),))
-    assert cache.nbytes == 80
-    assert [found is not None for found in cache.get(range(5))] == [False, False, False, True, True]
-    cache.get([3])
-    cache.put(9, (np.zeros(10, np.float32),))
-    assert [found is not None for found in cache.get([3, 4, 9])] == [True, False, True]
-    cache.put("large", (np.zeros(100, np.float32),))
-    assert cache.get(["large"]) == [None]
 
 
 def test_lower_precision_rounds_the_frozen_products_and_no_more(tmp_path):
@@ -152,9 +108,3 @@ def test_lower_precision_rounds_the_frozen_products_and_no_more(tmp_path):
         answers.append(np.stack(engine.run(rows_of(adapters))))
     difference = np.abs(answers[0] - answers[1]).max()
     assert 1e-6 < difference < 0.05 * np.abs(answers[0]).max()
-
-
-def test_the_same_method_twice_at_a_site_is_refused(engine):
-    part = Part(keras_peft.LoRA(rank=2), Selection.of(["attention.query"], "last:1"))
-    with pytest.raises(AdapterError, match="a method once at a site"):
-        engine.kind([part, part], first_position_only=True)

@@ -12,7 +12,7 @@ Features = tuple[np.ndarray, ...]
 """Of one text: for each feature an array (tokens, …)."""
 
 
-class TrunkCache:
+class RecentFeatures:
     """Keeps features by text; what was used longest ago goes first.
 
     Args:

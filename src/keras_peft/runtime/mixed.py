@@ -1,0 +1,179 @@
+"""A frozen base on which rows of any adapters run in one batch.
+
+Rows whose adapters leave the same lower blocks alone share these: each different text
+goes through them once. Above them the rows of a kind run together, each with its own
+weights. The heads are computed for each adapter by itself, whatever its labels.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
+import numpy as np
+
+from keras_peft import bases
+from keras_peft.core.hold import Hold
+from keras_peft.core.kind import Kind
+from keras_peft.core.mixed import PackedModel
+from keras_peft.core.narrow import narrow
+from keras_peft.core.precision import lowered
+from keras_peft.core.sites import find_sites
+from keras_peft.core.trunk import split
+from keras_peft.runtime.mixed_top import MixedTop
+from keras_peft.runtime.mixed_trunk import MixedTrunk
+from keras_peft.runtime.padding import token_signature
+from keras_peft.runtime.recent import RecentFeatures
+from keras_peft.runtime.trunk import Trunk
+
+if TYPE_CHECKING:
+    from keras_peft.core.adapter import Part
+
+# Tops without adapters that are kept, since an adapter that is loaded again needs its top at once.
+_KEPT_TOPS = 16
+
+
+class Answering(Protocol):
+    """What an adapter's task says of its head."""
+
+    @property
+    def per_word(self) -> bool:
+        """Whether the head answers for each word of a row, or for the row as a whole."""
+
+    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Computes what the head gives for the base's vectors, (rows, length, dim) float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class MixedAdapter:
+    """An adapter whose rows run together with those of others.
+
+    Attributes:
+        task: What its head means.
+        top: What runs adapters of the same methods at the same sites.
+        packed: The tensors of its methods, packed by the top's kind, (size,) float32.
+        head: The tensors of its head, float32, by their keys without `head/`.
+    """
+
+    task: Answering
+    top: MixedTop
+    packed: np.ndarray
+    head: Mapping[str, np.ndarray]
+
+    @property
+    def bytes(self) -> int:
+        """The memory that its tensors take."""
+        return int(self.packed.nbytes) + sum(value.nbytes for value in self.head.values())
+
+
+class MixedBase:
+    """A frozen base on which rows of many adapters run in one batch. Its methods may be called from any thread.
+
+    Args:
+        encoder: The base's model; it is frozen from now on.
+        recent_bytes: Memory for what the blocks below the adapters gave for recent texts; 0 keeps
+            nothing.
+        precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
+            faster on processors made for it and rounds the logits.
+
+    Example:
+        >>> base = MixedBase(sources.load("minilm").encoder)
+        >>> top = base.top(parts, first_position_only=True)
+        >>> news = MixedAdapter(task, top, top.kind.pack(tensors), head)
+        >>> outputs = base.run([ids, other_ids], [news, news])
+    """
+
+    def __init__(self, encoder: keras.Model, *, recent_bytes: int = 0, precision: str = "float32") -> None:
+        self._encoder, self._hold = encoder, Hold(encoder)
+        self._everywhere = find_sites(encoder, bases.roles_of(encoder))
+        self._narrows = bases.has_norms_after(encoder)
+        self._lowered = tuple(lowered(self._everywhere, [])) if precision == "bfloat16" else ()
+        # Those with adapters live as long as these.
+        self._tops: weakref.WeakValueDictionary[tuple[tuple[Part, ...], bool], MixedTop] = (
+            weakref.WeakValueDictionary()
+        )
+        self._kept: deque[MixedTop] = deque(maxlen=_KEPT_TOPS)
+        self._trunks: dict[Hashable, MixedTrunk] = {}
+        self._recent = RecentFeatures(recent_bytes)
+        self._making = threading.Lock()
+
+    def top(self, parts: Sequence[Part], *, first_position_only: bool) -> MixedTop:
+        """Returns what runs adapters of the same methods at the same sites.
+
+        Its rows run at once after `warm_up`, which takes about a second the first time.
+
+        Args:
+            parts: The methods with their selections.
+            first_position_only: Whether the heads read the vector of the first token alone.
+
+        Raises:
+            AdapterError: If rows of such adapters cannot share a batch.
+            SelectionError: If a target or a layer matches nothing in the base.
+        """
+        key = (tuple(parts), first_position_only)
+        with self._making:
+            if (found := self._tops.get(key)) is None:
+                found = self._tops[key] = self._make(*key)
+            if found in self._kept:
+                self._kept.remove(found)
+            self._kept.append(found)
+            return found
+
+    def run(self, rows: Sequence[np.ndarray], adapters: Sequence[MixedAdapter]) -> list[np.ndarray]:
+        """Answers rows of any adapters.
+
+        Args:
+            rows: The token ids of each row with the special ones, (tokens,) int32.
+            adapters: The adapter of each row.
+
+        Returns:
+            What the head of each gives, float32: (outputs,), or (tokens, outputs) where the
+            task reads words.
+        """
+        found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
+        for trunk, numbers in _grouped(range(len(rows)), lambda number: adapters[number].top.trunk):
+            texts: dict[bytes, tuple[int, np.ndarray]] = {}
+            places = {}
+            for number in numbers:
+                ids = rows[number]
+                places[number] = texts.setdefault(ids.tobytes(), (len(texts), ids))[0]
+            features = trunk.run([ids for _, ids in texts.values()], list(texts))
+            for top, own in _grouped(numbers, lambda number: adapters[number].top):
+                vectors = top.run(
+                    features, [places[number] for number in own], [adapters[number].packed for number in own]
+                )
+                by_adapter = _grouped(range(len(own)), lambda place, own=own: adapters[own[place]])
+                for adapter, at in by_adapter:
+                    answers = adapter.task.answer(vectors[at], adapter.head)
+                    for place, answer in zip(at, answers, strict=True):
+                        number = own[place]
+                        found[number] = answer[: len(rows[number])] if adapter.task.per_word else answer
+        return found
+
+    def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> MixedTop:
+        encoder, kind = self._encoder, Kind(self._everywhere, parts)
+        outermost = narrow(self._everywhere, kind.sites) if self._narrows and first_position_only else []
+        parted = split(encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)])
+        frontier = None if parted is None else parted.frontier
+        if frontier not in self._trunks:
+            attached = partial(self._hold.attached, self._lowered)
+            below = None if parted is None else Trunk(encoder, parted, token_signature(), attached=attached)
+            self._trunks[frontier] = MixedTrunk(parted, below, self._recent)
+        # An adapter reckons with the layers that it acts on as they are.
+        touched = {id(site.layer) for site in kind.sites}
+        innermost = [(layer, around) for layer, around in self._lowered if id(layer) not in touched]
+        model = PackedModel(encoder, self._hold, kind, parts=parted, innermost=innermost, outermost=outermost)
+        return MixedTop(kind, self._trunks[frontier], model, parted)
+
+
+def _grouped(numbers: Iterable[int], key: Any) -> list[tuple[Any, list[int]]]:
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for number in numbers:
+        groups[key(number)].append(number)
+    return list(groups.items())

@@ -1,0 +1,87 @@
+"""What lies above the trunk for adapters of one kind, each row with weights of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.padding import padded_rows
+
+if TYPE_CHECKING:
+    from keras_peft.core.kind import Kind
+    from keras_peft.core.mixed import PackedModel
+    from keras_peft.core.trunk import Split
+    from keras_peft.runtime.mixed_trunk import MixedTrunk
+
+
+class MixedTop:
+    """Runs rows of adapters of one kind from features to the base's vectors.
+
+    Args:
+        kind: What the adapters have in common.
+        trunk: What lies below them.
+        model: What lies above it.
+        parts: The two parts of the base, or None where all of it lies above.
+
+    Attributes:
+        kind: The same.
+        trunk: The same.
+    """
+
+    def __init__(self, kind: Kind, trunk: MixedTrunk, model: PackedModel, parts: Split | None) -> None:
+        self.kind, self.trunk = kind, trunk
+        self._warming, self._is_warm = threading.Lock(), False
+        features = (
+            [keras.KerasTensor(one.shape, one.dtype) for one in parts.features]
+            if parts is not None
+            else [keras.KerasTensor((None, None), "int32") for _ in keras.tree.flatten(model.base.input)]
+        )
+        signature = {"features": features, "places": keras.KerasTensor((None,), "int32")}
+        # Rows of one adapter take its weights without an axis of the rows, which is faster.
+        self._alone = Inference(model, {**signature, "packed": keras.KerasTensor((kind.size,), "float32")})
+        self._mixed = Inference(
+            model, {**signature, "packed": keras.KerasTensor((None, kind.size), "float32")}
+        )
+
+    def run(
+        self, features: Sequence[np.ndarray], places: Sequence[int], packed: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Runs rows.
+
+        Args:
+            features: From the trunk.
+            places: The text of each row, by its place in the features.
+            packed: The packed weights of each row's adapter, (size,) float32; all are of this kind.
+
+        Returns:
+            The base's vectors, (rows, length, dim) float32; those of the first position
+            alone where no other is read.
+        """
+        rows = len(places)
+        at = np.array([*places, *[places[-1]] * (padded_rows(rows) - rows)], np.int32)
+        inputs = {"features": list(features), "places": at}
+        if all(one is packed[0] for one in packed):
+            vectors = self._alone({**inputs, "packed": packed[0]})
+        else:
+            each = np.stack([*packed, *[packed[-1]] * (len(at) - rows)])
+            vectors = self._mixed({**inputs, "packed": each})
+        return np.asarray(vectors[:rows], np.float32)
+
+    def warm_up(self) -> None:
+        """Traces both ways for rows to run; a second time does nothing. From any thread."""
+        with self._warming:
+            if not self._is_warm:
+                self._trace()
+                self._is_warm = True
+
+    def _trace(self) -> None:
+        texts = [np.array([1, 2, 3], np.int32), np.array([1, 2], np.int32)]
+        features = self.trunk.run(texts, [b"", b""])
+        packed = [np.zeros(self.kind.size, np.float32) for _ in texts]
+        for each in (packed, packed[:1] * 2):
+            self.run(features, [0, 1], each)

@@ -1,0 +1,83 @@
+"""What lies below the adapters of some kinds, for rows of any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from keras_peft.runtime.padding import padded_rows, token_inputs
+from keras_peft.runtime.trunk import computed_features, top_inputs
+
+if TYPE_CHECKING:
+    from keras_peft.core.trunk import Split
+    from keras_peft.runtime.recent import RecentFeatures
+    from keras_peft.runtime.trunk import Trunk
+
+_NO_TOKENS = np.zeros(0, np.int32)
+
+
+class MixedTrunk:
+    """From texts to what the tops above it read; where nothing lies below, the padded ids themselves.
+
+    Args:
+        parts: The two parts of the base, or None where all of it lies above.
+        trunk: What runs the lower one.
+        recent: Where features of recent texts are kept.
+    """
+
+    def __init__(self, parts: Split | None, trunk: Trunk | None, recent: RecentFeatures) -> None:
+        self._parts, self._run, self._recent = parts, trunk, recent
+        computed = [] if parts is None else [feature.shape for feature in computed_features(parts)]
+        # What has one vector for each token is the same whatever the text is padded to.
+        self._keeps = all(shape[:2] == (None, None) and None not in shape[2:] for shape in computed)
+
+    def run(self, texts: Sequence[np.ndarray], keys: Sequence[bytes]) -> list[np.ndarray]:
+        """Computes the features of some texts.
+
+        Args:
+            texts: The token ids of each, (tokens,) int32.
+            keys: The same as bytes.
+
+        Returns:
+            For each feature that the top reads an array (texts, length, …).
+        """
+        inputs = _inputs(texts)
+        if self._parts is None or self._run is None:
+            return list(keras.tree.flatten(inputs))
+        return top_inputs(self._parts, self._computed(self._run, texts, keys, inputs), inputs)
+
+    def _computed(
+        self, run: Trunk, texts: Sequence[np.ndarray], keys: Sequence[bytes], inputs: dict[str, np.ndarray]
+    ) -> list[np.ndarray]:
+        kept = self._recent.get([(self, key) for key in keys]) if self._keeps else [None] * len(keys)
+        missing = [place for place, features in enumerate(kept) if features is None]
+        if len(missing) == len(texts):
+            found = run(inputs)
+        else:
+            own = run(_inputs([texts[place] for place in missing])) if missing else []
+            found = _composed(next(one for one in kept if one is not None), inputs["token_ids"].shape)
+            for place, features in enumerate(kept):
+                for whole, part in zip(found, features or (), strict=False):
+                    whole[place, : len(part)] = part
+            for whole, computed in zip(found, own, strict=False):
+                for place, part in zip(missing, computed, strict=False):
+                    length = len(texts[place])
+                    whole[place, :length] = part[:length]
+        if self._keeps and self._recent.capacity:
+            for place in missing:
+                length = len(texts[place])
+                self._recent.put((self, keys[place]), tuple(one[place, :length] for one in found))
+        return found
+
+
+def _inputs(texts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Pads token ids to a common length, and the texts to a number that is compiled for."""
+    more = padded_rows(len(texts)) - len(texts)
+    return token_inputs([*texts, *[_NO_TOKENS] * more])
+
+
+def _composed(example: Sequence[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
+    return [np.zeros((*shape, *one.shape[1:]), one.dtype) for one in example]

@@ -1,0 +1,49 @@
+"""What runs rows of many adapters: made once for those of a kind, and refused where rows cannot share a batch."""
+
+import gc
+
+import pytest
+
+import keras_peft
+from conftest import TINY
+from keras_peft import sources
+from keras_peft.core.adapter import Part
+from keras_peft.core.selection import Selection
+from keras_peft.errors import AdapterError
+from keras_peft.runtime.mixed import MixedBase
+
+
+@pytest.fixture(scope="module")
+def base():
+    return MixedBase(sources.load(str(TINY)).encoder)
+
+
+def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
+    base = MixedBase(sources.load(str(TINY)).encoder)
+
+    def ask(rank):
+        return base.top(
+            [Part(keras_peft.LoRA(rank=rank), Selection(("attention.query",)))], first_position_only=True
+        )
+
+    in_use = ask(1)
+    # What was traced holds none, either.
+    ask(2).warm_up()
+    for rank in range(3, 22):
+        ask(rank)
+    assert ask(21) is ask(21)
+    gc.collect()
+    assert len(base._tops) == 16 + 1
+    assert ask(1) is in_use
+
+
+def test_what_moves_the_base_itself_is_refused(base):
+    part = Part(keras_peft.FullFineTuning(), Selection.of(["ffn.up"], "last:1"))
+    with pytest.raises(AdapterError, match="cannot share a batch: it is full"):
+        base.top([part], first_position_only=True)
+
+
+def test_the_same_method_twice_at_a_site_is_refused(base):
+    part = Part(keras_peft.LoRA(rank=2), Selection.of(["attention.query"], "last:1"))
+    with pytest.raises(AdapterError, match="a method once at a site"):
+        base.top([part, part], first_position_only=True)
