@@ -79,11 +79,10 @@ def test_quantised_and_half_precision_layers_are_left_alone():
     assert len(changed) == 3 * 6 - 3
 
 
-def test_the_processor_is_asked(monkeypatch, tmp_path):
+def test_the_processor_is_asked(tmp_path):
     expected = keras.config.backend() == "tensorflow"
-    for flags, able in (("fma avx512_bf16 sse", expected), ("fma avx2", False)):
-        (tmp_path / "cpuinfo").write_text(f"flags\t: {flags}\n")
-        monkeypatch.setattr(precision, "Path", lambda name: tmp_path / "cpuinfo")
-        precision.pays.cache_clear()
-        assert precision.pays() is able
-    precision.pays.cache_clear()
+    for number, (flags, able) in enumerate((("fma avx512_bf16 sse", expected), ("fma avx2", False))):
+        processor = tmp_path / f"cpuinfo-{number}"
+        processor.write_text(f"flags\t: {flags}\n")
+        assert precision.pays(processor) is able
+    assert not precision.pays(tmp_path / "nothing")

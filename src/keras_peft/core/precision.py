@@ -45,15 +45,18 @@ def lowered(
 
 
 @cache
-def pays() -> bool:
+def pays(processor: Path = Path("/proc/cpuinfo")) -> bool:
     """Tells whether this machine's processor multiplies in bfloat16, and the backend makes use of it.
 
     It is asked for its abilities and not measured, so that a run can be repeated.
+
+    Args:
+        processor: What the system says of it.
     """
     if keras.config.backend() != "tensorflow":
         return False
     try:
-        described = Path("/proc/cpuinfo").read_text()
+        described = processor.read_text()
     except OSError:  # Not Linux.
         return False
     return not _ABLE.isdisjoint(described.split())

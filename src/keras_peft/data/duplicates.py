@@ -108,7 +108,7 @@ def contradictions(texts: Iterable[Any], labels: Sequence[Any]) -> list[np.ndarr
     return [group for group in equal_groups(texts) if len({labels[row] for row in group}) > 1]
 
 
-def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:
+def near_pairs(texts: Sequence[str], similarity: float, *, most_compared: int = MOST_COMPARED) -> np.ndarray:
     """Finds all pairs of texts that repeat one another, word for word or nearly so.
 
     Two sets of n and m parts with a cosine of at least s have s²n parts in common, so
@@ -117,8 +117,9 @@ def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:
     pairs similarity search.)
 
     Args:
-        texts: Texts. Word for word all are compared, nearly at most `MOST_COMPARED`.
+        texts: Texts. Word for word all are compared.
         similarity: From this cosine on, above 0 and up to 1.
+        most_compared: Of more texts than this, so many are drawn by chance and compared nearly.
 
     Returns:
         The positions of both, (pairs, 2), the first below the second, sorted.
@@ -136,8 +137,8 @@ def near_pairs(texts: Sequence[str], similarity: float) -> np.ndarray:
     earliest = np.where(words == digests([""]), -1, first[group])
     again = np.flatnonzero((earliest >= 0) & (earliest != places))
     pairs = [np.stack([earliest[again], again], axis=1)]
-    if len(places) > MOST_COMPARED:
-        places = np.random.default_rng(0).choice(places, MOST_COMPARED, replace=False)
+    if len(places) > most_compared:
+        places = np.random.default_rng(0).choice(places, most_compared, replace=False)
     different = np.unique(earliest[places])
     different = different[different >= 0]
     if len(different) > 1:

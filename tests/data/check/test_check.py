@@ -17,7 +17,6 @@ import keras_peft
 from conftest import TINY, make_rows, write_jsonl
 from keras_peft import store
 from keras_peft.checking import check_data
-from keras_peft.data import duplicates
 from keras_peft.data.check.oddities import unmangled
 from keras_peft.data.check.scripts import script_of
 from keras_peft.data.duplicates import near_pairs
@@ -297,19 +296,18 @@ def test_many_rows_are_compared_quickly():
     assert time.perf_counter() - start < 20
 
 
-def test_of_many_texts_some_are_compared_for_being_nearly_the_same(monkeypatch):
+def test_of_many_texts_some_are_compared_for_being_nearly_the_same():
     generator = random.Random(0)
     texts = ["".join(generator.choices("abcdefgh ", k=40)) for _ in range(60)]
     texts += [f"{text}!" for text in texts[:30]] + [f"{text} xy" for text in texts[30:]]
     near = near_pairs(texts, 0.8).tolist()
     assert near == [[n, 60 + n] for n in range(60)]
-    monkeypatch.setattr(duplicates, "MOST_COMPARED", 60)
-    some = near_pairs(texts, 0.8).tolist()
+    some = near_pairs(texts, 0.8, most_compared=60).tolist()
     # What is the same word for word is found all the same.
     assert some[:30] == near[:30]
     assert 0 < len(some[30:]) < 30
     assert all(pair in near for pair in some)
-    assert some == near_pairs(texts, 0.8).tolist()
+    assert some == near_pairs(texts, 0.8, most_compared=60).tolist()
 
 
 @pytest.mark.parametrize("label", ["label", "number", "labels"])
