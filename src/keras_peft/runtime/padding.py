@@ -45,7 +45,9 @@ def padded(rows: Sequence[np.ndarray], length: int, fill: Any = 0) -> np.ndarray
     Returns:
         An array (rows, length, …) of their type.
     """
-    whole = np.full((len(rows), length, *rows[0].shape[1:]), fill, rows[0].dtype)
+    whole = np.zeros((len(rows), length, *rows[0].shape[1:]), rows[0].dtype)
+    if fill:
+        whole[:] = fill
     for place, row in enumerate(rows):
         whole[place, : len(row)] = row
     return whole
@@ -60,10 +62,11 @@ def token_inputs(ids: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
         `token_ids` and `padding_mask`, both (rows, length) int32.
     """
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    token_ids = padded(ids, padded_length(int(lengths.max())))
-    mask = np.arange(token_ids.shape[1]) < lengths[:, None]
-    return {"token_ids": token_ids, "padding_mask": mask.astype(np.int32)}
+    token_ids = padded(ids, padded_length(max(map(len, ids))))
+    padding_mask = np.zeros(token_ids.shape, np.int32)
+    for place, own in enumerate(ids):
+        padding_mask[place, : len(own)] = 1
+    return {"token_ids": token_ids, "padding_mask": padding_mask}
 
 
 def token_signature() -> dict[str, keras.KerasTensor]:
