@@ -16,7 +16,7 @@ from keras_peft.errors import OptionError, did_you_mean, listed
 if TYPE_CHECKING:
     import tokenizers
 
-    from keras_peft.inputs import Text
+    from keras_peft.inputs.input import Text
     from keras_peft.predict import Classifier
     from keras_peft.tasks import Task
 

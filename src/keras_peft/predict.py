@@ -11,7 +11,7 @@ from keras_peft import sources
 from keras_peft.data.examples import Examples
 from keras_peft.errors import BaseNotFound, DataError, listed
 from keras_peft.extras import need
-from keras_peft.inputs import Text
+from keras_peft.inputs.input import Text
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.tasks import Prediction, Scores

@@ -7,9 +7,8 @@ import pytest
 
 from conftest import TINY
 from keras_peft.errors import OptionError
-from keras_peft.inputs import TextInput, WordInput
-from keras_peft.inputs.text import TextEncoder
-from keras_peft.inputs.words import WordEncoder
+from keras_peft.inputs.text import TextEncoder, TextInput
+from keras_peft.inputs.words import WordEncoder, WordInput
 from keras_peft.runtime.outputs import compute_outputs
 
 CONTENT = (TINY / "tokenizer.json").read_text(encoding="utf-8")

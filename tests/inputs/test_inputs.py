@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from keras_peft.errors import OptionError
-from keras_peft.inputs import TextInput, WordInput
+from keras_peft.inputs.text import TextInput
+from keras_peft.inputs.words import WordInput
 
 PAIR = TextInput(("question", "answer"))
 HALF = "half of an emoji: \ud83d"

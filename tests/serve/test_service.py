@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_peft
-from keras_peft.inputs import Encoder
+from keras_peft.inputs.encoder import Encoder
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.failures import (
     AdapterFailed,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from keras_peft.errors import BundleMismatch
 
 if TYPE_CHECKING:
-    from keras_peft.inputs import Encoder, Input
+    from keras_peft.inputs.encoder import Encoder
+    from keras_peft.inputs.input import Input
     from keras_peft.tasks import Task
 
 FORMAT = 2
@@ -62,7 +63,7 @@ class Bundle:
         Args:
             content: That of its tokenizer.json, where it was read already.
         """
-        from keras_peft.inputs import TOKENIZER
+        from keras_peft.inputs.encoder import TOKENIZER
 
         if content is None:
             content = (self.folder / TOKENIZER).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from keras_peft.bundle.content import Bundle
 from keras_peft.errors import BundleError, KerasPeftError
 
 if TYPE_CHECKING:
-    from keras_peft.inputs import Text
+    from keras_peft.inputs.input import Text
 
 # Two runs of the same float32 arithmetic in other batches differ by rounding only.
 TOLERANCE = 1e-4

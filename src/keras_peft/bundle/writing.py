@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.core.adapter import Part
-    from keras_peft.inputs import Encoder, Text
+    from keras_peft.inputs.encoder import Encoder
+    from keras_peft.inputs.input import Text
     from keras_peft.tasks import Task
 
 

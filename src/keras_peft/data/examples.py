@@ -18,7 +18,7 @@ from keras_peft import tasks
 from keras_peft.data.duplicates import contradictions, digests
 from keras_peft.data.readers import Row, read_rows
 from keras_peft.errors import DataError, did_you_mean, listed
-from keras_peft.inputs import Input, Text
+from keras_peft.inputs.input import Input, Text
 from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import LABELS, TEXTS, Collector, pick
 from keras_peft.tasks import Label, Task

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from keras_peft.errors import OptionError, did_you_mean
-from keras_peft.inputs._encoder import LONG_TEXT, EncodedRow, Encoder, ids_of
-from keras_peft.inputs._input import Input, Text
+from keras_peft.inputs.encoder import EncodedRow, Encoder, ids_of
+from keras_peft.inputs.input import Input, Text
+from keras_peft.inputs.limits import LONG_TEXT
 from keras_peft.inputs.strings import is_text
 
 

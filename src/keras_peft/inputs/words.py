@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from keras_peft.errors import OptionError
-from keras_peft.inputs._encoder import LONG_TEXT, EncodedRow, Encoder, ids_of
-from keras_peft.inputs._input import Input
 from keras_peft.inputs.case_marks import CaseMarks
+from keras_peft.inputs.encoder import EncodedRow, Encoder, ids_of
+from keras_peft.inputs.input import Input
+from keras_peft.inputs.limits import LONG_TEXT
 
 if TYPE_CHECKING:
     import tokenizers

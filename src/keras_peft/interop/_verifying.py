@@ -9,7 +9,9 @@ import numpy as np
 
 from keras_peft.bundle.verifying import TOLERANCE
 from keras_peft.errors import BundleError
-from keras_peft.inputs import Encoder, Input, Text, WordInput
+from keras_peft.inputs.encoder import Encoder
+from keras_peft.inputs.input import Input, Text
+from keras_peft.inputs.words import WordInput
 from keras_peft.tasks import Task
 
 if TYPE_CHECKING:

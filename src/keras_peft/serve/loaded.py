@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.bundle import Bundle
-    from keras_peft.inputs import Encoder
+    from keras_peft.inputs.encoder import Encoder
     from keras_peft.tasks import Task
 
 

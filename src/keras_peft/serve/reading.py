@@ -11,7 +11,7 @@ from keras_peft.errors import listed
 from keras_peft.serve.failures import LATE, Invalid, Malformed, TimedOut, TooLarge
 
 if TYPE_CHECKING:
-    from keras_peft.inputs import Text
+    from keras_peft.inputs.input import Text
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.serve.loaded import Loaded
     from keras_peft.serve.settings import ServeSettings

@@ -20,7 +20,8 @@ from keras_peft.serve.token_view import TokenView
 
 if TYPE_CHECKING:
     from keras_peft.explanation import Explanation
-    from keras_peft.inputs import Encoder, Text
+    from keras_peft.inputs.encoder import Encoder
+    from keras_peft.inputs.input import Text
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.serve.batcher import Admission
     from keras_peft.serve.engines._engine import Engine

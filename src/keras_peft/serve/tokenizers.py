@@ -11,7 +11,7 @@ from keras_peft.serve.bundle_files import read_checked
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.inputs import Encoder
+    from keras_peft.inputs.encoder import Encoder
 
 
 class Tokenizers:

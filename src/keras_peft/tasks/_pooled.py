@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from keras_peft.errors import OptionError, listed
-from keras_peft.inputs import Input, TextInput
+from keras_peft.inputs.input import Input
+from keras_peft.inputs.text import TextInput
 from keras_peft.tasks._task import Task
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from keras_peft.errors import DataError, OptionError, listed
-from keras_peft.inputs import Input, Text
+from keras_peft.inputs.input import Input, Text
 from keras_peft.tasks._scores import Scores
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from keras_peft.inputs import Input, TextInput
+from keras_peft.inputs.input import Input
+from keras_peft.inputs.text import TextInput
 from keras_peft.tasks import single_label
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from keras_peft.errors import DataError, listed
-from keras_peft.inputs import Text
+from keras_peft.inputs.input import Text
 from keras_peft.tasks import _task
 from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores, by_label, calibration_error, reliability

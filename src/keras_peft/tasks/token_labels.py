@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from keras_peft.errors import DataError
-from keras_peft.inputs import Input, Text, WordInput
-from keras_peft.inputs.words import listed_strings
+from keras_peft.inputs.input import Input, Text
+from keras_peft.inputs.words import WordInput, listed_strings
 from keras_peft.store import Collector, arrays
 from keras_peft.tasks import _task
 from keras_peft.tasks._scores import LabelScores, Scores, by_label

@@ -12,7 +12,7 @@ from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, check_trainable, read_examples, split
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
-from keras_peft.inputs import DEFAULT_MAX_LENGTH
+from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.prepared import Prepared
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.inputs import Encoder
+    from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.sources import Base
     from keras_peft.tasks import Task

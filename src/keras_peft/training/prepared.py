@@ -14,7 +14,7 @@ from keras_peft.stopwatch import Stopwatch
 if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Part
-    from keras_peft.inputs import Encoder
+    from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.runtime.rows import Rows
     from keras_peft.sources import Base

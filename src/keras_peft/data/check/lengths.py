@@ -6,7 +6,7 @@ from itertools import chain, islice
 
 from keras_peft.data.check.report import Checked, Finding, counted, sample
 from keras_peft.data.check.subject import Subject
-from keras_peft.inputs import DEFAULT_MAX_LENGTH
+from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 
 # Texts that are tokenised together: enough for all cores, few enough for memory.
 _AT_ONCE = 4096

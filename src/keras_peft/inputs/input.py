@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from keras_peft.inputs._encoder import LONG_TEXT, Encoder
+from keras_peft.inputs.limits import LONG_TEXT
 from keras_peft.inputs.strings import is_text
+
+if TYPE_CHECKING:
+    from keras_peft.inputs.encoder import Encoder
 
 Text = str | tuple[str, ...]
 """What is read of a row: a text, the texts of a pair, or the words of a sentence."""

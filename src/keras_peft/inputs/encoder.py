@@ -15,10 +15,6 @@ from keras_peft.store import Collector, arrays
 if TYPE_CHECKING:
     import tokenizers
 
-LONG_TEXT = ("cut", "window")
-"""What can be done with texts that are too long."""
-DEFAULT_MAX_LENGTH = 128
-"""Maximum tokens of a text where no other number is given."""
 TOKENIZER = "tokenizer.json"
 # Texts that are tokenised together: enough for all cores, few enough for memory.
 _AT_ONCE = 4096
