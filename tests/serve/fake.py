@@ -74,7 +74,8 @@ class Adapters:
         state = self.there[name]
         if state.state == "FAILED":
             raise AdapterFailed(f"The adapter {name!r} cannot be used: {state.reason}")
-        return replace(loaded(name, TASKS[name], folder=SECRET), generation=state.generation)
+        made = loaded(name, TASKS[name], folder=SECRET)
+        return replace(made, generation=state.generation, bundle=state.bundle or made.bundle)
 
     async def load(self, name: str) -> Loaded:
         if name not in self.there:
