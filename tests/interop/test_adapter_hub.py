@@ -111,7 +111,7 @@ def test_every_kind_has_a_folder_and_the_lists_name_folders():
         ("head_pooler_bert", "single-label", LABELS, "tanh"),
         ("head_regression", "regression", (), "tanh"),
         ("head_multilabel", "multi-label", LABELS, "tanh"),
-        ("head_tagging", "token-labels", LABELS, "relu"),
+        ("head_tagging", "token-labels", LABELS, None),
         ("head_static", "single-label", ("LABEL_0", "LABEL_1", "LABEL_2"), "relu"),
         ("head_static_bert", "single-label", ("LABEL_0", "LABEL_1", "LABEL_2"), "tanh"),
     ],
