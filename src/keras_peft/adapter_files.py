@@ -30,7 +30,7 @@ def save_adapter(
 
     Args:
         model: The model that has it.
-        folder: Where it shall lie.
+        folder: Where to write it.
         name: The adapter; the only active one by default.
         overwrite: Replace an adapter that lies there.
 

@@ -38,7 +38,7 @@ def adapt(
         roles: For a model of your own, what its layers are: from regular expressions on
             the end of a path to roles, such as `{r"block_\\d+/up": "ffn.up"}`. Known
             architectures and Keras's own layers need none.
-        adapter: Name of the adapter, where there shall be several.
+        adapter: Name of the adapter, where a model has several.
         first_position_only: The head reads the model's vector of the first token and no
             other. Where the architecture allows it, the last block is then computed for
             that position alone.

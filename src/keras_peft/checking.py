@@ -44,7 +44,7 @@ def check_data(
     Raises:
         DataError: If a file cannot be read or has no texts or labels.
         OptionError: If a value cannot be used.
-        BaseError: If the base cannot be had.
+        BaseError: If the base cannot be loaded.
         BundleError: If there is no sound bundle.
 
     Example:

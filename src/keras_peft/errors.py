@@ -7,7 +7,7 @@
     ├── AdapterError       adapter weights do not fit the model
     ├── DataError          the labelled text cannot be used as it is
     ├── EndpointError      a language model's server refuses, fails or gives nothing of use
-    ├── BaseError          the base cannot be had
+    ├── BaseError          the base cannot be loaded
     │   ├── BaseNotFound       no such name, folder or repository
     │   ├── BaseAccessDenied   private or gated
     │   ├── BaseUnreachable    no network
@@ -57,7 +57,7 @@ class EndpointError(KerasPeftError):
 
 
 class BaseError(KerasPeftError):
-    """The base cannot be had."""
+    """The base cannot be loaded."""
 
 
 class BaseNotFound(BaseError):

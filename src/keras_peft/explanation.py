@@ -1,4 +1,4 @@
-"""Which words carried a decision: each is left out in turn, and the label is told anew."""
+"""Which words carried a decision: each is left out in turn, and the rest is classified again."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def load(folder: str | Path, *, base: str | None = None) -> Classifier:
 
     Raises:
         BundleError: If there is no sound bundle.
-        BaseError: If its base cannot be had.
+        BaseError: If its base cannot be loaded.
 
     Example:
         >>> classifier = keras_peft.load("my-bundle")
@@ -179,7 +179,7 @@ def load_on_base(bundle: Bundle, *, base: str | None = None) -> Classifier:
 
     Raises:
         BundleMismatch: If the base is not the one that it was trained on.
-        BaseError: If its base cannot be had.
+        BaseError: If its base cannot be loaded.
     """
     try:
         loaded = sources.load(base or bundle.base_name)

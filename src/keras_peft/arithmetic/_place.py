@@ -132,7 +132,7 @@ def _mean(sources: Sequence[Source], heads: Sequence[Mapping[str, np.ndarray]]) 
         return dict(heads[0]) if heads else {}
     names = listed(repr(source.name) for source in sources)
     first = sources[0]
-    what_to_do = f"Name the adapter whose head the new one shall have, such as `head={first.name!r}`."
+    what_to_do = f"Name the adapter whose head the new one takes, such as `head={first.name!r}`."
     shapes = [{key: value.shape for key, value in head.items()} for head in heads]
     kinds = {type(source.adapter.head) for source in sources}
     if len(kinds) > 1 or any(shape != shapes[0] for shape in shapes):

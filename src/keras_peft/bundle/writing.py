@@ -86,7 +86,7 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
     """Writes a bundle, reads it back into a fresh model, compares, and puts it in place.
 
     Args:
-        folder: Where it shall lie.
+        folder: Where to write it.
         parts: What goes into it.
         overwrite: Replace a bundle that lies there.
 
@@ -118,7 +118,7 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
             ) from error
         raise BundleError(
             f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} instead: move it "
-            "to where it shall be."
+            "to where you want it."
         ) from error
 
 
@@ -127,7 +127,7 @@ def seal(folder: Path, content: dict[str, Any]) -> None:
 
     Args:
         folder: Where the other files of the bundle lie.
-        content: What bundle.json shall say; the sums of the files and its own are put in.
+        content: The content of bundle.json; the checksums of the files and its own are added.
 
     Raises:
         OSError: If it cannot be written.

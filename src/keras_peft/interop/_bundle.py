@@ -66,7 +66,7 @@ def write_imported(
     """Writes a bundle of an adapter that was not trained here, and verifies it.
 
     Args:
-        out: Where it shall lie.
+        out: Where to write it.
         folder: Where the adapter comes from.
         source: The same, in the bundle's words: "the PEFT adapter mine".
         sha256: Of the file with the adapter's weights.

@@ -196,7 +196,7 @@ class Watcher(keras.callbacks.Callback):
 
     def _moving(self) -> dict[str, keras.Variable]:
         """All that training changes: what trains, the states of random numbers, the optimizer's variables."""
-        # Of the base only what trains moves, and the means that are shown begin anew in each epoch.
+        # Of the base only what trains moves, and the means that are shown start again in each epoch.
         still = {id(one) for one in [*self._adapted.base.variables, *self._adapted.metrics_variables]}
         trained = self._adapted.trainable_variables
         others = [one for one in self._adapted.variables if not one.trainable and id(one) not in still]

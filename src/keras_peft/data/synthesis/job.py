@@ -41,7 +41,7 @@ class DataGeneration:
     Args:
         topic: What the texts are about.
         labels: The labels, or a mapping from each to what it means.
-        rows: How many rows the file shall have; as many of each label, or one more.
+        rows: How many rows to make; labels get equal numbers, or one more.
         out: The .jsonl file to write.
         endpoint: Address of a chat-completions server in OpenAI's form, up to `/v1`.
         model: Name of the model there.
@@ -258,7 +258,7 @@ class DataGeneration:
 
     @cached_property
     def _quota(self) -> dict[str, int]:
-        """How many rows of each label there shall be."""
+        """Returns how many rows of each label are wanted."""
         each, more = divmod(self.rows, len(self._descriptions))
         return {label: each + (position < more) for position, label in enumerate(self._descriptions)}
 

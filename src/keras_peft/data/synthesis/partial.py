@@ -155,7 +155,7 @@ class Partial:
                 was, now = _short(begun.get(name)), _short(value)
                 raise DataError(
                     f"{self.path} holds the rows of a run with the {name} {was}, not {now}. Give what it was "
-                    "begun with to go on, choose another `out`, or remove that file to begin anew."
+                    "begun with to go on, choose another `out`, or remove that file to start again."
                 )
 
 

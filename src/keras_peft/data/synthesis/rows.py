@@ -1,4 +1,4 @@
-"""The rows of a run: how many of each label there shall be, are under way, and are there."""
+"""The rows of a run: how many of each label are wanted, under way, and done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Rows:
     """Takes rows that keep the rules, are new and are still needed.
 
     Args:
-        quota: Rows of each label that there shall be.
+        quota: Rows wanted of each label.
         rules: What a row has to keep.
         similarity: Two texts are near duplicates from this cosine on.
     """

@@ -56,7 +56,7 @@ def import_adapter_hub(
         AdapterError: If the adapter or its head computes something that nothing here does, or
             its files are damaged; all that is wrong is in the message.
         OptionError: If the task is another one than the head's.
-        BaseError: If the base cannot be had.
+        BaseError: If the base cannot be loaded.
         BundleError: If the bundle cannot be written.
 
     Example:

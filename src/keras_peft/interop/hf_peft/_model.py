@@ -103,7 +103,7 @@ def save_hf_peft(
     Args:
         model: The adapted model. An adapter of a CausalLM is for Hugging Face's model of the same
             kind, one of a backbone for the model without a head.
-        folder: Where it shall lie.
+        folder: Where to write it.
         name: The adapter; the only active one by default.
         base: What Hugging Face calls the model's checkpoint: `owner/name`, or a folder.
         overwrite: Replace an adapter of PEFT that lies there.

@@ -57,7 +57,7 @@ def import_hf_peft(
         AdapterError: If the adapter computes something that no method here does, or its
             files are damaged; all that is wrong is in the message.
         OptionError: If the task is another one than the adapter's.
-        BaseError: If the base cannot be had.
+        BaseError: If the base cannot be loaded.
         BundleError: If the bundle cannot be written.
 
     Example:

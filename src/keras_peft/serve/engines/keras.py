@@ -36,7 +36,7 @@ def start(base: str, settings: ServeSettings) -> Engine:
         settings: What the server was told.
 
     Raises:
-        BaseError: If the base cannot be had.
+        BaseError: If the base cannot be loaded.
     """
     workers = share_processors(settings.workers)
     return Engine(
@@ -54,7 +54,7 @@ def share_processors(workers: int) -> int:
     than one after the other, each on both.
 
     Args:
-        workers: How many there shall be; 0 for as many as there are processors, where TensorFlow
+        workers: How many to use; 0 for as many as there are processors, where TensorFlow
             computes on these, and one elsewhere.
 
     Returns:

@@ -79,7 +79,7 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
     Raises:
         OptionError: If the settings, the keys or the port cannot be used.
         BundleError: If the bundles are of different bases.
-        BaseError: If the base cannot be had.
+        BaseError: If the base cannot be loaded.
     """
     start = start or Start()
     keys = Keys.read(settings.keys)
