@@ -1,4 +1,7 @@
-"""What the small install does without any extra: `make package` runs it beside a wheel and JAX; pytest does not."""
+"""What the small install does without any extra: `make package` runs it beside a wheel and JAX; pytest does not.
+
+KERAS_BACKEND=torch tries the same where PyTorch is installed in place of JAX.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 import numpy as np
 
 import keras_peft
 
-# What the extras bring, but for what Keras and JAX bring too.
-ABSENT = ("tensorflow", "keras_hub", "polars", "sklearn", "tokenizers", "typer", "jinja2", "fastapi")
+# What the extras bring, but for what Keras and the backend bring too.
+ABSENT = {"tensorflow", "keras_hub", "polars", "sklearn", "tokenizers", "typer", "jinja2", "fastapi"} - (
+    {"jinja2"} if BACKEND == "torch" else set()
+)
 WITH_THE_PACKAGE = (
     "py.typed",
     "templates/report.html",
