@@ -13,7 +13,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-BACKEND = os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ import keras_peft
 
 # What the extras bring, but for what Keras and the backend bring too.
 ABSENT = {"tensorflow", "keras_hub", "polars", "sklearn", "tokenizers", "typer", "jinja2", "fastapi"} - (
-    {"jinja2"} if BACKEND == "torch" else set()
+    {"jinja2"} if keras.config.backend() == "torch" else set()
 )
 WITH_THE_PACKAGE = (
     "py.typed",
