@@ -55,7 +55,7 @@ coverage: .venv/developer ## run the tests on TensorFlow and show which lines no
 	$(TESTS) --cov
 
 test-lowest: $(LOWEST)/installed ## run a part of the tests on the oldest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -W default $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal -W default -m "not thorough" $(LOWEST_TESTS)
 
 package: ## build wheel and sdist, and try the wheel alone, with JAX and without any extra
 	rm -rf dist $(PACKAGE)
@@ -115,7 +115,7 @@ clean: ## remove what the verbs made
 $(LOWEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'hypothesis>=6.100'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
 	@touch $@
 
 # PyTorch is asked for first and by its version: whatever else needs it is content with it then.

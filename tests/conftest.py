@@ -7,12 +7,19 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Compiling is what takes the time on JAX; tiny models need no optimised code.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# What one process has compiled, the others and the next run need not.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis
 import pytest
@@ -62,6 +69,31 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(autouse=True)
+def _eager(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs what is marked as eager without tracing, which takes most of the time of a few small steps."""
+    if request.node.get_closest_marker("eager") is None:
+        yield
+        return
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        with warnings.catch_warnings():
+            # Those of tf.data are traced all the same, which they warn of.
+            warnings.filterwarnings(
+                "ignore", "Even though the `tf.config.experimental_run_functions_eagerly`"
+            )
+            yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

@@ -7,17 +7,23 @@ from collections.abc import Iterable
 import pytest
 
 
-def thorough(*values: object) -> list[object]:
-    """Cases that only `make test-all` runs."""
-    return [pytest.param(value, marks=pytest.mark.thorough) for value in values]
+def thorough(*values: object, eager: bool = True) -> list[object]:
+    """Cases that only `make test-all` runs, and without tracing: others of their kind are traced.
+
+    Many small steps are done sooner with tracing: `eager=False`.
+    """
+    return sample(values, eager=eager)
 
 
-def sample(values: Iterable[object], *quick: object) -> list[object]:
-    """All of the values, where `make test` runs only those named as quick.
+def sample(values: Iterable[object], *quick: object, eager: bool = True) -> list[object]:
+    """All of the values; `make test` runs only those named as quick, and TensorFlow traces only those.
+
+    Many small steps are done sooner with tracing: `eager=False`.
 
     Example:
         >>> @pytest.mark.parametrize("name", sample(methods.names(), "lora", "prompt"))
     """
     values = list(values)
     assert set(quick) <= set(values), set(quick) - set(values)
-    return [value if value in quick else pytest.param(value, marks=pytest.mark.thorough) for value in values]
+    marks = [pytest.mark.thorough, *([pytest.mark.eager] if eager else [])]
+    return [value if value in quick else pytest.param(value, marks=marks) for value in values]

@@ -24,6 +24,7 @@ def model():
 BOTH = [keras_peft.LoRA(rank=2), keras_peft.PrefixTuning(tokens=3), keras_peft.Houlsby(size=4)]
 
 
+@pytest.mark.eager
 def test_several_methods_are_one_adapter(tmp_path):
     """Trained, saved and loaded together, on another copy of the base."""
     base, twin = models.distilbert(), models.distilbert()
@@ -201,6 +202,7 @@ def test_unclear_requests_are_refused(model):
             forbidden()
 
 
+@pytest.mark.eager
 def test_lora_plus_gives_b_its_own_rate():
     """After one step of Adam from zero, the step's size is the rate."""
     base = models.distilbert()

@@ -17,6 +17,9 @@ from keras_peft import explanation as explanations
 from keras_peft import tasks
 from keras_peft.errors import DataError, OptionError
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory, data):

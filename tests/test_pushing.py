@@ -18,6 +18,9 @@ from keras_peft.files import sha256_of
 from sealed import bytes_of, make_sealed
 from sources.hub_server import COMMIT, READ_TOKEN, TOKEN, running_hub, use
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 TO = "hf://org/made"
 
 

@@ -13,6 +13,9 @@ from bundle.altering import reseal
 from conftest import REFERENCE, TINY
 from keras_peft.errors import BundleMismatch
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 
 @pytest.fixture
 def copy(tmp_path, bundle):

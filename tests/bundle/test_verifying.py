@@ -10,6 +10,9 @@ from conftest import TINY
 from keras_peft import sources
 from keras_peft.errors import BundleError
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 
 def test_a_bundle_that_answers_otherwise_is_not_written(tmp_path, data, monkeypatch):
     load = sources.load

@@ -18,6 +18,9 @@ from keras_peft.bundle import verifying
 from keras_peft.errors import BundleError
 from keras_peft.files import sha256_of
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 
 @pytest.fixture
 def copy(tmp_path, bundle):

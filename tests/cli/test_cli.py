@@ -19,6 +19,9 @@ from keras_peft import __version__
 from keras_peft.cli.application import COMMANDS, build
 from sampling import thorough
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
 
 

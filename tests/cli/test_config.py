@@ -12,6 +12,9 @@ from keras_peft.cli import main
 from keras_peft.training.fine_tune import fine_tune
 from sampling import thorough
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:

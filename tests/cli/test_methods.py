@@ -26,7 +26,7 @@ def run(capfd, *arguments):
 @pytest.mark.parametrize("name", sample(methods.names(), "lora", "bitfit", "prefix", "prompt"))
 def test_trains_and_is_loaded_again(name, data, tmp_path, capfd):
     """Writing a bundle compares what it answers, loaded anew, with the trained model."""
-    flags = ["--base", TINY, "--epochs", 1, "--method", name, *SMALL.get(name, [])]
+    flags = ["--base", TINY, "--epochs", 1, "--batch-size", 64, "--method", name, *SMALL.get(name, [])]
     code, out, err = run(capfd, "train", data, "--out", tmp_path / "bundle", *flags, "--json")
     assert code == 0, err
     report = json.loads(out)

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import TINY
 from keras_peft.cli.process import quiet_import
+from sampling import thorough
 
 TELL = (
     "import sys; from keras_peft.cli.process import quiet_import\n"
@@ -48,7 +49,11 @@ def test_what_native_code_says_is_shown_where_the_import_fails(capfd):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["cross-validate", "--folds", "2", "--epochs", "1"], ["find-rate", "--steps", "40"]]
+    "arguments",
+    [
+        ["find-rate", "--steps", "40"],
+        *thorough(["cross-validate", "--folds", "2", "--epochs", "1"], eager=False),
+    ],
 )
 def test_trainings_of_all_kinds_are_quiet(data, arguments):
     command = [sys.executable, "-c", "from keras_peft.cli import main; main()", *arguments, str(data)]

@@ -12,6 +12,9 @@ import pytest
 from sealed import bytes_of, make_sealed
 from sources.hub_server import READ_TOKEN, TOKEN, running_hub
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
 
 

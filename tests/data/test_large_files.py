@@ -22,6 +22,9 @@ from keras_peft.training import trunk_cache
 from keras_peft.training.fine_tune import fine_tune
 from sampling import sample
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 SETTINGS = {"base": str(TINY), "epochs": 2, "seed": 1, "validation": 0.2}
 FILES = {
     "single-label": make_rows(40),

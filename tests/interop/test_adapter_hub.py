@@ -21,6 +21,9 @@ from keras_peft.interop.adapter_hub import kinds
 from sampling import sample
 from serve.bundles import write_bundle
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 FOLDERS = REFERENCE / "adapter_hub"
 CASES = sorted(folder.name for folder in FOLDERS.iterdir() if folder.is_dir())
 LABELS = ("alpha", "beta", "gamma")

@@ -22,6 +22,9 @@ from keras_peft.errors import AdapterError
 from sampling import sample
 from sources.hub_server import running_hub, use
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 FOLDERS = REFERENCE / "decoders"
 KEPT = load_file(FOLDERS / "outputs.safetensors")
 INPUTS = {"token_ids": KEPT["input_ids"], "padding_mask": KEPT["attention_mask"]}

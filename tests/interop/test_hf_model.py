@@ -23,6 +23,9 @@ from keras_peft.errors import AdapterError, BundleError, OptionError
 from sampling import sample
 from serve.bundles import write_bundle
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 FOLDER = REFERENCE / "classifiers"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 QUICK = ("bert_single", "distilbert_words", "roberta_multi", "roberta_number")

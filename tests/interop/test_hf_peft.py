@@ -21,6 +21,9 @@ from keras_peft.interop.hf_peft import kinds
 from sampling import sample, thorough
 from serve.bundles import write_bundle
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 FOLDERS = REFERENCE / "peft_folders"
 LABELS = ("alpha", "beta", "gamma")
 # Of the logits, of which the largest are about 5.

@@ -21,6 +21,9 @@ from keras_peft.interop.keras_lora._factors import flat_factors
 from keras_peft.interop.keras_lora._read import backbone_of
 from sampling import sample, thorough
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 TOLERANCE = 1e-5
 RANK = 3
 

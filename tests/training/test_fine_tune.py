@@ -89,6 +89,7 @@ def test_a_seed_repeats_a_run(tmp_path, data):
     assert train("c", 4) != first
 
 
+@pytest.mark.eager
 @pytest.mark.one_backend
 def test_a_file_to_validate_on(tmp_path, data):
     held_out = write_jsonl(tmp_path / "v.jsonl", make_rows(20, seed=9))
@@ -120,6 +121,7 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
         fine_tune(data, out=tmp_path / "b", base=str(TINY), validation=held_out)
 
 
+@pytest.mark.eager
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -150,6 +152,7 @@ def test_what_cannot_be_used_writes_nothing(tmp_path, data, options, message):
     assert [path for path in tmp_path.rglob("*") if path != tmp_path / "new"] == []
 
 
+@pytest.mark.eager
 @pytest.mark.one_backend
 def test_a_bundle_that_is_there(tmp_path, data, bundle):
     out = tmp_path / "b"
@@ -228,7 +231,7 @@ def test_options_of_the_method_are_checked():
         keras_peft.LoRA(rank=-1)
 
 
-@pytest.mark.parametrize("accumulation", [4, *thorough(1)])
+@pytest.mark.parametrize("accumulation", [4, *thorough(1, eager=False)])
 def test_the_learning_rate_falls_over_the_whole_training(tmp_path, data, accumulation):
     rates = []
 

@@ -50,7 +50,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("task", sample(LEAST, "pairs", "token-labels"))
+@pytest.mark.parametrize("task", sample(LEAST, "pairs", "token-labels", eager=False))
 def test_it_learns_and_is_used(tmp_path, task):
     rows = rows_of(task)
     data = write_jsonl(tmp_path / "data.jsonl", rows)
@@ -71,6 +71,7 @@ def test_it_learns_and_is_used(tmp_path, task):
     assert "token-classification" in card if task == "token-labels" else "text-classification" in card
 
 
+@pytest.mark.eager
 def test_tokens_are_found_whatever_their_number(tmp_path):
     rows = rows_of("token-labels", 40)
     data = write_jsonl(tmp_path / "data.jsonl", rows)
@@ -121,6 +122,7 @@ def test_multi_label_from_a_table_without_lists(tmp_path):
     assert keras_peft.read_examples(tmp_path / "d.csv").labels == (("a", "b"), (), ("b",))
 
 
+@pytest.mark.eager
 def test_it_may_abstain(tmp_path, data):
     result = fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=3, validation=0.5, abstain_below=0.5)
     threshold = keras_peft.load(tmp_path / "b").task.abstain_below

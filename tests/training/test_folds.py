@@ -14,6 +14,9 @@ from keras_peft.data.examples import Examples
 from keras_peft.errors import DataError, OptionError
 from keras_peft.training.folds import parts
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 
 @given(st.lists(st.sampled_from("abc"), min_size=4, max_size=60), st.integers(2, 4), st.integers(0, 9))
 def test_every_row_is_held_out_once_and_labels_are_shared_out(labels, folds, seed):

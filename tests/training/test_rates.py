@@ -48,7 +48,7 @@ def test_it_trains_while_the_rate_rises(tmp_path):
     assert found.to_json()["suggestion"] == found.suggestion
 
 
-@pytest.mark.parametrize("accumulation", [3, *thorough(1)])
+@pytest.mark.parametrize("accumulation", [3, *thorough(1, eager=False)])
 def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch, accumulation):
     compiled = []
 

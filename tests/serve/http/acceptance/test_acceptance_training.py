@@ -16,15 +16,18 @@ MEMBER = Path(__file__).parent / "training_member.py"
 PATIENCE = 300.0
 
 
-def train(folder, *, processes, rows):
-    """Trains by some processes and returns what each says of the losses; the folder gets the adapter."""
+def train(folder, *rows, processes):
+    """Trains by some processes, once for each number of rows; the folder gets the adapters.
+
+    Returns what each process says of the losses of each training.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-W", "ignore", MEMBER]
     members = [
         subprocess.Popen(
-            [*command, *map(str, (rank, processes, port, rows, folder))],
+            [*command, *map(str, (rank, processes, port, folder, *rows))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -44,20 +47,30 @@ def train(folder, *, processes, rows):
     return [json.loads(out.splitlines()[-1]) for out, _ in said]
 
 
-def test_20_two_processes_train_as_one_and_one_of_them_saves_by_itself(tmp_path):
-    (alone,) = train(tmp_path / "one", processes=1, rows=12)
-    together = train(tmp_path / "two", processes=2, rows=12)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def together(folder):
+    """What two processes say of a training on 12 rows, and of one on 13."""
+    # Of 13 rows in batches of 4 the last one has a single row.
+    return train(folder / "two", 12, 13, processes=2)
+
+
+def test_20_two_processes_train_as_one_and_one_of_them_saves_by_itself(folder, together):
+    ((alone,),) = train(folder / "one", 12, processes=1)
     assert alone[-1] < alone[0]
-    np.testing.assert_allclose(together, [alone] * 2, rtol=1e-5)
-    one, two = (load_file(tmp_path / name / "adapter.safetensors") for name in ("one", "two"))
+    np.testing.assert_allclose([losses for losses, _ in together], [alone] * 2, rtol=1e-5)
+    one, two = (load_file(folder / name / "12" / "adapter.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for key, value in one.items():
         np.testing.assert_allclose(two[key], value, atol=1e-5)
 
 
-def test_20_a_last_batch_that_cannot_be_shared_hangs_nobody(tmp_path):
-    # Of 13 rows in batches of 4 the last one has a single row.
-    first, second = train(tmp_path / "adapter", processes=2, rows=13)
+def test_20_a_last_batch_that_cannot_be_shared_hangs_nobody(folder, together):
+    first, second = (losses for _, losses in together)
     assert first == second
     assert first[-1] < first[0]
-    assert (tmp_path / "adapter" / "adapter.safetensors").is_file()
+    assert (folder / "two" / "13" / "adapter.safetensors").is_file()

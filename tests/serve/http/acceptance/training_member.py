@@ -1,8 +1,9 @@
 """One of the processes that train an adapter together.
 
-    python training_member.py RANK PROCESSES PORT ROWS FOLDER
+    python training_member.py RANK PROCESSES PORT FOLDER ROWS...
 
-Writes the losses; the first one saves the adapter into the folder.
+Trains once for each number of rows. Writes the losses of each training; the first process saves each
+adapter into the folder, under the number of rows.
 """
 
 import json
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 
-def main(rank, processes, port, rows, folder):
+def main(rank, processes, port, folder, counts):
     """Joins the others, where there are any, and trains."""
     os.environ.update(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo")
     sys.path.insert(0, str(Path(__file__).parents[3]))
@@ -30,18 +31,20 @@ def main(rank, processes, port, rows, folder):
 
     assert jax.process_count() == processes
     keras.distribution.set_distribution(keras.distribution.DataParallel())
-    keras.utils.set_random_seed(0)
-    model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(rank=2), head=dense())
-    draw = np.random.default_rng(0)
-    ids = draw.integers(1, 20, (rows, 10)).astype("int32")
-    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
-    data = tf.data.Dataset.from_tensor_slices((inputs, draw.normal(size=(rows, 3)).astype("float32")))
-    model.compile(keras.optimizers.Adam(0.01), "mse")
-    losses = model.fit(data.batch(4), epochs=3, verbose=0, shuffle=False).history["loss"]
-    if rank == 0:
-        keras_peft.save_adapter(model, folder)
-    sys.stdout.write(f"{json.dumps(losses)}\n")
+    found = []
+    for rows in counts:
+        keras.utils.set_random_seed(0)
+        model = keras_peft.adapt(models.small_distilbert(), keras_peft.LoRA(rank=2), head=dense())
+        draw = np.random.default_rng(0)
+        ids = draw.integers(1, 20, (rows, 10)).astype("int32")
+        inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+        data = tf.data.Dataset.from_tensor_slices((inputs, draw.normal(size=(rows, 3)).astype("float32")))
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        found.append(model.fit(data.batch(4), epochs=3, verbose=0, shuffle=False).history["loss"])
+        if rank == 0:
+            keras_peft.save_adapter(model, folder / str(rows))
+    sys.stdout.write(f"{json.dumps(found)}\n")
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:5]), sys.argv[5])
+    main(*map(int, sys.argv[1:4]), Path(sys.argv[4]), [int(rows) for rows in sys.argv[5:]])
