@@ -23,7 +23,7 @@ def run(capfd, *arguments):
     return stopped.value.code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("name", sample(methods.names(), "lora", "bitfit", "prefix", "prompt"))
+@pytest.mark.parametrize("name", sample(methods.names(), "lora", "prompt"))
 def test_trains_and_is_loaded_again(name, data, tmp_path, capfd):
     """Writing a bundle compares what it answers, loaded anew, with the trained model."""
     flags = ["--base", TINY, "--epochs", 1, "--batch-size", 64, "--method", name, *SMALL.get(name, [])]

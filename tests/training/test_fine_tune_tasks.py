@@ -50,7 +50,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("task", sample(LEAST, "pairs", "token-labels", eager=False))
+@pytest.mark.parametrize("task", sample(LEAST, "pairs", eager=False))
 def test_it_learns_and_is_used(tmp_path, task):
     rows = rows_of(task)
     data = write_jsonl(tmp_path / "data.jsonl", rows)

@@ -35,26 +35,41 @@ def rows_of(adapters, texts=TEXTS):
     ]
 
 
+def said_alone(adapter, text):
+    """What the bundle says of a text without any server."""
+    classifier = keras_peft.load(adapter.bundle.folder)
+    if not adapter.task.per_word:
+        return classifier.outputs([text])[0]
+    tokens = adapter.tokenizer([text.split()])
+    return compute_outputs(Inference(classifier.model, tokens.signature), tokens)[0]
+
+
+@pytest.fixture(scope="module")
+def others(engine, tmp_path_factory):
+    """Adapters of other kinds, each with the text that it gets and what it says of it alone."""
+    folder = tmp_path_factory.mktemp("others")
+    other = loaded(engine, folder, 3, layers="last:1", seed=3, labels=("x", "y", "z", "w"))
+    words = loaded(engine, folder, 4, layers="last:1", seed=4, task="token-labels", labels=("O", "B-a"))
+    return [(other, TEXTS[1], said_alone(other, TEXTS[1])), (words, TEXTS[3], said_alone(words, TEXTS[3]))]
+
+
 @pytest.mark.parametrize("name", sample(MIXABLE, "lora", "bitfit", "prefix", "prompt", "houlsby"))
-def test_a_mixed_batch_equals_what_each_bundle_says_by_itself(engine, tmp_path, name):
+def test_a_mixed_batch_equals_what_each_bundle_says_by_itself(engine, others, tmp_path, name):
     method = methods.find(name)()
     first = loaded(engine, tmp_path, 1, method=method, seed=1)
     second = loaded(engine, tmp_path, 2, method=method, seed=2, labels=("a", "b", "c"))
-    other = loaded(engine, tmp_path, 3, layers="last:1", seed=3, labels=("x", "y", "z", "w"))
-    words = loaded(engine, tmp_path, 4, layers="last:1", seed=4, task="token-labels", labels=("O", "B-a"))
-    adapters = [first, other, second, words, first]
-    rows = rows_of(adapters)
+    own = [
+        (adapter, text, said_alone(adapter, text))
+        for adapter, text in ((first, TEXTS[0]), (second, TEXTS[2]))
+    ]
+    asked = [own[0], others[0], own[1], others[1], own[0]]
+    rows = rows_of([adapter for adapter, _, _ in asked], [text for _, text, _ in asked])
     mixed = engine.run(rows)
     for row, output in zip(rows, mixed, strict=True):
         np.testing.assert_allclose(output, engine.run([row])[0], atol=1e-5)
-    for text, adapter, output in zip(TEXTS, adapters, mixed, strict=True):
-        classifier = keras_peft.load(adapter.bundle.folder)
+    for (adapter, text, expected), output in zip(asked, mixed, strict=True):
         if adapter.task.per_word:
-            tokens = adapter.tokenizer([text.split()])
-            expected = compute_outputs(Inference(classifier.model, tokens.signature), tokens)[0]
-            output = output[tokens.words[0]]
-        else:
-            expected = classifier.outputs([text])[0]
+            output = output[adapter.tokenizer([text.split()]).words[0]]
         np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
