@@ -59,7 +59,7 @@ def test_what_lies_below_the_first_site_is_the_base(method, make_base):
     takes_some = method.default_targets and not method.every_block
     model = adapt(base, make(method), layers="last:1" if takes_some else "all")
     below = model.plan.trunk_blocks
-    blocks = {site.block: site.layer for site in model._everywhere if site.role == "block"}
+    blocks = {site.block: site.layer for site in model._all_sites if site.role == "block"}
     assert model.plan.blocks == len(blocks) == 2
     shake(model)
     inside = {id(v) for number in range(below) for v in blocks[number].variables}

@@ -61,7 +61,7 @@ def test_every_method_trains_in_it(name):
 def test_what_the_adapter_reckons_with_stays_exact():
     model = keras_peft.adapt(models.distilbert(), keras_peft.DoRA(), layers="last:1")
     touched = {id(layer) for layer in model._registry.touched()}
-    changed = {id(layer) for layer, _ in precision.lowered(model._everywhere, model._registry.touched())}
+    changed = {id(layer) for layer, _ in precision.lowered(model._all_sites, model._registry.touched())}
     assert len(touched) == 2
     assert not touched & changed
     assert len(changed) == 3 * 6 - 2
@@ -71,9 +71,9 @@ def test_quantised_and_half_precision_layers_are_left_alone():
     base = models.distilbert()
     base.get_layer("transformer_layer_0")._feedforward_output_dense.quantize("int8")
     model = keras_peft.adapt(base, keras_peft.LoRA(), layers="last:1")
-    paths = {id(site.layer): site.path for site in model._everywhere}
+    paths = {id(site.layer): site.path for site in model._all_sites}
     changed = [
-        paths[id(layer)] for layer, _ in precision.lowered(model._everywhere, model._registry.touched())
+        paths[id(layer)] for layer, _ in precision.lowered(model._all_sites, model._registry.touched())
     ]
     assert "transformer_layer_0/feedforward_output_dense" not in changed
     assert len(changed) == 3 * 6 - 3

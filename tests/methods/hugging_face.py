@@ -31,13 +31,13 @@ def p_tuning(config, encoder, names):
             weights[f"{way}_{layer}_recurrent"] = recurrent.T
             weights[f"{way}_{layer}_bias"] = bias + more
         options |= {"hidden": weights["forward_0_recurrent"].shape[0], "encoder_layers": layers}
-    (site,) = [site for site in names.everywhere if site.role == "embedding.token"]
+    (site,) = [site for site in names.all_sites if site.role == "embedding.token"]
     return joined([Piece(keras_peft.PTuning(**options), site, weights, places_itself=True)], names)
 
 
 def prefix(config, encoder, names):
     """Prefix tuning with the perceptron that makes keys and values."""
-    sites = [site for site in names.everywhere if site.role == "attention"]
+    sites = [site for site in names.all_sites if site.role == "attention"]
     inner, kernel, bias = (
         encoder["transform.0.weight"].T,
         encoder["transform.2.weight"].T,

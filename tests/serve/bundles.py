@@ -117,8 +117,8 @@ def _start(
     base = tiny_base()
     kind = tasks.find(task)
     head = kind.from_config([str(number) for number in range(outputs)], {}).head(base.dim)
-    everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
-    parts = choose_parts(everywhere, methods, layers, None)
+    all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
+    parts = choose_parts(all_sites, methods, layers, None)
     model = attach.adapt(base.encoder, parts, head=head)
     try:
         return parts, model.adapter_tensors(), frozenset(model.adapter_variables())

@@ -200,7 +200,7 @@ def reduce_rank(
                 "it a LoRA of the rank with convert_to_lora()."
             )
         head = _place.choose_head(model, sources, None)
-        made = _made.nearest_lora(sources[0].everywhere, updates, rank=rank, error=error)
+        made = _made.nearest_lora(sources[0].all_sites, updates, rank=rank, error=error)
         return _place.place(model, into, made, head)
 
 

@@ -35,7 +35,7 @@ class Made:
 
 
 def lora_of_products(
-    everywhere: Mapping[str, Site], products: Mapping[str, Product], errors: Mapping[str, float] | None = None
+    all_sites: Mapping[str, Site], products: Mapping[str, Product], errors: Mapping[str, float] | None = None
 ) -> Made:
     """Makes a LoRA of narrow matrices, by the keys of the sites.
 
@@ -58,15 +58,15 @@ def lora_of_products(
         return tensors
 
     return Made(
-        parts=_parts(method, everywhere, products),
+        parts=_parts(method, all_sites, products),
         fill=fill,
-        errors={everywhere[key].path: 0.0 if errors is None else errors[key] for key in products},
+        errors={all_sites[key].path: 0.0 if errors is None else errors[key] for key in products},
         rank=rank,
     )
 
 
 def nearest_lora(
-    everywhere: Mapping[str, Site],
+    all_sites: Mapping[str, Site],
     updates: Mapping[str, Decomposed],
     *,
     rank: int | None = None,
@@ -76,13 +76,13 @@ def nearest_lora(
     if rank is None:
         rank = max(one.rank if error is None else one.rank_for(error) for one in updates.values())
     return lora_of_products(
-        everywhere,
+        all_sites,
         {key: one.factors(rank) for key, one in updates.items()},
         {key: one.error(rank) for key, one in updates.items()},
     )
 
 
-def _parts(method: Method, everywhere: Mapping[str, Site], keys: Iterable[str]) -> tuple[Part, ...]:
+def _parts(method: Method, all_sites: Mapping[str, Site], keys: Iterable[str]) -> tuple[Part, ...]:
     """Selects just these sites, by role and block where that names them and else by path.
 
     Names that Keras gives by itself differ from one process to the next, so a path is
@@ -90,8 +90,8 @@ def _parts(method: Method, everywhere: Mapping[str, Site], keys: Iterable[str]) 
     """
     wanted = set(keys)
     chosen: dict[str | tuple[int, ...], list[str]] = {}
-    for role in dict.fromkeys(site.role for site in everywhere.values() if site.key in wanted):
-        alike = [site for site in everywhere.values() if site.role == role]
+    for role in dict.fromkeys(site.role for site in all_sites.values() if site.key in wanted):
+        alike = [site for site in all_sites.values() if site.role == role]
         inside = [site for site in alike if site.key in wanted]
         blocks = tuple(sorted({site.block for site in inside if site.block is not None}))
         if role is not None and len(inside) == len(alike):

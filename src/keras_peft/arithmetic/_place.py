@@ -69,7 +69,7 @@ def choose_head(model: AdaptedModel, sources: Sequence[Source], named: str | Non
         AdapterError: If the head's layers cannot be copied.
     """
     if named is not None:
-        chosen = [Source(named, 1.0, model.adapters[named], sources[0].everywhere)]
+        chosen = [Source(named, 1.0, model.adapters[named], sources[0].all_sites)]
         if chosen[0].adapter.head is None and not _in_base(chosen[0]):
             raise OptionError(
                 f"`head={named!r}` has no head; name an adapter that has one, or leave `head` out."
@@ -105,7 +105,7 @@ def place(model: AdaptedModel, name: str, made: Made, head: Head) -> Approximati
 def head_keys(source: Source) -> set[str]:
     """Returns the keys of the tensors that belong to an adapter's head or to the base's own."""
     adapter = source.adapter
-    keys = {key for key in adapter.moves if source.everywhere[key.rpartition("/")[0]].role == "head"}
+    keys = {key for key in adapter.moves if source.all_sites[key.rpartition("/")[0]].role == "head"}
     if adapter.head is None:
         return keys
     # A layer of the base may be called "head" too.

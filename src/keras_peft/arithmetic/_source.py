@@ -28,13 +28,13 @@ class Source:
         name: Its name in the model.
         weight: By what its update is multiplied.
         adapter: The adapter, which is not active while it is read.
-        everywhere: All sites of the base, by key.
+        all_sites: All sites of the base, by key.
     """
 
     name: str
     weight: float
     adapter: Adapter
-    everywhere: Mapping[str, Site]
+    all_sites: Mapping[str, Site]
 
     @property
     def methods(self) -> str:
@@ -47,7 +47,7 @@ class Source:
         moved = {key.rpartition("/")[0] for key in self.adapter.moves}
         return frozenset(
             {held.site.key for held in self.adapter.held}
-            | {key for key in moved if self.everywhere[key].role != "head"}
+            | {key for key in moved if self.all_sites[key].role != "head"}
         )
 
     def change(self, key: str) -> tuple[np.ndarray | None, list[str]]:
@@ -60,7 +60,7 @@ class Source:
             The change of the projection's matrix (in, out), or None where there is none,
             and the names of other variables that change.
         """
-        site = self.everywhere[key]
+        site = self.all_sites[key]
         view = _view(site)
         variables = own_variables(site.layer)
         before = {v.name: np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in variables}
@@ -86,7 +86,7 @@ class Source:
 
     def product(self, key: str) -> Product | None:
         """Returns the change of a site as two narrow matrices, or None where it has no such form."""
-        site = self.everywhere[key]
+        site = self.all_sites[key]
         if site.role != "head" and any(moved.rpartition("/")[0] == key for moved in self.adapter.moves):
             return None
         products = []
@@ -107,7 +107,7 @@ def sources_of(model: AdaptedModel, adapters: Mapping[str, float]) -> list[Sourc
     Raises:
         AdapterError: If an adapter has values that are not finite.
     """
-    everywhere = {site.key: site for site in find_sites(model.base, model.roles)}
+    all_sites = {site.key: site for site in find_sites(model.base, model.roles)}
     there = model.adapters
     broken = [
         f"{name!r} at {listed(keys, most=3)}"
@@ -119,7 +119,7 @@ def sources_of(model: AdaptedModel, adapters: Mapping[str, float]) -> list[Sourc
             f"Adapters have values that are not finite: {'; '.join(broken)}. Train them anew with a smaller "
             "learning rate, or leave them out."
         )
-    return [Source(name, float(weight), there[name], everywhere) for name, weight in adapters.items()]
+    return [Source(name, float(weight), there[name], all_sites) for name, weight in adapters.items()]
 
 
 def join(products: Sequence[Product]) -> Product:
@@ -134,12 +134,12 @@ def keys_of(sources: Sequence[Source]) -> list[str]:
         AdapterError: If none of them is a projection.
     """
     keys = frozenset[str]().union(*(source.touched for source in sources))
-    if not any(_view(sources[0].everywhere[key]) for key in keys):
+    if not any(_view(sources[0].all_sites[key]) for key in keys):
         raise AdapterError(
             f"{listed(repr(source.name) for source in sources)} changes no kernel of a projection, so there is no "
             "update that a LoRA could take up. Adapters of one such method are combined with `how='linear'`."
         )
-    return [key for key in sources[0].everywhere if key in keys]
+    return [key for key in sources[0].all_sites if key in keys]
 
 
 def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarray]]]:
@@ -154,7 +154,7 @@ def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarra
     refuse_unmergeable(sources)
     problems = []
     for key in keys_of(sources):
-        site = sources[0].everywhere[key]
+        site = sources[0].all_sites[key]
         matrices = []
         for source in sources:
             matrix, others = source.change(key) if key in source.touched else (None, [])

@@ -39,4 +39,4 @@ def combined(sources: Sequence[Source]) -> Made:
             f"`how='cat'` puts narrow matrices side by side, but the update of {listed(names)} is no product of such; "
             "take `how='svd'`."
         )
-    return lora_of_products(sources[0].everywhere, products)
+    return lora_of_products(sources[0].all_sites, products)

@@ -30,4 +30,4 @@ def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.5,
             stays = random.random(matrix.shape) < density
             total += source.weight * matrix * stays / density
         updates[site.key] = decompose(total, keep=rank)
-    return nearest_lora(sources[0].everywhere, updates, rank=rank)
+    return nearest_lora(sources[0].all_sites, updates, rank=rank)

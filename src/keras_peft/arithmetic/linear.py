@@ -32,7 +32,7 @@ def combined(sources: Sequence[Source]) -> Made:
         shapes.append({key: shape for key, shape in source.adapter.shapes().items() if key not in heads})
     products = sorted({p.method.name for s in sources for p in s.adapter.parts if not p.method.linear})
     keys = [held.site.key for held in first.adapter.held]
-    twice = sorted({first.everywhere[key].path for key in keys if keys.count(key) > 1})
+    twice = sorted({first.all_sites[key].path for key in keys if keys.count(key) > 1})
     problems = []
     if products:
         problems.append(
@@ -57,5 +57,5 @@ def combined(sources: Sequence[Source]) -> Made:
             tensors[key] = start + sum(weight * (tensor[key] - start) for weight, tensor in trained)
         return tensors
 
-    paths = {key: site.path for key, site in first.everywhere.items() if key in first.touched}
+    paths = {key: site.path for key, site in first.all_sites.items() if key in first.touched}
     return Made(first.adapter.parts, fill, dict.fromkeys(paths.values(), 0.0))

@@ -22,7 +22,7 @@ def combined(sources: Sequence[Source], *, rank: int = 16) -> Made:
         updates = {
             site.key: decompose(_sum(sources, matrices), keep=rank) for site, matrices in updates_of(sources)
         }
-    return nearest_lora(sources[0].everywhere, updates, rank=rank)
+    return nearest_lora(sources[0].all_sites, updates, rank=rank)
 
 
 def _sum(sources: Sequence[Source], matrices: Sequence[np.ndarray]) -> np.ndarray:

@@ -30,7 +30,7 @@ def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.2)
         site.key: decompose(_merged(matrices, weights, density), keep=rank)
         for site, matrices in updates_of(sources)
     }
-    return nearest_lora(sources[0].everywhere, updates, rank=rank)
+    return nearest_lora(sources[0].all_sites, updates, rank=rank)
 
 
 def _merged(matrices: Sequence[np.ndarray], weights: np.ndarray, density: float) -> np.ndarray:

@@ -80,20 +80,20 @@ class AdaptedModel(keras.Model):
             raise OptionError(
                 f"{base.name!r} is an adapted model already; give it one more adapter with add_adapter()."
             )
-        everywhere = find_sites(base, roles)
-        refuse_taken(base, everywhere)
+        all_sites = find_sites(base, roles)
+        refuse_taken(base, all_sites)
         refuse_no_name(adapter)
-        first = Adapter(everywhere, choose_parts(everywhere, method, layers, targets), _built(head, base))
+        first = Adapter(all_sites, choose_parts(all_sites, method, layers, targets), _built(head, base))
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
         self.roles = dict(roles or {})
-        self._everywhere = tuple(everywhere)
-        self._registry = AdapterRegistry(everywhere)
+        self._all_sites = tuple(all_sites)
+        self._registry = AdapterRegistry(all_sites)
         self._bags: dict[str, keras.Layer] = {}
         self._merge = Merge()
         self._traced = Traced(self, base)
         self._parts: Split | None = None
-        self._stack = Stack(base, everywhere, narrows=narrows)
+        self._stack = Stack(base, all_sites, narrows=narrows)
         self._keep(adapter, first)
         self.built = True
         self.activate(adapter)
@@ -318,9 +318,9 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_merged("add adapters")
         self._registry.refuse_name(name)
-        parts = choose_parts(self._everywhere, method, layers, targets)
+        parts = choose_parts(self._all_sites, method, layers, targets)
         with self.disabled():  # What an adapter does to the base's own weights is none of the next one's.
-            adapter = Adapter(self._everywhere, parts, _built(head, self.base))
+            adapter = Adapter(self._all_sites, parts, _built(head, self.base))
             self._keep(name, adapter)
             adapter.deactivate()
 
@@ -578,7 +578,7 @@ class AdaptedModel(keras.Model):
     @property
     def plan(self) -> Plan:
         """What trains now, where, and how much of the whole it is."""
-        return make_plan(self.base, self._everywhere, self._registry.actives())
+        return make_plan(self.base, self._all_sites, self._registry.actives())
 
     def _keep(self, name: str, adapter: Adapter) -> None:
         self._registry.add(name, adapter)
@@ -598,7 +598,7 @@ class AdaptedModel(keras.Model):
         own = {name: adapter for name, adapter in chosen.items() if adapter.parts == parts}
         model = self._traced.mixed.get(parts)
         if model is None or not set(own) <= set(model.names):
-            kind = Kind(self._everywhere, parts)
+            kind = Kind(self._all_sites, parts)
             outermost = self._stack.outermost(kind.sites)
             model = MixedModel(self.base, self._stack.hold, kind, own, self._stack.always(), outermost)
             self._traced.mixed[parts] = model

@@ -29,7 +29,7 @@ class Part:
 
 
 def choose_parts(
-    everywhere: Sequence[Site],
+    all_sites: Sequence[Site],
     methods: Method | Sequence[Method | Part],
     layers: str | Iterable[int],
     targets: str | Iterable[str] | None,
@@ -37,7 +37,7 @@ def choose_parts(
     """Says where methods attach, by default where each of them does best.
 
     Args:
-        everywhere: All sites of the base.
+        all_sites: All sites of the base.
         methods: One, or several that make one adapter together; a `Part` has its own selection.
         layers: The blocks.
         targets: Roles or expressions; each method's own by default.
@@ -47,7 +47,7 @@ def choose_parts(
     """
     layers = layers if isinstance(layers, str) else tuple(layers)
     targets = targets if targets is None or isinstance(targets, str) else tuple(targets)
-    present = {site.role for site in everywhere}
+    present = {site.role for site in all_sites}
     parts = []
     for method in [methods] if isinstance(methods, Method) else methods:
         if isinstance(method, Part):
@@ -90,7 +90,7 @@ class Placed:
     trained: dict[str, keras.Variable]
 
     @classmethod
-    def of(cls, part: Part, everywhere: Sequence[Site]) -> Placed:
+    def of(cls, part: Part, all_sites: Sequence[Site]) -> Placed:
         """Finds the sites of a part.
 
         Raises:
@@ -98,14 +98,14 @@ class Placed:
                 work there.
         """
         method, targets = part.method, part.selection.targets
-        chosen = select_sites(everywhere, part.selection) if targets else []
+        chosen = select_sites(all_sites, part.selection) if targets else []
         if not method.quantised and (whole := [s.path for s in chosen if _is_quantised(s)]):
             raise SelectionError(
                 f"{listed(whole, most=3)} is quantised, and {method.name} cannot train whole numbers; use another "
                 "method, or a base that is not quantised."
             )
         if method.every_block:
-            _refuse_some_blocks(method, chosen, everywhere)
+            _refuse_some_blocks(method, chosen, all_sites)
         trained = {
             f"{site.key}/{variable.name}": variable
             for site in chosen
@@ -122,7 +122,7 @@ class Adapter:
     counted with it; the model that it belongs to tracks its `layers`.
 
     Args:
-        everywhere: All sites of the base.
+        all_sites: All sites of the base.
         parts: The methods with their selections.
         head: A layer or model put on top of the base's output, or None.
 
@@ -132,7 +132,7 @@ class Adapter:
     """
 
     def __init__(
-        self, everywhere: Sequence[Site], parts: Sequence[Part], head: keras.Layer | None = None
+        self, all_sites: Sequence[Site], parts: Sequence[Part], head: keras.Layer | None = None
     ) -> None:
         self.parts = tuple(parts)
         self.head = head
@@ -142,7 +142,7 @@ class Adapter:
         self.movers: dict[str, Method] = {}
         moved: dict[str, keras.Variable] = {}
         for part in self.parts:
-            placed = Placed.of(part, everywhere)
+            placed = Placed.of(part, all_sites)
             method, wrapped, trained = placed.method, placed.wrapped, placed.trained
             shared = Weights(method.name, method.shared(placed.chosen))
             self.shared.append(shared)
@@ -156,7 +156,7 @@ class Adapter:
                 )
             moved |= trained
             self.movers |= dict.fromkeys(trained, method)
-        for site in everywhere:
+        for site in all_sites:
             if site.role == "head":
                 moved |= {f"{site.key}/{v.name}": v for v in own_variables(site.layer)}
         self.moves = moved
@@ -296,10 +296,10 @@ def refuse_unfit(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
         raise AdapterError("The weights do not fit this adapter: " + "; ".join(problems) + ".")
 
 
-def _refuse_some_blocks(method: Method, chosen: Iterable[Site], everywhere: Iterable[Site]) -> None:
+def _refuse_some_blocks(method: Method, chosen: Iterable[Site], all_sites: Iterable[Site]) -> None:
     inside = {site.key for site in chosen}
     roles = {target for target in method.default_targets if target in ROLES}
-    wanted = [site for site in everywhere if site.role in roles]
+    wanted = [site for site in all_sites if site.role in roles]
     if left_out := [site.path for site in wanted if site.key not in inside]:
         raise SelectionError(
             f"{method.name} lengthens the text, so it goes through the whole base, but {listed(left_out, most=3)} is "

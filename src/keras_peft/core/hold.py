@@ -78,20 +78,20 @@ def refuse_unbuilt(base: keras.Model) -> None:
         )
 
 
-def refuse_taken(base: keras.Model, everywhere: Iterable[Site]) -> None:
+def refuse_taken(base: keras.Model, all_sites: Iterable[Site]) -> None:
     """Checks that nothing else adapts a base.
 
     Keras's LoRA is part of the kernels that it shows, so neither merging nor detaching would be exact.
 
     Args:
         base: The base.
-        everywhere: All its sites.
+        all_sites: All its sites.
 
     Raises:
         SelectionError: If it carries an adapter.
         OptionError: If Keras's own LoRA is enabled in it.
     """
-    sites = list(everywhere)
+    sites = list(all_sites)
     if taken := [site.path for site in sites if intercept.is_attached(site.layer)]:
         raise SelectionError(
             f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first, or add "

@@ -27,7 +27,7 @@ class Kind:
     """What adapters of the same parts have in common: their tensors, and how these act.
 
     Args:
-        everywhere: All sites of the base.
+        all_sites: All sites of the base.
         parts: The methods with their selections.
 
     Attributes:
@@ -42,8 +42,8 @@ class Kind:
         SelectionError: If a target or a layer matches nothing.
     """
 
-    def __init__(self, everywhere: Sequence[Site], parts: Sequence[Part]) -> None:
-        placed = [Placed.of(part, everywhere) for part in parts]
+    def __init__(self, all_sites: Sequence[Site], parts: Sequence[Part]) -> None:
+        placed = [Placed.of(part, all_sites) for part in parts]
         if reason := reason_against(
             [one.method for one in placed], [key for one in placed for key in one.trained]
         ):

@@ -70,12 +70,12 @@ class Plan:
         return f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters ({share:.2%})"
 
 
-def make_plan(base: keras.Model, everywhere: Sequence[Site], adapters: Sequence[Adapter]) -> Plan:
+def make_plan(base: keras.Model, all_sites: Sequence[Site], adapters: Sequence[Adapter]) -> Plan:
     """Counts what trains under some adapters.
 
     Args:
         base: The model that they are on.
-        everywhere: All its sites.
+        all_sites: All its sites.
         adapters: Those that are active.
     """
     counts: Counter[str] = Counter()
@@ -93,16 +93,16 @@ def make_plan(base: keras.Model, everywhere: Sequence[Site], adapters: Sequence[
             counts[key.rpartition("/")[0]] += _count([variable])
             touched.add(key.rpartition("/")[0])
     head = sum(_count(a.head.trainable_variables) for a in adapters if a.head is not None)
-    body = [site for site in everywhere if site.key in touched and site.role != "head"]
+    body = [site for site in all_sites if site.key in touched and site.role != "head"]
     # Norms may be numbered otherwise than the blocks that they stand in.
-    repeated = [site for site in everywhere if site.role in ("block", "attention")] or body
+    repeated = [site for site in all_sites if site.role in ("block", "attention")] or body
     blocks = count_blocks(repeated)
     first = min((0 if site.block is None else site.block for site in body), default=blocks)
     return Plan(
         method=" + ".join(dict.fromkeys(part.method.name for a in adapters for part in a.parts)) or "nothing",
         sites=tuple(
             PlannedSite(site.path, site.role, site.block, counts[site.key])
-            for site in everywhere
+            for site in all_sites
             if counts[site.key]
         ),
         shared_parameters=shared,

@@ -22,14 +22,14 @@ class AdapterRegistry:
     It is no Keras object: the model that it belongs to tracks the adapters' layers.
 
     Args:
-        everywhere: All sites of the base.
+        all_sites: All sites of the base.
 
     Attributes:
         active: Names of the adapters that act and train now, the innermost first.
     """
 
-    def __init__(self, everywhere: Sequence[Site]) -> None:
-        self._everywhere = tuple(everywhere)
+    def __init__(self, all_sites: Sequence[Site]) -> None:
+        self._all_sites = tuple(all_sites)
         self._adapters: dict[str, Adapter] = {}
         self.active: tuple[str, ...] = ()
 
@@ -163,7 +163,7 @@ class AdapterRegistry:
         """Returns the base's layers that the active adapters act on or train."""
         moved = set(map(id, self.moves().values()))
         moving = [
-            site.layer for site in self._everywhere if moved.intersection(map(id, own_variables(site.layer)))
+            site.layer for site in self._all_sites if moved.intersection(map(id, own_variables(site.layer)))
         ]
         return [*(held.site.layer for held in self.held()), *moving]
 

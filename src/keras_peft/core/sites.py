@@ -146,11 +146,11 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
     return sorted(unique.values(), key=lambda site: order[site.key])
 
 
-def selection_of(everywhere: Sequence[Site], sites: Sequence[Site]) -> Selection:
+def selection_of(all_sites: Sequence[Site], sites: Sequence[Site]) -> Selection:
     """Names sites by roles and blocks where these give just them, else by their paths.
 
     Args:
-        everywhere: All sites of the base.
+        all_sites: All sites of the base.
         sites: Those to name.
     """
     wanted = {site.key for site in sites}
@@ -162,7 +162,7 @@ def selection_of(everywhere: Sequence[Site], sites: Sequence[Site]) -> Selection
     if all(site.role is not None for site in sites):
         for selection in (Selection(roles, some) for some in layers):
             try:
-                found = select_sites(everywhere, selection)
+                found = select_sites(all_sites, selection)
             except SelectionError:
                 continue  # Not every role has as many blocks as the others.
             if {site.key for site in found} == wanted:

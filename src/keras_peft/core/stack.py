@@ -22,7 +22,7 @@ class Stack:
 
     Args:
         base: The base; it is frozen.
-        everywhere: All its sites.
+        all_sites: All its sites.
         narrows: Whether only the first position is computed in the last block.
 
     Attributes:
@@ -30,10 +30,10 @@ class Stack:
         lowers: Whether frozen matrices are multiplied by in bfloat16.
     """
 
-    def __init__(self, base: keras.Model, everywhere: Sequence[Site], *, narrows: bool) -> None:
+    def __init__(self, base: keras.Model, all_sites: Sequence[Site], *, narrows: bool) -> None:
         self.hold = Hold(base)
         self.lowers = False
-        self._everywhere, self._narrows = tuple(everywhere), narrows
+        self._all_sites, self._narrows = tuple(all_sites), narrows
 
     def attach(self, held: Sequence[SiteWeights], touched: Sequence[keras.Layer], *, merged: bool) -> None:
         """Puts adapters around the calls, and what was there before away.
@@ -43,7 +43,7 @@ class Stack:
             touched: The layers that they act on or train.
             merged: Whether they are folded into the base's weights, so that none is around them.
         """
-        innermost = lowered(self._everywhere, touched) if self.lowers else []
+        innermost = lowered(self._all_sites, touched) if self.lowers else []
         arounds = [] if merged else [(one.site.layer, one.around) for one in held]
         outermost = self.outermost(one.site for one in held)
         self.hold.attach([*self.always(), *innermost, *arounds, *outermost])
@@ -52,13 +52,13 @@ class Stack:
         """Returns what is around layers that would move their own averages while training."""
         return [
             (site.layer, _in_inference_mode)
-            for site in self._everywhere
+            for site in self._all_sites
             if isinstance(site.layer, _MOVING_AVERAGES)
         ]
 
     def outermost(self, sites: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Around]]:
         """Returns what is around the adapters at some sites."""
-        return narrow(self._everywhere, sites) if self._narrows else []
+        return narrow(self._all_sites, sites) if self._narrows else []
 
 
 def _in_inference_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -91,9 +91,9 @@ class MixedBase:
 
     def __init__(self, encoder: keras.Model, *, recent_bytes: int = 0, precision: str = "float32") -> None:
         self._encoder, self._hold = encoder, Hold(encoder)
-        self._everywhere = find_sites(encoder, bases.roles_of(encoder))
+        self._all_sites = find_sites(encoder, bases.roles_of(encoder))
         self._narrows = bases.has_norms_after(encoder)
-        self._lowered = tuple(lowered(self._everywhere, [])) if precision == "bfloat16" else ()
+        self._lowered = tuple(lowered(self._all_sites, [])) if precision == "bfloat16" else ()
         # Those with adapters live as long as these.
         self._tops: weakref.WeakValueDictionary[tuple[tuple[Part, ...], bool], MixedTop] = (
             weakref.WeakValueDictionary()
@@ -157,8 +157,8 @@ class MixedBase:
         return found
 
     def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> MixedTop:
-        encoder, kind = self._encoder, Kind(self._everywhere, parts)
-        outermost = narrow(self._everywhere, kind.sites) if self._narrows and first_position_only else []
+        encoder, kind = self._encoder, Kind(self._all_sites, parts)
+        outermost = narrow(self._all_sites, kind.sites) if self._narrows and first_position_only else []
         parted = split(encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)])
         frontier = None if parted is None else parted.frontier
         if frontier not in self._trunks:

@@ -80,7 +80,7 @@ def settings_of(adapter: Leaving) -> dict[str, Any]:
         )
     dim = len(next(iter(found.values())).weights["up_bias"])
     factors = {block: reduction(dim, min(own)) for block, own in sizes.items()}
-    count = sum(site.role == "block" for site in adapter.names.everywhere)
+    count = sum(site.role == "block" for site in adapter.names.all_sites)
     values = list(factors.values())
     most = max(dict.fromkeys(values), key=values.count)
     others = {str(block): factor for block, factor in factors.items() if factor != most}

@@ -61,7 +61,7 @@ def settings_of(adapter: Leaving, roles: set[str]) -> dict[str, Any]:
         adapter.problems.append(
             "it is at other layers in some of its blocks, and AdapterHub's is at the same in all of them"
         )
-    count = sum(site.role == "block" for site in adapter.names.everywhere)
+    count = sum(site.role == "block" for site in adapter.names.all_sites)
     return {
         "architecture": ARCHITECTURE,
         "selfattn_lora": bool(own & set(_MATRICES)),

@@ -57,7 +57,7 @@ def bottleneck_at(module: str) -> str:
 
 def block_of(names: Names, site: Site) -> Site:
     """Returns the block that a site lies in."""
-    return next(one for one in names.everywhere if one.role == "block" and one.block == site.block)
+    return next(one for one in names.all_sites if one.role == "block" and one.block == site.block)
 
 
 def low_rank_at(module: str) -> str:

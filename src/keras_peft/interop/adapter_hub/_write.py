@@ -164,7 +164,7 @@ def _as_there(loaded: HuggingFaceBase) -> tuple[Names, str]:
     """Returns the modules and the name that a base has at Hugging Face."""
     if (known := embedded.NAMES.get(loaded.base.name)) is not None:
         # It is a BERT that is kept here in DistilBERT's form.
-        return Names(loaded.names.everywhere, bert.MODEL_TYPE), known.source.partition(",")[0]
+        return Names(loaded.names.all_sites, bert.MODEL_TYPE), known.source.partition(",")[0]
     return loaded.names, loaded.base.name.removeprefix("hf://").partition("@")[0]
 
 

@@ -102,8 +102,8 @@ def load_base(name: str) -> HuggingFaceBase:
             "of Hugging Face: a folder, hf://owner/name or minilm."
         )
     config = json.loads((found / "config.json").read_text(encoding="utf-8"))
-    everywhere = find_sites(base.encoder, bases.roles_of(base.encoder))
-    return HuggingFaceBase(base, found, config, Names(everywhere, config["model_type"]))
+    all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
+    return HuggingFaceBase(base, found, config, Names(all_sites, config["model_type"]))
 
 
 def base_named(name: str | None, folder: Path, *, revision: str | None = None) -> str:

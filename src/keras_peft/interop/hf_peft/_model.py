@@ -232,7 +232,7 @@ def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
     config, tensors = read_folder(folder)
     try:
         read = translate(config, tensors, names)
-        again = Adapter(names.everywhere, choose_parts(names.everywhere, read.methods, "all", None))
+        again = Adapter(names.all_sites, choose_parts(names.all_sites, read.methods, "all", None))
         again.refuse_unfit(read.tensors)
     except KerasPeftError as error:
         raise AdapterError(f"Nothing was saved, as it could not be read again: {error}") from error

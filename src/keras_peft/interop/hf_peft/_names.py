@@ -21,24 +21,24 @@ class Names:
     a BERT that is kept in DistilBERT's form is a BERT to an adapter.
 
     Args:
-        everywhere: The sites of the base.
+        all_sites: The sites of the base.
         kind: What Hugging Face calls its architecture, the `MODEL_TYPE` of a file in `bases/`.
         below: What the paths of its architecture's layers begin with, where they lie in a larger model.
         has_head: Whether there is a head on it, below which the modules' names have a prefix.
 
     Attributes:
-        everywhere: The same.
+        all_sites: The same.
         kind: The same.
         checkpoint: The names in checkpoints of that architecture.
     """
 
     def __init__(
-        self, everywhere: Sequence[Site], kind: str, *, below: str = "", has_head: bool = True
+        self, all_sites: Sequence[Site], kind: str, *, below: str = "", has_head: bool = True
     ) -> None:
-        self.everywhere, self.kind = everywhere, kind
+        self.all_sites, self.kind = all_sites, kind
         self.checkpoint: Checkpoint = bases.checkpoints()[kind].CHECKPOINT
-        blocks = len([site for site in everywhere if site.role == "block"])
-        paths = {site.path.removeprefix(below): site for site in everywhere}
+        blocks = len([site for site in all_sites if site.role == "block"])
+        paths = {site.path.removeprefix(below): site for site in all_sites}
         prefix = f"{self.checkpoint.prefix}." if has_head else ""
         own = self.checkpoint.layers(blocks)
         found = {name: _present(places, paths) for name, places in own.items()}
@@ -97,7 +97,7 @@ class Names:
 
     def selection(self, sites: Sequence[Site]) -> Selection:
         """Names sites as `selection_of` does."""
-        return selection_of(self.everywhere, sites)
+        return selection_of(self.all_sites, sites)
 
 
 def _present(paths: Sequence[str], sites: Mapping[str, Site]) -> tuple[Site, ...]:

@@ -26,7 +26,7 @@ def read_rows(file: File) -> Iterator[Piece]:
     rows = file.rest.pop(ROWS)
     if file.config["task_type"] == _FOR_TEXTS:
         file.problems.append(_REASON)
-    (site,) = [site for site in file.names.everywhere if site.role == "embedding.token"]
+    (site,) = [site for site in file.names.all_sites if site.role == "embedding.token"]
     yield Piece(PromptTuning(tokens=len(rows)), site, {"prompt": rows}, places_itself=True)
 
 
@@ -43,12 +43,12 @@ def write_rows(adapter: Leaving, *, reads_texts_alike: bool = False) -> dict[str
     (place,) = [place for place in adapter.places if place.site.role == "embedding.token"]
     rows = _numpy(place.method.prompt(place.held))
     adapter.whole[ROWS] = np.ascontiguousarray(rows)
-    return {"num_virtual_tokens": len(rows), **sizes(adapter.names.everywhere)}
+    return {"num_virtual_tokens": len(rows), **sizes(adapter.names.all_sites)}
 
 
-def sizes(everywhere: Sequence[Site]) -> dict[str, int]:
+def sizes(all_sites: Sequence[Site]) -> dict[str, int]:
     """Returns the sizes of a base in PEFT's words."""
-    queries = [site for site in everywhere if site.role == "attention.query"]
+    queries = [site for site in all_sites if site.role == "attention.query"]
     view = projection(queries[0])
     return {
         "num_layers": len(queries),

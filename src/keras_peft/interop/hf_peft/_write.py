@@ -82,7 +82,7 @@ def export_hf_peft(
     if with_base and not _has_head_of(kind, task):
         kind = distilbert.MODEL_TYPE
     adapter = model.adapters[model.active[0]]
-    config, tensors, problems = _translated(adapter, Names(loaded.names.everywhere, kind), task)
+    config, tensors, problems = _translated(adapter, Names(loaded.names.all_sites, kind), task)
     if loaded.base.name in embedded.NAMES and not with_base:
         problems.append(
             f"its base {loaded.base.name} is kept here in DistilBERT's form, which Hugging Face does not have; "

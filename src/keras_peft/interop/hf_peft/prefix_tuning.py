@@ -31,7 +31,7 @@ def read(file: File) -> Iterator[Piece]:
     rows = file.rest.pop(ROWS)
     if not file.names.checkpoint.takes_prefix:
         file.problems.append(_NO_PREFIX.format(file.names.checkpoint.classes))
-    sites = [site for site in file.names.everywhere if site.role == "attention"]
+    sites = [site for site in file.names.all_sites if site.role == "attention"]
     if rows.shape[1] % (2 * len(sites)):
         file.problems.append(f"its rows of {rows.shape[1]} are not of {len(sites)} layers")
         return
@@ -45,7 +45,7 @@ def read(file: File) -> Iterator[Piece]:
 def write(adapter: Leaving) -> dict[str, Any]:
     """Joins the keys and values of all layers."""
     places = [place for place in adapter.places if place.site.role == "attention"]
-    sites = [site for site in adapter.names.everywhere if site.role == "attention"]
+    sites = [site for site in adapter.names.all_sites if site.role == "attention"]
     if not adapter.common("shift_positions"):
         adapter.problems.append(
             "its texts keep their positions, and PEFT counts them from the end of the prefix; train it with "
@@ -63,5 +63,5 @@ def write(adapter: Leaving) -> dict[str, Any]:
     return {
         "num_virtual_tokens": adapter.common("tokens", places),
         "prefix_projection": False,
-        **sizes(adapter.names.everywhere),
+        **sizes(adapter.names.all_sites),
     }

@@ -118,8 +118,8 @@ def translate(
             "them when it puts what was learnt into the kernels. Load that file of weights into a model without "
             "enable_lora(), which is then the base; or save the LoRA before load_weights()."
         )
-    everywhere = find_sites(model, bases.roles_of(model))
-    sites = _numbered(backbone_of(model), everywhere)
+    all_sites = find_sites(model, bases.roles_of(model))
+    sites = _numbered(backbone_of(model), all_sites)
     if problems := _unfit(file, sites):
         raise AdapterError(
             f"{path} is not for {model.name}: {'; '.join(problems)}. Keras names layers by their place in the "
@@ -143,11 +143,11 @@ def translate(
             moved.append(site)
             tensors[f"{site.key}/{BitFit.name}/bias"] = bias
     parts: list[Method | Part] = [
-        Part(LoRA(rank=rank, alpha=strength, dropout=0.0), selection_of(everywhere, chosen))
+        Part(LoRA(rank=rank, alpha=strength, dropout=0.0), selection_of(all_sites, chosen))
         for (rank, strength), chosen in methods.items()
     ]
     if moved:
-        parts.append(Part(BitFit(), selection_of(everywhere, moved)))
+        parts.append(Part(BitFit(), selection_of(all_sites, moved)))
     return Read(parts, tensors, list(_warnings(file, sites, biases_are_known=trained is not None)))
 
 
@@ -174,8 +174,8 @@ def _weighted(backbone: keras.Model) -> list[keras.Layer]:
     return [layer for layer in backbone._flatten_layers(include_self=False) if layer.weights]
 
 
-def _numbered(backbone: keras.Model, everywhere: Sequence[Site]) -> list[Site]:
-    by_layer = {id(site.layer): site for site in everywhere}
+def _numbered(backbone: keras.Model, all_sites: Sequence[Site]) -> list[Site]:
+    by_layer = {id(site.layer): site for site in all_sites}
     return [by_layer[id(layer)] for layer in _weighted(backbone)]
 
 
