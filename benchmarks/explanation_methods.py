@@ -87,7 +87,7 @@ class Bench:
         layer = next(site.layer for site in find_sites(model.base) if site.layer.name == "token_embedding")
         given = []
 
-        def around(call, *args, **kwargs):
+        def wrapper(call, *args, **kwargs):
             return given[0] if given else call(*args, **kwargs)
 
         layout = [
@@ -107,7 +107,7 @@ class Bench:
                 told = tf.reduce_sum(tf.gather(centred, label, axis=1))
             return tape.gradient(told, vectors)
 
-        intercept.attach(layer, around)
+        intercept.attach(layer, wrapper)
         table = tf.convert_to_tensor(layer.embeddings)
         shares = tf.constant((np.arange(STEPS) + 0.5) / STEPS, tf.float32)[:, None, None]
         weights = []
@@ -122,7 +122,7 @@ class Bench:
             for (first, after), weight in zip(encoding.offsets, by_token, strict=True):
                 own += [weight if start < after and first < end else 0.0 for start, end in words]
             weights.append(own)
-        intercept.detach(layer, around)
+        intercept.detach(layer, wrapper)
         return weights
 
     def falls(self, weights, change):

@@ -160,8 +160,8 @@ def test_unneeded_directions_can_still_train():
 def test_the_new_adapter_attaches_just_where_the_sources_do():
     model = different_loras()
     keras_peft.combine(model, LORAS, into="all")
-    there = {held.site.path for name in LORAS for held in model.adapters[name].held}
-    assert {held.site.path for held in model.adapters["all"].held} == there
+    there = {weights.site.path for name in LORAS for weights in model.adapters[name].site_weights}
+    assert {weights.site.path for weights in model.adapters["all"].site_weights} == there
     assert {part.selection for part in model.adapters["all"].parts} == {
         Selection(("attention.query", "attention.value", "ffn.up"), "all"),
         Selection(("ffn.down",), (0,)),
@@ -715,7 +715,7 @@ def test_merged_broken_and_detached_models():
     with pytest.raises(AdapterError, match=r"unmerge\(\)"):
         keras_peft.combine(model, LORAS, into="all")
     model.unmerge()
-    model.adapters["a"].held[0].values["a"].assign(np.full((16, 2), np.nan, "float32"))
+    model.adapters["a"].site_weights[0].values["a"].assign(np.full((16, 2), np.nan, "float32"))
     with pytest.raises(AdapterError, match=r"not finite: 'a' at .*/query/lora/a\. Train them anew"):
         keras_peft.combine(model, LORAS, into="all")
     model.detach()

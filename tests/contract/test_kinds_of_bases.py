@@ -30,10 +30,13 @@ def test_quantised_bases(method, mode):
     if method.silent:
         np.testing.assert_allclose(run(base, inputs), outputs, atol=1e-5)
     shake(model)
-    assert np.abs(run(base, inputs) - outputs).max() > 1e-4 or not model.adapters["default"].held
+    assert np.abs(run(base, inputs) - outputs).max() > 1e-4 or not model.adapters["default"].site_weights
     if mode == "int8":
         fit(model, inputs, steps=1)
-    if any(getattr(held.site.layer, "quantization_mode", None) for held in model.adapters["default"].held):
+    if any(
+        getattr(weights.site.layer, "quantization_mode", None)
+        for weights in model.adapters["default"].site_weights
+    ):
         with pytest.raises(AdapterError, match="is quantised|cannot be merged"):
             model.merge()
     model.detach()

@@ -119,8 +119,8 @@ def test_saving_the_whole_says_what_to_do_instead(tmp_path):
 def test_the_merged_classifier_is_a_plain_keras_model(tmp_path):
     base = models.functional()
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2))
-    for held in model.adapters["default"].held:
-        held.values["b"].assign(np.ones(held.values["b"].shape, "float32"))
+    for weights in model.adapters["default"].site_weights:
+        weights.values["b"].assign(np.ones(weights.values["b"].shape, "float32"))
     inputs = models.inputs_of(base)
     outputs = keras.ops.convert_to_numpy(model(inputs))
     merged = model.merge_and_detach()
@@ -134,8 +134,8 @@ def test_compiled_functions_follow_the_adapter():
     inputs = models.inputs_of(base)
     before = base.predict_on_batch(inputs)
     model = keras_peft.adapt(base, keras_peft.LoRA())
-    for held in model.adapters["default"].held:
-        held.values["b"].assign(np.ones(held.values["b"].shape, "float32"))
+    for weights in model.adapters["default"].site_weights:
+        weights.values["b"].assign(np.ones(weights.values["b"].shape, "float32"))
     adapted = base.predict_on_batch(inputs)
     assert np.abs(adapted - before).max() > 0.1
     np.testing.assert_allclose(model.predict_on_batch(inputs), adapted, atol=1e-5)
@@ -213,7 +213,9 @@ def test_names_that_keras_numbered():
     base = numbered()
     second = base.layers[-1]
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets=f"^{second.name}$")
-    assert model.adapters["default"].held[0].site.layer is second  # Targets mean the names that people see,
+    assert (
+        model.adapters["default"].site_weights[0].site.layer is second
+    )  # Targets mean the names that people see,
     assert sorted(model.adapter_tensors()) == ["dense_1/lora/a", "dense_1/lora/b"]  # files those that last.
 
 

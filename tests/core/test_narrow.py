@@ -51,9 +51,9 @@ def test_whatever_the_method(name):
     np.testing.assert_allclose(outputs_of(narrow, inputs), expected, atol=1e-5)
     last = max(site.block for site in find_sites(narrow.base, narrow.roles) if site.role == "block")
     on_block = [
-        held
-        for held in narrow.adapters["default"].held
-        if held.site.role == "block" and held.site.block == last
+        weights
+        for weights in narrow.adapters["default"].site_weights
+        if weights.site.role == "block" and weights.site.block == last
     ]
     assert (tuple(narrow.base(inputs).shape)[1] == 1) is not bool(on_block)
 

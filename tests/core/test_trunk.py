@@ -52,7 +52,7 @@ def test_both_parts_together_are_the_model(make_base):
     if make_base is models.albert:  # Its blocks share their weights, so the first is touched too.
         assert [len(feature.shape) for feature in parts.features if feature.raw is None] == [3]
     assert_same(parts, model, inputs)
-    touched = {held.site.layer for held in model.adapters["default"].held}
+    touched = {weights.site.layer for weights in model.adapters["default"].site_weights}
     assert not touched.intersection(parts.below)
 
 

@@ -21,11 +21,11 @@ def test_bottleneck_written_out():
     method = keras_peft.Compacter(size=4, products=2, activation="relu")
     model = adapted(method, layers="last:1", targets="ffn.down")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model, scale=0.6).items()}
-    (held,) = model.adapters["default"].held
+    (weights,) = model.adapters["default"].site_weights
     inputs = models.inputs_of(model.base)
-    after = catch(held.site.layer, lambda: outputs_of(model, inputs))["outputs"]
+    after = catch(weights.site.layer, lambda: outputs_of(model, inputs))["outputs"]
     with model.disabled():
-        before = catch(held.site.layer, lambda: outputs_of(model, inputs))["outputs"]
+        before = catch(weights.site.layer, lambda: outputs_of(model, inputs))["outputs"]
 
     def matrix(way):
         left, right = tensors[f"{way}_left"], tensors[f"{way}_right"]

@@ -17,8 +17,8 @@ def test_count():
 def test_norm_without_the_product():
     model = adapted(keras_peft.DoRA(rank=3))
     fill(model)
-    held = model.adapters["default"].held[0]
-    a, b = (keras.ops.convert_to_numpy(held.values[name]) for name in ("a", "b"))
-    changed = keras.ops.convert_to_numpy(matrix_of(held.site)) + held.method.scaling * a @ b
-    norm = keras.ops.convert_to_numpy(held.method._norm(held))
+    weights = model.adapters["default"].site_weights[0]
+    a, b = (keras.ops.convert_to_numpy(weights.values[name]) for name in ("a", "b"))
+    changed = keras.ops.convert_to_numpy(matrix_of(weights.site)) + weights.method.scaling * a @ b
+    norm = keras.ops.convert_to_numpy(weights.method._norm(weights))
     np.testing.assert_allclose(norm, np.linalg.norm(changed, axis=0), rtol=1e-5)

@@ -17,11 +17,11 @@ def test_bottleneck_written_out():
     method = keras_peft.Houlsby(size=5, activation="relu", scaling=2.0)
     model = adapted(method, layers="last:1", targets="ffn.down")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model).items()}
-    (held,) = model.adapters["default"].held
+    (weights,) = model.adapters["default"].site_weights
     inputs = models.inputs_of(model.base)
-    after = catch(held.site.layer, lambda: outputs_of(model, inputs))["outputs"]
+    after = catch(weights.site.layer, lambda: outputs_of(model, inputs))["outputs"]
     with model.disabled():
-        before = catch(held.site.layer, lambda: outputs_of(model, inputs))["outputs"]
+        before = catch(weights.site.layer, lambda: outputs_of(model, inputs))["outputs"]
     inner = np.maximum(before @ tensors["down"] + tensors["down_bias"], 0)
     expected = before + 2.0 * (inner @ tensors["up"] + tensors["up_bias"])
     np.testing.assert_allclose(after, expected, atol=1e-5)

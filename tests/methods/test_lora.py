@@ -57,14 +57,14 @@ def test_low_rank_path_equals_the_changed_kernel(target, rank_stabilized):
     base = models.distilbert()
     inputs = models.inputs_of(base)
     model = keras_peft.adapt(base, method, layers="last:1", targets=target)
-    (held,) = model.adapters["default"].held
+    (weights,) = model.adapters["default"].site_weights
     generator = np.random.default_rng(2)
-    a, b = (generator.normal(size=held.values[name].shape).astype("float32") for name in ("a", "b"))
-    held.values["a"].assign(a)
-    held.values["b"].assign(b)
+    a, b = (generator.normal(size=weights.values[name].shape).astype("float32") for name in ("a", "b"))
+    weights.values["a"].assign(a)
+    weights.values["b"].assign(b)
     adapted = keras.ops.convert_to_numpy(model(inputs))
     model.detach()
-    kernel = held.site.layer.kernel
+    kernel = weights.site.layer.kernel
     scale = 6.0 / (2.0 if rank_stabilized else 4.0)
     kernel.assign_add((scale * a @ b).reshape(kernel.shape))
     np.testing.assert_allclose(adapted, keras.ops.convert_to_numpy(base(inputs)), atol=2e-5)
@@ -84,8 +84,8 @@ def test_dropout_acts_in_training_only():
     base = models.distilbert()
     inputs = models.inputs_of(base)
     model = keras_peft.adapt(base, keras_peft.LoRA(dropout=0.5), layers="all")
-    for held in model.adapters["default"].held:
-        held.values["b"].assign(np.ones(held.values["b"].shape, "float32"))
+    for weights in model.adapters["default"].site_weights:
+        weights.values["b"].assign(np.ones(weights.values["b"].shape, "float32"))
     first, second = (keras.ops.convert_to_numpy(model(inputs, training=False)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     first, second = (keras.ops.convert_to_numpy(model(inputs, training=True)) for _ in range(2))

@@ -19,8 +19,8 @@ def test_count():
 def test_bottleneck_written_out():
     model = adapted(keras_peft.Parallel(size=5), layers="last:1")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model).items()}
-    (held,) = model.adapters["default"].held
-    up, norm = held.site.inner["ffn.up"].layer, held.site.layer._feedforward_layer_norm
+    (weights,) = model.adapters["default"].site_weights
+    up, norm = weights.site.inner["ffn.up"].layer, weights.site.layer._feedforward_layer_norm
     inputs = models.inputs_of(model.base)
     read = catch(up, lambda: outputs_of(model, inputs))["inputs"]
     after = catch(norm, lambda: outputs_of(model, inputs))["inputs"]

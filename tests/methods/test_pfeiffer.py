@@ -12,4 +12,4 @@ def test_count():
 
 def test_it_stands_after_the_feed_forward_part_only():
     model = adapted(keras_peft.Pfeiffer())
-    assert {held.site.role for held in model.adapters["default"].held} == {"ffn.down"}
+    assert {weights.site.role for weights in model.adapters["default"].site_weights} == {"ffn.down"}

@@ -19,14 +19,14 @@ def test_count():
 def test_bottleneck_written_out():
     model = adapted(keras_peft.PfeifferNorm(size=5, activation="relu", scaling=0.5), layers="last:1")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model).items()}
-    (held,) = model.adapters["default"].held
-    norm = held.site.layer._feedforward_layer_norm
+    (weights,) = model.adapters["default"].site_weights
+    norm = weights.site.layer._feedforward_layer_norm
     inputs = models.inputs_of(model.base)
     with model.disabled():
         before = catch(norm, lambda: outputs_of(model, inputs))
     inner = np.maximum(before["outputs"] @ tensors["down"] + tensors["down_bias"], 0)
     changed = before["inputs"] + 0.5 * (inner @ tensors["up"] + tensors["up_bias"])
-    after = catch(held.site.layer, lambda: outputs_of(model, inputs))["outputs"]
+    after = catch(weights.site.layer, lambda: outputs_of(model, inputs))["outputs"]
     np.testing.assert_allclose(after, keras.ops.convert_to_numpy(norm(changed)), atol=1e-5)
 
 

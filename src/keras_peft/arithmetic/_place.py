@@ -109,7 +109,7 @@ def head_keys(source: Source) -> set[str]:
     if adapter.head is None:
         return keys
     # A layer of the base may be called "head" too.
-    held = {f"{h.site.key}/{h.method.name}/{name}" for h in adapter.held for name in h.values}
+    held = {f"{h.site.key}/{h.method.name}/{name}" for h in adapter.site_weights for name in h.values}
     return keys | {key for key in adapter.weights_by_key() if key.startswith("head/") and key not in held}
 
 

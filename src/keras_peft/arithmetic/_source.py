@@ -12,8 +12,8 @@ import numpy as np
 from keras_peft.arithmetic._narrow import Decomposed, decompose_product
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.core.adapter import Adapter
-from keras_peft.core.held import SiteWeights
 from keras_peft.core.projection import Projection, is_projection, matrix_of, projection
+from keras_peft.core.site_weights import SiteWeights
 from keras_peft.core.sites import Site, find_sites, own_variables
 from keras_peft.errors import AdapterError, SelectionError, listed
 
@@ -46,7 +46,7 @@ class Source:
         """Keys of the sites where it changes something, the base's own head left out."""
         moved = {key.rpartition("/")[0] for key in self.adapter.moves}
         return frozenset(
-            {held.site.key for held in self.adapter.held}
+            {weights.site.key for weights in self.adapter.site_weights}
             | {key for key in moved if self.all_sites[key].role != "head"}
         )
 
@@ -76,8 +76,8 @@ class Source:
         after = {**before, **moved}
         if site.role == "head":  # The base's own head is taken over as it is, not as an update.
             before = dict(after)
-        for held in self._held(key):
-            after.update(held.method.merged(held.site, _weights(held), after))
+        for weights in self._site_weights(key):
+            after.update(weights.method.merged(weights.site, _weights(weights), after))
         changed = [name for name in after if not np.array_equal(after[name], before[name])]
         others = [name for name in changed if view is None or name != "kernel"]
         if view is None or "kernel" not in changed:
@@ -90,15 +90,15 @@ class Source:
         if site.role != "head" and any(moved.rpartition("/")[0] == key for moved in self.adapter.moves):
             return None
         products = []
-        for held in self._held(key):
-            product = held.method.product(held.site, _weights(held))
+        for weights in self._site_weights(key):
+            product = weights.method.product(weights.site, _weights(weights))
             if product is None:
                 return None
             products.append(product)
         return join(products)
 
-    def _held(self, key: str) -> list[SiteWeights]:
-        return [held for held in self.adapter.held if held.site.key == key]
+    def _site_weights(self, key: str) -> list[SiteWeights]:
+        return [weights for weights in self.adapter.site_weights if weights.site.key == key]
 
 
 def sources_of(model: AdaptedModel, adapters: Mapping[str, float]) -> list[Source]:
@@ -200,8 +200,8 @@ def refuse_unmergeable(sources: Sequence[Source]) -> None:
         )
 
 
-def _weights(held: SiteWeights) -> dict[str, np.ndarray]:
-    both = {**held.shared.values, **held.values}
+def _weights(weights: SiteWeights) -> dict[str, np.ndarray]:
+    both = {**weights.shared.values, **weights.values}
     return {name: np.asarray(keras.ops.convert_to_numpy(v), np.float64) for name, v in both.items()}
 
 

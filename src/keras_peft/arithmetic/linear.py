@@ -31,7 +31,7 @@ def combined(sources: Sequence[Source]) -> Made:
         heads = head_keys(source)
         shapes.append({key: shape for key, shape in source.adapter.shapes().items() if key not in heads})
     products = sorted({p.method.name for s in sources for p in s.adapter.parts if not p.method.linear})
-    keys = [held.site.key for held in first.adapter.held]
+    keys = [weights.site.key for weights in first.adapter.site_weights]
     twice = sorted({first.all_sites[key].path for key in keys if keys.count(key) > 1})
     problems = []
     if products:

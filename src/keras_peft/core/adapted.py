@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_peft.core import intercept
 from keras_peft.core.adapter import Adapter, Part, choose_parts
-from keras_peft.core.hold import refuse_taken, refuse_unbuilt
+from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
 from keras_peft.core.kind import Kind
 from keras_peft.core.merging import Merge, joined, merged_values
 from keras_peft.core.method import Method
@@ -147,9 +147,9 @@ class AdaptedModel(keras.Model):
                 trained already and would need rates of its own for each weight.
         """
         optimizer = keras.optimizers.get(optimizer)
-        held = self._registry.held()
-        multiples = rates_of(self.adapter_variables(), held, rates or {})
-        watched = [one.values[key] for one in held for key in one.method.watched]
+        site_weights = self._registry.site_weights()
+        multiples = rates_of(self.adapter_variables(), site_weights, rates or {})
+        watched = [one.values[key] for one in site_weights for key in one.method.watched]
         specialise(optimizer, multiples, watched)
         super().compile(optimizer, *args, **kwargs)
 
@@ -174,7 +174,9 @@ class AdaptedModel(keras.Model):
         given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
         for adapter in self._registry.actives():
             for method in dict.fromkeys(part.method for part in adapter.parts):
-                given += method.callbacks([held for held in adapter.held if held.method == method])
+                given += method.callbacks(
+                    [weights for weights in adapter.site_weights if weights.method == method]
+                )
         # A step that makes the optimizer's variables is traced twice.
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -282,7 +284,7 @@ class AdaptedModel(keras.Model):
             raise AdapterError(
                 f"{self.base.name!r} does not generate; adapt a KerasHub CausalLM instead of its backbone."
             )
-        if unfit := sorted({h.method.name for h in self._registry.held() if not h.method.generates}):
+        if unfit := sorted({h.method.name for h in self._registry.site_weights() if not h.method.generates}):
             raise AdapterError(
                 f"{listed(unfit)} does not work with cached generation: it needs all positions of the text in each "
                 "step. Use another method, or deactivate it."
@@ -446,11 +448,11 @@ class AdaptedModel(keras.Model):
         Example:
             >>> base = model.detach()
         """
-        if not self._stack.hold.is_released:
+        if not self._stack.interception.is_released:
             self._merge.undo()
             for adapter in self.adapters.values():
                 adapter.release()
-            self._stack.hold.release()
+            self._stack.interception.release()
             self._traced.forget()
         return self.base
 
@@ -473,7 +475,7 @@ class AdaptedModel(keras.Model):
             >>> model.unmerge()
         """
         self._refuse_merged("merge again")
-        self._merge.do(self._registry.held())
+        self._merge.do(self._registry.site_weights())
         self._attach()
 
     def unmerge(self) -> None:
@@ -503,7 +505,7 @@ class AdaptedModel(keras.Model):
             key: (variable, keras.ops.convert_to_numpy(variable))
             for key, variable in self._registry.moves().items()
         }
-        changed |= merged_values(self._registry.held())
+        changed |= merged_values(self._registry.site_weights())
         base = self.detach()
         for variable, value in changed.values():
             variable.assign(value)
@@ -590,7 +592,7 @@ class AdaptedModel(keras.Model):
 
     def _attach(self) -> None:
         registry = self._registry
-        self._stack.attach(registry.held(), registry.touched(), merged=self._merge.is_done)
+        self._stack.attach(registry.site_weights(), registry.touched(), merged=self._merge.is_done)
         self._traced.forget()
 
     def _mixed_model(self, parts: tuple[Part, ...], chosen: Mapping[str, Adapter]) -> MixedModel:
@@ -600,12 +602,14 @@ class AdaptedModel(keras.Model):
         if model is None or not set(own) <= set(model.names):
             kind = Kind(self._all_sites, parts)
             outermost = self._stack.outermost(kind.sites)
-            model = MixedModel(self.base, self._stack.hold, kind, own, self._stack.always(), outermost)
+            model = MixedModel(
+                self.base, self._stack.interception, kind, own, self._stack.always(), outermost
+            )
             self._traced.mixed[parts] = model
         return model
 
     def _refuse_detached(self) -> None:
-        if self._stack.hold.is_released:
+        if self._stack.interception.is_released:
             raise AdapterError(f"{self.name!r} was detached from its base; adapt the base anew.")
 
     def _refuse_merged(self, what: str) -> None:

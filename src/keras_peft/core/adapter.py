@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_peft.core.held import SiteWeights, Weights
 from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES, Selection
+from keras_peft.core.site_weights import MethodWeights, SiteWeights
 from keras_peft.core.sites import Site, find_sites, own_variables, select_sites
 from keras_peft.errors import AdapterError, SelectionError, listed
 
@@ -136,19 +136,20 @@ class Adapter:
     ) -> None:
         self.parts = tuple(parts)
         self.head = head
-        self.held: list[SiteWeights] = []
-        self.shared: list[Weights] = []
+        self.site_weights: list[SiteWeights] = []
+        self.shared_weights: list[MethodWeights] = []
         # Which method trains which variables of the base; a head that is part of it, none.
         self.movers: dict[str, Method] = {}
         moved: dict[str, keras.Variable] = {}
         for part in self.parts:
             placed = Placed.of(part, all_sites)
             method, wrapped, trained = placed.method, placed.wrapped, placed.trained
-            shared = Weights(method.name, method.shared(placed.chosen))
-            self.shared.append(shared)
-            self.held += [SiteWeights(method, site, shared) for site in wrapped]
+            shared = MethodWeights(method.name, method.shared(placed.chosen))
+            self.shared_weights.append(shared)
+            self.site_weights += [SiteWeights(method, site, shared) for site in wrapped]
             holds = any(
-                weights.variables for weights in [shared, *self.held[len(self.held) - len(wrapped) :]]
+                weights.variables
+                for weights in [shared, *self.site_weights[len(self.site_weights) - len(wrapped) :]]
             )
             if placed.chosen and not holds and not trained:
                 raise SelectionError(
@@ -160,18 +161,20 @@ class Adapter:
             if site.role == "head":
                 moved |= {f"{site.key}/{v.name}": v for v in own_variables(site.layer)}
         self.moves = moved
-        common = [part.method.name for part, s in zip(self.parts, self.shared, strict=True) if s.values]
+        common = [
+            part.method.name for part, s in zip(self.parts, self.shared_weights, strict=True) if s.values
+        ]
         if twice := sorted({name for name in common if common.count(name) > 1}):
             raise SelectionError(
                 f"Two parts of the adapter are {listed(twice)}, whose sites have weights in common; make it one part."
             )
-        keys = [f"{held.site.key}/{held.method.name}" for held in self.held]
+        keys = [f"{weights.site.key}/{weights.method.name}" for weights in self.site_weights]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise SelectionError(
                 f"Two parts of the adapter are the same method at {listed(twice, most=4)}; an adapter has a method "
                 "once at a site. Make them two adapters, or choose other targets."
             )
-        if not self.held and not moved and head is None:
+        if not self.site_weights and not moved and head is None:
             names = " and ".join(part.method.name for part in self.parts)
             raise SelectionError(
                 f"{names} trains no layer of the base but its head, and this base has none; give one with `head`."
@@ -181,7 +184,7 @@ class Adapter:
         self.trained = _copied(moved)
         self.is_active = False
         self._head_variables = [] if head is None else list(head.trainable_variables)
-        self.layers = [*self.held, *self.shared, *([] if head is None else [head])]
+        self.layers = [*self.site_weights, *self.shared_weights, *([] if head is None else [head])]
 
     def weights_by_key(self) -> dict[str, keras.Variable]:
         """Returns the weights that the methods and the head hold, by their keys in a file.
@@ -190,11 +193,11 @@ class Adapter:
         the sites have in common, and `head/<path>`.
         """
         variables = {
-            f"{held.site.key}/{held.method.name}/{name}": variable
-            for held in self.held
-            for name, variable in held.values.items()
+            f"{weights.site.key}/{weights.method.name}/{name}": variable
+            for weights in self.site_weights
+            for name, variable in weights.values.items()
         }
-        for part, shared in zip(self.parts, self.shared, strict=True):
+        for part, shared in zip(self.parts, self.shared_weights, strict=True):
             variables |= {f"{part.method.name}/{name}": variable for name, variable in shared.values.items()}
         if self.head is not None:
             layers = [(site.key, site.layer) for site in find_sites(self.head)]
@@ -205,9 +208,9 @@ class Adapter:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Copies all that the adapter is, in float32, by the keys of its file."""
-        held = _copied(self.weights_by_key())
+        weights = _copied(self.weights_by_key())
         moved = _copied(self.moves) if self.is_active else dict(self.trained)
-        return {key: np.asarray(value, np.float32) for key, value in {**held, **moved}.items()}
+        return {key: np.asarray(value, np.float32) for key, value in {**weights, **moved}.items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Returns the shapes of all tensors, by their keys."""
@@ -263,7 +266,7 @@ class Adapter:
             variable.trainable = True
 
     def _let_train(self, trainable: bool) -> None:
-        for weights in [*self.held, *self.shared]:
+        for weights in [*self.site_weights, *self.shared_weights]:
             weights.let_train(trainable)
         for variable in self._head_variables:
             variable.trainable = trainable

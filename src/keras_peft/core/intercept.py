@@ -1,6 +1,6 @@
 """The one place that touches `layer.call`.
 
-A built layer's `call` is replaced on the instance by a stack of `around`
+A built layer's `call` is replaced on the instance by a stack of `wrapper`
 functions, the way a middleware wraps an app. With the last one taken off, the
 attribute is removed and the layer is what it was.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 import keras
 
-Around = Callable[..., Any]
-"""`around(call, *args, **kwargs)`: runs `call` and returns what the layer shall return."""
+Wrapper = Callable[..., Any]
+"""`wrapper(call, *args, **kwargs)`: runs `call` and returns what the layer shall return."""
 
 CALLING = threading.RLock()
 """Held while an adapted model's calls run or are traced: some of them change a layer for a moment."""
@@ -33,21 +33,21 @@ class _Intercepted:
         self.original = getattr(layer, entry)
         self.was_own = entry in layer.__dict__  # Someone else set a call on the instance.
         functools.update_wrapper(self, self.original)
-        self.arounds: list[Around] = []
+        self.wrappers: list[Wrapper] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = self.original
-        for around in self.arounds:
-            call = functools.partial(around, call)
+        for wrapper in self.wrappers:
+            call = functools.partial(wrapper, call)
         return call(*args, **kwargs)
 
 
-def attach(layer: keras.Layer, around: Around) -> None:
-    """Puts `around` around every later call of a built layer.
+def attach(layer: keras.Layer, wrapper: Wrapper) -> None:
+    """Puts `wrapper` around every later call of a built layer.
 
     Args:
         layer: A built layer.
-        around: Gets the call below it and the layer's arguments, and returns the
+        wrapper: Gets the call below it and the layer's arguments, and returns the
             layer's new output. Do not name an argument of it `mask` or `training`:
             Keras gives these to layers by name.
     """
@@ -56,30 +56,30 @@ def attach(layer: keras.Layer, around: Around) -> None:
         if not isinstance(intercepted, _Intercepted):
             intercepted = _Intercepted(layer, entry)
             setattr(layer, entry, intercepted)
-        intercepted.arounds.append(around)
+        intercepted.wrappers.append(wrapper)
 
 
-def detach(layer: keras.Layer, around: Around) -> None:
-    """Takes `around` off a layer; without it there, nothing happens."""
+def detach(layer: keras.Layer, wrapper: Wrapper) -> None:
+    """Takes `wrapper` off a layer; without it there, nothing happens."""
     for entry in _ENTRIES:
         intercepted = layer.__dict__.get(entry)
         if not isinstance(intercepted, _Intercepted):
             continue
-        intercepted.arounds = [kept for kept in intercepted.arounds if kept != around]
-        if not intercepted.arounds:
+        intercepted.wrappers = [kept for kept in intercepted.wrappers if kept != wrapper]
+        if not intercepted.wrappers:
             delattr(layer, entry)
             if intercepted.was_own:
                 setattr(layer, entry, intercepted.original)
 
 
 @contextmanager
-def attached(layer: keras.Layer, around: Around) -> Iterator[None]:
-    """Puts `around` around a layer's calls for as long as the context lasts."""
-    attach(layer, around)
+def attached(layer: keras.Layer, wrapper: Wrapper) -> Iterator[None]:
+    """Puts `wrapper` around a layer's calls for as long as the context lasts."""
+    attach(layer, wrapper)
     try:
         yield
     finally:
-        detach(layer, around)
+        detach(layer, wrapper)
 
 
 def arguments(layer: keras.Layer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_peft.core.adapter import Part, Placed, place_in_stack, refuse_unfit
-from keras_peft.core.intercept import Around
+from keras_peft.core.intercept import Wrapper
 from keras_peft.core.method import Method, Weight
 from keras_peft.core.sites import Site
 from keras_peft.errors import AdapterError, listed
@@ -50,15 +50,15 @@ class Kind:
             raise AdapterError(f"An adapter of this kind cannot share a batch: it {reason}.")
         self.parts = tuple(parts)
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._held: list[tuple[Method, Site, dict[str, str]]] = []
+        self._wrapped_sites: list[tuple[Method, Site, dict[str, str]]] = []
         for one in placed:
             name = one.method.name
             shared = self._named(name, one.method.shared(one.chosen))
             for site in one.wrapped:
                 own = self._named(f"{site.key}/{name}", one.method.weights(site))
-                self._held.append((one.method, site, {**shared, **own}))
-        self._held.sort(key=lambda held: place_in_stack(held[0]))
-        self.sites = tuple(site for _, site, _ in self._held)
+                self._wrapped_sites.append((one.method, site, {**shared, **own}))
+        self._wrapped_sites.sort(key=lambda one: place_in_stack(one[0]))
+        self.sites = tuple(site for _, site, _ in self._wrapped_sites)
         self.size = sum(map(math.prod, self.shapes.values()))
 
     def pack(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -78,7 +78,7 @@ class Kind:
         flat = [np.asarray(tensors[key], np.float32).reshape(-1) for key in self.shapes]
         return np.concatenate(flat) if flat else np.zeros(0, np.float32)
 
-    def arounds(self, packed: Any) -> list[tuple[keras.Layer, Around]]:
+    def wrappers(self, packed: Any) -> list[tuple[keras.Layer, Wrapper]]:
         """Says what to put around which layers, the innermost first.
 
         Args:
@@ -95,7 +95,7 @@ class Kind:
                 site.layer,
                 functools.partial(_run, method, _Tensors(site, {n: tensors[k] for n, k in names.items()})),
             )
-            for method, site, names in self._held
+            for method, site, names in self._wrapped_sites
         ]
 
     def _named(self, prefix: str, weights: Mapping[str, Weight]) -> dict[str, str]:
@@ -109,7 +109,7 @@ class Kind:
 
 
 class _Tensors:
-    """A site's weights as `around` sees them, each with a leading axis of the rows where they have one."""
+    """A site's weights as `wrap_call` sees them, each with a leading axis of the rows where they have one."""
 
     def __init__(self, site: Site, tensors: Mapping[str, Any]) -> None:
         self.site = site
@@ -144,5 +144,5 @@ def reason_against(methods: Sequence[Method], moved: Sequence[str]) -> str | Non
     return None
 
 
-def _run(method: Method, held: _Tensors, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    return method.around(held, call, *args, **kwargs)
+def _run(method: Method, weights: _Tensors, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return method.wrap_call(weights, call, *args, **kwargs)

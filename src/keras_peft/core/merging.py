@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_peft.core.held import SiteWeights
+from keras_peft.core.site_weights import SiteWeights
 from keras_peft.core.sites import own_variables
 from keras_peft.errors import AdapterError, listed
 
@@ -24,16 +24,16 @@ class Merge:
         """Whether any adapters are folded in."""
         return bool(self._before)
 
-    def do(self, held: Iterable[SiteWeights]) -> None:
+    def do(self, site_weights: Iterable[SiteWeights]) -> None:
         """Folds adapters in.
 
         Args:
-            held: What is around the base's layers, the innermost first.
+            site_weights: What is around the base's layers, the innermost first.
 
         Raises:
             AdapterError: If a method or a site cannot be merged; nothing is changed.
         """
-        changed = merged_values(held)
+        changed = merged_values(site_weights)
         self._before = {
             key: (variable, keras.ops.convert_to_numpy(variable)) for key, (variable, _) in changed.items()
         }
@@ -63,11 +63,11 @@ def joined(base: keras.Model, head: keras.Layer | None) -> Any:
     return head(base.output)
 
 
-def merged_values(held: Iterable[SiteWeights]) -> dict[str, tuple[keras.Variable, np.ndarray]]:
+def merged_values(site_weights: Iterable[SiteWeights]) -> dict[str, tuple[keras.Variable, np.ndarray]]:
     """Computes the base's variables with adapters folded in; nothing is changed yet.
 
     Args:
-        held: What is around the base's layers, the innermost first.
+        site_weights: What is around the base's layers, the innermost first.
 
     Returns:
         The variables that change and what becomes of them, by their keys.
@@ -75,7 +75,7 @@ def merged_values(held: Iterable[SiteWeights]) -> dict[str, tuple[keras.Variable
     Raises:
         AdapterError: If a method or a site cannot be merged; all are in the message.
     """
-    everyone = list(held)
+    everyone = list(site_weights)
     problems = []
     if unfit := sorted({one.method.name for one in everyone if not one.method.merges}):
         problems.append(f"{listed(unfit)} cannot be merged into the base's weights")

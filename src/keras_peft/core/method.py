@@ -51,8 +51,8 @@ class Weight:
         return math.prod(self.shape)
 
 
-class Held(Protocol):
-    """What `around` is given: the site's weights as attributes, and dropout.
+class WeightView(Protocol):
+    """What `wrap_call` is given: the site's weights as attributes, and dropout.
 
     A weight may carry a leading batch axis, one row of weights for each row of
     the batch. The weights that the method shares between sites are there too.
@@ -155,10 +155,10 @@ class Method:
         return {}
 
     def wraps(self, site: Site) -> bool:
-        """Says whether `around` runs at a site; where it has weights, by default."""
+        """Says whether `wrap_call` runs at a site; where it has weights, by default."""
         return bool(self.weights(site))
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Runs the site's `call` and returns its output with the adapter's part in it."""
         raise NotImplementedError
 
@@ -205,7 +205,7 @@ class Method:
         """Returns the method with the texts in its options turned into token ids."""
         return self
 
-    def callbacks(self, held: Sequence[Any]) -> list[keras.callbacks.Callback]:
+    def callbacks(self, site_weights: Sequence[Any]) -> list[keras.callbacks.Callback]:
         """Returns what has to run while the adapter trains, for its sites; nothing by default."""
         return []
 

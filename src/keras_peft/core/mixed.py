@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_peft.core.adapter import Adapter
-from keras_peft.core.hold import Attachments, Hold
+from keras_peft.core.base_interception import Attachments, BaseInterception
 from keras_peft.core.intercept import CALLING
 from keras_peft.core.kind import Kind, reason_against
 from keras_peft.core.trunk import Split
@@ -28,7 +28,7 @@ class PackedModel(keras.Model):
 
     Args:
         base: The base.
-        hold: What holds it.
+        interception: What holds it.
         kind: What the adapters have in common.
         parts: The two parts of the base. The model is then the top; by default it is the whole base,
             and the features are the base's flattened inputs.
@@ -39,7 +39,7 @@ class PackedModel(keras.Model):
     def __init__(
         self,
         base: keras.Model,
-        hold: Hold,
+        interception: BaseInterception,
         kind: Kind,
         *,
         parts: Split | None = None,
@@ -49,7 +49,7 @@ class PackedModel(keras.Model):
     ) -> None:
         super().__init__(name=name or f"{base.name}_packed")
         self.base = base
-        self._hold, self._kind, self._parts = hold, kind, parts
+        self._interception, self._kind, self._parts = interception, kind, parts
         self._innermost, self._outermost = tuple(innermost), tuple(outermost)
         self.built = True
 
@@ -63,8 +63,8 @@ class PackedModel(keras.Model):
 
     @contextmanager
     def _attached(self, packed: Any) -> Iterator[None]:
-        around = [*self._innermost, *self._kind.arounds(packed), *self._outermost]
-        with CALLING, self._hold.attached(around):
+        wrappers = [*self._innermost, *self._kind.wrappers(packed), *self._outermost]
+        with CALLING, self._interception.attached(wrappers):
             yield
 
 
@@ -76,7 +76,7 @@ class MixedModel(PackedModel):
 
     Args:
         base: The base.
-        hold: What holds it.
+        interception: What holds it.
         kind: What the adapters have in common.
         adapters: By name.
         always: What is around the base's layers whatever the adapter.
@@ -86,13 +86,15 @@ class MixedModel(PackedModel):
     def __init__(
         self,
         base: keras.Model,
-        hold: Hold,
+        interception: BaseInterception,
         kind: Kind,
         adapters: Mapping[str, Adapter],
         always: Attachments = (),
         outermost: Attachments = (),
     ) -> None:
-        super().__init__(base, hold, kind, innermost=always, outermost=outermost, name=f"{base.name}_mixed")
+        super().__init__(
+            base, interception, kind, innermost=always, outermost=outermost, name=f"{base.name}_mixed"
+        )
         self.names = tuple(adapters)
         self._table = self.add_weight(
             shape=(len(adapters), kind.size), trainable=False, dtype="float32", autocast=False, name="packed"

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_peft.core.held import SiteWeights
+from keras_peft.core.site_weights import SiteWeights
 from keras_peft.errors import OptionError, listed
 
 # The smoothing of sensitivity and uncertainty, as in AdaLoRA's experiments.
@@ -20,13 +20,13 @@ _SMOOTHING = 0.85
 
 
 def rates_of(
-    variables: Mapping[str, keras.Variable], held: Iterable[SiteWeights], rates: Mapping[str, float]
+    variables: Mapping[str, keras.Variable], site_weights: Iterable[SiteWeights], rates: Mapping[str, float]
 ) -> dict[int, float]:
     """Returns by what the learning rate of each weight is multiplied, by the weight's id.
 
     Args:
         variables: What trains, by the keys of an adapter's file.
-        held: What is around the base's layers; its methods have rates of their own.
+        site_weights: What is around the base's layers; its methods have rates of their own.
         rates: Factors by the beginnings of keys; the longest that fits counts.
 
     Raises:
@@ -38,7 +38,7 @@ def rates_of(
             f"{listed(variables, most=4)}."
         )
     multiples = {id(variable): _rate(key, rates) for key, variable in variables.items()}
-    for one in held:
+    for one in site_weights:
         for key, multiple in one.method.rates().items():
             multiples[id(one.values[key])] *= multiple
     return multiples

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_peft.core.adapter import Adapter
-from keras_peft.core.held import Weights
+from keras_peft.core.site_weights import MethodWeights
 from keras_peft.core.sites import Site, count_blocks
 
 
@@ -82,11 +82,11 @@ def make_plan(base: keras.Model, all_sites: Sequence[Site], adapters: Sequence[A
     touched: set[str] = set()
     added = shared = 0
     for adapter in adapters:
-        for held in adapter.held:
-            counts[held.site.key] += _count(_training(held))
-            touched.add(held.site.key)
-            added += _count(held.values.values())
-        for weights in adapter.shared:
+        for weights in adapter.site_weights:
+            counts[weights.site.key] += _count(_training(weights))
+            touched.add(weights.site.key)
+            added += _count(weights.values.values())
+        for weights in adapter.shared_weights:
             shared += _count(_training(weights))
             added += _count(weights.values.values())
         for key, variable in adapter.moves.items():
@@ -113,7 +113,7 @@ def make_plan(base: keras.Model, all_sites: Sequence[Site], adapters: Sequence[A
     )
 
 
-def _training(weights: Weights) -> list[keras.Variable]:
+def _training(weights: MethodWeights) -> list[keras.Variable]:
     return [variable for variable in weights.values.values() if variable.trainable]
 
 

@@ -26,7 +26,7 @@ _ABLE = {"avx512_bf16", "amx_bf16"}
 
 def lowered(
     sites: Iterable[Site], touched: Sequence[keras.Layer]
-) -> list[tuple[keras.Layer, intercept.Around]]:
+) -> list[tuple[keras.Layer, intercept.Wrapper]]:
     """Says what to put around frozen projections so that they multiply in bfloat16.
 
     Args:
@@ -62,14 +62,14 @@ def pays(processor: Path = Path("/proc/cpuinfo")) -> bool:
     return not _ABLE.isdisjoint(described.split())
 
 
-def _in_bfloat16(site: Site) -> intercept.Around:
+def _in_bfloat16(site: Site) -> intercept.Wrapper:
     view, layer = projection(site), site.layer
     kernel = ops.reshape(
         ops.transpose(ops.convert_to_tensor(layer.kernel), view.order), (view.inputs, view.outputs)
     )
     matrix = keras.Variable(ops.cast(kernel, "bfloat16"), trainable=False, dtype="bfloat16", name="lowered")
 
-    def around(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrapper(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         inputs, _ = intercept.split_inputs(args, kwargs)
         flat = ops.cast(view.flatten(inputs), "bfloat16")
         outputs = ops.cast(ops.matmul(flat, matrix), layer.compute_dtype) + bias_of(site)
@@ -77,7 +77,7 @@ def _in_bfloat16(site: Site) -> intercept.Around:
         activation = getattr(layer, "activation", None) or keras.activations.linear
         return activation(ops.reshape(outputs, (*lead, *view.shape[view.summed :])))
 
-    return around
+    return wrapper
 
 
 def _is_float32_projection(site: Site) -> bool:

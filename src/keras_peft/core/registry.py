@@ -13,7 +13,7 @@ from keras_peft.errors import AdapterError, did_you_mean, listed
 if TYPE_CHECKING:
     import keras
 
-    from keras_peft.core.held import SiteWeights
+    from keras_peft.core.site_weights import SiteWeights
 
 
 class AdapterRegistry:
@@ -143,10 +143,10 @@ class AdapterRegistry:
         """Returns the adapters that act and train now, the innermost first."""
         return [self._adapters[name] for name in self.active]
 
-    def held(self) -> list[SiteWeights]:
+    def site_weights(self) -> list[SiteWeights]:
         """Returns what is around the base's layers, the innermost first."""
-        held = [held for adapter in self.actives() for held in adapter.held]
-        return sorted(held, key=lambda one: place_in_stack(one.method))
+        site_weights = [weights for adapter in self.actives() for weights in adapter.site_weights]
+        return sorted(site_weights, key=lambda one: place_in_stack(one.method))
 
     def moves(self) -> dict[str, keras.Variable]:
         """Returns the variables of the base that the active adapters train, by their keys."""
@@ -165,7 +165,7 @@ class AdapterRegistry:
         moving = [
             site.layer for site in self._all_sites if moved.intersection(map(id, own_variables(site.layer)))
         ]
-        return [*(held.site.layer for held in self.held()), *moving]
+        return [*(weights.site.layer for weights in self.site_weights()), *moving]
 
     @contextmanager
     def unmoved(self) -> Iterator[None]:

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 
 from keras_peft.core import intercept
-from keras_peft.core.held import SiteWeights
-from keras_peft.core.hold import Hold
+from keras_peft.core.base_interception import BaseInterception
 from keras_peft.core.narrow import narrow
 from keras_peft.core.precision import lowered
+from keras_peft.core.site_weights import SiteWeights
 from keras_peft.core.sites import Site
 
 _MOVING_AVERAGES = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
@@ -26,29 +26,31 @@ class Stack:
         narrows: Whether only the first position is computed in the last block.
 
     Attributes:
-        hold: What holds the base.
+        interception: What holds the base.
         lowers: Whether frozen matrices are multiplied by in bfloat16.
     """
 
     def __init__(self, base: keras.Model, all_sites: Sequence[Site], *, narrows: bool) -> None:
-        self.hold = Hold(base)
+        self.interception = BaseInterception(base)
         self.lowers = False
         self._all_sites, self._narrows = tuple(all_sites), narrows
 
-    def attach(self, held: Sequence[SiteWeights], touched: Sequence[keras.Layer], *, merged: bool) -> None:
+    def attach(
+        self, site_weights: Sequence[SiteWeights], touched: Sequence[keras.Layer], *, merged: bool
+    ) -> None:
         """Puts adapters around the calls, and what was there before away.
 
         Args:
-            held: What the active adapters hold, the innermost first.
+            site_weights: What the active adapters hold, the innermost first.
             touched: The layers that they act on or train.
             merged: Whether they are folded into the base's weights, so that none is around them.
         """
         innermost = lowered(self._all_sites, touched) if self.lowers else []
-        arounds = [] if merged else [(one.site.layer, one.around) for one in held]
-        outermost = self.outermost(one.site for one in held)
-        self.hold.attach([*self.always(), *innermost, *arounds, *outermost])
+        wrappers = [] if merged else [(one.site.layer, one.wrap_call) for one in site_weights]
+        outermost = self.outermost(one.site for one in site_weights)
+        self.interception.attach([*self.always(), *innermost, *wrappers, *outermost])
 
-    def always(self) -> list[tuple[keras.Layer, intercept.Around]]:
+    def always(self) -> list[tuple[keras.Layer, intercept.Wrapper]]:
         """Returns what is around layers that would move their own averages while training."""
         return [
             (site.layer, _in_inference_mode)
@@ -56,7 +58,7 @@ class Stack:
             if isinstance(site.layer, _MOVING_AVERAGES)
         ]
 
-    def outermost(self, sites: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Around]]:
+    def outermost(self, sites: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Wrapper]]:
         """Returns what is around the adapters at some sites."""
         return narrow(self._all_sites, sites) if self._narrows else []
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import keras
 
 from keras_peft.core.adapter import Adapter, Part
-from keras_peft.core.hold import forget_compiled_functions
+from keras_peft.core.base_interception import forget_compiled_functions
 from keras_peft.core.mixed import MixedModel
 
 
@@ -46,7 +46,9 @@ class Traced:
         JAX compiles the adapters' weights into the base's function as constants. Its
         arrays never change, so other arrays mean other weights.
         """
-        weights = [layer for adapter in adapters for layer in [*adapter.held, *adapter.shared]]
+        weights = [
+            layer for adapter in adapters for layer in [*adapter.site_weights, *adapter.shared_weights]
+        ]
         now = tuple(variable.value for layer in weights for variable in layer.values.values())
         if [id(value) for value in now] != [id(value) for value in self._generated_with]:
             forget_compiled_functions(self._base)

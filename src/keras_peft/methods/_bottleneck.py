@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
@@ -33,25 +33,25 @@ class Bottleneck(Method):
         outputs = projection(site).outputs
         return bottleneck_weights(outputs, self.size, outputs)
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         outputs = call(*args, **kwargs)
-        return outputs + self.bottleneck(held, outputs)
+        return outputs + self.bottleneck(weights, outputs)
 
-    def bottleneck(self, held: Held, x: Any) -> Any:
+    def bottleneck(self, weights: WeightView, x: Any) -> Any:
         """Computes s f(x D + d) U + u."""
-        return through(held, x, held.down, held.up, self.activation) * self.scaling
+        return through(weights, x, weights.down, weights.up, self.activation) * self.scaling
 
 
-def through(held: Held, x: Any, down: Any, up: Any, activation: str) -> Any:
+def through(weights: WeightView, x: Any, down: Any, up: Any, activation: str) -> Any:
     """Computes f(x D + d) U + u of matrices D and U and the biases that are held."""
     import keras
 
     from keras_peft.core.rows import align, multiply
 
-    narrow = multiply(held.dropout(x), down)
-    narrow = keras.activations.get(activation)(narrow + align(held.down_bias, narrow))
+    narrow = multiply(weights.dropout(x), down)
+    narrow = keras.activations.get(activation)(narrow + align(weights.down_bias, narrow))
     wide = multiply(narrow, up)
-    return wide + align(held.up_bias, wide)
+    return wide + align(weights.up_bias, wide)
 
 
 def bottleneck_weights(inputs: int, size: int, outputs: int) -> dict[str, Weight]:

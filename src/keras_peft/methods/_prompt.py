@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, option
+from keras_peft.core.method import Method, WeightView, option
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
@@ -38,27 +38,27 @@ class Prompt(Method):
     def extra_positions(self) -> int:
         return self.tokens
 
-    def prompt(self, held: Held) -> Any:
+    def prompt(self, weights: WeightView) -> Any:
         """Returns the learned vectors: (tokens, dim), or (batch, tokens, dim)."""
         raise NotImplementedError
 
     def wraps(self, site: Site) -> bool:
         return True
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.intercept import arguments
 
-        named = arguments(held.site.layer, args, kwargs)
-        if held.site.role == "embedding.token":
-            return self._before_tokens(held, call, named)
-        if held.site.role == "embedding.segment":
+        named = arguments(weights.site.layer, args, kwargs)
+        if weights.site.role == "embedding.token":
+            return self._before_tokens(weights, call, named)
+        if weights.site.role == "embedding.segment":
             return self._before_segments(call, named)
-        if held.site.role == "embedding.position":
-            refuse_beyond_positions(self, held.site, next(iter(named.values())).shape[1])
+        if weights.site.role == "embedding.position":
+            refuse_beyond_positions(self, weights.site, next(iter(named.values())).shape[1])
             return call(**named)
-        return self._through_block(held, call, named)
+        return self._through_block(weights, call, named)
 
-    def _before_tokens(self, held: Held, call: Callable[..., Any], named: Mapping[str, Any]) -> Any:
+    def _before_tokens(self, weights: WeightView, call: Callable[..., Any], named: Mapping[str, Any]) -> Any:
         from keras import ops
 
         from keras_peft.core.rows import spread
@@ -66,7 +66,7 @@ class Prompt(Method):
         outputs = call(**named)
         if named.get("reverse"):  # A tied embedding, used to score the words.
             return outputs
-        prompt = ops.cast(spread(self.prompt(held), outputs), outputs.dtype)
+        prompt = ops.cast(spread(self.prompt(weights), outputs), outputs.dtype)
         return ops.concatenate([prompt, outputs], axis=1)
 
     def _before_segments(self, call: Callable[..., Any], named: dict[str, Any]) -> Any:
@@ -76,25 +76,25 @@ class Prompt(Method):
         first = ops.zeros((ops.shape(ids)[0], self.tokens), ids.dtype)
         return call(ops.concatenate([first, ids], axis=1), **named)
 
-    def _through_block(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+    def _through_block(self, weights: WeightView, call: Callable[..., Any], named: dict[str, Any]) -> Any:
         from keras import ops
 
         from keras_peft.errors import AdapterError
 
-        refuse_cache(self, held.site, named)
+        refuse_cache(self, weights.site, named)
         masks = [name for name, value in named.items() if name.endswith("padding_mask") and value is not None]
         length = next(iter(named.values())).shape[1]
         for name in masks:
             mask = named[name]
             if None not in (length, mask.shape[1]) and length < mask.shape[1] + self.tokens:
                 raise AdapterError(
-                    f"{held.site.path} is called more than once for a text, and {self.name} cannot tell its last call; "
-                    "choose another method for this base."
+                    f"{weights.site.path} is called more than once for a text, and {self.name} cannot tell its last "
+                    "call; choose another method for this base."
                 )
             seen = ops.ones((ops.shape(mask)[0], self.tokens), mask.dtype)
             named[name] = ops.concatenate([seen, mask], axis=1)
         outputs = call(**named)
-        return outputs[:, self.tokens :] if held.site.is_last else outputs
+        return outputs[:, self.tokens :] if weights.site.is_last else outputs
 
 
 def refuse_beyond_positions(method: Method, site: Site, length: int | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     import keras
@@ -106,16 +106,16 @@ class AdaLoRA(Method):
             ),
         }
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
         from keras_peft.core.intercept import split_inputs
         from keras_peft.core.rows import align, multiply
 
         inputs, rest = split_inputs(args, kwargs)
-        x = held.dropout(projection.projection(held.site).flatten(inputs))
-        narrow = multiply(x, held.a)
-        update = multiply(narrow * align(held.e, narrow) * self.scaling, held.b)
-        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+        x = weights.dropout(projection.projection(weights.site).flatten(inputs))
+        narrow = multiply(x, weights.a)
+        update = multiply(narrow * align(weights.e, narrow) * self.scaling, weights.b)
+        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
@@ -128,7 +128,7 @@ class AdaLoRA(Method):
     def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         return weights["a"] * weights["e"], self.scaling * weights["b"]
 
-    def callbacks(self, held: Sequence[Any]) -> list[keras.callbacks.Callback]:
+    def callbacks(self, site_weights: Sequence[Any]) -> list[keras.callbacks.Callback]:
         import keras
 
         method = self
@@ -149,7 +149,7 @@ class AdaLoRA(Method):
                 if self.is_first and self.steps is not None:
                     self.step = epoch * self.params["steps"]
                     if self.step >= method.last_cut(self.steps):
-                        self.kept = [keras.ops.convert_to_numpy(one.values["e"]) != 0 for one in held]
+                        self.kept = [keras.ops.convert_to_numpy(one.values["e"]) != 0 for one in site_weights]
                 self.is_first = False
 
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -175,10 +175,10 @@ class AdaLoRA(Method):
                 if keras.config.backend() == "jax":
                     self.model.jax_state_sync()
                 if again is None:
-                    budget = method.budget(self.step, self.steps or 1, len(held))
-                    again = method.important(held, self.model.optimizer, budget)
+                    budget = method.budget(self.step, self.steps or 1, len(site_weights))
+                    again = method.important(site_weights, self.model.optimizer, budget)
                     self.kept = again if self.step >= method.last_cut(self.steps or 1) else None
-                for one, mask in zip(held, again, strict=True):
+                for one, mask in zip(site_weights, again, strict=True):
                     e = one.values["e"]
                     e.assign(keras.ops.convert_to_numpy(e) * mask)
 
@@ -195,7 +195,7 @@ class AdaLoRA(Method):
         return round(sites * (self.rank + (self.initial_rank - self.rank) * left**3))
 
     def important(
-        self, held: Sequence[Any], optimizer: keras.optimizers.Optimizer, budget: int
+        self, site_weights: Sequence[Any], optimizer: keras.optimizers.Optimizer, budget: int
     ) -> list[np.ndarray]:
         """Returns for each site which entries of E are among the `budget` most important ones."""
         import numpy as np
@@ -203,12 +203,12 @@ class AdaLoRA(Method):
         from keras_peft.core.optimizer import importance_of
 
         scores = []
-        for one in held:
+        for one in site_weights:
             a, e, b = (importance_of(optimizer, one.values[name]) for name in ("a", "e", "b"))
             scores.append(e + a.mean(axis=0) + b.mean(axis=1))
         kept = np.zeros(sum(score.size for score in scores), bool)
         kept[np.argsort(-np.concatenate(scores), kind="stable")[:budget]] = True
-        return np.split(kept, len(held))
+        return np.split(kept, len(site_weights))
 
     def _penalty(self, matrix: Any, *, columns: bool) -> Any:
         import keras

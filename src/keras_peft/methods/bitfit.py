@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight
+from keras_peft.core.method import Method, Weight, WeightView
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,16 +58,18 @@ class BitFit(Method):
         bias = _bias(site)
         return {} if bias is None else {"bias": Weight((math.prod(bias.shape),), "zeros")}
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
         from keras_peft.core.intercept import split_inputs
         from keras_peft.core.rows import align
 
         inputs, rest = split_inputs(args, kwargs)
-        if projection.is_projection(held.site):
-            return projection.run(held.site, call, lambda y: y + align(held.bias, y), inputs, *rest, **kwargs)
+        if projection.is_projection(weights.site):
+            return projection.run(
+                weights.site, call, lambda y: y + align(weights.bias, y), inputs, *rest, **kwargs
+            )
         outputs = call(inputs, *rest, **kwargs)
-        return outputs + align(held.bias, outputs)
+        return outputs + align(weights.bias, outputs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]

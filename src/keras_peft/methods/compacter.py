@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 from keras_peft.methods._bottleneck import ACTIVATIONS, through
 
 if TYPE_CHECKING:
@@ -84,11 +84,11 @@ class Compacter(Method):
             "up_bias": Weight((dim,), "zeros"),
         }
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         outputs = call(*args, **kwargs)
-        down = _sum_of_products(held.rule, held.down_left, held.down_right)
-        up = _sum_of_products(held.rule, held.up_left, held.up_right)
-        return outputs + through(held, outputs, down, up, self.activation)
+        down = _sum_of_products(weights.rule, weights.down_left, weights.down_right)
+        up = _sum_of_products(weights.rule, weights.up_left, weights.up_right)
+        return outputs + through(weights, outputs, down, up, self.activation)
 
 
 def _sum_of_products(rule: Any, left: Any, right: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ class DoRA(Method):
 
         return {**factors(view.inputs, self.rank, view.outputs), "magnitude": Weight((view.outputs,), norms)}
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras import ops
 
         from keras_peft.core import projection
@@ -80,17 +80,17 @@ class DoRA(Method):
         from keras_peft.core.rows import align, multiply
 
         inputs, rest = split_inputs(args, kwargs)
-        x = held.dropout(projection.projection(held.site).flatten(inputs))
-        update = multiply(multiply(x, held.a) * self.scaling, held.b)
-        length = ops.stop_gradient(self._norm(held))
-        bias = projection.bias_of(held.site)
+        x = weights.dropout(projection.projection(weights.site).flatten(inputs))
+        update = multiply(multiply(x, weights.a) * self.scaling, weights.b)
+        length = ops.stop_gradient(self._norm(weights))
+        bias = projection.bias_of(weights.site)
 
         def change(y: Any) -> Any:
-            factor = ops.cast(align(held.exact("magnitude") / length, y), y.dtype)
+            factor = ops.cast(align(weights.exact("magnitude") / length, y), y.dtype)
             offset = ops.cast(bias, y.dtype)
             return (y - offset + update) * factor + offset
 
-        return projection.run(held.site, call, change, inputs, *rest, **kwargs)
+        return projection.run(weights.site, call, change, inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
@@ -104,13 +104,13 @@ class DoRA(Method):
         changed = changed * (weights["magnitude"] / np.linalg.norm(changed, axis=0))
         return {"kernel": view.matrix_to_kernel(changed)}
 
-    def _norm(self, held: Held) -> Any:
+    def _norm(self, weights: WeightView) -> Any:
         """‖W + s A B‖ for each output, from the narrow products alone: (out,) or (batch, out)."""
         from keras import ops
 
         from keras_peft.core.projection import matrix_of
 
-        matrix, a, b = matrix_of(held.site), held.exact("a"), held.exact("b") * self.scaling
+        matrix, a, b = matrix_of(weights.site), weights.exact("a"), weights.exact("b") * self.scaling
         across = ops.swapaxes(a, -1, -2)
         squares = ops.sum(ops.square(matrix), axis=0)
         mixed = ops.sum(ops.matmul(across, matrix) * b, axis=-2)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight
+from keras_peft.core.method import Method, Weight, WeightView
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,17 +47,19 @@ class IA3(Method):
         view = projection(site)
         return {"scale": Weight((view.inputs if _scales_inputs(site) else view.outputs,), "ones")}
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
         from keras_peft.core.intercept import split_inputs
         from keras_peft.core.rows import align
 
         inputs, rest = split_inputs(args, kwargs)
-        if _scales_inputs(held.site):
-            view = projection.projection(held.site)
+        if _scales_inputs(weights.site):
+            view = projection.projection(weights.site)
             x = view.flatten(inputs)
-            return call(view.unflatten(x * align(held.scale, x)), *rest, **kwargs)
-        return projection.run(held.site, call, lambda y: y * align(held.scale, y), inputs, *rest, **kwargs)
+            return call(view.unflatten(x * align(weights.scale, x)), *rest, **kwargs)
+        return projection.run(
+            weights.site, call, lambda y: y * align(weights.scale, y), inputs, *rest, **kwargs
+        )
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]

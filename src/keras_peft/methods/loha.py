@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ class LoHa(Method):
             "b2": Weight((self.rank, view.outputs), uniform(self.rank)),  # type: ignore[arg-type]
         }
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras import ops
 
         from keras_peft.core import projection
@@ -71,9 +71,11 @@ class LoHa(Method):
         from keras_peft.core.rows import multiply
 
         inputs, rest = split_inputs(args, kwargs)
-        delta = ops.matmul(held.a1, held.b1) * ops.matmul(held.a2, held.b2) * (self.alpha / self.rank)
-        update = multiply(projection.projection(held.site).flatten(inputs), delta)
-        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+        delta = (
+            ops.matmul(weights.a1, weights.b1) * ops.matmul(weights.a2, weights.b2) * (self.alpha / self.rank)
+        )
+        update = multiply(projection.projection(weights.site).flatten(inputs), delta)
+        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,23 +70,23 @@ class LoKr(Method):
             "b": Weight((self.rank, o2), uniform(self.rank)),  # type: ignore[arg-type]
         }
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras import ops
 
         from keras_peft.core import projection
         from keras_peft.core.intercept import split_inputs
         from keras_peft.core.rows import multiply
 
-        (i1, i2), (o1, o2) = self._split(held.site)
+        (i1, i2), (o1, o2) = self._split(weights.site)
         inputs, rest = split_inputs(args, kwargs)
-        x = projection.projection(held.site).flatten(inputs)
+        x = projection.projection(weights.site).flatten(inputs)
         lead = ops.shape(x)[:-1]
         x = ops.reshape(x, (*lead, i1, i2))
         is_whole = self.rank >= max(i2, o2) / 2
-        right = multiply(x, held.c) if is_whole else multiply(multiply(x, held.a), held.b)
-        both = multiply(ops.swapaxes(right, -1, -2), held.k)
+        right = multiply(x, weights.c) if is_whole else multiply(multiply(x, weights.a), weights.b)
+        both = multiply(ops.swapaxes(right, -1, -2), weights.k)
         update = ops.reshape(ops.swapaxes(both, -1, -2), (*lead, o1 * o2)) * (self.alpha / self.rank)
-        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,17 +101,17 @@ class LoRA(Method):
     def rates(self) -> Mapping[str, float]:
         return {"b": self.learning_rate_ratio}
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
         from keras_peft.core.intercept import split_inputs
         from keras_peft.core.rows import multiply
 
         inputs, rest = split_inputs(args, kwargs)
-        x = held.dropout(projection.projection(held.site).flatten(inputs))
-        update = multiply(multiply(x, held.a) * self.scaling, held.b)
+        x = weights.dropout(projection.projection(weights.site).flatten(inputs))
+        update = multiply(multiply(x, weights.a) * self.scaling, weights.b)
         if self.initialization != "default":
-            update = update - multiply(multiply(x, held.a0) * self.scaling, held.b0)
-        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+            update = update - multiply(multiply(x, weights.a0) * self.scaling, weights.b0)
+        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]

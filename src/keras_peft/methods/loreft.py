@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
@@ -71,19 +71,19 @@ class LoReFT(Method):
             "bias": Weight((self.rank,), "zeros"),
         }
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras import ops
 
         from keras_peft.core.intercept import arguments
         from keras_peft.core.rows import align, multiply
         from keras_peft.methods._prompt import refuse_cache
 
-        named = arguments(held.site.layer, args, kwargs)
-        refuse_cache(self, held.site, named)
+        named = arguments(weights.site.layer, args, kwargs)
+        refuse_cache(self, weights.site, named)
         outputs = call(*args, **kwargs)
-        orthonormal = ops.cast(ops.qr(held.exact("basis"))[0], outputs.dtype)
-        source = multiply(outputs, held.source)
-        edit = source + align(held.bias, source) - multiply(outputs, orthonormal)
+        orthonormal = ops.cast(ops.qr(weights.exact("basis"))[0], outputs.dtype)
+        source = multiply(outputs, weights.source)
+        edit = source + align(weights.bias, source) - multiply(outputs, orthonormal)
         edited = outputs + multiply(edit, ops.swapaxes(orthonormal, -1, -2))
         mask = next((v for name, v in named.items() if name.endswith("padding_mask")), None)
         return ops.where(ops.expand_dims(self._positions(outputs, mask), -1), edited, outputs)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight
+from keras_peft.core.method import Method, Weight, WeightView
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,15 +52,15 @@ class NormTuning(Method):
             weights["shift"] = Weight(tuple(shift.shape), "zeros")
         return weights
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.rows import align
 
-        scale, shift = _variables(held.site)
+        scale, shift = _variables(weights.site)
         outputs = call(*args, **kwargs)
         if scale is not None:
-            outputs = outputs * align(held.scale, outputs)
+            outputs = outputs * align(weights.scale, outputs)
         if shift is not None:
-            outputs = outputs + align(held.shift, outputs)
+            outputs = outputs + align(weights.shift, outputs)
         return outputs
 
     def merged(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,16 +61,16 @@ class OFT(Method):
         inputs, size = projection(site).inputs, self._size(site)
         return {"skew": Weight((inputs // size, size * (size - 1) // 2), "zeros")}
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras import ops
 
         from keras_peft.core.intercept import split_inputs
         from keras_peft.core.projection import projection
 
-        view, size = projection(held.site), self._size(held.site)
+        view, size = projection(weights.site), self._size(weights.site)
         inputs, rest = split_inputs(args, kwargs)
         x = view.flatten(inputs)
-        rotation = ops.cast(self._rotation(held.exact("skew"), size), x.dtype)
+        rotation = ops.cast(self._rotation(weights.exact("skew"), size), x.dtype)
         shape = ops.shape(x)
         # As (batch, positions, blocks, 1, size), which a rotation for each row fits too.
         blocks = ops.reshape(x, (shape[0], -1, view.inputs // size, 1, size))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Weight, option
+from keras_peft.core.method import Weight, WeightView, option
 from keras_peft.methods._prompt import Prompt
 
 if TYPE_CHECKING:
@@ -76,27 +76,27 @@ class PTuning(Prompt):
                     weights[f"{way}_{layer}_bias"] = Weight((4 * h,), "zeros")
         return weights
 
-    def prompt(self, held: Held) -> Any:
+    def prompt(self, weights: WeightView) -> Any:
         from keras import ops
 
-        x = held.embedding
+        x = weights.embedding
         names: tuple[str, ...] = ("dense_0", "dense_1", "dense_2")
         if self.encoder == "lstm":
             names = names[:2]
             for layer in range(self.encoder_layers):
-                ways = [self._read(held, x, way, layer) for way in ("forward", "backward")]
+                ways = [self._read(weights, x, way, layer) for way in ("forward", "backward")]
                 x = ops.concatenate(ways, axis=-1)
         for name in names:
-            x = ops.matmul(x, getattr(held, name)) + ops.expand_dims(getattr(held, f"{name}_bias"), -2)
+            x = ops.matmul(x, getattr(weights, name)) + ops.expand_dims(getattr(weights, f"{name}_bias"), -2)
             x = x if name == names[-1] else ops.relu(x)
         return x
 
-    def _read(self, held: Held, x: Any, way: str, layer: int) -> Any:
+    def _read(self, weights: WeightView, x: Any, way: str, layer: int) -> Any:
         """One way of one layer of the LSTM: from (…, tokens, in) to (…, tokens, hidden)."""
         from keras import ops
 
         kernel, recurrent, bias = (
-            getattr(held, f"{way}_{layer}{suffix}") for suffix in ("", "_recurrent", "_bias")
+            getattr(weights, f"{way}_{layer}{suffix}") for suffix in ("", "_recurrent", "_bias")
         )
         gates_in = ops.matmul(x, kernel) + ops.expand_dims(bias, -2)
         order = range(self.tokens) if way == "forward" else range(self.tokens - 1, -1, -1)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Weight, option
+from keras_peft.core.method import Weight, WeightView, option
 from keras_peft.methods._bottleneck import ACTIVATIONS, Bottleneck, bottleneck_weights
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class Parallel(Bottleneck):
         up, down = _feed_forward(site)
         return bottleneck_weights(projection(up).inputs, self.size, projection(down).outputs)
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.intercept import attached
 
-        up, down = _feed_forward(held.site)
+        up, down = _feed_forward(weights.site)
         read: list[Any] = []
 
         def remember(inner: Callable[..., Any], /, *inner_args: Any, **inner_kwargs: Any) -> Any:
@@ -65,7 +65,7 @@ class Parallel(Bottleneck):
             return inner(*inner_args, **inner_kwargs)
 
         def add(inner: Callable[..., Any], /, *inner_args: Any, **inner_kwargs: Any) -> Any:
-            return inner(*inner_args, **inner_kwargs) + self.bottleneck(held, read.pop())
+            return inner(*inner_args, **inner_kwargs) + self.bottleneck(weights, read.pop())
 
         with attached(up.layer, remember), attached(down.layer, add):
             return call(*args, **kwargs)

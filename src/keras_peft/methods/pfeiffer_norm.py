@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Weight
+from keras_peft.core.method import Weight, WeightView
 from keras_peft.methods._bottleneck import Bottleneck, bottleneck_weights
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ class PfeifferNorm(Bottleneck):
         dim = own_variables(_last_norm(site).layer)[0].shape[-1]
         return bottleneck_weights(dim, self.size, dim)
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.intercept import attached, split_inputs
 
         def twice(norm: Callable[..., Any], /, *norm_args: Any, **norm_kwargs: Any) -> Any:
             x, others = split_inputs(norm_args, norm_kwargs)
-            return norm(x + self.bottleneck(held, norm(x, *others, **norm_kwargs)), *others, **norm_kwargs)
+            return norm(x + self.bottleneck(weights, norm(x, *others, **norm_kwargs)), *others, **norm_kwargs)
 
-        with attached(_last_norm(held.site).layer, twice):
+        with attached(_last_norm(weights.site).layer, twice):
             return call(*args, **kwargs)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     from keras_peft.core.sites import Site
@@ -95,30 +95,30 @@ class PrefixTuning(Method):
                 weights[part] = Weight((self.tokens, outputs), keras.initializers.RandomNormal(stddev=0.5))
         return weights
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.intercept import arguments
         from keras_peft.methods._prompt import refuse_beyond_positions
 
-        named = arguments(held.site.layer, args, kwargs)
-        if held.site.role == "embedding.position":
+        named = arguments(weights.site.layer, args, kwargs)
+        if weights.site.role == "embedding.position":
             length = next(iter(named.values())).shape[1]
-            refuse_beyond_positions(self, held.site, None if length is None else length + self.tokens)
+            refuse_beyond_positions(self, weights.site, None if length is None else length + self.tokens)
             return call(**{**named, "start_index": named.get("start_index", 0) + self.tokens})
-        if _takes_cache(held.site):
-            return self._with_cache(held, call, named)
-        return self._with_longer_keys(held, call, named)
+        if _takes_cache(weights.site):
+            return self._with_cache(weights, call, named)
+        return self._with_longer_keys(weights, call, named)
 
-    def rows(self, held: Held, part: str) -> Any:
+    def rows(self, weights: WeightView, part: str) -> Any:
         """Returns the learned keys or values: (tokens, out), or (batch, tokens, out)."""
         from keras import ops
 
         if not self.projection:
-            return getattr(held, part)
-        narrow = ops.matmul(held.embedding, held.inner) + ops.expand_dims(held.inner_bias, -2)
-        wide = ops.matmul(ops.tanh(narrow), getattr(held, part))
-        return wide + ops.expand_dims(getattr(held, f"{part}_bias"), -2)
+            return getattr(weights, part)
+        narrow = ops.matmul(weights.embedding, weights.inner) + ops.expand_dims(weights.inner_bias, -2)
+        wide = ops.matmul(ops.tanh(narrow), getattr(weights, part))
+        return wide + ops.expand_dims(getattr(weights, f"{part}_bias"), -2)
 
-    def _with_longer_keys(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+    def _with_longer_keys(self, weights: WeightView, call: Callable[..., Any], named: dict[str, Any]) -> Any:
         """Lengthens what the key and value projections give, and the mask with it."""
         from contextlib import ExitStack
 
@@ -128,22 +128,22 @@ class PrefixTuning(Method):
         from keras_peft.core.rows import spread
 
         def longer(part: str) -> Callable[..., Any]:
-            def around(inner: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            def wrap_call(inner: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
                 outputs = inner(*args, **kwargs)
-                rows = spread(self.rows(held, part), outputs)
+                rows = spread(self.rows(weights, part), outputs)
                 shape = (*ops.shape(rows)[:2], *outputs.shape[2:])
                 return ops.concatenate([ops.reshape(rows, shape), outputs], axis=1)
 
-            return around
+            return wrap_call
 
-        named = _explicit_mask(held.site, named)
+        named = _explicit_mask(weights.site, named)
         named["attention_mask"] = self._longer_mask(named.get("attention_mask"))
         with ExitStack() as stack:
             for part in ("key", "value"):
-                stack.enter_context(attached(_part(held.site, part).layer, longer(part)))
+                stack.enter_context(attached(_part(weights.site, part).layer, longer(part)))
             return call(**named)
 
-    def _with_cache(self, held: Held, call: Callable[..., Any], named: dict[str, Any]) -> Any:
+    def _with_cache(self, weights: WeightView, call: Callable[..., Any], named: dict[str, Any]) -> Any:
         """Lays the learned rows at the start of the layer's cache of keys and values.
 
         Positions then count from the end of the prefix on both sides, so that rotary
@@ -159,8 +159,8 @@ class PrefixTuning(Method):
         cache, index = named.get("cache"), named.get("cache_update_index")
         parts = []
         for part in ("key", "value"):
-            rows = spread(self.rows(held, part), x)
-            parts.append(ops.reshape(rows, (*ops.shape(rows)[:2], *_heads(held.site, part))))
+            rows = spread(self.rows(weights, part), x)
+            parts.append(ops.reshape(rows, (*ops.shape(rows)[:2], *_heads(weights.site, part))))
         learned = ops.stack(parts, axis=1)
         if cache is None:
             shape = (ops.shape(x)[0], 2, ops.shape(x)[1], *learned.shape[3:])

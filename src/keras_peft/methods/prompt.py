@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 from keras_peft.methods._prompt import Prompt
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class PromptTuning(Prompt):
             "prompt": Weight((self.tokens, site.layer.output_dim), lambda _s, dtype=None: self._start(site))
         }
 
-    def prompt(self, held: Held) -> Any:
-        return held.prompt
+    def prompt(self, weights: WeightView) -> Any:
+        return weights.prompt
 
     def _start(self, site: Site) -> Any:
         import keras

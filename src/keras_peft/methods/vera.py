@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Held, Method, Weight, option
+from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,18 +75,18 @@ class VeRA(Method):
             "scale_b": Weight((projection(site).outputs,), "zeros"),
         }
 
-    def around(self, held: Held, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
         from keras_peft.core.intercept import split_inputs
         from keras_peft.core.rows import align, multiply
 
-        view = projection.projection(held.site)
+        view = projection.projection(weights.site)
         inputs, rest = split_inputs(args, kwargs)
-        x = held.dropout(view.flatten(inputs))
-        narrow = multiply(x, held.a[..., : view.inputs, :])
-        update = multiply(narrow * align(held.scale_d, narrow), held.b[..., : view.outputs])
-        update = update * align(held.scale_b, update)
-        return projection.run(held.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+        x = weights.dropout(view.flatten(inputs))
+        narrow = multiply(x, weights.a[..., : view.inputs, :])
+        update = multiply(narrow * align(weights.scale_d, narrow), weights.b[..., : view.outputs])
+        update = update * align(weights.scale_b, update)
+        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_peft import bases
-from keras_peft.core.hold import Hold
+from keras_peft.core.base_interception import BaseInterception
 from keras_peft.core.kind import Kind
 from keras_peft.core.mixed import PackedModel
 from keras_peft.core.narrow import narrow
@@ -90,7 +90,7 @@ class MixedBase:
     """
 
     def __init__(self, encoder: keras.Model, *, recent_bytes: int = 0, precision: str = "float32") -> None:
-        self._encoder, self._hold = encoder, Hold(encoder)
+        self._encoder, self._interception = encoder, BaseInterception(encoder)
         self._all_sites = find_sites(encoder, bases.roles_of(encoder))
         self._narrows = bases.has_norms_after(encoder)
         self._lowered = tuple(lowered(self._all_sites, [])) if precision == "bfloat16" else ()
@@ -162,13 +162,15 @@ class MixedBase:
         parted = split(encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)])
         frontier = None if parted is None else parted.frontier
         if frontier not in self._trunks:
-            attached = partial(self._hold.attached, self._lowered)
+            attached = partial(self._interception.attached, self._lowered)
             below = None if parted is None else Trunk(encoder, parted, token_signature(), attached=attached)
             self._trunks[frontier] = MixedTrunk(parted, below, self._recent)
         # An adapter reckons with the layers that it acts on as they are.
         touched = {id(site.layer) for site in kind.sites}
-        innermost = [(layer, around) for layer, around in self._lowered if id(layer) not in touched]
-        model = PackedModel(encoder, self._hold, kind, parts=parted, innermost=innermost, outermost=outermost)
+        innermost = [(layer, wrapper) for layer, wrapper in self._lowered if id(layer) not in touched]
+        model = PackedModel(
+            encoder, self._interception, kind, parts=parted, innermost=innermost, outermost=outermost
+        )
         return MixedTop(kind, self._trunks[frontier], model, parted)
 
 

@@ -91,8 +91,8 @@ def default_rates(model: AdaptedModel, learning_rate: float | None = None) -> di
     factor = (learning_rate or first.learning_rate) / first.learning_rate
     rates = {"head/": first.head_learning_rate * factor}
     rates |= {key: method.learning_rate * factor for key, method in adapter.movers.items()}
-    for held in adapter.held:
-        for beginning in (f"{held.site.key}/{held.method.name}/", f"{held.method.name}/"):
-            rates[beginning] = held.method.learning_rate * factor
+    for weights in adapter.site_weights:
+        for beginning in (f"{weights.site.key}/{weights.method.name}/", f"{weights.method.name}/"):
+            rates[beginning] = weights.method.learning_rate * factor
     keys = model.adapter_variables()
     return {start: rate for start, rate in rates.items() if any(key.startswith(start) for key in keys)}

@@ -91,11 +91,14 @@ def _layers(file: File, module: Module, sites: Sequence[Site]) -> Iterator[Modul
 def _joined(module: str, own: Sequence[Place], sites: Sequence[Site]) -> Place:
     """Returns one place for those of a module, as if it were one layer."""
     method = own[0].method
-    held = {place.site.key: place for place in own}
+    by_site = {place.site.key: place for place in own}
     alike = [np.array_equal(place.weights["a"], own[0].weights["a"]) for place in own]
     if all(alike) and len({place.method.scaling for place in own}) == 1:
         a = own[0].weights["a"]
-        b = [held[site.key].weights["b"] if site.key in held else _zeros(method.rank, site) for site in sites]
+        b = [
+            by_site[site.key].weights["b"] if site.key in by_site else _zeros(method.rank, site)
+            for site in sites
+        ]
     else:
         a = np.hstack([place.weights["a"] for place in own])
         b = [np.vstack([_rows(place, site, method.scaling) for place in own]) for site in sites]
@@ -105,10 +108,13 @@ def _joined(module: str, own: Sequence[Place], sites: Sequence[Site]) -> Place:
     weights: dict[str, Any] = {"a": a, "b": np.hstack(b)}
     if "magnitude" in own[0].weights:
         lengths = [
-            held[site.key].weights["magnitude"] if site.key in held else _lengths(site) for site in sites
+            by_site[site.key].weights["magnitude"] if site.key in by_site else _lengths(site)
+            for site in sites
         ]
         weights["magnitude"] = np.concatenate(lengths)
-    return Place(module, dataclasses.replace(method, rank=rank, alpha=alpha), sites[0], weights, own[0].held)
+    return Place(
+        module, dataclasses.replace(method, rank=rank, alpha=alpha), sites[0], weights, own[0].site_weights
+    )
 
 
 def _rows(place: Place, site: Site, scaling: float) -> np.ndarray:

@@ -256,20 +256,21 @@ def _changes(adapter: Adapter) -> dict[str, tuple[np.ndarray, float]]:
     from keras_peft.core.sites import own_variables
 
     changes: dict[str, tuple[np.ndarray, float]] = {}
-    for held in adapter.held:
+    for site_weights in adapter.site_weights:
         weights = {
-            name: ops.convert_to_numpy(value) for name, value in {**held.shared.values, **held.values}.items()
+            name: ops.convert_to_numpy(value)
+            for name, value in {**site_weights.shared.values, **site_weights.values}.items()
         }
-        key = f"{held.site.path}/{held.method.name}"
-        product = held.method.product(held.site, weights)
+        key = f"{site_weights.site.path}/{site_weights.method.name}"
+        product = site_weights.method.product(site_weights.site, weights)
         if product is not None:
             added = product[0] @ product[1]
             changes[key] = added, float(np.abs(added).max())
             continue
         values = {
             variable.name: ops.convert_to_numpy(variable).astype(np.float32)
-            for variable in own_variables(held.site.layer)
+            for variable in own_variables(site_weights.site.layer)
         }
-        for name, value in held.method.merged(held.site, weights, values).items():
+        for name, value in site_weights.method.merged(site_weights.site, weights, values).items():
             changes[f"{key}/{name}"] = value - values[name], float(np.abs(value).max())
     return changes

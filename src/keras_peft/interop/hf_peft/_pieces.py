@@ -17,7 +17,7 @@ from keras_peft.interop.hf_peft._names import Names
 
 if TYPE_CHECKING:
     from keras_peft.core.adapter import Adapter
-    from keras_peft.core.held import SiteWeights
+    from keras_peft.core.site_weights import SiteWeights
 
 Tensors = dict[str, np.ndarray]
 
@@ -143,7 +143,7 @@ class Place:
     method: Any
     site: Site
     weights: Mapping[str, np.ndarray]
-    held: SiteWeights
+    site_weights: SiteWeights
 
 
 def places_of(adapter: Adapter, names: Names) -> list[Place]:
@@ -157,20 +157,20 @@ def places_of(adapter: Adapter, names: Names) -> list[Place]:
 
     shared = {
         part.method.name: dict(weights.values)
-        for part, weights in zip(adapter.parts, adapter.shared, strict=True)
+        for part, weights in zip(adapter.parts, adapter.shared_weights, strict=True)
     }
     return [
         Place(
-            names.module(held.site) or "",
-            held.method,
-            held.site,
+            names.module(weights.site) or "",
+            weights.method,
+            weights.site,
             {
                 name: np.asarray(ops.convert_to_numpy(variable))
-                for name, variable in {**shared[held.method.name], **held.values}.items()
+                for name, variable in {**shared[weights.method.name], **weights.values}.items()
             },
-            held,
+            weights,
         )
-        for held in adapter.held
+        for weights in adapter.site_weights
     ]
 
 

@@ -41,7 +41,7 @@ def write_rows(adapter: Leaving, *, reads_texts_alike: bool = False) -> dict[str
         adapter.problems.append(_REASON)
     adapter.head_prefix = "base_model."
     (place,) = [place for place in adapter.places if place.site.role == "embedding.token"]
-    rows = _numpy(place.method.prompt(place.held))
+    rows = _numpy(place.method.prompt(place.site_weights))
     adapter.whole[ROWS] = np.ascontiguousarray(rows)
     return {"num_virtual_tokens": len(rows), **sizes(adapter.names.all_sites)}
 

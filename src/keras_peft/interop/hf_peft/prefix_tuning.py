@@ -57,7 +57,7 @@ def write(adapter: Leaving) -> dict[str, Any]:
         )
     if not adapter.names.checkpoint.takes_prefix:
         adapter.problems.append(_NO_PREFIX.format(adapter.names.checkpoint.classes))
-    rows = [place.method.rows(place.held, part) for place in places for part in ("key", "value")]
+    rows = [place.method.rows(place.site_weights, part) for place in places for part in ("key", "value")]
     adapter.whole[ROWS] = np.concatenate([np.asarray(values, np.float32) for values in rows], axis=1)
     adapter.head_prefix = "base_model."
     return {

@@ -117,11 +117,11 @@ def _read(file: h5py.File, path: Path) -> LoraFile:
     rank = int(group["vars"]["rank"][()])
     layers, problems = {}, []
     for number in sorted((name for name in group if name.isdigit()), key=int):
-        held = group[number].get("vars", {})
-        if missing := [name for name in _TENSORS if name not in held]:
+        stored = group[number].get("vars", {})
+        if missing := [name for name in _TENSORS if name not in stored]:
             problems.append(f"layer {number} lacks {listed(missing)}")
             continue
-        a, b = (_tensor(held[name]) for name in _TENSORS)
+        a, b = (_tensor(stored[name]) for name in _TENSORS)
         if a.ndim < 2 or a.shape[-1] != rank or b.ndim != 2 or b.shape[0] != rank:
             problems.append(f"layer {number}: A {a.shape} and B {b.shape} are not of rank {rank}")
         elif not (np.isfinite(a).all() and np.isfinite(b).all()):

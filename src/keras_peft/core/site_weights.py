@@ -12,7 +12,7 @@ from keras_peft.core.method import Method, Weight
 from keras_peft.core.sites import Site
 
 
-class Weights(keras.layers.Layer):
+class MethodWeights(keras.layers.Layer):
     """Named weights, always in float32.
 
     They stay float32 under mixed and half precision, where small steps would be
@@ -45,8 +45,8 @@ class Weights(keras.layers.Layer):
             self.values[key].trainable = trainable
 
 
-class SiteWeights(Weights):
-    """What a method holds at one site, as its `around` sees it.
+class SiteWeights(MethodWeights):
+    """What a method holds at one site, as its `wrap_call` sees it.
 
     Args:
         method: The method.
@@ -54,7 +54,7 @@ class SiteWeights(Weights):
         shared: The weights that the method holds for all its sites together.
     """
 
-    def __init__(self, method: Method, site: Site, shared: Weights) -> None:
+    def __init__(self, method: Method, site: Site, shared: MethodWeights) -> None:
         super().__init__(f"{site.key}.{method.name}", method.weights(site))
         self.method = method
         self.site = site
@@ -64,7 +64,7 @@ class SiteWeights(Weights):
         self.dropout = keras.layers.Dropout(rate, dtype=site.layer.compute_dtype) if rate else _unchanged
 
     @property
-    def shared(self) -> Weights:
+    def shared(self) -> MethodWeights:
         """The weights that all sites of the method have in common."""
         return self._shared["shared"]
 
@@ -81,9 +81,9 @@ class SiteWeights(Weights):
         """Returns a weight in float32."""
         return keras.ops.convert_to_tensor({**self.shared.values, **self.values}[name])
 
-    def around(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def wrap_call(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Runs the site's call with the adapter's part in it."""
-        return self.method.around(self, call, *args, **kwargs)
+        return self.method.wrap_call(self, call, *args, **kwargs)
 
 
 def _unchanged(inputs: Any) -> Any:

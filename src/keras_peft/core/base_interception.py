@@ -11,10 +11,10 @@ from keras_peft.core import intercept
 from keras_peft.core.sites import Site
 from keras_peft.errors import OptionError, SelectionError, listed
 
-Attachments = Sequence[tuple[keras.Layer, intercept.Around]]
+Attachments = Sequence[tuple[keras.Layer, intercept.Wrapper]]
 
 
-class Hold:
+class BaseInterception:
     """Freezes a base and intercepts the calls of its layers, until `release`.
 
     It is no Keras object, so what it remembers is not tracked, saved or counted as
@@ -39,10 +39,10 @@ class Hold:
             attachments: Layers and what to put around their calls, the innermost first.
         """
         before = self._attachments
-        for layer, around in before:
-            intercept.detach(layer, around)
-        for layer, around in attachments:
-            intercept.attach(layer, around)
+        for layer, wrapper in before:
+            intercept.detach(layer, wrapper)
+        for layer, wrapper in attachments:
+            intercept.attach(layer, wrapper)
         self._attachments = tuple(attachments)
         return before
 
