@@ -77,9 +77,9 @@ def ability_table() -> str:
     from keras_peft.cli.methods import describe
 
     abilities = {
-        "silent": "silent at birth",
+        "starts_as_identity": "identity at start",
         "merges": "merge",
-        "mixes": "mixed batch",
+        "supports_mixed_batch": "mixed batch",
         "quantised": "quantised base",
         "generates": "decoder, cached generation",
     }

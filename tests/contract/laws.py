@@ -1,7 +1,7 @@
 """The laws that hold for every method, over the whole shelf by itself.
 
 A new file in `methods/` is tested here without a line being added. What a method
-says of itself (`silent`, `merges`, `mixes`, `generates`, `quantised`) is held
+says of itself (`starts_as_identity`, `merges`, `supports_mixed_batch`, `generates`, `quantised`) is held
 against it in both directions: what it denies has to be refused.
 """
 

@@ -26,7 +26,7 @@ def test_a_mixed_batch_equals_each_row_alone(method, make_base):
         shake(model, seed)
     inputs = models.inputs_of(base, rows=5)
     names = ["first", "other", "second", "first", "other"]
-    if not method.mixes:
+    if not method.supports_mixed_batch:
         with pytest.raises(AdapterError, match="cannot share a batch"):
             model.predict(inputs, adapters=names)
         return

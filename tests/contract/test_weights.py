@@ -30,7 +30,9 @@ def test_training_moves_the_adapter_and_nothing_else(method, make_base):
     model = adapt(base, make(method))
     # DoRA divides by the norms that it starts with, which rounds.
     difference = np.abs(run(base, inputs) - outputs).max()
-    assert (difference < 1e-5) == method.silent, f"a new adapter changes the outputs by {difference}"
+    assert (difference < 1e-5) == method.starts_as_identity, (
+        f"a new adapter changes the outputs by {difference}"
+    )
     frozen = [v for v in base.weights if not v.trainable]
     frozen_before = [keras.ops.convert_to_numpy(variable) for variable in frozen]
     shake(model)  # From zero, half of a product has no gradient in the first step.

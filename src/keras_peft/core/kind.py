@@ -134,7 +134,7 @@ def reason_against(methods: Sequence[Method], moved: Sequence[str]) -> str | Non
         methods: The adapter's.
         moved: The keys of the base's own variables that it trains.
     """
-    if unfit := sorted({method.name for method in methods if not method.mixes}):
+    if unfit := sorted({method.name for method in methods if not method.supports_mixed_batch}):
         return f"is {listed(unfit)}, which needs the whole batch for itself"
     if moved:
         return (

@@ -104,9 +104,9 @@ class Method:
             chosen.
         learning_rate: The highest that its weights train with when none is given.
         head_learning_rate: The same for the head.
-        silent: Whether a new adapter changes nothing.
+        starts_as_identity: Whether a new adapter changes nothing.
         merges: Whether it can be folded into the base's weights.
-        mixes: Whether it works in a batch of several adapters.
+        supports_mixed_batch: Whether it works in a batch of several adapters.
         generates: Whether text generation with a cache works.
         quantised: Whether it works on quantised bases.
         innermost: Whether it reckons with the base's own weights at its sites, so that
@@ -125,9 +125,9 @@ class Method:
     default_layers: ClassVar[str] = "last:2"
     learning_rate: ClassVar[float]
     head_learning_rate: ClassVar[float] = 1e-3
-    silent: ClassVar[bool] = True
+    starts_as_identity: ClassVar[bool] = True
     merges: ClassVar[bool] = False
-    mixes: ClassVar[bool] = True
+    supports_mixed_batch: ClassVar[bool] = True
     generates: ClassVar[bool] = True
     quantised: ClassVar[bool] = True
     innermost: ClassVar[bool] = False

@@ -28,7 +28,7 @@ class Prompt(Method):
         "block",
     )
     default_layers: ClassVar[str] = "all"
-    silent: ClassVar[bool] = False
+    starts_as_identity: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     every_block: ClassVar[bool] = True
 

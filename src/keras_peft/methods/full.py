@@ -38,7 +38,7 @@ class FullFineTuning(Method):
     learning_rate: ClassVar[float] = 1e-4
     merges: ClassVar[bool] = True
     linear: ClassVar[bool] = True
-    mixes: ClassVar[bool] = False
+    supports_mixed_batch: ClassVar[bool] = False
     quantised: ClassVar[bool] = False
 
     def trains(self, site: Site, variable: str) -> bool:

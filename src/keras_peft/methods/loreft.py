@@ -45,7 +45,7 @@ class LoReFT(Method):
     default_targets: ClassVar[tuple[str, ...]] = ("block",)
     default_layers: ClassVar[str] = "all"
     learning_rate: ClassVar[float] = 5e-3
-    silent: ClassVar[bool] = False
+    starts_as_identity: ClassVar[bool] = False
     generates: ClassVar[bool] = False
 
     rank: int = option(8, "dimensions of the subspace", minimum=1)

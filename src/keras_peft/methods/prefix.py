@@ -50,7 +50,7 @@ class PrefixTuning(Method):
     default_targets: ClassVar[tuple[str, ...]] = ("attention", "embedding.position")
     default_layers: ClassVar[str] = "all"
     learning_rate: ClassVar[float] = 3e-2
-    silent: ClassVar[bool] = False
+    starts_as_identity: ClassVar[bool] = False
     hugging_face: ClassVar[str | None] = "PREFIX_TUNING"
 
     tokens: int = option(16, "number of learned keys and values", minimum=1)

@@ -15,7 +15,7 @@ from sampling import sample
 from serve.bundles import TINY, write_bundle
 
 TEXTS = ["the one", "a longer text of some more words", "the", "another one here", "the one"]
-MIXABLE = [name for name in methods.names() if methods.find(name).mixes]
+MIXABLE = [name for name in methods.names() if methods.find(name).supports_mixed_batch]
 
 
 @pytest.fixture(scope="module")
