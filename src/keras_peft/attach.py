@@ -67,7 +67,7 @@ def adapt(
         roles={**bases.roles_of(model), **(roles or {})},
         head=head,
         adapter=adapter,
-        narrows=first_position_only and bases.has_norms_after(model),
+        first_position_only=first_position_only and bases.has_norms_after(model),
     )
 
 

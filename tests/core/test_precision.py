@@ -25,7 +25,7 @@ def test_it_is_nearly_the_same_and_comes_back_exactly(make_base):
     shake(model)
     inputs = models.inputs_of(base)
     before = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
-    with model.lowered():
+    with model.lower_precision():
         low = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
     after = [keras.ops.convert_to_numpy(v) for v in keras.tree.flatten(model(inputs, training=False))]
     for exact, lowered, again in zip(before, low, after, strict=True):
@@ -46,7 +46,7 @@ def test_every_method_trains_in_it(name):
     inputs = models.inputs_of(model.base)
     untouched = [v for v in model.base.variables if not v.trainable]
     frozen = [keras.ops.convert_to_numpy(v) for v in untouched]
-    with model.lowered():
+    with model.lower_precision():
         # Four steps are done sooner than traced; one method shows that it can be.
         eagerly = name != "lora"
         mode = False if eagerly else MODE
@@ -61,7 +61,9 @@ def test_every_method_trains_in_it(name):
 def test_what_the_adapter_reckons_with_stays_exact():
     model = keras_peft.adapt(models.distilbert(), keras_peft.DoRA(), layers="last:1")
     touched = {id(layer) for layer in model._registry.touched()}
-    changed = {id(layer) for layer, _ in precision.lowered(model._all_sites, model._registry.touched())}
+    changed = {
+        id(layer) for layer, _ in precision.bfloat16_wrappers(model._all_sites, model._registry.touched())
+    }
     assert len(touched) == 2
     assert not touched & changed
     assert len(changed) == 3 * 6 - 2
@@ -73,7 +75,8 @@ def test_quantised_and_half_precision_layers_are_left_alone():
     model = keras_peft.adapt(base, keras_peft.LoRA(), layers="last:1")
     paths = {id(site.layer): site.path for site in model._all_sites}
     changed = [
-        paths[id(layer)] for layer, _ in precision.lowered(model._all_sites, model._registry.touched())
+        paths[id(layer)]
+        for layer, _ in precision.bfloat16_wrappers(model._all_sites, model._registry.touched())
     ]
     assert "transformer_layer_0/feedforward_output_dense" not in changed
     assert len(changed) == 3 * 6 - 3
@@ -84,5 +87,5 @@ def test_the_processor_is_asked(tmp_path):
     for number, (flags, able) in enumerate((("fma avx512_bf16 sse", expected), ("fma avx2", False))):
         processor = tmp_path / f"cpuinfo-{number}"
         processor.write_text(f"flags\t: {flags}\n")
-        assert precision.pays(processor) is able
-    assert not precision.pays(tmp_path / "nothing")
+        assert precision.multiplies_bfloat16(processor) is able
+    assert not precision.multiplies_bfloat16(tmp_path / "nothing")

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
-from keras_peft.arithmetic import _made, _place, _source
-from keras_peft.arithmetic._place import Approximation
+from keras_peft.arithmetic import _insertion, _new_adapter, _source
+from keras_peft.arithmetic._insertion import Approximation
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import AdapterError, OptionError, did_you_mean, listed
 from keras_peft.shelf import Shelf
@@ -110,8 +110,8 @@ def combine(
     _refuse("combine", problems)
     with model.disabled():
         sources = _source.sources_of(model, adapters)
-        new_head = _place.choose_head(model, sources, head)
-        return _place.place(model, into, _find(how)(sources, **given), new_head)
+        new_head = _insertion.choose_head(model, sources, head)
+        return _insertion.insert(model, into, _find(how)(sources, **given), new_head)
 
 
 def convert_to_lora(model: AdaptedModel, adapter: str, *, into: str, rank: int = 16) -> Approximation:
@@ -148,8 +148,8 @@ def convert_to_lora(model: AdaptedModel, adapter: str, *, into: str, rank: int =
     )
     with model.disabled():
         sources = _source.sources_of(model, {adapter: 1.0})
-        head = _place.choose_head(model, sources, None)
-        return _place.place(model, into, _find("svd")(sources, rank=rank), head)
+        head = _insertion.choose_head(model, sources, None)
+        return _insertion.insert(model, into, _find("svd")(sources, rank=rank), head)
 
 
 def reduce_rank(
@@ -199,13 +199,13 @@ def reduce_rank(
                 f"{adapter!r} is {sources[0].methods}, whose update is no product of narrow matrices; make "
                 "it a LoRA of the rank with convert_to_lora()."
             )
-        head = _place.choose_head(model, sources, None)
-        made = _made.nearest_lora(sources[0].all_sites, updates, rank=rank, error=error)
-        return _place.place(model, into, made, head)
+        head = _insertion.choose_head(model, sources, None)
+        new_adapter = _new_adapter.nearest_lora(sources[0].all_sites, updates, rank=rank, error=error)
+        return _insertion.insert(model, into, new_adapter, head)
 
 
-def _find(way: str) -> Callable[..., _made.Made]:
-    found: Callable[..., _made.Made] = _SHELF.module(way).combined
+def _find(way: str) -> Callable[..., _new_adapter.NewAdapter]:
+    found: Callable[..., _new_adapter.NewAdapter] = _SHELF.module(way).combined
     return found
 
 
@@ -265,7 +265,7 @@ def _way_problems(how: str, given: Mapping[str, Any]) -> list[str]:
         return [f"`how={how!r}` is unknown, expected one of {', '.join(ways())}"]
     takes = [name for name in inspect.signature(_find(how)).parameters if name != "sources"]
     return [
-        f"`how={how!r}` takes no {name}, {'only ' + ' and '.join(takes) if takes else 'and nothing in its place'}"
+        f"`how={how!r}` takes no {name}, {'only ' + ' and '.join(takes) if takes else 'and nothing in its insert'}"
         for name in given
         if name not in takes
     ]

@@ -9,7 +9,7 @@ from functools import cached_property
 import keras
 import numpy as np
 
-from keras_peft.arithmetic._narrow import Decomposed, decompose_product
+from keras_peft.arithmetic._decomposition import DecomposedMatrix, decompose_product
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.core.adapter import Adapter
 from keras_peft.core.projection import Projection, is_projection, matrix_of, projection
@@ -173,7 +173,7 @@ def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarra
         )
 
 
-def narrow_updates_of(sources: Sequence[Source]) -> dict[str, Decomposed] | None:
+def narrow_updates_of(sources: Sequence[Source]) -> dict[str, DecomposedMatrix] | None:
     """Decomposes the sum of updates that are all products of narrow matrices; None where they are not."""
     updates = {}
     for key in keys_of(sources):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_peft.arithmetic._made import Made, lora_of_products
+from keras_peft.arithmetic._new_adapter import NewAdapter, lora_of_products
 from keras_peft.arithmetic._source import Source, join, keys_of, refuse_unmergeable
 from keras_peft.errors import AdapterError, listed
 
 
-def combined(sources: Sequence[Source]) -> Made:
+def combined(sources: Sequence[Source]) -> NewAdapter:
     """Puts the narrow matrices of the adapters side by side: the exact sum of the updates.
 
     The rank becomes the sum of the ranks. The adapters may differ in rank, alpha,

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_peft.arithmetic._made import Made, nearest_lora
-from keras_peft.arithmetic._narrow import decompose
+from keras_peft.arithmetic._decomposition import decompose
+from keras_peft.arithmetic._new_adapter import NewAdapter, nearest_lora
 from keras_peft.arithmetic._source import Source, updates_of
 
 
-def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.5, seed: int = 0) -> Made:
+def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.5, seed: int = 0) -> NewAdapter:
     """Merges the updates by DARE, layer by layer, and keeps a rank of what comes out.
 
     Each entry of an update stays with the probability `density` and is divided by it. With

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_peft.arithmetic._made import Made
-from keras_peft.arithmetic._place import head_keys
+from keras_peft.arithmetic._insertion import head_keys
+from keras_peft.arithmetic._new_adapter import NewAdapter
 from keras_peft.arithmetic._source import Source
 from keras_peft.errors import AdapterError, listed
 
 
-def combined(sources: Sequence[Source]) -> Made:
+def combined(sources: Sequence[Source]) -> NewAdapter:
     """Adds the weights of adapters of one method that attach to the same layers.
 
     Only for methods whose effect is linear in their weights, such as BitFit, norm tuning
@@ -58,4 +58,4 @@ def combined(sources: Sequence[Source]) -> Made:
         return tensors
 
     paths = {key: site.path for key, site in first.all_sites.items() if key in first.touched}
-    return Made(first.adapter.parts, fill, dict.fromkeys(paths.values(), 0.0))
+    return NewAdapter(first.adapter.parts, fill, dict.fromkeys(paths.values(), 0.0))

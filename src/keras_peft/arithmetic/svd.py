@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_peft.arithmetic._made import Made, nearest_lora
-from keras_peft.arithmetic._narrow import decompose
+from keras_peft.arithmetic._decomposition import decompose
+from keras_peft.arithmetic._new_adapter import NewAdapter, nearest_lora
 from keras_peft.arithmetic._source import Source, narrow_updates_of, updates_of
 
 
-def combined(sources: Sequence[Source], *, rank: int = 16) -> Made:
+def combined(sources: Sequence[Source], *, rank: int = 16) -> NewAdapter:
     """Adds the updates of adapters of any methods that merge, and keeps a rank of the sum."""
     updates = narrow_updates_of(sources)
     if updates is None:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_peft.arithmetic._made import Made, nearest_lora
-from keras_peft.arithmetic._narrow import decompose
+from keras_peft.arithmetic._decomposition import decompose
+from keras_peft.arithmetic._new_adapter import NewAdapter, nearest_lora
 from keras_peft.arithmetic._source import Source, updates_of
 
 
-def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.2) -> Made:
+def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.2) -> NewAdapter:
     """Merges the updates by TIES, layer by layer, and keeps a rank of what comes out.
 
     Of each update the share `density` of the largest entries is kept. The sign of an entry

@@ -49,7 +49,7 @@ class AdaptedModel(keras.Model):
         head: A layer or model applied to the base's output, trained in full. Layers
             of `base` itself with the role `head` train in full as well.
         adapter: Name of the first adapter.
-        narrows: Compute the last block's output for the first position only. For bases
+        first_position_only: Compute the last block's output for the first position only. For bases
             whose blocks have a norm after the attention, with heads that read no more.
 
     Attributes:
@@ -72,7 +72,7 @@ class AdaptedModel(keras.Model):
         roles: Mapping[str, str] | None = None,
         head: keras.Layer | None = None,
         adapter: str = DEFAULT_NAME,
-        narrows: bool = False,
+        first_position_only: bool = False,
         name: str | None = None,
     ) -> None:
         refuse_unbuilt(base)
@@ -93,7 +93,7 @@ class AdaptedModel(keras.Model):
         self._merge = Merge()
         self._traced = Traced(self, base)
         self._parts: Split | None = None
-        self._stack = Stack(base, all_sites, narrows=narrows)
+        self._stack = Stack(base, all_sites, first_position_only=first_position_only)
         self._keep(adapter, first)
         self.built = True
         self.activate(adapter)
@@ -253,24 +253,24 @@ class AdaptedModel(keras.Model):
             self._traced.forget()
 
     @contextmanager
-    def lowered(self) -> Iterator[None]:
+    def lower_precision(self) -> Iterator[None]:
         """Multiplies by frozen matrices in bfloat16 for as long as the context lasts.
 
         On processors that are made for it this is about twice as fast. Compile anew inside
         and outside.
 
         Example:
-            >>> with model.lowered():
+            >>> with model.lower_precision():
             ...     model.compile("adam", "mse")
             ...     model.fit(inputs, targets)
         """
         self._refuse_merged("lower the precision")
-        self._stack.lowers = True
+        self._stack.lowers_precision = True
         self._attach()
         try:
             yield
         finally:
-            self._stack.lowers = False
+            self._stack.lowers_precision = False
             self._attach()
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:

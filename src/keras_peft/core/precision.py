@@ -24,7 +24,7 @@ from keras_peft.errors import SelectionError
 _ABLE = {"avx512_bf16", "amx_bf16"}
 
 
-def lowered(
+def bfloat16_wrappers(
     sites: Iterable[Site], touched: Sequence[keras.Layer]
 ) -> list[tuple[keras.Layer, intercept.Wrapper]]:
     """Says what to put around frozen projections so that they multiply in bfloat16.
@@ -45,7 +45,7 @@ def lowered(
 
 
 @cache
-def pays(processor: Path = Path("/proc/cpuinfo")) -> bool:
+def multiplies_bfloat16(processor: Path = Path("/proc/cpuinfo")) -> bool:
     """Tells whether this machine's processor multiplies in bfloat16, and the backend makes use of it.
 
     It is asked for its abilities and not measured, so that a run can be repeated.

@@ -9,8 +9,8 @@ import keras
 
 from keras_peft.core import intercept
 from keras_peft.core.base_interception import BaseInterception
-from keras_peft.core.narrow import narrow
-from keras_peft.core.precision import lowered
+from keras_peft.core.first_position import first_position_wrappers
+from keras_peft.core.precision import bfloat16_wrappers
 from keras_peft.core.site_weights import SiteWeights
 from keras_peft.core.sites import Site
 
@@ -23,17 +23,17 @@ class Stack:
     Args:
         base: The base; it is frozen.
         all_sites: All its sites.
-        narrows: Whether only the first position is computed in the last block.
+        first_position_only: Whether only the first position is computed in the last block.
 
     Attributes:
         interception: What holds the base.
-        lowers: Whether frozen matrices are multiplied by in bfloat16.
+        lowers_precision: Whether frozen matrices are multiplied by in bfloat16.
     """
 
-    def __init__(self, base: keras.Model, all_sites: Sequence[Site], *, narrows: bool) -> None:
+    def __init__(self, base: keras.Model, all_sites: Sequence[Site], *, first_position_only: bool) -> None:
         self.interception = BaseInterception(base)
-        self.lowers = False
-        self._all_sites, self._narrows = tuple(all_sites), narrows
+        self.lowers_precision = False
+        self._all_sites, self._first_position_only = tuple(all_sites), first_position_only
 
     def attach(
         self, site_weights: Sequence[SiteWeights], touched: Sequence[keras.Layer], *, merged: bool
@@ -45,7 +45,7 @@ class Stack:
             touched: The layers that they act on or train.
             merged: Whether they are folded into the base's weights, so that none is around them.
         """
-        innermost = lowered(self._all_sites, touched) if self.lowers else []
+        innermost = bfloat16_wrappers(self._all_sites, touched) if self.lowers_precision else []
         wrappers = [] if merged else [(one.site.layer, one.wrap_call) for one in site_weights]
         outermost = self.outermost(one.site for one in site_weights)
         self.interception.attach([*self.always(), *innermost, *wrappers, *outermost])
@@ -60,7 +60,7 @@ class Stack:
 
     def outermost(self, sites: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Wrapper]]:
         """Returns what is around the adapters at some sites."""
-        return narrow(self._all_sites, sites) if self._narrows else []
+        return first_position_wrappers(self._all_sites, sites) if self._first_position_only else []
 
 
 def _in_inference_mode(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

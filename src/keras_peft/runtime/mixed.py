@@ -20,10 +20,10 @@ import numpy as np
 
 from keras_peft import bases
 from keras_peft.core.base_interception import BaseInterception
+from keras_peft.core.first_position import first_position_wrappers
 from keras_peft.core.kind import Kind
 from keras_peft.core.mixed import PackedModel
-from keras_peft.core.narrow import narrow
-from keras_peft.core.precision import lowered
+from keras_peft.core.precision import bfloat16_wrappers
 from keras_peft.core.sites import find_sites
 from keras_peft.core.trunk import split
 from keras_peft.runtime.mixed_top import MixedTop
@@ -92,8 +92,10 @@ class MixedBase:
     def __init__(self, encoder: keras.Model, *, recent_bytes: int = 0, precision: str = "float32") -> None:
         self._encoder, self._interception = encoder, BaseInterception(encoder)
         self._all_sites = find_sites(encoder, bases.roles_of(encoder))
-        self._narrows = bases.has_norms_after(encoder)
-        self._lowered = tuple(lowered(self._all_sites, [])) if precision == "bfloat16" else ()
+        self._has_norms_after = bases.has_norms_after(encoder)
+        self._bfloat16_wrappers = (
+            tuple(bfloat16_wrappers(self._all_sites, [])) if precision == "bfloat16" else ()
+        )
         # Those with adapters live as long as these.
         self._tops: weakref.WeakValueDictionary[tuple[tuple[Part, ...], bool], MixedTop] = (
             weakref.WeakValueDictionary()
@@ -158,16 +160,22 @@ class MixedBase:
 
     def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> MixedTop:
         encoder, kind = self._encoder, Kind(self._all_sites, parts)
-        outermost = narrow(self._all_sites, kind.sites) if self._narrows and first_position_only else []
+        outermost = (
+            first_position_wrappers(self._all_sites, kind.sites)
+            if self._has_norms_after and first_position_only
+            else []
+        )
         parted = split(encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)])
         frontier = None if parted is None else parted.frontier
         if frontier not in self._trunks:
-            attached = partial(self._interception.attached, self._lowered)
+            attached = partial(self._interception.attached, self._bfloat16_wrappers)
             below = None if parted is None else Trunk(encoder, parted, token_signature(), attached=attached)
             self._trunks[frontier] = MixedTrunk(parted, below, self._recent)
         # An adapter reckons with the layers that it acts on as they are.
         touched = {id(site.layer) for site in kind.sites}
-        innermost = [(layer, wrapper) for layer, wrapper in self._lowered if id(layer) not in touched]
+        innermost = [
+            (layer, wrapper) for layer, wrapper in self._bfloat16_wrappers if id(layer) not in touched
+        ]
         model = PackedModel(
             encoder, self._interception, kind, parts=parted, innermost=innermost, outermost=outermost
         )

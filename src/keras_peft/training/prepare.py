@@ -208,7 +208,7 @@ def _precision(settings: Settings) -> str:
 
     if settings.frozen_precision != "auto":
         return settings.frozen_precision
-    return "bfloat16" if precision.pays() else "float32"
+    return "bfloat16" if precision.multiplies_bfloat16() else "float32"
 
 
 def _decided(

@@ -75,7 +75,7 @@ class Prepared:
 
         with ExitStack() as stack:
             if self.precision == "bfloat16":
-                stack.enter_context(self.model.lowered())
+                stack.enter_context(self.model.lower_precision())
             # Embeddings alone are read as fast as what would be kept of them.
             parts = self.model.split() if trunk_cache and self.model.plan.trunk_blocks else None
             if parts is None:

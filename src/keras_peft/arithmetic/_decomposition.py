@@ -16,7 +16,7 @@ _ROUNDING = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
-class Decomposed:
+class DecomposedMatrix:
     """A matrix (in, out) as left · diag(values) · right.
 
     Attributes:
@@ -51,7 +51,7 @@ class Decomposed:
         return self.left[:, :rank] * root, root[:, None] * self.right[:rank]
 
 
-def decompose(matrix: np.ndarray, *, keep: int | None = None) -> Decomposed:
+def decompose(matrix: np.ndarray, *, keep: int | None = None) -> DecomposedMatrix:
     """Decomposes a whole matrix.
 
     Args:
@@ -60,10 +60,10 @@ def decompose(matrix: np.ndarray, *, keep: int | None = None) -> Decomposed:
     """
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     # Copies, so that those that are of no use are let go.
-    return Decomposed(left[:, :keep].copy(), values, right[:keep].copy())
+    return DecomposedMatrix(left[:, :keep].copy(), values, right[:keep].copy())
 
 
-def decompose_product(a: np.ndarray, b: np.ndarray) -> Decomposed:
+def decompose_product(a: np.ndarray, b: np.ndarray) -> DecomposedMatrix:
     """Decomposes the product of two narrow matrices, (in, r) and (r, out), without making it.
 
     With A = Q R and Bᵀ = P S, the product is Q (R Sᵀ) Pᵀ, and R Sᵀ is no larger than r × r.
@@ -71,4 +71,4 @@ def decompose_product(a: np.ndarray, b: np.ndarray) -> Decomposed:
     q, r = np.linalg.qr(a)
     p, s = np.linalg.qr(b.T)
     left, values, right = np.linalg.svd(r @ s.T, full_matrices=False)
-    return Decomposed(q @ left, values, right @ p.T)
+    return DecomposedMatrix(q @ left, values, right @ p.T)

@@ -17,26 +17,28 @@ AFTER = [models.distilbert, *thorough(models.bert, models.roberta, models.xlm_ro
 BEFORE = [models.gpt2, models.llama, models.albert, models.deberta_v3, models.functional]
 
 
-def adapt(make_base, method, *, narrow, head=None, **options):
+def adapt(make_base, method, *, first_position_only, head=None, **options):
     keras.utils.set_random_seed(1)
     base = make_base()
     inputs = models.inputs_of(base)
     if (encoder := getattr(bases.architecture_of(base), "encoder", None)) is not None:
         base = encoder(base)
         inputs = {name: inputs[name] for name in base.input}
-    model = keras_peft.adapt(base, method, head=head or dense(), first_position_only=narrow, **options)
+    model = keras_peft.adapt(
+        base, method, head=head or dense(), first_position_only=first_position_only, **options
+    )
     shake(model)
     return model, inputs
 
 
 @pytest.mark.parametrize("make_base", AFTER, ids=lambda make: make.__name__)
 def test_the_first_position_is_the_same(make_base):
-    model, inputs = adapt(make_base, keras_peft.LoRA(rank=2), narrow=False)
+    model, inputs = adapt(make_base, keras_peft.LoRA(rank=2), first_position_only=False)
     expected = outputs_of(model, inputs)
-    narrow, _ = adapt(make_base, keras_peft.LoRA(rank=2), narrow=True)
-    np.testing.assert_allclose(outputs_of(narrow, inputs), expected, atol=1e-5)
-    assert tuple(narrow.base(inputs).shape) == (4, 1, 16)
-    base = narrow.detach()
+    shortened, _ = adapt(make_base, keras_peft.LoRA(rank=2), first_position_only=True)
+    np.testing.assert_allclose(outputs_of(shortened, inputs), expected, atol=1e-5)
+    assert tuple(shortened.base(inputs).shape) == (4, 1, 16)
+    base = shortened.detach()
     assert tuple(base(inputs).shape) == (4, 10, 16)
 
 
@@ -45,17 +47,17 @@ def test_whatever_the_method(name):
     method = methods.find(name)(
         **({"tokens": 4} if "tokens" in methods.find(name).__dataclass_fields__ else {})
     )
-    model, inputs = adapt(models.small_distilbert, method, narrow=False)
+    model, inputs = adapt(models.small_distilbert, method, first_position_only=False)
     expected = outputs_of(model, inputs)
-    narrow, _ = adapt(models.small_distilbert, method, narrow=True)
-    np.testing.assert_allclose(outputs_of(narrow, inputs), expected, atol=1e-5)
-    last = max(site.block for site in find_sites(narrow.base, narrow.roles) if site.role == "block")
+    shortened, _ = adapt(models.small_distilbert, method, first_position_only=True)
+    np.testing.assert_allclose(outputs_of(shortened, inputs), expected, atol=1e-5)
+    last = max(site.block for site in find_sites(shortened.base, shortened.roles) if site.role == "block")
     on_block = [
         weights
-        for weights in narrow.adapters["default"].site_weights
+        for weights in shortened.adapters["default"].site_weights
         if weights.site.role == "block" and weights.site.block == last
     ]
-    assert (tuple(narrow.base(inputs).shape)[1] == 1) is not bool(on_block)
+    assert (tuple(shortened.base(inputs).shape)[1] == 1) is not bool(on_block)
 
 
 @pytest.mark.parametrize("make_base", BEFORE, ids=lambda make: make.__name__)
@@ -65,9 +67,12 @@ def test_others_are_left_as_they_are(make_base):
 
 def test_it_trains_the_same():
     trained = []
-    for narrow in (False, True):
+    for first_position_only in (False, True):
         model, inputs = adapt(
-            models.distilbert, keras_peft.LoRA(rank=2, dropout=0.0), narrow=narrow, layers="last:2"
+            models.distilbert,
+            keras_peft.LoRA(rank=2, dropout=0.0),
+            first_position_only=first_position_only,
+            layers="last:2",
         )
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=MODE)
         model.fit(inputs, np.ones((4, 3)), epochs=3, verbose=0)
@@ -77,7 +82,7 @@ def test_it_trains_the_same():
 
 
 def test_mixed_rows_and_methods_that_need_all_positions():
-    model, inputs = adapt(models.distilbert, keras_peft.LoRA(rank=2), narrow=True, adapter="a")
+    model, inputs = adapt(models.distilbert, keras_peft.LoRA(rank=2), first_position_only=True, adapter="a")
     model.add_adapter("b", keras_peft.LoReFT(), head=dense())
     expected = {}
     for seed, name in enumerate("ab"):

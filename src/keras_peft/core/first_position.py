@@ -19,7 +19,9 @@ from keras_peft.core.sites import Site
 _NEEDED = ("attention", "norm")
 
 
-def narrow(sites: Sequence[Site], adapted: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Wrapper]]:
+def first_position_wrappers(
+    sites: Sequence[Site], adapted: Iterable[Site]
+) -> list[tuple[keras.Layer, intercept.Wrapper]]:
     """Says what to put around a base's layers so that its output has the first position only.
 
     Args:

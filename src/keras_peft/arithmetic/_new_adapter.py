@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_peft.arithmetic._narrow import Decomposed
+from keras_peft.arithmetic._decomposition import DecomposedMatrix
 from keras_peft.arithmetic._source import Product
 from keras_peft.core.adapter import Part
 from keras_peft.core.method import Method
@@ -18,7 +18,7 @@ from keras_peft.methods.lora import LoRA
 
 
 @dataclass(frozen=True)
-class Made:
+class NewAdapter:
     """A new adapter, its head left out.
 
     Attributes:
@@ -36,7 +36,7 @@ class Made:
 
 def lora_of_products(
     all_sites: Mapping[str, Site], products: Mapping[str, Product], errors: Mapping[str, float] | None = None
-) -> Made:
+) -> NewAdapter:
     """Makes a LoRA of narrow matrices, by the keys of the sites.
 
     It has the largest width for its rank, and alpha such that s is 1. A direction that a
@@ -57,7 +57,7 @@ def lora_of_products(
             tensors[f"{place}/b"][: len(b)] = b
         return tensors
 
-    return Made(
+    return NewAdapter(
         parts=_parts(method, all_sites, products),
         fill=fill,
         errors={all_sites[key].path: 0.0 if errors is None else errors[key] for key in products},
@@ -67,11 +67,11 @@ def lora_of_products(
 
 def nearest_lora(
     all_sites: Mapping[str, Site],
-    updates: Mapping[str, Decomposed],
+    updates: Mapping[str, DecomposedMatrix],
     *,
     rank: int | None = None,
     error: float | None = None,
-) -> Made:
+) -> NewAdapter:
     """Makes the nearest LoRA of a rank, or of the smallest rank whose error is at most `error` at every site."""
     if rank is None:
         rank = max(one.rank if error is None else one.rank_for(error) for one in updates.values())

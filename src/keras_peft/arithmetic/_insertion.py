@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_peft.arithmetic._made import Made
+from keras_peft.arithmetic._new_adapter import NewAdapter
 from keras_peft.arithmetic._source import Source
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import AdapterError, OptionError, listed
@@ -49,7 +49,7 @@ class Approximation:
 
 
 @dataclass(frozen=True)
-class Head:
+class ChosenHead:
     """A head for a new adapter.
 
     Attributes:
@@ -61,7 +61,7 @@ class Head:
     tensors: Mapping[str, np.ndarray]
 
 
-def choose_head(model: AdaptedModel, sources: Sequence[Source], named: str | None) -> Head:
+def choose_head(model: AdaptedModel, sources: Sequence[Source], named: str | None) -> ChosenHead:
     """Copies the head of one adapter, or takes the weighted mean of those of the sources.
 
     Raises:
@@ -81,25 +81,25 @@ def choose_head(model: AdaptedModel, sources: Sequence[Source], named: str | Non
         **_mean(own, [_on_top(source) for source in own]),
         **_mean(chosen, [_in_base(source) for source in chosen]),
     }
-    return Head(_copied(own[0].adapter.head) if own else None, tensors)
+    return ChosenHead(_copied(own[0].adapter.head) if own else None, tensors)
 
 
-def place(model: AdaptedModel, name: str, made: Made, head: Head) -> Approximation:
+def insert(model: AdaptedModel, name: str, new_adapter: NewAdapter, head: ChosenHead) -> Approximation:
     """Puts a new adapter into the model; on failure the model is as it was.
 
     Raises:
         AdapterError: If its tensors do not fit.
     """
-    model.add_adapter(name, made.parts, head=head.layer)
+    model.add_adapter(name, new_adapter.parts, head=head.layer)
     try:
         birth = model.adapter_tensors(name)
-        tensors = {**birth, **made.fill(birth), **head.tensors}
+        tensors = {**birth, **new_adapter.fill(birth), **head.tensors}
         tensors = {key: np.asarray(value, np.float32) for key, value in tensors.items()}
         model.assign_adapter_tensors(tensors, name)
     except Exception:
         model.delete_adapter(name)
         raise
-    return Approximation(name, made.rank, dict(made.errors))
+    return Approximation(name, new_adapter.rank, dict(new_adapter.errors))
 
 
 def head_keys(source: Source) -> set[str]:
