@@ -67,11 +67,11 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
     rates = default_rates(model, rate)
     if method.default_targets:  # Else the head is all that trains.
         rates["head/"] = options.head_rate or method.head_learning_rate
-    if (parts := model.split()) is not None:
+    if (split := model.split()) is not None:
         names = (base.sha256, keras.__version__, keras.config.backend())
         quiet = {"progress": Progress(), "stopwatch": Stopwatch()}
-        sets, _ = compute_features(base.encoder, parts, sets, fingerprint=names, **quiet)
-    with model.above(parts) if parts else nullcontext():
+        sets, _ = compute_features(base.encoder, split, sets, fingerprint=names, **quiet)
+    with model.above(split) if split else nullcontext():
         train(
             model,
             task,

@@ -23,7 +23,8 @@ ROOM_CIRCLES: set[tuple[str, str]] = set()
 LIGHT = ("errors", "extras", "files", "store", "inputs", "tasks", "bundle", "runtime")
 # What in these folders runs Keras itself.
 RUNS_KERAS = {
-    f"keras_peft.runtime.{name}" for name in ("inference", "trunk", "mixed", "mixed_top", "mixed_trunk")
+    f"keras_peft.runtime.{name}"
+    for name in ("inference", "trunk_runner", "mixed_batch", "mixed_batch_top", "shared_trunk")
 }
 HEAVY = {"keras", "keras_hub", "tensorflow", "jax", "torch", "polars", "sklearn", "scipy"}
 

@@ -15,7 +15,7 @@ import keras_peft
 from conftest import TINY, make_rows, write_jsonl
 from core import models
 from core.trying import outputs_of
-from keras_peft.core.trunk import split
+from keras_peft.core.model_split import split_model
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -54,7 +54,7 @@ def base():
 
 
 def parts_of(base):
-    return split(base, [base.get_layer("transformer_layer_2")])
+    return split_model(base, [base.get_layer("transformer_layer_2")])
 
 
 def watched(progress=None):
@@ -119,8 +119,8 @@ def test_what_the_features_depend_on_is_in_their_name(base):
     compute(base, tokens)
     assert not compute(base, tokens, name="another base")[1].hit
     assert not compute(base, tokens_of([5, 9], seed=1))[1].hit
-    parts = split(base, [base.get_layer("transformer_layer_1")])
-    assert not compute_features(base, parts, [tokens], fingerprint=["base"], **watched())[1].hit
+    split = split_model(base, [base.get_layer("transformer_layer_1")])
+    assert not compute_features(base, split, [tokens], fingerprint=["base"], **watched())[1].hit
     assert compute(base, tokens)[1].hit
     assert len(cache.kept()) == 4
 
@@ -207,8 +207,8 @@ def test_values_that_half_precision_cannot_hold():
     inputs["padding_mask"] = keras.Input((None,), dtype="int32", name="padding_mask")
     mask = keras.ops.expand_dims(keras.ops.cast(inputs["padding_mask"], "float32"), -1)
     large = keras.Model(inputs, keras.layers.Dense(2, name="last")(vectors) * mask)
-    parts = split(large, [large.get_layer("last")])
-    (rows,), _ = compute_features(large, parts, [tokens_of([3])], fingerprint=["x"], **watched())
+    split = split_model(large, [large.get_layer("last")])
+    (rows,), _ = compute_features(large, split, [tokens_of([3])], fingerprint=["x"], **watched())
     values = next(value for value in rows.batch(np.arange(1)) if value.ndim == 3 and value.shape[-1] == 4)
     assert values.dtype == np.float32
     assert values[0, 0, 0] == 1e5
@@ -217,12 +217,12 @@ def test_values_that_half_precision_cannot_hold():
 def test_what_is_the_same_for_all_rows_is_kept_once():
     base = models.deberta_v3()
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), layers="last:1")
-    parts = model.split()
+    split = model.split()
     tokens = tokens_of([5, 9, 12])
-    (rows,), _ = compute_features(base, parts, [tokens], fingerprint=["x"], **watched())
+    (rows,), _ = compute_features(base, split, [tokens], fingerprint=["x"], **watched())
     assert sorted(len(array) for array in rows._store.arrays) == [1, 5 + 9 + 12]
     batch = rows.batch(np.arange(3))
-    with model.above(parts):
+    with model.above(split):
         above = outputs_of(model, batch)
     mask = tokens.batch(np.arange(3))["padding_mask"].astype(bool)
     np.testing.assert_allclose(above[mask], outputs_of(model, tokens.batch(np.arange(3)))[mask], atol=1e-2)

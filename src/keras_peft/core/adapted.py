@@ -19,7 +19,8 @@ from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
 from keras_peft.core.kind import Kind
 from keras_peft.core.merging import Merge, joined, merged_values
 from keras_peft.core.method import Method
-from keras_peft.core.mixed import MixedModel, predict_rows, refuse_alone
+from keras_peft.core.mixed_batch import MixedBatchModel, predict_rows, refuse_unmixable
+from keras_peft.core.model_split import ModelSplit, split_model
 from keras_peft.core.optimizer import rates_of, specialise
 from keras_peft.core.plan import Plan, make_plan
 from keras_peft.core.registry import AdapterRegistry, refuse_no_name
@@ -27,7 +28,6 @@ from keras_peft.core.shared_batches import shared_batches
 from keras_peft.core.sites import find_sites
 from keras_peft.core.stack import Stack
 from keras_peft.core.traced import Traced
-from keras_peft.core.trunk import Split, split
 from keras_peft.errors import AdapterError, OptionError, listed
 
 DEFAULT_NAME = "default"
@@ -92,7 +92,7 @@ class AdaptedModel(keras.Model):
         self._bags: dict[str, keras.Layer] = {}
         self._merge = Merge()
         self._traced = Traced(self, base)
-        self._parts: Split | None = None
+        self._split: ModelSplit | None = None
         self._stack = Stack(base, all_sites, first_position_only=first_position_only)
         self._keep(adapter, first)
         self.built = True
@@ -122,7 +122,7 @@ class AdaptedModel(keras.Model):
         """Runs the base with the active adapters around its calls, then their head."""
         self._refuse_detached()
         with intercept.CALLING:
-            outputs = self.base(inputs, training=training) if self._parts is None else self._parts.top(inputs)
+            outputs = self.base(inputs, training=training) if self._split is None else self._split.top(inputs)
         return outputs if self.head is None else self.head(outputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -208,12 +208,12 @@ class AdaptedModel(keras.Model):
             return super().predict(x, *args, **kwargs)
         self._refuse_merged("mix adapters")
         chosen = {name: self._find(name) for name in dict.fromkeys(adapters)}
-        refuse_alone(chosen)
+        refuse_unmixable(chosen)
         with self._registry.unmoved():
             models = [self._mixed_model(parts, chosen) for parts in {a.parts: None for a in chosen.values()}]
             return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
 
-    def split(self) -> Split | None:
+    def split(self) -> ModelSplit | None:
         """Parts the base below the first layer that the active adapters touch.
 
         Returns:
@@ -221,35 +221,35 @@ class AdaptedModel(keras.Model):
             that touches the first layers.
 
         Example:
-            >>> parts = model.split()
-            >>> features = parts.trunk(inputs)
+            >>> split = model.split()
+            >>> features = split.trunk(inputs)
         """
-        return split(self.base, self._registry.touched())
+        return split_model(self.base, self._registry.touched())
 
     @contextmanager
-    def above(self, parts: Split) -> Iterator[None]:
+    def above(self, split: ModelSplit) -> Iterator[None]:
         """Lets the model read what the trunk gives in place of the base's inputs.
 
         The frozen trunk then runs once for each row and not once in each epoch. Compile
         anew inside and outside.
 
         Args:
-            parts: What `split` returned for the adapters that are active.
+            split: What `split` returned for the adapters that are active.
 
         Example:
-            >>> parts = model.split()
-            >>> features = parts.trunk(inputs)
-            >>> with model.above(parts):
+            >>> split = model.split()
+            >>> features = split.trunk(inputs)
+            >>> with model.above(split):
             ...     model.compile("adam", "mse")
             ...     model.fit(features, targets)
         """
         self._refuse_merged("train above the trunk")
-        self._parts = parts
+        self._split = split
         self._traced.forget()
         try:
             yield
         finally:
-            self._parts = None
+            self._split = None
             self._traced.forget()
 
     @contextmanager
@@ -375,7 +375,7 @@ class AdaptedModel(keras.Model):
         self._refuse_detached()
         self._registry.delete(name)
         self._bags.pop(name)
-        self._traced.mixed.clear()
+        self._traced.mixed_models.clear()
 
     def rename_adapter(self, old: str, new: str) -> None:
         """Gives an adapter another name.
@@ -391,7 +391,7 @@ class AdaptedModel(keras.Model):
         # Keras saves what is in a dictionary by its place, so the order has to stay.
         for name in list(self._bags):
             self._bags[new if name == old else name] = self._bags.pop(name)
-        self._traced.mixed.clear()
+        self._traced.mixed_models.clear()
 
     def adapter_variables(self) -> dict[str, keras.Variable]:
         """Returns everything that trains, keyed by site path (head included).
@@ -595,17 +595,17 @@ class AdaptedModel(keras.Model):
         self._stack.attach(registry.site_weights(), registry.touched(), merged=self._merge.is_done)
         self._traced.forget()
 
-    def _mixed_model(self, parts: tuple[Part, ...], chosen: Mapping[str, Adapter]) -> MixedModel:
+    def _mixed_model(self, parts: tuple[Part, ...], chosen: Mapping[str, Adapter]) -> MixedBatchModel:
         """The model of a kind of adapters, with those of before where they are enough."""
         own = {name: adapter for name, adapter in chosen.items() if adapter.parts == parts}
-        model = self._traced.mixed.get(parts)
+        model = self._traced.mixed_models.get(parts)
         if model is None or not set(own) <= set(model.names):
             kind = Kind(self._all_sites, parts)
             outermost = self._stack.outermost(kind.sites)
-            model = MixedModel(
+            model = MixedBatchModel(
                 self.base, self._stack.interception, kind, own, self._stack.always(), outermost
             )
-            self._traced.mixed[parts] = model
+            self._traced.mixed_models[parts] = model
         return model
 
     def _refuse_detached(self) -> None:

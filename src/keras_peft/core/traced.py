@@ -8,7 +8,7 @@ import keras
 
 from keras_peft.core.adapter import Adapter, Part
 from keras_peft.core.base_interception import forget_compiled_functions
-from keras_peft.core.mixed import MixedModel
+from keras_peft.core.mixed_batch import MixedBatchModel
 
 
 class Traced:
@@ -27,18 +27,18 @@ class Traced:
         self._model, self._base = model, base
         self._generated_with: tuple[object, ...] = ()
         self.changes = 0
-        self.mixed: dict[tuple[Part, ...], MixedModel] = {}
+        self.mixed_models: dict[tuple[Part, ...], MixedBatchModel] = {}
 
     def forget(self) -> None:
         """Something else is computed from now on."""
         self.changes += 1
         forget_compiled_functions(self._model)
-        self.mixed.clear()
+        self.mixed_models.clear()
 
     def forget_weights(self) -> None:
         """The same is computed with other weights, some of which the base's functions may hold."""
         forget_compiled_functions(self._base)
-        self.mixed.clear()
+        self.mixed_models.clear()
 
     def forget_older_weights(self, adapters: Iterable[Adapter]) -> None:
         """The base's functions are called next with adapters whose weights may have moved since.

@@ -13,7 +13,7 @@ from keras_peft.runtime.padding import padded
 from keras_peft.training.cache_folder import INDEX
 
 if TYPE_CHECKING:
-    from keras_peft.core.trunk import Feature
+    from keras_peft.core.model_split import Feature
 
 # What is larger is read from the disk as it is needed.
 IN_MEMORY = 1 << 30

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_peft.runtime.padding import padded_length
-from keras_peft.runtime.trunk import top_inputs
+from keras_peft.runtime.trunk_runner import top_inputs
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_peft.core.trunk import Split
+    from keras_peft.core.model_split import ModelSplit
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.training.feature_store import FeatureStore
 
@@ -22,7 +22,7 @@ class Features:
 
     Args:
         tokens: The rows.
-        parts: The two parts of the base.
+        split: The two parts of the base.
         store: The features of the different texts.
         places: The text of each row, by its place in the store, (rows,).
 
@@ -32,8 +32,8 @@ class Features:
         owners: Which text each row is of, where texts have several.
     """
 
-    def __init__(self, tokens: Tokens, parts: Split, store: FeatureStore, places: np.ndarray) -> None:
-        self._tokens, self._parts, self._store, self._places = tokens, parts, store, places
+    def __init__(self, tokens: Tokens, split: ModelSplit, store: FeatureStore, places: np.ndarray) -> None:
+        self._tokens, self._split, self._store, self._places = tokens, split, store, places
         self.lengths, self.words, self.owners = tokens.lengths, tokens.words, tokens.owners
 
     def __len__(self) -> int:
@@ -50,11 +50,11 @@ class Features:
                 (None, *feature.shape[1:]),
                 str(next(computed).dtype) if feature.raw is None else feature.dtype,
             )
-            for feature in self._parts.features
+            for feature in self._split.features
         )
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """Returns what the top reads, padded to a common length."""
         length = padded_length(int(self.lengths[rows].max()))
         computed = self._store.read(self._places[rows], length)
-        return tuple(top_inputs(self._parts, computed, self._tokens.batch(rows)))
+        return tuple(top_inputs(self._split, computed, self._tokens.batch(rows)))

@@ -77,15 +77,15 @@ class Prepared:
             if self.precision == "bfloat16":
                 stack.enter_context(self.model.lower_precision())
             # Embeddings alone are read as fast as what would be kept of them.
-            parts = self.model.split() if trunk_cache and self.model.plan.trunk_blocks else None
-            if parts is None:
+            split = self.model.split() if trunk_cache and self.model.plan.trunk_blocks else None
+            if split is None:
                 yield self.tokens, None
                 return
             weights = (self.base.architecture, self.base.sha256, self.precision)
             with stopwatch.measure("trunk"):
                 made = compute_features(
                     self.base.encoder,
-                    parts,
+                    split,
                     self.tokens,
                     fingerprint=(*weights, keras.__version__, keras.config.backend()),
                     progress=progress,
@@ -98,5 +98,5 @@ class Prepared:
                 )
                 yield self.tokens, None
                 return
-            stack.enter_context(self.model.above(parts))
+            stack.enter_context(self.model.above(split))
             yield made

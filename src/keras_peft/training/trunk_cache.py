@@ -23,7 +23,7 @@ from keras_peft.files import whole_folder
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.progress import Progress
 from keras_peft.runtime.rows import inference_batches
-from keras_peft.runtime.trunk import Trunk, computed_features
+from keras_peft.runtime.trunk_runner import TrunkRunner, computed_features
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.store import Collector, arrays
 from keras_peft.training.cache_folder import remove_oldest, trunk_folder
@@ -39,7 +39,7 @@ from keras_peft.training.features import Features
 if TYPE_CHECKING:
     import keras
 
-    from keras_peft.core.trunk import Split
+    from keras_peft.core.model_split import ModelSplit
 
 # What was used longest ago is removed when the whole cache is larger.
 MOST_KEPT = 8 << 30
@@ -64,7 +64,7 @@ class Cached:
 
 def compute_features(
     base: keras.Model,
-    parts: Split,
+    split: ModelSplit,
     sets: Sequence[Tokens],
     *,
     fingerprint: Sequence[str],
@@ -75,7 +75,7 @@ def compute_features(
 
     Args:
         base: The model that is parted, from {token_ids, padding_mask}.
-        parts: Its two parts.
+        split: Its two parts.
         sets: The rows to train on, then those that are only scored, in as many sets as
             are needed.
         fingerprint: What the features depend on beside the texts: the base's weights,
@@ -89,23 +89,23 @@ def compute_features(
         so many.
     """
     unique, places = _unique(sets)
-    if _size(parts, unique, "float16") > MOST_KEPT:
+    if _size(split, unique, "float16") > MOST_KEPT:
         return None
-    key = _key(fingerprint, parts, unique)
+    key = _key(fingerprint, split, unique)
     folder = trunk_folder() / key
-    store = open_store(folder, computed_features(parts), unique.lengths)
+    store = open_store(folder, computed_features(split), unique.lengths)
     hit = store is not None
     if store is None:
         scored = np.setdiff1d(np.arange(len(unique)), places[0])
         progress.trunk_started(rows=len(unique))
         try:
-            store = _Job(base, parts, unique, scored, progress, stopwatch).keep(folder)
+            store = _Job(base, split, unique, scored, progress, stopwatch).keep(folder)
         finally:
             progress.trunk_finished()
     if store is None:
         return None
     size = sum(array.nbytes for array in store.arrays)
-    features = [Features(tokens, parts, store, own) for tokens, own in zip(sets, places, strict=True)]
+    features = [Features(tokens, split, store, own) for tokens, own in zip(sets, places, strict=True)]
     return features, Cached(len(unique), size, hit)
 
 
@@ -115,7 +115,7 @@ class _Job:
 
     Attributes:
         base: The model that is parted.
-        parts: Its two parts.
+        split: Its two parts.
         texts: The different texts, by length.
         scored: Positions of those that are not trained on.
         progress: Told of the rows.
@@ -123,7 +123,7 @@ class _Job:
     """
 
     base: keras.Model
-    parts: Split
+    split: ModelSplit
     texts: Tokens
     scored: np.ndarray
     progress: Progress
@@ -135,9 +135,9 @@ class _Job:
         Returns:
             None where they are too large for that.
         """
-        features = computed_features(self.parts)
+        features = computed_features(self.split)
         for dtype in ("float16", "float32"):
-            trunk = Trunk(self.base, self.parts, self.texts.signature, dtype=dtype)
+            trunk = TrunkRunner(self.base, self.split, self.texts.signature, dtype=dtype)
             with suppress(_Overflow):
                 try:
                     with whole_folder(folder, overwrite=True) as staging:
@@ -148,13 +148,15 @@ class _Job:
                         return store
                 except OSError:  # No room, or no right to write there.
                     pass
-                if _size(self.parts, self.texts, dtype) > IN_MEMORY:
+                if _size(self.split, self.texts, dtype) > IN_MEMORY:
                     return None
                 return self._compute(trunk, np.zeros)
         raise FloatingPointError("The trunk gives values that are not finite.")
 
-    def _compute(self, trunk: Trunk, allocate: Callable[[tuple[int, ...], Any], np.ndarray]) -> FeatureStore:
-        store = FeatureStore(computed_features(self.parts), self.texts.lengths)
+    def _compute(
+        self, trunk: TrunkRunner, allocate: Callable[[tuple[int, ...], Any], np.ndarray]
+    ) -> FeatureStore:
+        store = FeatureStore(computed_features(self.split), self.texts.lengths)
         began = time.perf_counter()
         for rows, inputs in inference_batches(self.texts):
             features = trunk(inputs)
@@ -188,10 +190,10 @@ def _order(ids: np.ndarray) -> bytes:
     return len(ids).to_bytes(4, "big") + hashlib.blake2b(ids.tobytes(), digest_size=_DIGEST).digest()
 
 
-def _key(fingerprint: Sequence[str], parts: Split, texts: Tokens) -> str:
+def _key(fingerprint: Sequence[str], split: ModelSplit, texts: Tokens) -> str:
     # Keras numbers layers without a name over the whole process, so names say nothing here.
-    layers = [type(layer).__name__ for layer in parts.below]
-    described = [_FORMAT, *fingerprint, layers, str(parts.features)]
+    layers = [type(layer).__name__ for layer in split.below]
+    described = [_FORMAT, *fingerprint, layers, str(split.features)]
     digest = hashlib.sha256(json.dumps(described).encode())
     digest.update(texts.lengths.tobytes())
     for ids in texts.ids:
@@ -199,11 +201,11 @@ def _key(fingerprint: Sequence[str], parts: Split, texts: Tokens) -> str:
     return digest.hexdigest()[:32]
 
 
-def _size(parts: Split, texts: Tokens, dtype: str) -> int:
+def _size(split: ModelSplit, texts: Tokens, dtype: str) -> int:
     """The bytes of what there is a vector of for each token, which is nearly all."""
     width = sum(
         math.prod(length or 1 for length in feature.shape[2:])
-        for feature in computed_features(parts)
+        for feature in computed_features(split)
         if is_sequence(feature)
     )
     return int(texts.lengths.sum()) * width * np.dtype(dtype).itemsize

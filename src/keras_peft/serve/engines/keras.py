@@ -14,7 +14,7 @@ import numpy as np
 from keras_peft import methods, sources
 from keras_peft.core.adapter import refuse_unfit
 from keras_peft.errors import BundleMismatch
-from keras_peft.runtime.mixed import MixedAdapter, MixedBase
+from keras_peft.runtime.mixed_batch import MixedBatchBase, PackedAdapter
 from keras_peft.serve.bundle_files import read_tensors
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ class Engine:
         self, base: Base, *, trunk_cache_mb: int = 0, precision: str = "float32", workers: int = 1
     ) -> None:
         self.base, self.workers = base, workers
-        self._mixed = MixedBase(base.encoder, recent_bytes=trunk_cache_mb << 20, precision=precision)
+        self._mixed = MixedBatchBase(base.encoder, recent_bytes=trunk_cache_mb << 20, precision=precision)
 
-    def load(self, bundle: Bundle) -> MixedAdapter:
+    def load(self, bundle: Bundle) -> PackedAdapter:
         """Reads the tensors of a bundle and traces what runs them; see `Engine.load` of `_engine.py`."""
         task = bundle.task()
         parts = methods.parts_from_config(bundle.content["parts"])
@@ -115,7 +115,7 @@ class Engine:
         )
         # Only now: what is traced has the size that the bundle's options ask for.
         top.warm_up()
-        return MixedAdapter(
+        return PackedAdapter(
             task,
             top,
             top.kind.pack({key: value for key, value in tensors.items() if not key.startswith(_HEAD)}),
@@ -139,5 +139,5 @@ class Engine:
         return f"It reads up to {asked} tokens of a text; the base reads {longest} beside {taken} of its own."
 
 
-def _adapter(row: Row) -> MixedAdapter:
-    return cast("MixedAdapter", row.adapter.weights)
+def _adapter(row: Row) -> PackedAdapter:
+    return cast("PackedAdapter", row.adapter.weights)

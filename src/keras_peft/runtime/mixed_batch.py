@@ -22,15 +22,15 @@ from keras_peft import bases
 from keras_peft.core.base_interception import BaseInterception
 from keras_peft.core.first_position import first_position_wrappers
 from keras_peft.core.kind import Kind
-from keras_peft.core.mixed import PackedModel
+from keras_peft.core.mixed_batch import PackedModel
+from keras_peft.core.model_split import split_model
 from keras_peft.core.precision import bfloat16_wrappers
 from keras_peft.core.sites import find_sites
-from keras_peft.core.trunk import split
-from keras_peft.runtime.mixed_top import MixedTop
-from keras_peft.runtime.mixed_trunk import MixedTrunk
+from keras_peft.runtime.mixed_batch_top import MixedBatchTop
 from keras_peft.runtime.padding import token_signature
 from keras_peft.runtime.recent import RecentFeatures
-from keras_peft.runtime.trunk import Trunk
+from keras_peft.runtime.shared_trunk import SharedTrunk
+from keras_peft.runtime.trunk_runner import TrunkRunner
 
 if TYPE_CHECKING:
     from keras_peft.core.adapter import Part
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _KEPT_TOPS = 16
 
 
-class Answering(Protocol):
+class HeadTask(Protocol):
     """What an adapter's task says of its head."""
 
     @property
@@ -51,7 +51,7 @@ class Answering(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class MixedAdapter:
+class PackedAdapter:
     """An adapter whose rows run together with those of others.
 
     Attributes:
@@ -61,8 +61,8 @@ class MixedAdapter:
         head: The tensors of its head, float32, by their keys without `head/`.
     """
 
-    task: Answering
-    top: MixedTop
+    task: HeadTask
+    top: MixedBatchTop
     packed: np.ndarray
     head: Mapping[str, np.ndarray]
 
@@ -72,7 +72,7 @@ class MixedAdapter:
         return int(self.packed.nbytes) + sum(value.nbytes for value in self.head.values())
 
 
-class MixedBase:
+class MixedBatchBase:
     """A frozen base on which rows of many adapters run in one batch. Its methods may be called from any thread.
 
     Args:
@@ -83,9 +83,9 @@ class MixedBase:
             faster on processors made for it and rounds the logits.
 
     Example:
-        >>> base = MixedBase(sources.load("minilm").encoder)
+        >>> base = MixedBatchBase(sources.load("minilm").encoder)
         >>> top = base.top(parts, first_position_only=True)
-        >>> news = MixedAdapter(task, top, top.kind.pack(tensors), head)
+        >>> news = PackedAdapter(task, top, top.kind.pack(tensors), head)
         >>> outputs = base.run([ids, other_ids], [news, news])
     """
 
@@ -97,15 +97,15 @@ class MixedBase:
             tuple(bfloat16_wrappers(self._all_sites, [])) if precision == "bfloat16" else ()
         )
         # Those with adapters live as long as these.
-        self._tops: weakref.WeakValueDictionary[tuple[tuple[Part, ...], bool], MixedTop] = (
+        self._tops: weakref.WeakValueDictionary[tuple[tuple[Part, ...], bool], MixedBatchTop] = (
             weakref.WeakValueDictionary()
         )
-        self._kept: deque[MixedTop] = deque(maxlen=_KEPT_TOPS)
-        self._trunks: dict[Hashable, MixedTrunk] = {}
+        self._kept: deque[MixedBatchTop] = deque(maxlen=_KEPT_TOPS)
+        self._trunks: dict[Hashable, SharedTrunk] = {}
         self._recent = RecentFeatures(recent_bytes)
         self._making = threading.Lock()
 
-    def top(self, parts: Sequence[Part], *, first_position_only: bool) -> MixedTop:
+    def top(self, parts: Sequence[Part], *, first_position_only: bool) -> MixedBatchTop:
         """Returns what runs adapters of the same methods at the same sites.
 
         Its rows run at once after `warm_up`, which takes about a second the first time.
@@ -127,7 +127,7 @@ class MixedBase:
             self._kept.append(found)
             return found
 
-    def run(self, rows: Sequence[np.ndarray], adapters: Sequence[MixedAdapter]) -> list[np.ndarray]:
+    def run(self, rows: Sequence[np.ndarray], adapters: Sequence[PackedAdapter]) -> list[np.ndarray]:
         """Answers rows of any adapters.
 
         Args:
@@ -158,28 +158,32 @@ class MixedBase:
                         found[number] = answer[: len(rows[number])] if adapter.task.per_word else answer
         return found
 
-    def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> MixedTop:
+    def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> MixedBatchTop:
         encoder, kind = self._encoder, Kind(self._all_sites, parts)
         outermost = (
             first_position_wrappers(self._all_sites, kind.sites)
             if self._has_norms_after and first_position_only
             else []
         )
-        parted = split(encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)])
-        frontier = None if parted is None else parted.frontier
+        split = split_model(
+            encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)]
+        )
+        frontier = None if split is None else split.frontier
         if frontier not in self._trunks:
             attached = partial(self._interception.attached, self._bfloat16_wrappers)
-            below = None if parted is None else Trunk(encoder, parted, token_signature(), attached=attached)
-            self._trunks[frontier] = MixedTrunk(parted, below, self._recent)
+            below = (
+                None if split is None else TrunkRunner(encoder, split, token_signature(), attached=attached)
+            )
+            self._trunks[frontier] = SharedTrunk(split, below, self._recent)
         # An adapter reckons with the layers that it acts on as they are.
         touched = {id(site.layer) for site in kind.sites}
         innermost = [
             (layer, wrapper) for layer, wrapper in self._bfloat16_wrappers if id(layer) not in touched
         ]
         model = PackedModel(
-            encoder, self._interception, kind, parts=parted, innermost=innermost, outermost=outermost
+            encoder, self._interception, kind, split=split, innermost=innermost, outermost=outermost
         )
-        return MixedTop(kind, self._trunks[frontier], model, parted)
+        return MixedBatchTop(kind, self._trunks[frontier], model, split)
 
 
 def _grouped(numbers: Iterable[int], key: Any) -> list[tuple[Any, list[int]]]:

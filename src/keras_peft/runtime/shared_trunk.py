@@ -9,28 +9,28 @@ import keras
 import numpy as np
 
 from keras_peft.runtime.padding import padded_rows, token_inputs
-from keras_peft.runtime.trunk import computed_features, top_inputs
+from keras_peft.runtime.trunk_runner import computed_features, top_inputs
 
 if TYPE_CHECKING:
-    from keras_peft.core.trunk import Split
+    from keras_peft.core.model_split import ModelSplit
     from keras_peft.runtime.recent import RecentFeatures
-    from keras_peft.runtime.trunk import Trunk
+    from keras_peft.runtime.trunk_runner import TrunkRunner
 
 _NO_TOKENS = np.zeros(0, np.int32)
 
 
-class MixedTrunk:
+class SharedTrunk:
     """From texts to what the tops above it read; where nothing lies below, the padded ids themselves.
 
     Args:
-        parts: The two parts of the base, or None where all of it lies above.
+        split: The two parts of the base, or None where all of it lies above.
         trunk: What runs the lower one.
         recent: Where features of recent texts are kept.
     """
 
-    def __init__(self, parts: Split | None, trunk: Trunk | None, recent: RecentFeatures) -> None:
-        self._parts, self._run, self._recent = parts, trunk, recent
-        computed = [] if parts is None else [feature.shape for feature in computed_features(parts)]
+    def __init__(self, split: ModelSplit | None, trunk: TrunkRunner | None, recent: RecentFeatures) -> None:
+        self._split, self._run, self._recent = split, trunk, recent
+        computed = [] if split is None else [feature.shape for feature in computed_features(split)]
         # What has one vector for each token is the same whatever the text is padded to.
         self._keeps = all(shape[:2] == (None, None) and None not in shape[2:] for shape in computed)
 
@@ -45,12 +45,16 @@ class MixedTrunk:
             For each feature that the top reads an array (texts, length, …).
         """
         inputs = _inputs(texts)
-        if self._parts is None or self._run is None:
+        if self._split is None or self._run is None:
             return list(keras.tree.flatten(inputs))
-        return top_inputs(self._parts, self._computed(self._run, texts, keys, inputs), inputs)
+        return top_inputs(self._split, self._computed(self._run, texts, keys, inputs), inputs)
 
     def _computed(
-        self, run: Trunk, texts: Sequence[np.ndarray], keys: Sequence[bytes], inputs: dict[str, np.ndarray]
+        self,
+        run: TrunkRunner,
+        texts: Sequence[np.ndarray],
+        keys: Sequence[bytes],
+        inputs: dict[str, np.ndarray],
     ) -> list[np.ndarray]:
         kept = self._recent.get([(self, key) for key in keys]) if self._keeps else [None] * len(keys)
         missing = [place for place, features in enumerate(kept) if features is None]

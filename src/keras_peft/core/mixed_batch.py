@@ -14,7 +14,7 @@ from keras_peft.core.adapter import Adapter
 from keras_peft.core.base_interception import Attachments, BaseInterception
 from keras_peft.core.intercept import CALLING
 from keras_peft.core.kind import Kind, reason_against
-from keras_peft.core.trunk import Split
+from keras_peft.core.model_split import ModelSplit
 from keras_peft.errors import AdapterError, listed
 
 
@@ -30,7 +30,7 @@ class PackedModel(keras.Model):
         base: The base.
         interception: What holds it.
         kind: What the adapters have in common.
-        parts: The two parts of the base. The model is then the top; by default it is the whole base,
+        split: The two parts of the base. The model is then the top; by default it is the whole base,
             and the features are the base's flattened inputs.
         innermost: What is around the base's layers inside of the adapters.
         outermost: What is around the adapters themselves.
@@ -42,14 +42,14 @@ class PackedModel(keras.Model):
         interception: BaseInterception,
         kind: Kind,
         *,
-        parts: Split | None = None,
+        split: ModelSplit | None = None,
         innermost: Attachments = (),
         outermost: Attachments = (),
         name: str | None = None,
     ) -> None:
         super().__init__(name=name or f"{base.name}_packed")
         self.base = base
-        self._interception, self._kind, self._parts = interception, kind, parts
+        self._interception, self._kind, self._split = interception, kind, split
         self._innermost, self._outermost = tuple(innermost), tuple(outermost)
         self.built = True
 
@@ -57,8 +57,8 @@ class PackedModel(keras.Model):
         """Runs the top or the whole base, each row with its own weights."""
         features = [ops.take(one, inputs["places"], axis=0) for one in inputs["features"]]
         with self._attached(inputs["packed"]):
-            if self._parts is not None:
-                return self._parts.top(features)
+            if self._split is not None:
+                return self._split.top(features)
             return self.base(keras.tree.pack_sequence_as(self.base.input, features), training=False)
 
     @contextmanager
@@ -68,7 +68,7 @@ class PackedModel(keras.Model):
             yield
 
 
-class MixedModel(PackedModel):
+class MixedBatchModel(PackedModel):
     """A base whose rows have different adapters of one kind, each taken from a table by its number.
 
     Its input is `{"inputs": what the base reads, "rows": (batch,) int32}`, where a
@@ -121,7 +121,7 @@ class MixedModel(PackedModel):
         self._table.assign(np.stack(rows))
 
 
-def refuse_alone(adapters: Mapping[str, Adapter]) -> None:
+def refuse_unmixable(adapters: Mapping[str, Adapter]) -> None:
     """Checks that adapters can share a batch.
 
     Raises:
@@ -137,7 +137,7 @@ def refuse_alone(adapters: Mapping[str, Adapter]) -> None:
 
 
 def predict_rows(
-    models: Sequence[MixedModel],
+    models: Sequence[MixedBatchModel],
     adapters: Mapping[str, Adapter],
     x: Any,
     names: Sequence[str],

@@ -31,7 +31,7 @@ class Feature:
     raw: int | None
 
 
-class Split:
+class ModelSplit:
     """A Functional model in two parts: `top(trunk(x))` is the model's output for x.
 
     Args:
@@ -97,7 +97,7 @@ class Split:
         return outputs[0] if is_sequential else keras.tree.pack_sequence_as(self._model.output, outputs)
 
 
-def split(model: keras.Model, touched: Iterable[keras.Layer]) -> Split | None:
+def split_model(model: keras.Model, touched: Iterable[keras.Layer]) -> ModelSplit | None:
     """Parts a model, where there is something to gain.
 
     Args:
@@ -110,15 +110,15 @@ def split(model: keras.Model, touched: Iterable[keras.Layer]) -> Split | None:
         beside the tensors, as `Embedding(mask_zero=True)` does.
 
     Example:
-        >>> parts = split(backbone, [backbone.get_layer("transformer_layer_5")])
-        >>> parts.top(parts.trunk(inputs))  # What backbone(inputs) is.
+        >>> split = split_model(backbone, [backbone.get_layer("transformer_layer_5")])
+        >>> split.top(split.trunk(inputs))  # What backbone(inputs) is.
     """
     if not _has_graph(model):
         return None
-    parted = Split(model, touched)
-    if all(feature.raw is not None for feature in parted.features):
+    split = ModelSplit(model, touched)
+    if all(feature.raw is not None for feature in split.features):
         return None
-    return None if any(_makes_masks(layer) for layer in parted.below) else parted
+    return None if any(_makes_masks(layer) for layer in split.below) else split
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,16 @@ import keras
 import numpy as np
 
 from keras_peft.core.intercept import CALLING
-from keras_peft.core.trunk import Feature, Split
+from keras_peft.core.model_split import Feature, ModelSplit
 from keras_peft.runtime.inference import Inference
 
 
-class Trunk:
+class TrunkRunner:
     """Runs the trunk of a base in inference mode.
 
     Args:
         base: The base.
-        parts: Its two parts.
+        split: Its two parts.
         signature: What a batch of the base's inputs is, with None for the axes that vary.
         dtype: What features that are floating-point numbers are rounded to; by default they stay
             as the base computes them.
@@ -27,63 +27,63 @@ class Trunk:
             called as they are.
 
     Example:
-        >>> trunk = Trunk(base, parts, tokens.signature, dtype="float16")
+        >>> trunk = TrunkRunner(base, split, tokens.signature, dtype="float16")
         >>> features = trunk(tokens.batch(rows))
     """
 
     def __init__(
         self,
         base: keras.Model,
-        parts: Split,
+        split: ModelSplit,
         signature: Any,
         *,
         dtype: str | None = None,
         attached: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self._run = Inference(_TrunkModel(base, parts, dtype, attached), signature)
+        self._run = Inference(_TrunkModel(base, split, dtype, attached), signature)
 
     def __call__(self, inputs: Any) -> list[np.ndarray]:
         """Computes the features of a batch that are not among the base's inputs already."""
         return list(self._run(inputs))
 
 
-def computed_features(parts: Split) -> list[Feature]:
+def computed_features(split: ModelSplit) -> list[Feature]:
     """Returns the features that the trunk computes; the others are inputs of the base."""
-    return [feature for feature in parts.features if feature.raw is None]
+    return [feature for feature in split.features if feature.raw is None]
 
 
-def top_inputs(parts: Split, computed: Iterable[Any], inputs: Any) -> list[Any]:
+def top_inputs(split: ModelSplit, computed: Iterable[Any], inputs: Any) -> list[Any]:
     """Returns all that the top reads of a batch.
 
     Args:
-        parts: The two parts of the base.
+        split: The two parts of the base.
         computed: The features that the trunk computes.
         inputs: What the base reads.
     """
     raw, rest = keras.tree.flatten(inputs), iter(computed)
-    return [next(rest) if feature.raw is None else raw[feature.raw] for feature in parts.features]
+    return [next(rest) if feature.raw is None else raw[feature.raw] for feature in split.features]
 
 
 class _TrunkModel(keras.Model):
     def __init__(
         self,
         base: keras.Model,
-        parts: Split,
+        split: ModelSplit,
         dtype: str | None,
         attached: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         super().__init__(name="trunk")
         self.base = base  # So that its weights are known to be the model's.
-        self._parts, self._rounded_to, self._attached = parts, dtype, attached
+        self._split, self._rounded_to, self._attached = split, dtype, attached
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> list[Any]:
         with CALLING, self._attached():
-            features = self._parts.trunk(inputs)
+            features = self._split.trunk(inputs)
         return [
             keras.ops.cast(value, self._rounded_to)
             if self._rounded_to is not None and keras.backend.is_float_dtype(feature.dtype)
             else value
-            for value, feature in zip(features, self._parts.features, strict=True)
+            for value, feature in zip(features, self._split.features, strict=True)
             if feature.raw is None
         ]

@@ -14,31 +14,31 @@ from keras_peft.runtime.padding import padded_rows
 
 if TYPE_CHECKING:
     from keras_peft.core.kind import Kind
-    from keras_peft.core.mixed import PackedModel
-    from keras_peft.core.trunk import Split
-    from keras_peft.runtime.mixed_trunk import MixedTrunk
+    from keras_peft.core.mixed_batch import PackedModel
+    from keras_peft.core.model_split import ModelSplit
+    from keras_peft.runtime.shared_trunk import SharedTrunk
 
 
-class MixedTop:
+class MixedBatchTop:
     """Runs rows of adapters of one kind from features to the base's vectors.
 
     Args:
         kind: What the adapters have in common.
         trunk: What lies below them.
         model: What lies above it.
-        parts: The two parts of the base, or None where all of it lies above.
+        split: The two parts of the base, or None where all of it lies above.
 
     Attributes:
         kind: The same.
         trunk: The same.
     """
 
-    def __init__(self, kind: Kind, trunk: MixedTrunk, model: PackedModel, parts: Split | None) -> None:
+    def __init__(self, kind: Kind, trunk: SharedTrunk, model: PackedModel, split: ModelSplit | None) -> None:
         self.kind, self.trunk = kind, trunk
         self._warming, self._is_warm = threading.Lock(), False
         features = (
-            [keras.KerasTensor(one.shape, one.dtype) for one in parts.features]
-            if parts is not None
+            [keras.KerasTensor(one.shape, one.dtype) for one in split.features]
+            if split is not None
             else [keras.KerasTensor((None, None), "int32") for _ in keras.tree.flatten(model.base.input)]
         )
         signature = {"features": features, "places": keras.KerasTensor((None,), "int32")}

@@ -10,7 +10,7 @@ import keras_peft
 from core import models
 from core.trying import MODE, dense, outputs_of, shake
 from keras_peft import methods
-from keras_peft.core.trunk import split
+from keras_peft.core.model_split import split_model
 from sampling import sample
 
 BASES = [
@@ -30,8 +30,8 @@ BASES = [
 ]
 
 
-def assert_same(parts, model, inputs):
-    outputs, expected = parts.top(parts.trunk(inputs)), model(inputs, training=False)
+def assert_same(split, model, inputs):
+    outputs, expected = split.top(split.trunk(inputs)), model(inputs, training=False)
     keras.tree.assert_same_structure(outputs, expected)
     for ours, theirs in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
         np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (ours, theirs)), atol=1e-6)
@@ -48,12 +48,12 @@ def test_both_parts_together_are_the_model(make_base):
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), layers="last:1", targets=targets)
     shake(model)
     inputs = models.inputs_of(getattr(base, "backbone", base))
-    parts = model.split()
+    split = model.split()
     if make_base is models.albert:  # Its blocks share their weights, so the first is touched too.
-        assert [len(feature.shape) for feature in parts.features if feature.raw is None] == [3]
-    assert_same(parts, model, inputs)
+        assert [len(feature.shape) for feature in split.features if feature.raw is None] == [3]
+    assert_same(split, model, inputs)
     touched = {weights.site.layer for weights in model.adapters["default"].site_weights}
-    assert not touched.intersection(parts.below)
+    assert not touched.intersection(split.below)
 
 
 @pytest.mark.parametrize("name", sample(methods.names(), "lora", "bitfit", "prefix", "prompt", "houlsby"))
@@ -62,12 +62,12 @@ def test_whatever_the_method_does(name):
     model = keras_peft.adapt(models.distilbert(), method, head=dense(), layers=method.default_layers)
     shake(model)
     inputs = models.inputs_of(model.base)
-    parts = model.split()
-    if parts is None:
+    split = model.split()
+    if split is None:
         assert method.default_layers == "all"
         return
-    with model.above(parts):
-        above = outputs_of(model, parts.trunk(inputs))
+    with model.above(split):
+        above = outputs_of(model, split.trunk(inputs))
     np.testing.assert_allclose(above, outputs_of(model, inputs), atol=1e-6)
 
 
@@ -82,9 +82,9 @@ def test_training_above_the_trunk_is_the_same_training():
         targets = np.arange(4) % 3
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         if is_parted:
-            parts = model.split()
-            features = parts.trunk(inputs)
-            with model.above(parts):
+            split = model.split()
+            features = split.trunk(inputs)
+            with model.above(split):
                 model.compile(keras.optimizers.Adam(0.05), loss, jit_compile=MODE)
                 model.fit(features, targets, epochs=3, verbose=0, shuffle=False)
         else:
@@ -123,9 +123,9 @@ def test_several_inputs_outputs_and_a_nested_model_called_twice():
     inputs = [np.random.default_rng(n).normal(size=(3, 8)).astype("float32") for n in range(2)]
     expected = base(inputs)
     for touched, computed in [(inner.get_layer("high"), 2), (inner, 2), (base.get_layer("own"), 1)]:
-        parts = split(base, [touched])
-        assert len([feature for feature in parts.features if feature.raw is None]) == computed
-        outputs = parts.top(parts.trunk(inputs))
+        split = split_model(base, [touched])
+        assert len([feature for feature in split.features if feature.raw is None]) == computed
+        outputs = split.top(split.trunk(inputs))
         assert sorted(outputs) == sorted(expected)
         for key, value in expected.items():
             np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (outputs[key], value)))
@@ -134,17 +134,17 @@ def test_several_inputs_outputs_and_a_nested_model_called_twice():
 def test_a_sequential_model_has_a_graph_too():
     base = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(3)])
     inputs = np.ones((2, 4), "float32")
-    parts = split(base, [base.layers[1]])
-    assert [feature.shape for feature in parts.features] == [(None, 5)]
-    assert_same(parts, base, inputs)
+    split = split_model(base, [base.layers[1]])
+    assert [feature.shape for feature in split.features] == [(None, 5)]
+    assert_same(split, base, inputs)
 
 
 def test_where_there_is_nothing_to_gain():
     first = models.functional()
-    assert split(first, first.layers[1:2]) is None
+    assert split_model(first, first.layers[1:2]) is None
     subclassed = models.subclassed()
-    assert split(subclassed, [subclassed.second]) is None
+    assert split_model(subclassed, [subclassed.second]) is None
     inputs = keras.Input((None,), dtype="int32")
     vectors = keras.layers.Embedding(10, 4, mask_zero=True)(inputs)
     masked = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.LSTM(3)(vectors)))
-    assert split(masked, masked.layers[-1:]) is None
+    assert split_model(masked, masked.layers[-1:]) is None

@@ -10,16 +10,16 @@ from keras_peft import sources
 from keras_peft.core.adapter import Part
 from keras_peft.core.selection import Selection
 from keras_peft.errors import AdapterError
-from keras_peft.runtime.mixed import MixedBase
+from keras_peft.runtime.mixed_batch import MixedBatchBase
 
 
 @pytest.fixture(scope="module")
 def base():
-    return MixedBase(sources.load(str(TINY)).encoder)
+    return MixedBatchBase(sources.load(str(TINY)).encoder)
 
 
 def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
-    base = MixedBase(sources.load(str(TINY)).encoder)
+    base = MixedBatchBase(sources.load(str(TINY)).encoder)
 
     def ask(rank):
         return base.top(
