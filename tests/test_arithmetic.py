@@ -122,7 +122,7 @@ def test_cat_is_the_sum_of_the_updates():
     key = "transformer_layer_1/self_attention_layer/query/lora"
     expected = 0.7 * 2 * tensors["a"][f"{key}/a"].astype("float64") @ tensors["a"][f"{key}/b"]
     expected -= 0.3 * 16 / np.sqrt(3) * tensors["b"][f"{key}/a"].astype("float64") @ tensors["b"][f"{key}/b"]
-    method = model.adapters["all"].parts[0].method
+    method = model.adapters["all"].placements[0].method
     assert isinstance(method, keras_peft.LoRA)
     assert method.scaling == 1.0
     np.testing.assert_allclose(tensors["all"][f"{key}/a"] @ tensors["all"][f"{key}/b"], expected, atol=1e-6)
@@ -162,7 +162,7 @@ def test_the_new_adapter_attaches_just_where_the_sources_do():
     keras_peft.combine(model, LORAS, into="all")
     there = {weights.site.path for name in LORAS for weights in model.adapters[name].site_weights}
     assert {weights.site.path for weights in model.adapters["all"].site_weights} == there
-    assert {part.selection for part in model.adapters["all"].parts} == {
+    assert {placement.selection for placement in model.adapters["all"].placements} == {
         Selection(("attention.query", "attention.value", "ffn.up"), "all"),
         Selection(("ffn.down",), (0,)),
     }
@@ -173,7 +173,7 @@ def test_layers_without_a_role_are_named_by_path():
         {"a": (keras_peft.LoRA(rank=2), "all", ["dense_1", "attention_0/query"])}, base=models.functional()
     )
     keras_peft.convert_to_lora(model, "a", into="b")
-    assert {part.selection for part in model.adapters["b"].parts} == {
+    assert {placement.selection for placement in model.adapters["b"].placements} == {
         Selection(("^dense_1$",), "all"),
         Selection(("attention.query",), (0,)),
     }
@@ -742,9 +742,9 @@ def test_the_ways_are_the_files_of_the_folder():
     assert arithmetic.ways() == ["cat", "dare", "linear", "svd", "ties"]
 
 
-def test_the_parts_of_a_combined_adapter_are_ready_for_json():
+def test_the_placements_of_a_combined_adapter_are_ready_for_json():
     model = different_loras()
     keras_peft.combine(model, LORAS, into="all")
-    parts = model.adapters["all"].parts
-    configs = json.loads(json.dumps([part.to_config() for part in parts]))
-    assert methods.parts_from_config(configs) == list(parts)
+    placements = model.adapters["all"].placements
+    configs = json.loads(json.dumps([placement.to_config() for placement in placements]))
+    assert methods.placements_from_config(configs) == list(placements)

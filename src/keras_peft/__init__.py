@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keras_peft.attach import adapt, detach
     from keras_peft.checking import check_data
     from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
     from keras_peft.core.plan import Plan
     from keras_peft.core.selection import Selection
     from keras_peft.data.examples import read_examples
@@ -86,9 +86,9 @@ _HOMES = {
     "PTuning": "methods.p_tuning",
     "PTuningV2": "methods.p_tuning_v2",
     "Parallel": "methods.parallel",
-    "Part": "core.adapter",
     "Pfeiffer": "methods.pfeiffer",
     "PfeifferNorm": "methods.pfeiffer_norm",
+    "Placement": "core.adapter",
     "Plan": "core.plan",
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
@@ -148,9 +148,9 @@ __all__ = [
     "PTuning",
     "PTuningV2",
     "Parallel",
-    "Part",
     "Pfeiffer",
     "PfeifferNorm",
+    "Placement",
     "Plan",
     "PrefixTuning",
     "PromptTuning",

@@ -57,7 +57,7 @@ def save_adapter(
             write_tensors(staging / "adapter.safetensors", tensors)
             content = {
                 "format": FORMAT,
-                "parts": [part.to_config() for part in adapter.parts],
+                "parts": [placement.to_config() for placement in adapter.placements],
                 "head": adapter.head is not None,
                 "sha256": sha256_of(staging / "adapter.safetensors"),
             }
@@ -99,7 +99,7 @@ def load_adapter(
             + ("give one of the same layers with head=." if content["head"] else "leave head= out.")
         )
     tensors = read_tensors(folder / "adapter.safetensors")
-    model.add_adapter(name, methods.parts_from_config(content["parts"]), head=head)
+    model.add_adapter(name, methods.placements_from_config(content["parts"]), head=head)
     try:
         model.assign_adapter_tensors(tensors, name)
     except AdapterError as error:
@@ -117,7 +117,7 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, expected = content["format"], content["sha256"]
-        methods.parts_from_config(content["parts"])
+        methods.placements_from_config(content["parts"])
         _ = content["head"]
     except OptionError:
         raise

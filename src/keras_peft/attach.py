@@ -8,13 +8,13 @@ import keras
 
 from keras_peft import bases
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
-from keras_peft.core.adapter import Part
+from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
 
 
 def adapt(
     model: keras.Model,
-    method: Method | Sequence[Method | Part],
+    method: Method | Sequence[Method | Placement],
     *,
     layers: str | Iterable[int] = "all",
     targets: str | Iterable[str] | None = None,

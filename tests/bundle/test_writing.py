@@ -82,10 +82,10 @@ from pathlib import Path
 import keras_peft
 from keras_peft.bundle import writing
 write = writing._write
-def on_full_disk(folder, parts, overwrite):
+def on_full_disk(folder, contents, overwrite):
     limit = int(sys.argv[3]) if folder == Path(sys.argv[2]) else -1
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    return write(folder, parts, overwrite)
+    return write(folder, contents, overwrite)
 writing._write = on_full_disk
 try:
     keras_peft.fine_tune(sys.argv[1], out=sys.argv[2], base=sys.argv[4], epochs=1, track=["tensorboard"])

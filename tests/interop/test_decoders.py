@@ -114,7 +114,7 @@ def gpt2_saved(methods, tmp_path):
 
 
 def part(method, *targets, layers="all"):
-    return keras_peft.Part(method, keras_peft.Selection(targets, layers))
+    return keras_peft.Placement(method, keras_peft.Selection(targets, layers))
 
 
 @pytest.mark.parametrize(

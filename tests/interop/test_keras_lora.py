@@ -135,8 +135,8 @@ def test_the_parameters_of_an_encoder(file):
     b = tensors[f"{site}/query/lora/b"]
     assert not b[:3, 8:].any() and not b[3:, :8].any()
     np.testing.assert_array_equal(b[:3, :8], b[3:, 8:])
-    parts = adapted.adapters["default"].parts
-    methods = {part.selection.targets: part.method for part in parts}
+    placements = adapted.adapters["default"].placements
+    methods = {placement.selection.targets: placement.method for placement in placements}
     assert {roles: (one.rank, one.alpha, one.dropout) for roles, one in methods.items()} == {
         ("attention.query",): (6, 6.0, 0.0),
         ("attention.output",): (3, 3.0, 0.0),
@@ -211,7 +211,7 @@ def test_biases_come_from_a_model_that_has_them(kind, way, file, tmp_path):
     base = make(kind)
     adapted = keras_peft.import_keras_lora(file, base, beside=there)
     np.testing.assert_allclose(outputs_of(adapted, inputs_of(base)), expected, rtol=0, atol=TOLERANCE)
-    assert [part.method.name for part in adapted.adapters["default"].parts] == ["lora", "bitfit"]
+    assert [part.method.name for part in adapted.adapters["default"].placements] == ["lora", "bitfit"]
 
 
 def test_a_classifier_brings_its_head_and_can_train_on(file, tmp_path):

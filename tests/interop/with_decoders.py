@@ -71,10 +71,11 @@ def there_to_here(work: Path, method: str, name: str) -> dict[str, float]:
 
 def train_here(work: Path, method: str, name: str) -> keras.Model:
     """Trains a few steps to say the next token, and saves."""
-    parts = [
-        keras_peft.Part(chosen, keras_peft.Selection(targets, "all")) for chosen, targets in METHODS[method]
+    placements = [
+        keras_peft.Placement(chosen, keras_peft.Selection(targets, "all"))
+        for chosen, targets in METHODS[method]
     ]
-    model = keras_peft.adapt(language_model(name), parts)
+    model = keras_peft.adapt(language_model(name), placements)
     model.compile(keras.optimizers.Adam(3e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     ids, mask = INPUTS["token_ids"], INPUTS["padding_mask"]
     model.fit(INPUTS, np.roll(ids, -1, axis=1), sample_weight=np.roll(mask, -1, axis=1), epochs=6, verbose=0)

@@ -7,7 +7,7 @@ import pytest
 import keras_peft
 from conftest import TINY
 from keras_peft import sources
-from keras_peft.core.adapter import Part
+from keras_peft.core.adapter import Placement
 from keras_peft.core.selection import Selection
 from keras_peft.errors import AdapterError
 from keras_peft.runtime.mixed_batch import MixedBatchBase
@@ -23,7 +23,7 @@ def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
 
     def ask(rank):
         return base.top(
-            [Part(keras_peft.LoRA(rank=rank), Selection(("attention.query",)))], first_position_only=True
+            [Placement(keras_peft.LoRA(rank=rank), Selection(("attention.query",)))], first_position_only=True
         )
 
     in_use = ask(1)
@@ -38,12 +38,12 @@ def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
 
 
 def test_what_moves_the_base_itself_is_refused(base):
-    part = Part(keras_peft.FullFineTuning(), Selection.of(["ffn.up"], "last:1"))
+    placement = Placement(keras_peft.FullFineTuning(), Selection.of(["ffn.up"], "last:1"))
     with pytest.raises(AdapterError, match="cannot share a batch: it is full"):
-        base.top([part], first_position_only=True)
+        base.top([placement], first_position_only=True)
 
 
 def test_the_same_method_twice_at_a_site_is_refused(base):
-    part = Part(keras_peft.LoRA(rank=2), Selection.of(["attention.query"], "last:1"))
+    placement = Placement(keras_peft.LoRA(rank=2), Selection.of(["attention.query"], "last:1"))
     with pytest.raises(AdapterError, match="a method once at a site"):
-        base.top([part, part], first_position_only=True)
+        base.top([placement, placement], first_position_only=True)

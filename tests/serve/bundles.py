@@ -15,7 +15,7 @@ import keras_peft
 from conftest import TINY
 from keras_peft import attach, bases, sources, tasks
 from keras_peft import bundle as bundles
-from keras_peft.core.adapter import Part, choose_parts
+from keras_peft.core.adapter import Placement, choose_placements
 from keras_peft.core.method import Method
 from keras_peft.core.sites import find_sites
 from keras_peft.core.weights import write_tensors
@@ -67,7 +67,7 @@ def write_bundle(
     what = kind.from_config((() if task == "regression" else tuple(labels)), options or {})
     methods = (keras_peft.LoRA(rank=2),) if method is None else method
     methods = (methods,) if isinstance(methods, Method) else tuple(methods)
-    parts, start, trained = _start(methods, layers, what.name, what.outputs)
+    placements, start, trained = _start(methods, layers, what.name, what.outputs)
     generator = np.random.default_rng(seed)
     values = {
         key: (value + scale * generator.normal(size=value.shape) if key in trained else value).astype(
@@ -80,7 +80,7 @@ def write_bundle(
     written = {
         "format": bundles.FORMAT,
         "base": {"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
-        "parts": [part.to_config() for part in parts],
+        "parts": [placement.to_config() for placement in placements],
         "task": what.name,
         "task_options": what.to_config(),
         "labels": list(what.labels),
@@ -110,7 +110,7 @@ def seal(folder: Path, **changes: Any) -> None:
 @cache
 def _start(
     methods: tuple[Method, ...], layers: str, task: str, outputs: int
-) -> tuple[list[Part], dict[str, np.ndarray], frozenset[str]]:
+) -> tuple[list[Placement], dict[str, np.ndarray], frozenset[str]]:
     """Where an adapter's weights start, and which of them train."""
     # What is drawn is the same in whatever order tests run.
     keras.utils.set_random_seed(0)
@@ -118,9 +118,9 @@ def _start(
     kind = tasks.find(task)
     head = kind.from_config([str(number) for number in range(outputs)], {}).head(base.dim)
     all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
-    parts = choose_parts(all_sites, methods, layers, None)
-    model = attach.adapt(base.encoder, parts, head=head)
+    placements = choose_placements(all_sites, methods, layers, None)
+    model = attach.adapt(base.encoder, placements, head=head)
     try:
-        return parts, model.adapter_tensors(), frozenset(model.adapter_variables())
+        return placements, model.adapter_tensors(), frozenset(model.adapter_variables())
     finally:
         attach.detach(model)

@@ -12,7 +12,7 @@ import keras_peft
 from conftest import TINY
 from keras_peft.data.examples import Examples
 from keras_peft.errors import DataError, OptionError
-from keras_peft.training.folds import parts
+from keras_peft.training.folds import make_folds
 
 # What is tested here is not the tracing.
 pytestmark = pytest.mark.eager
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.eager
 @given(st.lists(st.sampled_from("abc"), min_size=4, max_size=60), st.integers(2, 4), st.integers(0, 9))
 def test_every_row_is_held_out_once_and_labels_are_shared_out(labels, folds, seed):
     examples = Examples(tuple(map(str, range(len(labels)))), tuple(labels), "f")
-    made = parts(examples, folds, seed=seed)
+    made = make_folds(examples, folds, seed=seed)
     held_out = [text for _, inside in made for text in inside.texts]
     assert sorted(held_out, key=int) == list(examples.texts)
     for outside, inside in made:
@@ -29,7 +29,7 @@ def test_every_row_is_held_out_once_and_labels_are_shared_out(labels, folds, see
     for label in set(labels):
         counts = [inside.labels.count(label) for _, inside in made]
         assert max(counts) - min(counts) <= 1
-    assert parts(examples, folds, seed=seed) == made
+    assert make_folds(examples, folds, seed=seed) == made
 
 
 def test_it_scores_each_part(data):

@@ -53,7 +53,7 @@ def base():
     return models.distilbert()
 
 
-def parts_of(base):
+def split_of(base):
     return split_model(base, [base.get_layer("transformer_layer_2")])
 
 
@@ -62,7 +62,7 @@ def watched(progress=None):
 
 
 def compute(base, *sets, name="base", progress=None):
-    return compute_features(base, parts_of(base), sets, fingerprint=[name], **watched(progress))
+    return compute_features(base, split_of(base), sets, fingerprint=[name], **watched(progress))
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=40), st.data())
@@ -77,7 +77,7 @@ def test_batches_of_features_give_what_the_base_gives(base, lengths, data):
     assert vectors.dtype == np.float16
     inputs = tokens.batch(chosen)
     np.testing.assert_array_equal(mask, inputs["padding_mask"])
-    outputs = keras.ops.convert_to_numpy(parts_of(base).top([vectors, mask]))
+    outputs = keras.ops.convert_to_numpy(split_of(base).top([vectors, mask]))
     there = mask.astype(bool)
     np.testing.assert_allclose(outputs[there], outputs_of(base, inputs)[there], atol=5e-3)
 
@@ -103,13 +103,13 @@ def test_rows_that_are_only_scored_count_as_scoring(base):
     sets = [tokens_of([5, 9]), tokens_of([7, 7], seed=1)]
     with stopwatch.measure("trunk"):
         compute_features(
-            base, parts_of(base), sets, fingerprint=["x"], progress=Progress(), stopwatch=stopwatch
+            base, split_of(base), sets, fingerprint=["x"], progress=Progress(), stopwatch=stopwatch
         )
     seconds = stopwatch.read()
     assert 0 < seconds["evaluate"] < seconds["trunk"]
     again = Stopwatch()
     compute_features(
-        base, parts_of(base), [sets[0]] * 2, fingerprint=["y"], progress=Progress(), stopwatch=again
+        base, split_of(base), [sets[0]] * 2, fingerprint=["y"], progress=Progress(), stopwatch=again
     )
     assert again.read()["evaluate"] == 0
 

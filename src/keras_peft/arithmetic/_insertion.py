@@ -90,7 +90,7 @@ def insert(model: AdaptedModel, name: str, new_adapter: NewAdapter, head: Chosen
     Raises:
         AdapterError: If its tensors do not fit.
     """
-    model.add_adapter(name, new_adapter.parts, head=head.layer)
+    model.add_adapter(name, new_adapter.placements, head=head.layer)
     try:
         birth = model.adapter_tensors(name)
         tensors = {**birth, **new_adapter.fill(birth), **head.tensors}

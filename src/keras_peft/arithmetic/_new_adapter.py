@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_peft.arithmetic._decomposition import DecomposedMatrix
 from keras_peft.arithmetic._source import Product
-from keras_peft.core.adapter import Part
+from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
 from keras_peft.core.sites import Site
@@ -22,13 +22,13 @@ class NewAdapter:
     """A new adapter, its head left out.
 
     Attributes:
-        parts: Its methods and where they attach.
+        placements: Its methods and where they attach.
         fill: From its tensors at birth, by key, to those that become others.
         errors: How far each site is from what was asked for, by path.
         rank: Its rank, where it is a LoRA.
     """
 
-    parts: tuple[Part, ...]
+    placements: tuple[Placement, ...]
     fill: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
     errors: Mapping[str, float]
     rank: int | None = None
@@ -58,7 +58,7 @@ def lora_of_products(
         return tensors
 
     return NewAdapter(
-        parts=_parts(method, all_sites, products),
+        placements=_placements(method, all_sites, products),
         fill=fill,
         errors={all_sites[key].path: 0.0 if errors is None else errors[key] for key in products},
         rank=rank,
@@ -82,7 +82,7 @@ def nearest_lora(
     )
 
 
-def _parts(method: Method, all_sites: Mapping[str, Site], keys: Iterable[str]) -> tuple[Part, ...]:
+def _placements(method: Method, all_sites: Mapping[str, Site], keys: Iterable[str]) -> tuple[Placement, ...]:
     """Selects just these sites, by role and block where that names them and else by path.
 
     Names that Keras gives by itself differ from one process to the next, so a path is
@@ -100,4 +100,4 @@ def _parts(method: Method, all_sites: Mapping[str, Site], keys: Iterable[str]) -
             chosen.setdefault(blocks, []).append(role)
         else:
             chosen.setdefault("all", []).extend(f"^{re.escape(site.path)}$" for site in inside)
-    return tuple(Part(method, Selection(tuple(targets), layers)) for layers, targets in chosen.items())
+    return tuple(Placement(method, Selection(tuple(targets), layers)) for layers, targets in chosen.items())

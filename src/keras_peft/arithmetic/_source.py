@@ -39,7 +39,7 @@ class Source:
     @property
     def methods(self) -> str:
         """The names of its methods."""
-        return " + ".join(part.method.name for part in self.adapter.parts)
+        return " + ".join(placement.method.name for placement in self.adapter.placements)
 
     @cached_property
     def touched(self) -> frozenset[str]:
@@ -188,10 +188,10 @@ def narrow_updates_of(sources: Sequence[Source]) -> dict[str, DecomposedMatrix] 
 def refuse_unmergeable(sources: Sequence[Source]) -> None:
     """Refuses methods that are no update of the base's weights."""
     unfit = [
-        f"{source.name!r} has {part.method.name}"
+        f"{source.name!r} has {placement.method.name}"
         for source in sources
-        for part in source.adapter.parts
-        if not part.method.merges
+        for placement in source.adapter.placements
+        if not placement.method.merges
     ]
     if unfit:
         raise AdapterError(

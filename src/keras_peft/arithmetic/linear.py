@@ -30,7 +30,7 @@ def combined(sources: Sequence[Source]) -> NewAdapter:
     for source in sources:
         heads = head_keys(source)
         shapes.append({key: shape for key, shape in source.adapter.shapes().items() if key not in heads})
-    products = sorted({p.method.name for s in sources for p in s.adapter.parts if not p.method.linear})
+    products = sorted({p.method.name for s in sources for p in s.adapter.placements if not p.method.linear})
     keys = [weights.site.key for weights in first.adapter.site_weights]
     twice = sorted({first.all_sites[key].path for key in keys if keys.count(key) > 1})
     problems = []
@@ -39,7 +39,10 @@ def combined(sources: Sequence[Source]) -> NewAdapter:
             f"the effect of {listed(products)} is not linear in its weights, so their sum is not the sum of the "
             "updates (take `how='svd'`, or 'cat' where the updates are products of narrow matrices)"
         )
-    if any([p.method for p in s.adapter.parts] != [p.method for p in first.adapter.parts] for s in sources):
+    if any(
+        [p.method for p in s.adapter.placements] != [p.method for p in first.adapter.placements]
+        for s in sources
+    ):
         having = "; ".join(f"{source.name!r} has {source.methods}" for source in sources)
         problems.append(f"the adapters have different methods or options ({having})")
     elif any(shape != shapes[0] for shape in shapes):
@@ -58,4 +61,4 @@ def combined(sources: Sequence[Source]) -> NewAdapter:
         return tensors
 
     paths = {key: site.path for key, site in first.all_sites.items() if key in first.touched}
-    return NewAdapter(first.adapter.parts, fill, dict.fromkeys(paths.values(), 0.0))
+    return NewAdapter(first.adapter.placements, fill, dict.fromkeys(paths.values(), 0.0))

@@ -23,9 +23,9 @@ Reading one imports no Keras; the files of this folder:
 """
 
 from keras_peft.bundle.attaching import load_model
-from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, describe_parts
+from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, describe_placements
 from keras_peft.bundle.reading import read
-from keras_peft.bundle.writing import Parts, refuse_existing, seal, write
+from keras_peft.bundle.writing import BundleContents, refuse_existing, seal, write
 
 __all__ = [
     "CARD",
@@ -33,8 +33,8 @@ __all__ = [
     "FILES",
     "FORMAT",
     "Bundle",
-    "Parts",
-    "describe_parts",
+    "BundleContents",
+    "describe_placements",
     "load_model",
     "read",
     "refuse_existing",

@@ -33,7 +33,7 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
         task = bundle.task()
         model = attach.adapt(
             base.encoder,
-            methods.parts_from_config(bundle.content["parts"]),
+            methods.placements_from_config(bundle.content["parts"]),
             head=task.head(base.dim),
             first_position_only=task.first_position_only,
         )

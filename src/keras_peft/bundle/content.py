@@ -95,13 +95,13 @@ def checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def describe_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def describe_placements(placements: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Says in words which methods an adapter is made of, and where they are."""
     words = {}
-    for number, part in enumerate(parts, 1):
-        suffix = f" {number}" if len(parts) > 1 else ""
-        options = {key: value for key, value in part["method"].items() if value is not None}
-        selection = part["selection"]
+    for number, placement in enumerate(placements, 1):
+        suffix = f" {number}" if len(placements) > 1 else ""
+        options = {key: value for key, value in placement["method"].items() if value is not None}
+        selection = placement["selection"]
         words[f"method{suffix}"] = ", ".join(
             [options.pop("name"), *(f"{key} {value}" for key, value in options.items())]
         )

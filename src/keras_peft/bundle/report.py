@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_peft.bundle.content import describe_parts
+from keras_peft.bundle.content import describe_placements
 from keras_peft.tasks import metric_name
 from keras_peft.templating import environment
 
@@ -77,7 +77,7 @@ def as_html(report: Mapping[str, Any]) -> str:
         .get_template("report.html")
         .render(
             report=report,
-            parts=describe_parts(report["parts"]),
+            placements=describe_placements(report["parts"]),
             metrics={metric_name(key): value for key, value in metrics.items()},
             charts=charts,
             width=WIDTH,

@@ -18,14 +18,14 @@ from keras_peft.versions import versions
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
     from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.input import Text
     from keras_peft.tasks import Task
 
 
 @dataclass(frozen=True)
-class Parts:
+class BundleContents:
     """What goes into a bundle.
 
     The trained model is not among it, so that it need not lie in memory beside the
@@ -33,7 +33,7 @@ class Parts:
 
     Attributes:
         tensors: All that the adapter is.
-        attached: Its methods, and where they attach.
+        placements: Its methods, and where they attach.
         base: Name, architecture and sha256 of the base.
         encoder: What turns its rows into tokens.
         task: What the head means.
@@ -47,7 +47,7 @@ class Parts:
     """
 
     tensors: Mapping[str, np.ndarray]
-    attached: Sequence[Part]
+    placements: Sequence[Placement]
     base: Mapping[str, str]
     encoder: Encoder
     task: Task
@@ -82,12 +82,12 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         raise BundleError(f"{there} cannot be written to ({error.strerror}); choose another `out`.") from None
 
 
-def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
+def write(folder: Path, contents: BundleContents, *, overwrite: bool = False) -> Bundle:
     """Writes a bundle, reads it back into a fresh model, compares, and puts it in place.
 
     Args:
         folder: Where to write it.
-        parts: What goes into it.
+        contents: What goes into it.
         overwrite: Replace a bundle that lies there.
 
     Returns:
@@ -102,16 +102,16 @@ def write(folder: Path, parts: Parts, *, overwrite: bool = False) -> Bundle:
     from keras_peft.core.weights import write_tensors
 
     try:
-        return _write(folder, parts, overwrite)
+        return _write(folder, contents, overwrite)
     except BundleError as error:
         kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
-        write_tensors(kept, parts.tensors)
+        write_tensors(kept, contents.tensors)
         raise BundleError(f"{error} The trained weights alone were kept as {kept}.") from error
     except OSError as error:
         reason = error.strerror or str(error)
         rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / (folder.name or "bundle")
         try:
-            _write(rescue, parts, overwrite=False)
+            _write(rescue, contents, overwrite=False)
         except OSError:
             raise BundleError(
                 f"{folder} could not be written ({reason}), and neither could {rescue}; make room and train again."
@@ -141,7 +141,7 @@ def seal(folder: Path, content: dict[str, Any]) -> None:
     _write_json(folder / CONTENT, content)
 
 
-def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
+def _write(folder: Path, contents: BundleContents, overwrite: bool) -> Bundle:
     import tomli_w
 
     from keras_peft.bundle.card import as_model_card
@@ -151,33 +151,33 @@ def _write(folder: Path, parts: Parts, overwrite: bool) -> Bundle:
 
     folder = folder.absolute()
     with whole_folder(folder, overwrite=overwrite) as staging:
-        write_tensors(staging / "adapter.safetensors", parts.tensors)
-        for name, text in parts.encoder.files().items():
+        write_tensors(staging / "adapter.safetensors", contents.tensors)
+        for name, text in contents.encoder.files().items():
             (staging / name).write_text(text, encoding="utf-8")
         content: dict[str, Any] = {
             "format": FORMAT,
-            "base": dict(parts.base),
-            "parts": [part.to_config() for part in parts.attached],
-            "task": parts.task.name,
-            "task_options": parts.task.to_config(),
-            "labels": list(parts.task.labels),
-            "columns": list(parts.columns),
-            **parts.encoder.to_config(),
-            "metrics": dict(parts.metrics),
-            "data": dict(parts.data),
+            "base": dict(contents.base),
+            "parts": [placement.to_config() for placement in contents.placements],
+            "task": contents.task.name,
+            "task_options": contents.task.to_config(),
+            "labels": list(contents.task.labels),
+            "columns": list(contents.columns),
+            **contents.encoder.to_config(),
+            "metrics": dict(contents.metrics),
+            "data": dict(contents.data),
             "versions": versions(),
         }
         seal(staging, content)
-        content["verification"] = verify(Bundle(staging, content), parts.texts, parts.outputs)
+        content["verification"] = verify(Bundle(staging, content), contents.texts, contents.outputs)
         description = {
-            **parts.report,
+            **contents.report,
             **{key: content[key] for key in ("base", "parts", "task", "task_options", "labels", "columns")},
         }
         description["verification"] = content["verification"]
         _write_json(staging / "report.json", description)
         (staging / "report.html").write_text(as_html(description), encoding="utf-8")
-        if parts.flags is not None:
-            (staging / "run.toml").write_text(tomli_w.dumps(parts.flags), encoding="utf-8")
+        if contents.flags is not None:
+            (staging / "run.toml").write_text(tomli_w.dumps(contents.flags), encoding="utf-8")
         (staging / CARD).write_text(as_model_card(description, folder.name), encoding="utf-8")
         seal(staging, content)
     return Bundle(folder, content)

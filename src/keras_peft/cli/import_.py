@@ -49,7 +49,7 @@ def import_(
     err.print(f"Importing {source} …", style="dim", soft_wrap=True)
     with quiet_import(presets=False):
         import keras_hub  # noqa: F401  (its import is what is to be quiet)
-    from keras_peft.bundle import describe_parts
+    from keras_peft.bundle import describe_placements
 
     made = forms.import_(
         source,
@@ -67,7 +67,7 @@ def import_(
             | {"bundle": str(out)}
         )
         return
-    for what, value in describe_parts(content["parts"]).items():
+    for what, value in describe_placements(content["parts"]).items():
         screen.print(f"{what:<9} {value}", soft_wrap=True)
     difference = content["verification"]["reloaded"]["max_abs_logit_difference"]
     screen.print(f"{out}: loaded again, the logits differ by at most {difference:.1e}", soft_wrap=True)

@@ -16,7 +16,7 @@ def show(
 ) -> None:
     """Show what a bundle holds and check its files."""
     from keras_peft import bundle as bundles
-    from keras_peft.bundle import describe_parts
+    from keras_peft.bundle import describe_placements
     from keras_peft.cli.console import out, print_json, scores_table, table
 
     found = bundles.read(bundle)
@@ -30,7 +30,7 @@ def show(
     facts = {
         "task": f"{content['task']}, {len(found.labels)} labels",
         "base": f"{base['name']} ({base['architecture']}, sha256 {base['sha256'][:12]}…)",
-        **describe_parts(content["parts"]),
+        **describe_placements(content["parts"]),
         "trained": f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters",
         "data": _data(content["data"]),
         "max length": f"{content['max_length']} tokens",

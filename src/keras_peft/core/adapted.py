@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_peft.core import intercept
-from keras_peft.core.adapter import Adapter, Part, choose_parts
+from keras_peft.core.adapter import Adapter, Placement, choose_placements
 from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
 from keras_peft.core.kind import Kind
 from keras_peft.core.merging import Merge, joined, merged_values
@@ -65,7 +65,7 @@ class AdaptedModel(keras.Model):
     def __init__(
         self,
         base: keras.Model,
-        method: Method | Sequence[Method | Part],
+        method: Method | Sequence[Method | Placement],
         *,
         layers: str | Iterable[int] = "all",
         targets: str | Iterable[str] | None = None,
@@ -83,7 +83,7 @@ class AdaptedModel(keras.Model):
         all_sites = find_sites(base, roles)
         refuse_taken(base, all_sites)
         refuse_no_name(adapter)
-        first = Adapter(all_sites, choose_parts(all_sites, method, layers, targets), _built(head, base))
+        first = Adapter(all_sites, choose_placements(all_sites, method, layers, targets), _built(head, base))
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
         self.roles = dict(roles or {})
@@ -173,7 +173,7 @@ class AdaptedModel(keras.Model):
             raise AdapterError("No adapter is active, so nothing would train; activate one first.")
         given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
         for adapter in self._registry.actives():
-            for method in dict.fromkeys(part.method for part in adapter.parts):
+            for method in dict.fromkeys(placement.method for placement in adapter.placements):
                 given += method.callbacks(
                     [weights for weights in adapter.site_weights if weights.method == method]
                 )
@@ -210,7 +210,10 @@ class AdaptedModel(keras.Model):
         chosen = {name: self._find(name) for name in dict.fromkeys(adapters)}
         refuse_unmixable(chosen)
         with self._registry.unmoved():
-            models = [self._mixed_model(parts, chosen) for parts in {a.parts: None for a in chosen.values()}]
+            models = [
+                self._mixed_model(placements, chosen)
+                for placements in {a.placements: None for a in chosen.values()}
+            ]
             return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
 
     def split(self) -> ModelSplit | None:
@@ -295,7 +298,7 @@ class AdaptedModel(keras.Model):
     def add_adapter(
         self,
         name: str,
-        method: Method | Sequence[Method | Part],
+        method: Method | Sequence[Method | Placement],
         *,
         layers: str | Iterable[int] = "all",
         targets: str | Iterable[str] | None = None,
@@ -320,9 +323,9 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_merged("add adapters")
         self._registry.refuse_name(name)
-        parts = choose_parts(self._all_sites, method, layers, targets)
+        placements = choose_placements(self._all_sites, method, layers, targets)
         with self.disabled():  # What an adapter does to the base's own weights is none of the next one's.
-            adapter = Adapter(self._all_sites, parts, _built(head, self.base))
+            adapter = Adapter(self._all_sites, placements, _built(head, self.base))
             self._keep(name, adapter)
             adapter.deactivate()
 
@@ -595,17 +598,19 @@ class AdaptedModel(keras.Model):
         self._stack.attach(registry.site_weights(), registry.touched(), merged=self._merge.is_done)
         self._traced.forget()
 
-    def _mixed_model(self, parts: tuple[Part, ...], chosen: Mapping[str, Adapter]) -> MixedBatchModel:
+    def _mixed_model(
+        self, placements: tuple[Placement, ...], chosen: Mapping[str, Adapter]
+    ) -> MixedBatchModel:
         """The model of a kind of adapters, with those of before where they are enough."""
-        own = {name: adapter for name, adapter in chosen.items() if adapter.parts == parts}
-        model = self._traced.mixed_models.get(parts)
+        own = {name: adapter for name, adapter in chosen.items() if adapter.placements == placements}
+        model = self._traced.mixed_models.get(placements)
         if model is None or not set(own) <= set(model.names):
-            kind = Kind(self._all_sites, parts)
+            kind = Kind(self._all_sites, placements)
             outermost = self._stack.outermost(kind.sites)
             model = MixedBatchModel(
                 self.base, self._stack.interception, kind, own, self._stack.always(), outermost
             )
-            self._traced.mixed_models[parts] = model
+            self._traced.mixed_models[placements] = model
         return model
 
     def _refuse_detached(self) -> None:

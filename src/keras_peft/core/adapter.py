@@ -17,7 +17,7 @@ from keras_peft.errors import AdapterError, SelectionError, listed
 
 
 @dataclass(frozen=True)
-class Part:
+class Placement:
     """A method and where it attaches."""
 
     method: Method
@@ -28,17 +28,17 @@ class Part:
         return {"method": self.method.to_config(), "selection": self.selection.to_config()}
 
 
-def choose_parts(
+def choose_placements(
     all_sites: Sequence[Site],
-    methods: Method | Sequence[Method | Part],
+    methods: Method | Sequence[Method | Placement],
     layers: str | Iterable[int],
     targets: str | Iterable[str] | None,
-) -> list[Part]:
+) -> list[Placement]:
     """Says where methods attach, by default where each of them does best.
 
     Args:
         all_sites: All sites of the base.
-        methods: One, or several that make one adapter together; a `Part` has its own selection.
+        methods: One, or several that make one adapter together; a `Placement` has its own selection.
         layers: The blocks.
         targets: Roles or expressions; each method's own by default.
 
@@ -48,24 +48,24 @@ def choose_parts(
     layers = layers if isinstance(layers, str) else tuple(layers)
     targets = targets if targets is None or isinstance(targets, str) else tuple(targets)
     present = {site.role for site in all_sites}
-    parts = []
+    placements = []
     for method in [methods] if isinstance(methods, Method) else methods:
-        if isinstance(method, Part):
-            parts.append(method)
+        if isinstance(method, Placement):
+            placements.append(method)
         elif not method.default_targets:
             if targets is not None or layers != "all":
                 raise SelectionError(
                     f"{method.name} attaches to no layer, so it takes no targets and no layers; leave them out."
                 )
-            parts.append(Part(method, Selection((), "all")))
+            placements.append(Placement(method, Selection((), "all")))
         else:
             # The method's own choice may name roles that this architecture lacks.
             own = [role for role in method.default_targets if role in present] or method.default_targets
-            parts.append(Part(method, Selection.of(own if targets is None else targets, layers)))
-    return parts
+            placements.append(Placement(method, Selection.of(own if targets is None else targets, layers)))
+    return placements
 
 
-def place_in_stack(method: Method) -> tuple[int, bool]:
+def stack_order(method: Method) -> tuple[int, bool]:
     """Sorts methods around a layer, the innermost first.
 
     What lengthens the text goes outermost, so that the others see it with its masks.
@@ -74,8 +74,8 @@ def place_in_stack(method: Method) -> tuple[int, bool]:
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
-    """A part and the sites where it attaches.
+class PlacedMethod:
+    """A placement and the sites where it attaches.
 
     Attributes:
         method: Its method.
@@ -90,15 +90,15 @@ class Placed:
     trained: dict[str, keras.Variable]
 
     @classmethod
-    def of(cls, part: Part, all_sites: Sequence[Site]) -> Placed:
-        """Finds the sites of a part.
+    def of(cls, placement: Placement, all_sites: Sequence[Site]) -> PlacedMethod:
+        """Finds the sites of a placement.
 
         Raises:
             SelectionError: If a target or a layer matches nothing, or the method cannot
                 work there.
         """
-        method, targets = part.method, part.selection.targets
-        chosen = select_sites(all_sites, part.selection) if targets else []
+        method, targets = placement.method, placement.selection.targets
+        chosen = select_sites(all_sites, placement.selection) if targets else []
         if not method.quantised and (whole := [s.path for s in chosen if _is_quantised(s)]):
             raise SelectionError(
                 f"{listed(whole, most=3)} is quantised, and {method.name} cannot train whole numbers; use another "
@@ -123,26 +123,26 @@ class Adapter:
 
     Args:
         all_sites: All sites of the base.
-        parts: The methods with their selections.
+        placements: The methods with their selections.
         head: A layer or model put on top of the base's output, or None.
 
     Raises:
         SelectionError: If a target or a layer matches nothing, a method can do
-            nothing there, or two parts are the same method at one site.
+            nothing there, or two placements are the same method at one site.
     """
 
     def __init__(
-        self, all_sites: Sequence[Site], parts: Sequence[Part], head: keras.Layer | None = None
+        self, all_sites: Sequence[Site], placements: Sequence[Placement], head: keras.Layer | None = None
     ) -> None:
-        self.parts = tuple(parts)
+        self.placements = tuple(placements)
         self.head = head
         self.site_weights: list[SiteWeights] = []
         self.shared_weights: list[MethodWeights] = []
         # Which method trains which variables of the base; a head that is part of it, none.
         self.movers: dict[str, Method] = {}
         moved: dict[str, keras.Variable] = {}
-        for part in self.parts:
-            placed = Placed.of(part, all_sites)
+        for placement in self.placements:
+            placed = PlacedMethod.of(placement, all_sites)
             method, wrapped, trained = placed.method, placed.wrapped, placed.trained
             shared = MethodWeights(method.name, method.shared(placed.chosen))
             self.shared_weights.append(shared)
@@ -162,20 +162,23 @@ class Adapter:
                 moved |= {f"{site.key}/{v.name}": v for v in own_variables(site.layer)}
         self.moves = moved
         common = [
-            part.method.name for part, s in zip(self.parts, self.shared_weights, strict=True) if s.values
+            placement.method.name
+            for placement, s in zip(self.placements, self.shared_weights, strict=True)
+            if s.values
         ]
         if twice := sorted({name for name in common if common.count(name) > 1}):
             raise SelectionError(
-                f"Two parts of the adapter are {listed(twice)}, whose sites have weights in common; make it one part."
+                f"Two placements of the adapter are {listed(twice)}, whose sites have weights in common; "
+                "make it one placement."
             )
         keys = [f"{weights.site.key}/{weights.method.name}" for weights in self.site_weights]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise SelectionError(
-                f"Two parts of the adapter are the same method at {listed(twice, most=4)}; an adapter has a method "
-                "once at a site. Make them two adapters, or choose other targets."
+                f"Two placements of the adapter are the same method at {listed(twice, most=4)}; an adapter has a "
+                "method once at a site. Make them two adapters, or choose other targets."
             )
         if not self.site_weights and not moved and head is None:
-            names = " and ".join(part.method.name for part in self.parts)
+            names = " and ".join(placement.method.name for placement in self.placements)
             raise SelectionError(
                 f"{names} trains no layer of the base but its head, and this base has none; give one with `head`."
             )
@@ -197,8 +200,10 @@ class Adapter:
             for weights in self.site_weights
             for name, variable in weights.values.items()
         }
-        for part, shared in zip(self.parts, self.shared_weights, strict=True):
-            variables |= {f"{part.method.name}/{name}": variable for name, variable in shared.values.items()}
+        for placement, shared in zip(self.placements, self.shared_weights, strict=True):
+            variables |= {
+                f"{placement.method.name}/{name}": variable for name, variable in shared.values.items()
+            }
         if self.head is not None:
             layers = [(site.key, site.layer) for site in find_sites(self.head)]
             for path, layer in [("", self.head), *layers]:

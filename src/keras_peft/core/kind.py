@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_peft.core.adapter import Part, Placed, place_in_stack, refuse_unfit
+from keras_peft.core.adapter import PlacedMethod, Placement, refuse_unfit, stack_order
 from keras_peft.core.intercept import Wrapper
 from keras_peft.core.method import Method, Weight
 from keras_peft.core.sites import Site
@@ -24,14 +24,14 @@ from keras_peft.errors import AdapterError, listed
 
 
 class Kind:
-    """What adapters of the same parts have in common: their tensors, and how these act.
+    """What adapters of the same placements have in common: their tensors, and how these act.
 
     Args:
         all_sites: All sites of the base.
-        parts: The methods with their selections.
+        placements: The methods with their selections.
 
     Attributes:
-        parts: The same.
+        placements: The same.
         shapes: The shapes of an adapter's tensors by their keys in its file; those of a head
             are not among them.
         size: Number of values that an adapter's tensors have together.
@@ -42,13 +42,13 @@ class Kind:
         SelectionError: If a target or a layer matches nothing.
     """
 
-    def __init__(self, all_sites: Sequence[Site], parts: Sequence[Part]) -> None:
-        placed = [Placed.of(part, all_sites) for part in parts]
+    def __init__(self, all_sites: Sequence[Site], placements: Sequence[Placement]) -> None:
+        placed = [PlacedMethod.of(placement, all_sites) for placement in placements]
         if reason := reason_against(
             [one.method for one in placed], [key for one in placed for key in one.trained]
         ):
             raise AdapterError(f"An adapter of this kind cannot share a batch: it {reason}.")
-        self.parts = tuple(parts)
+        self.placements = tuple(placements)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._wrapped_sites: list[tuple[Method, Site, dict[str, str]]] = []
         for one in placed:
@@ -57,7 +57,7 @@ class Kind:
             for site in one.wrapped:
                 own = self._named(f"{site.key}/{name}", one.method.weights(site))
                 self._wrapped_sites.append((one.method, site, {**shared, **own}))
-        self._wrapped_sites.sort(key=lambda one: place_in_stack(one[0]))
+        self._wrapped_sites.sort(key=lambda one: stack_order(one[0]))
         self.sites = tuple(site for _, site, _ in self._wrapped_sites)
         self.size = sum(map(math.prod, self.shapes.values()))
 
@@ -102,7 +102,7 @@ class Kind:
         names = {name: f"{prefix}/{name}" for name in weights}
         if twice := sorted(self.shapes.keys() & set(names.values())):
             raise AdapterError(
-                f"Two parts of the adapter hold {listed(twice, most=4)}; an adapter has a method once at a site."
+                f"Two placements of the adapter hold {listed(twice, most=4)}; an adapter has a method once at a site."
             )
         self.shapes |= {names[name]: tuple(weight.shape) for name, weight in weights.items()}
         return names

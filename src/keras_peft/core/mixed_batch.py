@@ -130,7 +130,11 @@ def refuse_unmixable(adapters: Mapping[str, Adapter]) -> None:
     problems = [
         f"{name!r} {reason}"
         for name, adapter in adapters.items()
-        if (reason := reason_against([part.method for part in adapter.parts], list(adapter.moves)))
+        if (
+            reason := reason_against(
+                [placement.method for placement in adapter.placements], list(adapter.moves)
+            )
+        )
     ]
     if problems:
         raise AdapterError(f"These adapters cannot share a batch: {'; '.join(problems)}.")

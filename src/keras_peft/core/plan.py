@@ -99,7 +99,10 @@ def make_plan(base: keras.Model, all_sites: Sequence[Site], adapters: Sequence[A
     blocks = count_blocks(repeated)
     first = min((0 if site.block is None else site.block for site in body), default=blocks)
     return Plan(
-        method=" + ".join(dict.fromkeys(part.method.name for a in adapters for part in a.parts)) or "nothing",
+        method=" + ".join(
+            dict.fromkeys(placement.method.name for a in adapters for placement in a.placements)
+        )
+        or "nothing",
         sites=tuple(
             PlannedSite(site.path, site.role, site.block, counts[site.key])
             for site in all_sites

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from keras_peft.core.adapter import Adapter, place_in_stack
+from keras_peft.core.adapter import Adapter, stack_order
 from keras_peft.core.sites import Site, own_variables
 from keras_peft.errors import AdapterError, did_you_mean, listed
 
@@ -146,7 +146,7 @@ class AdapterRegistry:
     def site_weights(self) -> list[SiteWeights]:
         """Returns what is around the base's layers, the innermost first."""
         site_weights = [weights for adapter in self.actives() for weights in adapter.site_weights]
-        return sorted(site_weights, key=lambda one: place_in_stack(one.method))
+        return sorted(site_weights, key=lambda one: stack_order(one.method))
 
     def moves(self) -> dict[str, keras.Variable]:
         """Returns the variables of the base that the active adapters train, by their keys."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import keras
 
-from keras_peft.core.adapter import Adapter, Part
+from keras_peft.core.adapter import Adapter, Placement
 from keras_peft.core.base_interception import forget_compiled_functions
 from keras_peft.core.mixed_batch import MixedBatchModel
 
@@ -27,7 +27,7 @@ class Traced:
         self._model, self._base = model, base
         self._generated_with: tuple[object, ...] = ()
         self.changes = 0
-        self.mixed_models: dict[tuple[Part, ...], MixedBatchModel] = {}
+        self.mixed_models: dict[tuple[Placement, ...], MixedBatchModel] = {}
 
     def forget(self) -> None:
         """Something else is computed from now on."""

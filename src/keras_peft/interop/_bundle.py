@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.bundle import Bundle
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
     from keras_peft.core.method import Method
     from keras_peft.sources import Base
     from keras_peft.tasks import Task
@@ -58,7 +58,7 @@ def write_imported(
     sha256: str,
     base: Base,
     task: Task,
-    methods: Sequence[Method | Part],
+    methods: Sequence[Method | Placement],
     tensors: Mapping[str, np.ndarray],
     max_length: int | None,
     overwrite: bool,
@@ -94,8 +94,8 @@ def write_imported(
         model.assign_adapter_tensors(tensors)
     except AdapterError as error:
         raise AdapterError(f"{folder} does not fit the base {base.name}: {error}") from None
-    parts = model.adapters[model.active[0]].parts
-    room = base.max_length - sum(part.method.extra_positions for part in parts)
+    placements = model.adapters[model.active[0]].placements
+    room = base.max_length - sum(placement.method.extra_positions for placement in placements)
     config = {"max_length": min(max_length or room, room), "long_text": "cut", "marks_case": False}
     encoder = task.input.encoder_from(base.tokenizer, config)
     texts = verifying_texts(task.input)
@@ -116,9 +116,9 @@ def write_imported(
         "peak_rss_mb": None,
         "versions": versions(),
     }
-    content = bundles.Parts(
+    content = bundles.BundleContents(
         tensors=model.adapter_tensors(),
-        attached=parts,
+        placements=placements,
         base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
         encoder=encoder,
         task=task,

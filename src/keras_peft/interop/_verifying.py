@@ -17,7 +17,7 @@ from keras_peft.tasks import Task
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
     from keras_peft.core.method import Method
     from keras_peft.sources import Base
 
@@ -87,7 +87,7 @@ def folded_outputs(outputs: np.ndarray, task: Task) -> np.ndarray:
 def compared_on(
     base: Base,
     read: Bundle,
-    methods: Sequence[Method | Part],
+    methods: Sequence[Method | Placement],
     tensors: Mapping[str, np.ndarray],
     expected: np.ndarray,
 ) -> float:

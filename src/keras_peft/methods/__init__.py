@@ -14,7 +14,7 @@ from keras_peft.core.selection import Selection
 from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
 
 _SHELF = Shelf(__name__, "method", "methods")
 
@@ -47,17 +47,17 @@ def from_config(config: Mapping[str, Any]) -> Method:
     return find(str(options.pop("name", ""))).from_options(options)
 
 
-def parts_from_config(configs: Sequence[Mapping[str, Any]]) -> list[Part]:
-    """Makes the parts of an adapter from what their `to_config` returned.
+def placements_from_config(configs: Sequence[Mapping[str, Any]]) -> list[Placement]:
+    """Makes the placements of an adapter from what their `to_config` returned.
 
     Raises:
         OptionError: If anything in them is unknown or out of range.
     """
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
 
-    parts = []
+    placements = []
     for config in configs:
         targets, layers = config["selection"]["targets"], config["selection"]["layers"]
         selection = Selection(tuple(targets), layers if isinstance(layers, str) else tuple(layers))
-        parts.append(Part(from_config(config["method"]), selection))
-    return parts
+        placements.append(Placement(from_config(config["method"]), selection))
+    return placements

@@ -33,7 +33,7 @@ from keras_peft.runtime.shared_trunk import SharedTrunk
 from keras_peft.runtime.trunk_runner import TrunkRunner
 
 if TYPE_CHECKING:
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
 
 # Tops without adapters that are kept, since an adapter that is loaded again needs its top at once.
 _KEPT_TOPS = 16
@@ -84,7 +84,7 @@ class MixedBatchBase:
 
     Example:
         >>> base = MixedBatchBase(sources.load("minilm").encoder)
-        >>> top = base.top(parts, first_position_only=True)
+        >>> top = base.top(placements, first_position_only=True)
         >>> news = PackedAdapter(task, top, top.kind.pack(tensors), head)
         >>> outputs = base.run([ids, other_ids], [news, news])
     """
@@ -97,7 +97,7 @@ class MixedBatchBase:
             tuple(bfloat16_wrappers(self._all_sites, [])) if precision == "bfloat16" else ()
         )
         # Those with adapters live as long as these.
-        self._tops: weakref.WeakValueDictionary[tuple[tuple[Part, ...], bool], MixedBatchTop] = (
+        self._tops: weakref.WeakValueDictionary[tuple[tuple[Placement, ...], bool], MixedBatchTop] = (
             weakref.WeakValueDictionary()
         )
         self._kept: deque[MixedBatchTop] = deque(maxlen=_KEPT_TOPS)
@@ -105,20 +105,20 @@ class MixedBatchBase:
         self._recent = RecentFeatures(recent_bytes)
         self._making = threading.Lock()
 
-    def top(self, parts: Sequence[Part], *, first_position_only: bool) -> MixedBatchTop:
+    def top(self, placements: Sequence[Placement], *, first_position_only: bool) -> MixedBatchTop:
         """Returns what runs adapters of the same methods at the same sites.
 
         Its rows run at once after `warm_up`, which takes about a second the first time.
 
         Args:
-            parts: The methods with their selections.
+            placements: The methods with their selections.
             first_position_only: Whether the heads read the vector of the first token alone.
 
         Raises:
             AdapterError: If rows of such adapters cannot share a batch.
             SelectionError: If a target or a layer matches nothing in the base.
         """
-        key = (tuple(parts), first_position_only)
+        key = (tuple(placements), first_position_only)
         with self._making:
             if (found := self._tops.get(key)) is None:
                 found = self._tops[key] = self._make(*key)
@@ -158,8 +158,8 @@ class MixedBatchBase:
                         found[number] = answer[: len(rows[number])] if adapter.task.per_word else answer
         return found
 
-    def _make(self, parts: tuple[Part, ...], first_position_only: bool) -> MixedBatchTop:
-        encoder, kind = self._encoder, Kind(self._all_sites, parts)
+    def _make(self, placements: tuple[Placement, ...], first_position_only: bool) -> MixedBatchTop:
+        encoder, kind = self._encoder, Kind(self._all_sites, placements)
         outermost = (
             first_position_wrappers(self._all_sites, kind.sites)
             if self._has_norms_after and first_position_only

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.bundle import Parts
+from keras_peft.bundle import BundleContents
 from keras_peft.errors import DataError
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
@@ -33,7 +33,7 @@ def content_of(
     settings: Settings,
     progress: Progress,
     stopwatch: Stopwatch,
-) -> Parts:
+) -> BundleContents:
     """Scores what was trained and describes it.
 
     Args:
@@ -63,9 +63,9 @@ def content_of(
         "versions": versions(),
     }
     base = prepared.base
-    return Parts(
+    return BundleContents(
         tensors=prepared.model.adapter_tensors(),
-        attached=prepared.parts,
+        placements=prepared.placements,
         base={"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
         encoder=prepared.encoder,
         task=task,

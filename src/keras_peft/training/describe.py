@@ -66,9 +66,9 @@ def flags_of(data: str | Path, prepared: Prepared, settings: Settings) -> dict[s
         prepared: What it was given.
         settings: What was said.
     """
-    if len(prepared.parts) != 1:
+    if len(prepared.placements) != 1:
         return None
-    (part,) = prepared.parts
+    (placement,) = prepared.placements
     *texts, label = prepared.training.columns
     validation = settings.validation
     flags = {
@@ -82,12 +82,16 @@ def flags_of(data: str | Path, prepared: Prepared, settings: Settings) -> dict[s
         "label_column": label,
         "targets": None,
         "layers": None,
-        "method": part.method.name,
-        **{one.name: getattr(part.method, one.name) for one in fields(part.method) if one.metadata["flag"]},
+        "method": placement.method.name,
+        **{
+            one.name: getattr(placement.method, one.name)
+            for one in fields(placement.method)
+            if one.metadata["flag"]
+        },
     }
-    if targets := part.selection.targets:
+    if targets := placement.selection.targets:
         is_roles = all(target in ROLES for target in targets)
         flags["targets"] = (",".join if is_roles else "|".join)(targets)
-        flags["layers"] = layers_in_words(part.selection.layers)
+        flags["layers"] = layers_in_words(placement.selection.layers)
     del flags["head_learning_rate"]  # It goes along with the method's.
     return {key.replace("_", "-"): value for key, value in flags.items() if value is not None}

@@ -165,7 +165,7 @@ def _checkpoint(out: Path, prepared: Prepared, settings: Settings) -> Checkpoint
             "training data": prepared.training.sha256,
             "validation data": prepared.held_out.sha256,
             "task": prepared.task.name,
-            "method": [part.to_config() for part in prepared.parts],
+            "method": [placement.to_config() for placement in prepared.placements],
             "base": prepared.base.sha256,
             "trunk cache": settings.trunk_cache,
             **prepared.settings,

@@ -81,13 +81,13 @@ def cross_validate(
     progress.stage(f"Reading {data}")
     examples = check_trainable(read_examples(data, task=chosen.task, **chosen.columns()))
     scored = []
-    for number, (training, held_out) in enumerate(parts(examples, folds, seed=chosen.seed), 1):
+    for number, (training, held_out) in enumerate(make_folds(examples, folds, seed=chosen.seed), 1):
         progress.stage(f"Fold {number} of {folds}")
         scored.append(_score(training, held_out, as_methods(method), chosen, progress, stopwatch))
     return CrossValidation(scored, stopwatch.read())
 
 
-def parts(examples: Examples, folds: int, *, seed: int) -> list[tuple[Examples, Examples]]:
+def make_folds(examples: Examples, folds: int, *, seed: int) -> list[tuple[Examples, Examples]]:
     """Parts examples so that each is held out once, with the same share of every label.
 
     Args:

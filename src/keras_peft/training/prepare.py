@@ -116,7 +116,7 @@ def prepare(
         task=task,
         base=base,
         model=model,
-        parts=adapter.parts,
+        placements=adapter.placements,
         encoder=encoder,
         tokens=tokens,
         recipe=recipe,
@@ -174,21 +174,21 @@ def _adapted(
 ) -> AdaptedModel:
     """Attaches the methods and the head to the base."""
     from keras_peft import attach, bases
-    from keras_peft.core.adapter import choose_parts
+    from keras_peft.core.adapter import choose_placements
     from keras_peft.core.sites import find_sites
 
     sites = find_sites(base.encoder, bases.roles_of(base.encoder))
-    parts = [
-        part
+    placements = [
+        placement
         for method in methods
-        for part in choose_parts(
+        for placement in choose_placements(
             sites,
             method.reads(encoder.ids),
             settings.layers or task.default_layers or method.default_layers,
             settings.targets,
         )
     ]
-    return attach.adapt(base.encoder, parts, head=head, first_position_only=task.first_position_only)
+    return attach.adapt(base.encoder, placements, head=head, first_position_only=task.first_position_only)
 
 
 def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max_length: int) -> list[str]:

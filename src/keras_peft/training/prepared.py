@@ -13,7 +13,7 @@ from keras_peft.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
     from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.runtime.rows import Rows
@@ -33,7 +33,7 @@ class Prepared:
         task: What the labels mean.
         base: The base.
         model: The base with the new adapter and head.
-        parts: The adapter's methods, and where they attach.
+        placements: The adapter's methods, and where they attach.
         encoder: Rows to tokens.
         tokens: Those of the rows to train on and of those to validate on.
         recipe: How to train.
@@ -47,7 +47,7 @@ class Prepared:
     task: Task
     base: Base
     model: AdaptedModel
-    parts: Sequence[Part]
+    placements: Sequence[Placement]
     encoder: Encoder
     tokens: tuple[Tokens, Tokens]
     recipe: Recipe

@@ -87,7 +87,7 @@ def default_rates(model: AdaptedModel, learning_rate: float | None = None) -> di
             knob: the others keep their proportion to it.
     """
     (adapter,) = model.adapters.values()
-    first = adapter.parts[0].method
+    first = adapter.placements[0].method
     factor = (learning_rate or first.learning_rate) / first.learning_rate
     rates = {"head/": first.head_learning_rate * factor}
     rates |= {key: method.learning_rate * factor for key, method in adapter.movers.items()}

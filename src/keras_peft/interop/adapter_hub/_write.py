@@ -129,13 +129,17 @@ def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[st
     Returns:
         The configuration, the tensors by their whole names, and what cannot be written.
     """
-    found = [_kind_of(part.method) for part in adapter.parts]
-    without = [part.method.name for part, kind in zip(adapter.parts, found, strict=True) if kind is None]
+    found = [_kind_of(placement.method) for placement in adapter.placements]
+    without = [
+        placement.method.name
+        for placement, kind in zip(adapter.placements, found, strict=True)
+        if kind is None
+    ]
     if without:
         return {}, {}, [f"AdapterHub has no counterpart of {listed(without)}"]
     kind = found[0]
     if kind is None or any(other is not kind for other in found):
-        together = listed(part.method.name for part in adapter.parts)
+        together = listed(placement.method.name for placement in adapter.placements)
         return (
             {},
             {},

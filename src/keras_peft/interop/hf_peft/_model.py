@@ -132,7 +132,7 @@ def save_hf_peft(
         )
     names = names_of(model.base)
     settings, tensors, _, problems = write_tensors_of(adapter, names)
-    problems += _refuse_prompts(part.method for part in adapter.parts)
+    problems += _refuse_prompts(placement.method for placement in adapter.placements)
     if adapter.head is not None:
         problems.append(
             "it has a head of its own, which PEFT has no place for without a task; save it without"
@@ -227,12 +227,12 @@ def _refuse_prompts(methods: Iterable[Method]) -> list[str]:
 
 def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
     """Reads what was written and compares what it makes of each layer's own weights."""
-    from keras_peft.core.adapter import Adapter, choose_parts
+    from keras_peft.core.adapter import Adapter, choose_placements
 
     config, tensors = read_folder(folder)
     try:
         read = translate(config, tensors, names)
-        again = Adapter(names.all_sites, choose_parts(names.all_sites, read.methods, "all", None))
+        again = Adapter(names.all_sites, choose_placements(names.all_sites, read.methods, "all", None))
         again.refuse_unfit(read.tensors)
     except KerasPeftError as error:
         raise AdapterError(f"Nothing was saved, as it could not be read again: {error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.core.adapter import Part
+from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
 from keras_peft.core.sites import Site
 from keras_peft.errors import OptionError
@@ -88,7 +88,7 @@ class Piece:
 class Read:
     """What `keras_peft.adapt` and `assign_adapter_tensors` take."""
 
-    methods: list[Method | Part]
+    methods: list[Method | Placement]
     tensors: Tensors
 
 
@@ -114,12 +114,12 @@ def pieces_of(read: Callable[[File], Iterable[Piece]], file: File) -> list[Piece
 def joined(pieces: Iterable[Piece], names: Names) -> Read:
     """Puts pieces of the same method together and names their sites."""
     pieces = list(pieces)
-    methods: list[Method | Part] = []
+    methods: list[Method | Placement] = []
     tensors: Tensors = {}
     for method in dict.fromkeys(piece.method for piece in pieces):
         own = [piece for piece in pieces if piece.method == method]
         sites = [piece.site for piece in own if piece.site is not None]
-        methods.append(method if own[0].places_itself else Part(method, names.selection(sites)))
+        methods.append(method if own[0].places_itself else Placement(method, names.selection(sites)))
         for piece in own:
             path = method.name if piece.site is None else f"{piece.site.key}/{method.name}"
             tensors |= {
@@ -156,8 +156,8 @@ def places_of(adapter: Adapter, names: Names) -> list[Place]:
     from keras import ops
 
     shared = {
-        part.method.name: dict(weights.values)
-        for part, weights in zip(adapter.parts, adapter.shared_weights, strict=True)
+        placement.method.name: dict(weights.values)
+        for placement, weights in zip(adapter.placements, adapter.shared_weights, strict=True)
     }
     return [
         Place(
@@ -212,7 +212,7 @@ class Leaving:
         values = list(dict.fromkeys(getattr(place.method, name) for place in places or self.places))
         if len(values) > 1:
             shown = " and ".join(f"{name}={value!r}" for value in values)
-            self.problems.append(f"its parts differ in {shown}, and {self.library} has one for all")
+            self.problems.append(f"its placements differ in {shown}, and {self.library} has one for all")
         return values[0]
 
     def with_pattern(self, name: str, places: Sequence[Place]) -> tuple[Any, dict[str, Any]]:

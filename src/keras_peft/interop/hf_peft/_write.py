@@ -145,15 +145,19 @@ def write_tensors_of(
         The settings that are the method's, the tensors by their whole names, what the names of
         a head begin with, and what cannot be written.
     """
-    wanted = {part.method.hugging_face for part in adapter.parts}
-    without = [part.method.name for part in adapter.parts if part.method.hugging_face not in kinds()]
+    wanted = {placement.method.hugging_face for placement in adapter.placements}
+    without = [
+        placement.method.name
+        for placement in adapter.placements
+        if placement.method.hugging_face not in kinds()
+    ]
     if without:
         return {}, {}, "", [f"PEFT has no counterpart of {listed(without)}"]
     fitting = [
         module for name, module in kinds().items() if name in wanted and wanted <= {name, *module.BESIDE}
     ]
     if not fitting:
-        together = listed(part.method.name for part in adapter.parts)
+        together = listed(placement.method.name for placement in adapter.placements)
         return {}, {}, "", [f"PEFT has one method in a folder, and this adapter is made of {together}"]
     leaving = Leaving(places_of(adapter, names), names, task_type)
     parts = [place.site.path for place in leaving.places if len(names.sites(place.module)) > 1]

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_peft import attach, bases
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
-from keras_peft.core.adapter import Part
+from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
 from keras_peft.core.projection import is_projection, projection
 from keras_peft.core.sites import Site, find_sites, own_variables, selection_of
@@ -91,7 +91,7 @@ class Read:
         warnings: What the file lacks, to be read after its name.
     """
 
-    methods: list[Method | Part]
+    methods: list[Method | Placement]
     tensors: dict[str, np.ndarray]
     warnings: list[str]
 
@@ -142,13 +142,13 @@ def translate(
         if bias is not None:
             moved.append(site)
             tensors[f"{site.key}/{BitFit.name}/bias"] = bias
-    parts: list[Method | Part] = [
-        Part(LoRA(rank=rank, alpha=strength, dropout=0.0), selection_of(all_sites, chosen))
+    placements: list[Method | Placement] = [
+        Placement(LoRA(rank=rank, alpha=strength, dropout=0.0), selection_of(all_sites, chosen))
         for (rank, strength), chosen in methods.items()
     ]
     if moved:
-        parts.append(Part(BitFit(), selection_of(all_sites, moved)))
-    return Read(parts, tensors, list(_warnings(file, sites, biases_are_known=trained is not None)))
+        placements.append(Placement(BitFit(), selection_of(all_sites, moved)))
+    return Read(placements, tensors, list(_warnings(file, sites, biases_are_known=trained is not None)))
 
 
 def backbone_of(model: keras.Model) -> keras.Model:

@@ -19,7 +19,7 @@ from keras_peft.serve.bundle_files import read_tensors
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.core.adapter import Part
+    from keras_peft.core.adapter import Placement
     from keras_peft.serve.loaded import Row
     from keras_peft.serve.settings import ServeSettings
     from keras_peft.sources import Base
@@ -104,11 +104,11 @@ class Engine:
     def load(self, bundle: Bundle) -> PackedAdapter:
         """Reads the tensors of a bundle and traces what runs them; see `Engine.load` of `_engine.py`."""
         task = bundle.task()
-        parts = methods.parts_from_config(bundle.content["parts"])
-        if problem := self._problem_with_length(bundle, parts):
+        placements = methods.placements_from_config(bundle.content["parts"])
+        if problem := self._problem_with_length(bundle, placements):
             raise BundleMismatch(problem)
         tensors = read_tensors(bundle)
-        top = self._mixed.top(parts, first_position_only=task.first_position_only)
+        top = self._mixed.top(placements, first_position_only=task.first_position_only)
         head_shapes = task.head_shapes(self.base.dim)
         refuse_unfit(
             tensors, {**top.kind.shapes, **{_HEAD + key: shape for key, shape in head_shapes.items()}}
@@ -130,8 +130,8 @@ class Engine:
         """Answers rows of any adapters; see `Engine.run` of `_engine.py`."""
         return self._mixed.run([row.ids for row in rows], [_adapter(row) for row in rows])
 
-    def _problem_with_length(self, bundle: Bundle, parts: Sequence[Part]) -> str | None:
-        taken = sum(part.method.extra_positions for part in parts)
+    def _problem_with_length(self, bundle: Bundle, placements: Sequence[Placement]) -> str | None:
+        taken = sum(placement.method.extra_positions for placement in placements)
         longest = self.base.max_length - taken
         asked = bundle.content["max_length"]
         if asked <= longest:
