@@ -1,4 +1,4 @@
-"""What runs rows of many adapters: made once for those of a kind, and refused where rows cannot share a batch."""
+"""What runs rows of many adapters: made once for those of a shape, and refused where rows cannot share a batch."""
 
 import gc
 

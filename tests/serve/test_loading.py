@@ -97,7 +97,7 @@ def test_what_is_kept_of_a_bundle(folder, engine):
         "logits/kernel",
         "logits/bias",
     }
-    assert one.weights.packed.shape == (one.weights.top.kind.size,)
+    assert one.weights.packed.shape == (one.weights.top.shape.size,)
     assert one.bytes == one.weights.packed.nbytes + sum(value.nbytes for value in one.weights.head.values())
     # No array keeps a larger one alive.
     for value in (one.weights.packed, *one.weights.head.values()):

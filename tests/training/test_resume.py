@@ -15,7 +15,7 @@ import keras_peft
 from conftest import TINY
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
-from keras_peft.training.checkpoint import Checkpoint, State
+from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.fine_tune import fine_tune
 from sampling import sample, thorough
 
@@ -169,7 +169,7 @@ def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
     read = Checkpoint.read
-    monkeypatch.setattr(Checkpoint, "read", lambda self: State({}, read(self).content))
+    monkeypatch.setattr(Checkpoint, "read", lambda self: TrainingState({}, read(self).content))
     with pytest.raises(OptionError, match="has other weights"):
         fine_tune(data, out=tmp_path / "b", resume=True, **settings)
     assert (tmp_path / "b.partial").is_dir()
@@ -186,10 +186,10 @@ def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):
 def test_a_damaged_state_is_told(tmp_path):
     checkpoint = Checkpoint(tmp_path / "c", {"seed": 1})
     assert checkpoint.read() is None
-    checkpoint.write(State({}, {"epoch": 1}))
+    checkpoint.write(TrainingState({}, {"epoch": 1}))
     assert checkpoint.read().content == {"epoch": 1}
     for name in ("state.json", "state.safetensors"):
-        checkpoint.write(State({}, {"epoch": 1}))
+        checkpoint.write(TrainingState({}, {"epoch": 1}))
         (tmp_path / "c" / name).write_text("{")
         with pytest.raises(OptionError, match="is damaged"):
             checkpoint.read()

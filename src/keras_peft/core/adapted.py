@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_peft.core import intercept
 from keras_peft.core.adapter import Adapter, Placement, choose_placements
+from keras_peft.core.adapter_shape import AdapterShape
 from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
-from keras_peft.core.kind import Kind
 from keras_peft.core.merging import Merge, joined, merged_values
 from keras_peft.core.method import Method
 from keras_peft.core.mixed_batch import MixedBatchModel, predict_rows, refuse_unmixable
@@ -601,14 +601,14 @@ class AdaptedModel(keras.Model):
     def _mixed_model(
         self, placements: tuple[Placement, ...], chosen: Mapping[str, Adapter]
     ) -> MixedBatchModel:
-        """The model of a kind of adapters, with those of before where they are enough."""
+        """The model of a shape of adapters, with those of before where they are enough."""
         own = {name: adapter for name, adapter in chosen.items() if adapter.placements == placements}
         model = self._traced.mixed_models.get(placements)
         if model is None or not set(own) <= set(model.names):
-            kind = Kind(self._all_sites, placements)
-            outermost = self._stack.outermost(kind.sites)
+            shape = AdapterShape(self._all_sites, placements)
+            outermost = self._stack.outermost(shape.sites)
             model = MixedBatchModel(
-                self.base, self._stack.interception, kind, own, self._stack.always(), outermost
+                self.base, self._stack.interception, shape, own, self._stack.always(), outermost
             )
             self._traced.mixed_models[placements] = model
         return model

@@ -1,4 +1,4 @@
-"""Rows of different adapters in one call: those of a kind go through their base together."""
+"""Rows of different adapters in one call: those of a shape go through their base together."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 from keras import ops
 
 from keras_peft.core.adapter import Adapter
+from keras_peft.core.adapter_shape import AdapterShape, reason_against
 from keras_peft.core.base_interception import Attachments, BaseInterception
 from keras_peft.core.intercept import CALLING
-from keras_peft.core.kind import Kind, reason_against
 from keras_peft.core.model_split import ModelSplit
 from keras_peft.errors import AdapterError, listed
 
 
 class PackedModel(keras.Model):
-    """A base whose rows have adapters of one kind, with their weights among the inputs.
+    """A base whose rows have adapters of one shape, with their weights among the inputs.
 
     Heads are not part of it. Its input is `{"features": [...], "places": (rows,) int32,
     "packed": ...}`: what the top reads of some texts, the text of each row by its place among
-    them, and the weights that `Kind.pack` gives: of one adapter for all rows, (size,), or of
+    them, and the weights that `AdapterShape.pack` gives: of one adapter for all rows, (size,), or of
     each row's own, (rows, size).
 
     Args:
         base: The base.
         interception: What holds it.
-        kind: What the adapters have in common.
+        shape: What the adapters have in common.
         split: The two parts of the base. The model is then the top; by default it is the whole base,
             and the features are the base's flattened inputs.
         innermost: What is around the base's layers inside of the adapters.
@@ -40,7 +40,7 @@ class PackedModel(keras.Model):
         self,
         base: keras.Model,
         interception: BaseInterception,
-        kind: Kind,
+        shape: AdapterShape,
         *,
         split: ModelSplit | None = None,
         innermost: Attachments = (),
@@ -49,7 +49,7 @@ class PackedModel(keras.Model):
     ) -> None:
         super().__init__(name=name or f"{base.name}_packed")
         self.base = base
-        self._interception, self._kind, self._split = interception, kind, split
+        self._interception, self._shape, self._split = interception, shape, split
         self._innermost, self._outermost = tuple(innermost), tuple(outermost)
         self.built = True
 
@@ -63,13 +63,13 @@ class PackedModel(keras.Model):
 
     @contextmanager
     def _attached(self, packed: Any) -> Iterator[None]:
-        wrappers = [*self._innermost, *self._kind.wrappers(packed), *self._outermost]
+        wrappers = [*self._innermost, *self._shape.wrappers(packed), *self._outermost]
         with CALLING, self._interception.attached(wrappers):
             yield
 
 
 class MixedBatchModel(PackedModel):
-    """A base whose rows have different adapters of one kind, each taken from a table by its number.
+    """A base whose rows have different adapters of one shape, each taken from a table by its number.
 
     Its input is `{"inputs": what the base reads, "rows": (batch,) int32}`, where a
     row's number is that of its adapter in `names`.
@@ -77,7 +77,7 @@ class MixedBatchModel(PackedModel):
     Args:
         base: The base.
         interception: What holds it.
-        kind: What the adapters have in common.
+        shape: What the adapters have in common.
         adapters: By name.
         always: What is around the base's layers whatever the adapter.
         outermost: What is around the adapters themselves.
@@ -87,17 +87,17 @@ class MixedBatchModel(PackedModel):
         self,
         base: keras.Model,
         interception: BaseInterception,
-        kind: Kind,
+        shape: AdapterShape,
         adapters: Mapping[str, Adapter],
         always: Attachments = (),
         outermost: Attachments = (),
     ) -> None:
         super().__init__(
-            base, interception, kind, innermost=always, outermost=outermost, name=f"{base.name}_mixed"
+            base, interception, shape, innermost=always, outermost=outermost, name=f"{base.name}_mixed"
         )
         self.names = tuple(adapters)
         self._table = self.add_weight(
-            shape=(len(adapters), kind.size), trainable=False, dtype="float32", autocast=False, name="packed"
+            shape=(len(adapters), shape.size), trainable=False, dtype="float32", autocast=False, name="packed"
         )
         self.compile(jit_compile=False if keras.config.backend() == "tensorflow" else "auto")
 
@@ -109,11 +109,11 @@ class MixedBatchModel(PackedModel):
     def refresh(self, adapters: Mapping[str, Adapter]) -> None:
         """Takes over what the adapters' weights are now."""
         rows = [
-            self._kind.pack(
+            self._shape.pack(
                 {
                     key: ops.convert_to_numpy(variable)
                     for key, variable in adapters[name].weights_by_key().items()
-                    if key in self._kind.shapes
+                    if key in self._shape.shapes
                 }
             )
             for name in self.names
@@ -151,7 +151,7 @@ def predict_rows(
     """Predicts each row with its own adapter and head.
 
     Args:
-        models: One for each kind of adapters.
+        models: One for each shape of adapters.
         adapters: By name.
         x: Arrays, or dictionaries and lists of them, as the base reads.
         names: The adapter of each row.

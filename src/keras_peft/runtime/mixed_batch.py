@@ -1,7 +1,7 @@
 """A frozen base on which rows of any adapters run in one batch.
 
 Rows whose adapters leave the same lower blocks alone share these: each different text
-goes through them once. Above them the rows of a kind run together, each with its own
+goes through them once. Above them the rows of a shape run together, each with its own
 weights. The heads are computed for each adapter by itself, whatever its labels.
 """
 
@@ -19,9 +19,9 @@ import keras
 import numpy as np
 
 from keras_peft import bases
+from keras_peft.core.adapter_shape import AdapterShape
 from keras_peft.core.base_interception import BaseInterception
 from keras_peft.core.first_position import first_position_wrappers
-from keras_peft.core.kind import Kind
 from keras_peft.core.mixed_batch import PackedModel
 from keras_peft.core.model_split import split_model
 from keras_peft.core.precision import bfloat16_wrappers
@@ -57,7 +57,7 @@ class PackedAdapter:
     Attributes:
         task: What its head means.
         top: What runs adapters of the same methods at the same sites.
-        packed: The tensors of its methods, packed by the top's kind, (size,) float32.
+        packed: The tensors of its methods, packed by the top's shape, (size,) float32.
         head: The tensors of its head, float32, by their keys without `head/`.
     """
 
@@ -85,7 +85,7 @@ class MixedBatchBase:
     Example:
         >>> base = MixedBatchBase(sources.load("minilm").encoder)
         >>> top = base.top(placements, first_position_only=True)
-        >>> news = PackedAdapter(task, top, top.kind.pack(tensors), head)
+        >>> news = PackedAdapter(task, top, top.shape.pack(tensors), head)
         >>> outputs = base.run([ids, other_ids], [news, news])
     """
 
@@ -159,14 +159,14 @@ class MixedBatchBase:
         return found
 
     def _make(self, placements: tuple[Placement, ...], first_position_only: bool) -> MixedBatchTop:
-        encoder, kind = self._encoder, Kind(self._all_sites, placements)
+        encoder, shape = self._encoder, AdapterShape(self._all_sites, placements)
         outermost = (
-            first_position_wrappers(self._all_sites, kind.sites)
+            first_position_wrappers(self._all_sites, shape.sites)
             if self._has_norms_after and first_position_only
             else []
         )
         split = split_model(
-            encoder, [*(site.layer for site in kind.sites), *(layer for layer, _ in outermost)]
+            encoder, [*(site.layer for site in shape.sites), *(layer for layer, _ in outermost)]
         )
         frontier = None if split is None else split.frontier
         if frontier not in self._trunks:
@@ -176,14 +176,14 @@ class MixedBatchBase:
             )
             self._trunks[frontier] = SharedTrunk(split, below, self._recent)
         # An adapter reckons with the layers that it acts on as they are.
-        touched = {id(site.layer) for site in kind.sites}
+        touched = {id(site.layer) for site in shape.sites}
         innermost = [
             (layer, wrapper) for layer, wrapper in self._bfloat16_wrappers if id(layer) not in touched
         ]
         model = PackedModel(
-            encoder, self._interception, kind, split=split, innermost=innermost, outermost=outermost
+            encoder, self._interception, shape, split=split, innermost=innermost, outermost=outermost
         )
-        return MixedBatchTop(kind, self._trunks[frontier], model, split)
+        return MixedBatchTop(shape, self._trunks[frontier], model, split)
 
 
 def _grouped(numbers: Iterable[int], key: Any) -> list[tuple[Any, list[int]]]:

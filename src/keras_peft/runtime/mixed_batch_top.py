@@ -1,4 +1,4 @@
-"""What lies above the trunk for adapters of one kind, each row with weights of its own."""
+"""What lies above the trunk for adapters of one shape, each row with weights of its own."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.padding import padded_rows
 
 if TYPE_CHECKING:
-    from keras_peft.core.kind import Kind
+    from keras_peft.core.adapter_shape import AdapterShape
     from keras_peft.core.mixed_batch import PackedModel
     from keras_peft.core.model_split import ModelSplit
     from keras_peft.runtime.shared_trunk import SharedTrunk
 
 
 class MixedBatchTop:
-    """Runs rows of adapters of one kind from features to the base's vectors.
+    """Runs rows of adapters of one shape from features to the base's vectors.
 
     Args:
-        kind: What the adapters have in common.
+        shape: What the adapters have in common.
         trunk: What lies below them.
         model: What lies above it.
         split: The two parts of the base, or None where all of it lies above.
 
     Attributes:
-        kind: The same.
+        shape: The same.
         trunk: The same.
     """
 
-    def __init__(self, kind: Kind, trunk: SharedTrunk, model: PackedModel, split: ModelSplit | None) -> None:
-        self.kind, self.trunk = kind, trunk
+    def __init__(
+        self, shape: AdapterShape, trunk: SharedTrunk, model: PackedModel, split: ModelSplit | None
+    ) -> None:
+        self.shape, self.trunk = shape, trunk
         self._warming, self._is_warm = threading.Lock(), False
         features = (
             [keras.KerasTensor(one.shape, one.dtype) for one in split.features]
@@ -43,9 +45,9 @@ class MixedBatchTop:
         )
         signature = {"features": features, "places": keras.KerasTensor((None,), "int32")}
         # Rows of one adapter take its weights without an axis of the rows, which is faster.
-        self._alone = Inference(model, {**signature, "packed": keras.KerasTensor((kind.size,), "float32")})
+        self._alone = Inference(model, {**signature, "packed": keras.KerasTensor((shape.size,), "float32")})
         self._mixed = Inference(
-            model, {**signature, "packed": keras.KerasTensor((None, kind.size), "float32")}
+            model, {**signature, "packed": keras.KerasTensor((None, shape.size), "float32")}
         )
 
     def run(
@@ -56,7 +58,7 @@ class MixedBatchTop:
         Args:
             features: From the trunk.
             places: The text of each row, by its place in the features.
-            packed: The packed weights of each row's adapter, (size,) float32; all are of this kind.
+            packed: The packed weights of each row's adapter, (size,) float32; all are of this shape.
 
         Returns:
             The base's vectors, (rows, length, dim) float32; those of the first position
@@ -82,6 +84,6 @@ class MixedBatchTop:
     def _trace(self) -> None:
         texts = [np.array([1, 2, 3], np.int32), np.array([1, 2], np.int32)]
         features = self.trunk.run(texts, [b"", b""])
-        packed = [np.zeros(self.kind.size, np.float32) for _ in texts]
+        packed = [np.zeros(self.shape.size, np.float32) for _ in texts]
         for each in (packed, packed[:1] * 2):
             self.run(features, [0, 1], each)

@@ -1,4 +1,4 @@
-"""What lies below the adapters of some kinds, for rows of any of them."""
+"""What lies below the adapters of some shapes, for rows of any of them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ TENSORS, STATE = "state.safetensors", "state.json"
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """Where a training stood at the end of an epoch.
 
     Attributes:
@@ -45,7 +45,7 @@ class Checkpoint:
 
     Example:
         >>> checkpoint = Checkpoint(Path("my-bundle.partial"), {"seed": 0})
-        >>> checkpoint.write(State({"a": array}, {"epoch": 1}))
+        >>> checkpoint.write(TrainingState({"a": array}, {"epoch": 1}))
         >>> checkpoint.read().content["epoch"]
         1
     """
@@ -65,7 +65,7 @@ class Checkpoint:
             mend(self.folder)
         return self.folder.is_dir()
 
-    def write(self, state: State) -> None:
+    def write(self, state: TrainingState) -> None:
         """Puts a state in place of the one before.
 
         Raises:
@@ -78,7 +78,7 @@ class Checkpoint:
             content = {"run": self.run, **state.content}
             (staging / STATE).write_text(json.dumps(content), encoding="utf-8")
 
-    def read(self) -> State | None:
+    def read(self) -> TrainingState | None:
         """Reads the state; None where there is none.
 
         Raises:
@@ -107,7 +107,7 @@ class Checkpoint:
                 f"{self.folder} is of another run: {listed(differing)}. Resume with what it was begun with, or train "
                 "without `resume=True` to begin again."
             )
-        return State(tensors, content)
+        return TrainingState(tensors, content)
 
     def remove(self) -> None:
         """Removes the state, if there is one."""

@@ -15,7 +15,7 @@ from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
-from keras_peft.training.checkpoint import Checkpoint, State
+from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.content import content_of
 from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.prepared import Prepared
@@ -174,7 +174,7 @@ def _checkpoint(out: Path, prepared: Prepared, settings: Settings) -> Checkpoint
     )
 
 
-def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progress) -> State | None:
+def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progress) -> TrainingState | None:
     """Reads the state to go on from; without `resume` an interrupted training is removed."""
     state = checkpoint.read() if resume else None
     if state is not None:
@@ -191,7 +191,7 @@ def _train(
     prepared: Prepared,
     settings: Settings,
     checkpoint: Checkpoint,
-    state: State | None,
+    state: TrainingState | None,
     run: tracking.Run,
     trackers: Sequence[str],
     callbacks: Sequence[keras.callbacks.Callback],

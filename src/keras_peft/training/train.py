@@ -14,7 +14,7 @@ from keras_peft.runtime.rows import Rows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.batches import TrainingBatches, by_token
-from keras_peft.training.checkpoint import Checkpoint, State
+from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.watcher import Trained, Watcher
 
@@ -35,7 +35,7 @@ def train(
     stopwatch: Stopwatch,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: Checkpoint | None = None,
-    state: State | None = None,
+    state: TrainingState | None = None,
 ) -> Trained:
     """Compiles and fits a model with AdamW, warm-up and a cosine descent.
 

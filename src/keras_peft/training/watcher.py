@@ -19,7 +19,7 @@ from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.runtime.rows import Rows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
-from keras_peft.training.checkpoint import Checkpoint, State
+from keras_peft.training.checkpoint import Checkpoint, TrainingState
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Watcher(keras.callbacks.Callback):
             self._outputs = self._compute()
         return Trained(self._records, best, self._outputs)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: TrainingState) -> None:
         """Puts everything back as it was at the end of an epoch.
 
         Raises:
@@ -178,11 +178,11 @@ class Watcher(keras.callbacks.Callback):
         self._run = self._run or Inference(self._adapted, self._rows.signature)
         return compute_outputs(self._run, self._rows)
 
-    def _state(self) -> State:
+    def _state(self) -> TrainingState:
         tensors = {key: keras.ops.convert_to_numpy(value) for key, value in self._moving().items()}
         if self._best is not None:
             tensors |= {f"best/{number:06}": value for number, value in enumerate(self._best[1])}
-        return State(
+        return TrainingState(
             tensors,
             {
                 "epoch": len(self._records),

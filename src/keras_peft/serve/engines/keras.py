@@ -111,14 +111,14 @@ class Engine:
         top = self._mixed.top(placements, first_position_only=task.first_position_only)
         head_shapes = task.head_shapes(self.base.dim)
         refuse_unfit(
-            tensors, {**top.kind.shapes, **{_HEAD + key: shape for key, shape in head_shapes.items()}}
+            tensors, {**top.shape.shapes, **{_HEAD + key: shape for key, shape in head_shapes.items()}}
         )
         # Only now: what is traced has the size that the bundle's options ask for.
         top.warm_up()
         return PackedAdapter(
             task,
             top,
-            top.kind.pack({key: value for key, value in tensors.items() if not key.startswith(_HEAD)}),
+            top.shape.pack({key: value for key, value in tensors.items() if not key.startswith(_HEAD)}),
             {key: np.array(tensors[_HEAD + key], np.float32) for key in head_shapes},
         )
 

@@ -1,6 +1,6 @@
-"""Adapters of one kind: the same methods with the same options at the same sites.
+"""Adapters of one shape: the same methods with the same options at the same sites.
 
-Rows of adapters of one kind go through their base together. Their weights are no
+Rows of adapters of one shape go through their base together. Their weights are no
 variables of the computation but an input of it, one vector a row, so adapters come
 and go and nothing is traced anew.
 """
@@ -23,7 +23,7 @@ from keras_peft.core.sites import Site
 from keras_peft.errors import AdapterError, listed
 
 
-class Kind:
+class AdapterShape:
     """What adapters of the same placements have in common: their tensors, and how these act.
 
     Args:
@@ -47,7 +47,7 @@ class Kind:
         if reason := reason_against(
             [one.method for one in placed], [key for one in placed for key in one.trained]
         ):
-            raise AdapterError(f"An adapter of this kind cannot share a batch: it {reason}.")
+            raise AdapterError(f"An adapter of this shape cannot share a batch: it {reason}.")
         self.placements = tuple(placements)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._wrapped_sites: list[tuple[Method, Site, dict[str, str]]] = []
