@@ -19,7 +19,7 @@ import numpy as np
 from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.serve.engines.keras import Engine
-from keras_peft.serve.loaded import Row
+from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.loading import load
 from keras_peft.serve.tokenizers import Tokenizers
 
@@ -37,7 +37,7 @@ def compare(folder: Path, texts: list[str], seed: int) -> dict[str, float]:
     largest = highest = 0.0
     for _ in range(BATCHES):
         chosen = [(draw.choice(texts), draw.choice(adapters)) for _ in range(ROWS)]
-        rows = [Row(adapter.tokenizer([text]).ids[0], adapter) for text, adapter in chosen]
+        rows = [AdapterRow(adapter.tokenizer([text]).ids[0], adapter) for text, adapter in chosen]
         for together, row in zip(engine.run(rows), rows, strict=True):
             (alone,) = engine.run([row])
             largest = max(largest, float(np.abs(together - alone).max()))

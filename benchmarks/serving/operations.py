@@ -28,7 +28,7 @@ from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.runtime.inference import Inference
 from keras_peft.serve.engines.keras import Engine
-from keras_peft.serve.loaded import Row
+from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.loading import load
 from keras_peft.serve.tokenizers import Tokenizers
 
@@ -49,7 +49,7 @@ def measure(served: Path, *, rows: int, tokens: int, precision: str) -> None:
     texts = [draw.integers(1000, 20000, tokens).astype("int32") for _ in range(rows)]
     for text in texts:
         text[0], text[-1] = 101, 102
-    batch = [Row(text, adapter) for text in texts]
+    batch = [AdapterRow(text, adapter) for text in texts]
     whole = _median_ms(lambda: engine.run(batch))
     print(f"{rows} texts of {tokens} tokens, {precision}: {whole:.1f} ms, {whole / rows:.2f} ms a text\n")
     top = adapter.weights.top

@@ -13,7 +13,7 @@ from keras_peft import tasks
 from keras_peft.bundle import Bundle
 from keras_peft.serve.bundle_files import read_tensors
 from keras_peft.serve.engines._engine import Base, Engine
-from keras_peft.serve.loaded import Loaded, Row
+from keras_peft.serve.loaded_adapter import AdapterRow, LoadedAdapter
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Sums(Engine):
     def load(self, bundle: Bundle) -> Tensors:
         return Tensors(read_tensors(bundle))
 
-    def group(self, row: Row) -> Hashable:
+    def group(self, row: AdapterRow) -> Hashable:
         return None
 
-    def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    def run(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
         return [self.answer(row) for row in rows]
 
     @staticmethod
-    def answer(row: Row) -> np.ndarray:
+    def answer(row: AdapterRow) -> np.ndarray:
         tensors = sum(float(value.sum()) for value in row.adapter.weights.of.values())
         task = row.adapter.task
         one = (row.ids.sum() + tensors) * np.arange(1, task.outputs + 1)
@@ -84,16 +84,16 @@ class Wrapped(Engine):
     def load(self, bundle: Bundle) -> Any:
         return self.engine.load(bundle)
 
-    def group(self, row: Row) -> Hashable:
+    def group(self, row: AdapterRow) -> Hashable:
         return self.engine.group(row)
 
     run: Any
 
 
-def loaded(name: str, task: tasks.Task | None = None, *, folder: Path = Path("/nowhere")) -> Loaded:
+def loaded(name: str, task: tasks.Task | None = None, *, folder: Path = Path("/nowhere")) -> LoadedAdapter:
     """An adapter that was read from no bundle."""
     task = task or tasks.find("single-label")(("alpha", "beta"))
-    return Loaded(name, 1, bundle(name, task, folder=folder), task, None, Tensors())
+    return LoadedAdapter(name, 1, bundle(name, task, folder=folder), task, None, Tensors())
 
 
 def bundle(name: str, task: tasks.Task, *, folder: Path = Path("/nowhere")) -> Bundle:

@@ -18,15 +18,15 @@ from starlette.testclient import TestClient
 from keras_peft import tasks
 from keras_peft.errors import did_you_mean
 from keras_peft.explanation import Explanation, Word
-from keras_peft.serve.answer import Answer, Answers
-from keras_peft.serve.entry import AdapterState
+from keras_peft.serve.adapter_record import AdapterStatus
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
 from keras_peft.serve.http.app import create
+from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.http.process import Server, bind
-from keras_peft.serve.http.state import State
 from keras_peft.serve.keys import Key, Keys
-from keras_peft.serve.loaded import Loaded
+from keras_peft.serve.loaded_adapter import LoadedAdapter
 from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.result import AdapterResult, RequestResult
 from keras_peft.serve.settings import ServeSettings
 from serve.engine import Identity, Sums, bundle, loaded
 
@@ -43,8 +43,8 @@ TASKS = {
 }
 
 
-def _state(name: str) -> AdapterState:
-    return AdapterState(
+def _state(name: str) -> AdapterStatus:
+    return AdapterStatus(
         name,
         "READY",
         generation=1,
@@ -62,10 +62,10 @@ class Adapters:
         self.is_ready = True
         self.there = {name: _state(name) for name in names}
 
-    def states(self) -> list[AdapterState]:
+    def statuses(self) -> list[AdapterStatus]:
         return list(self.there.values())
 
-    async def get(self, name: str) -> Loaded:
+    async def get(self, name: str) -> LoadedAdapter:
         if name not in self.there:
             raise AdapterNotFound(
                 f"There is no adapter of that name; there are {', '.join(self.there)}."
@@ -77,7 +77,7 @@ class Adapters:
         made = loaded(name, TASKS[name], folder=SECRET)
         return replace(made, generation=state.generation, bundle=state.bundle or made.bundle)
 
-    async def load(self, name: str) -> Loaded:
+    async def load(self, name: str) -> LoadedAdapter:
         if name not in self.there:
             raise AdapterNotFound("There is no adapter of that name.")
         state = self.there[name]
@@ -87,7 +87,7 @@ class Adapters:
     async def unload(self, name: str) -> None:
         self.there[name] = replace((await self._known(name)), state="UNLOADED")
 
-    async def _known(self, name: str) -> AdapterState:
+    async def _known(self, name: str) -> AdapterStatus:
         await self.get(name)
         return self.there[name]
 
@@ -116,7 +116,7 @@ class Service:
         key: Key | None = None,
         deadline: float | None = None,
         truncate: bool = True,
-    ) -> Answers:
+    ) -> RequestResult:
         self.asked.append((list(names), list(texts), key, truncate))
         if self.fails is not None:
             raise self.fails
@@ -135,10 +135,10 @@ class Service:
             outputs = [_outputs(task, row) for row in rows]
             stacked = outputs if task.per_word else np.stack(outputs)
             generation = self.adapters.there[name].generation
-            by_name[name] = Answer(task, generation, task.predictions(stacked, rows), outputs)
+            by_name[name] = AdapterResult(task, generation, task.predictions(stacked, rows), outputs)
         self.answered += 1
         tokens = sum(len(str(text).split()) for text in texts)
-        return Answers(by_name, tokens, cut=0, tokenizing=0.001, queued=0.002, computed=0.003)
+        return RequestResult(by_name, tokens, cut=0, tokenizing=0.001, queued=0.002, computed=0.003)
 
     async def explain(
         self,
@@ -215,9 +215,9 @@ class Running:
     server: Server
 
 
-def serving(service: Service, *, keys: Keys | None = None, **settings: Any) -> State:
+def serving(service: Service, *, keys: Keys | None = None, **settings: Any) -> ServerContext:
     """What the routes of a server with a service see."""
-    return State(service, ServeSettings(**settings), keys or Keys(), Metrics(base="tiny"))
+    return ServerContext(service, ServeSettings(**settings), keys or Keys(), Metrics(base="tiny"))
 
 
 def client(

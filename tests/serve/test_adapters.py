@@ -15,10 +15,10 @@ import pytest
 
 from conftest import TINY
 from keras_peft.files import sha256_of
+from keras_peft.serve.adapter_record import LOAD_STATES, RetryDelay
 from keras_peft.serve.adapters import Adapters
-from keras_peft.serve.entry import STATES, Retry
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, NotReady
-from keras_peft.serve.loaded import Row
+from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
@@ -47,7 +47,7 @@ class Heard(Observer):
         self.events.append(("failed", name))
 
     def adapters_changed(self, states):
-        assert set(states) == set(STATES)
+        assert set(states) == set(LOAD_STATES)
         self.states = states
 
 
@@ -144,11 +144,11 @@ def make(root, gate, heard):
 
 
 def state_of(adapters, name):
-    return next((state for state in adapters.states() if state.name == name), None)
+    return next((state for state in adapters.statuses() if state.name == name), None)
 
 
 def answer(engine, loaded):
-    return engine.run([Row(loaded.tokenizer([TEXT]).ids[0], loaded)])[0]
+    return engine.run([AdapterRow(loaded.tokenizer([TEXT]).ids[0], loaded)])[0]
 
 
 async def until(check, seconds=20.0):
@@ -167,10 +167,10 @@ def test_what_is_there_is_loaded_at_the_start(make, heard, gate):
     async def main():
         adapters = make()
         assert not adapters.is_ready
-        assert adapters.states() == []
+        assert adapters.statuses() == []
         await adapters.start()
         assert adapters.is_ready
-        mood, news = adapters.states()
+        mood, news = adapters.statuses()
         assert (mood.name, mood.state, mood.generation, mood.reason) == ("mood", "READY", 1, "")
         assert (news.task, news.labels) == ("single-label", ("a", "b", "c"))
         assert news.methods[0]["name"] == "lora"
@@ -214,7 +214,7 @@ def test_a_name_that_is_not_there(make, name):
                 await ask(name)
             assert str(TINY.parent.parent) not in str(raised.value)
             assert len(str(raised.value)) < 400
-        assert adapters.states() == []
+        assert adapters.statuses() == []
 
     run(main())
 
@@ -226,7 +226,7 @@ def test_links_are_no_adapters(make, root, tmp_path):
     async def main():
         adapters = make()
         await adapters.start()
-        assert [state.name for state in adapters.states()] == ["mood", "news"]
+        assert [state.name for state in adapters.statuses()] == ["mood", "news"]
         with pytest.raises(AdapterNotFound):
             await adapters.get("out")
 
@@ -262,7 +262,7 @@ def test_failures_are_remembered_for_longer_and_longer(make, gate):
         return raised.value.retry_after
 
     async def main():
-        adapters = make(retry=Retry(soonest=0.1))
+        adapters = make(retry=RetryDelay(soonest=0.1))
         gate.broken.add("mood")
         assert await failure(adapters) is None
         waits = []
@@ -459,7 +459,7 @@ def test_the_longest_unused_goes_first(make, root, heard):
         await adapters.get("mood")
         assert heard.events[-1] == ("unloaded", "two", "evicted")
         await adapters.get("two")  # It comes back when someone asks.
-        assert [s.name for s in adapters.states() if s.state == "READY"] == ["mood", "three", "two"]
+        assert [s.name for s in adapters.statuses() if s.state == "READY"] == ["mood", "three", "two"]
         assert state_of(adapters, "one").state == "UNLOADED"
         assert state_of(adapters, "one").labels == ("alpha", "beta")
 
@@ -504,7 +504,7 @@ def test_those_that_were_given_stay(make, root, heard):
     async def main():
         adapters = make(root / "mood", root / "news", max_adapters=1)
         await adapters.start()
-        assert [(s.state, s.pinned) for s in adapters.states()] == [("READY", True), ("READY", True)]
+        assert [(s.state, s.pinned) for s in adapters.statuses()] == [("READY", True), ("READY", True)]
         assert adapters.is_ready
         await adapters.unload("news")
         assert not adapters.is_ready
@@ -518,7 +518,7 @@ def test_more_than_there_is_room_for(make, root):
     async def main():
         adapters = make(max_adapters=2)
         await adapters.start()
-        assert [s.state for s in adapters.states()] == ["READY", "READY", "UNLOADED"]
+        assert [s.state for s in adapters.statuses()] == ["READY", "READY", "UNLOADED"]
         assert (await adapters.get("zebra")).name == "zebra"
 
     run(main())

@@ -14,7 +14,7 @@ import pytest
 
 from keras_peft.serve.batcher import Batcher
 from keras_peft.serve.failures import BackendFailed, Failure, NotReady, Overloaded, TimedOut, TooLarge
-from keras_peft.serve.loaded import Row
+from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.observer import Observer
 from keras_peft.serve.settings import ServeSettings
 from keras_peft.serve.workers import Timing
@@ -28,7 +28,7 @@ A, B, BAD = loaded("a"), loaded("b"), loaded("bad")
 
 
 def row(*ids, adapter=A):
-    return Row(np.array(ids, np.int32), adapter)
+    return AdapterRow(np.array(ids, np.int32), adapter)
 
 
 class Backend(Sums):
@@ -68,7 +68,7 @@ async def batching(backend, *, observer=None, timing=None, **changes):
         backend.gate.set()
         await batcher.stop(PATIENCE)
         assert not any(thread.is_alive() for thread in batcher._workers.threads)
-        assert (batcher._held, batcher._entries, batcher.waiting, batcher.running) == (0, {}, 0, 0)
+        assert (batcher._admitted, batcher._pending, batcher.waiting, batcher.running) == (0, {}, 0, 0)
 
 
 def submit(batcher, *rows, seconds=PATIENCE, key=""):
@@ -194,15 +194,15 @@ def test_room_is_kept_for_rows_that_are_not_known_yet(run):
                     batcher.submit([row(2), row(3), row(4)], deadline=deadline, admission=admission)
                 )
                 await asyncio.sleep(0)
-                assert (batcher.waiting, batcher._held) == (3, 4)
-            assert batcher._held == 4
+                assert (batcher.waiting, batcher._admitted) == (3, 4)
+            assert batcher._admitted == 4
             more.cancel()
             with suppress(asyncio.CancelledError):
                 await more
-            assert batcher._held == 1
+            assert batcher._admitted == 1
             with suppress(ZeroDivisionError), batcher.admit(3, deadline=deadline):
                 _ = 1 / 0
-            assert batcher._held == 1
+            assert batcher._admitted == 1
 
     run(main)
 
@@ -278,7 +278,7 @@ def test_deadlines_hold_before_in_and_after_the_queue(run):
             late = submit(batcher, row(8), seconds=0.02)
             with pytest.raises(TimedOut):
                 await late
-            assert (batcher.waiting, batcher.running, batcher._held) == (0, 1, 2)
+            assert (batcher.waiting, batcher.running, batcher._admitted) == (0, 1, 2)
 
     run(main)
     assert [one.ids.tolist() for batch in backend.batches for one in batch] == [[1]]
@@ -525,7 +525,7 @@ def test_nothing_is_left_of_requests_that_end_in_any_way(run, seed, caplog):
         async with batching(backend, workers=2, max_queue=100, max_batch_rows=8) as batcher:
             for _ in range(10):
                 await asyncio.gather(*(one(batcher) for _ in range(40)))
-                assert len(batcher._workers.turns) <= 100
+                assert len(batcher._workers.queue) <= 100
 
     run(main)
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from keras_peft.errors import OptionError
-from keras_peft.serve.http.guard import PROBES, is_local_name
+from keras_peft.serve.http.authentication import PROBES, is_local_name
 from keras_peft.serve.keys import Key, Keys, check_exposure
 from keras_peft.serve.settings import ServeSettings
 from serve.fake import Service, client

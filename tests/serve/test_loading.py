@@ -19,7 +19,7 @@ from keras_peft.files import sha256_of
 from keras_peft.methods.full import FullFineTuning
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.failures import AdapterFailed
-from keras_peft.serve.loaded import Row
+from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.loading import load
 from keras_peft.serve.tokenizers import Tokenizers
 from serve.bundles import seal, tiny_base, write_bundle
@@ -81,7 +81,7 @@ def test_it_answers_as_the_bundle_does(tmp_path, engine, task, text):
     classifier = keras_peft.load(folder)
     one = loaded_from(folder, engine)
     tokens = one.tokenizer([text])
-    (output,) = engine.run([Row(tokens.ids[0], one)])
+    (output,) = engine.run([AdapterRow(tokens.ids[0], one)])
     if one.task.per_word:
         output = output[tokens.words[0]]
     np.testing.assert_allclose(output, classifier.outputs([text])[0], atol=1e-5)

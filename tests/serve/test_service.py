@@ -100,7 +100,7 @@ def served(root, engine, heard):
             yield service
         finally:
             await service.stop(PATIENCE)
-            assert {state.in_flight for state in service.adapters.states()} == {0}
+            assert {state.in_flight for state in service.adapters.statuses()} == {0}
 
     def run(use, *, timing=None, on=None, **settings):
         async def main():
@@ -293,10 +293,10 @@ def test_room_in_the_queue_is_given_back_however_a_request_ends(served, monkeypa
         gone = asyncio.create_task(service.predict(["mood"], [in_a_thread] * 2))
         late = asyncio.create_task(service.predict(["mood"], [in_a_thread], deadline=time.monotonic() + 0.05))
         await asyncio.sleep(0)
-        assert service.batcher._held == 3
+        assert service.batcher._admitted == 3
         with pytest.raises(TimedOut):
             await late
-        assert service.batcher._held == 2
+        assert service.batcher._admitted == 2
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -306,7 +306,7 @@ def test_room_in_the_queue_is_given_back_however_a_request_ends(served, monkeypa
                 await failing
         with pytest.raises(Invalid):
             await service.predict(["mood"], [" "])
-        return service.batcher._held
+        return service.batcher._admitted
 
     assert served(use) == 0
 
@@ -342,7 +342,7 @@ def test_an_adapter_is_held_until_its_answer_is_there(served):
         service.engine.run = lambda rows: gate.wait(PATIENCE) and run(rows)
         task = asyncio.create_task(service.predict(["mood"], ["the"]))
         await asyncio.sleep(0)
-        states = {state.name: state.in_flight for state in service.adapters.states()}
+        states = {state.name: state.in_flight for state in service.adapters.statuses()}
         gate.set()
         await task
         return states

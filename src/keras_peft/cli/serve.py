@@ -16,8 +16,8 @@ from keras_peft.cli.flags import with_settings
 from keras_peft.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from keras_peft.serve.entry import AdapterState
-    from keras_peft.serve.http.process import Start
+    from keras_peft.serve.adapter_record import AdapterStatus
+    from keras_peft.serve.http.process import StartupEvents
 
 # Names of adapters in the line that says where they are served.
 _MOST_SHOWN = 8
@@ -42,12 +42,12 @@ def _serve(
 serve = with_settings(_serve, ServeSettings)
 
 
-def _console_start() -> Start:
+def _console_start() -> StartupEvents:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from keras_peft.cli.console import err, out
     from keras_peft.cli.process import quiet_import
-    from keras_peft.serve.http.process import Start
+    from keras_peft.serve.http.process import StartupEvents
     from keras_peft.sources import is_preset
 
     bars = Progress(
@@ -60,7 +60,7 @@ def _console_start() -> Start:
     )
     task = bars.add_task("", total=None)
 
-    class ConsoleStart(Start):
+    class ConsoleStartup(StartupEvents):
         """Shows on stderr how the start goes, and on stdout where the server listens."""
 
         def stage(self, text: str) -> None:
@@ -73,7 +73,7 @@ def _console_start() -> Start:
             bars.start()
             bars.update(task, completed=done, total=adapters)
 
-        def listening(self, address: str, adapters: Sequence[AdapterState], *, needs_key: bool) -> None:
+        def listening(self, address: str, adapters: Sequence[AdapterStatus], *, needs_key: bool) -> None:
             bars.stop()
             for one in adapters:
                 if one.reason:
@@ -83,16 +83,16 @@ def _console_start() -> Start:
                 out.print(line, soft_wrap=True)
             sys.stdout.flush()
 
-    return ConsoleStart()
+    return ConsoleStartup()
 
 
-def _counted(adapters: Sequence[AdapterState]) -> str:
+def _counted(adapters: Sequence[AdapterStatus]) -> str:
     ready = [one.name for one in adapters if one.state == "READY"]
     shown = ", ".join(ready[:_MOST_SHOWN]) + (" …" if len(ready) > _MOST_SHOWN else "")
     return f"{len(ready)} adapter{'' if len(ready) == 1 else 's'} ({shown})" if ready else "no adapter yet"
 
 
-def _examples(address: str, adapters: Sequence[AdapterState], needs_key: bool) -> list[str]:
+def _examples(address: str, adapters: Sequence[AdapterStatus], needs_key: bool) -> list[str]:
     """Writes how to ask the first adapter that can answer."""
     first = next((one for one in adapters if one.state == "READY" and one.bundle is not None), None)
     if first is None or first.bundle is None:

@@ -15,16 +15,16 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.serve.changes import Changes
-from keras_peft.serve.entry import STATES, AdapterState, Entry, Retry
+from keras_peft.serve.adapter_record import LOAD_STATES, AdapterRecord, AdapterStatus, RetryDelay
+from keras_peft.serve.bundle_changes import BundleChanges
 from keras_peft.serve.failures import AdapterNotFound, Failure, NotReady
 from keras_peft.serve.loading import Loader, Run
 from keras_peft.serve.observer import Observer
-from keras_peft.serve.uses import Uses
+from keras_peft.serve.usage import AdapterUsage
 
 if TYPE_CHECKING:
     from keras_peft.serve.engines._engine import Engine
-    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.loaded_adapter import LoadedAdapter
     from keras_peft.serve.repository import Repository
     from keras_peft.serve.settings import ServeSettings
 
@@ -49,7 +49,7 @@ class Adapters:
         >>> await adapters.start()
         >>> news = await adapters.get("news")
         >>> with adapters.using(news):
-        ...     ran = await batcher.submit([Row(ids, news)], deadline=deadline)
+        ...     ran = await batcher.submit([AdapterRow(ids, news)], deadline=deadline)
     """
 
     def __init__(
@@ -61,26 +61,26 @@ class Adapters:
         run: Run | None = None,
         *,
         settling: float = 0.2,
-        retry: Retry | None = None,
+        retry: RetryDelay | None = None,
     ) -> None:
         self._repository, self._settings = repository, settings
-        self._observer, self._retry = observer or Observer(), retry or Retry()
-        self._entries: dict[str, Entry] = {}
+        self._observer, self._retry = observer or Observer(), retry or RetryDelay()
+        self._records: dict[str, AdapterRecord] = {}
         self._loader = Loader(repository, engine, run, settling=settling)
-        self._changes = Changes(repository, self._entries, settling)
+        self._changes = BundleChanges(repository, self._records, settling)
         self._generations: dict[str, int] = {}
-        self._uses = Uses()
+        self._uses = AdapterUsage()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._has_started = self._is_crowded = False
 
     @property
     def is_ready(self) -> bool:
         """Whether the first look is over and all that were given themselves can answer."""
-        given = [self._entries.get(name) for name in self._repository.given]
-        return self._has_started and all(entry is not None and entry.loaded is not None for entry in given)
+        given = [self._records.get(name) for name in self._repository.given]
+        return self._has_started and all(record is not None and record.loaded is not None for record in given)
 
     async def start(self) -> None:
-        """Loads what there is, as far as there is room. What fails is in `states`, and nothing is raised.
+        """Loads what there is, as far as there is room. What fails is in `statuses`, and nothing is raised.
 
         Raises:
             OSError: If a folder with bundles cannot be looked at.
@@ -89,7 +89,7 @@ class Adapters:
             self._follow(name, "given")
         for name, mark in (await self._changes.now()).items():
             self._follow(name, mark)
-        if running := [entry.loading for entry in self._entries.values() if entry.loading is not None]:
+        if running := [record.loading for record in self._records.values() if record.loading is not None]:
             await asyncio.wait(running)
         self._has_started = True
         self._tell()
@@ -113,12 +113,12 @@ class Adapters:
         for name, mark in (await self._changes.settled()).items():
             self._follow(name, mark)
 
-    def loaded(self, name: str) -> Loaded | None:
+    def loaded(self, name: str) -> LoadedAdapter | None:
         """Returns an adapter if it can answer at once."""
-        entry = self._entries.get(name)
-        return None if entry is None else entry.loaded
+        record = self._records.get(name)
+        return None if record is None else record.loaded
 
-    async def get(self, name: str) -> Loaded:
+    async def get(self, name: str) -> LoadedAdapter:
         """Returns an adapter that can answer; loads it if need be.
 
         Args:
@@ -132,20 +132,20 @@ class Adapters:
         """
         if (loaded := self.loaded(name)) is not None:
             return loaded
-        entry = await self._known(name)
-        if entry.is_off:
+        record = await self._known(name)
+        if record.is_off:
             raise NotReady(
                 f"The adapter {name!r} was unloaded by order; whoever administers the server can load it again."
             )
-        if (trouble := entry.trouble) is not None and entry.loading is None:
+        if (trouble := record.trouble) is not None and record.loading is None:
             wait = trouble.until - time.monotonic()
-            same = wait > 0 and await asyncio.to_thread(self._loader.mark, name) == entry.mark
+            same = wait > 0 and await asyncio.to_thread(self._loader.mark, name) == record.mark
             # Meanwhile it may have been loaded again, or be just now.
-            if same and entry.trouble is trouble and entry.loading is None:
-                raise entry.failure(retry_after=wait)
-        return entry.loaded or await self._loaded(entry)
+            if same and record.trouble is trouble and record.loading is None:
+                raise record.failure(retry_after=wait)
+        return record.loaded or await self._loaded(record)
 
-    async def load(self, name: str) -> Loaded:
+    async def load(self, name: str) -> LoadedAdapter:
         """Loads an adapter, or loads it anew as it lies there now.
 
         The generation of before answers until the new one can, and goes on if that fails.
@@ -154,13 +154,13 @@ class Adapters:
             AdapterNotFound: If there is none of that name.
             AdapterFailed: If its bundle cannot be used.
         """
-        entry = await self._known(name)
-        if entry.loading is not None:
+        record = await self._known(name)
+        if record.loading is not None:
             # That one may have read what was there before the caller wrote.
-            await asyncio.wait([entry.loading])
-            entry = await self._known(name)
-        entry.is_off = False
-        return await self._loaded(entry)
+            await asyncio.wait([record.loading])
+            record = await self._known(name)
+        record.is_off = False
+        return await self._loaded(record)
 
     async def unload(self, name: str) -> None:
         """Unloads an adapter when the last request with it is answered; only `load` brings it back.
@@ -168,24 +168,24 @@ class Adapters:
         Raises:
             AdapterNotFound: If there is none of that name.
         """
-        entry = await self._known(name)
-        entry.is_off = True
-        if entry.loading is not None:
-            await asyncio.wait([entry.loading])
-        entry.trouble = None
-        await asyncio.shield(self._begin(self._drain(entry, "asked")))
+        record = await self._known(name)
+        record.is_off = True
+        if record.loading is not None:
+            await asyncio.wait([record.loading])
+        record.trouble = None
+        await asyncio.shield(self._begin(self._drain(record, "asked")))
 
-    def states(self) -> list[AdapterState]:
+    def statuses(self) -> list[AdapterStatus]:
         """Says how each adapter stands, by name."""
         in_flight = self._uses.in_flight()
-        return [entry.shown(in_flight[name]) for name, entry in sorted(self._entries.items())]
+        return [record.status(in_flight[name]) for name, record in sorted(self._records.items())]
 
     @contextmanager
-    def using(self, loaded: Loaded) -> Iterator[None]:
+    def using(self, loaded: LoadedAdapter) -> Iterator[None]:
         """Counts a request that reads with an adapter, for as long as the context lasts."""
         self._uses.begin(loaded)
-        if entry := self._entries.get(loaded.name):
-            entry.last_used = time.time()
+        if record := self._records.get(loaded.name):
+            record.last_used = time.time()
         try:
             yield
         finally:
@@ -200,106 +200,108 @@ class Adapters:
 
     def _follow(self, name: str, mark: str) -> None:
         """Does about a bundle what has to be done."""
-        entry = self._entries.get(name)
+        record = self._records.get(name)
         if not mark:
-            if entry is not None:
-                self._begin(self._remove(entry))
+            if record is not None:
+                self._begin(self._remove(record))
             return
-        if entry is None:
-            entry = self._enter(name)
-            busy = sum(one.loaded is not None or one.loading is not None for one in self._entries.values())
-            if busy >= self._settings.max_adapters and not entry.is_pinned:
+        if record is None:
+            record = self._add_record(name)
+            busy = sum(one.loaded is not None or one.loading is not None for one in self._records.values())
+            if busy >= self._settings.max_adapters and not record.is_pinned:
                 # None that is in use goes for one that nobody has asked for.
                 return
-        self._start_loading(entry)
+        self._start_loading(record)
 
-    async def _remove(self, entry: Entry) -> None:
-        await self._drain(entry, "removed")
-        if entry.loaded is None and entry.loading is None:
-            self._forget(entry)
+    async def _remove(self, record: AdapterRecord) -> None:
+        await self._drain(record, "removed")
+        if record.loaded is None and record.loading is None:
+            self._forget(record)
 
     # ---- Loading
 
-    async def _known(self, name: str) -> Entry:
-        if name not in self._entries:
+    async def _known(self, name: str) -> AdapterRecord:
+        if name not in self._records:
             await asyncio.to_thread(self._repository.folder, name)
-        return self._entries.get(name) or self._enter(name)
+        return self._records.get(name) or self._add_record(name)
 
-    def _enter(self, name: str) -> Entry:
-        entry = self._entries[name] = Entry(name, is_pinned=name in self._repository.given, retry=self._retry)
-        entry.generation = self._generations.get(name, 0)
-        return entry
+    def _add_record(self, name: str) -> AdapterRecord:
+        record = self._records[name] = AdapterRecord(
+            name, is_pinned=name in self._repository.given, retry=self._retry
+        )
+        record.generation = self._generations.get(name, 0)
+        return record
 
-    def _forget(self, entry: Entry) -> None:
-        if self._entries.get(entry.name) is entry:
-            del self._entries[entry.name]
+    def _forget(self, record: AdapterRecord) -> None:
+        if self._records.get(record.name) is record:
+            del self._records[record.name]
             # One that comes back shall not have a generation that was another.
-            self._generations[entry.name] = entry.generation
+            self._generations[record.name] = record.generation
         self._tell()
 
-    async def _loaded(self, entry: Entry) -> Loaded:
+    async def _loaded(self, record: AdapterRecord) -> LoadedAdapter:
         # Who waits and goes away takes the loading from nobody else.
-        loaded = await asyncio.shield(entry.loading or self._start_loading(entry))
+        loaded = await asyncio.shield(record.loading or self._start_loading(record))
         if loaded is None:
-            raise entry.failure()
+            raise record.failure()
         return loaded
 
-    def _start_loading(self, entry: Entry) -> asyncio.Task[Loaded | None]:
-        if entry.loading is None:
-            self._entries.setdefault(entry.name, entry)  # It may have been forgotten just now.
-            entry.loading = self._begin(self._load(entry))
+    def _start_loading(self, record: AdapterRecord) -> asyncio.Task[LoadedAdapter | None]:
+        if record.loading is None:
+            self._records.setdefault(record.name, record)  # It may have been forgotten just now.
+            record.loading = self._begin(self._load(record))
             self._tell()
-        return entry.loading
+        return record.loading
 
-    async def _load(self, entry: Entry) -> Loaded | None:
+    async def _load(self, record: AdapterRecord) -> LoadedAdapter | None:
         """Loads a new generation and puts it in place; gives none where that failed."""
-        start, generation = time.monotonic(), entry.generation + 1
+        start, generation = time.monotonic(), record.generation + 1
         try:
-            mark, outcome = await self._loader.load(entry.name, generation)
+            mark, outcome = await self._loader.load(record.name, generation)
         finally:
-            entry.loading = None
+            record.loading = None
         if isinstance(outcome, Failure):
-            entry.fail(outcome, mark)
+            record.fail(outcome, mark)
             _log.warning("%s", outcome)
-            self._observer.adapter_failed(entry.name, reason=str(outcome))
-            if isinstance(outcome, AdapterNotFound) and entry.loaded is None:
-                self._forget(entry)
+            self._observer.adapter_failed(record.name, reason=str(outcome))
+            if isinstance(outcome, AdapterNotFound) and record.loaded is None:
+                self._forget(record)
             self._tell()
             return None
-        entry.succeed(outcome, mark)
+        record.succeed(outcome, mark)
         seconds = time.monotonic() - start
         self._observer.adapter_loaded(
-            entry.name, generation=generation, pinned=entry.is_pinned, seconds=seconds
+            record.name, generation=generation, pinned=record.is_pinned, seconds=seconds
         )
-        self._make_room(newest=entry)
+        self._make_room(newest=record)
         self._tell()
         return outcome
 
     # ---- Unloading
 
-    async def _drain(self, entry: Entry, reason: str) -> None:
+    async def _drain(self, record: AdapterRecord, reason: str) -> None:
         """Lets nobody use an adapter any more and waits for those who do."""
-        was_loaded, entry.loaded = entry.loaded is not None, None
-        entry.drains += 1
+        was_loaded, record.loaded = record.loaded is not None, None
+        record.drains += 1
         self._tell()
-        await self._uses.until_over(entry.name)
-        entry.drains -= 1
-        if was_loaded and entry.loaded is None:
-            self._observer.adapter_unloaded(entry.name, reason=reason)
+        await self._uses.until_over(record.name)
+        record.drains -= 1
+        if was_loaded and record.loaded is None:
+            self._observer.adapter_unloaded(record.name, reason=reason)
         self._tell()
 
-    def _make_room(self, newest: Entry | None = None) -> None:
+    def _make_room(self, newest: AdapterRecord | None = None) -> None:
         """Unloads idle adapters above the limit, those first that were not used for the longest time."""
-        loaded = [entry for entry in self._entries.values() if entry.loaded is not None]
+        loaded = [record for record in self._records.values() if record.loaded is not None]
         excess = len(loaded) - self._settings.max_adapters
         idle = [
-            entry
-            for entry in loaded
-            if not (entry.is_pinned or entry is newest or entry.loading or entry.loaded in self._uses)
+            record
+            for record in loaded
+            if not (record.is_pinned or record is newest or record.loading or record.loaded in self._uses)
         ]
-        for entry in sorted(idle, key=lambda one: one.last_used or 0.0)[: max(0, excess)]:
-            entry.loaded = None
-            self._observer.adapter_unloaded(entry.name, reason="evicted")
+        for record in sorted(idle, key=lambda one: one.last_used or 0.0)[: max(0, excess)]:
+            record.loaded = None
+            self._observer.adapter_unloaded(record.name, reason="evicted")
         # What is in use now goes when it is not.
         self._is_crowded = excess > len(idle)
         if excess > 0:
@@ -313,5 +315,5 @@ class Adapters:
         return task
 
     def _tell(self) -> None:
-        counts = Counter(entry.state for entry in self._entries.values())
-        self._observer.adapters_changed({state: counts[state] for state in STATES})
+        counts = Counter(record.state for record in self._records.values())
+        self._observer.adapters_changed({state: counts[state] for state in LOAD_STATES})

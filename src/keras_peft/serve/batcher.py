@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_peft.serve.failures import LATE, BackendFailed, NotReady, Overloaded, TimedOut, TooLarge
-from keras_peft.serve.request import Ran, Request, WaitingRow, fail
+from keras_peft.serve.request import Request, RowOutputs, WaitingRow, fail
 from keras_peft.serve.workers import Output, Timing, Workers
 
 if TYPE_CHECKING:
     from keras_peft.serve.engines._engine import Engine
-    from keras_peft.serve.loaded import Row
+    from keras_peft.serve.loaded_adapter import AdapterRow
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.settings import ServeSettings
 
@@ -35,7 +35,7 @@ class Admission:
 
     def __init__(self, batcher: Batcher, rows: int) -> None:
         self._batcher, self._rows = batcher, rows
-        batcher._held += rows
+        batcher._admitted += rows
 
     def __enter__(self) -> Admission:
         return self
@@ -45,7 +45,7 @@ class Admission:
 
     def end(self) -> None:
         """Gives the room back; a second time does nothing."""
-        self._batcher._held -= self._rows
+        self._batcher._admitted -= self._rows
         self._rows = 0
 
 
@@ -83,9 +83,9 @@ class Batcher:
         # What only the loop touches.
         self._loop: asyncio.AbstractEventLoop
         self._is_stopping = False
-        self._entries: dict[tuple[Any, bytes], WaitingRow] = {}
+        self._pending: dict[tuple[Any, bytes], WaitingRow] = {}
         self._requests: set[asyncio.Future[None]] = set()
-        self._held = 0
+        self._admitted = 0
         self._seconds_per_row = 0.0
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Different rows that wait."""
-        return len(self._workers.turns)
+        return len(self._workers.queue)
 
     @property
     def running(self) -> int:
@@ -130,8 +130,13 @@ class Batcher:
         return Admission(self, rows)
 
     async def submit(
-        self, rows: Sequence[Row], *, deadline: float, key: str = "", admission: Admission | None = None
-    ) -> Ran:
+        self,
+        rows: Sequence[AdapterRow],
+        *,
+        deadline: float,
+        key: str = "",
+        admission: Admission | None = None,
+    ) -> RowOutputs:
         """Runs rows, all of them or none.
 
         If the task that awaits it is cancelled, rows that have not started do not run.
@@ -169,7 +174,7 @@ class Batcher:
             if request.missing:
                 self._abandon(request)
 
-    def run_beside(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    def run_beside(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
         """Runs rows in the thread that calls it; see `Workers.run_beside`."""
         return self._workers.run_beside(rows)
 
@@ -197,55 +202,55 @@ class Batcher:
                 f"The request has {rows} rows, a long text having one for each of its windows; the server holds "
                 f"{most} at most. Send fewer texts in a request."
             )
-        if self._held + rows > most:
-            wait = max(self._timing.soonest, self._held * self._seconds_per_row)
+        if self._admitted + rows > most:
+            wait = max(self._timing.soonest, self._admitted * self._seconds_per_row)
             raise Overloaded(
-                f"The server is busy: {self._held} of at most {most} rows wait or run. Try again in "
+                f"The server is busy: {self._admitted} of at most {most} rows wait or run. Try again in "
                 f"{wait:.1f} seconds.",
                 retry_after=wait,
             )
         if remaining <= 0:
             raise TimedOut(LATE)
 
-    def _enqueue(self, rows: Sequence[Row], request: Request, deadline: float, key: str) -> None:
+    def _enqueue(self, rows: Sequence[AdapterRow], request: Request, deadline: float, key: str) -> None:
         texts = [row.ids.tobytes() for row in rows]
-        self._held += len(rows)
-        turns = self._workers.turns
+        self._admitted += len(rows)
+        queue = self._workers.queue
         with self._workers.changed:
-            before = len(turns)
+            before = len(queue)
             for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
                 same = row.adapter, text
-                entry = self._entries.get(same)
-                if entry is None or entry.is_gone:
-                    entry = WaitingRow(
+                pending = self._pending.get(same)
+                if pending is None or pending.is_gone:
+                    pending = WaitingRow(
                         row, text, deadline=deadline, came=request.came, shared=self._engine.group(row)
                     )
-                    self._entries[same] = entry
-                    turns.add(entry, (key, row.adapter.name))
+                    self._pending[same] = pending
+                    queue.add(pending, (key, row.adapter.name))
                 else:
-                    entry.deadline = max(entry.deadline, deadline)
-                entry.held += 1
-                entry.waiters.append((request, place))
-                request.entries.append(entry)
-            if len(turns) > before:
+                    pending.deadline = max(pending.deadline, deadline)
+                pending.admitted += 1
+                pending.waiters.append((request, place))
+                request.pending.append(pending)
+            if len(queue) > before:
                 self._workers.changed.notify()
         self._tell_queue()
 
     def _abandon(self, request: Request) -> None:
         """Lets nobody compute what only a request that is given up waited for."""
         with self._workers.changed:
-            for entry in dict.fromkeys(request.entries):
-                others = [waiter for waiter in entry.waiters if waiter[0] is not request]
-                gone = len(entry.waiters) - len(others)
-                entry.waiters = others
-                if entry.is_running:
+            for pending in dict.fromkeys(request.pending):
+                others = [waiter for waiter in pending.waiters if waiter[0] is not request]
+                gone = len(pending.waiters) - len(others)
+                pending.waiters = others
+                if pending.is_running:
                     continue
-                entry.held -= gone
-                self._held -= gone
+                pending.admitted -= gone
+                self._admitted -= gone
                 if not others:
-                    if not entry.is_gone:
-                        self._workers.turns.remove(entry)
-                    self._forget(entry)
+                    if not pending.is_gone:
+                        self._workers.queue.remove(pending)
+                    self._forget(pending)
         self._tell_queue()
 
     def _deliver(
@@ -255,21 +260,21 @@ class Batcher:
         pace = (end - start) / len(batch) / len(self._workers.threads)
         share = _NEWEST if self._seconds_per_row else 1.0
         self._seconds_per_row += share * (pace - self._seconds_per_row)
-        for entry, output in zip(batch, outputs, strict=True):
-            self._forget(entry)
-            self._held -= entry.held
-            for request, place in entry.waiters:
+        for pending, output in zip(batch, outputs, strict=True):
+            self._forget(pending)
+            self._admitted -= pending.admitted
+            for request, place in pending.waiters:
                 if isinstance(output, Exception):
                     fail(request.future, BackendFailed(_FAILED))
                 else:
                     request.take(place, output, start, end)
-            entry.waiters = []
+            pending.waiters = []
         self._tell_queue()
 
-    def _forget(self, entry: WaitingRow) -> None:
-        same = entry.row.adapter, entry.ids
-        if self._entries.get(same) is entry:
-            del self._entries[same]
+    def _forget(self, pending: WaitingRow) -> None:
+        same = pending.row.adapter, pending.ids
+        if self._pending.get(same) is pending:
+            del self._pending[same]
 
     def _tell_queue(self) -> None:
         self._observer.queue_changed(waiting=self.waiting, running=self.running)

@@ -10,14 +10,14 @@ from keras_peft.errors import OptionError, listed
 from keras_peft.explanation import Explanation, Occlusion, check_explainable
 from keras_peft.runtime.outputs import of_texts
 from keras_peft.serve.failures import Invalid
-from keras_peft.serve.loaded import Loaded, Row
+from keras_peft.serve.loaded_adapter import AdapterRow, LoadedAdapter
 from keras_peft.serve.reading import quickly, read, size_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.serve.observer import Observer
-    from keras_peft.serve.request import Ran
+    from keras_peft.serve.request import RowOutputs
     from keras_peft.serve.settings import ServeSettings
 
 # What explains one text takes no more than this part of the queue at a time.
@@ -25,13 +25,13 @@ _PART = 4
 
 
 async def explain(
-    adapter: Loaded,
+    adapter: LoadedAdapter,
     text: Any,
     label: str | None,
     *,
     characters: int,
     deadline: float,
-    run: Callable[[Sequence[Row]], Awaitable[Ran]],
+    run: Callable[[Sequence[AdapterRow]], Awaitable[RowOutputs]],
     settings: ServeSettings,
     observer: Observer,
 ) -> Explanation:
@@ -83,7 +83,7 @@ async def explain(
     outputs: list[np.ndarray] = []
     most = max(1, settings.max_queue // _PART)
     for first in range(0, len(tokens), most):
-        rows = [Row(ids, adapter) for ids in tokens.ids[first : first + most]]
+        rows = [AdapterRow(ids, adapter) for ids in tokens.ids[first : first + most]]
         outputs += (await run(rows)).outputs
     probabilities = adapter.task.probabilities(of_texts(enumerate(outputs), tokens))
     return occlusion.explanation(adapter.task, probabilities, label)

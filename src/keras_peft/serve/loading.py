@@ -18,7 +18,7 @@ from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPe
 from keras_peft.inputs.strings import is_unicode
 from keras_peft.serve.bundle_files import refuse_strange_files
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure
-from keras_peft.serve.loaded import Loaded, Row
+from keras_peft.serve.loaded_adapter import AdapterRow, LoadedAdapter
 from keras_peft.serve.repository import shown_name
 from keras_peft.serve.tokenizers import Tokenizers
 
@@ -34,7 +34,7 @@ _LOADERS = 4
 # How often a bundle that changes while it is read is read again.
 _ATTEMPTS = 3
 
-Run = Callable[[Sequence[Row]], Sequence[np.ndarray]]
+Run = Callable[[Sequence[AdapterRow]], Sequence[np.ndarray]]
 """From rows to what their heads give."""
 
 
@@ -55,7 +55,7 @@ class Loader:
         self._tokenizers = Tokenizers()
         self._pool = ThreadPoolExecutor(_LOADERS, thread_name_prefix="keras-peft-loader")
 
-    async def load(self, name: str, generation: int) -> tuple[str, Loaded | Failure]:
+    async def load(self, name: str, generation: int) -> tuple[str, LoadedAdapter | Failure]:
         """Loads a bundle; again where it changed meanwhile.
 
         Args:
@@ -78,7 +78,7 @@ class Loader:
         """Begins to load nothing more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, name: str, generation: int) -> tuple[str, Loaded | Failure]:
+    def _read(self, name: str, generation: int) -> tuple[str, LoadedAdapter | Failure]:
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(self._settling)
@@ -101,7 +101,7 @@ def load(
     engine: Engine,
     tokenizers: Tokenizers,
     run: Run | None = None,
-) -> Loaded:
+) -> LoadedAdapter:
     """Reads a bundle, checks all of it, and lets it answer once.
 
     It takes its time in the thread that calls it and disturbs nobody else.
@@ -120,7 +120,7 @@ def load(
 
     Example:
         >>> news = load(Path("bundles/news"), "news", 1, engine, Tokenizers())
-        >>> engine.run([Row(news.tokenizer(["Who won?"]).ids[0], news)])
+        >>> engine.run([AdapterRow(news.tokenizer(["Who won?"]).ids[0], news)])
     """
     try:
         return _loaded(folder, name, generation, engine, tokenizers, run or engine.run)
@@ -141,7 +141,7 @@ def load(
 
 def _loaded(
     folder: Path, name: str, generation: int, engine: Engine, tokenizers: Tokenizers, run: Run
-) -> Loaded:
+) -> LoadedAdapter:
     refuse_strange_files(folder)
     bundle = bundles.read(folder)
     if not is_unicode(json.dumps(bundle.content, ensure_ascii=False)):
@@ -151,7 +151,7 @@ def _loaded(
         raise BundleMismatch(" ".join(problems))
     task = bundle.task()
     weights = engine.load(bundle)
-    loaded = Loaded(name, generation, bundle, task, tokenizers.of(bundle), weights)
+    loaded = LoadedAdapter(name, generation, bundle, task, tokenizers.of(bundle), weights)
     _let_it_answer(loaded, run)
     return loaded
 
@@ -178,12 +178,12 @@ def _problems_with_labels(bundle: Bundle) -> list[str]:
     return problems
 
 
-def _let_it_answer(loaded: Loaded, run: Run) -> None:
+def _let_it_answer(loaded: LoadedAdapter, run: Run) -> None:
     """Runs a row from text to prediction, so that what fails with every request fails here."""
     task = loaded.task
     text = loaded.bundle.input.sample()
     tokens = loaded.tokenizer([text])
-    (output,) = run([Row(tokens.ids[0], loaded)])
+    (output,) = run([AdapterRow(tokens.ids[0], loaded)])
     if not np.isfinite(output).all():
         raise AdapterError(
             "Its answer to a first text is not finite, so its weights are of no use; train it again."

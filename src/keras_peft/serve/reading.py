@@ -13,7 +13,7 @@ from keras_peft.serve.failures import LATE, Invalid, Malformed, TimedOut, TooLar
 if TYPE_CHECKING:
     from keras_peft.inputs.input import Text
     from keras_peft.inputs.tokens import Tokens
-    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.loaded_adapter import LoadedAdapter
     from keras_peft.serve.settings import ServeSettings
 
 # Texts of more characters than this together are tokenised in a thread: it takes longer than
@@ -56,7 +56,7 @@ def check(texts: Sequence[Any], settings: ServeSettings, *, adapters: int = 1) -
 
 
 async def tokenized(
-    adapter: Loaded, texts: Sequence[Any], *, characters: int, deadline: float, truncate: bool
+    adapter: LoadedAdapter, texts: Sequence[Any], *, characters: int, deadline: float, truncate: bool
 ) -> tuple[list[Text], Tokens]:
     """Turns what was sent into texts and their tokens.
 
@@ -81,7 +81,7 @@ async def tokenized(
     return rows, tokens
 
 
-def read(texts: Sequence[Any], adapter: Loaded) -> list[Text]:
+def read(texts: Sequence[Any], adapter: LoadedAdapter) -> list[Text]:
     """Reads what was sent as an adapter does.
 
     Raises:

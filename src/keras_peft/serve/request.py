@@ -7,17 +7,17 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.serve.turns import Pending
+from keras_peft.serve.fair_queue import PendingRow
 
 if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.serve.failures import Failure
-    from keras_peft.serve.loaded import Row
+    from keras_peft.serve.loaded_adapter import AdapterRow
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RowOutputs:
     """What the rows of a request gave.
 
     Attributes:
@@ -31,32 +31,34 @@ class Ran:
     computed: float
 
 
-class WaitingRow(Pending):
+class WaitingRow(PendingRow):
     """A row with whoever waits for it.
 
     Attributes:
         ids: Its tokens as bytes.
         waiters: The requests, and which of their rows it is.
-        held: How many rows of the queue's limit it takes.
+        admitted: How many rows of the queue's limit it takes.
     """
 
-    __slots__ = ("held", "ids", "waiters")
+    __slots__ = ("admitted", "ids", "waiters")
 
-    def __init__(self, row: Row, ids: bytes, *, deadline: float, came: float, shared: Hashable) -> None:
+    def __init__(
+        self, row: AdapterRow, ids: bytes, *, deadline: float, came: float, shared: Hashable
+    ) -> None:
         super().__init__(row, ids, deadline=deadline, came=came, shared=shared)
         self.ids = ids
         self.waiters: list[tuple[Request, int]] = []
-        self.held = 0
+        self.admitted = 0
 
 
 class Request:
     """Rows that were submitted together, and what is known of them."""
 
-    __slots__ = ("came", "end", "entries", "future", "missing", "outputs", "start")
+    __slots__ = ("came", "end", "future", "missing", "outputs", "pending", "start")
 
     def __init__(self, rows: int, came: float, future: asyncio.Future[None]) -> None:
         self.outputs: list[Any] = [None] * rows
-        self.entries: list[WaitingRow] = []
+        self.pending: list[WaitingRow] = []
         self.missing, self.future = rows, future
         self.came = self.end = came
         self.start = float("inf")
@@ -69,10 +71,10 @@ class Request:
         if not self.missing and not self.future.done():
             self.future.set_result(None)
 
-    def ran(self) -> Ran:
+    def ran(self) -> RowOutputs:
         """Returns what all of them gave."""
         start = min(max(self.start, self.came), self.end)
-        return Ran(self.outputs, queued=start - self.came, computed=self.end - start)
+        return RowOutputs(self.outputs, queued=start - self.came, computed=self.end - start)
 
 
 def fail(future: asyncio.Future[None], failure: Failure) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.runtime.outputs import of_texts
 from keras_peft.serve.adapters import Adapters
-from keras_peft.serve.answer import Answer, Answers
 from keras_peft.serve.batcher import Batcher
 from keras_peft.serve.explaining import explain
 from keras_peft.serve.failures import Failure
-from keras_peft.serve.loaded import Loaded, Row
+from keras_peft.serve.loaded_adapter import AdapterRow, LoadedAdapter
 from keras_peft.serve.reading import check, in_time, quickly, tokenized
+from keras_peft.serve.result import AdapterResult, RequestResult
 from keras_peft.serve.token_view import TokenView
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keras_peft.serve.keys import Key
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.repository import Repository
-    from keras_peft.serve.request import Ran
+    from keras_peft.serve.request import RowOutputs
     from keras_peft.serve.settings import ServeSettings
     from keras_peft.serve.workers import Timing
 
@@ -107,7 +107,7 @@ class Service:
         key: Key | None = None,
         deadline: float | None = None,
         truncate: bool = True,
-    ) -> Answers:
+    ) -> RequestResult:
         """Predicts texts with one adapter or with several.
 
         Args:
@@ -167,7 +167,7 @@ class Service:
             stack.enter_context(self._telling([name], 1))
             admission = stack.enter_context(self.batcher.admit(1, deadline=deadline))
 
-            async def run(rows: Sequence[Row]) -> Ran:
+            async def run(rows: Sequence[AdapterRow]) -> RowOutputs:
                 return await self._run(rows, key, deadline, admission)
 
             return await explain(
@@ -215,7 +215,7 @@ class Service:
     def _deadline(self, deadline: float | None) -> float:
         return time.monotonic() + self.settings.deadline_ms / 1000 if deadline is None else deadline
 
-    async def _use(self, name: str, stack: ExitStack, deadline: float) -> Loaded:
+    async def _use(self, name: str, stack: ExitStack, deadline: float) -> LoadedAdapter:
         """Finds an adapter, and holds it until the stack ends."""
         loaded = self.adapters.loaded(name)
         if loaded is None:
@@ -225,14 +225,14 @@ class Service:
 
     async def _answers(
         self,
-        adapters: Sequence[Loaded],
+        adapters: Sequence[LoadedAdapter],
         texts: Sequence[Any],
         characters: int,
         key: Key | None,
         deadline: float,
         truncate: bool,
         admission: Admission,
-    ) -> Answers:
+    ) -> RequestResult:
         start = time.monotonic()
         # Adapters that read alike share what is read, and its tokens.
         by_form: dict[tuple[Encoder, int], tuple[list[Text], Tokens]] = {}
@@ -251,17 +251,23 @@ class Service:
         self._observer.tokenized(texts=len(texts), tokens=read, cut=cut, seconds=tokenizing)
 
         rows = [
-            Row(ids, one) for one, (_, tokens) in zip(adapters, readings, strict=True) for ids in tokens.ids
+            AdapterRow(ids, one)
+            for one, (_, tokens) in zip(adapters, readings, strict=True)
+            for ids in tokens.ids
         ]
         ran = await self._run(rows, key, deadline, admission)
         by_name, at = {}, 0
         for one, (own, tokens) in zip(adapters, readings, strict=True):
             outputs = of_texts(enumerate(ran.outputs[at : at + len(tokens)]), tokens)
             at += len(tokens)
-            by_name[one.name] = Answer(one.task, one.generation, one.task.predictions(outputs, own), outputs)
-        return Answers(by_name, read, cut, tokenizing, ran.queued, ran.computed)
+            by_name[one.name] = AdapterResult(
+                one.task, one.generation, one.task.predictions(outputs, own), outputs
+            )
+        return RequestResult(by_name, read, cut, tokenizing, ran.queued, ran.computed)
 
-    async def _run(self, rows: Sequence[Row], key: Key | None, deadline: float, admission: Admission) -> Ran:
+    async def _run(
+        self, rows: Sequence[AdapterRow], key: Key | None, deadline: float, admission: Admission
+    ) -> RowOutputs:
         return await self.batcher.submit(
             rows, deadline=deadline, key="" if key is None else key.name, admission=admission
         )

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
-from keras_peft.serve.turns import PendingT, Turns
+from keras_peft.serve.fair_queue import FairQueue, PendingRowT
 
 if TYPE_CHECKING:
     from keras_peft.serve.engines._engine import Engine
-    from keras_peft.serve.loaded import Row
+    from keras_peft.serve.loaded_adapter import AdapterRow
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.settings import ServeSettings
 
@@ -49,7 +49,7 @@ class Timing:
     ending: float = 0.5
 
 
-class Workers(Generic[PendingT]):
+class Workers(Generic[PendingRowT]):
     """Threads that compute the rows that wait.
 
     Args:
@@ -62,7 +62,7 @@ class Workers(Generic[PendingT]):
 
     Attributes:
         changed: The lock of the queue; notify it when rows have come.
-        turns: The rows that wait. Hold `changed` to change it.
+        queue: The rows that wait. Hold `changed` to change it.
         running: Rows that are being computed.
         idle: Workers that have nothing to do.
         threads: The threads.
@@ -74,14 +74,14 @@ class Workers(Generic[PendingT]):
         engine: Engine,
         settings: ServeSettings,
         observer: Observer,
-        deliver: Callable[[Sequence[PendingT], Sequence[Output], float, float], None],
+        deliver: Callable[[Sequence[PendingRowT], Sequence[Output], float, float], None],
         timing: Timing,
     ) -> None:
         self._engine, self._settings, self._observer = engine, settings, observer
         self._deliver, self._timing = deliver, timing
         lock = threading.Lock()
         self.changed, self._idles = threading.Condition(lock), threading.Condition(lock)
-        self.turns: Turns[PendingT] = Turns(
+        self.queue: FairQueue[PendingRowT] = FairQueue(
             most_rows=settings.max_batch_rows,
             most_tokens=settings.max_batch_tokens,
             max_age=settings.max_age_ms / 1000,
@@ -109,7 +109,7 @@ class Workers(Generic[PendingT]):
         """Seconds since the slowest worker last turned round; idle ones turn all the time."""
         return time.monotonic() - min(self.beats) if self.beats else 0.0
 
-    def run_beside(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    def run_beside(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
         """Runs rows in the thread that calls it, as soon as a worker has nothing to do.
 
         Beside batches on all processors they would slow these down. They do not wait for long, so
@@ -136,38 +136,38 @@ class Workers(Generic[PendingT]):
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._deliver, batch, outputs, started, time.monotonic())
 
-    def _next(self, worker: int) -> list[PendingT]:
+    def _next(self, worker: int) -> list[PendingRowT]:
         """Waits for rows; gives none when there is nothing more to do."""
         patience: float | None = None
         with self.changed:
             while not self._is_over:
                 now = self.beats[worker] = time.monotonic()
-                if not self.turns:
+                if not self.queue:
                     self.idle += 1
                     self._idles.notify_all()
                     self.changed.wait(self._timing.beat)
                     self.idle -= 1
                     # Only a worker that had nothing to do has time to wait for more.
                     patience = time.monotonic() + self._settings.max_wait_ms / 1000
-                elif patience and now < patience and len(self.turns) < self._settings.max_batch_rows:
+                elif patience and now < patience and len(self.queue) < self._settings.max_batch_rows:
                     self.changed.wait(patience - now)
-                elif batch := self.turns.take(now):
+                elif batch := self.queue.take(now):
                     self.running += len(batch)
-                    if self.turns:
+                    if self.queue:
                         # What does not go with these is for another worker.
                         self.changed.notify()
                     return batch
         return []
 
-    def _outputs(self, batch: Sequence[PendingT], started: float) -> Sequence[Output]:
+    def _outputs(self, batch: Sequence[PendingRowT], started: float) -> Sequence[Output]:
         """Runs a batch; where that fails each adapter by itself, so that one at fault fails alone."""
-        adapters = {entry.row.adapter for entry in batch}
+        adapters = {pending.row.adapter for pending in batch}
         self._observer.batch_started(
             rows=len(batch),
-            tokens=sum(entry.length for entry in batch),
-            padded=len(batch) * max(entry.length for entry in batch),
+            tokens=sum(pending.length for pending in batch),
+            padded=len(batch) * max(pending.length for pending in batch),
             distinct_adapters=len(adapters),
-            waited=[started - entry.came for entry in batch],
+            waited=[started - pending.came for pending in batch],
         )
         failed = False
         try:
@@ -180,10 +180,10 @@ class Workers(Generic[PendingT]):
         self._observer.batch_ended(rows=len(batch), seconds=seconds, failed=failed)
         return outputs
 
-    def _one_by_one(self, batch: Sequence[PendingT]) -> list[Output]:
-        found: dict[PendingT, Output] = {}
+    def _one_by_one(self, batch: Sequence[PendingRowT]) -> list[Output]:
+        found: dict[PendingRowT, Output] = {}
         for adapter, group in groupby(
-            sorted(batch, key=lambda entry: id(entry.row.adapter)), lambda entry: entry.row.adapter
+            sorted(batch, key=lambda pending: id(pending.row.adapter)), lambda pending: pending.row.adapter
         ):
             own = list(group)
             try:
@@ -191,10 +191,10 @@ class Workers(Generic[PendingT]):
             except Exception as error:
                 _log.exception("The adapter %s failed.", adapter.name)
                 found |= dict.fromkeys(own, error)
-        return [found[entry] for entry in batch]
+        return [found[pending] for pending in batch]
 
-    def _computed(self, batch: Sequence[PendingT]) -> list[np.ndarray]:
-        outputs = self._engine.run([entry.row for entry in batch])
+    def _computed(self, batch: Sequence[PendingRowT]) -> list[np.ndarray]:
+        outputs = self._engine.run([pending.row for pending in batch])
         if len(outputs) != len(batch):
             raise ValueError(f"expected outputs of {len(batch)} rows, got those of {len(outputs)}")
         return outputs

@@ -8,7 +8,7 @@ from keras_peft import methods, sources
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.serve.engines.keras import Engine
-from keras_peft.serve.loaded import Row
+from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.loading import load
 from keras_peft.serve.tokenizers import Tokenizers
 from sampling import sample
@@ -30,7 +30,7 @@ def loaded(engine, folder, number=0, **content):
 
 def rows_of(adapters, texts=TEXTS):
     return [
-        Row(adapter.tokenizer([text.split() if adapter.task.per_word else text]).ids[0], adapter)
+        AdapterRow(adapter.tokenizer([text.split() if adapter.task.per_word else text]).ids[0], adapter)
         for text, adapter in zip(texts, adapters, strict=True)
     ]
 

@@ -10,9 +10,9 @@ import pytest
 
 from keras_peft.serve import failures
 from keras_peft.serve.http import logs
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.failures import STATUSES
+from keras_peft.serve.http.responses import as_json
 from serve.fake import Service, client, serving
 
 # No answer and no line of the log may hold it.
@@ -75,7 +75,11 @@ def test_no_error_and_no_log_holds_what_was_sent(path, body, caplog, requests):
     assert answer.status_code >= 400
     assert malformed.status_code >= 400
     told = [answer.text, malformed.text, *map(str, requests())]
-    told += [logs.Lines().format(record) for record in caplog.records if record.name.startswith("keras_peft")]
+    told += [
+        logs.JsonFormatter().format(record)
+        for record in caplog.records
+        if record.name.startswith("keras_peft")
+    ]
     assert len(told) >= 4
     for text in told:
         assert CANARY not in text
@@ -138,7 +142,7 @@ def test_a_line_for_each_request(requests):
 
 def test_lines_are_json():
     record = logging.LogRecord("keras_peft.serve", logging.WARNING, "x.py", 1, "It is %s.", ("so",), None)
-    line = json.loads(logs.Lines().format(record))
+    line = json.loads(logs.JsonFormatter().format(record))
     assert (line["level"], line["logger"], line["message"]) == ("warning", "keras_peft.serve", "It is so.")
 
 

@@ -7,7 +7,7 @@ from opentelemetry import trace
 
 from keras_peft.serve.http import direct
 from keras_peft.serve.http.app import create
-from keras_peft.serve.http.direct import Direct
+from keras_peft.serve.http.direct import DirectRoutes
 from serve.fake import Service, client, serving
 
 PATHS = [
@@ -48,15 +48,15 @@ def said(path, body):
 def test_it_answers_as_the_framework_does(path, body, monkeypatch):
     short = said(path, body)
     with monkeypatch.context() as patched:
-        patched.setattr(Direct, "_find", lambda self, path: (None, {}))
+        patched.setattr(DirectRoutes, "_find", lambda self, path: (None, {}))
         assert short == said(path, body)
 
 
 def test_it_finds_all_routes_that_read_a_body():
     assert len({path for path in PATHS if "/none" not in path and "%" not in path}) >= 10
     app = create(serving(Service()))
-    (options,) = [one.kwargs for one in app.user_middleware if one.cls is Direct]
-    way = Direct(app.router, **options)
+    (options,) = [one.kwargs for one in app.user_middleware if one.cls is DirectRoutes]
+    way = DirectRoutes(app.router, **options)
     for path in PATHS:
         route, names = way._find(path)
         assert route.path.replace("{name}", names.get("name", "")) == path
@@ -68,7 +68,7 @@ def test_spans_that_are_recorded_are_the_frameworks(monkeypatch):
             return True
 
     found = []
-    monkeypatch.setattr(Direct, "_find", lambda self, path: found.append(path) or (None, {}))
+    monkeypatch.setattr(DirectRoutes, "_find", lambda self, path: found.append(path) or (None, {}))
     with client() as http:
         http.post("/predict", json=BODY)
         span = Recorded(trace.INVALID_SPAN_CONTEXT)

@@ -19,8 +19,8 @@ from keras_peft.methods.ia3 import IA3
 from keras_peft.methods.prefix import PrefixTuning
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.http.app import create
+from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.http.process import Server, bind
-from keras_peft.serve.http.state import State
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.service import Service
@@ -74,7 +74,7 @@ class Running:
         if self._run is not None:
             # Only now: adapters that are loaded run their first row this way, too.
             self._engine.run = self._run
-        state = State(self.service, self._settings, metrics=metrics, hung_after=self._hung_after)
+        state = ServerContext(self.service, self._settings, metrics=metrics, hung_after=self._hung_after)
         self._server = Server(create(state), state)
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started:

@@ -153,7 +153,7 @@ def test_the_work_of_a_client_that_goes_away_is_cancelled():
                 break
             time.sleep(0.01)
         assert service.cancelled == 1
-        assert server.server.state.metrics.registry.get_sample_value(
+        assert server.server.context.metrics.registry.get_sample_value(
             "keras_peft_requests_total", {"route": "/predict", "status": "499"}
         )
 

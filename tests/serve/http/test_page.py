@@ -24,7 +24,7 @@ from keras_peft import explanation, tasks
 from keras_peft.bundle import Bundle
 from keras_peft.serve.failures import Invalid, Overloaded
 from keras_peft.serve.http import app
-from keras_peft.serve.http.state import State
+from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.keys import Key, Keys
 from keras_peft.serve.settings import ServeSettings
 from serve import fake
@@ -72,7 +72,7 @@ class Reader:
 @contextmanager
 def served(service, *, keys=(), **settings):
     """Serves the application at a free port and gives its address."""
-    state = State(service, ServeSettings(**settings), Keys(keys))
+    state = ServerContext(service, ServeSettings(**settings), Keys(keys))
     server = uvicorn.Server(uvicorn.Config(app.create(state), port=0, lifespan="off", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()

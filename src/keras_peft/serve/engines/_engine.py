@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.bundle import Bundle
-    from keras_peft.serve.loaded import Row, Weights
+    from keras_peft.serve.loaded_adapter import AdapterRow, EngineWeights
 
 
 class Base(Protocol):
@@ -50,7 +50,7 @@ class Engine(Protocol):
     def workers(self) -> int:
         """How many batches it computes best at the same time."""
 
-    def load(self, bundle: Bundle) -> Weights:
+    def load(self, bundle: Bundle) -> EngineWeights:
         """Reads the tensors of a bundle of this base and makes them ready to run.
 
         Args:
@@ -60,10 +60,10 @@ class Engine(Protocol):
             KerasPeftError: If the engine cannot run it, or its tensors are not what it needs.
         """
 
-    def group(self, row: Row) -> Hashable:
+    def group(self, row: AdapterRow) -> Hashable:
         """Returns what a row's computation has in common with that of others; equal ones run together."""
 
-    def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    def run(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
         """Answers rows of any adapters.
 
         Args:

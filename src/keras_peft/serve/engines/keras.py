@@ -20,7 +20,7 @@ from keras_peft.serve.bundle_files import read_tensors
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapter import Placement
-    from keras_peft.serve.loaded import Row
+    from keras_peft.serve.loaded_adapter import AdapterRow
     from keras_peft.serve.settings import ServeSettings
     from keras_peft.sources import Base
 
@@ -92,7 +92,7 @@ class Engine:
 
     Example:
         >>> engine = Engine(sources.load("minilm"))
-        >>> outputs = engine.run([Row(ids, news), Row(ids, mood), Row(other_ids, news)])
+        >>> outputs = engine.run([AdapterRow(ids, news), AdapterRow(ids, mood), AdapterRow(other_ids, news)])
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Engine:
             {key: np.array(tensors[_HEAD + key], np.float32) for key in head_shapes},
         )
 
-    def group(self, row: Row) -> Hashable:
+    def group(self, row: AdapterRow) -> Hashable:
         """Returns the blocks below a row's adapter; rows that share these run together."""
         return _adapter(row).top.trunk
 
-    def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    def run(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
         """Answers rows of any adapters; see `Engine.run` of `_engine.py`."""
         return self._mixed.run([row.ids for row in rows], [_adapter(row) for row in rows])
 
@@ -139,5 +139,5 @@ class Engine:
         return f"It reads up to {asked} tokens of a text; the base reads {longest} beside {taken} of its own."
 
 
-def _adapter(row: Row) -> PackedAdapter:
+def _adapter(row: AdapterRow) -> PackedAdapter:
     return cast("PackedAdapter", row.adapter.weights)

@@ -1,11 +1,11 @@
 """The HTTP application: the protocols behind what all of them share.
 
-Requests   makes the `Call`, logs and counts it          logs.py
-Failures   what was raised, as an answer                 answers.py
-Guard      keys, and pages of other sites                guard.py
-Bodies     the body, its limits; clients that go away    limits.py
-Direct     to a route without the framework              direct.py
-routes/    one file, one protocol
+RequestLog      makes the `Call`, logs and counts it          logs.py
+Failures        what was raised, as an answer                 responses.py
+Authentication  keys, and pages of other sites                authentication.py
+BodyLimits      the body, its limits; clients that go away    limits.py
+DirectRoutes    to a route without the framework              direct.py
+routes/         one file, one protocol
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from keras_peft._version import __version__
-from keras_peft.serve.http.answers import Failures, framework_refusal
-from keras_peft.serve.http.direct import Direct
-from keras_peft.serve.http.guard import PROBES, Guard
-from keras_peft.serve.http.limits import Bodies
-from keras_peft.serve.http.logs import Requests
+from keras_peft.serve.http.authentication import PROBES, Authentication
+from keras_peft.serve.http.context import ServerContext
+from keras_peft.serve.http.direct import DirectRoutes
+from keras_peft.serve.http.limits import BodyLimits
+from keras_peft.serve.http.logs import RequestLog
+from keras_peft.serve.http.responses import Failures, framework_refusal
 from keras_peft.serve.http.routes import (
     adapters,
     document,
@@ -36,7 +37,6 @@ from keras_peft.serve.http.routes import (
     vllm,
 )
 from keras_peft.serve.http.routes._document import Refusal
-from keras_peft.serve.http.state import State
 
 _DESCRIPTION = (
     "Many adapters on one frozen base. An adapter is named by `adapter_id`, `model` or the path, as the protocol has "
@@ -44,19 +44,19 @@ _DESCRIPTION = (
 )
 
 
-def create(state: State) -> FastAPI:
+def create(context: ServerContext) -> FastAPI:
     """Makes the application of a server.
 
     Args:
-        state: The server; its service is started and stopped by whoever made it.
+        context: The server; its service is started and stopped by whoever made it.
 
     Returns:
         An ASGI application.
 
     Example:
-        >>> uvicorn.run(create(State(service, ServeSettings())), lifespan="off")
+        >>> uvicorn.run(create(ServerContext(service, ServeSettings())), lifespan="off")
     """
-    settings = state.settings
+    settings = context.settings
     open_paths = PROBES
     if settings.open_metrics:
         open_paths |= {"/metrics"}
@@ -90,11 +90,11 @@ def create(state: State) -> FastAPI:
         responses={"default": {"model": Refusal, "description": "Why it was not done."}},
         exception_handlers={HTTPException: framework_refusal},
         middleware=[
-            Middleware(Requests, state=state),
+            Middleware(RequestLog, context=context),
             Middleware(Failures),
-            Middleware(Guard, state=state, open_paths=open_paths),
-            Middleware(Bodies, settings=settings),
-            Middleware(Direct, routes=[route for router in routers for route in router.routes]),
+            Middleware(Authentication, context=context, open_paths=open_paths),
+            Middleware(BodyLimits, settings=settings),
+            Middleware(DirectRoutes, routes=[route for router in routers for route in router.routes]),
         ],
     )
     for router in routers:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from keras_peft.explanation import Explanation
-    from keras_peft.serve.answer import Answers
-    from keras_peft.serve.http.state import State
+    from keras_peft.serve.http.context import ServerContext
     from keras_peft.serve.keys import Key
-    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.loaded_adapter import LoadedAdapter
+    from keras_peft.serve.result import RequestResult
 
 _SCOPE = "keras_peft.call"
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -32,7 +32,7 @@ class Call:
     """One request.
 
     Attributes:
-        state: The server.
+        context: The server.
         id: What the logs call it.
         started: When its first byte came, as `time.monotonic()`.
         headers: Those of the request; of one that was sent twice the last.
@@ -43,20 +43,20 @@ class Call:
         kind: The kind of its failure, empty where it was answered.
     """
 
-    state: State
+    context: ServerContext
     id: str
     started: float
     headers: Mapping[bytes, bytes]
     key: Key | None = None
     body: bytearray = field(default_factory=bytearray)
     adapters: Sequence[str] = ()
-    answers: Answers | None = None
+    answers: RequestResult | None = None
     kind: str = ""
 
     @property
     def deadline(self) -> float:
         """When it is given up, as `time.monotonic()`."""
-        return self.started + self.state.settings.deadline_ms / 1000
+        return self.started + self.context.settings.deadline_ms / 1000
 
     @property
     def seconds(self) -> float:
@@ -130,7 +130,7 @@ class Call:
 
     def known(self) -> list[str]:
         """Lists the adapters that the key may use, loaded or not."""
-        return [state.name for state in self.state.service.adapters.states() if self.may_use(state.name)]
+        return [state.name for state in self.context.service.adapters.statuses() if self.may_use(state.name)]
 
     def may_use(self, name: str) -> bool:
         """Tells whether the key is for an adapter."""
@@ -142,7 +142,7 @@ class Call:
         Raises:
             NotAllowed: If it may not.
         """
-        if self.state.keys and (self.key is None or not self.key.admin):
+        if self.context.keys and (self.key is None or not self.key.admin):
             raise NotAllowed("This key may predict; to load and unload takes one with admin = true.")
 
     def check(self, name: str) -> None:
@@ -163,18 +163,20 @@ class Call:
             f"There is no such adapter for this key; it may use {listed(self.known(), most=40) or 'none'}."
         )
 
-    async def adapter(self, name: str) -> Loaded:
+    async def adapter(self, name: str) -> LoadedAdapter:
         """Finds an adapter, and loads it if need be; see `Adapters.get`."""
         self.check(name)
         with self._without_other_names():
-            return await self.state.service.adapters.get(name)
+            return await self.context.service.adapters.get(name)
 
-    async def predict(self, names: Sequence[str], texts: Sequence[Any], *, truncate: bool = True) -> Answers:
+    async def predict(
+        self, names: Sequence[str], texts: Sequence[Any], *, truncate: bool = True
+    ) -> RequestResult:
         """Predicts texts; see `Service.predict`."""
         for name in names:
             self.check(name)
         with self._without_other_names():
-            self.answers = await self.state.service.predict(
+            self.answers = await self.context.service.predict(
                 names, texts, key=self.key, deadline=self.deadline, truncate=truncate
             )
         self.adapters = names
@@ -184,7 +186,7 @@ class Call:
         """Tells which words carried a decision; see `Service.explain`."""
         self.check(name)
         with self._without_other_names():
-            explanation = await self.state.service.explain(
+            explanation = await self.context.service.explain(
                 name, text, label=label, key=self.key, deadline=self.deadline
             )
         self.adapters = [name]

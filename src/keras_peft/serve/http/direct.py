@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Direct:
+class DirectRoutes:
     """ASGI middleware, the innermost: finds the route of a POST and calls it.
 
     These routes read their bodies and write their answers themselves. What FastAPI does around a

@@ -28,7 +28,7 @@ _LINGERING = 4
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Bodies:
+class BodyLimits:
     """ASGI middleware that reads the body, and ends the work when the client goes away.
 
     Args:
@@ -41,7 +41,7 @@ class Bodies:
         self._most = settings.max_body_bytes
         self._idle = settings.idle_timeout_s
         self._longest = settings.deadline_ms / 1000
-        self._held = 0
+        self._bytes_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application behind it."""
@@ -52,7 +52,7 @@ class Bodies:
             if await self._read(call, receive):
                 await _while_there(self._app, scope, receive, send)
         finally:
-            self._held -= len(call.body)
+            self._bytes_held -= len(call.body)
         return None
 
     async def _read(self, call: Call, receive: Receive) -> bool:
@@ -84,10 +84,10 @@ class Bodies:
                     size += len(chunk)
                     if size <= self._most:
                         call.body += chunk
-                        self._held += len(chunk)
+                        self._bytes_held += len(chunk)
                     elif size > _LINGERING * self._most:
                         raise self._too_large()
-                    if self._held > _BODIES * self._most:
+                    if self._bytes_held > _BODIES * self._most:
                         raise Overloaded("Too many large requests at a time; ask again.", retry_after=1)
                     if not message.get("more_body", False):
                         break
@@ -187,7 +187,7 @@ class Protocol(HttpToolsProtocol):
         self._count(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
-        """Stops the clock; from here on `Bodies` has one."""
+        """Stops the clock; from here on `BodyLimits` has one."""
         self._clock.cancel()
         self._in_headers, self._size = False, 0
         super().on_headers_complete()

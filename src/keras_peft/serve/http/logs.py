@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pydantic_core
 
 from keras_peft.serve.http import trace
-from keras_peft.serve.http.answers import CLIENT_GONE, described
+from keras_peft.serve.http.authentication import PROBES
 from keras_peft.serve.http.call import Call
-from keras_peft.serve.http.guard import PROBES
+from keras_peft.serve.http.responses import CLIENT_GONE, described
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from keras_peft.serve.http.state import State
+    from keras_peft.serve.http.context import ServerContext
 
 _LOG = logging.getLogger("keras_peft.serve.requests")
 # What balancers and Prometheus ask for every few seconds.
@@ -24,7 +24,7 @@ _QUIET = PROBES | {"/metrics"}
 _UNKNOWN = "unknown"
 
 
-class Lines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """Writes every record as a line of JSON; of an error its type and place, since its message may hold a text."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -42,7 +42,7 @@ class Lines(logging.Formatter):
 def configure() -> None:
     """Sends what the server and uvicorn have to say to stderr, a line of JSON each."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Lines())
+    handler.setFormatter(JsonFormatter())
     for name, level in (("keras_peft", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
@@ -51,23 +51,23 @@ def configure() -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
-class Requests:
+class RequestLog:
     """ASGI middleware, the outermost: makes the `Call`, and tells of it when it has ended.
 
     Args:
         app: The application behind it.
-        state: The server.
+        context: The server.
     """
 
-    def __init__(self, app: ASGIApp, state: State) -> None:
-        self._app, self._state = app, state
+    def __init__(self, app: ASGIApp, context: ServerContext) -> None:
+        self._app, self._context = app, context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application behind it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
-        call = Call(self._state, trace.request_id(headers.get(b"x-request-id")), time.monotonic(), headers)
+        call = Call(self._context, trace.request_id(headers.get(b"x-request-id")), time.monotonic(), headers)
         call.enter(scope)
         status = 0
 
@@ -76,7 +76,7 @@ class Requests:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = [(b"x-request-id", call.id.encode())]
-                if self._state.draining:
+                if self._context.draining:
                     # So that clients do not use this connection again.
                     own.append((b"connection", b"close"))
                 message["headers"] = [*message.get("headers", ()), *own]
@@ -95,9 +95,9 @@ class Requests:
         route = getattr(scope.get("route"), "path", None) or _UNKNOWN
         status = status or CLIENT_GONE
         seconds = call.seconds
-        self._state.metrics.request_ended(route=route, status=status, seconds=seconds)
+        self._context.metrics.request_ended(route=route, status=status, seconds=seconds)
         if call.kind:
-            self._state.metrics.request_failed(call.kind)
+            self._context.metrics.request_failed(call.kind)
         level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
         if not _LOG.isEnabledFor(level):
             return

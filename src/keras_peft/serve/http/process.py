@@ -30,8 +30,8 @@ from keras_peft import bundle as bundles
 from keras_peft.errors import BundleError, OptionError, listed
 from keras_peft.serve.http import logs
 from keras_peft.serve.http.app import create
+from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.http.limits import protocol
-from keras_peft.serve.http.state import State
 from keras_peft.serve.keys import Keys, check_exposure
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository, shown_name
@@ -39,8 +39,8 @@ from keras_peft.serve.service import Service
 from keras_peft.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from keras_peft.serve.adapter_record import AdapterStatus
     from keras_peft.serve.adapters import Adapters
-    from keras_peft.serve.entry import AdapterState
 
 # How often the start is told of, in seconds.
 _TELLING = 0.1
@@ -48,7 +48,7 @@ _TELLING = 0.1
 _SWITCHING = 0.0005
 
 
-class Start:
+class StartupEvents:
     """Gets the news of a server's start; the methods do nothing and are there to be overridden."""
 
     def stage(self, text: str) -> None:
@@ -61,11 +61,11 @@ class Start:
     def loading(self, *, done: int, adapters: int) -> None:
         """So many of the adapters are loaded, or cannot be; told again and again."""
 
-    def listening(self, address: str, adapters: Sequence[AdapterState], *, needs_key: bool) -> None:
+    def listening(self, address: str, adapters: Sequence[AdapterStatus], *, needs_key: bool) -> None:
         """The server answers at an address, with these adapters."""
 
 
-def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None = None) -> bool:
+def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents | None = None) -> bool:
     """Serves bundles until the process is told to end.
 
     Args:
@@ -81,7 +81,7 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         BundleError: If the bundles are of different bases.
         BaseError: If the base cannot be loaded.
     """
-    start = start or Start()
+    start = start or StartupEvents()
     keys = Keys.read(settings.keys)
     check_exposure(settings, keys)
     with bind(settings.host, settings.port) as listener:
@@ -99,16 +99,16 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: Start | None =
         sys.setswitchinterval(_SWITCHING)
         metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
         service = Service.create(repository, engine, settings, metrics)
-        state = State(service, settings, keys, metrics)
+        context = ServerContext(service, settings, keys, metrics)
         logs.configure()
-        server = Server(create(state), state)
+        server = Server(create(context), context)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             return runner.run(_serve(server, listener, start))
 
 
-async def _serve(server: Server, listener: socket.socket, start: Start) -> bool:
+async def _serve(server: Server, listener: socket.socket, start: StartupEvents) -> bool:
     """Loads the adapters, answers, and ends."""
-    service = server.state.service
+    service = server.context.service
     telling = asyncio.create_task(_tell(service.adapters, start))
     await service.start()
     telling.cancel()
@@ -117,7 +117,7 @@ async def _serve(server: Server, listener: socket.socket, start: Start) -> bool:
     gc.freeze()
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    start.listening(address, service.adapters.states(), needs_key=bool(server.state.keys))
+    start.listening(address, service.adapters.statuses(), needs_key=bool(server.context.keys))
     await server.serve(sockets=[listener])
     if server.force_exit:
         return False
@@ -126,10 +126,10 @@ async def _serve(server: Server, listener: socket.socket, start: Start) -> bool:
     return True
 
 
-async def _tell(adapters: Adapters, start: Start) -> None:
+async def _tell(adapters: Adapters, start: StartupEvents) -> None:
     """Tells again and again how many adapters are loaded."""
     while True:
-        states = adapters.states()
+        states = adapters.statuses()
         start.loading(done=sum(one.state in ("READY", "FAILED") for one in states), adapters=len(states))
         await asyncio.sleep(_TELLING)
 
@@ -139,11 +139,11 @@ class Server(uvicorn.Server):
 
     Args:
         app: The application.
-        state: What it has in common with its routes.
+        context: What it has in common with its routes.
     """
 
-    def __init__(self, app: FastAPI, state: State) -> None:
-        settings = state.settings
+    def __init__(self, app: FastAPI, context: ServerContext) -> None:
+        settings = context.settings
         super().__init__(
             uvicorn.Config(
                 app,
@@ -158,7 +158,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
             )
         )
-        self.state = state
+        self.context = context
         self._asked: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -166,12 +166,12 @@ class Server(uvicorn.Server):
         if self._asked is not None:
             self.should_exit = self.force_exit = True
             return
-        self.state.draining = True
+        self.context.draining = True
         self._asked = time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
         """Ends when balancers have had time to see that it is not ready."""
-        if self._asked is not None and time.monotonic() - self._asked >= self.state.settings.pre_stop_s:
+        if self._asked is not None and time.monotonic() - self._asked >= self.context.settings.pre_stop_s:
             self.should_exit = True
         return await super().on_tick(counter)
 

@@ -18,7 +18,7 @@ from keras_peft import sources
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.http.process import base_of
-from keras_peft.serve.loaded import Loaded
+from keras_peft.serve.loaded_adapter import LoadedAdapter
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
@@ -41,7 +41,7 @@ async def cycle(folder: Path, cycles: int) -> dict[str, object]:
         gc.collect()
         memory.append(resident())
         series.append(count_series(metrics))
-        left += sum(isinstance(one, Loaded) for one in gc.get_objects())
+        left += sum(isinstance(one, LoadedAdapter) for one in gc.get_objects())
     adapters.close()
     loads = metrics.registry.get_sample_value("keras_peft_adapter_loads_total", {"result": "ok"})
     return {"memory": memory, "series": series, "left": left, "loads": loads}

@@ -16,7 +16,7 @@ from typing import Any
 from keras_peft.cli import main
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.http import process
-from keras_peft.serve.http.state import State
+from keras_peft.serve.http.context import ServerContext
 
 
 def hold(folder: Path) -> None:
@@ -32,5 +32,5 @@ def hold(folder: Path) -> None:
 
 if __name__ == "__main__":
     hold(Path(sys.argv[1]))
-    process.State = partial(State, hung_after=float(sys.argv[2]))
+    process.ServerContext = partial(ServerContext, hung_after=float(sys.argv[2]))
     main(sys.argv[3:])

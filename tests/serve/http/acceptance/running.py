@@ -55,7 +55,7 @@ class Served:
     def state(self, name: str) -> dict[str, Any]:
         return self.http.get(f"/v1/adapters/{name}").raise_for_status().json()
 
-    def states(self) -> dict[str, dict[str, Any]]:
+    def statuses(self) -> dict[str, dict[str, Any]]:
         return {one["name"]: one for one in self.http.get("/v1/adapters").raise_for_status().json()["data"]}
 
     def metric(self, name: str, **labels: str) -> float:

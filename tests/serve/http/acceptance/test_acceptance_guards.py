@@ -15,7 +15,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from keras_peft.serve.http.app import create
-from keras_peft.serve.http.guard import PROBES
+from keras_peft.serve.http.authentication import PROBES
 from keras_peft.serve.http.routes import page
 from serve.bundles import seal, write_bundle
 from serve.fake import Service, serving
@@ -84,7 +84,7 @@ def test_09_no_name_leads_out_of_the_folder(server, outside, name):
         assert came.split(b" ", 2)[1] in (b"404", b"405", b"422"), path
         assert b"root:" not in came
         assert b"adapter_model" not in came
-    assert SECRET not in server.states()
+    assert SECRET not in server.statuses()
 
 
 def test_09_links_are_not_followed(server, outside):

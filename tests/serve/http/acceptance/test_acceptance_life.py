@@ -108,7 +108,7 @@ def test_06_others_are_answered_while_one_is_loaded(small):
     write_bundle(small.root / "slow", seed=8)
     with together() as call, small.holding("slow"):
         loading = call(small.load, "slow")
-        until(lambda: small.states().get("slow", {}).get("state") == "LOADING")
+        until(lambda: small.statuses().get("slow", {}).get("state") == "LOADING")
         statuses = [small.predict("mood").status_code for _ in range(50)]
         # Not one of them waited for it: it is as far as it was.
         assert small.state("slow")["state"] == "LOADING"
@@ -171,12 +171,12 @@ def test_08_none_that_is_in_use_is_evicted(small):
         assert by_label(one.result().json()) == pytest.approx(
             expected(small.root, name, TEXTS[:1])[0], abs=1e-4
         )
-    assert sum(one["state"] == "READY" for one in small.states().values()) == 3
+    assert sum(one["state"] == "READY" for one in small.statuses().values()) == 3
 
 
 def in_flight(server: Served, names: list[str]) -> list[dict[str, object]]:
     """The states of some adapters, when all of them are in use; nothing before."""
-    states = [server.states()[name] for name in names]
+    states = [server.statuses()[name] for name in names]
     return states if all(one["in_flight"] == 1 for one in states) else []
 
 

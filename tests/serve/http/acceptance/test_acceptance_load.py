@@ -118,7 +118,7 @@ def test_13_a_storm_of_clients_that_go_away_leaves_nothing_behind(small):
     # But for the batch that was held up nothing was computed for them.
     assert small.metric("batch_size_count") <= batches + 1
     assert small.metric("requests_total", route="/predict", status="499") > gone + 10
-    assert {one["in_flight"] for one in small.states().values()} == {0}
+    assert {one["in_flight"] for one in small.statuses().values()} == {0}
     with together(ROOM) as call:
         answers = [call(small.predict, "mood", f"{TEXTS[0]} {n}") for n in range(100)]
     assert [answer.result().status_code for answer in answers] == [200] * 100

@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from keras_peft import tasks
 from keras_peft.serve.failures import AdapterNotFound
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers
 
 if TYPE_CHECKING:
-    from keras_peft.serve.entry import AdapterState
+    from keras_peft.serve.adapter_record import AdapterStatus
 
 router = APIRouter(prefix="/v1/adapters", tags=["Adapters"])
 
@@ -57,7 +57,7 @@ class Listed(BaseModel):
 async def adapters(request: Request) -> Response:
     """List the adapters that the key may use, with all that is known of them."""
     call = Call.of(request)
-    states = [one for one in call.state.service.adapters.states() if call.may_use(one.name)]
+    states = [one for one in call.context.service.adapters.statuses() if call.may_use(one.name)]
     return as_json({"data": [_shown(one) for one in states]})
 
 
@@ -66,13 +66,13 @@ async def adapter(name: str, request: Request) -> Response:
     """Show all that is known of an adapter."""
     call = Call.of(request)
     call.check(name)
-    for one in call.state.service.adapters.states():
+    for one in call.context.service.adapters.statuses():
         if one.name == name:
             return as_json(_shown(one))
     raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists those that there are.")
 
 
-def _shown(state: AdapterState) -> dict[str, Any]:
+def _shown(state: AdapterStatus) -> dict[str, Any]:
     """Returns what may be known of an adapter, which does not include where it lies."""
     shown = {
         "name": state.name,

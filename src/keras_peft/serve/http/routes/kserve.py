@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field
 from keras_peft._version import __version__
 from keras_peft.errors import listed
 from keras_peft.serve.failures import AdapterNotFound, Invalid, Malformed, NotReady
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.call import Call
 from keras_peft.serve.http.limits import PARTED
+from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
 from keras_peft.serve.http.routes._scores import VALUE, described, probabilities
 from keras_peft.tasks import Task, multi_label, regression, token_labels
@@ -119,7 +119,7 @@ async def ready(name: str, request: Request) -> Response:
     """Tell whether an adapter answers without being loaded first."""
     call = Call.of(request)
     call.check(name)
-    states = {one.name: one.state for one in call.state.service.adapters.states()}
+    states = {one.name: one.state for one in call.context.service.adapters.statuses()}
     if name not in states:
         raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists those that there are.")
     if states[name] != "READY":

@@ -13,6 +13,6 @@ router = APIRouter(tags=["Metrics"])
 @router.get("/metrics", response_class=Response, responses=says("The metrics."))
 async def exposition(request: Request) -> Response:
     """Show the metrics in Prometheus' form."""
-    metrics = Call.of(request).state.metrics
+    metrics = Call.of(request).context.metrics
     text, media_type = metrics.exposition(request.headers.get("accept", ""))
     return Response(text, media_type=media_type)

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from keras_peft.serve.failures import AdapterNotFound, Invalid
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
 from keras_peft.serve.http.routes._scores import described, probabilities
 
@@ -134,7 +134,7 @@ class Models(BaseModel):
 async def models(request: Request) -> Response:
     """List the base and the adapters that the key may use."""
     call = Call.of(request)
-    content = [_model(call, call.state.base_name, None), *(_adapter(call, name) for name in call.known())]
+    content = [_model(call, call.context.base_name, None), *(_adapter(call, name) for name in call.known())]
     return as_json({"object": "list", "data": content})
 
 
@@ -149,14 +149,14 @@ async def model(name: str, request: Request) -> Response:
 
 
 def _adapter(call: Call, name: str) -> dict[str, Any]:
-    return _model(call, name, call.state.base_name)
+    return _model(call, name, call.context.base_name)
 
 
 def _model(call: Call, name: str, parent: str | None) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
-        "created": int(call.state.started),
+        "created": int(call.context.started),
         "owned_by": "keras-peft",
         "root": name,
         "parent": parent,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from keras_peft.serve.failures import NotReady
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.responses import as_json
 
 router = APIRouter(tags=["Probes"])
 
@@ -17,7 +17,7 @@ router = APIRouter(tags=["Probes"])
 @router.get("/v2/health/live")
 async def live(request: Request) -> Response:
     """Tell whether the server works at all, however much it has to do; if not, start it anew."""
-    if not Call.of(request).state.is_alive:
+    if not Call.of(request).context.is_alive:
         raise NotReady("The workers hang; start the server anew.")
     return as_json({"live": True})
 
@@ -32,9 +32,9 @@ async def live(request: Request) -> Response:
 @router.get("/ping")
 async def ready(request: Request) -> Response:
     """Tell whether requests should be sent here."""
-    state = Call.of(request).state
-    if state.draining:
+    context = Call.of(request).context
+    if context.draining:
         raise NotReady("The server ends.")
-    if not state.is_ready:
+    if not context.is_ready:
         raise NotReady("An adapter that has to be there is not, or the workers hang.")
     return as_json({"ready": True})

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from keras_peft.serve.failures import Invalid
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
 
 router = APIRouter(prefix="/v2/repository", tags=["Repository"])
@@ -22,7 +22,7 @@ class IndexBody(BaseModel):
     ready: bool = Field(default=False, description="true for those that are loaded only")
 
 
-class Entry(BaseModel):
+class IndexEntry(BaseModel):
     """An adapter: READY, LOADING, UNLOADING or UNAVAILABLE."""
 
     name: str
@@ -35,7 +35,7 @@ class Entry(BaseModel):
 _STATES = {"READY": "READY", "LOADING": "LOADING", "DRAINING": "UNLOADING"}
 
 
-@router.post("/index", openapi_extra=reads(IndexBody, required=False), responses=answers(list[Entry]))
+@router.post("/index", openapi_extra=reads(IndexBody, required=False), responses=answers(list[IndexEntry]))
 async def index(request: Request) -> Response:
     """List the adapters that the key may use."""
     call = Call.of(request)
@@ -47,7 +47,7 @@ async def index(request: Request) -> Response:
             "state": _STATES.get(one.state, "UNAVAILABLE"),
             "reason": one.reason or "",
         }
-        for one in call.state.service.adapters.states()
+        for one in call.context.service.adapters.statuses()
         if call.may_use(one.name) and (one.state == "READY" or not asked.ready)
     ]
     return as_json(content)
@@ -64,7 +64,7 @@ async def load(name: str, request: Request) -> Response:
     """Load an adapter, or load it anew; the old one answers until the new one is ready."""
     call = Call.of(request)
     _check(call, name)
-    loaded = await call.state.service.adapters.load(name)
+    loaded = await call.context.service.adapters.load(name)
     call.adapters = [name]
     return as_json({"name": name, "version": str(loaded.generation), "state": "READY"})
 
@@ -74,7 +74,7 @@ async def unload(name: str, request: Request) -> Response:
     """Unload an adapter once what it was asked is answered."""
     call = Call.of(request)
     _check(call, name)
-    await call.state.service.adapters.unload(name)
+    await call.context.service.adapters.unload(name)
     call.adapters = [name]
     return as_json({"name": name, "state": "UNAVAILABLE"})
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from keras_peft._version import __version__
 from keras_peft.serve.failures import Invalid
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
 from keras_peft.serve.http.routes._scores import Entity, Function, Score, written
 
@@ -125,7 +125,7 @@ async def tokenize(request: Request) -> Response:
     call = Call.of(request)
     asked = call.read(TokenizeBody)
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-    return as_json(await call.state.service.tokenize(texts))
+    return as_json(await call.context.service.tokenize(texts))
 
 
 class Info(BaseModel):
@@ -152,10 +152,10 @@ class Info(BaseModel):
 async def info(request: Request) -> Response:
     """Show what the server is and what it takes."""
     call = Call.of(request)
-    state, base = call.state, call.state.service.engine.base
-    settings = state.settings
+    context, base = call.context, call.context.service.engine.base
+    settings = context.settings
     content = Info(
-        model_id=state.base_name,
+        model_id=context.base_name,
         model_sha=base.sha256,
         model_dtype="float32",
         model_type={"classifier": {"adapters": len(call.known())}},

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from keras_peft.serve.failures import Invalid
-from keras_peft.serve.http.answers import as_json
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
 from keras_peft.serve.http.routes._scores import described, probabilities
 from keras_peft.serve.http.routes.hugging_face import Pair

@@ -29,7 +29,7 @@ class AdapterBody(BaseModel):
 async def load(request: Request) -> Response:
     """Load an adapter by its name, or load it anew."""
     call, name = _asked(request)
-    await call.state.service.adapters.load(name)
+    await call.context.service.adapters.load(name)
     call.adapters = [name]
     return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
@@ -43,7 +43,7 @@ async def load(request: Request) -> Response:
 async def unload(request: Request) -> Response:
     """Unload an adapter by its name."""
     call, name = _asked(request)
-    await call.state.service.adapters.unload(name)
+    await call.context.service.adapters.unload(name)
     call.adapters = [name]
     return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 

@@ -2,7 +2,7 @@
 
 What one key asks of one adapter is a flow. While several flows have rows that wait, each of
 them gets as many tokens as the others, so that a flood in one does not hold up the rest. It
-is start-time fair queueing: Goyal, Vin and Cheng 1996, "Start-time Fair Queuing: A Scheduling
+is start-time fair queueing: Goyal, Vin and Cheng 1996, "StartupEvents-time Fair Queuing: A Scheduling
 Algorithm for Integrated Services Packet Switching Networks". One flow alone is first come,
 first served.
 
@@ -19,7 +19,7 @@ from itertools import accumulate, count
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from keras_peft.serve.loaded import Row
+    from keras_peft.serve.loaded_adapter import AdapterRow
 
 # So many batches' rows are looked through for those whose lengths suit.
 _REACH = 4
@@ -29,7 +29,7 @@ _SHARE, _TOKENS = 0.125, 4
 _MOST_FLOWS = 1024
 
 
-class Pending:
+class PendingRow:
     """A row that is to be computed once, whoever waits for it.
 
     Args:
@@ -62,7 +62,7 @@ class Pending:
     )
 
     def __init__(
-        self, row: Row, text: Hashable, *, deadline: float, came: float, shared: Hashable = None
+        self, row: AdapterRow, text: Hashable, *, deadline: float, came: float, shared: Hashable = None
     ) -> None:
         self.shared = shared
         self.row, self.text, self.length = row, hash(text), max(len(row.ids), 1)
@@ -72,10 +72,10 @@ class Pending:
         self.is_running = self.is_gone = False
 
 
-PendingT = TypeVar("PendingT", bound=Pending)
+PendingRowT = TypeVar("PendingRowT", bound=PendingRow)
 
 
-class Turns(Generic[PendingT]):
+class FairQueue(Generic[PendingRowT]):
     """The rows that wait.
 
     It is for one thread at a time.
@@ -87,16 +87,16 @@ class Turns(Generic[PendingT]):
         max_age: After how many seconds of being passed over a row leads, whatever its length.
 
     Example:
-        >>> turns = Turns(most_rows=32, most_tokens=4096, max_age=0.1)
-        >>> turns.add(entry, ("billing", "intents"))
-        >>> turns.take(time.monotonic())
+        >>> queue = FairQueue(most_rows=32, most_tokens=4096, max_age=0.1)
+        >>> queue.add(pending, ("billing", "intents"))
+        >>> queue.take(time.monotonic())
         [entry]
     """
 
     def __init__(self, *, most_rows: int, most_tokens: int, max_age: float) -> None:
         self._most_rows, self._most_tokens, self._max_age = most_rows, most_tokens, max_age
         # Sorted; the numbers are the order in which rows came, and no two are the same.
-        self._order: list[tuple[float, int, PendingT]] = []
+        self._order: list[tuple[float, int, PendingRowT]] = []
         self._numbers = count()
         # The turn that a flow's next row has if it comes now, and the turn that it is.
         self._next: dict[Hashable, float] = {}
@@ -105,23 +105,23 @@ class Turns(Generic[PendingT]):
     def __len__(self) -> int:
         return len(self._order)
 
-    def add(self, entry: PendingT, flow: Hashable) -> None:
+    def add(self, pending: PendingRowT, flow: Hashable) -> None:
         """Lets a row wait for its turn.
 
         Args:
-            entry: The row.
+            pending: The row.
             flow: What shares one part of the server.
         """
-        entry.turn = max(self._now, self._next.get(flow, 0.0))
-        entry.number = next(self._numbers)
-        self._next[flow] = entry.turn + entry.length
-        insort(self._order, (entry.turn, entry.number, entry))
+        pending.turn = max(self._now, self._next.get(flow, 0.0))
+        pending.number = next(self._numbers)
+        self._next[flow] = pending.turn + pending.length
+        insort(self._order, (pending.turn, pending.number, pending))
 
-    def remove(self, entry: PendingT) -> None:
+    def remove(self, pending: PendingRowT) -> None:
         """Takes a row that waits away."""
-        del self._order[bisect_left(self._order, (entry.turn, entry.number))]
+        del self._order[bisect_left(self._order, (pending.turn, pending.number))]
 
-    def take(self, now: float) -> list[PendingT]:
+    def take(self, now: float) -> list[PendingRowT]:
         """Takes the rows that run next; those whose deadlines have passed are left out.
 
         Args:
@@ -150,7 +150,7 @@ class Turns(Generic[PendingT]):
         self._forget()
         return taken
 
-    def _in_reach(self, now: float) -> list[PendingT]:
+    def _in_reach(self, now: float) -> list[PendingRowT]:
         """Returns the next few rows in their order, when those that are too late have been left out."""
         reach = _REACH * self._most_rows
         while late := [one for _, _, one in self._order[:reach] if one.deadline <= now]:
@@ -193,15 +193,15 @@ class Turns(Generic[PendingT]):
             self._next = {flow: turn for flow, turn in self._next.items() if turn > self._now}
 
 
-def _by_length(window: Sequence[PendingT], leader: PendingT) -> list[PendingT]:
+def _by_length(window: Sequence[PendingRowT], leader: PendingRowT) -> list[PendingRowT]:
     """Sorts rows by their lengths; of one length those whose turn is sooner are nearer to the leader."""
     # Rows of one text stand together, since the base computes it once.
-    turns: dict[int, int] = {}
+    queue: dict[int, int] = {}
     for place, one in enumerate(window):
-        turns.setdefault(one.text, place)
+        queue.setdefault(one.text, place)
 
-    def key(one: PendingT) -> tuple[int, int]:
-        turn = turns[one.text]
+    def key(one: PendingRowT) -> tuple[int, int]:
+        turn = queue[one.text]
         return one.length, turn if one.length >= leader.length else -turn
 
     return sorted(window, key=key)

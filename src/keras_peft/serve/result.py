@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AdapterResult:
     """What one adapter answers.
 
     Attributes:
@@ -30,7 +30,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class RequestResult:
     """What a request is answered, `answers["name"]` by one adapter.
 
     Attributes:
@@ -42,12 +42,12 @@ class Answers:
         computed: How long they were computed, in seconds.
     """
 
-    by_name: dict[str, Answer]
+    by_name: dict[str, AdapterResult]
     tokens: int
     cut: int
     tokenizing: float
     queued: float
     computed: float
 
-    def __getitem__(self, name: str) -> Answer:
+    def __getitem__(self, name: str) -> AdapterResult:
         return self.by_name[name]

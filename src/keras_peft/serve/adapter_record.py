@@ -12,14 +12,14 @@ from keras_peft.serve.failures import AdapterFailed, Failure
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.loaded_adapter import LoadedAdapter
 
-State = Literal["UNLOADED", "LOADING", "READY", "DRAINING", "FAILED"]
-STATES: tuple[State, ...] = ("UNLOADED", "LOADING", "READY", "DRAINING", "FAILED")
+LoadState = Literal["UNLOADED", "LOADING", "READY", "DRAINING", "FAILED"]
+LOAD_STATES: tuple[LoadState, ...] = ("UNLOADED", "LOADING", "READY", "DRAINING", "FAILED")
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterState:
+class AdapterStatus:
     """How an adapter stands.
 
     Attributes:
@@ -36,7 +36,7 @@ class AdapterState:
     """
 
     name: str
-    state: State
+    state: LoadState
     generation: int
     reason: str
     pinned: bool
@@ -67,7 +67,7 @@ class AdapterState:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryDelay:
     """After how many seconds a bundle that failed is tried again.
 
     Attributes:
@@ -84,7 +84,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class LoadFailure:
     """Why an adapter was not loaded, how often in a row, and until when it is not tried again."""
 
     failure: Failure
@@ -93,7 +93,7 @@ class Trouble:
 
 
 @dataclass(eq=False, slots=True)
-class Entry:
+class AdapterRecord:
     """What is known of a name.
 
     Attributes:
@@ -113,19 +113,19 @@ class Entry:
 
     name: str
     is_pinned: bool
-    retry: Retry
+    retry: RetryDelay
     mark: str = ""
-    loaded: Loaded | None = None
-    loading: asyncio.Task[Loaded | None] | None = None
+    loaded: LoadedAdapter | None = None
+    loading: asyncio.Task[LoadedAdapter | None] | None = None
     generation: int = 0
     bundle: Bundle | None = None
-    trouble: Trouble | None = None
+    trouble: LoadFailure | None = None
     last_used: float | None = None
     drains: int = 0
     is_off: bool = False
 
     @property
-    def state(self) -> State:
+    def state(self) -> LoadState:
         """How it stands."""
         if self.loaded is not None:
             return "READY"
@@ -143,7 +143,7 @@ class Entry:
             return self.loaded is not None or self.trouble is not None
         return self.trouble is not None and time.monotonic() >= self.trouble.until
 
-    def succeed(self, loaded: Loaded, mark: str) -> None:
+    def succeed(self, loaded: LoadedAdapter, mark: str) -> None:
         """Puts a new generation in the place of the one before."""
         self.mark, self.loaded, self.generation, self.bundle = mark, loaded, loaded.generation, loaded.bundle
         self.trouble, self.last_used = None, time.time()
@@ -152,7 +152,7 @@ class Entry:
         """Remembers a failed attempt, the longer the more often the same bundle failed."""
         times = 1 if self.trouble is None or self.mark != mark else self.trouble.times + 1
         self.mark = mark
-        self.trouble = Trouble(failure, times, time.monotonic() + self.retry.wait(times))
+        self.trouble = LoadFailure(failure, times, time.monotonic() + self.retry.wait(times))
 
     def failure(self, *, retry_after: float | None = None) -> Failure:
         """Makes the error of the last attempt anew, for whoever asks."""
@@ -163,13 +163,13 @@ class Entry:
             message += f" Its generation {self.generation} goes on answering."
         return type(self.trouble.failure)(message, retry_after=retry_after)
 
-    def shown(self, in_flight: int) -> AdapterState:
+    def status(self, in_flight: int) -> AdapterStatus:
         """Returns how it stands, for others to read.
 
         Args:
             in_flight: Requests that read with it now.
         """
-        return AdapterState(
+        return AdapterStatus(
             name=self.name,
             state=self.state,
             generation=self.generation,

@@ -13,14 +13,14 @@ from keras_peft.serve.keys import is_loopback
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from keras_peft.serve.http.state import State
+    from keras_peft.serve.http.context import ServerContext
     from keras_peft.serve.keys import Key
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """What answers without a key."""
 
 
-class Guard:
+class Authentication:
     """ASGI middleware that lets nobody in without a key, where there are keys.
 
     Pages of other sites, which a browser may send here, are turned away with or without keys:
@@ -29,13 +29,13 @@ class Guard:
 
     Args:
         app: The application behind it.
-        state: The server.
+        context: The server.
         open_paths: What may be read without a key.
     """
 
-    def __init__(self, app: ASGIApp, state: State, open_paths: frozenset[str]) -> None:
-        self._app, self._state, self._open = app, state, open_paths
-        self._needs_local_name = not state.keys and is_loopback(state.settings.host)
+    def __init__(self, app: ASGIApp, context: ServerContext, open_paths: frozenset[str]) -> None:
+        self._app, self._context, self._open = app, context, open_paths
+        self._needs_local_name = not context.keys and is_loopback(context.settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application behind it, if the request may come in."""
@@ -49,7 +49,7 @@ class Guard:
                     "Without keys this server answers only under localhost or an address in numbers; ask for that, or "
                     "start it with keys."
                 )
-            if self._state.keys:
+            if self._context.keys:
                 call.key = self._key(call.headers.get(b"authorization", b""))
                 if call.key is None:
                     raise NotAuthenticated("This needs a key that is known: Authorization: Bearer KEY.")
@@ -58,7 +58,7 @@ class Guard:
     def _key(self, authorization: bytes) -> Key | None:
         """Finds the key of a header such as `Bearer KEY`."""
         scheme, _, secret = authorization.strip().partition(b" ")
-        return self._state.keys.find(secret.strip()) if scheme.lower() == b"bearer" else None
+        return self._context.keys.find(secret.strip()) if scheme.lower() == b"bearer" else None
 
     def _is_open(self, scope: Scope) -> bool:
         return scope["path"] in self._open and scope["method"] in ("GET", "HEAD")

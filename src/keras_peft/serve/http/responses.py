@@ -22,7 +22,7 @@ from keras_peft.serve.http.failures import STATUSES
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from keras_peft.serve.answer import Answers
+    from keras_peft.serve.result import RequestResult
 
 _LOG = logging.getLogger("keras_peft.serve")
 # What no failure of ours is: the framework's own, by status.
@@ -83,7 +83,7 @@ class Failures:
         except Failure as error:
             failure = error
         except asyncio.CancelledError:
-            if not call.state.draining:
+            if not call.context.draining:
                 raise
             failure = NotReady(
                 "The server ended before there was an answer; ask another one, or this one later."
@@ -120,7 +120,7 @@ async def framework_refusal(request: Any, error: Exception) -> Response:
     return _error(messages.get(status, "The request cannot be read."), kind, status, headers)
 
 
-def _measured(call: Call, answers: Answers) -> dict[str, str]:
+def _measured(call: Call, answers: RequestResult) -> dict[str, str]:
     """Returns what Text Embeddings Inference tells in headers, in whole milliseconds."""
     headers = {
         "x-compute-type": "cpu",

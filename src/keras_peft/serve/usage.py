@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras_peft.serve.loaded import Loaded
+    from keras_peft.serve.loaded_adapter import LoadedAdapter
 
 
-class Uses:
+class AdapterUsage:
     """Counts requests by the generation that they read with. It belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._uses: dict[Loaded, _Use] = {}
+        self._uses: dict[LoadedAdapter, _Use] = {}
 
-    def __contains__(self, loaded: Loaded | None) -> bool:
+    def __contains__(self, loaded: LoadedAdapter | None) -> bool:
         return loaded in self._uses
 
-    def begin(self, loaded: Loaded) -> None:
+    def begin(self, loaded: LoadedAdapter) -> None:
         """Counts one more request."""
         use = self._uses.get(loaded)
         if use is None:
             use = self._uses[loaded] = _Use()
         use.count += 1
 
-    def end(self, loaded: Loaded) -> bool:
+    def end(self, loaded: LoadedAdapter) -> bool:
         """Counts one request less.
 
         Returns:

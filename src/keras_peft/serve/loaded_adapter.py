@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from keras_peft.tasks import Task
 
 
-class Weights(Protocol):
+class EngineWeights(Protocol):
     """What an engine makes of a bundle's tensors. Only the engine that made it looks inside."""
 
     @property
@@ -22,7 +22,7 @@ class Weights(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedAdapter:
     """One generation of one adapter. It never changes and lives as long as anyone uses it.
 
     Attributes:
@@ -39,7 +39,7 @@ class Loaded:
     bundle: Bundle
     task: Task
     tokenizer: Encoder
-    weights: Weights
+    weights: EngineWeights
 
     @property
     def bytes(self) -> int:
@@ -53,7 +53,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class AdapterRow:
     """A text, or a window of a long one, to be read by an adapter.
 
     Attributes:
@@ -62,4 +62,4 @@ class Row:
     """
 
     ids: np.ndarray
-    adapter: Loaded
+    adapter: LoadedAdapter

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class State:
+class ServerContext:
     """A server, as its routes see it.
 
     Attributes:

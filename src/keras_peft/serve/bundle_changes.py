@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras_peft.serve.entry import Entry
+    from keras_peft.serve.adapter_record import AdapterRecord
     from keras_peft.serve.repository import Repository
 
 
-class Changes:
+class BundleChanges:
     """Compares the bundles that are there with what is known of them.
 
     Args:
         repository: Where the bundles lie.
-        entries: What is known, by name.
+        records: What is known, by name.
         settling: After how many seconds what has changed has to look the same to be believed. A
             folder that is replaced is absent for an instant, and one that is copied grows.
     """
 
-    def __init__(self, repository: Repository, entries: Mapping[str, Entry], settling: float) -> None:
-        self._repository, self._entries, self._settling = repository, entries, settling
+    def __init__(self, repository: Repository, records: Mapping[str, AdapterRecord], settling: float) -> None:
+        self._repository, self._records, self._settling = repository, records, settling
 
     async def now(self) -> dict[str, str]:
         """Finds the bundles that something has to be done about.
@@ -34,11 +34,11 @@ class Changes:
             OSError: If a folder with bundles cannot be looked at.
         """
         there = await asyncio.to_thread(self._repository.fingerprints)
-        absent = {name: "" for name, entry in self._entries.items() if not (name in there or entry.loading)}
+        absent = {name: "" for name, record in self._records.items() if not (name in there or record.loading)}
         changed = {
             name: mark
             for name, mark in there.items()
-            if name not in self._entries or self._entries[name].wants_loading(mark)
+            if name not in self._records or self._records[name].wants_loading(mark)
         }
         return absent | changed
 
