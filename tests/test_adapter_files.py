@@ -21,7 +21,7 @@ def model():
     return made
 
 
-BOTH = [keras_peft.LoRA(rank=2), keras_peft.PrefixTuning(tokens=3), keras_peft.Houlsby(size=4)]
+BOTH = [keras_peft.LoRA(rank=2), keras_peft.PrefixTuning(tokens=3), keras_peft.methods.HoulsbyAdapter(size=4)]
 
 
 @pytest.mark.eager
@@ -100,10 +100,10 @@ def test_mixed_rows_of_many_methods(model):
     """One pass over rows with different methods, several at once, and different labels."""
     specs = {
         "prompt": (keras_peft.PromptTuning(tokens=3), 2),
-        "longer": (keras_peft.PTuning(tokens=5, hidden=4), 3),
+        "longer": (keras_peft.methods.PTuning(tokens=5, hidden=4), 3),
         "both": (BOTH, 4),
         "bias": (keras_peft.BitFit(), 3),
-        "edit": (keras_peft.LoReFT(rank=2), 3),
+        "edit": (keras_peft.methods.LoReFT(rank=2), 3),
     }
     for seed, (name, (method, labels)) in enumerate(specs.items()):
         model.add_adapter(name, method, head=dense(labels))

@@ -128,7 +128,8 @@ def test_only_the_command_line_prints_and_exits(path):
     [
         "import keras_peft",
         "from keras_peft.cli.application import build; build(['train', '--help'])",
-        "import keras_peft; keras_peft.LoRA(rank=4); keras_peft.read_examples",
+        "import keras_peft; keras_peft.LoRA(rank=4); keras_peft.methods.LoHa(rank=4); keras_peft.read_examples",
+        "import keras_peft; keras_peft.interop.__all__",
     ],
 )
 def test_the_quick_parts_import_no_keras(code):
@@ -152,10 +153,38 @@ def test_what_a_runtime_without_keras_needs_imports_nothing_heavy():
 
 
 def test_public_names_are_what_is_importable():
-    assert sorted(keras_peft.__all__) == sorted(keras_peft._HOMES)
+    assert sorted(keras_peft.__all__) == sorted([*keras_peft._HOMES, *keras_peft._NAMESPACES])
     for name in keras_peft.__all__:
         value = getattr(keras_peft, name)
         assert value.__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = keras_peft.nothing
     assert set(keras_peft.__all__) <= set(dir(keras_peft))
+
+
+def test_all_methods_can_be_had_from_their_namespace():
+    for name in keras_peft.methods.names():
+        method = keras_peft.methods.find(name)
+        assert getattr(keras_peft.methods, method.__name__) is method
+        assert method.__name__ in dir(keras_peft.methods)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = keras_peft.methods.Nothing
+
+
+def test_all_imports_and_exports_can_be_had_from_their_namespace():
+    from keras_peft import forms
+
+    functions = {
+        value
+        for module in forms.formats().values()
+        for name, value in vars(module).items()
+        if name.endswith(f"_{module.FORMAT.replace('-', '_')}")
+    }
+    assert functions
+    assert functions <= {getattr(keras_peft.interop, name) for name in keras_peft.interop.__all__}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = keras_peft.interop.nothing
+
+
+def test_a_bundle_is_loaded_by_a_long_or_a_short_name():
+    assert keras_peft.load is keras_peft.load_bundle

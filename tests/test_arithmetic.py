@@ -196,8 +196,8 @@ def different_methods():
     return model_of(
         {
             "dora": (keras_peft.DoRA(rank=2), "all", TARGETS),
-            "lokr": (keras_peft.LoKr(rank=2), "last:1", [*TARGETS, "ffn.down"]),
-            "vera": (keras_peft.VeRA(rank=4), "all", TARGETS),
+            "lokr": (keras_peft.methods.LoKr(rank=2), "last:1", [*TARGETS, "ffn.down"]),
+            "vera": (keras_peft.methods.VeRA(rank=4), "all", TARGETS),
         }
     )
 
@@ -330,7 +330,7 @@ def test_defaults_of_ties_and_dare():
 LINEAR = {
     "bitfit": (keras_peft.BitFit(), None),
     "ia3": (keras_peft.IA3(), None),
-    "norm": (keras_peft.NormTuning(), None),
+    "norm": (keras_peft.methods.NormTuning(), None),
     "full": (keras_peft.FullFineTuning(), ["ffn.up", "norm"]),
 }
 
@@ -443,7 +443,7 @@ def test_on_a_quantised_base():
     base = models.distilbert(layers=2)
     with pytest.warns(UserWarning, match="does not have a `quantize` method"):
         base.quantize("int8")
-    model = model_of({"a": (keras_peft.OFT(block_size=8), "all", None)}, base=base)
+    model = model_of({"a": (keras_peft.methods.OFT(block_size=8), "all", None)}, base=base)
     keras_peft.convert_to_lora(model, "a", rank=FULL, into="b")
     np.testing.assert_allclose(outputs(model, "b"), outputs(model, "a"), atol=0.02)
 
@@ -454,7 +454,7 @@ def test_on_a_quantised_base():
         keras_peft.LoRA(rank=6, alpha=3.0),
         keras_peft.LoRA(rank=4, initialization="olora"),
         keras_peft.AdaLoRA(rank=4, initial_rank=6),
-        keras_peft.VeRA(rank=6),
+        keras_peft.methods.VeRA(rank=6),
     ],
     ids=["lora", "olora", "adalora", "vera"],
 )
@@ -700,11 +700,11 @@ def refusing():
             "p": (keras_peft.PrefixTuning(tokens=2), "all", None),
             "f": (keras_peft.BitFit(), "all", None),
             "g": (keras_peft.BitFit(), "last:1", None),
-            "n": (keras_peft.NormTuning(), "all", None),
+            "n": (keras_peft.methods.NormTuning(), "all", None),
             "lora": (keras_peft.LoRA(rank=2), "all", None),
         }
     )
-    model.add_adapter("two", [keras_peft.BitFit(), keras_peft.NormTuning()])
+    model.add_adapter("two", [keras_peft.BitFit(), keras_peft.methods.NormTuning()])
     return model
 
 

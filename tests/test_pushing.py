@@ -108,9 +108,10 @@ def test_what_export_wrote(hub, tmp_path):
     assert {"adapter_config.json", "adapter_model.safetensors", "base/model.safetensors"} <= set(
         hub.files("org/made")
     )
-    from keras_peft import forms, interop
+    from keras_peft import forms
+    from keras_peft.interop._locating import locate
 
-    there = interop.locate(TO)
+    there = locate(TO)
     assert forms.recognise(TO).FORMAT == "hf-peft"
     assert (there / "base" / "config.json").read_bytes() == (TINY / "config.json").read_bytes()
     (folder / "optimizer.pt").write_bytes(b"")
@@ -303,10 +304,10 @@ def test_pickles_are_not_downloaded(hub, tmp_path):
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (folder / "adapter_model.bin").write_bytes(b"never downloaded")
     hub.add("org/pickled", folder)
-    from keras_peft import interop
+    from keras_peft.interop._locating import locate
 
     with pytest.raises(KerasPeftError, match="has its weights as adapter_model.bin, which is a pickle"):
-        interop.locate("hf://org/pickled")
+        locate("hf://org/pickled")
     assert not list((tmp_path / "home").rglob("*.bin"))
     assert not any("adapter_model.bin" in asked for asked in hub.asked)
 

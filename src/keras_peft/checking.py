@@ -68,7 +68,7 @@ def check_data(
 
 
 def _classifier(bundle: str | Path, base: str | None) -> Classifier:
-    from keras_peft.predict import load
+    from keras_peft.predict import load_bundle
 
-    loaded = load(bundle, base=base)
+    loaded = load_bundle(bundle, base=base)
     return Classifier(str(bundle), loaded.labels, loaded.probabilities)

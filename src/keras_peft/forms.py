@@ -21,7 +21,7 @@ from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.interop import Exported
+    from keras_peft.interop._exporting import Exported
 
 _SHELF = Shelf("keras_peft.interop", "form", "forms")
 
@@ -116,7 +116,7 @@ def recognise(source: str | Path) -> ModuleType:
     Raises:
         AdapterError: If it is not there, or of none of the forms or of several.
     """
-    from keras_peft.interop import locate
+    from keras_peft.interop._locating import locate
 
     path = locate(source)
     if not path.exists():

@@ -61,7 +61,7 @@ class Classifier:
             DataError: If a text is empty or is no string.
 
         Example:
-            >>> load("my-bundle").predict(["Jon: Which model is faster?"])[0].label
+            >>> load_bundle("my-bundle").predict(["Jon: Which model is faster?"])[0].label
             'question'
         """
         read = self.read_all(texts)
@@ -151,7 +151,7 @@ class Classifier:
         return self.task.score(outputs, self.task.targets(examples.labels))
 
 
-def load(folder: str | Path, *, base: str | None = None) -> Classifier:
+def load_bundle(folder: str | Path, *, base: str | None = None) -> Classifier:
     """Loads a bundle.
 
     Args:
@@ -168,6 +168,10 @@ def load(folder: str | Path, *, base: str | None = None) -> Classifier:
     """
     need("Loading a bundle", "keras_hub", "scipy", "sklearn", "tokenizers")
     return load_on_base(bundles.read(folder), base=base)
+
+
+load = load_bundle
+"""The short name of `load_bundle`."""
 
 
 def load_on_base(bundle: Bundle, *, base: str | None = None) -> Classifier:

@@ -83,7 +83,7 @@ def test_it_trains_the_same():
 
 def test_mixed_rows_and_methods_that_need_all_positions():
     model, inputs = adapt(models.distilbert, keras_peft.LoRA(rank=2), first_position_only=True, adapter="a")
-    model.add_adapter("b", keras_peft.LoReFT(), head=dense())
+    model.add_adapter("b", keras_peft.methods.LoReFT(), head=dense())
     expected = {}
     for seed, name in enumerate("ab"):
         model.activate(name)

@@ -35,9 +35,13 @@ def test_mixed_rows_are_computed_on_the_base_itself():
 
 def test_matrices_of_different_sizes_share_a_batch():
     model = keras_peft.adapt(
-        models.distilbert(), keras_peft.VeRA(rank=3), targets="attention.query", head=dense(), adapter="one"
+        models.distilbert(),
+        keras_peft.methods.VeRA(rank=3),
+        targets="attention.query",
+        head=dense(),
+        adapter="one",
     )
-    model.add_adapter("two", keras_peft.VeRA(rank=3), targets="ffn.up", head=dense())
+    model.add_adapter("two", keras_peft.methods.VeRA(rank=3), targets="ffn.up", head=dense())
     inputs = models.inputs_of(model.base)
     assert np.shape(model.predict(inputs, adapters=["one", "two"] * 2, verbose=0)) == (4, 3)
 
@@ -63,7 +67,7 @@ def test_a_refused_name_leaves_the_base_as_it_was():
 
 
 @pytest.mark.parametrize(
-    "inner", [keras_peft.LoRA, keras_peft.BitFit, keras_peft.OFT, keras_peft.FullFineTuning]
+    "inner", [keras_peft.LoRA, keras_peft.BitFit, keras_peft.methods.OFT, keras_peft.FullFineTuning]
 )
 def test_several_are_merged_as_they_are_computed(inner):
     """DoRA reckons with the base's own norms, and full fine-tuning moves what the others are added to."""

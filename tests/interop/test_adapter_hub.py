@@ -45,7 +45,9 @@ def base_of(name):
 
 
 def import_case(name, out, **options):
-    return keras_peft.import_adapter_hub(FOLDERS / name, out=out, **{"base": str(base_of(name)), **options})
+    return keras_peft.interop.import_adapter_hub(
+        FOLDERS / name, out=out, **{"base": str(base_of(name)), **options}
+    )
 
 
 def difference_of(name, bundle):
@@ -82,10 +84,10 @@ def test_there_here_there(name, tmp_path):
     """The same logits here, and the same tensors and settings when it goes back."""
     import_case(name, tmp_path / "bundle")
     assert difference_of(name, tmp_path / "bundle") < TOLERANCE
-    exported = keras_peft.export_adapter_hub(tmp_path / "bundle", out=tmp_path / name)
+    exported = keras_peft.interop.export_adapter_hub(tmp_path / "bundle", out=tmp_path / name)
     assert exported.max_abs_logit_difference < TOLERANCE
     if name in OTHERWISE:
-        again = keras_peft.import_adapter_hub(tmp_path / name, out=tmp_path / "again")
+        again = keras_peft.interop.import_adapter_hub(tmp_path / name, out=tmp_path / "again")
         assert difference_of(name, again.folder) < TOLERANCE
         return
     for file in ["adapter.safetensors", *([] if name in OTHER_HEADS else ["model_head.safetensors"])]:
@@ -160,7 +162,7 @@ def copy_of(name, tmp_path, *, head=None, about=None, **changes):
 
 def import_copy(folder, tmp_path, **options):
     given = {"base": str(REFERENCE / "distilbert"), **options}
-    return keras_peft.import_adapter_hub(folder, out=tmp_path / "bundle", **given)
+    return keras_peft.interop.import_adapter_hub(folder, out=tmp_path / "bundle", **given)
 
 
 def test_what_changes_nothing_is_tolerated_and_what_is_missing_has_its_default(tmp_path):
@@ -356,10 +358,14 @@ def test_strengths_below_zero_are_multiplied_into_the_matrix(tmp_path):
 def test_other_tasks_go_there_and_come_back(task, options, tmp_path):
     labels = ("O", "B-name") if task == "token-labels" else ("alpha", "beta")
     folder = write_bundle(
-        tmp_path / "bundle", keras_peft.Houlsby(size=3), task=task, labels=labels, options=options
+        tmp_path / "bundle",
+        keras_peft.methods.HoulsbyAdapter(size=3),
+        task=task,
+        labels=labels,
+        options=options,
     )
-    keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
-    back = keras_peft.import_adapter_hub(tmp_path / "adapter", out=tmp_path / "back", task=task)
+    keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter")
+    back = keras_peft.interop.import_adapter_hub(tmp_path / "adapter", out=tmp_path / "back", task=task)
     assert back.task().name == task
     given = {"token_ids": np.array([[5, 6, 7]]), "padding_mask": np.ones((1, 3), int)}
     one, other = (
@@ -373,10 +379,13 @@ def test_other_tasks_go_there_and_come_back(task, options, tmp_path):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (keras_peft.VeRA(), "AdapterHub has no counterpart of vera"),
-        ([keras_peft.Pfeiffer(), keras_peft.Parallel()], "its bottlenecks are of different kinds"),
+        (keras_peft.methods.VeRA(), "AdapterHub has no counterpart of vera"),
         (
-            [keras_peft.LoRA(), keras_peft.Pfeiffer()],
+            [keras_peft.methods.PfeifferAdapter(), keras_peft.methods.ParallelAdapter()],
+            "its bottlenecks are of different kinds",
+        ),
+        (
+            [keras_peft.LoRA(), keras_peft.methods.PfeifferAdapter()],
             "one method in an adapter, .* made of lora, pfeiffer",
         ),
         (keras_peft.IA3(), "it is at ffn.down, and AdapterHub's is at attention.key, .* only"),
@@ -386,7 +395,7 @@ def test_other_tasks_go_there_and_come_back(task, options, tmp_path):
 def test_what_is_not_computed_there_is_refused(method, message, tmp_path):
     folder = write_bundle(tmp_path / "bundle", method)
     with pytest.raises(AdapterError, match=message):
-        keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
+        keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 
 
@@ -398,7 +407,7 @@ def test_every_size_has_a_factor(dim):
 
 
 def test_the_command_line(command_line, tmp_path):
-    folder = write_bundle(tmp_path / "bundle", keras_peft.PfeifferNorm(size=3))
+    folder = write_bundle(tmp_path / "bundle", keras_peft.methods.PfeifferNormAdapter(size=3))
     code, out, err = command_line("export", folder, "--format", "adapter-hub", "--out", "adapter")
     assert code == 0, err
     assert "which AdapterHub's library saves" in out
@@ -408,8 +417,8 @@ def test_the_command_line(command_line, tmp_path):
     assert code == 0, err
     assert "pfeiffer-norm" in out
     with pytest.raises(BundleError, match="exists; choose another `out`"):
-        keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter")
-    keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
+        keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter")
+    keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
     (tmp_path / "adapter" / "adapter_model.safetensors").touch()
     with pytest.raises(BundleError, match="holds adapter_model.safetensors beside an adapter of AdapterHub"):
-        keras_peft.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
+        keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)

@@ -76,9 +76,9 @@ def altered(case, out, *, config=None, tensors=None):
 def test_there_here_there(case, tmp_path):
     """The same hidden states and logits here, and the same tensors and settings when it goes back."""
     name = architecture(case)
-    model = keras_peft.load_hf_peft(language_model(name), FOLDERS / case)
+    model = keras_peft.interop.load_hf_peft(language_model(name), FOLDERS / case)
     assert apart(model, case, "logits") < TOLERANCE
-    keras_peft.save_hf_peft(model, tmp_path / "back", base=f"tests/reference/{name}")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "back", base=f"tests/reference/{name}")
     before = load_file(FOLDERS / case / "adapter_model.safetensors")
     after = load_file(tmp_path / "back" / "adapter_model.safetensors")
     assert before.keys() == after.keys()
@@ -88,7 +88,7 @@ def test_there_here_there(case, tmp_path):
     same = ("base_model_name_or_path", "task_type", "peft_type", "fan_in_fan_out", "use_rslora", "use_dora")
     for key in same:
         assert key not in was or was[key] == now[key], key
-    on_backbone = keras_peft.load_hf_peft(backbone(name), FOLDERS / case)
+    on_backbone = keras_peft.interop.load_hf_peft(backbone(name), FOLDERS / case)
     assert apart(on_backbone, case, "hidden") < TOLERANCE
 
 
@@ -108,8 +108,8 @@ def gpt2_saved(methods, tmp_path):
         for key, value in model.adapter_tensors().items()
     }
     model.assign_adapter_tensors(random)
-    keras_peft.save_hf_peft(model, tmp_path / "saved", base="gpt2")
-    again = keras_peft.load_hf_peft(language_model("gpt2"), tmp_path / "saved")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="gpt2")
+    again = keras_peft.interop.load_hf_peft(language_model("gpt2"), tmp_path / "saved")
     return model, again, load_file(tmp_path / "saved" / "adapter_model.safetensors")
 
 
@@ -149,7 +149,7 @@ def test_layers_that_are_one_module_there(methods, rank, tmp_path):
     assert tensors[f"{name}.lora_B.weight"].shape == (72, rank)
     first, second = (keras.ops.convert_to_numpy(one(INPUTS, training=False)) for one in (model, again))
     np.testing.assert_allclose(first, second, atol=1e-5 * np.abs(first).max())
-    keras_peft.save_hf_peft(again, tmp_path / "again", base="gpt2")
+    keras_peft.interop.save_hf_peft(again, tmp_path / "again", base="gpt2")
     assert settings_of(tmp_path / "again") == settings_of(tmp_path / "saved")
     for key, value in load_file(tmp_path / "again" / "adapter_model.safetensors").items():
         np.testing.assert_allclose(value, tensors[key], atol=1e-6, err_msg=key)
@@ -171,36 +171,36 @@ def test_an_adapter_matters():
 
 def test_a_backbone_is_the_model_without_a_head_there(tmp_path):
     """Then the modules' names have no prefix, on the way out and in."""
-    model = keras_peft.load_hf_peft(backbone("llama"), FOLDERS / "llama_patterns")
-    keras_peft.save_hf_peft(model, tmp_path / "bare", base="tests/reference/llama")
+    model = keras_peft.interop.load_hf_peft(backbone("llama"), FOLDERS / "llama_patterns")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "bare", base="tests/reference/llama")
     assert settings_of(tmp_path / "bare")["task_type"] == "FEATURE_EXTRACTION"
     before = load_file(FOLDERS / "llama_patterns" / "adapter_model.safetensors")
     after = load_file(tmp_path / "bare" / "adapter_model.safetensors")
     assert {key.replace(".model.model.", ".model.") for key in before} == after.keys()
-    again = keras_peft.load_hf_peft(language_model("llama"), tmp_path / "bare")
+    again = keras_peft.interop.load_hf_peft(language_model("llama"), tmp_path / "bare")
     assert apart(again, "llama_patterns", "logits") < TOLERANCE
 
 
 def test_several_on_one_model(tmp_path):
-    model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
-    assert keras_peft.load_hf_peft(model, FOLDERS / "llama_dora", "other") is model
+    model = keras_peft.interop.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
+    assert keras_peft.interop.load_hf_peft(model, FOLDERS / "llama_dora", "other") is model
     assert apart(model, "llama_lora", "logits") < TOLERANCE
     model.activate("other")
     assert apart(model, "llama_dora", "logits") < TOLERANCE
-    keras_peft.save_hf_peft(model, tmp_path / "first", "default", base="llama")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "first", "default", base="llama")
     before = load_file(FOLDERS / "llama_lora" / "adapter_model.safetensors")
     after = load_file(tmp_path / "first" / "adapter_model.safetensors")
     assert all(np.array_equal(before[key], after[key]) for key in before)
     with pytest.raises(AdapterError, match="adapter 'nothing'"):
-        keras_peft.save_hf_peft(model, tmp_path / "second", "nothing", base="llama")
+        keras_peft.interop.save_hf_peft(model, tmp_path / "second", "nothing", base="llama")
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert"])
 def test_kerashubs_encoders(name, tmp_path):
     model = keras_peft.adapt(getattr(models, name)(), keras_peft.LoRA(rank=2))
-    keras_peft.save_hf_peft(model, tmp_path / "saved", base=f"owner/{name}")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base=f"owner/{name}")
     assert settings_of(tmp_path / "saved")["task_type"] == "FEATURE_EXTRACTION"
-    again = keras_peft.load_hf_peft(getattr(models, name)(), tmp_path / "saved")
+    again = keras_peft.interop.load_hf_peft(getattr(models, name)(), tmp_path / "saved")
     before, after = model.adapter_tensors(), again.adapter_tensors()
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[key], after[key]) for key in before)
@@ -215,11 +215,11 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path):
     folder = altered("llama_lora", tmp_path / "spoilt", tensors=spoil)
     model = language_model("llama")
     with pytest.raises(AdapterError, match="does not fit the model") as caught:
-        keras_peft.load_hf_peft(model, folder)
+        keras_peft.interop.load_hf_peft(model, folder)
     assert "(24, 3), got (5, 3)" in str(caught.value)
     assert "not finite" in str(caught.value)
     assert apart(model, "llama", "logits") < TOLERANCE  # It is free again, and as it was.
-    keras_peft.load_hf_peft(model, FOLDERS / "llama_lora")
+    keras_peft.interop.load_hf_peft(model, FOLDERS / "llama_lora")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path):
 def test_what_is_not_computed_here(case, changes, message, tmp_path):
     folder = altered(case, tmp_path / "altered", **changes)
     with pytest.raises(AdapterError, match="cannot be loaded") as caught:
-        keras_peft.load_hf_peft(language_model(architecture(case)), folder)
+        keras_peft.interop.load_hf_peft(language_model(architecture(case)), folder)
     assert message in str(caught.value)
 
 
@@ -258,32 +258,32 @@ def test_what_is_not_computed_here(case, changes, message, tmp_path):
         ("gpt2", keras_peft.LoRA(rank=2, initialization="pissa"), "starts from another matrix than there"),
         ("gpt2", keras_peft.IA3(), "is a part of a module there, and IA3 acts on whole ones"),
         ("llama", keras_peft.PromptTuning(tokens=2), "prompt changes no matrix"),
-        ("llama", keras_peft.Houlsby(), "PEFT has no counterpart of houlsby"),
+        ("llama", keras_peft.methods.HoulsbyAdapter(), "PEFT has no counterpart of houlsby"),
         ("phi3", keras_peft.LoRA(rank=2), "a Phi3Backbone, whose layers PEFT has no names for"),
     ],
 )
 def test_what_is_not_computed_there(name, methods, message, tmp_path):
     model = keras_peft.adapt(getattr(models, name)(), methods)
     with pytest.raises(AdapterError, match=message):
-        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+        keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_is_replaced_when_it_is_an_adapter(tmp_path):
     model = keras_peft.adapt(models.llama(), keras_peft.LoRA(rank=2))
-    keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     with pytest.raises(AdapterError, match="exists; choose another `folder`, or replace"):
-        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
-    keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/other", overwrite=True)
+        keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/other", overwrite=True)
     assert settings_of(tmp_path / "saved")["base_model_name_or_path"] == "owner/other"
     (tmp_path / "saved" / "checkpoint-500").mkdir()
     with pytest.raises(
         AdapterError, match="holds checkpoint-500 beside an adapter of PEFT, which would be lost"
     ):
-        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name", overwrite=True)
+        keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name", overwrite=True)
     (tmp_path / "mine").mkdir()
     with pytest.raises(AdapterError, match="is not an adapter of PEFT"):
-        keras_peft.save_hf_peft(model, tmp_path / "mine", base="owner/name", overwrite=True)
+        keras_peft.interop.save_hf_peft(model, tmp_path / "mine", base="owner/name", overwrite=True)
 
 
 def test_nothing_is_saved_of_a_merged_model(tmp_path):
@@ -294,24 +294,24 @@ def test_nothing_is_saved_of_a_merged_model(tmp_path):
     )
     model.merge()
     with pytest.raises(AdapterError, match="are merged"):
-        keras_peft.save_hf_peft(model, tmp_path / "saved", base="gpt2")
+        keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="gpt2")
     model.unmerge()
-    keras_peft.save_hf_peft(model, tmp_path / "saved", base="gpt2")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="gpt2")
 
 
 def test_the_card_says_what_the_hub_asks_for(tmp_path):
     model = keras_peft.adapt(models.llama(), keras_peft.LoRA(rank=2))
-    keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     card = ModelCard((tmp_path / "saved" / "README.md").read_text())
     data = card.data.to_dict()
     assert (data["base_model"], data["library_name"]) == ("owner/name", "peft")
     assert "base_model:adapter:owner/name" in data["tags"]
     assert 'AutoPeftModelForFeatureExtraction.from_pretrained("saved")' in card.text
     assert "pipeline_tag" not in data
-    keras_peft.save_hf_peft(model, tmp_path / "local", base=str(tmp_path / "saved"))
+    keras_peft.interop.save_hf_peft(model, tmp_path / "local", base=str(tmp_path / "saved"))
     assert "base_model" not in ModelCard((tmp_path / "local" / "README.md").read_text()).data.to_dict()
-    model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
-    keras_peft.save_hf_peft(model, tmp_path / "causal", base="owner/name")
+    model = keras_peft.interop.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
+    keras_peft.interop.save_hf_peft(model, tmp_path / "causal", base="owner/name")
     card = ModelCard((tmp_path / "causal" / "README.md").read_text())
     assert card.data.to_dict()["pipeline_tag"] == "text-generation"
     assert 'AutoPeftModelForCausalLM.from_pretrained("causal")' in card.text
@@ -321,8 +321,8 @@ def test_one_of_the_hub_is_called_after_its_repository(tmp_path, monkeypatch):
     with running_hub() as held:
         use(held, monkeypatch, tmp_path)
         held.add("org/fast", FOLDERS / "llama_lora")
-        model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_dora")
-        keras_peft.load_hf_peft(model, "hf://org/fast")
+        model = keras_peft.interop.load_hf_peft(language_model("llama"), FOLDERS / "llama_dora")
+        keras_peft.interop.load_hf_peft(model, "hf://org/fast")
     assert tuple(model.adapters) == ("default", "fast")
 
 
@@ -330,9 +330,9 @@ def test_nothing_is_saved_that_reads_otherwise(tmp_path, monkeypatch):
     """Were a matrix written the wrong way round, nothing would be in the folder's place."""
     from keras_peft.interop.hf_peft import lora
 
-    model = keras_peft.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
+    model = keras_peft.interop.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
     write = lora.write
     monkeypatch.setattr(lora, "write", lambda adapter: {**write(adapter), "lora_alpha": 9.0})
     with pytest.raises(AdapterError, match="Nothing was saved: read again"):
-        keras_peft.save_hf_peft(model, tmp_path / "saved", base="owner/name")
+        keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     assert not list(tmp_path.iterdir())

@@ -68,7 +68,7 @@ def assert_same_logits(bundle, name, *, outputs=slice(None)):
 def test_a_classifier_answers_here_as_there(name, tmp_path):
     folder = checkpoint(name, tmp_path / "there")
     assert forms.recognise(folder).FORMAT == "hf-model"
-    made = keras_peft.import_hf_model(folder, out=tmp_path / "bundle")
+    made = keras_peft.interop.import_hf_model(folder, out=tmp_path / "bundle")
     assert_same_logits(made.folder, name)
     task = TASKS[name.partition("_")[2]]
     labels = {"regression": (), "token-labels": ("O", "B-name", "I-name")}.get(
@@ -81,8 +81,8 @@ def test_a_classifier_answers_here_as_there(name, tmp_path):
 @pytest.mark.parametrize("name", sample(NAMES, *QUICK))
 def test_and_there_again_as_the_same_tensors(name, tmp_path):
     folder = checkpoint(name, tmp_path / "there")
-    keras_peft.import_hf_model(folder, out=tmp_path / "bundle")
-    made = keras_peft.export_hf_model(tmp_path / "bundle", out=tmp_path / "back")
+    keras_peft.interop.import_hf_model(folder, out=tmp_path / "bundle")
+    made = keras_peft.interop.export_hf_model(tmp_path / "bundle", out=tmp_path / "back")
     assert made.max_abs_logit_difference < TOLERANCE
     before, after = (load_file(one / "model.safetensors") for one in (folder, tmp_path / "back"))
     assert set(after) <= set(before)
@@ -96,14 +96,14 @@ def test_and_there_again_as_the_same_tensors(name, tmp_path):
 def test_labels_task_and_length_can_be_said(tmp_path):
     folder = checkpoint("roberta_single", tmp_path / "there", id2label=...)
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 24}))
-    made = keras_peft.import_hf_model(folder, out=tmp_path / "one")
+    made = keras_peft.interop.import_hf_model(folder, out=tmp_path / "one")
     assert (made.labels, made.content["max_length"]) == (("LABEL_0", "LABEL_1", "LABEL_2"), 24)
-    made = keras_peft.import_hf_model(
+    made = keras_peft.interop.import_hf_model(
         folder, out=tmp_path / "two", labels=["x", "y", "z"], task="pairs", max_length=16
     )
     assert (made.labels, made.content["max_length"], made.task().name) == (("x", "y", "z"), 16, "pairs")
     with pytest.raises(OptionError, match="is its own base; leave `base='minilm'` out"):
-        keras_peft.import_hf_model(folder, out=tmp_path / "three", base="minilm")
+        keras_peft.interop.import_hf_model(folder, out=tmp_path / "three", base="minilm")
 
 
 def test_a_folder_that_is_called_as_a_base_is_the_folder(tmp_path, monkeypatch):
@@ -111,20 +111,20 @@ def test_a_folder_that_is_called_as_a_base_is_the_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = checkpoint("distilbert_single", tmp_path / "minilm")
     for number, source in enumerate(("minilm", "~/minilm")):
-        assert keras_peft.import_hf_model(source, out=f"bundle-{number}").base_name == str(folder)
+        assert keras_peft.interop.import_hf_model(source, out=f"bundle-{number}").base_name == str(folder)
 
 
 def test_an_xlm_roberta_goes_in_and_out_as_one(tmp_path):
     classes = ["XLMRobertaForSequenceClassification"]
     changes = {"model_type": "xlm-roberta", "architectures": classes}
     folder = checkpoint("roberta_single", tmp_path / "there", **changes)
-    keras_peft.import_hf_model(folder, out=tmp_path / "bundle")
+    keras_peft.interop.import_hf_model(folder, out=tmp_path / "bundle")
     assert_same_logits(tmp_path / "bundle", "roberta_single")
-    made = keras_peft.export_hf_model(tmp_path / "bundle", out=tmp_path / "back")
+    made = keras_peft.interop.export_hf_model(tmp_path / "bundle", out=tmp_path / "back")
     assert (made.config["model_type"], made.config["architectures"]) == ("xlm-roberta", classes)
     adapter = REFERENCE / "adapter_hub" / "lora_roberta"
-    keras_peft.import_adapter_hub(adapter, out=tmp_path / "adapted", base=str(folder))
-    keras_peft.export_adapter_hub(tmp_path / "adapted", out=tmp_path / "adapter_hub")
+    keras_peft.interop.import_adapter_hub(adapter, out=tmp_path / "adapted", base=str(folder))
+    keras_peft.interop.export_adapter_hub(tmp_path / "adapted", out=tmp_path / "adapter_hub")
     keras_peft.export_hf_peft(tmp_path / "adapted", out=tmp_path / "peft")
     content = json.loads((tmp_path / "peft" / "config.json").read_text())
     assert (content["model_type"], content["architectures"]) == ("xlm-roberta", classes)
@@ -138,7 +138,7 @@ def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
         "distilbert_single", tmp_path / "there", tensors=tensors, id2label={"0": "a", "1": "a"}
     )
     with pytest.raises(AdapterError) as raised:
-        keras_peft.import_hf_model(folder, out=tmp_path / "bundle")
+        keras_peft.interop.import_hf_model(folder, out=tmp_path / "bundle")
     for reason in (
         "pre_classifier.weight has the shape (16, 8); expected (16, 16)",
         "classifier.weight has the shape (3, 4); expected (3, 16)",
@@ -192,7 +192,7 @@ def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
 def test_what_is_no_classifier_here_is_refused(name, changes, options, message, tmp_path):
     folder = checkpoint(name, tmp_path / "there", **changes)
     with pytest.raises(AdapterError, match=message):
-        keras_peft.import_hf_model(folder, out=tmp_path / "bundle", **options)
+        keras_peft.interop.import_hf_model(folder, out=tmp_path / "bundle", **options)
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,9 @@ def test_training_on_a_classifier_begins_with_its_head(tmp_path, command_line):
     assert code == 0 and said.count("head      the base's own") == 2
     code, _, said = command_line("train", "rows.jsonl", "--out", "moved", *options, "--epochs", 2, "--resume")
     assert code == 0, said
-    made = keras_peft.export_hf_model("moved", out="whole")
+    made = keras_peft.interop.export_hf_model("moved", out="whole")
     assert made.config["architectures"] == ["BertForSequenceClassification"]
-    again = keras_peft.import_hf_model("whole", out="again")
+    again = keras_peft.interop.import_hf_model("whole", out="again")
     assert again.labels == ("alpha", "beta", "gamma")
     before, after = (keras_peft.load(one) for one in ("moved", "again"))
     for one, other in zip(
@@ -296,7 +296,7 @@ MERGED = [
     keras_peft.DoRA(rank=2),
     keras_peft.IA3(),
     keras_peft.BitFit(),
-    [keras_peft.LoRA(rank=2), keras_peft.NormTuning()],
+    [keras_peft.LoRA(rank=2), keras_peft.methods.NormTuning()],
 ]
 
 
@@ -304,9 +304,9 @@ MERGED = [
 def test_a_merged_bundle_predicts_the_same_and_needs_no_method(method, tmp_path):
     options = {"temperature": 1.7, "abstain_below": 0.4}
     folder = write_bundle(tmp_path / "bundle", method, options=options)
-    made = keras_peft.export_hf_model(folder, out=tmp_path / "whole")
+    made = keras_peft.interop.export_hf_model(folder, out=tmp_path / "whole")
     assert made.max_abs_logit_difference < 1e-4
-    again = keras_peft.import_hf_model(tmp_path / "whole", out=tmp_path / "again")
+    again = keras_peft.interop.import_hf_model(tmp_path / "whole", out=tmp_path / "again")
     texts = ["Which model is faster?", "The people at work talk of nothing else."]
     for one, other in zip(
         *(keras_peft.load(each).predict(texts) for each in (folder, again.folder)), strict=True
@@ -331,8 +331,8 @@ def test_a_merged_bundle_predicts_the_same_and_needs_no_method(method, tmp_path)
 )
 def test_other_tasks_go_out_and_come_back(task, labels, options, line, tmp_path):
     folder = write_bundle(tmp_path / "bundle", task=task, labels=labels, options=options)
-    keras_peft.export_hf_model(folder, out=tmp_path / "whole")
-    again = keras_peft.import_hf_model(tmp_path / "whole", out=tmp_path / "again", task=task)
+    keras_peft.interop.export_hf_model(folder, out=tmp_path / "whole")
+    again = keras_peft.interop.import_hf_model(tmp_path / "whole", out=tmp_path / "again", task=task)
     assert (again.task().name, again.labels) == (task, labels)
     assert line in (tmp_path / "whole" / "README.md").read_text()
     text = ("Which model?", "The new one.") if task in ("pairs", "token-labels") else "Which model is faster?"
@@ -352,13 +352,13 @@ def test_other_tasks_go_out_and_come_back(task, labels, options, line, tmp_path)
             keras_peft.PrefixTuning(tokens=4),
             "prefix cannot be merged .*`format='hf-peft'` writes the adapter by itself",
         ),
-        (keras_peft.Pfeiffer(), "pfeiffer cannot be merged"),
+        (keras_peft.methods.PfeifferAdapter(), "pfeiffer cannot be merged"),
     ],
 )
 def test_what_cannot_be_folded_in_is_refused_with_the_way_out(method, message, tmp_path):
     folder = write_bundle(tmp_path / "bundle", method)
     with pytest.raises(AdapterError, match=message):
-        keras_peft.export_hf_model(folder, out=tmp_path / "whole")
+        keras_peft.interop.export_hf_model(folder, out=tmp_path / "whole")
     assert not (tmp_path / "whole").exists()
 
 
@@ -374,7 +374,7 @@ def trained_head(tmp_path, architecture, activation):
 
 
 def test_a_relu_on_a_bert_goes_out_as_a_distilbert(tmp_path):
-    made = keras_peft.export_hf_model(trained_head(tmp_path, "bert", "relu"), out=tmp_path / "whole")
+    made = keras_peft.interop.export_hf_model(trained_head(tmp_path, "bert", "relu"), out=tmp_path / "whole")
     assert made.config["architectures"] == ["DistilBertForSequenceClassification"]
     assert made.max_abs_logit_difference < 1e-4
 
@@ -392,25 +392,27 @@ def test_a_relu_on_a_bert_goes_out_as_a_distilbert(tmp_path):
 )
 def test_a_head_that_no_class_has_is_refused(architecture, activation, message, tmp_path):
     with pytest.raises(AdapterError, match=message):
-        keras_peft.export_hf_model(trained_head(tmp_path, architecture, activation), out=tmp_path / "whole")
+        keras_peft.interop.export_hf_model(
+            trained_head(tmp_path, architecture, activation), out=tmp_path / "whole"
+        )
 
 
 def test_what_lies_there_is_only_replaced_where_it_was_exported_here(tmp_path):
     folder = write_bundle(tmp_path / "bundle")
     out = tmp_path / "whole"
-    keras_peft.export_hf_model(folder, out=out)
+    keras_peft.interop.export_hf_model(folder, out=out)
     with pytest.raises(
         BundleError, match="exists; choose another `out`, or replace it with `overwrite=True`"
     ):
-        keras_peft.export_hf_model(folder, out=out)
-    keras_peft.export_hf_model(folder, out=out, overwrite=True)
+        keras_peft.interop.export_hf_model(folder, out=out)
+    keras_peft.interop.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").write_text("mine")
     with pytest.raises(BundleError, match="is not a checkpoint that was exported here"):
-        keras_peft.export_hf_model(folder, out=out, overwrite=True)
+        keras_peft.interop.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").unlink()
-    keras_peft.import_hf_model(out, out=tmp_path / "again")
+    keras_peft.interop.import_hf_model(out, out=tmp_path / "again")
     with pytest.raises(BundleError, match="is the bundle's base, so it is not overwritten"):
-        keras_peft.export_hf_model(tmp_path / "again", out=out, overwrite=True)
+        keras_peft.interop.export_hf_model(tmp_path / "again", out=out, overwrite=True)
 
 
 def test_the_command_line_finds_out_what_is_imported_and_says_what_was_exported(tmp_path, command_line):

@@ -211,7 +211,7 @@ def test_other_tasks_go_there_and_come_back(task, options, problem_type, tmp_pat
     [
         (keras_peft.PromptTuning(tokens=4), "reads the first of them where the one here reads"),
         (keras_peft.PrefixTuning(tokens=4), "keep their positions.*DistilBertModel takes no prefix"),
-        (keras_peft.OFT(block_size=4, terms=3), "terms=3 is a series that PEFT does not compute"),
+        (keras_peft.methods.OFT(block_size=4, terms=3), "terms=3 is a series that PEFT does not compute"),
     ],
 )
 def test_what_would_not_be_the_same_there_is_refused(method, message, tmp_path):
@@ -350,7 +350,7 @@ def test_ranks_of_their_own_go_into_patterns(tmp_path):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (keras_peft.Houlsby(), "PEFT has no counterpart of houlsby"),
+        (keras_peft.methods.HoulsbyAdapter(), "PEFT has no counterpart of houlsby"),
         (keras_peft.LinearProbe(), "PEFT has no counterpart of linear-probe"),
         ([keras_peft.LoRA(), keras_peft.BitFit()], "trains other biases than those of the layers"),
         (keras_peft.BitFit(), "BEFT adds to projections only"),

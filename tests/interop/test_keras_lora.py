@@ -114,7 +114,7 @@ def test_the_outputs_are_those_that_keras_computes(kind, targets, file):
     base = make(kind)
     inputs = inputs_of(base)
     before, expected = outputs_of(base, inputs), outputs_of(there, inputs)
-    adapted = keras_peft.import_keras_lora(file, base)
+    adapted = keras_peft.interop.import_keras_lora(file, base)
     assert np.abs(expected - before).max() > 0.01
     np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
 
@@ -123,7 +123,7 @@ def test_the_parameters_of_an_encoder(file):
     """A kernel (16, 2, 8) of rank 3 is a matrix of rank 6, whose B is repeated along a diagonal of blocks."""
     trained("distilbert", file, ["query", "attention_output"])
     with pytest.warns(UserWarning, match="lacks the biases"):
-        adapted = keras_peft.import_keras_lora(file, make("distilbert"))
+        adapted = keras_peft.interop.import_keras_lora(file, make("distilbert"))
     tensors = adapted.adapter_tensors()
     site = "transformer_layer_1/self_attention_layer"
     assert {key: value.shape for key, value in tensors.items() if key.startswith(site)} == {
@@ -171,7 +171,7 @@ def test_it_is_trained_on_saved_merged_and_detached(file, tmp_path):
     base = make("llama")
     inputs = inputs_of(base)
     expected, before = outputs_of(there, inputs), outputs_of(base, inputs)
-    adapted = keras_peft.import_keras_lora(file, base)
+    adapted = keras_peft.interop.import_keras_lora(file, base)
     keras_peft.save_adapter(adapted, tmp_path / "adapter")
     adapted.merge()
     np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
@@ -189,7 +189,7 @@ def test_biases_that_trained_are_said_to_be_lost(file):
     there = trained("distilbert", file, freeze_biases=False)
     base = make("distilbert")
     with pytest.warns(UserWarning, match=r"lacks the biases of its 4 layers \(64 values\)"):
-        adapted = keras_peft.import_keras_lora(file, base)
+        adapted = keras_peft.interop.import_keras_lora(file, base)
     inputs = inputs_of(base)
     assert np.abs(outputs_of(adapted, inputs) - outputs_of(there, inputs)).max() > 0.01
 
@@ -209,7 +209,7 @@ def test_biases_come_from_a_model_that_has_them(kind, way, file, tmp_path):
             there.enable_lora(RANK)
         there.load_weights(tmp_path / "whole.weights.h5")
     base = make(kind)
-    adapted = keras_peft.import_keras_lora(file, base, beside=there)
+    adapted = keras_peft.interop.import_keras_lora(file, base, beside=there)
     np.testing.assert_allclose(outputs_of(adapted, inputs_of(base)), expected, rtol=0, atol=TOLERANCE)
     assert [part.method.name for part in adapted.adapters["default"].placements] == ["lora", "bitfit"]
 
@@ -220,7 +220,7 @@ def test_a_classifier_brings_its_head_and_can_train_on(file, tmp_path):
     train(there, inputs_of(there))
     there.backbone.save_lora_weights(file)
     base = keras_hub.models.DistilBertTextClassifier(make("distilbert"), num_classes=3, dropout=0.0)
-    adapted = keras_peft.import_keras_lora(file, base, beside=there, adapter="mood")
+    adapted = keras_peft.interop.import_keras_lora(file, base, beside=there, adapter="mood")
     inputs = inputs_of(base)
     expected = keras.ops.convert_to_numpy(there(inputs))
     np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
@@ -238,7 +238,7 @@ def test_a_head_of_another_size_leaves_the_model_free(file):
     train(there, inputs_of(there))
     there.backbone.save_lora_weights(file)
     with pytest.raises(AdapterError, match=r"given with beside= do not fit .* logits"):
-        keras_peft.import_keras_lora(file, base, beside=there)
+        keras_peft.interop.import_keras_lora(file, base, beside=there)
     keras_peft.adapt(base, keras_peft.LoRA())
 
 
@@ -247,7 +247,7 @@ def test_a_language_model_generates_with_it(file):
     there = keras_hub.models.GPT2CausalLM(make("gpt2"))
     there.backbone.load_lora_weights(file)
     with pytest.warns(UserWarning, match="lacks the biases"):
-        adapted = keras_peft.import_keras_lora(file, keras_hub.models.GPT2CausalLM(make("gpt2")))
+        adapted = keras_peft.interop.import_keras_lora(file, keras_hub.models.GPT2CausalLM(make("gpt2")))
     prompt = {"token_ids": np.array([[3, 4, 5, 0, 0, 0]]), "padding_mask": np.array([[1, 1, 1, 0, 0, 0]])}
     for model in (there, adapted.base):
         model.compile(sampler="greedy")
@@ -265,14 +265,14 @@ def test_strengths_are_the_rank_or_given_or_those_of_the_model_beside(file):
     there.save_lora_weights(file)
     expected = outputs_of(there, inputs_of(there))
     for options in ({"beside": there}, {"alpha": 12}, {"alpha": 12, "beside": there}):
-        adapted = keras_peft.import_keras_lora(file, make("llama"), **options)
+        adapted = keras_peft.interop.import_keras_lora(file, make("llama"), **options)
         np.testing.assert_allclose(outputs_of(adapted, inputs_of(there)), expected, rtol=0, atol=TOLERANCE)
-    weaker = keras_peft.import_keras_lora(file, make("llama"))
+    weaker = keras_peft.interop.import_keras_lora(file, make("llama"))
     assert np.abs(outputs_of(weaker, inputs_of(there)) - expected).max() > 0.01
     with pytest.raises(
         AdapterError, match=r"kernels of .* are not the base's .* give its strength with alpha="
     ):
-        keras_peft.import_keras_lora(file, make("llama"), beside=there, alpha=3)
+        keras_peft.interop.import_keras_lora(file, make("llama"), beside=there, alpha=3)
 
 
 def test_the_model_beside_is_compared_with_the_base(file):
@@ -282,11 +282,11 @@ def test_the_model_beside_is_compared_with_the_base(file):
         variable = next(v for v in there.weights if v.path.endswith(path))
         variable.assign(variable + 1.0)
     with pytest.raises(AdapterError) as raised:
-        keras_peft.import_keras_lora(file, base, beside=there)
+        keras_peft.interop.import_keras_lora(file, base, beside=there)
     assert "embeddings_layer_norm/gamma is another one than the base's" in str(raised.value)
     assert "self_attention_layer/key/kernel is another one than the base's" in str(raised.value)
     with pytest.raises(AdapterError, match="other layers than the base"):
-        keras_peft.import_keras_lora(file, base, beside=make("bert"))
+        keras_peft.interop.import_keras_lora(file, base, beside=make("bert"))
 
 
 def test_lora_that_the_file_lacks_is_found_beside(file, tmp_path):
@@ -295,7 +295,7 @@ def test_lora_that_the_file_lacks_is_found_beside(file, tmp_path):
     with pytest.raises(
         AdapterError, match="transformer_layer_0/self_attention/key has LoRA, which is not in"
     ):
-        keras_peft.import_keras_lora(file, make("llama"), beside=there)
+        keras_peft.interop.import_keras_lora(file, make("llama"), beside=there)
 
 
 def test_a_file_that_does_nothing_for_good_is_refused(file, tmp_path):
@@ -304,7 +304,7 @@ def test_a_file_that_does_nothing_for_good_is_refused(file, tmp_path):
     there.load_weights(tmp_path / "whole.weights.h5")
     there.save_lora_weights(file)
     with pytest.raises(AdapterError, match="A and B are zero at all 4 layers, as load_weights"):
-        keras_peft.import_keras_lora(file, make("llama"))
+        keras_peft.interop.import_keras_lora(file, make("llama"))
 
 
 def test_a_file_that_does_nothing_yet_or_not_everywhere_is_warned_of(file):
@@ -312,26 +312,26 @@ def test_a_file_that_does_nothing_yet_or_not_everywhere_is_warned_of(file):
     backbone.enable_lora(RANK)
     backbone.save_lora_weights(file)
     with pytest.warns(UserWarning, match="does nothing yet: B is zero at all 4 layers"):
-        keras_peft.import_keras_lora(file, make("llama"))
+        keras_peft.interop.import_keras_lora(file, make("llama"))
     trained("llama", file)
     with h5py.File(file, "r+") as content:
         layer = content["lora"][next(name for name in content["lora"] if name.isdigit())]["vars"]
         for name in layer:
             layer[name][:] = 0
     with pytest.warns(UserWarning, match=r"does nothing at transformer_layer_\d/.*cannot be trained there"):
-        keras_peft.import_keras_lora(file, make("llama"))
+        keras_peft.interop.import_keras_lora(file, make("llama"))
 
 
 def test_all_that_does_not_fit_is_said_at_once(file):
     trained("distilbert", file)
     with pytest.raises(AdapterError) as raised:
-        keras_peft.import_keras_lora(file, make("llama", num_layers=1))
+        keras_peft.interop.import_keras_lora(file, make("llama", num_layers=1))
     message = str(raised.value)
     assert "is not for llama_backbone" in message and "place in the model alone" in message
     assert message.count("there is no layer") == 3
     assert "layer 11, transformer_layer_0/self_attention/query, has a kernel (16, 4, 4), and" in message
     with pytest.raises(AdapterError, match="layer 11 is .* and LoRA here is for projections"):
-        keras_peft.import_keras_lora(file, make("gemma"))
+        keras_peft.interop.import_keras_lora(file, make("gemma"))
 
 
 @pytest.mark.filterwarnings("ignore:.*lacks the biases")
@@ -357,17 +357,17 @@ def test_damaged_files(file, tmp_path):
     with pytest.raises(
         AdapterError, match=r"layer 11 lacks lora_kernel_a; layer 13 has values that are not finite"
     ):
-        keras_peft.import_keras_lora(changed(both), base)
+        keras_peft.interop.import_keras_lora(changed(both), base)
     with pytest.raises(AdapterError, match=r"layer 11: A \(16, 2, 3\) and B \(3, 8\) are not of rank 5"):
-        keras_peft.import_keras_lora(changed(other_rank), base)
+        keras_peft.interop.import_keras_lora(changed(other_rank), base)
     backbone.save_weights(tmp_path / "whole.weights.h5")
     with pytest.raises(AdapterError, match=r"a file of save_weights\(\), in which LoRA is folded"):
-        keras_peft.import_keras_lora(tmp_path / "whole.weights.h5", base)
+        keras_peft.interop.import_keras_lora(tmp_path / "whole.weights.h5", base)
     (tmp_path / "text.lora.h5").write_text("no HDF5")
     with pytest.raises(AdapterError, match="is no HDF5 file"):
-        keras_peft.import_keras_lora(tmp_path / "text.lora.h5", base)
+        keras_peft.interop.import_keras_lora(tmp_path / "text.lora.h5", base)
     with pytest.raises(AdapterError, match="There is no file"):
-        keras_peft.import_keras_lora(tmp_path / "none.lora.h5", base)
+        keras_peft.interop.import_keras_lora(tmp_path / "none.lora.h5", base)
 
 
 @pytest.mark.parametrize("way", ["bytes", "link", "virtual"])
@@ -391,7 +391,7 @@ def test_values_of_other_files_are_not_read(way, file, tmp_path):
             layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "value", shape=(RANK, 4))
             layer.create_virtual_dataset("lora_kernel_b", layout)
     with pytest.raises(AdapterError, match=r"has lora/\d+/vars/lora_kernel_b in another place than itself"):
-        keras_peft.import_keras_lora(file, make("llama"))
+        keras_peft.interop.import_keras_lora(file, make("llama"))
 
 
 def test_kerashub_saves_no_lora_of_embeddings(file):
@@ -400,7 +400,7 @@ def test_kerashub_saves_no_lora_of_embeddings(file):
     with pytest.raises(AttributeError, match="lora_kernel_a"):
         backbone.save_lora_weights(file)
     with pytest.raises(AdapterError, match="stopped at an embedding"):
-        keras_peft.import_keras_lora(file, make("distilbert"))
+        keras_peft.interop.import_keras_lora(file, make("distilbert"))
 
 
 def test_bfloat16_is_read(file):
@@ -415,7 +415,7 @@ def test_bfloat16_is_read(file):
     there.load_lora_weights(file)
     base = make("llama")
     inputs = inputs_of(base)
-    adapted = keras_peft.import_keras_lora(file, base)
+    adapted = keras_peft.interop.import_keras_lora(file, base)
     np.testing.assert_allclose(outputs_of(adapted, inputs), outputs_of(there, inputs), rtol=0, atol=TOLERANCE)
 
 
@@ -423,15 +423,15 @@ def test_bfloat16_is_read(file):
 def test_models_that_cannot_be_adapted(file):
     there = trained("distilbert", file)
     with pytest.raises(OptionError, match="Keras's own LoRA is enabled in 'distil_bert_backbone"):
-        keras_peft.import_keras_lora(file, there)
+        keras_peft.interop.import_keras_lora(file, there)
     with pytest.raises(OptionError, match=r"at transformer_layer_0/.*without enable_lora\(\)"):
         keras_peft.adapt(there, keras_peft.LoRA())
-    adapted = keras_peft.import_keras_lora(file, make("distilbert"))
+    adapted = keras_peft.interop.import_keras_lora(file, make("distilbert"))
     with pytest.raises(OptionError, match="adapted model already"):
-        keras_peft.import_keras_lora(file, adapted)
+        keras_peft.interop.import_keras_lora(file, adapted)
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(OptionError, match="no backbone of KerasHub"):
-        keras_peft.import_keras_lora(file, plain)
+        keras_peft.interop.import_keras_lora(file, plain)
 
 
 class Trained:
@@ -532,7 +532,10 @@ def test_the_command_line_says_what_is_missing(classifier, preset, tmp_path, com
     (tmp_path / "mine.weights.h5").unlink()
     message = refused(*base)
     assert "is LoRA without a head" in message and "mine.weights.h5" in message
-    assert "classifier.save_weights()" in message and "keras_peft.import_keras_lora(file, model)" in message
+    assert (
+        "classifier.save_weights()" in message
+        and "keras_peft.interop.import_keras_lora(file, model)" in message
+    )
 
 
 def test_weights_of_another_training_or_base_are_found_out(classifier, tmp_path):

@@ -22,11 +22,11 @@ LABELS = ("alpha", "beta", "gamma")
 BASES = ("distilbert", "bert", "roberta")
 # As there_adapters.py has them: the methods and their targets.
 METHODS = {
-    "Pfeiffer, at the norm": (keras_peft.PfeifferNorm(size=4), None),
-    "Pfeiffer": (keras_peft.Pfeiffer(size=3), None),
-    "Houlsby": (keras_peft.Houlsby(size=4, activation="silu"), None),
-    "Parallel": (keras_peft.Parallel(size=5), None),
-    "Compacter": (keras_peft.Compacter(size=4, products=2), None),
+    "Pfeiffer, at the norm": (keras_peft.methods.PfeifferNormAdapter(size=4), None),
+    "Pfeiffer": (keras_peft.methods.PfeifferAdapter(size=3), None),
+    "Houlsby": (keras_peft.methods.HoulsbyAdapter(size=4, activation="silu"), None),
+    "Parallel": (keras_peft.methods.ParallelAdapter(size=5), None),
+    "Compacter": (keras_peft.methods.Compacter(size=4, products=2), None),
     "LoRA": (keras_peft.LoRA(rank=4), ("attention.query", "attention.value", "ffn.up", "ffn.down")),
     "(IA)³": (keras_peft.IA3(), ("attention.key", "attention.value", "ffn.up")),
 }
@@ -62,7 +62,7 @@ def train_here(work: Path, method: str, base: str) -> None:
         track=[],
         **({} if targets is None else {"targets": targets}),
     )
-    keras_peft.export_adapter_hub(out, out=work / "exported" / method / base)
+    keras_peft.interop.export_adapter_hub(out, out=work / "exported" / method / base)
 
 
 def run(work: Path, peers: str) -> Rows:
@@ -80,7 +80,7 @@ def run(work: Path, peers: str) -> Rows:
 
     for name, logits in load_file(work / "there.safetensors").items():
         base = name.rpartition("/")[2]
-        made = keras_peft.import_adapter_hub(work / "there" / name, out=work / "imported" / name)
+        made = keras_peft.interop.import_adapter_hub(work / "there" / name, out=work / "imported" / name)
         add(name, "there to here", compared(logits, ask(made.folder, base)))
     for method in METHODS:
         for base in BASES:

@@ -59,8 +59,8 @@ def compared(there: np.ndarray, model: keras.Model) -> dict[str, float]:
 def there_to_here(work: Path, method: str, name: str) -> dict[str, float]:
     """What PEFT trained and saved, loaded, and saved again."""
     folder = work / "there" / method / name
-    model = keras_peft.load_hf_peft(language_model(name), folder)
-    keras_peft.save_hf_peft(model, work / "back" / method / name, base=name)
+    model = keras_peft.interop.load_hf_peft(language_model(name), folder)
+    keras_peft.interop.save_hf_peft(model, work / "back" / method / name, base=name)
     before, after = (
         load_file(path / "adapter_model.safetensors") for path in (folder, work / "back" / method / name)
     )
@@ -79,7 +79,7 @@ def train_here(work: Path, method: str, name: str) -> keras.Model:
     model.compile(keras.optimizers.Adam(3e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     ids, mask = INPUTS["token_ids"], INPUTS["padding_mask"]
     model.fit(INPUTS, np.roll(ids, -1, axis=1), sample_weight=np.roll(mask, -1, axis=1), epochs=6, verbose=0)
-    keras_peft.save_hf_peft(model, work / "here" / method / name, base=name)
+    keras_peft.interop.save_hf_peft(model, work / "here" / method / name, base=name)
     return model
 
 

@@ -96,7 +96,7 @@ def train(work: Path, out: Path, base: Path, task: str, method: str) -> None:
         layers="all",
         track=[],
     )
-    keras_peft.export_hf_model(out, out=work / "exported" / out.name)
+    keras_peft.interop.export_hf_model(out, out=work / "exported" / out.name)
 
 
 def run(work: Path, peers: str) -> Rows:
@@ -118,7 +118,7 @@ def run(work: Path, peers: str) -> Rows:
     for architecture in ARCHITECTURES:
         for task in TASKS:
             name = f"{architecture}_{task}"
-            keras_peft.import_hf_model(work / "there" / name, out=work / "imported" / name)
+            keras_peft.interop.import_hf_model(work / "there" / name, out=work / "imported" / name)
             add(name, "there to here", compared(there, name, asked(work / "imported" / name)[0]))
     trained = {
         f"{architecture}_{task}_{method}": (work / "there" / f"{architecture}_{task}", task, method)

@@ -32,7 +32,7 @@ def p_tuning(config, encoder, names):
             weights[f"{way}_{layer}_bias"] = bias + more
         options |= {"hidden": weights["forward_0_recurrent"].shape[0], "encoder_layers": layers}
     (site,) = [site for site in names.all_sites if site.role == "embedding.token"]
-    return joined([Piece(keras_peft.PTuning(**options), site, weights, places_itself=True)], names)
+    return joined([Piece(keras_peft.methods.PTuning(**options), site, weights, places_itself=True)], names)
 
 
 def prefix(config, encoder, names):

@@ -13,12 +13,12 @@ from methods.counting import BLOCKS, DIM, adapted, catch, count, fill, outputs_o
 
 def test_count():
     n, size, rank = 2, 8, 3
-    method = keras_peft.Compacter(products=n, size=size, rank=rank)
+    method = keras_peft.methods.Compacter(products=n, size=size, rank=rank)
     assert count(method) == n**3 + 2 * BLOCKS * (2 * rank * (DIM + size) + size + DIM)
 
 
 def test_bottleneck_written_out():
-    method = keras_peft.Compacter(size=4, products=2, activation="relu")
+    method = keras_peft.methods.Compacter(size=4, products=2, activation="relu")
     model = adapted(method, layers="last:1", targets="ffn.down")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model, scale=0.6).items()}
     (weights,) = model.adapters["default"].site_weights
@@ -37,6 +37,6 @@ def test_bottleneck_written_out():
 
 def test_sizes_have_to_divide():
     with pytest.raises(OptionError, match="size must divide by products, got 7 and 2"):
-        keras_peft.Compacter(size=7, products=2)
+        keras_peft.methods.Compacter(size=7, products=2)
     with pytest.raises(OptionError, match="gives 16 values, which do not divide by products=3"):
-        adapted(keras_peft.Compacter(size=6, products=3))
+        adapted(keras_peft.methods.Compacter(size=6, products=3))

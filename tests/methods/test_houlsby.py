@@ -10,11 +10,11 @@ from methods.counting import BLOCKS, DIM, adapted, catch, count, fill, outputs_o
 
 
 def test_count():
-    assert count(keras_peft.Houlsby(size=5)) == 2 * BLOCKS * (2 * DIM * 5 + 5 + DIM)
+    assert count(keras_peft.methods.HoulsbyAdapter(size=5)) == 2 * BLOCKS * (2 * DIM * 5 + 5 + DIM)
 
 
 def test_bottleneck_written_out():
-    method = keras_peft.Houlsby(size=5, activation="relu", scaling=2.0)
+    method = keras_peft.methods.HoulsbyAdapter(size=5, activation="relu", scaling=2.0)
     model = adapted(method, layers="last:1", targets="ffn.down")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model).items()}
     (weights,) = model.adapters["default"].site_weights

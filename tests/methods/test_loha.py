@@ -7,5 +7,5 @@ from methods.counting import BLOCKS, DIM, INNER, count
 
 
 def test_count():
-    assert count(keras_peft.LoHa(rank=3)) == 2 * BLOCKS * 2 * 3 * (DIM + DIM)
-    assert count(keras_peft.LoHa(rank=3), targets="ffn.up") == BLOCKS * 2 * 3 * (DIM + INNER)
+    assert count(keras_peft.methods.LoHa(rank=3)) == 2 * BLOCKS * 2 * 3 * (DIM + DIM)
+    assert count(keras_peft.methods.LoHa(rank=3), targets="ffn.up") == BLOCKS * 2 * 3 * (DIM + INNER)

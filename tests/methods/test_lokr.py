@@ -10,8 +10,8 @@ from methods.counting import BLOCKS, count
 
 def test_count():
     # 16 = 4 × 4: K is (4, 4); with rank 1 A is (4, 1) and B (1, 4), from rank 2 on C is (4, 4).
-    assert count(keras_peft.LoKr(rank=1)) == 2 * BLOCKS * (16 + 1 * (4 + 4))
-    assert count(keras_peft.LoKr(rank=2)) == 2 * BLOCKS * (16 + 16)
+    assert count(keras_peft.methods.LoKr(rank=1)) == 2 * BLOCKS * (16 + 1 * (4 + 4))
+    assert count(keras_peft.methods.LoKr(rank=2)) == 2 * BLOCKS * (16 + 16)
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ def test_count():
     [(128, None, (8, 16)), (127, None, (1, 127)), (256, None, (16, 16)), (128, 4, (4, 32)), (12, 5, (3, 4))],
 )
 def test_sizes_are_split_near_the_root(size, factor, expected):
-    assert keras_peft.LoKr(factor=factor)._divided(size) == expected
+    assert keras_peft.methods.LoKr(factor=factor)._divided(size) == expected

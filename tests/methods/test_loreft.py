@@ -10,11 +10,11 @@ from methods.counting import BLOCKS, DIM, adapted, count, fill, outputs_of
 
 
 def test_count():
-    assert count(keras_peft.LoReFT(rank=3)) == BLOCKS * (2 * DIM * 3 + 3)
+    assert count(keras_peft.methods.LoReFT(rank=3)) == BLOCKS * (2 * DIM * 3 + 3)
 
 
 def test_edit_written_out():
-    model = adapted(keras_peft.LoReFT(rank=3, first=2, last=1), layers="last:1")
+    model = adapted(keras_peft.methods.LoReFT(rank=3, first=2, last=1), layers="last:1")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model).items()}
     inputs = models.inputs_of(model.base)  # The second row has six tokens, the others ten.
     after = outputs_of(model, inputs)

@@ -11,11 +11,11 @@ from methods.counting import BLOCKS, DIM, count
 
 
 def test_count():
-    assert count(keras_peft.NormTuning()) == (2 * BLOCKS + 1) * 2 * DIM
+    assert count(keras_peft.methods.NormTuning()) == (2 * BLOCKS + 1) * 2 * DIM
 
 
 def test_norms_without_a_shift_have_a_scale_only():
-    model = keras_peft.adapt(models.llama(), keras_peft.NormTuning())
+    model = keras_peft.adapt(models.llama(), keras_peft.methods.NormTuning())
     assert all(key.endswith("/norm/scale") for key in model.adapter_tensors())
     with pytest.raises(AdapterError, match="how that uses its scale is not known"):
         model.merge()

@@ -7,10 +7,10 @@ from methods.counting import BLOCKS, DIM, count
 
 
 def test_count():
-    assert count(keras_peft.PTuningV2(tokens=5)) == BLOCKS * 2 * 5 * DIM
+    assert count(keras_peft.methods.PTuningV2(tokens=5)) == BLOCKS * 2 * 5 * DIM
 
 
 def test_its_own_name_and_defaults():
-    method = keras_peft.PTuningV2()
+    method = keras_peft.methods.PTuningV2()
     assert (method.name, method.default_layers, method.projection) == ("p-tuning-v2", "all", False)
     assert method.tokens != keras_peft.PrefixTuning().tokens

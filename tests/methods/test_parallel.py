@@ -13,11 +13,11 @@ from methods.counting import BLOCKS, DIM, adapted, catch, count, fill, outputs_o
 
 
 def test_count():
-    assert count(keras_peft.Parallel(size=5)) == BLOCKS * (2 * DIM * 5 + 5 + DIM)
+    assert count(keras_peft.methods.ParallelAdapter(size=5)) == BLOCKS * (2 * DIM * 5 + 5 + DIM)
 
 
 def test_bottleneck_written_out():
-    model = adapted(keras_peft.Parallel(size=5), layers="last:1")
+    model = adapted(keras_peft.methods.ParallelAdapter(size=5), layers="last:1")
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model).items()}
     (weights,) = model.adapters["default"].site_weights
     up, norm = weights.site.inner["ffn.up"].layer, weights.site.layer._feedforward_layer_norm
@@ -42,4 +42,4 @@ def test_a_block_of_unknown_parts_is_refused():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, Block(name="block")(inputs))
     with pytest.raises(SelectionError, match=r"no layers of the roles 'ffn.up' and 'ffn.down'.*`roles`"):
-        keras_peft.adapt(model, keras_peft.Parallel(), roles={"block": "block"})
+        keras_peft.adapt(model, keras_peft.methods.ParallelAdapter(), roles={"block": "block"})

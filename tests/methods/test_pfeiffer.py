@@ -7,9 +7,9 @@ from methods.counting import BLOCKS, DIM, adapted, count
 
 
 def test_count():
-    assert count(keras_peft.Pfeiffer(size=5)) == BLOCKS * (2 * DIM * 5 + 5 + DIM)
+    assert count(keras_peft.methods.PfeifferAdapter(size=5)) == BLOCKS * (2 * DIM * 5 + 5 + DIM)
 
 
 def test_it_stands_after_the_feed_forward_part_only():
-    model = adapted(keras_peft.Pfeiffer())
+    model = adapted(keras_peft.methods.PfeifferAdapter())
     assert {weights.site.role for weights in model.adapters["default"].site_weights} == {"ffn.down"}

@@ -13,11 +13,13 @@ from methods.counting import BLOCKS, DIM, adapted, catch, count, fill, outputs_o
 
 
 def test_count():
-    assert count(keras_peft.PfeifferNorm(size=5)) == BLOCKS * (2 * DIM * 5 + 5 + DIM)
+    assert count(keras_peft.methods.PfeifferNormAdapter(size=5)) == BLOCKS * (2 * DIM * 5 + 5 + DIM)
 
 
 def test_bottleneck_written_out():
-    model = adapted(keras_peft.PfeifferNorm(size=5, activation="relu", scaling=0.5), layers="last:1")
+    model = adapted(
+        keras_peft.methods.PfeifferNormAdapter(size=5, activation="relu", scaling=0.5), layers="last:1"
+    )
     tensors = {key.rsplit("/", 1)[1]: value for key, value in fill(model).items()}
     (weights,) = model.adapters["default"].site_weights
     norm = weights.site.layer._feedforward_layer_norm
@@ -31,7 +33,7 @@ def test_bottleneck_written_out():
 
 
 def test_the_norm_of_a_blocks_end_is_meant():
-    model = keras_peft.adapt(models.llama(), keras_peft.PfeifferNorm(size=2))
+    model = keras_peft.adapt(models.llama(), keras_peft.methods.PfeifferNormAdapter(size=2))
     assert {key.split("/", 1)[1] for key in model.adapter_tensors() if "/" in key} == {
         f"pfeiffer-norm/{name}" for name in ("down", "down_bias", "up", "up_bias")
     }
@@ -49,4 +51,4 @@ def test_a_block_without_norms_is_refused():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, Block(name="block")(inputs))
     with pytest.raises(SelectionError, match=r"no layer of the role 'norm'.*`roles`"):
-        keras_peft.adapt(model, keras_peft.PfeifferNorm(), roles={"block": "block"})
+        keras_peft.adapt(model, keras_peft.methods.PfeifferNormAdapter(), roles={"block": "block"})

@@ -101,8 +101,8 @@ def refuse_taken(base: keras.Model, all_sites: Iterable[Site]) -> None:
         raise OptionError(
             f"Keras's own LoRA is enabled in {base.name!r}, at {listed(own, most=2)}. Build the model again without "
             "enable_lora(); to keep what was learnt, take it over from save_lora_weights() with "
-            "keras_peft.import_keras_lora(), or fold it in for good: save_weights() here, and load_weights() in the "
-            "new model."
+            "keras_peft.interop.import_keras_lora(), or fold it in for good: save_weights() here, and load_weights() "
+            "in the new model."
         )
 
 

@@ -1,28 +1,57 @@
 """What other libraries write and read: one file or package, one form.
 
 What a form has stands in `forms.py`, which finds them. Files whose names begin with `_` hold what several forms share.
+
+Every function that imports or exports is to be had here, and is imported on first use:
+`keras_peft.interop.export_adapter_hub`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from keras_peft.interop._exporting import Exported
+if TYPE_CHECKING:
+    from keras_peft.interop._exporting import Exported
+    from keras_peft.interop.adapter_hub import export_adapter_hub, import_adapter_hub
+    from keras_peft.interop.hf_model import export_hf_model, import_hf_model
+    from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft, load_hf_peft, save_hf_peft
+    from keras_peft.interop.keras_lora import import_keras_lora
 
-__all__ = ["Exported", "locate"]
+_HOMES = {
+    "Exported": "_exporting",
+    "export_adapter_hub": "adapter_hub",
+    "export_hf_model": "hf_model",
+    "export_hf_peft": "hf_peft",
+    "import_adapter_hub": "adapter_hub",
+    "import_hf_model": "hf_model",
+    "import_hf_peft": "hf_peft",
+    "import_keras_lora": "keras_lora",
+    "load_hf_peft": "hf_peft",
+    "save_hf_peft": "hf_peft",
+}
+
+__all__ = [
+    "Exported",
+    "export_adapter_hub",
+    "export_hf_model",
+    "export_hf_peft",
+    "import_adapter_hub",
+    "import_hf_model",
+    "import_hf_peft",
+    "import_keras_lora",
+    "load_hf_peft",
+    "save_hf_peft",
+]
 
 
-def locate(source: str | Path) -> Path:
-    """Returns where a source lies on this machine; one on Hugging Face's hub is downloaded.
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
-    Args:
-        source: A path, or `hf://owner/name`.
 
-    Raises:
-        BaseError: If it cannot be downloaded.
-    """
-    from keras_peft.sources import hub
-
-    if hub.is_hub_name(source):
-        return hub.download_adapter(str(source))
-    return Path(source).expanduser()
+def __dir__() -> list[str]:
+    return [*__all__]

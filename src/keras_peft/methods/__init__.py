@@ -1,7 +1,8 @@
 """The methods: one file each, found by its name.
 
 A file `methods/NAME.py` holds one `Method` subclass with `name = "NAME"` (with
-"_" for "-"); nothing else has to be registered.
+"_" for "-"); nothing else has to be registered. The classes are to be had here, and are
+imported on first use: `keras_peft.methods.LoHa`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,28 @@ from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
     from keras_peft.core.adapter import Placement
+    from keras_peft.methods.adalora import AdaLoRA as AdaLoRA
+    from keras_peft.methods.bitfit import BitFit as BitFit
+    from keras_peft.methods.compacter import Compacter as Compacter
+    from keras_peft.methods.dora import DoRA as DoRA
+    from keras_peft.methods.full import FullFineTuning as FullFineTuning
+    from keras_peft.methods.houlsby import HoulsbyAdapter as HoulsbyAdapter
+    from keras_peft.methods.ia3 import IA3 as IA3
+    from keras_peft.methods.linear_probe import LinearProbe as LinearProbe
+    from keras_peft.methods.loha import LoHa as LoHa
+    from keras_peft.methods.lokr import LoKr as LoKr
+    from keras_peft.methods.lora import LoRA as LoRA
+    from keras_peft.methods.loreft import LoReFT as LoReFT
+    from keras_peft.methods.norm import NormTuning as NormTuning
+    from keras_peft.methods.oft import OFT as OFT
+    from keras_peft.methods.p_tuning import PTuning as PTuning
+    from keras_peft.methods.p_tuning_v2 import PTuningV2 as PTuningV2
+    from keras_peft.methods.parallel import ParallelAdapter as ParallelAdapter
+    from keras_peft.methods.pfeiffer import PfeifferAdapter as PfeifferAdapter
+    from keras_peft.methods.pfeiffer_norm import PfeifferNormAdapter as PfeifferNormAdapter
+    from keras_peft.methods.prefix import PrefixTuning as PrefixTuning
+    from keras_peft.methods.prompt import PromptTuning as PromptTuning
+    from keras_peft.methods.vera import VeRA as VeRA
 
 _SHELF = Shelf(__name__, "method", "methods")
 
@@ -61,3 +84,16 @@ def placements_from_config(configs: Sequence[Mapping[str, Any]]) -> list[Placeme
         selection = Selection(tuple(targets), layers if isinstance(layers, str) else tuple(layers))
         placements.append(Placement(from_config(config["method"]), selection))
     return placements
+
+
+def __getattr__(name: str) -> Any:
+    if name[:1].isupper():
+        for method in map(find, names()):
+            if method.__name__ == name:
+                globals()[name] = method
+                return method
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *(find(name).__name__ for name in names())]

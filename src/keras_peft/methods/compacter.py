@@ -38,7 +38,7 @@ class Compacter(Method):
         OptionError: If a value is out of range or does not divide.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.Compacter(size=48), layers="all")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.Compacter(size=48), layers="all")
     """
 
     name: ClassVar[str] = "compacter"

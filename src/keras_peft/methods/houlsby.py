@@ -13,7 +13,7 @@ from keras_peft.methods._bottleneck import Bottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
-class Houlsby(Bottleneck):
+class HoulsbyAdapter(Bottleneck):
     """Puts a bottleneck after both parts of a block, before their residual connections.
 
     y becomes y + s (f(y D + d) U + u), with D of (dim, size) and U of (size, dim). U and
@@ -32,7 +32,7 @@ class Houlsby(Bottleneck):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.Houlsby(size=48), layers="all")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.HoulsbyAdapter(size=48), layers="all")
     """
 
     name: ClassVar[str] = "houlsby"

@@ -37,7 +37,7 @@ class LoHa(Method):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.LoHa(rank=8), layers="last:2")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.LoHa(rank=8), layers="last:2")
     """
 
     name: ClassVar[str] = "loha"

@@ -42,7 +42,7 @@ class LoKr(Method):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.LoKr(rank=8), layers="last:2")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.LoKr(rank=8), layers="last:2")
     """
 
     name: ClassVar[str] = "lokr"

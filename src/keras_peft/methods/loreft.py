@@ -36,7 +36,7 @@ class LoReFT(Method):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.LoReFT(rank=8), layers="all")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.LoReFT(rank=8), layers="all")
     """
 
     name: ClassVar[str] = "loreft"

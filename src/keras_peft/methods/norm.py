@@ -30,7 +30,7 @@ class NormTuning(Method):
     Parameters: 2 × dim for each norm with a shift, dim for one without.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.NormTuning(), layers="all")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.NormTuning(), layers="all")
     """
 
     name: ClassVar[str] = "norm"

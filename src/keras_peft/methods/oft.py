@@ -41,7 +41,7 @@ class OFT(Method):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.OFT(block_size=32), layers="last:2")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.OFT(block_size=32), layers="last:2")
     """
 
     name: ClassVar[str] = "oft"

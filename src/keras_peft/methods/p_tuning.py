@@ -41,7 +41,7 @@ class PTuning(Prompt):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.PTuning(tokens=16), head=head)
+        >>> model = keras_peft.adapt(base, keras_peft.methods.PTuning(tokens=16), head=head)
     """
 
     name: ClassVar[str] = "p-tuning"

@@ -35,7 +35,7 @@ class PTuningV2(PrefixTuning):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.PTuningV2(), head=head)
+        >>> model = keras_peft.adapt(base, keras_peft.methods.PTuningV2(), head=head)
     """
 
     name: ClassVar[str] = "p-tuning-v2"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parallel(Bottleneck):
+class ParallelAdapter(Bottleneck):
     """Lets a bottleneck read what the feed-forward part reads and add to what it gives.
 
     FFN(x) becomes FFN(x) + s (f(x D + d) U + u), with D of (dim, size) and U of
@@ -37,7 +37,7 @@ class Parallel(Bottleneck):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.Parallel(size=48), layers="all")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.ParallelAdapter(size=48), layers="all")
     """
 
     name: ClassVar[str] = "parallel"

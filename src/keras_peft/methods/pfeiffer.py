@@ -14,7 +14,7 @@ from keras_peft.methods._bottleneck import Bottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pfeiffer(Bottleneck):
+class PfeifferAdapter(Bottleneck):
     """Puts a bottleneck after the feed-forward part of a block, before its residual connection.
 
     y becomes y + s (f(y D + d) U + u), with D of (dim, size) and U of (size, dim). U and
@@ -33,7 +33,7 @@ class Pfeiffer(Bottleneck):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.Pfeiffer(size=48), layers="all")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.PfeifferAdapter(size=48), layers="all")
     """
 
     name: ClassVar[str] = "pfeiffer"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PfeifferNorm(Bottleneck):
+class PfeifferNormAdapter(Bottleneck):
     """Puts a bottleneck before the norm that ends a block; it reads what the norm would give.
 
     norm(x) becomes norm(x + s (f(norm(x) D + d) U + u)), where x is the feed-forward part
@@ -39,7 +39,7 @@ class PfeifferNorm(Bottleneck):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.PfeifferNorm(size=48), layers="all")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.PfeifferNormAdapter(size=48), layers="all")
     """
 
     name: ClassVar[str] = "pfeiffer-norm"

@@ -37,7 +37,7 @@ class VeRA(Method):
         OptionError: If a value is out of range.
 
     Example:
-        >>> model = keras_peft.adapt(base, keras_peft.VeRA(rank=256), layers="last:2")
+        >>> model = keras_peft.adapt(base, keras_peft.methods.VeRA(rank=256), layers="last:2")
     """
 
     name: ClassVar[str] = "vera"

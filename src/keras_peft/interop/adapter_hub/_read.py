@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft.errors import AdapterError, OptionError, listed
 from keras_peft.files import sha256_of
-from keras_peft.interop import locate
 from keras_peft.interop._bundle import labelled, write_imported
+from keras_peft.interop._locating import locate
 from keras_peft.interop.adapter_hub._folder import TENSORS, read_folder
 from keras_peft.interop.adapter_hub._head import describe
 from keras_peft.interop.adapter_hub._kinds import kinds
@@ -60,7 +60,7 @@ def import_adapter_hub(
         BundleError: If the bundle cannot be written.
 
     Example:
-        >>> keras_peft.import_adapter_hub("saved-adapter", out="my-bundle")
+        >>> keras_peft.interop.import_adapter_hub("saved-adapter", out="my-bundle")
         >>> keras_peft.load("my-bundle").predict(["Which model is faster?"])
     """
     folder, out = locate(folder), Path(out)

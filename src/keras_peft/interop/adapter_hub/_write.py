@@ -62,7 +62,7 @@ def export_adapter_hub(
         BundleError: If there is no sound bundle, or the folder cannot be written.
 
     Example:
-        >>> keras_peft.export_adapter_hub("my-bundle", out="adapter").max_abs_logit_difference
+        >>> keras_peft.interop.export_adapter_hub("my-bundle", out="adapter").max_abs_logit_difference
     """
     out = Path(out)
     refuse_existing(

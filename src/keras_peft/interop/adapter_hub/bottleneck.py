@@ -16,12 +16,12 @@ from keras_peft.interop.adapter_hub._places import block_of, bottleneck_at
 from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods._bottleneck import Bottleneck
-from keras_peft.methods.houlsby import Houlsby
-from keras_peft.methods.parallel import Parallel
-from keras_peft.methods.pfeiffer import Pfeiffer
-from keras_peft.methods.pfeiffer_norm import PfeifferNorm
+from keras_peft.methods.houlsby import HoulsbyAdapter
+from keras_peft.methods.parallel import ParallelAdapter
+from keras_peft.methods.pfeiffer import PfeifferAdapter
+from keras_peft.methods.pfeiffer_norm import PfeifferNormAdapter
 
-METHODS = (Houlsby, Parallel, Pfeiffer, PfeifferNorm)
+METHODS = (HoulsbyAdapter, ParallelAdapter, PfeifferAdapter, PfeifferNormAdapter)
 SETTINGS = Settings(
     used={
         "non_linearity": "relu",
@@ -93,8 +93,8 @@ def write(adapter: Leaving) -> dict[str, Any]:
         adapter.put(place, "adapter_down.0.bias", place.weights["down_bias"])
         adapter.put(place, "adapter_up.weight", place.weights["up"].T)
         adapter.put(place, "adapter_up.bias", place.weights["up_bias"])
-    before = {isinstance(place.method, PfeifferNorm) for place in adapter.places}
-    beside = {isinstance(place.method, Parallel) for place in adapter.places}
+    before = {isinstance(place.method, PfeifferNormAdapter) for place in adapter.places}
+    beside = {isinstance(place.method, ParallelAdapter) for place in adapter.places}
     if len(before) + len(beside) > 2:
         adapter.problems.append("its bottlenecks are of different kinds, and AdapterHub has one for all")
     return {
@@ -111,12 +111,12 @@ def _method_of(file: File) -> tuple[type[Bottleneck], bool]:
     """Returns the method, and whether its sites are blocks."""
     config = file.config
     if config["is_parallel"]:
-        return Parallel, True
+        return ParallelAdapter, True
     if config["original_ln_before"]:
         if config["residual_before_ln"] is not True:
             file.problems.append(
                 f"residual_before_ln={config['residual_before_ln']!r} is not computed here, only True"
             )
-        return PfeifferNorm, True
+        return PfeifferNormAdapter, True
     is_double = any(module.site.role == "attention.output" for module in file.modules)
-    return (Houlsby if is_double else Pfeiffer), False
+    return (HoulsbyAdapter if is_double else PfeifferAdapter), False

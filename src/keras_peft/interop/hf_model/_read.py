@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from keras_peft import bundle as bundles
 from keras_peft.errors import AdapterError, OptionError
-from keras_peft.interop import locate
 from keras_peft.interop._bundle import write_imported
+from keras_peft.interop._locating import locate
 from keras_peft.interop.hf_peft._base import load_base
 from keras_peft.methods.linear_probe import LinearProbe
 from keras_peft.sources import find_head, hub
@@ -54,7 +54,7 @@ def import_hf_model(
         BundleError: If the bundle cannot be written.
 
     Example:
-        >>> keras_peft.import_hf_model("./classifier", out="my-bundle").labels
+        >>> keras_peft.interop.import_hf_model("./classifier", out="my-bundle").labels
         ('negative', 'positive')
     """
     if base is not None:

@@ -69,7 +69,7 @@ def export_hf_model(
         BundleError: If there is no sound bundle, or the folder cannot be written.
 
     Example:
-        >>> keras_peft.export_hf_model("my-bundle", out="classifier").max_abs_logit_difference
+        >>> keras_peft.interop.export_hf_model("my-bundle", out="classifier").max_abs_logit_difference
     """
     out = Path(out)
     read = bundles.read(bundle)

@@ -14,8 +14,8 @@ from keras_peft.core.method import Method
 from keras_peft.errors import AdapterError, KerasPeftError, listed
 from keras_peft.extras import need
 from keras_peft.files import refuse_existing, whole_folder
-from keras_peft.interop import locate
 from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._locating import locate
 from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, is_adapter, read_folder
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._read import translate
@@ -54,7 +54,7 @@ def load_hf_peft(
 
     Example:
         >>> llama = keras_hub.models.CausalLM.from_preset("hf://meta-llama/Llama-3.2-1B")
-        >>> adapted = keras_peft.load_hf_peft(llama, "peft-adapter")
+        >>> adapted = keras_peft.interop.load_hf_peft(llama, "peft-adapter")
         >>> adapted.generate("Which model is faster?")
     """
     from keras_peft import attach
@@ -113,7 +113,7 @@ def save_hf_peft(
             written; all that stands in the way is in the message.
 
     Example:
-        >>> keras_peft.save_hf_peft(adapted, "peft-adapter", base="meta-llama/Llama-3.2-1B")
+        >>> keras_peft.interop.save_hf_peft(adapted, "peft-adapter", base="meta-llama/Llama-3.2-1B")
     """
     folder = Path(folder).absolute()
     refuse_existing(

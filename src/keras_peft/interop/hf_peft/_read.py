@@ -10,8 +10,8 @@ from keras_peft import bundle as bundles
 from keras_peft import tasks
 from keras_peft.errors import AdapterError, OptionError, listed
 from keras_peft.files import sha256_of
-from keras_peft.interop import locate
 from keras_peft.interop._bundle import labelled, write_imported
+from keras_peft.interop._locating import locate
 from keras_peft.interop.hf_peft._base import base_named, load_base
 from keras_peft.interop.hf_peft._folder import TENSORS, config_in, labels_in, read_folder
 from keras_peft.interop.hf_peft._head import TASK_TYPES, head_of

@@ -20,8 +20,8 @@ from keras_peft import bundle as bundles
 from keras_peft.bundle.verifying import TOLERANCE
 from keras_peft.errors import AdapterError, BaseNotFound, OptionError, listed
 from keras_peft.files import sha256_of
-from keras_peft.interop import locate
 from keras_peft.interop._bundle import labelled, write_imported
+from keras_peft.interop._locating import locate
 from keras_peft.interop.keras_lora._file import ENDING
 from keras_peft.interop.keras_lora._read import Read, backbone_of, translate
 
@@ -72,7 +72,7 @@ def import_classifier(
         raise AdapterError(
             f"{path} is LoRA without a head, and a bundle is a classifier. Write all of the classifier to "
             f"{weights.name} in the same folder, with classifier.save_weights(), and import it again. LoRA of a "
-            "backbone or a language model is imported in Python: keras_peft.import_keras_lora(file, model)."
+            "backbone or a language model is imported in Python: keras_peft.interop.import_keras_lora(file, model)."
         )
     if base is None:
         raise BaseNotFound(f"{path} does not say what base it is for; name it with `base`.")

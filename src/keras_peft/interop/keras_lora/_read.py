@@ -62,7 +62,7 @@ def import_keras_lora(
 
     Example:
         >>> backbone = keras_hub.models.Backbone.from_preset("gemma_2b_en")
-        >>> adapted = keras_peft.import_keras_lora("haiku.lora.h5", backbone)
+        >>> adapted = keras_peft.interop.import_keras_lora("haiku.lora.h5", backbone)
         >>> keras_peft.save_adapter(adapted, "haiku-adapter")
     """
     path = Path(path)

@@ -184,7 +184,7 @@ def write_all(root: Path) -> Path:
     )
     write_bundle(
         root / "stars",
-        keras_peft.Pfeiffer(),
+        keras_peft.methods.PfeifferAdapter(),
         seed=4,
         task="regression",
         options={"mean": 3.0, "deviation": 2.0},
