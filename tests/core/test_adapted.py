@@ -56,6 +56,17 @@ def test_plan_says_what_trains(capsys):
     assert f"lora trains {plan.share()}" in capsys.readouterr().out
 
 
+def test_it_prints_in_a_line_how_much_of_it_trains(capsys):
+    model = keras_peft.adapt(models.distilbert_classifier(), keras_peft.LoRA(rank=2), layers="last:1")
+    model.print_trainable_parameters()
+    trainable, total = model.plan.trainable_parameters, model.plan.total_parameters
+    expected = f"trainable: {trainable:,} of {total:,} parameters ({trainable / total:.2%})"
+    assert capsys.readouterr().out == expected + "\n"
+    lines = []
+    model.print_trainable_parameters(print_fn=lines.append)
+    assert lines == [expected]
+
+
 def test_batch_normalisation_keeps_its_averages():
     base = models.functional()
     layer = base.get_layer("batch_norm")

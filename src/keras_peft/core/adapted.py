@@ -580,6 +580,18 @@ class AdaptedModel(keras.Model):
         """Prints what trains and where; `base.summary()` prints the base's layers."""
         (print_fn or print)(str(self.plan))
 
+    def print_trainable_parameters(self, *, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Prints in one line how many of the parameters train now.
+
+        Args:
+            print_fn: What prints it; Python's `print` by default.
+
+        Example:
+            >>> model.print_trainable_parameters()
+            trainable: 147,456 of 66,510,339 parameters (0.22%)
+        """
+        (print_fn or print)(f"trainable: {self.plan.share()}")
+
     @property
     def plan(self) -> Plan:
         """What trains now, where, and how much of the whole it is."""
