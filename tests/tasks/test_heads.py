@@ -23,7 +23,7 @@ def test_a_head_computed_without_keras_is_the_head(name):
     tensors = {key: value for key, value in tensors.items() if not key.startswith("dropout/")}
     assert {key: value.shape for key, value in tensors.items()} == task.head_shapes(8)
     vectors = generator.normal(size=(3, 5, 8)).astype(np.float32)
-    answer = task.answer(vectors, tensors)
+    answer = task.apply_head(vectors, tensors)
     expected = keras.ops.convert_to_numpy(model(vectors, training=False))
     assert answer.dtype == expected.dtype == np.float32
     np.testing.assert_allclose(answer, expected, atol=1e-5)

@@ -259,7 +259,7 @@ def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:
         yield _NO_LABEL
     if not all(map(is_unicode, _strings((text, label)))):
         yield _HALF
-    if text and label is not None and not task.fits(text, label):
+    if text and label is not None and not task.accepts(text, label):
         yield _UNEVEN
 
 

@@ -46,7 +46,7 @@ class HeadTask(Protocol):
     def per_word(self) -> bool:
         """Whether the head answers for each word of a row, or for the row as a whole."""
 
-    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+    def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Computes what the head gives for the base's vectors, (rows, length, dim) float32."""
 
 
@@ -152,7 +152,7 @@ class MixedBatchBase:
                 )
                 by_adapter = _grouped(range(len(own)), lambda place, own=own: adapters[own[place]])
                 for adapter, at in by_adapter:
-                    answers = adapter.task.answer(vectors[at], adapter.head)
+                    answers = adapter.task.apply_head(vectors[at], adapter.head)
                     for place, answer in zip(at, answers, strict=True):
                         number = own[place]
                         found[number] = answer[: len(rows[number])] if adapter.task.per_word else answer

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from keras_peft.shelf import Shelf
 from keras_peft.tasks._scores import LabelScores, Scores, metric_name
-from keras_peft.tasks._task import UNLABELLED, Label, Prediction, Row, Task
+from keras_peft.tasks._task import UNLABELLED, Label, Prediction, TableRow, Task
 
 __all__ = [
     "UNLABELLED",
     "Label",
     "LabelScores",
     "Prediction",
-    "Row",
     "Scores",
+    "TableRow",
     "Task",
     "choose",
     "find",
@@ -41,7 +41,7 @@ def find(name: str) -> type[Task]:
 
 
 def choose(
-    rows: Sequence[Row],
+    rows: Sequence[TableRow],
     task: type[Task] | None = None,
     *,
     text_columns: Sequence[str] = (),

@@ -88,7 +88,7 @@ class PooledTask(Task):
             "logits/bias": (self.outputs,),
         }
 
-    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+    def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Computes what the head gives, without Keras: rows of a batch may have heads of their own.
 
         Args:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Label = str | float | tuple[str, ...]
 """What is told of it: a label, several labels, a number, or a tag for each word."""
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 _MOST_SHOWN = 400
 UNLABELLED = -1
 """The target of a token that is no word's first."""
@@ -78,7 +78,7 @@ class Task(ABC):
         return False
 
     @classmethod
-    def fits(cls, row: Text, label: Any) -> bool:
+    def accepts(cls, row: Text, label: Any) -> bool:
         """Tells whether a label can be one of a row, whichever they are."""
         return True
 
@@ -167,7 +167,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+    def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Computes what the head gives, without Keras: rows of a batch may have heads of their own.
 
         Args:
@@ -284,7 +284,7 @@ class Task(ABC):
         raise OptionError(f"The task {cls.name} always answers; leave `abstain_below` out.")
 
     @abstractmethod
-    def fit(self, outputs: Any, targets: Any) -> np.ndarray:
+    def agreement(self, outputs: Any, targets: Any) -> np.ndarray:
         """Returns how well the outputs of each row fit its target, (rows,); higher is better."""
 
     def worst(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
@@ -301,7 +301,7 @@ class Task(ABC):
         import numpy as np
 
         found: list[dict[str, str]] = []
-        for row in np.argsort(self.fit(outputs, self.targets(examples.labels)), kind="stable"):
+        for row in np.argsort(self.agreement(outputs, self.targets(examples.labels)), kind="stable"):
             if len(found) == most:
                 break
             text, label = examples.texts[row], examples.labels[row]

@@ -178,7 +178,7 @@ class Task(PooledTask):
             thresholds.append(round(float(share * own + (1 - share) * common), 6))
         return replace(self, thresholds=tuple(thresholds))
 
-    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns how probable all of each row's labels are together, as a mean over them."""
         probabilities = self.probabilities(outputs)
         right = np.where(targets == 1, probabilities, 1 - probabilities)

@@ -161,7 +161,7 @@ class Task(PooledTask):
             },
         )
 
-    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the error of each row, negative."""
         return np.asarray(-np.abs(self.values(outputs) - self.values(targets)))
 

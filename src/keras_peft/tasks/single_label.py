@@ -204,7 +204,7 @@ class Task(PooledTask):
             )
         return replace(self, abstain_below=float(confidence[enough[-1]]))
 
-    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the probability of each row's label."""
         return np.asarray(self.probabilities(outputs)[np.arange(len(targets)), targets])
 

@@ -88,7 +88,7 @@ class Task(_task.Task):
     pipeline: ClassVar[str] = "token-classification"
 
     @classmethod
-    def fits(cls, row: Text, label: tuple[str, ...]) -> bool:
+    def accepts(cls, row: Text, label: tuple[str, ...]) -> bool:
         """Tells whether there is a tag for each word."""
         return len(row) == len(label)
 
@@ -151,7 +151,7 @@ class Task(_task.Task):
     def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
         return {"logits/kernel": (dim, self.outputs), "logits/bias": (self.outputs,)}
 
-    def answer(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
+    def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns (rows, length, tags); see `Task.answer`."""
         return np.asarray(vectors @ head["logits/kernel"] + head["logits/bias"])
 
@@ -209,7 +209,7 @@ class Task(_task.Task):
             }
         return Scores(rows=len(targets), loss=float(-right.mean()), metrics=metrics, labels=by_tag)
 
-    def fit(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+    def agreement(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the share of each row's words that have the right tag."""
         rows = zip(outputs, targets, strict=True)
         return np.array([float((self._said(logits) == truth).mean()) for logits, truth in rows])
