@@ -7,7 +7,13 @@ from pathlib import Path
 from keras_peft import sources
 from keras_peft.data.check import DataReport, check
 from keras_peft.data.check.doubts import check_form
-from keras_peft.data.check.subject import SIMILARITY, Base, Classifier, Subject, read_labelled
+from keras_peft.data.check.subject import (
+    SIMILARITY,
+    LabelProbabilities,
+    NamedTokenizer,
+    Subject,
+    read_labelled,
+)
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
 
@@ -64,11 +70,13 @@ def check_data(
         check_form(rows)
         classifier = _classifier(bundle, base)
     name = base or sources.DEFAULT
-    return check(Subject(rows, Base(name, *sources.load_tokenizer(name)), others, classifier, similarity))
+    return check(
+        Subject(rows, NamedTokenizer(name, *sources.load_tokenizer(name)), others, classifier, similarity)
+    )
 
 
-def _classifier(bundle: str | Path, base: str | None) -> Classifier:
+def _classifier(bundle: str | Path, base: str | None) -> LabelProbabilities:
     from keras_peft.predict import load_bundle
 
     loaded = load_bundle(bundle, base=base)
-    return Classifier(str(bundle), loaded.labels, loaded.probabilities)
+    return LabelProbabilities(str(bundle), loaded.labels, loaded.probabilities)

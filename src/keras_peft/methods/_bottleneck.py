@@ -46,7 +46,7 @@ def through(weights: WeightView, x: Any, down: Any, up: Any, activation: str) ->
     """Computes f(x D + d) U + u of matrices D and U and the biases that are held."""
     import keras
 
-    from keras_peft.core.rows import align, multiply
+    from keras_peft.core.batched_weights import align, multiply
 
     narrow = multiply(weights.dropout(x), down)
     narrow = keras.activations.get(activation)(narrow + align(weights.down_bias, narrow))

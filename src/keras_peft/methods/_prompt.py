@@ -61,7 +61,7 @@ class Prompt(Method):
     def _before_tokens(self, weights: WeightView, call: Callable[..., Any], named: Mapping[str, Any]) -> Any:
         from keras import ops
 
-        from keras_peft.core.rows import spread
+        from keras_peft.core.batched_weights import spread
 
         outputs = call(**named)
         if named.get("reverse"):  # A tied embedding, used to score the words.

@@ -108,8 +108,8 @@ class AdaLoRA(Method):
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
+        from keras_peft.core.batched_weights import align, multiply
         from keras_peft.core.intercept import split_inputs
-        from keras_peft.core.rows import align, multiply
 
         inputs, rest = split_inputs(args, kwargs)
         x = weights.dropout(projection.projection(weights.site).flatten(inputs))

@@ -60,8 +60,8 @@ class BitFit(Method):
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
+        from keras_peft.core.batched_weights import align
         from keras_peft.core.intercept import split_inputs
-        from keras_peft.core.rows import align
 
         inputs, rest = split_inputs(args, kwargs)
         if projection.is_projection(weights.site):

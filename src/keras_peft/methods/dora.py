@@ -76,8 +76,8 @@ class DoRA(Method):
         from keras import ops
 
         from keras_peft.core import projection
+        from keras_peft.core.batched_weights import align, multiply
         from keras_peft.core.intercept import split_inputs
-        from keras_peft.core.rows import align, multiply
 
         inputs, rest = split_inputs(args, kwargs)
         x = weights.dropout(projection.projection(weights.site).flatten(inputs))

@@ -67,8 +67,8 @@ class LoHa(Method):
         from keras import ops
 
         from keras_peft.core import projection
+        from keras_peft.core.batched_weights import multiply
         from keras_peft.core.intercept import split_inputs
-        from keras_peft.core.rows import multiply
 
         inputs, rest = split_inputs(args, kwargs)
         delta = (

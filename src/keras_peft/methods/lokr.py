@@ -74,8 +74,8 @@ class LoKr(Method):
         from keras import ops
 
         from keras_peft.core import projection
+        from keras_peft.core.batched_weights import multiply
         from keras_peft.core.intercept import split_inputs
-        from keras_peft.core.rows import multiply
 
         (i1, i2), (o1, o2) = self._split(weights.site)
         inputs, rest = split_inputs(args, kwargs)

@@ -74,8 +74,8 @@ class LoReFT(Method):
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras import ops
 
+        from keras_peft.core.batched_weights import align, multiply
         from keras_peft.core.intercept import arguments
-        from keras_peft.core.rows import align, multiply
         from keras_peft.methods._prompt import refuse_cache
 
         named = arguments(weights.site.layer, args, kwargs)

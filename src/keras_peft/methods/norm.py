@@ -53,7 +53,7 @@ class NormTuning(Method):
         return weights
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras_peft.core.rows import align
+        from keras_peft.core.batched_weights import align
 
         scale, shift = _variables(weights.site)
         outputs = call(*args, **kwargs)

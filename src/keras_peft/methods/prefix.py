@@ -124,8 +124,8 @@ class PrefixTuning(Method):
 
         from keras import ops
 
+        from keras_peft.core.batched_weights import spread
         from keras_peft.core.intercept import attached
-        from keras_peft.core.rows import spread
 
         def longer(part: str) -> Callable[..., Any]:
             def wrap_call(inner: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -151,7 +151,7 @@ class PrefixTuning(Method):
         """
         from keras import ops
 
-        from keras_peft.core.rows import spread
+        from keras_peft.core.batched_weights import spread
         from keras_peft.methods._gradients import let_slices_update
 
         let_slices_update()

@@ -77,8 +77,8 @@ class VeRA(Method):
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core import projection
+        from keras_peft.core.batched_weights import align, multiply
         from keras_peft.core.intercept import split_inputs
-        from keras_peft.core.rows import align, multiply
 
         view = projection.projection(weights.site)
         inputs, rest = split_inputs(args, kwargs)

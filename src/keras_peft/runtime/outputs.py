@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.runtime.rows import Rows, inference_batches
+from keras_peft.runtime.rows import EncodedRows, inference_batches
 
 if TYPE_CHECKING:
     from keras_peft.runtime.inference import Inference
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _FEW_ROWS = 64
 
 
-def compute_outputs(run: Inference, rows: Rows, *, advance: Callable[[int], None] | None = None) -> Any:
+def compute_outputs(
+    run: Inference, rows: EncodedRows, *, advance: Callable[[int], None] | None = None
+) -> Any:
     """Runs a model over rows in inference mode, batched by length.
 
     Args:
@@ -39,7 +41,7 @@ def compute_outputs(run: Inference, rows: Rows, *, advance: Callable[[int], None
     return of_texts(computed(), rows)
 
 
-def of_texts(outputs: Iterable[tuple[int, np.ndarray]], rows: Rows) -> Any:
+def of_texts(outputs: Iterable[tuple[int, np.ndarray]], rows: EncodedRows) -> Any:
     """Puts the outputs of rows together into those of texts.
 
     Args:

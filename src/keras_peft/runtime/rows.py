@@ -15,7 +15,7 @@ _TOKENS = 1024
 _LEAST_ROWS, _MOST_ROWS = 8, 128
 
 
-class Rows(Protocol):
+class EncodedRows(Protocol):
     """What is cut into batches: token ids, or what was computed of them."""
 
     @property
@@ -38,7 +38,7 @@ class Rows(Protocol):
         """Pads some rows to a common length and returns what a model reads."""
 
 
-def inference_batches(rows: Rows) -> Iterator[tuple[np.ndarray, Any]]:
+def inference_batches(rows: EncodedRows) -> Iterator[tuple[np.ndarray, Any]]:
     """Cuts rows into batches by length, of about as many tokens each.
 
     Yields:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_peft.runtime.padding import padded, padded_length
-from keras_peft.runtime.rows import Rows
+from keras_peft.runtime.rows import EncodedRows
 from keras_peft.store import Collector, arrays
 from keras_peft.tasks import UNLABELLED
 
@@ -36,7 +36,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        rows: Rows,
+        rows: EncodedRows,
         targets: np.ndarray | Sequence[np.ndarray],
         batch_size: int,
         seed: int,
@@ -119,7 +119,7 @@ class TrainingBatches(keras.utils.PyDataset):
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def by_token(rows: Rows, targets: Any) -> Any:
+def by_token(rows: EncodedRows, targets: Any) -> Any:
     """Places targets of words at their first tokens, and `UNLABELLED` everywhere else.
 
     Args:

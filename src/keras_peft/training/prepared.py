@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keras_peft.core.adapter import Placement
     from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.tokens import Tokens
-    from keras_peft.runtime.rows import Rows
+    from keras_peft.runtime.rows import EncodedRows
     from keras_peft.sources import Base
     from keras_peft.tasks import Task
     from keras_peft.training.recipe import Recipe
@@ -58,7 +58,7 @@ class Prepared:
     @contextmanager
     def rows(
         self, *, trunk_cache: bool, progress: Progress, stopwatch: Stopwatch
-    ) -> Iterator[tuple[Sequence[Rows], Cached | None]]:
+    ) -> Iterator[tuple[Sequence[EncodedRows], Cached | None]]:
         """Gives the rows to train and to validate on, while the model is ready to read them.
 
         Where there is a frozen trunk its outputs are computed first, or found, unless there

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.progress import Progress
-from keras_peft.runtime.rows import Rows
+from keras_peft.runtime.rows import EncodedRows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.batches import TrainingBatches, by_token
@@ -28,8 +28,8 @@ def train(
     model: AdaptedModel,
     task: Task,
     *,
-    training: tuple[Rows, Any],
-    validation: tuple[Rows, Any],
+    training: tuple[EncodedRows, Any],
+    validation: tuple[EncodedRows, Any],
     recipe: Recipe,
     progress: Progress,
     stopwatch: Stopwatch,
@@ -89,7 +89,7 @@ def train(
 
 
 def training_batches(
-    task: Task, rows: Rows, targets: Any, recipe: Recipe, *, epoch: int = 0
+    task: Task, rows: EncodedRows, targets: Any, recipe: Recipe, *, epoch: int = 0
 ) -> TrainingBatches:
     """Cuts rows into the batches of a training.
 

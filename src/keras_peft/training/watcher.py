@@ -16,7 +16,7 @@ from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
-from keras_peft.runtime.rows import Rows
+from keras_peft.runtime.rows import EncodedRows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
@@ -67,7 +67,7 @@ class Watcher(keras.callbacks.Callback):
         self,
         model: AdaptedModel,
         task: Task,
-        validation: tuple[Rows, Any],
+        validation: tuple[EncodedRows, Any],
         learning_rate: float,
         patience: int | None,
         progress: Progress,

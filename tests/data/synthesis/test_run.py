@@ -16,7 +16,7 @@ import pytest
 
 from chat_server import Reply, chat_server, dialogue, good, rows_asked_for, says, some_text
 from keras_peft.data.synthesis import DataGeneration
-from keras_peft.data.synthesis.partial import Partial
+from keras_peft.data.synthesis.partial_output import PartialOutput
 from keras_peft.errors import DataError, EndpointError, OptionError
 from keras_peft.files import lock
 from keras_peft.progress import Progress
@@ -404,7 +404,7 @@ class TestGoingOn:
         assert generation().run().kept == 10
 
     def test_what_another_run_wrote_meanwhile_is_not_cut_off(self, generation, stopped):
-        partial = Partial(generation().out, json.loads(stopped.read_text().splitlines()[0])["run"])
+        partial = PartialOutput(generation().out, json.loads(stopped.read_text().splitlines()[0])["run"])
         with stopped.open("a") as file:
             file.write('{"text": "of another run", "label": "news"}\n')
         grown = stopped.read_bytes()

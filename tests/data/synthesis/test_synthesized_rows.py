@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from chat_server import dialogue, some_text
 from conftest import ROOT
 from keras_peft.data.duplicates import Duplicates
-from keras_peft.data.synthesis.answers import Rules
-from keras_peft.data.synthesis.rows import Rows
+from keras_peft.data.synthesis.generated_rows import RowRules
+from keras_peft.data.synthesis.row_collector import RowCollector
 
 
 def rows_of(**quota):
-    rules = Rules(labels=list(quota), speakers=[], min_characters=1, max_characters=1000)
-    return Rows(quota, rules, 0.7)
+    rules = RowRules(labels=list(quota), speakers=[], min_characters=1, max_characters=1000)
+    return RowCollector(quota, rules, 0.7)
 
 
 def candidates(label, count, seed=0):

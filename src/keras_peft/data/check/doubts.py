@@ -8,7 +8,7 @@ Confident learning, https://arxiv.org/abs/1911.00068.
 from __future__ import annotations
 
 from keras_peft.data.check.report import Checked, Finding, counted, shortened
-from keras_peft.data.check.subject import Rows, Subject
+from keras_peft.data.check.subject import LabelledRows, Subject
 from keras_peft.errors import OptionError
 from keras_peft.inputs.strings import is_unicode
 from keras_peft.store import pick
@@ -17,7 +17,7 @@ _MOST = 50
 _DOUBTED = 0.5
 
 
-def check_form(rows: Rows) -> None:
+def check_form(rows: LabelledRows) -> None:
     """Checks that there is one text and one label in each row, which is what a bundle can doubt.
 
     Raises:

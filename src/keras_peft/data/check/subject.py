@@ -24,7 +24,7 @@ SIMILARITY = 0.9
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledRows:
     """Rows of labelled text.
 
     Attributes:
@@ -61,7 +61,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Base:
+class NamedTokenizer:
     """What is to be known of a base.
 
     Attributes:
@@ -76,7 +76,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Classifier:
+class LabelProbabilities:
     """What tells how probable labels are.
 
     Attributes:
@@ -102,10 +102,10 @@ class Subject:
         similarity: Two texts are near duplicates from this cosine on.
     """
 
-    rows: Rows
-    base: Base
-    validation: Rows | None = None
-    classifier: Classifier | None = None
+    rows: LabelledRows
+    base: NamedTokenizer
+    validation: LabelledRows | None = None
+    classifier: LabelProbabilities | None = None
     similarity: float = SIMILARITY
 
     @cached_property
@@ -125,7 +125,7 @@ class Subject:
         return min(MOST_COMPARED, every), every
 
 
-def read_labelled(data: str | Path, text_column: str, label_column: str) -> Rows:
+def read_labelled(data: str | Path, text_column: str, label_column: str) -> LabelledRows:
     """Reads the rows of a file.
 
     Args:
@@ -158,7 +158,7 @@ def read_labelled(data: str | Path, text_column: str, label_column: str) -> Rows
     if not text_form:
         raise DataError(f"{path} has no rows; expected labelled texts.")
     found = labels.done()
-    return Rows(
+    return LabelledRows(
         source=str(data),
         text_form=text_form,
         label_form="number" if label_form == "label" and are_numbers(found) else label_form,

@@ -15,7 +15,7 @@ import anyio
 import httpx2
 
 from keras_peft._version import __version__
-from keras_peft.data.synthesis.response import Answer, message_of, read_answer, retry_after
+from keras_peft.data.synthesis.completion import ChatCompletion, message_of, read_completion, retry_after
 from keras_peft.errors import EndpointError, OptionError
 
 # Seconds before the first retry; each further one waits twice as long, up to the longest.
@@ -88,7 +88,7 @@ class Endpoint:
     ) -> None:
         await self._client.__aexit__(kind, error, trace)
 
-    async def ask(self, prompt: str, schema: Mapping[str, Any], number: int) -> Answer:
+    async def ask(self, prompt: str, schema: Mapping[str, Any], number: int) -> ChatCompletion:
         """Sends one request, again where that may help.
 
         Args:
@@ -109,12 +109,12 @@ class Endpoint:
             retries += failed
             if response.is_success:
                 self.is_known = True
-                return replace(read_answer(response), retries=retries)
+                return replace(read_completion(response), retries=retries)
             if not _is_not_known(response):
                 raise self._refused(response)
             if self.is_known:  # It answered such requests, so it is this one that it does not like.
                 message = self._said(message_of(response), most=100)
-                return Answer(
+                return ChatCompletion(
                     content="",
                     fault=f"refused with {response.status_code} {message}".strip(),
                     retries=retries,

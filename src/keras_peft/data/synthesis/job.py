@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from keras_peft.data.synthesis.answers import Rules
 from keras_peft.data.synthesis.checks import check_numbers, check_words
-from keras_peft.data.synthesis.partial import Partial
+from keras_peft.data.synthesis.generated_rows import RowRules
+from keras_peft.data.synthesis.partial_output import PartialOutput
 from keras_peft.data.synthesis.prompt import LabelShare, Prompt
 from keras_peft.data.synthesis.report import Generated, GenerationPlan
-from keras_peft.data.synthesis.rows import Rows
+from keras_peft.data.synthesis.row_collector import RowCollector
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
 from keras_peft.files import refuse_existing, whole_file
@@ -25,7 +25,7 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from keras_peft.data.synthesis.run import Run
+    from keras_peft.data.synthesis.run import GenerationRun
 
 # For estimates: what a token is taken for, and what JSON adds to a text.
 _BYTES_PER_TOKEN = 4
@@ -191,9 +191,9 @@ class DataGeneration:
             seconds=stopwatch.read()["total"],
         )
 
-    def _run(self, rows: Rows, partial: Partial, progress: Progress) -> Run:
+    def _run(self, rows: RowCollector, partial: PartialOutput, progress: Progress) -> GenerationRun:
         from keras_peft.data.synthesis.endpoint import Endpoint, key_in
-        from keras_peft.data.synthesis.run import Run
+        from keras_peft.data.synthesis.run import GenerationRun
 
         endpoint = Endpoint(
             self.endpoint,
@@ -206,7 +206,7 @@ class DataGeneration:
             retries=self.retries,
             waiting=lambda seconds, reason: progress.waiting(seconds=seconds, reason=reason),
         )
-        return Run(
+        return GenerationRun(
             endpoint,
             rows,
             partial,
@@ -218,22 +218,22 @@ class DataGeneration:
             progress=progress,
         )
 
-    def _begun(self) -> tuple[Rows, Partial]:
+    def _begun(self) -> tuple[RowCollector, PartialOutput]:
         """Opens the side file and takes its rows as if they had just come."""
-        rules = Rules(
+        rules = RowRules(
             labels=list(self._quota),
             speakers=self.speakers,
             min_characters=self.min_characters,
             max_characters=self.max_characters,
         )
-        rows = Rows(self._quota, rules, self.similarity)
+        rows = RowCollector(self._quota, rules, self.similarity)
         identity = {
             "topic": self.topic,
             "labels": self._descriptions,
             "speakers": list(self.speakers),
             "model": self.model,
         }
-        partial = Partial(Path(self.out), identity)
+        partial = PartialOutput(Path(self.out), identity)
         rows.accept(partial.rows)
         return rows, partial
 
@@ -276,7 +276,7 @@ class DataGeneration:
 
 
 @contextmanager
-def _told_what_is_kept(rows: Rows, partial: Partial) -> Iterator[None]:
+def _told_what_is_kept(rows: RowCollector, partial: PartialOutput) -> Iterator[None]:
     """Adds to whatever ends the run what remains of it."""
     try:
         yield

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_peft.data.synthesis.partial import Tally
+from keras_peft.data.synthesis.partial_output import Tally
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from random import Random
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from keras_peft.data.synthesis.answers import candidates_in, schema_of
+from keras_peft.data.synthesis.completion import ChatCompletion
 from keras_peft.data.synthesis.endpoint import Endpoint
-from keras_peft.data.synthesis.partial import Partial, Tally
-from keras_peft.data.synthesis.response import Answer
-from keras_peft.data.synthesis.rows import Rows
+from keras_peft.data.synthesis.generated_rows import candidates_in, schema_of
+from keras_peft.data.synthesis.partial_output import PartialOutput, Tally
+from keras_peft.data.synthesis.row_collector import RowCollector
 from keras_peft.errors import EndpointError, listed
 from keras_peft.progress import Progress
 
@@ -23,7 +23,7 @@ SEEN_TEXTS = 6
 _MOST_FRUITLESS = 10
 
 
-class Run:
+class GenerationRun:
     """Asks an endpoint until there are enough rows.
 
     Args:
@@ -42,8 +42,8 @@ class Run:
     def __init__(
         self,
         endpoint: Endpoint,
-        rows: Rows,
-        partial: Partial,
+        rows: RowCollector,
+        partial: PartialOutput,
         text_of: Callable[[Mapping[str, int], int, Sequence[str]], str],
         *,
         seed: int,
@@ -64,7 +64,7 @@ class Run:
         self._progress = progress
         self._earlier = partial.tally.requests
         self._sent = self._fruitless = 0
-        self._under_way: dict[Future[Answer], dict[str, int]] = {}
+        self._under_way: dict[Future[ChatCompletion], dict[str, int]] = {}
 
     def ask_until_enough(self) -> None:
         """Asks until no row is missing.
@@ -116,7 +116,7 @@ class Run:
             self._fruitless = 0 if accepted else self._fruitless + 1
             self._progress.generated(rows=accepted)
 
-    def _take(self, answer: Answer, asked: int) -> int:
+    def _take(self, answer: ChatCompletion, asked: int) -> int:
         """Keeps what can be used of an answer, and returns how many rows that is."""
         candidates = candidates_in(answer.content)
         accepted, rejected = self._rows.accept(candidates)

@@ -11,7 +11,7 @@ import httpx2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ChatCompletion:
     """What came back for a request.
 
     Attributes:
@@ -29,12 +29,12 @@ class Answer:
     retries: int = 0
 
 
-def read_answer(response: httpx2.Response) -> Answer:
+def read_completion(response: httpx2.Response) -> ChatCompletion:
     """Reads an answer of a chat; what is wrong with it is its fault."""
     try:
         content = json.loads(response.content)
     except (ValueError, RecursionError):
-        return Answer(content="", fault="not an answer of a chat")
+        return ChatCompletion(content="", fault="not an answer of a chat")
     usage = content.get("usage") if isinstance(content, dict) else None
     prompt_tokens, completion_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     try:
@@ -42,7 +42,7 @@ def read_answer(response: httpx2.Response) -> Answer:
         message = choice["message"]
         said = message.get("content")
     except (LookupError, TypeError, AttributeError):
-        return Answer(content="", fault="not an answer of a chat")
+        return ChatCompletion(content="", fault="not an answer of a chat")
     if isinstance(said, list):
         said = "".join(str(part.get("text", "")) for part in said if isinstance(part, dict))
     reason = choice.get("finish_reason") if isinstance(choice, dict) else None
@@ -53,7 +53,7 @@ def read_answer(response: httpx2.Response) -> Answer:
         fault = "cut off"
     elif not isinstance(said, str) or not said.strip():
         fault = "empty"
-    return Answer(
+    return ChatCompletion(
         content=said if isinstance(said, str) else "",
         fault=fault,
         prompt_tokens=prompt_tokens,

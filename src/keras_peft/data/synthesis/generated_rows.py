@@ -28,7 +28,7 @@ class GeneratedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class RowRules:
     """What a row has to keep.
 
     Attributes:

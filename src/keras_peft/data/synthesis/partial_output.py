@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from keras_peft.data.synthesis.answers import GeneratedRow
+from keras_peft.data.synthesis.generated_rows import GeneratedRow
 from keras_peft.errors import DataError
 from keras_peft.files import lock
 
@@ -55,7 +55,7 @@ class Tally:
         self.bad_answers += other.bad_answers
 
 
-class Partial:
+class PartialOutput:
     """The side file of the file `out`.
 
     Args:

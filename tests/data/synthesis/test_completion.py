@@ -6,7 +6,7 @@ import httpx2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_peft.data.synthesis.response import message_of, read_answer, retry_after
+from keras_peft.data.synthesis.completion import message_of, read_completion, retry_after
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -27,7 +27,7 @@ JSON = st.recursive(
     | st.binary().map(lambda data: httpx2.Response(200, content=data))
 )
 def test_any_body_is_an_answer_with_or_without_a_fault(response):
-    answer = read_answer(response)
+    answer = read_completion(response)
     assert isinstance(answer.content, str)
     assert answer.fault or answer.content.strip()
     assert isinstance(message_of(response), str)

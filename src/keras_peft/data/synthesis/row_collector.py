@@ -9,10 +9,10 @@ from random import Random
 from typing import Any
 
 from keras_peft.data.duplicates import Duplicates
-from keras_peft.data.synthesis.answers import GeneratedRow, Rules
+from keras_peft.data.synthesis.generated_rows import GeneratedRow, RowRules
 
 
-class Rows:
+class RowCollector:
     """Takes rows that keep the rules, are new and are still needed.
 
     Args:
@@ -21,7 +21,7 @@ class Rows:
         similarity: Two texts are near duplicates from this cosine on.
     """
 
-    def __init__(self, quota: Mapping[str, int], rules: Rules, similarity: float) -> None:
+    def __init__(self, quota: Mapping[str, int], rules: RowRules, similarity: float) -> None:
         self._quota = quota
         self._rules = rules
         self._accepted: dict[str, list[GeneratedRow]] = {label: [] for label in quota}

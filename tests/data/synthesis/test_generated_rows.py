@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_peft.data.synthesis.answers import GeneratedRow, Rules, candidates_in
-from keras_peft.data.synthesis.rows import Rows
+from keras_peft.data.synthesis.generated_rows import GeneratedRow, RowRules, candidates_in
+from keras_peft.data.synthesis.row_collector import RowCollector
 
 ROWS = [{"text": "one text", "label": "news"}, {"text": "another", "label": "opinion"}]
-RULES = Rules(labels=["news", "opinion"], speakers=[], min_characters=3, max_characters=40)
-TALK = Rules(labels=["news"], speakers=["Jon", "Sumit"], min_characters=3, max_characters=200)
+RULES = RowRules(labels=["news", "opinion"], speakers=[], min_characters=3, max_characters=40)
+TALK = RowRules(labels=["news"], speakers=["Jon", "Sumit"], min_characters=3, max_characters=200)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_row_is_taken_or_a_reason_told(rules, candidate, result):
 
 
 def test_labels_that_differ_in_case_are_two():
-    rules = Rules(labels=["US", "us"], speakers=[], min_characters=1, max_characters=9)
+    rules = RowRules(labels=["US", "us"], speakers=[], min_characters=1, max_characters=9)
     assert rules.check({"text": "a", "label": "us"}) == GeneratedRow("a", "us")
     assert rules.check({"text": "a", "label": "Us"}) == "unknown label"
 
@@ -102,7 +102,7 @@ ANSWERS = st.one_of(
 @given(ANSWERS)
 def test_any_answer_gives_rows_or_counted_reasons(content):
     candidates = candidates_in(content)
-    rows = Rows({"news": 2, "opinion": 1}, RULES, 0.7)
+    rows = RowCollector({"news": 2, "opinion": 1}, RULES, 0.7)
     taken, rejected = rows.accept(candidates)
     assert len(taken) + rejected.total() == len(candidates)
     for row in taken:
