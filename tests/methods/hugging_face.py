@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 
 import keras_peft
-from keras_peft.interop.hf_peft._pieces import Piece, joined
+from keras_peft.interop.hf_peft._pieces import MethodPiece, joined
 
 
 def p_tuning(config, encoder, names):
@@ -32,7 +32,9 @@ def p_tuning(config, encoder, names):
             weights[f"{way}_{layer}_bias"] = bias + more
         options |= {"hidden": weights["forward_0_recurrent"].shape[0], "encoder_layers": layers}
     (site,) = [site for site in names.all_sites if site.role == "embedding.token"]
-    return joined([Piece(keras_peft.methods.PTuning(**options), site, weights, places_itself=True)], names)
+    return joined(
+        [MethodPiece(keras_peft.methods.PTuning(**options), site, weights, places_itself=True)], names
+    )
 
 
 def prefix(config, encoder, names):
@@ -51,11 +53,11 @@ def prefix(config, encoder, names):
         "inner": inner,
         "inner_bias": encoder["transform.0.bias"],
     }
-    pieces = [Piece(method, None, shared, places_itself=True)]
+    pieces = [MethodPiece(method, None, shared, places_itself=True)]
     for layer, site in enumerate(sites):
         weights = {}
         for number, part in enumerate(("key", "value")):
             weights[part] = kernel.reshape(len(kernel), len(sites), 2, -1)[:, layer, number]
             weights[f"{part}_bias"] = bias.reshape(len(sites), 2, -1)[layer, number]
-        pieces.append(Piece(method, site, weights, places_itself=True))
+        pieces.append(MethodPiece(method, site, weights, places_itself=True))
     return joined(pieces, names)

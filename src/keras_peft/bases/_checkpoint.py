@@ -22,7 +22,7 @@ class TextHead:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointNames:
     """The names in Hugging Face's checkpoints of an architecture.
 
     Attributes:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.bases import distilbert
-from keras_peft.bases._checkpoint import Checkpoint, TextHead
+from keras_peft.bases._checkpoint import CheckpointNames, TextHead
 from keras_peft.bases._shared import TRANSFORMER, single_text_encoder
 from keras_peft.errors import BaseCorrupt, BaseError, listed
 
@@ -24,7 +24,7 @@ MODEL_TYPE = "bert"
 BACKBONE = "BertBackbone"
 NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"logits": "head"}
-CHECKPOINT = Checkpoint(
+CHECKPOINT = CheckpointNames(
     classes="Bert",
     prefix="bert",
     outside=distilbert.CHECKPOINT.outside,
@@ -74,7 +74,7 @@ def to_distilbert(
     config: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     *,
-    checkpoint: Checkpoint = CHECKPOINT,
+    checkpoint: CheckpointNames = CHECKPOINT,
     first_position: int = 0,
 ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Re-expresses a BERT checkpoint as a DistilBERT one.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.bases._checkpoint import Checkpoint, TextHead
+from keras_peft.bases._checkpoint import CheckpointNames, TextHead
 from keras_peft.bases._shared import TRANSFORMER, itself
 from keras_peft.errors import BaseCorrupt, BaseError, listed
 
@@ -24,7 +24,7 @@ EPSILON = 1e-12
 """What its norms add to the variance."""
 encoder = itself
 
-CHECKPOINT = Checkpoint(
+CHECKPOINT = CheckpointNames(
     classes="DistilBert",
     prefix="distilbert",
     outside={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_peft.bases._checkpoint import Checkpoint
+from keras_peft.bases._checkpoint import CheckpointNames
 
 MODEL_TYPE = "gemma"
 BACKBONE = "GemmaBackbone"
@@ -20,7 +20,7 @@ ROLES = {
     r"\w*_norm|final_normalization": "norm",
 }
 # The two differ in what their norms are called.
-CHECKPOINT = Checkpoint(
+CHECKPOINT = CheckpointNames(
     classes="Gemma",
     prefix="model",
     outside={"embed_tokens": "token_embedding", "norm": "final_normalization"},

@@ -5,13 +5,13 @@ https://cdn.openai.com/better-language-models/language_models_are_unsupervised_m
 
 from __future__ import annotations
 
-from keras_peft.bases._checkpoint import Checkpoint
+from keras_peft.bases._checkpoint import CheckpointNames
 from keras_peft.bases._shared import TRANSFORMER
 
 MODEL_TYPE = "gpt2"
 BACKBONE = "GPT2Backbone"
 ROLES = TRANSFORMER
-CHECKPOINT = Checkpoint(
+CHECKPOINT = CheckpointNames(
     classes="GPT2",
     prefix="transformer",
     outside={"wte": "token_embedding", "wpe": "position_embedding", "ln_f": "layer_norm"},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from keras_peft.bases._checkpoint import Checkpoint
+from keras_peft.bases._checkpoint import CheckpointNames
 from keras_peft.bases._shared import GATED_DECODER
 
 MODEL_TYPE = "llama"
 BACKBONE = "LlamaBackbone"
 ROLES = GATED_DECODER
-CHECKPOINT = Checkpoint(
+CHECKPOINT = CheckpointNames(
     classes="Llama",
     prefix="model",
     outside={"embed_tokens": "token_embedding", "norm": "sequence_output_layernorm"},

@@ -132,14 +132,14 @@ class Bar:
         width: Of the range, of 100.
         right: Share of right answers, of 100.
         rows: Share of all answers, of 100.
-        told: The same in words.
+        in_words: The same in words.
     """
 
     x: float
     width: float
     right: float
     rows: float
-    told: str
+    in_words: str
 
 
 def _bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
@@ -150,7 +150,7 @@ def _bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
             width=100 * (one["high"] - one["low"]),
             right=100 * one["accuracy"],
             rows=100 * one["rows"] / whole,
-            told=f"{one['low']:.1f} to {one['high']:.1f}: {one['rows']} answers, {one['confidence']:.2f} sure, "
+            in_words=f"{one['low']:.1f} to {one['high']:.1f}: {one['rows']} answers, {one['confidence']:.2f} sure, "
             f"{one['accuracy']:.2f} right",
         )
         for one in bins

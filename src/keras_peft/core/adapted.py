@@ -26,8 +26,8 @@ from keras_peft.core.plan import Plan, make_plan
 from keras_peft.core.registry import AdapterRegistry, refuse_no_name
 from keras_peft.core.shared_batches import shared_batches
 from keras_peft.core.sites import find_sites
-from keras_peft.core.stack import Stack
-from keras_peft.core.traced import Traced
+from keras_peft.core.stack import WrapperStack
+from keras_peft.core.traced import TracedFunctions
 from keras_peft.errors import AdapterError, OptionError, listed
 
 DEFAULT_NAME = "default"
@@ -91,9 +91,9 @@ class AdaptedModel(keras.Model):
         self._registry = AdapterRegistry(all_sites)
         self._bags: dict[str, keras.Layer] = {}
         self._merge = Merge()
-        self._traced = Traced(self, base)
+        self._traced = TracedFunctions(self, base)
         self._split: ModelSplit | None = None
-        self._stack = Stack(base, all_sites, first_position_only=first_position_only)
+        self._stack = WrapperStack(base, all_sites, first_position_only=first_position_only)
         self._keep(adapter, first)
         self.built = True
         self.activate(adapter)

@@ -17,7 +17,7 @@ from keras_peft.core.sites import Site
 _MOVING_AVERAGES = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 
 
-class Stack:
+class WrapperStack:
     """Holds a base and puts everything around its calls that belongs there.
 
     Args:

@@ -11,7 +11,7 @@ from keras_peft.core.base_interception import forget_compiled_functions
 from keras_peft.core.mixed_batch import MixedBatchModel
 
 
-class Traced:
+class TracedFunctions:
     """Forgets what was traced of a model and its base as soon as it is of no use.
 
     Args:

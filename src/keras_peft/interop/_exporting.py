@@ -36,7 +36,7 @@ class Exported:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exporting:
+class BundleExport:
     """A bundle on its way into the form of another library.
 
     Attributes:
@@ -59,7 +59,7 @@ class Exporting:
         compare: Callable[[Path, Any], float],
         *,
         config: Mapping[str, Any],
-        told: Mapping[str, Any],
+        template_values: Mapping[str, Any],
     ) -> Exported:
         """Writes the folder, verifies it, and puts it in place.
 
@@ -67,7 +67,7 @@ class Exporting:
             files: Writes all but the README into a folder.
             compare: Reads them again and returns how far they are from the outputs that are expected.
             config: What goes into the report.
-            told: What the README's template is given beside the bundle.
+            template_values: What the README's template is given beside the bundle.
 
         Raises:
             BundleError: If it cannot be written, or is too far from the bundle.
@@ -76,13 +76,13 @@ class Exporting:
             with whole_folder(self.out.absolute(), overwrite=self.overwrite) as staging:
                 files(staging)
                 difference = compare(staging, self.expected)
-                card = self._card(difference, told)
+                card = self._card(difference, template_values)
                 (staging / "README.md").write_text(card, encoding="utf-8")
         except OSError as error:
             raise BundleError(f"{self.out} could not be written ({error.strerror or error}).") from error
         return Exported(self.out, config, len(verifying_texts(self.read.input)), difference)
 
-    def _card(self, difference: float, told: Mapping[str, Any]) -> str:
+    def _card(self, difference: float, template_values: Mapping[str, Any]) -> str:
         from keras_peft.templating import environment
 
         task = self.read.task()
@@ -94,7 +94,7 @@ class Exporting:
             "temperature": getattr(task, "temperature", 1.0),
             "repository": sources.repository_of(self.read.base_name),
         }
-        return environment().get_template(self.template).render({**about, **told})
+        return environment().get_template(self.template).render({**about, **template_values})
 
 
 def outputs_of(model: AdaptedModel, read: Bundle) -> Any:

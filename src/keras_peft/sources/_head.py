@@ -12,7 +12,7 @@ from keras_peft.errors import OptionError, listed
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_peft.bases._checkpoint import Checkpoint
+    from keras_peft.bases._checkpoint import CheckpointNames
     from keras_peft.tasks import Task
 
 # The ends of the names of Hugging Face's classes, and whether they read words.
@@ -70,7 +70,7 @@ class CheckpointHead:
 def find_head(
     config: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointNames,
     dim: int,
     *,
     labels: Sequence[str] | None = None,

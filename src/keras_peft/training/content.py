@@ -13,13 +13,13 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.describe import flags_of, report_of
-from keras_peft.training.prepared import Prepared
+from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings
 from keras_peft.versions import versions
 
 if TYPE_CHECKING:
-    from keras_peft.training.trunk_cache import Cached
-    from keras_peft.training.watcher import Trained
+    from keras_peft.training.trunk_cache import TrunkCacheUse
+    from keras_peft.training.watcher import TrainingOutcome
 
 # How many validation texts a written bundle is verified with.
 _VERIFIED_TEXTS = 64
@@ -27,9 +27,9 @@ _VERIFIED_TEXTS = 64
 
 def content_of(
     data: str | Path,
-    prepared: Prepared,
-    trained: Trained,
-    cached: Cached | None,
+    prepared: PreparedTraining,
+    trained: TrainingOutcome,
+    cached: TrunkCacheUse | None,
     settings: Settings,
     progress: Progress,
     stopwatch: Stopwatch,
@@ -96,7 +96,7 @@ def _calibrated(
         return task, (f"{error} So the bundle always answers.",)
 
 
-def _outputs(prepared: Prepared, texts: Sequence[Any]) -> Any:
+def _outputs(prepared: PreparedTraining, texts: Sequence[Any]) -> Any:
     """Returns what the trained model gives for some texts, which the written bundle has to give, too."""
     from keras_peft.runtime.inference import Inference
     from keras_peft.runtime.outputs import compute_outputs

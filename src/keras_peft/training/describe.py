@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.selection import ROLES
 from keras_peft.tasks import Scores, Task
-from keras_peft.training.prepared import Prepared
+from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings, layers_in_words
 
 if TYPE_CHECKING:
-    from keras_peft.training.trunk_cache import Cached
-    from keras_peft.training.watcher import Trained
+    from keras_peft.training.trunk_cache import TrunkCacheUse
+    from keras_peft.training.watcher import TrainingOutcome
 
 
 def report_of(
     data: str | Path,
-    prepared: Prepared,
-    trained: Trained,
+    prepared: PreparedTraining,
+    trained: TrainingOutcome,
     task: Task,
     scores: Scores,
-    cached: Cached | None,
+    cached: TrunkCacheUse | None,
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """Returns how a training went and how good the result is, for report.json.
@@ -58,7 +58,7 @@ def report_of(
     }
 
 
-def flags_of(data: str | Path, prepared: Prepared, settings: Settings) -> dict[str, Any] | None:
+def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -> dict[str, Any] | None:
     """Returns the flags that repeat a training; None where no flags can, as with several methods.
 
     Args:

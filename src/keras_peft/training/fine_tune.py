@@ -18,7 +18,7 @@ from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.content import content_of
 from keras_peft.training.prepare import check_installed, prepare, read
-from keras_peft.training.prepared import Prepared
+from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings
 from keras_peft.versions import versions
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import keras
 
-    from keras_peft.training.trunk_cache import Cached
-    from keras_peft.training.watcher import Trained
+    from keras_peft.training.trunk_cache import TrunkCacheUse
+    from keras_peft.training.watcher import TrainingOutcome
 
 DEFAULT_METHOD = "lora"
 
@@ -120,7 +120,7 @@ def fine_tune(
 
     checkpoint = _checkpoint(out, prepared, chosen)
     state = _state(checkpoint, resume=resume, epochs=prepared.recipe.epochs, progress=progress)
-    run = tracking.Run(
+    run = tracking.TrackedRun(
         name=out.name,
         folder=out.absolute().parent / "logs" / out.name,
         settings=prepared.settings,
@@ -157,7 +157,7 @@ def as_methods(method: Method | Sequence[Method] | None) -> list[Method]:
     return [method] if isinstance(method, Method) else list(method)
 
 
-def _checkpoint(out: Path, prepared: Prepared, settings: Settings) -> Checkpoint:
+def _checkpoint(out: Path, prepared: PreparedTraining, settings: Settings) -> Checkpoint:
     """Returns the place of the training's state, which goes with this very training alone."""
     return Checkpoint.beside(
         out,
@@ -188,16 +188,16 @@ def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progr
 
 
 def _train(
-    prepared: Prepared,
+    prepared: PreparedTraining,
     settings: Settings,
     checkpoint: Checkpoint,
     state: TrainingState | None,
-    run: tracking.Run,
+    run: tracking.TrackedRun,
     trackers: Sequence[str],
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
     stopwatch: Stopwatch,
-) -> tuple[Trained, Cached | None]:
+) -> tuple[TrainingOutcome, TrunkCacheUse | None]:
     """Trains the model, and says what of the frozen trunk was kept for it."""
     from keras_peft.training.train import train  # After Keras, whose import is not to be heard.
 

@@ -15,7 +15,7 @@ from keras_peft.extras import need
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.training.prepared import Prepared
+from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.settings import Settings
 
@@ -66,7 +66,7 @@ def prepare(
     *,
     progress: Progress,
     stopwatch: Stopwatch,
-) -> Prepared:
+) -> PreparedTraining:
     """Loads the base, attaches an adapter and a head, and tokenises the rows.
 
     Args:
@@ -110,7 +110,7 @@ def prepare(
     if origin is not None:
         notes.append(f"Training began with a head that was {origin}.")
     (adapter,) = model.adapters.values()
-    return Prepared(
+    return PreparedTraining(
         training=training,
         held_out=held_out,
         task=task,

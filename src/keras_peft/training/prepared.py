@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from keras_peft.sources import Base
     from keras_peft.tasks import Task
     from keras_peft.training.recipe import Recipe
-    from keras_peft.training.trunk_cache import Cached
+    from keras_peft.training.trunk_cache import TrunkCacheUse
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTraining:
     """All that a training needs.
 
     Attributes:
@@ -58,7 +58,7 @@ class Prepared:
     @contextmanager
     def rows(
         self, *, trunk_cache: bool, progress: Progress, stopwatch: Stopwatch
-    ) -> Iterator[tuple[Sequence[EncodedRows], Cached | None]]:
+    ) -> Iterator[tuple[Sequence[EncodedRows], TrunkCacheUse | None]]:
         """Gives the rows to train and to validate on, while the model is ready to read them.
 
         Where there is a frozen trunk its outputs are computed first, or found, unless there

@@ -16,7 +16,7 @@ from keras_peft.tasks import Task
 from keras_peft.training.batches import TrainingBatches, by_token
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.recipe import Recipe
-from keras_peft.training.watcher import Trained, Watcher
+from keras_peft.training.watcher import TrainingOutcome, Watcher
 
 # Found by measuring: docs/decisions/0003-training-defaults.md.
 WARMUP = 0.1
@@ -36,7 +36,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: Checkpoint | None = None,
     state: TrainingState | None = None,
-) -> Trained:
+) -> TrainingOutcome:
     """Compiles and fits a model with AdamW, warm-up and a cosine descent.
 
     Args:

@@ -48,7 +48,7 @@ _DIGEST = 16
 
 
 @dataclass(frozen=True)
-class Cached:
+class TrunkCacheUse:
     """What the cache did for a run.
 
     Attributes:
@@ -70,7 +70,7 @@ def compute_features(
     fingerprint: Sequence[str],
     progress: Progress,
     stopwatch: Stopwatch,
-) -> tuple[list[Features], Cached] | None:
+) -> tuple[list[Features], TrunkCacheUse] | None:
     """Computes what the trunk gives for each text, or finds it in the cache.
 
     Args:
@@ -106,7 +106,7 @@ def compute_features(
         return None
     size = sum(array.nbytes for array in store.arrays)
     features = [Features(tokens, split, store, own) for tokens, own in zip(sets, places, strict=True)]
-    return features, Cached(len(unique), size, hit)
+    return features, TrunkCacheUse(len(unique), size, hit)
 
 
 @dataclass(frozen=True)

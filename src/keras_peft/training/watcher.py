@@ -46,7 +46,7 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingOutcome:
     """What came of a training.
 
     Attributes:
@@ -143,7 +143,7 @@ class Watcher(keras.callbacks.Callback):
             return False
         return len(self._records) - self._best[0] >= self._patience
 
-    def trained(self) -> Trained:
+    def trained(self) -> TrainingOutcome:
         """Returns what came of it, after going back to the best epoch if that is asked for."""
         best = len(self._records)
         if self._best is not None and self._best[0] != best:
@@ -153,7 +153,7 @@ class Watcher(keras.callbacks.Callback):
             self._outputs = None
         if self._outputs is None:
             self._outputs = self._compute()
-        return Trained(self._records, best, self._outputs)
+        return TrainingOutcome(self._records, best, self._outputs)
 
     def restore(self, state: TrainingState) -> None:
         """Puts everything back as it was at the end of an epoch.

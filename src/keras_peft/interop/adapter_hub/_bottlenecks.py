@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, OutgoingAdapter
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -41,7 +41,7 @@ FIXED = {
 _FLAGS = {"attention.output": "mh_adapter", "ffn.down": "output_adapter"}
 
 
-def activation_of(file: File) -> str:
+def activation_of(file: IncomingAdapter) -> str:
     """Returns what acts in the bottlenecks, and notes where that is not known here."""
     there = str(file.config["non_linearity"])
     if there.lower() not in ACTIVATIONS:
@@ -51,7 +51,7 @@ def activation_of(file: File) -> str:
     return ACTIVATIONS.get(there.lower(), "relu")
 
 
-def settings_of(adapter: Leaving) -> dict[str, Any]:
+def settings_of(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Returns the keys that say where bottlenecks are and how wide, and notes what they cannot say."""
     found = {
         (site.block, site.role): place

@@ -22,7 +22,7 @@ _CLASSES = {"ForSequenceClassification": "classification", "ForTokenClassificati
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedHead:
     """What a head's configuration says.
 
     Attributes:
@@ -36,7 +36,7 @@ class Described:
     labels: tuple[str, ...]
 
 
-def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Described:
+def describe(config: Mapping[str, Any], kind: str, task: str | None) -> DescribedHead:
     """Reads the configuration of a head.
 
     Args:
@@ -74,7 +74,7 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
     except (AttributeError, TypeError, ValueError):
         raise AdapterError("its head_config.json has no label2id from labels to numbers.") from None
     head = _flexible(flexible, str(config.get("name")), kind) if flexible else head_of(kind, found)
-    return Described(found, head, tuple(str(label) for label, _ in labels))
+    return DescribedHead(found, head, tuple(str(label) for label, _ in labels))
 
 
 def written(task: Task, name: str) -> tuple[dict[str, Any], Head]:

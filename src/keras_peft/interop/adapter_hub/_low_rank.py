@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from keras_peft.interop.hf_peft._pieces import Leaving
+from keras_peft.interop.hf_peft._pieces import OutgoingAdapter
 
 ARCHITECTURE = "lora"
 """What the library calls both."""
@@ -43,7 +43,7 @@ def alpha_of(config: Mapping[str, Any], rank: int) -> float:
     return float(rank if is_early else config["alpha"])
 
 
-def settings_of(adapter: Leaving, roles: set[str]) -> dict[str, Any]:
+def settings_of(adapter: OutgoingAdapter, roles: set[str]) -> dict[str, Any]:
     """Returns the keys that say where an adapter is, and notes what they cannot say.
 
     Args:

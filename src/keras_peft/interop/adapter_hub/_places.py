@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from keras_peft.core.sites import Site
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import File, Module, Tensors
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, Module, Tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def low_rank_at(module: str) -> str:
     return f"{module}.{LOW_RANK}"
 
 
-def take_shared(file: File, name: str) -> np.ndarray:
+def take_shared(file: IncomingAdapter, name: str) -> np.ndarray:
     """Takes what all places have in common out of an adapter.
 
     Raises:

@@ -17,7 +17,7 @@ from keras_peft.interop.adapter_hub._kinds import kinds
 from keras_peft.interop.adapter_hub._places import sorted_by_module
 from keras_peft.interop.hf_peft._base import base_named, load_base
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import File, Read, Tensors, joined, pieces_of
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, ReadAdapter, Tensors, joined, pieces_of
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -68,7 +68,7 @@ def import_adapter_hub(
     files = read_folder(folder)
     loaded = load_base(base or base_named(files.config.get("model_name"), folder))
     problems = []
-    read: Read | None = None
+    read: ReadAdapter | None = None
     made: Task | None = None
     found: Tensors = {}
     try:
@@ -109,7 +109,7 @@ def import_adapter_hub(
     )
 
 
-def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read:
+def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> ReadAdapter:
     """Turns an adapter of AdapterHub into methods and their tensors.
 
     Args:
@@ -133,7 +133,7 @@ def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read
         )
     used, problems = kind.SETTINGS.read(own)
     modules, rest = sorted_by_module(tensors, str(config.get("name")), names)
-    file = File(used, modules, rest, names, problems)
+    file = IncomingAdapter(used, modules, rest, names, problems)
     pieces = pieces_of(kind.read, file)
     if not file.problems:
         left = [*file.rest, *(f"{m.name}: {name}" for m in file.modules for name in m.tensors)]

@@ -11,7 +11,7 @@ from keras_peft import bundle as bundles
 from keras_peft.bases import bert
 from keras_peft.errors import AdapterError, BundleError, listed
 from keras_peft.files import refuse_existing
-from keras_peft.interop._exporting import Exported, Exporting, outputs_of, reading_again
+from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
 from keras_peft.interop._files import write_json, write_torch_tensors
 from keras_peft.interop._verifying import compared_on
 from keras_peft.interop.adapter_hub._folder import CONFIG, HEAD_CONFIG, HEAD_TENSORS, TENSORS, read_folder
@@ -21,7 +21,7 @@ from keras_peft.interop.adapter_hub._places import SHARED
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._head import folded
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import Leaving, Tensors, places_of
+from keras_peft.interop.hf_peft._pieces import OutgoingAdapter, Tensors, places_of
 from keras_peft.sources import embedded
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def export_adapter_hub(
         "hidden_size": loaded.base.dim,
         "version": _VERSION,
     }
-    export = Exporting(
+    export = BundleExport(
         out=out,
         read=read,
         expected=outputs_of(model, read),
@@ -114,7 +114,7 @@ def export_adapter_hub(
         files,
         lambda staging, expected: _compare(staging, read, loaded, names, expected),
         config=config,
-        told={"about": about},
+        template_values={"about": about},
     )
 
 
@@ -152,12 +152,12 @@ def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[st
         if module is None:
             return {}, {}, [f"AdapterHub has no name for {place.site.path}"]
         place.module = f"{kind.held_at(module)}.{name}"
-    leaving = Leaving(places, names, library="AdapterHub")
-    config = kind.write(leaving)
+    outgoing = OutgoingAdapter(places, names, library="AdapterHub")
+    config = kind.write(outgoing)
     shared = {
-        f"{names.checkpoint.prefix}.{SHARED}.{name}.{key}": value for key, value in leaving.whole.items()
+        f"{names.checkpoint.prefix}.{SHARED}.{name}.{key}": value for key, value in outgoing.whole.items()
     }
-    return config, leaving.tensors | shared, leaving.problems
+    return config, outgoing.tensors | shared, outgoing.problems
 
 
 def _kind_of(method: Any) -> ModuleType | None:

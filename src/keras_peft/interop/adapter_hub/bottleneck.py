@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_peft.interop.adapter_hub import _bottlenecks
 from keras_peft.interop.adapter_hub._places import block_of, bottleneck_at
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods._bottleneck import Bottleneck
 from keras_peft.methods.houlsby import HoulsbyAdapter
@@ -55,7 +55,7 @@ def matches(config: Mapping[str, Any]) -> bool:
     return config.get("architecture") in (None, "bottleneck") and not config.get("phm_layer")
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Each bottleneck has a size of its own, so there may be several methods."""
     config = file.config
     method, in_block = _method_of(file)
@@ -69,7 +69,7 @@ def read(file: File) -> Iterator[Piece]:
         down, up = module.take("adapter_down.0.weight").T, module.take("adapter_up.weight").T
         # The strength of a method is above 0 and the same for all its sites.
         factor = module.take("scaling") if learned else np.float32(1 if number > 0 else number)
-        yield Piece(
+        yield MethodPiece(
             method(
                 size=down.shape[1],
                 activation=activation,
@@ -86,7 +86,7 @@ def read(file: File) -> Iterator[Piece]:
         )
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """All bottlenecks of an adapter are of one kind there."""
     for place in adapter.places:
         adapter.put(place, "adapter_down.0.weight", place.weights["down"].T)
@@ -107,7 +107,7 @@ def write(adapter: Leaving) -> dict[str, Any]:
     }
 
 
-def _method_of(file: File) -> tuple[type[Bottleneck], bool]:
+def _method_of(file: IncomingAdapter) -> tuple[type[Bottleneck], bool]:
     """Returns the method, and whether its sites are blocks."""
     config = file.config
     if config["is_parallel"]:

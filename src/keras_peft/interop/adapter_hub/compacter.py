@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_peft.interop.adapter_hub import _bottlenecks
 from keras_peft.interop.adapter_hub._places import bottleneck_at, take_shared
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.compacter import Compacter
 
@@ -58,7 +58,7 @@ def matches(config: Mapping[str, Any]) -> bool:
     return config.get("architecture") in (None, "bottleneck") and bool(config.get("phm_layer"))
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """All have one rule, so they have to be of one size."""
     rule = take_shared(file, _RULE)
     activation = _bottlenecks.activation_of(file)
@@ -70,16 +70,16 @@ def read(file: File) -> Iterator[Piece]:
         size = len(weights["down_bias"])
         method = Compacter(size=size, products=products, rank=rank, activation=activation, dropout=dropout)
         methods[method] = True
-        yield Piece(method, module.site, weights)
+        yield MethodPiece(method, module.site, weights)
     if len(methods) > 1:
         file.problems.append(
             "its bottlenecks differ in size and share the small matrices, which they do not do here"
         )
     for method in methods:
-        yield Piece(method, None, {"rule": rule})
+        yield MethodPiece(method, None, {"rule": rule})
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Writes the rule once."""
     for place in adapter.places:
         for there, here in _NAMES.items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_peft.interop.adapter_hub import _low_rank
 from keras_peft.interop.adapter_hub._places import low_rank_at
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.ia3 import IA3
 
@@ -29,18 +29,18 @@ def matches(config: Mapping[str, Any]) -> bool:
     return config.get("architecture") == _low_rank.ARCHITECTURE and config.get("composition_mode") == "scale"
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Refuses what is scaled on the other side here."""
     factor = np.float32(_low_rank.alpha_of(file.config, 1))
     for module in file.modules:
         scale = module.take("lora_B").ravel() * factor
         if module.site.role in _ROLES:
-            yield Piece(IA3(), module.site, {"scale": scale})
+            yield MethodPiece(IA3(), module.site, {"scale": scale})
         else:
             file.refuse(module, "its outputs are scaled, and (IA)³ here scales the inputs of such a layer")
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Writes the scales as columns."""
     for place in adapter.places:
         adapter.put(place, "lora_B", place.weights["scale"][:, None])

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_peft.interop.adapter_hub import _low_rank
 from keras_peft.interop.adapter_hub._places import low_rank_at
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.lora import LoRA
 
@@ -29,17 +29,17 @@ def matches(config: Mapping[str, Any]) -> bool:
     )
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Each module has a rank of its own."""
     config = file.config
     alpha = _low_rank.alpha_of(config, config["r"])
     for module in file.modules:
         a, b = module.take("lora_A").T, module.take("lora_B").T
         method = LoRA(rank=a.shape[1], alpha=alpha, dropout=float(config["dropout"]))
-        yield Piece(method, module.site, {"a": a, "b": b})
+        yield MethodPiece(method, module.site, {"a": a, "b": b})
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """rsLoRA is the same with another strength."""
     for place in adapter.places:
         adapter.put(place, "lora_A", place.weights["a"].T)

@@ -14,7 +14,7 @@ from keras_peft import bundle as bundles
 from keras_peft.bases import bert, distilbert
 from keras_peft.errors import AdapterError, BundleError
 from keras_peft.files import refuse_existing
-from keras_peft.interop._exporting import Exported, Exporting, outputs_of, reading_again
+from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
 from keras_peft.interop._files import write_json, write_torch_tensors
 from keras_peft.interop._verifying import check_same, folded_outputs
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
@@ -85,7 +85,7 @@ def export_hf_model(
     )
     model = bundles.load_model(read, loaded.base)
     task = read.task()
-    export = Exporting(
+    export = BundleExport(
         out=out,
         read=read,
         expected=outputs_of(model, read),
@@ -117,7 +117,7 @@ def export_hf_model(
         files,
         lambda staging, expected: _compare(staging, read, expected),
         config=config,
-        told={"made_by": _MADE_BY},
+        template_values={"made_by": _MADE_BY},
     )
 
 

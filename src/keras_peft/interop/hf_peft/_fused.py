@@ -20,14 +20,14 @@ import numpy as np
 from keras_peft.core.projection import matrix_of, projection
 from keras_peft.core.sites import Site
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import File, Module, Place, Tensors
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, Module, Place, Tensors
 
 # What has a row for each output.
 _BY_OUTPUTS = ("lora_B.weight", "lora_magnitude_vector", "lora_B.bias", "base_layer.bias")
 _PLAIN = {"lora_A.weight", "lora_B.weight"}
 
 
-def apart(file: File) -> list[Module]:
+def apart(file: IncomingAdapter) -> list[Module]:
     """Returns the modules of a file, those that are several layers once for each layer."""
     modules: list[Module] = []
     for module in file.modules:
@@ -61,7 +61,7 @@ def by_module(places: Iterable[Place]) -> dict[str, list[Place]]:
     return groups
 
 
-def _layers(file: File, module: Module, sites: Sequence[Site]) -> Iterator[Module]:
+def _layers(file: IncomingAdapter, module: Module, sites: Sequence[Site]) -> Iterator[Module]:
     tensors = {name: module.take(name) for name in list(module.tensors)}
     outputs = [projection(site).outputs for site in sites]
     wrong = [

@@ -11,7 +11,7 @@ from keras_peft.core.selection import Selection
 from keras_peft.core.sites import Site, selection_of
 
 if TYPE_CHECKING:
-    from keras_peft.bases._checkpoint import Checkpoint
+    from keras_peft.bases._checkpoint import CheckpointNames
 
 
 class Names:
@@ -36,7 +36,7 @@ class Names:
         self, all_sites: Sequence[Site], kind: str, *, below: str = "", has_head: bool = True
     ) -> None:
         self.all_sites, self.kind = all_sites, kind
-        self.checkpoint: Checkpoint = bases.checkpoints()[kind].CHECKPOINT
+        self.checkpoint: CheckpointNames = bases.checkpoints()[kind].CHECKPOINT
         blocks = len([site for site in all_sites if site.role == "block"])
         paths = {site.path.removeprefix(below): site for site in all_sites}
         prefix = f"{self.checkpoint.prefix}." if has_head else ""

@@ -50,7 +50,7 @@ class Module:
 
 
 @dataclass
-class File:
+class IncomingAdapter:
     """An adapter of PEFT. What is understood is taken out of it.
 
     Attributes:
@@ -74,7 +74,7 @@ class File:
 
 
 @dataclass
-class Piece:
+class MethodPiece:
     """What a method holds at one site or, without one, for all of them together."""
 
     method: Method
@@ -85,14 +85,16 @@ class Piece:
 
 
 @dataclass
-class Read:
+class ReadAdapter:
     """What `keras_peft.adapt` and `assign_adapter_tensors` take."""
 
     methods: list[Method | Placement]
     tensors: Tensors
 
 
-def pieces_of(read: Callable[[File], Iterable[Piece]], file: File) -> list[Piece]:
+def pieces_of(
+    read: Callable[[IncomingAdapter], Iterable[MethodPiece]], file: IncomingAdapter
+) -> list[MethodPiece]:
     """Reads a file, and notes what is missing in it or is not what it has to be.
 
     Args:
@@ -111,7 +113,7 @@ def pieces_of(read: Callable[[File], Iterable[Piece]], file: File) -> list[Piece
     return []
 
 
-def joined(pieces: Iterable[Piece], names: Names) -> Read:
+def joined(pieces: Iterable[MethodPiece], names: Names) -> ReadAdapter:
     """Puts pieces of the same method together and names their sites."""
     pieces = list(pieces)
     methods: list[Method | Placement] = []
@@ -125,7 +127,7 @@ def joined(pieces: Iterable[Piece], names: Names) -> Read:
             tensors |= {
                 f"{path}/{name}": np.asarray(value, np.float32) for name, value in piece.tensors.items()
             }
-    return Read(methods, tensors)
+    return ReadAdapter(methods, tensors)
 
 
 @dataclass
@@ -175,7 +177,7 @@ def places_of(adapter: Adapter, names: Names) -> list[Place]:
 
 
 @dataclass
-class Leaving:
+class OutgoingAdapter:
     """An adapter on its way to another library, PEFT where nothing else is said.
 
     Attributes:

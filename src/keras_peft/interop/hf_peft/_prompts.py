@@ -10,7 +10,7 @@ import numpy as np
 from keras_peft.core.projection import projection
 from keras_peft.core.sites import Site
 from keras_peft.interop.hf_peft._head import TASK_TYPES
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.methods.prompt import PromptTuning
 
 ROWS = "prompt_embeddings"
@@ -21,16 +21,16 @@ _REASON = (
 )
 
 
-def read_rows(file: File) -> Iterator[Piece]:
+def read_rows(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Reads the vectors as they are, as prompt tuning."""
     rows = file.rest.pop(ROWS)
     if file.config["task_type"] == _FOR_TEXTS:
         file.problems.append(_REASON)
     (site,) = [site for site in file.names.all_sites if site.role == "embedding.token"]
-    yield Piece(PromptTuning(tokens=len(rows)), site, {"prompt": rows}, places_itself=True)
+    yield MethodPiece(PromptTuning(tokens=len(rows)), site, {"prompt": rows}, places_itself=True)
 
 
-def write_rows(adapter: Leaving, *, reads_texts_alike: bool = False) -> dict[str, Any]:
+def write_rows(adapter: OutgoingAdapter, *, reads_texts_alike: bool = False) -> dict[str, Any]:
     """Writes the vectors and what PEFT wants to know of the base.
 
     Args:

@@ -17,7 +17,14 @@ from keras_peft.interop.hf_peft._folder import TENSORS, config_in, labels_in, re
 from keras_peft.interop.hf_peft._head import TASK_TYPES, head_of
 from keras_peft.interop.hf_peft._kinds import kinds
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import File, Module, Read, Tensors, joined, pieces_of
+from keras_peft.interop.hf_peft._pieces import (
+    IncomingAdapter,
+    Module,
+    ReadAdapter,
+    Tensors,
+    joined,
+    pieces_of,
+)
 from keras_peft.sources import hub, task_meant
 
 if TYPE_CHECKING:
@@ -91,7 +98,7 @@ def import_hf_peft(
             problems.append(str(error).removesuffix("."))
     if len(kind.input.columns) > 1 and (problem := loaded.no_pairs):
         problems.append(problem)
-    read: Read | None = None
+    read: ReadAdapter | None = None
     try:
         read = translate(config, tensors, loaded.names)
     except AdapterError as error:
@@ -112,7 +119,7 @@ def import_hf_peft(
     )
 
 
-def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -> Read:
+def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -> ReadAdapter:
     """Turns an adapter of PEFT into methods and their tensors.
 
     Args:
@@ -151,7 +158,7 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
     return joined(pieces, names)
 
 
-def _sorted(used: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -> File:
+def _sorted(used: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -> IncomingAdapter:
     modules: dict[str, Module] = {}
     rest: Tensors = {}
     for key, value in tensors.items():
@@ -161,7 +168,7 @@ def _sorted(used: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -
             rest[key] = value
         else:
             modules.setdefault(split[0], Module(split[0], site, {})).tensors[split[1]] = value
-    return File(used, list(modules.values()), rest, names)
+    return IncomingAdapter(used, list(modules.values()), rest, names)
 
 
 def _task_of(config: Mapping[str, Any], task: str | None, folder: Path) -> type[Task]:

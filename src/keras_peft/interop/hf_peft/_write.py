@@ -10,7 +10,7 @@ from keras_peft import bundle as bundles
 from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError, listed
 from keras_peft.files import refuse_existing
-from keras_peft.interop._exporting import Exported, Exporting, outputs_of, reading_again
+from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
 from keras_peft.interop._files import write_json, write_torch_tensors
 from keras_peft.interop._verifying import compared_on
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
@@ -18,7 +18,7 @@ from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, is_adapte
 from keras_peft.interop.hf_peft._head import folded, head_of, task_type_of
 from keras_peft.interop.hf_peft._kinds import kinds
 from keras_peft.interop.hf_peft._names import Names
-from keras_peft.interop.hf_peft._pieces import Leaving, Tensors, places_of
+from keras_peft.interop.hf_peft._pieces import OutgoingAdapter, Tensors, places_of
 from keras_peft.sources import embedded
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def export_hf_peft(
         "inference_mode": True,
         "auto_mapping": None,
     }
-    export = Exporting(
+    export = BundleExport(
         out=out,
         read=read,
         expected=outputs_of(model, read),
@@ -122,7 +122,7 @@ def export_hf_peft(
         files,
         lambda staging, expected: _compare(staging, read, loaded, expected),
         config=config,
-        told={
+        template_values={
             "config": config,
             "class_name": head_of(distilbert.MODEL_TYPE, type(task)).class_name,
             "base": f"{out.name}/{BASE_FOLDER}" if named == BASE_FOLDER else named,
@@ -159,16 +159,16 @@ def write_tensors_of(
     if not fitting:
         together = listed(placement.method.name for placement in adapter.placements)
         return {}, {}, "", [f"PEFT has one method in a folder, and this adapter is made of {together}"]
-    leaving = Leaving(places_of(adapter, names), names, task_type)
-    parts = [place.site.path for place in leaving.places if len(names.sites(place.module)) > 1]
+    outgoing = OutgoingAdapter(places_of(adapter, names), names, task_type)
+    parts = [place.site.path for place in outgoing.places if len(names.sites(place.module)) > 1]
     if parts and not getattr(fitting[0], "TAKES_FUSED", False):
         reason = (
             f"{listed(parts, most=3)} is a part of a module there, and {fitting[0].TYPE} acts on whole ones"
         )
         return {}, {}, "", [reason]
-    settings = fitting[0].write(leaving)
-    tensors = {f"base_model.model.{name}": value for name, value in leaving.tensors.items()} | leaving.whole
-    return {"peft_type": fitting[0].TYPE, **settings}, tensors, leaving.head_prefix, leaving.problems
+    settings = fitting[0].write(outgoing)
+    tensors = {f"base_model.model.{name}": value for name, value in outgoing.tensors.items()} | outgoing.whole
+    return {"peft_type": fitting[0].TYPE, **settings}, tensors, outgoing.head_prefix, outgoing.problems
 
 
 def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, Any], Tensors, list[str]]:

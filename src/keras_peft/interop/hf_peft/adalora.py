@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.interop.hf_peft.lora import SETTINGS as LORA_SETTINGS
 from keras_peft.methods.adalora import AdaLoRA
@@ -39,7 +39,7 @@ SETTINGS = Settings(
 _STEPS = 1000
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Puts the rows that were cut out back, as zeros."""
     config = file.config
     steps = config["total_step"] or _STEPS
@@ -60,10 +60,10 @@ def read(file: File) -> Iterator[Piece]:
             "e": _widened(module.take("lora_E"), kept)[:, 0],
             "b": _widened(module.take("lora_B").T, kept),
         }
-        yield Piece(method, module.site, weights)
+        yield MethodPiece(method, module.site, weights)
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Cuts out the rows of entries that are zero, unless nothing is there yet."""
     first = adapter.common("initial_rank")
     cut = {place.module: place.weights["e"] != 0 for place in adapter.places}

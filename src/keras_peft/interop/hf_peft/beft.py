@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_peft.core.projection import is_projection
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.bitfit import BitFit
 
@@ -15,16 +15,16 @@ BESIDE: frozenset[str] = frozenset()
 SETTINGS = Settings()
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Adds the vector to the bias."""
     for module in file.modules:
         if is_projection(module.site):
-            yield Piece(BitFit(), module.site, {"bias": module.take("beft_bias")[0]})
+            yield MethodPiece(BitFit(), module.site, {"bias": module.take("beft_bias")[0]})
         else:
             file.refuse(module, "it is no projection")
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Norms have biases too, which BEFT does not know."""
     for place in adapter.places:
         if is_projection(place.site):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.ia3 import IA3
 
@@ -19,17 +19,17 @@ SETTINGS = Settings()
 _INPUTS = ("ffn.down", "attention.output")
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Refuses what is scaled on the other side."""
     for module in file.modules:
         scale = module.take("ia3_l")
         if (len(scale) == 1) != (module.site.role in _INPUTS):
             file.refuse(module, "it is scaled on the other side than (IA)³ here does it")
         else:
-            yield Piece(IA3(), module.site, {"scale": scale.ravel()})
+            yield MethodPiece(IA3(), module.site, {"scale": scale.ravel()})
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Names the feed-forward modules among the targets."""
     inputs = [place for place in adapter.places if place.site.role in _INPUTS]
     for place in adapter.places:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_peft.core.sites import Site, own_variables
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.norm import NormTuning
 
@@ -20,7 +20,7 @@ BESIDE: frozenset[str] = frozenset()
 SETTINGS = Settings()
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Divides by what the base has."""
     for module in file.modules:
         before = _own(module.site)
@@ -32,10 +32,10 @@ def read(file: File) -> Iterator[Piece]:
             continue
         gamma, beta = (module.take(f"ln_tuning_layers.{name}") for name in ("weight", "bias"))
         scale = gamma / before["gamma"]
-        yield Piece(NormTuning(), module.site, {"scale": scale, "shift": beta - before["beta"] * scale})
+        yield MethodPiece(NormTuning(), module.site, {"scale": scale, "shift": beta - before["beta"] * scale})
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Multiplies with what the base has."""
     for place in adapter.places:
         before, scale = _own(place.site), place.weights["scale"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings, in_pattern
 from keras_peft.methods.loha import LoHa
 
@@ -18,16 +18,16 @@ SETTINGS = Settings(
 _NAMES = {"a1": "hada_w1_b", "b1": "hada_w1_a", "a2": "hada_w2_b", "b2": "hada_w2_a"}
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Each module has a rank and a strength of its own."""
     config = file.config
     for module in file.modules:
         weights = {ours: module.take(name).T for ours, name in _NAMES.items()}
         alpha = in_pattern(config["alpha_pattern"], module.name, config["alpha"])
-        yield Piece(LoHa(rank=weights["a1"].shape[1], alpha=float(alpha)), module.site, weights)
+        yield MethodPiece(LoHa(rank=weights["a1"].shape[1], alpha=float(alpha)), module.site, weights)
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Ranks and strengths that are not the most frequent ones go into patterns."""
     for place in adapter.places:
         for ours, name in _NAMES.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings, in_pattern
 from keras_peft.methods.lokr import LoKr
 
@@ -22,7 +22,7 @@ SETTINGS = Settings(
 )
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """The rank is the setting's: where the larger matrix is whole, no shape tells it."""
     config = file.config
     factor = config["decompose_factor"]
@@ -40,10 +40,10 @@ def read(file: File) -> Iterator[Piece]:
             large = {"c": module.take("lokr_w2").T}
         else:
             large = {"a": module.take("lokr_w2_b").T, "b": module.take("lokr_w2_a").T}
-        yield Piece(method, module.site, {"k": small.T, **large})
+        yield MethodPiece(method, module.site, {"k": small.T, **large})
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Ranks and strengths that are not the most frequent ones go into patterns."""
     names = {"k": "lokr_w1", "c": "lokr_w2", "a": "lokr_w2_b", "b": "lokr_w2_a"}
     for place in adapter.places:

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_peft.errors import listed
 from keras_peft.interop.hf_peft import _fused
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Module, Piece, Tensors
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, Module, OutgoingAdapter, Tensors
 from keras_peft.interop.hf_peft._settings import Settings, in_pattern
 from keras_peft.methods.bitfit import BitFit
 from keras_peft.methods.dora import DoRA
@@ -59,7 +59,7 @@ SETTINGS = Settings(
 )
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Each module has a rank and a strength of its own, so there may be several methods."""
     from keras import ops
 
@@ -105,15 +105,15 @@ def read(file: File) -> Iterator[Piece]:
             )
             if start != "default":
                 weights |= _taken_out(module, method)
-        yield Piece(method, module.site, weights)
+        yield MethodPiece(method, module.site, weights)
         if "base_layer.bias" in module.tensors:
             before = ops.convert_to_numpy(bias_of(module.site))
-            yield Piece(BitFit(), module.site, {"bias": module.take("base_layer.bias") - before})
+            yield MethodPiece(BitFit(), module.site, {"bias": module.take("base_layer.bias") - before})
         if "lora_B.bias" in module.tensors:
-            yield Piece(BitFit(), module.site, {"bias": scaling * module.take("lora_B.bias")})
+            yield MethodPiece(BitFit(), module.site, {"bias": scaling * module.take("lora_B.bias")})
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Ranks and strengths that are not the most frequent ones go into patterns."""
     from keras import ops
 
@@ -170,7 +170,7 @@ def write(adapter: Leaving) -> dict[str, Any]:
     }
 
 
-def _start(file: File) -> str:
+def _start(file: IncomingAdapter) -> str:
     """The initialisations that take a part out of the base have a name here as well."""
     word = str(file.config["init_lora_weights"]).lower()
     if word in ("true", "false", "gaussian", "orthogonal", "eva"):

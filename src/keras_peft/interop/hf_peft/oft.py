@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_peft.core.projection import projection
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.oft import OFT
 
@@ -33,7 +33,7 @@ SETTINGS = Settings(
 )
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Takes the size of the blocks from the shape."""
     config = file.config
     for module in file.modules:
@@ -50,10 +50,10 @@ def read(file: File) -> Iterator[Piece]:
             terms = 4 if config["num_cayley_neumann_terms"] == 3 else config["num_cayley_neumann_terms"]
         else:
             terms, skew = 0, -skew
-        yield Piece(OFT(block_size=size, terms=terms), module.site, {"skew": skew})
+        yield MethodPiece(OFT(block_size=size, terms=terms), module.site, {"skew": skew})
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Finds one size or one number of blocks from which PEFT comes to the sizes that there are."""
     terms = adapter.common("terms")
     if terms == 3:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._prompts import read_rows, write_rows
 from keras_peft.interop.hf_peft._settings import Settings
 
@@ -21,12 +21,12 @@ SETTINGS = Settings(
 )
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Reads the vectors."""
     return read_rows(file)
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Writes the vectors that the network makes, and what network that is."""
     return {
         **write_rows(adapter),

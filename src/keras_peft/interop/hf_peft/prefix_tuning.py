@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._prompts import ROWS, sizes
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.prefix import PrefixTuning
@@ -26,7 +26,7 @@ SETTINGS = Settings(
 _NO_PREFIX = "Hugging Face's {}Model takes no prefix and computes without it; its BertModel takes one"
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Splits the rows into the keys and values of each layer."""
     rows = file.rest.pop(ROWS)
     if not file.names.checkpoint.takes_prefix:
@@ -39,10 +39,10 @@ def read(file: File) -> Iterator[Piece]:
     method = PrefixTuning(tokens=len(rows), shift_positions=True)
     for layer, site in enumerate(sites):
         weights = {"key": split[:, layer, 0], "value": split[:, layer, 1]}
-        yield Piece(method, site, weights, places_itself=True)
+        yield MethodPiece(method, site, weights, places_itself=True)
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Joins the keys and values of all layers."""
     places = [place for place in adapter.places if place.site.role == "attention"]
     sites = [site for site in adapter.names.all_sites if site.role == "attention"]

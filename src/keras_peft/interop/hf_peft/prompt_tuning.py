@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._prompts import read_rows, write_rows
 from keras_peft.interop.hf_peft._settings import Settings
 
@@ -14,11 +14,11 @@ BESIDE: frozenset[str] = frozenset()
 SETTINGS = Settings(used={"task_type": None}, fixed={"num_transformer_submodules": 1})
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Reads the vectors."""
     return read_rows(file)
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Writes the vectors."""
     return {**write_rows(adapter), "prompt_tuning_init": "RANDOM"}

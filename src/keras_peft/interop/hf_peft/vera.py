@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_peft.core.projection import projection
-from keras_peft.interop.hf_peft._pieces import File, Leaving, Piece
+from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.vera import VeRA
 
@@ -31,7 +31,7 @@ SETTINGS = Settings(
 )
 
 
-def read(file: File) -> Iterator[Piece]:
+def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Draws the random matrices again where the file does not hold them."""
     config = file.config
     method = VeRA(rank=config["r"], initial=float(config["d_initial"]), dropout=float(config["vera_dropout"]))
@@ -41,13 +41,13 @@ def read(file: File) -> Iterator[Piece]:
         views = [projection(module.site) for module in file.modules]
         widest = max(view.inputs for view in views), max(view.outputs for view in views)
         a, b = random_matrices(config["projection_prng_key"], config["r"], *widest)
-    yield Piece(method, None, {"a": a.T, "b": b.T})
+    yield MethodPiece(method, None, {"a": a.T, "b": b.T})
     for module in file.modules:
         weights = {name: module.take(f"vera_lambda_{name[-1]}") for name in ("scale_d", "scale_b")}
-        yield Piece(method, module.site, weights)
+        yield MethodPiece(method, module.site, weights)
 
 
-def write(adapter: Leaving) -> dict[str, Any]:
+def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Writes the random matrices once."""
     for place in adapter.places:
         for name in ("scale_d", "scale_b"):

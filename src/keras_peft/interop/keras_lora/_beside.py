@@ -20,7 +20,7 @@ _OWN = ("lora_kernel_a", "lora_kernel_b")
 
 
 @dataclass(frozen=True)
-class Beside:
+class TrainedBackbone:
     """Another copy of a backbone, as it came out of training.
 
     Attributes:

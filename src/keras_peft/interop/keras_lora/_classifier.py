@@ -23,7 +23,7 @@ from keras_peft.files import sha256_of
 from keras_peft.interop._bundle import labelled, write_imported
 from keras_peft.interop._locating import locate
 from keras_peft.interop.keras_lora._file import ENDING
-from keras_peft.interop.keras_lora._read import Read, backbone_of, translate
+from keras_peft.interop.keras_lora._read import ReadAdapter, backbone_of, translate
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -200,7 +200,7 @@ def _refuse_other_logits(
     weights: Path,
     base: Base,
     task: Task,
-    read: Read,
+    read: ReadAdapter,
     head: Mapping[str, np.ndarray],
     classifier: keras.Model,
 ) -> None:

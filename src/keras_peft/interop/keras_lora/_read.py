@@ -19,7 +19,7 @@ from keras_peft.core.sites import Site, find_sites, own_variables, selection_of
 from keras_peft.errors import AdapterError, OptionError, listed
 from keras_peft.extras import need
 from keras_peft.interop.keras_lora import _file
-from keras_peft.interop.keras_lora._beside import Beside
+from keras_peft.interop.keras_lora._beside import TrainedBackbone
 from keras_peft.interop.keras_lora._factors import flat_factors
 from keras_peft.methods.bitfit import BitFit
 from keras_peft.methods.lora import LoRA
@@ -82,7 +82,7 @@ def import_keras_lora(
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadAdapter:
     """What `keras_peft.adapt` and `assign_adapter_tensors` take.
 
     Attributes:
@@ -98,7 +98,7 @@ class Read:
 
 def translate(
     path: Path, model: keras.Model, *, beside: keras.Model | None = None, alpha: float | None = None
-) -> Read:
+) -> ReadAdapter:
     """Turns a file into methods and their tensors.
 
     Args:
@@ -125,7 +125,7 @@ def translate(
             f"{path} is not for {model.name}: {'; '.join(problems)}. Keras names layers by their place in the "
             "model alone, so give a model of the same architecture and size, made in the same way."
         )
-    trained = None if beside is None else Beside(_weighted(backbone_of(beside)))
+    trained = None if beside is None else TrainedBackbone(_weighted(backbone_of(beside)))
     scalings = {number: _strength(number, alpha, trained, file) / file.rank for number in file.layers}
     if trained is not None:
         trained.refuse_unlike(sites, file.layers, scalings)
@@ -148,7 +148,9 @@ def translate(
     ]
     if moved:
         placements.append(Placement(BitFit(), selection_of(all_sites, moved)))
-    return Read(placements, tensors, list(_warnings(file, sites, biases_are_known=trained is not None)))
+    return ReadAdapter(
+        placements, tensors, list(_warnings(file, sites, biases_are_known=trained is not None))
+    )
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
@@ -201,7 +203,9 @@ def _unfit(file: _file.LoraFile, sites: Sequence[Site]) -> list[str]:
     return problems
 
 
-def _strength(number: int, alpha: float | None, trained: Beside | None, file: _file.LoraFile) -> float:
+def _strength(
+    number: int, alpha: float | None, trained: TrainedBackbone | None, file: _file.LoraFile
+) -> float:
     """Returns alpha at a layer."""
     if alpha is None and trained is not None:
         alpha = trained.strength(number)

@@ -21,7 +21,7 @@ _SHELF = Shelf(__name__, "tracker", "trackers")
 
 
 @dataclass(frozen=True)
-class Run:
+class TrackedRun:
     """A training.
 
     Attributes:
@@ -69,7 +69,7 @@ def check(chosen: Sequence[str]) -> None:
 
 
 @contextmanager
-def tracked(chosen: Sequence[str], run: Run) -> Iterator[list[keras.callbacks.Callback]]:
+def tracked(chosen: Sequence[str], run: TrackedRun) -> Iterator[list[keras.callbacks.Callback]]:
     """Begins to write a training down, and ends it.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.training.tracking import Run
+from keras_peft.training.tracking import TrackedRun
 
 if TYPE_CHECKING:
     import keras
@@ -19,7 +19,7 @@ PACKAGE = "tensorflow"
 
 
 @contextmanager
-def tracked(run: Run) -> Iterator[keras.callbacks.Callback]:
+def tracked(run: TrackedRun) -> Iterator[keras.callbacks.Callback]:
     """Writes the figures of each epoch into event files; those of an earlier run of the name are replaced."""
     import keras
     import tensorflow as tf

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from keras_peft.training.tracking import Run
+from keras_peft.training.tracking import TrackedRun
 
 if TYPE_CHECKING:
     import keras
@@ -15,7 +15,7 @@ PACKAGE = "wandb"
 
 
 @contextmanager
-def tracked(run: Run) -> Iterator[keras.callbacks.Callback]:
+def tracked(run: TrackedRun) -> Iterator[keras.callbacks.Callback]:
     """Makes a run of the bundle's name, with the settings as its configuration."""
     import wandb
 

@@ -26,7 +26,7 @@ class InstancesBody(BaseModel):
     )
 
 
-class Said(BaseModel):
+class TextPrediction(BaseModel):
     """What is said of one text; `label` is null where the adapter is not sure enough to say one."""
 
     label: str | None
@@ -37,7 +37,7 @@ class Said(BaseModel):
 class Predictions(BaseModel):
     """As many predictions as instances."""
 
-    predictions: list[Said]
+    predictions: list[TextPrediction]
 
 
 @router.post("/v1/models/{name}:predict", openapi_extra=reads(InstancesBody), responses=answers(Predictions))
