@@ -23,15 +23,15 @@ CALLING = threading.RLock()
 """Held while an adapted model's calls run or are traced: some of them change a layer for a moment."""
 
 # A quantised layer dispatches `quantized_call` instead of `call`.
-_ENTRIES = ("call", "quantized_call")
+_CALL_NAMES = ("call", "quantized_call")
 
 
 class _Intercepted:
     """A layer's call with the functions around it, the last attached outermost."""
 
-    def __init__(self, layer: keras.Layer, entry: str) -> None:
-        self.original = getattr(layer, entry)
-        self.was_own = entry in layer.__dict__  # Someone else set a call on the instance.
+    def __init__(self, layer: keras.Layer, call_name: str) -> None:
+        self.original = getattr(layer, call_name)
+        self.was_own = call_name in layer.__dict__  # Someone else set a call on the instance.
         functools.update_wrapper(self, self.original)
         self.wrappers: list[Wrapper] = []
 
@@ -51,25 +51,25 @@ def attach(layer: keras.Layer, wrapper: Wrapper) -> None:
             layer's new output. Do not name an argument of it `mask` or `training`:
             Keras gives these to layers by name.
     """
-    for entry in _ENTRIES:
-        intercepted = layer.__dict__.get(entry)
+    for call_name in _CALL_NAMES:
+        intercepted = layer.__dict__.get(call_name)
         if not isinstance(intercepted, _Intercepted):
-            intercepted = _Intercepted(layer, entry)
-            setattr(layer, entry, intercepted)
+            intercepted = _Intercepted(layer, call_name)
+            setattr(layer, call_name, intercepted)
         intercepted.wrappers.append(wrapper)
 
 
 def detach(layer: keras.Layer, wrapper: Wrapper) -> None:
     """Takes `wrapper` off a layer; without it there, nothing happens."""
-    for entry in _ENTRIES:
-        intercepted = layer.__dict__.get(entry)
+    for call_name in _CALL_NAMES:
+        intercepted = layer.__dict__.get(call_name)
         if not isinstance(intercepted, _Intercepted):
             continue
         intercepted.wrappers = [kept for kept in intercepted.wrappers if kept != wrapper]
         if not intercepted.wrappers:
-            delattr(layer, entry)
+            delattr(layer, call_name)
             if intercepted.was_own:
-                setattr(layer, entry, intercepted.original)
+                setattr(layer, call_name, intercepted.original)
 
 
 @contextmanager
@@ -122,4 +122,4 @@ def before_activation(layer: keras.Layer) -> Iterator[Callable[[Any], Any]]:
 
 def is_attached(layer: keras.Layer) -> bool:
     """Tells whether anything is around a layer's call."""
-    return any(isinstance(layer.__dict__.get(entry), _Intercepted) for entry in _ENTRIES)
+    return any(isinstance(layer.__dict__.get(call_name), _Intercepted) for call_name in _CALL_NAMES)

@@ -16,6 +16,8 @@ from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
     from keras_peft.core.adapter import Placement
+
+    # For type checkers and editors; where it runs, the classes are found as their files are.
     from keras_peft.methods.adalora import AdaLoRA as AdaLoRA
     from keras_peft.methods.bitfit import BitFit as BitFit
     from keras_peft.methods.compacter import Compacter as Compacter
