@@ -14,7 +14,6 @@ from keras_peft.errors import OptionError
 from keras_peft.training import train
 from keras_peft.training.rates import smoothed, suggest
 from keras_peft.training.train import compile_model
-from sampling import thorough
 
 
 @given(st.floats(-3, -1), st.floats(0.1, 2.0))
@@ -48,8 +47,9 @@ def test_it_trains_while_the_rate_rises(tmp_path):
     assert found.to_json()["suggestion"] == found.suggestion
 
 
-@pytest.mark.parametrize("accumulation", [3, *thorough(1, eager=False)])
-def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch, accumulation):
+@pytest.mark.thorough
+def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch):
+    accumulation = 3
     compiled = []
 
     def remember(model, task, recipe, schedule):
@@ -83,6 +83,7 @@ def test_what_cannot_be_searched(data):
             keras_peft.find_rate(data, base=str(TINY), **options)
 
 
+@pytest.mark.thorough
 def test_the_command_draws_and_suggests(command_line, tmp_path):
     data = write_jsonl(tmp_path / "data.jsonl", make_rows(200))
     code, out, _ = command_line("find-rate", data, "--base", TINY, "--layers", "all", "--steps", "40")

@@ -80,14 +80,13 @@ def weights_of(folder):
 
 
 METHODS = {
-    "lora": {},
     "adalora": {"method": keras_peft.AdaLoRA(interval=1)},
     "full": {"method": keras_peft.FullFineTuning()},
     "options": {"patience": 4, "gradient_accumulation": 2, "class_weights": True},
 }
 
 
-@pytest.mark.parametrize("name", sample(METHODS, "options"))
+@pytest.mark.parametrize("name", sample(METHODS, "options", eager=False))
 def test_it_goes_on_bit_for_bit(tmp_path, data, name):
     settings = {"base": str(TINY), "epochs": 5, "seed": 1, "validation": 0.2, **METHODS[name]}
     whole = fine_tune(data, out=tmp_path / "whole", **settings)
@@ -195,7 +194,6 @@ def test_a_damaged_state_is_told(tmp_path):
             checkpoint.read()
 
 
-@pytest.mark.eager
 def test_patience_stops_and_keeps_the_best(tmp_path, data):
     result = fine_tune(
         data, out=tmp_path / "b", base=str(TINY), epochs=40, patience=2, learning_rate=1e-2, layers="all"

@@ -228,6 +228,7 @@ def test_what_is_the_same_for_all_rows_is_kept_once():
     np.testing.assert_allclose(above[mask], outputs_of(model, tokens.batch(np.arange(3)))[mask], atol=1e-2)
 
 
+@pytest.mark.eager
 def test_the_job_uses_it_and_says_so(tmp_path):
     data = write_jsonl(tmp_path / "data.jsonl", make_rows(40))
     reports = {}
