@@ -1,17 +1,17 @@
-"""Serving: many bundles on one frozen base, their rows in one batch.
+"""Multi-adapter serving: many bundles on one frozen base model, batched together.
 
-settings.py        what a server can be told
-engines/           what rows run on: rows of any adapters to what their heads give, one runtime in each file
-loaded_adapter.py  an adapter that is ready to answer, and a row for it to read
-repository.py      the folder with the bundles: names, never paths
-loading.py         a bundle that is made ready to answer
-adapters.py        which of them are loaded: load, reload, unload
-batcher.py         one queue: what waits, and for whom
-fair_queue.py      which rows run together, and in what order
-workers.py         the threads that run them
-reading.py         what a request sends, as texts and tokens
-service.py         texts to predictions, for whatever protocol
-failures.py        what can go wrong with a request
-keys.py            who may ask for what
-http/              all of it over HTTP, as one process; only there is HTTP known
+settings.py        settings of a server
+engines/           run rows of any adapters and return head outputs, one runtime per file
+loaded_adapter.py  an adapter that is loaded, and its input rows
+repository.py      folders of bundles, addressed by name
+loading.py         loads and checks a bundle
+adapters.py        lifecycle of the adapters: load, reload, unload
+batcher.py         the request queue and its limits
+fair_queue.py      order of the rows, and which of them run together
+workers.py         threads that run the batches
+reading.py         validation and tokenization of request texts
+service.py         protocol-independent prediction API
+failures.py        errors of a request
+keys.py            API keys and their permissions
+http/              the HTTP server; the only part that knows about HTTP
 """

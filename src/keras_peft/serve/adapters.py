@@ -1,8 +1,8 @@
-"""Which adapters are loaded: on demand, by order, and as their bundles come, change and go.
+"""Lifecycle of the adapters: loaded on demand or on request, and as their bundles change.
 
-Reading and checking is done in threads of its own. What the loop sees changes in one step:
-a new generation takes the place of the old one when it is ready to answer, and not before.
-Whoever reads with an old generation holds it, and it goes when the last has let go.
+Bundles are read and checked in separate threads. The event loop sees each change as one step: a new
+generation replaces the previous one only when it is ready to answer. A request keeps the generation
+that it started with in use; a generation is released after its last request.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _log = logging.getLogger(__name__)
 
 
 class Adapters:
-    """The adapters of a server. All of it belongs to one event loop.
+    """The adapters of a server. An instance belongs to one event loop.
 
     Args:
-        repository: Where the bundles lie. Those that were given themselves stay loaded.
-        engine: The base.
-        settings: The limits.
-        observer: Is told of what is loaded and unloaded.
-        run: How the first row of an adapter is run; by the engine itself by default.
-        settling: After how many seconds what has changed in a folder has to look the same to be
-            believed.
-        retry: When a bundle that failed is tried again.
+        repository: Repository of the bundles. Bundles that were passed explicitly stay loaded.
+        engine: Engine that runs the base model.
+        settings: Settings of the server.
+        observer: Receives events about loading and unloading.
+        run: Runs the first row of an adapter. Defaults to `engine.run`.
+        settling: Time for which a change in a folder must persist before it takes effect, in
+            seconds.
+        retry: Delay before a bundle that failed to load is tried again.
 
     Example:
         >>> adapters = Adapters(Repository([Path("bundles")]), engine, ServeSettings())
@@ -75,15 +75,17 @@ class Adapters:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the first look is over and all that were given themselves can answer."""
+        """Whether `start` has finished and all explicitly passed bundles are loaded."""
         given = [self._records.get(name) for name in self._repository.given]
         return self._has_started and all(record is not None and record.loaded is not None for record in given)
 
     async def start(self) -> None:
-        """Loads what there is, as far as there is room. What fails is in `statuses`, and nothing is raised.
+        """Loads the adapters of all bundles, up to `settings.max_adapters`.
+
+        A bundle that fails to load raises nothing; see `statuses`.
 
         Raises:
-            OSError: If a folder with bundles cannot be looked at.
+            OSError: If a folder of bundles cannot be read.
         """
         for name in sorted(self._repository.given):
             self._follow(name, "given")
@@ -95,40 +97,50 @@ class Adapters:
         self._tell()
 
     async def watch(self) -> None:
-        """Looks at the bundles again and again, until it is cancelled."""
+        """Checks the bundles for changes every `settings.watch_s` seconds, until it is cancelled."""
         while self._settings.watch_s:
             await asyncio.sleep(self._settings.watch_s)
             try:
                 await self.look()
             except OSError as error:
-                # A disk that is away for a while is no reason to unload anything.
+                # A disk that is briefly unavailable is no reason to unload adapters.
                 _log.warning("The bundles cannot be looked at: %s", error)
 
     async def look(self) -> None:
-        """Looks at the bundles once: new and changed ones begin to load, absent ones are unloaded.
+        """Checks the bundles once: loads new and changed ones, unloads removed ones.
 
         Raises:
-            OSError: If a folder with bundles cannot be looked at.
+            OSError: If a folder of bundles cannot be read.
         """
         for name, mark in (await self._changes.settled()).items():
             self._follow(name, mark)
 
     def loaded(self, name: str) -> LoadedAdapter | None:
-        """Returns an adapter if it can answer at once."""
+        """Returns an adapter if it is loaded, without loading it.
+
+        Args:
+            name: Name of the adapter.
+
+        Returns:
+            The adapter, or None if it is not loaded.
+        """
         record = self._records.get(name)
         return None if record is None else record.loaded
 
     async def get(self, name: str) -> LoadedAdapter:
-        """Returns an adapter that can answer; loads it if need be.
+        """Returns an adapter, and loads it first if necessary.
 
         Args:
-            name: Its name, from whomever.
+            name: Name of the adapter; it may come from an untrusted client.
+
+        Returns:
+            The loaded adapter.
 
         Raises:
-            AdapterNotFound: If there is none of that name.
-            AdapterFailed: If its bundle cannot be used. That is remembered for a while, or
-                until the bundle changes.
-            NotReady: If it was unloaded by order.
+            AdapterNotFound: If there is no adapter of that name.
+            AdapterFailed: If its bundle cannot be used. The failure is cached until a retry is due
+                or the bundle changes.
+            NotReady: If it was unloaded by an administrator.
         """
         if (loaded := self.loaded(name)) is not None:
             return loaded
@@ -140,33 +152,42 @@ class Adapters:
         if (trouble := record.trouble) is not None and record.loading is None:
             wait = trouble.until - time.monotonic()
             same = wait > 0 and await asyncio.to_thread(self._loader.mark, name) == record.mark
-            # Meanwhile it may have been loaded again, or be just now.
+            # The adapter may have been reloaded during the await above.
             if same and record.trouble is trouble and record.loading is None:
                 raise record.failure(retry_after=wait)
         return record.loaded or await self._loaded(record)
 
     async def load(self, name: str) -> LoadedAdapter:
-        """Loads an adapter, or loads it anew as it lies there now.
+        """Loads or reloads an adapter from its current bundle.
 
-        The generation of before answers until the new one can, and goes on if that fails.
+        The previous generation answers until the new one is ready, and stays if loading fails.
+
+        Args:
+            name: Name of the adapter.
+
+        Returns:
+            The loaded adapter.
 
         Raises:
-            AdapterNotFound: If there is none of that name.
+            AdapterNotFound: If there is no adapter of that name.
             AdapterFailed: If its bundle cannot be used.
         """
         record = await self._known(name)
         if record.loading is not None:
-            # That one may have read what was there before the caller wrote.
+            # The load in progress may have read the bundle before the caller changed it.
             await asyncio.wait([record.loading])
             record = await self._known(name)
         record.is_off = False
         return await self._loaded(record)
 
     async def unload(self, name: str) -> None:
-        """Unloads an adapter when the last request with it is answered; only `load` brings it back.
+        """Unloads an adapter after its last pending request. Only `load` loads it again.
+
+        Args:
+            name: Name of the adapter.
 
         Raises:
-            AdapterNotFound: If there is none of that name.
+            AdapterNotFound: If there is no adapter of that name.
         """
         record = await self._known(name)
         record.is_off = True
@@ -176,13 +197,17 @@ class Adapters:
         await asyncio.shield(self._begin(self._drain(record, "asked")))
 
     def statuses(self) -> list[AdapterStatus]:
-        """Says how each adapter stands, by name."""
+        """Returns the status of each adapter, sorted by name."""
         in_flight = self._uses.in_flight()
         return [record.status(in_flight[name]) for name, record in sorted(self._records.items())]
 
     @contextmanager
     def using(self, loaded: LoadedAdapter) -> Iterator[None]:
-        """Counts a request that reads with an adapter, for as long as the context lasts."""
+        """Marks an adapter as in use by a request for the duration of the context.
+
+        Args:
+            loaded: The adapter.
+        """
         self._uses.begin(loaded)
         if record := self._records.get(loaded.name):
             record.last_used = time.time()
@@ -193,13 +218,13 @@ class Adapters:
                 self._make_room()
 
     def close(self) -> None:
-        """Begins to load nothing more."""
+        """Stops loading further adapters."""
         self._loader.close()
 
-    # ---- What the bundles ask for
+    # ---- Changes in the repository
 
     def _follow(self, name: str, mark: str) -> None:
-        """Does about a bundle what has to be done."""
+        """Loads or unloads an adapter after a change of its bundle."""
         record = self._records.get(name)
         if not mark:
             if record is not None:
@@ -209,7 +234,7 @@ class Adapters:
             record = self._add_record(name)
             busy = sum(one.loaded is not None or one.loading is not None for one in self._records.values())
             if busy >= self._settings.max_adapters and not record.is_pinned:
-                # None that is in use goes for one that nobody has asked for.
+                # Do not evict a loaded adapter for one that nobody has requested.
                 return
         self._start_loading(record)
 
@@ -235,12 +260,12 @@ class Adapters:
     def _forget(self, record: AdapterRecord) -> None:
         if self._records.get(record.name) is record:
             del self._records[record.name]
-            # One that comes back shall not have a generation that was another.
+            # Generation numbers are never reused, even if the bundle comes back.
             self._generations[record.name] = record.generation
         self._tell()
 
     async def _loaded(self, record: AdapterRecord) -> LoadedAdapter:
-        # Who waits and goes away takes the loading from nobody else.
+        # A waiter that is cancelled must not cancel the load for the others.
         loaded = await asyncio.shield(record.loading or self._start_loading(record))
         if loaded is None:
             raise record.failure()
@@ -248,13 +273,13 @@ class Adapters:
 
     def _start_loading(self, record: AdapterRecord) -> asyncio.Task[LoadedAdapter | None]:
         if record.loading is None:
-            self._records.setdefault(record.name, record)  # It may have been forgotten just now.
+            self._records.setdefault(record.name, record)  # The record may have been removed in the meantime.
             record.loading = self._begin(self._load(record))
             self._tell()
         return record.loading
 
     async def _load(self, record: AdapterRecord) -> LoadedAdapter | None:
-        """Loads a new generation and puts it in place; gives none where that failed."""
+        """Loads a new generation and publishes it; returns None on failure."""
         start, generation = time.monotonic(), record.generation + 1
         try:
             mark, outcome = await self._loader.load(record.name, generation)
@@ -280,7 +305,7 @@ class Adapters:
     # ---- Unloading
 
     async def _drain(self, record: AdapterRecord, reason: str) -> None:
-        """Lets nobody use an adapter any more and waits for those who do."""
+        """Withdraws an adapter and waits for its pending requests."""
         was_loaded, record.loaded = record.loaded is not None, None
         record.drains += 1
         self._tell()
@@ -291,7 +316,7 @@ class Adapters:
         self._tell()
 
     def _make_room(self, newest: AdapterRecord | None = None) -> None:
-        """Unloads idle adapters above the limit, those first that were not used for the longest time."""
+        """Unloads idle adapters above the limit, least recently used first."""
         loaded = [record for record in self._records.values() if record.loaded is not None]
         excess = len(loaded) - self._settings.max_adapters
         idle = [
@@ -302,14 +327,14 @@ class Adapters:
         for record in sorted(idle, key=lambda one: one.last_used or 0.0)[: max(0, excess)]:
             record.loaded = None
             self._observer.adapter_unloaded(record.name, reason="evicted")
-        # What is in use now goes when it is not.
+        # Adapters in use are unloaded when their last request ends; see `using`.
         self._is_crowded = excess > len(idle)
         if excess > 0:
             self._tell()
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
-        # The loop itself holds tasks weakly.
+        # The event loop holds only weak references to tasks.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -1,4 +1,4 @@
-"""An adapter that is ready to answer, and a row for it to read."""
+"""An adapter that is loaded, and its input rows."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 class EngineWeights(Protocol):
-    """What an engine makes of a bundle's tensors. Only the engine that made it looks inside."""
+    """Weights of an adapter in the representation of an engine. Opaque to all other code."""
 
     @property
     def bytes(self) -> int:
-        """The memory that it takes."""
+        """Memory of the weights, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedAdapter:
-    """One generation of one adapter. It never changes and lives as long as anyone uses it.
+    """One generation of a loaded adapter. Immutable.
 
     Attributes:
-        name: Its name.
-        generation: How many times the name was loaded with it, counted from 1.
-        bundle: What its bundle.json says.
-        task: What its head means.
-        tokenizer: From texts to what it reads; adapters that read alike have the same.
-        weights: What the engine made of its tensors.
+        name: Name of the adapter.
+        generation: Number of times that the adapter has been loaded, counted from 1.
+        bundle: The bundle it was loaded from.
+        task: Task of the adapter, which turns head outputs into predictions.
+        tokenizer: Tokenizer of its texts, shared between adapters with the same settings.
+        weights: Weights in the representation of the engine.
     """
 
     name: str
@@ -43,21 +43,21 @@ class LoadedAdapter:
 
     @property
     def bytes(self) -> int:
-        """The memory that its tensors take."""
+        """Memory of the weights, in bytes."""
         return self.weights.bytes
 
     @property
     def sha256(self) -> str:
-        """The sha256 of its adapter.safetensors."""
+        """SHA-256 of `adapter.safetensors`, as hexadecimal digits."""
         return str(self.bundle.content["files"]["adapter.safetensors"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdapterRow:
-    """A text, or a window of a long one, to be read by an adapter.
+    """A tokenized text, or one window of a long text, and the adapter that reads it.
 
     Attributes:
-        ids: Its token ids with the special ones, (tokens,) int32.
+        ids: Token IDs including special tokens, int32 of shape (tokens,).
         adapter: The adapter.
     """
 

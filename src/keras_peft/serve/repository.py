@@ -1,7 +1,7 @@
-"""Where the bundles lie: names, never paths.
+"""Folders of bundles, addressed by name.
 
-A client gives a name and the server looks for it in the folders that it was started with.
-No name leads out of them, and nothing that is a link is followed.
+Clients send names, which are looked up in the folders that the server was started with. No name
+resolves to a path outside of them, and symbolic links in them are not followed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from keras_peft.errors import OptionError, listed
 from keras_peft.serve.failures import AdapterNotFound
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-# What people call a folder that is being written; the library's own begin with a dot.
+# Conventional suffix of a folder that is still being written. Temporary folders of this library
+# start with a dot.
 _UNFINISHED = ".partial"
 
 
 class Repository:
-    """The folders with the bundles that a server may serve.
+    """The bundles that a server may serve.
 
     Args:
-        places: Folders whose sub-folders are bundles, which come and go; and folders that are
-            bundles themselves, each an adapter of the folder's name.
+        places: Folders of bundles, which are watched for changes, or bundles. A bundle becomes an
+            adapter with the name of its folder.
 
     Attributes:
-        given: Names of the bundles that were given themselves.
+        given: Names of the bundles that were passed explicitly.
 
     Raises:
-        OptionError: If one of them is no folder, or two bundles have one name; all are in the
-            message.
+        OptionError: If a path is not a folder, a folder name is not a valid adapter name, or two
+            bundles have the same name. The message lists all problems.
 
     Example:
         >>> repository = Repository([Path("bundles")])
@@ -67,10 +68,10 @@ class Repository:
         self._roots = tuple(dict.fromkeys(place.resolve() for place in places if place not in bundles))
 
     def names(self) -> list[str]:
-        """Lists the names of all bundles that are there, sorted.
+        """Returns the names of all bundles, sorted.
 
         Raises:
-            OSError: If a folder with bundles cannot be looked at.
+            OSError: If a folder of bundles cannot be read.
         """
         found = {name for name, folder in self._bundles.items() if _holds_bundle(folder)}
         for root in self._roots:
@@ -79,13 +80,16 @@ class Repository:
         return sorted(name for name in found if self._find(name) is not None)
 
     def folder(self, name: str) -> Path:
-        """Finds the folder of a bundle.
+        """Returns the folder of a bundle.
 
         Args:
-            name: Its name, from whomever.
+            name: Name of the bundle; it may come from an untrusted client.
+
+        Returns:
+            The path of the folder.
 
         Raises:
-            AdapterNotFound: If there is none, or it is no name at all.
+            AdapterNotFound: If there is no such bundle, or the name is invalid.
         """
         folder = self._find(name) if is_name(name) else None
         if folder is None:
@@ -97,10 +101,15 @@ class Repository:
         return folder
 
     def fingerprint(self, name: str) -> str:
-        """Returns what changes when a bundle is written anew, from what the file system says of its files.
+        """Returns a fingerprint that changes when the files of a bundle change.
+
+        It is computed from file metadata (inode, size and timestamps), without reading the files.
 
         Args:
-            name: Its name.
+            name: Name of the bundle.
+
+        Returns:
+            A hexadecimal digest, or `"unreadable: ERRNO"` if the folder cannot be read.
 
         Raises:
             AdapterNotFound: If there is no such bundle.
@@ -109,9 +118,9 @@ class Repository:
         try:
             with os.scandir(folder) as entries:
                 files = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-        except FileNotFoundError:  # It was moved away right now.
+        except FileNotFoundError:  # The folder was moved in the meantime.
             return self.fingerprint(name)
-        except OSError as error:  # Reading it fails as well, and says why.
+        except OSError as error:  # Loading the bundle reports the error.
             return f"unreadable: {error.errno}"
         marks = sorted(
             (file, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for file, one in files
@@ -119,16 +128,16 @@ class Repository:
         return hashlib.sha256(repr(marks).encode()).hexdigest()
 
     def fingerprints(self) -> dict[str, str]:
-        """Returns the fingerprints of all bundles that are there, by name.
+        """Returns the fingerprints of all bundles, by name.
 
         Raises:
-            OSError: If a folder with bundles cannot be looked at.
+            OSError: If a folder of bundles cannot be read.
         """
         found = {}
         for name in self.names():
             try:
                 found[name] = self.fingerprint(name)
-            except AdapterNotFound:  # It went away meanwhile.
+            except AdapterNotFound:  # Removed since `names` was called.
                 continue
         return found
 
@@ -140,18 +149,28 @@ class Repository:
             yield self._bundles[name]
         for root in self._roots:
             folder = root / name
-            # A name has no separators, so only a link could lead out.
+            # A name contains no separators, so only a symbolic link could point elsewhere.
             if os.path.realpath(folder) == str(folder):
                 yield folder
 
 
 def is_name(name: str) -> bool:
-    """Tells whether something can be the name of an adapter."""
+    """Returns whether a string is a valid adapter name.
+
+    Args:
+        name: The string to check.
+    """
     return _NAME.fullmatch(name) is not None and not name.endswith(_UNFINISHED)
 
 
 def shown_name(base: str) -> str:
-    """Returns the name of a base as any client may know it: of a folder the last part only.
+    """Returns the name of a base model without its local path, safe to show to clients.
+
+    Args:
+        base: Name, path or URL of a base model.
+
+    Returns:
+        URLs unchanged; of a path, its last component.
 
     Example:
         >>> shown_name("/srv/bases/minilm"), shown_name("hf://owner/name")

@@ -1,4 +1,4 @@
-"""Rows that were submitted together, and what they wait for."""
+"""Requests in the queue and the rows they wait for."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RowOutputs:
-    """What the rows of a request gave.
+    """Outputs of the rows of a request.
 
     Attributes:
-        outputs: For each row what its head gives.
-        queued: How long the first of them waited, in seconds.
-        computed: From then until the last was done, in seconds.
+        outputs: Head outputs of each row.
+        queued: Time until the first row started, in seconds.
+        computed: Time from then until the last row finished, in seconds.
     """
 
     outputs: list[np.ndarray]
@@ -32,12 +32,12 @@ class RowOutputs:
 
 
 class WaitingRow(PendingRow):
-    """A row with whoever waits for it.
+    """A pending row and the requests that wait for it.
 
     Attributes:
-        ids: Its tokens as bytes.
-        waiters: The requests, and which of their rows it is.
-        admitted: How many rows of the queue's limit it takes.
+        ids: Token IDs as bytes.
+        waiters: The requests that wait for the row, each with the index of the row in the request.
+        admitted: Number of rows that it counts towards the limit of the queue.
     """
 
     __slots__ = ("admitted", "ids", "waiters")
@@ -52,7 +52,13 @@ class WaitingRow(PendingRow):
 
 
 class Request:
-    """Rows that were submitted together, and what is known of them."""
+    """Rows that were submitted together, with their outputs and timings.
+
+    Args:
+        rows: Number of rows.
+        came: Arrival time, on the clock of `time.monotonic`.
+        future: Completed when all rows are done.
+    """
 
     __slots__ = ("came", "end", "future", "missing", "outputs", "pending", "start")
 
@@ -64,7 +70,14 @@ class Request:
         self.start = float("inf")
 
     def take(self, place: int, output: np.ndarray, start: float, end: float) -> None:
-        """Takes what one of its rows gave, which was computed from `start` to `end`."""
+        """Stores the outputs of a row; completes the request after the last one.
+
+        Args:
+            place: Index of the row in the request.
+            output: Head outputs of the row.
+            start: Start of the computation, on the clock of `time.monotonic`.
+            end: End of the computation, on the same clock.
+        """
         self.outputs[place] = output
         self.missing -= 1
         self.start, self.end = min(self.start, start), max(self.end, end)
@@ -72,12 +85,17 @@ class Request:
             self.future.set_result(None)
 
     def ran(self) -> RowOutputs:
-        """Returns what all of them gave."""
+        """Returns the outputs of all rows."""
         start = min(max(self.start, self.came), self.end)
         return RowOutputs(self.outputs, queued=start - self.came, computed=self.end - start)
 
 
 def fail(future: asyncio.Future[None], failure: Failure) -> None:
-    """Ends a request with a failure, unless it has ended."""
+    """Fails a request, unless it is already done.
+
+    Args:
+        future: Future of the request.
+        failure: The failure.
+    """
     if not future.done():
         future.set_exception(failure)

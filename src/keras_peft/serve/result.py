@@ -1,4 +1,4 @@
-"""What a request is answered, for any protocol to write down."""
+"""Results of a request, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AdapterResult:
-    """What one adapter answers.
+    """Result of one adapter.
 
     Attributes:
-        task: What it tells.
-        generation: The generation that answered.
-        predictions: What it says of each text.
-        outputs: For each text what its head gave, float32: (outputs,), or (words, outputs).
+        task: Task of the adapter.
+        generation: Generation of the adapter that answered.
+        predictions: Prediction for each text.
+        outputs: Head outputs for each text, float32 of shape (outputs,) or, for adapters that tag
+            words, (words, outputs).
     """
 
     task: Task
@@ -31,15 +32,15 @@ class AdapterResult:
 
 @dataclass(frozen=True, slots=True)
 class RequestResult:
-    """What a request is answered, `answers["name"]` by one adapter.
+    """Results of a request. `result["name"]` is the result of one adapter.
 
     Attributes:
-        by_name: The answers by the adapters' names, in the order in which they were asked.
-        tokens: Tokens that were read, once for all adapters with the same tokenizer.
-        cut: Texts of which the end was not read, counted in the same way.
-        tokenizing: How long the texts took to become tokens, in seconds.
-        queued: How long their rows waited, in seconds.
-        computed: How long they were computed, in seconds.
+        by_name: Results by adapter name, in the order of the request.
+        tokens: Number of input tokens, counted once for adapters that share a tokenizer.
+        cut: Number of truncated texts, counted in the same way.
+        tokenizing: Tokenization time, in seconds.
+        queued: Time in the queue, in seconds.
+        computed: Computation time, in seconds.
     """
 
     by_name: dict[str, AdapterResult]

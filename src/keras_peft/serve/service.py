@@ -1,4 +1,4 @@
-"""Texts to predictions of any adapters, for whatever protocol."""
+"""Predictions of many adapters, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """Answers with the adapters that there are; knows nothing of HTTP.
+    """Answers prediction requests with many adapters; independent of HTTP.
 
     Args:
         adapters: The adapters.
-        batcher: Runs their rows.
-        engine: The base.
-        settings: The limits.
-        observer: Is told of what is tokenised and answered.
+        batcher: Runs the rows of the adapters.
+        engine: Engine that runs the base model.
+        settings: Settings of the server.
+        observer: Receives events about tokenization and responses.
 
     Example:
         >>> service = Service.create(Repository([Path("bundles")]), engine, ServeSettings(), Observer())
@@ -75,22 +75,38 @@ class Service:
         *,
         timing: Timing | None = None,
     ) -> Service:
-        """Makes a service of the bundles that lie somewhere."""
+        """Creates a service for the bundles of a repository.
+
+        Args:
+            repository: Repository of the bundles.
+            engine: Engine that runs the base model.
+            settings: Settings of the server.
+            observer: Receives the events of the server.
+            timing: Wait times of the batcher. Defaults to `Timing()`.
+
+        Returns:
+            A service that is not started yet.
+        """
         batcher = Batcher(engine, settings, observer, timing=timing)
         adapters = Adapters(repository, engine, settings, observer, batcher.run_beside)
         return cls(adapters, batcher, engine, settings, observer)
 
     async def start(self) -> None:
-        """Starts the workers, loads the adapters and begins to watch their bundles."""
+        """Starts the workers, loads the adapters and starts watching the bundles.
+
+        Raises:
+            OSError: If a folder of bundles cannot be read.
+        """
         self.batcher.start()
         await self.adapters.start()
         self._watching = asyncio.create_task(self.adapters.watch())
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Takes no new requests, answers those that are there, and ends the workers.
+        """Stops accepting requests, finishes pending ones and ends the workers.
 
         Args:
-            timeout: How many seconds that may take; `drain_timeout_s` by default.
+            timeout: Maximum time to finish pending requests, in seconds. Defaults to
+                `settings.drain_timeout_s`.
         """
         if self._watching is not None:
             self._watching.cancel()
@@ -108,22 +124,26 @@ class Service:
         deadline: float | None = None,
         truncate: bool = True,
     ) -> RequestResult:
-        """Predicts texts with one adapter or with several.
+        """Predicts texts with one or more adapters.
 
         Args:
-            names: The adapters.
-            texts: Texts; for adapters that read two together pairs of them, for those that read
-                words texts or lists of words.
-            key: Whose request it is.
-            deadline: When to give up, on the clock of `time.monotonic`; by default when
-                `deadline_ms` have passed.
-            truncate: Whether texts that are too long for an adapter are cut, or refused.
+            names: Names of the adapters. Duplicates are ignored.
+            texts: Texts to predict. For adapters that read pairs, lists of two texts; for adapters
+                that tag words, texts or lists of words.
+            key: API key of the request.
+            deadline: Time at which to give up, on the clock of `time.monotonic`. Defaults to
+                `settings.deadline_ms` from now.
+            truncate: Whether to truncate texts that are too long for an adapter. If False, they are
+                refused.
+
+        Returns:
+            The predictions of each adapter, with token counts and timings.
 
         Raises:
-            Malformed: If there are no texts.
-            TooLarge: If there are too many.
-            Invalid: If one cannot be read by an adapter.
-            Failure: If an adapter cannot be had, the queue is full, or it takes too long; see
+            Malformed: If there are no texts or no adapters.
+            TooLarge: If there are too many texts.
+            Invalid: If a text is too long, or is not a valid input for an adapter.
+            Failure: If an adapter is not available, the queue is full or the deadline passes; see
                 `Adapters.get` and `Batcher.submit`.
         """
         names = list(dict.fromkeys(names))
@@ -146,19 +166,25 @@ class Service:
         key: Key | None = None,
         deadline: float | None = None,
     ) -> Explanation:
-        """Tells which words of a text carried an adapter's decision; see `explanation.explain`.
+        """Explains which words of a text led to the prediction of an adapter.
+
+        See `keras_peft.explanation` for the method.
 
         Args:
-            name: The adapter.
-            text: A text, or a pair of them.
-            label: The label to explain; the most probable by default.
-            key: Whose request it is.
-            deadline: As of `predict`.
+            name: Name of the adapter.
+            text: A text, or a pair of texts as a list.
+            label: Label to explain. Defaults to the most probable label.
+            key: API key of the request.
+            deadline: Time at which to give up, on the clock of `time.monotonic`. Defaults to
+                `settings.deadline_ms` from now.
+
+        Returns:
+            The words of the text with their weights.
 
         Raises:
-            Invalid: If the adapter gives no probabilities, does not know the label, or cannot
-                read the text.
-            Failure: As of `predict`.
+            Invalid: If the adapter returns no probabilities, does not have the label or cannot read
+                the text.
+            Failure: As in `predict`.
         """
         characters = check([text], self.settings)
         deadline = self._deadline(deadline)
@@ -182,27 +208,29 @@ class Service:
             )
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """Shows the tokens of texts, none of them cut off.
+        """Tokenizes texts without truncation.
+
+        Args:
+            texts: Texts to tokenize.
 
         Returns:
-            For each text its tokens: `id`, `text`, whether it is `special`, and the places of
-            its first character and after its last, `start` and `stop`, None for special ones.
+            The tokens of each text, as dictionaries with the keys `id`, `text`, `special`, `start`
+            and `stop`. `start` and `stop` are character offsets, `stop` exclusive; both are None
+            for special tokens.
 
         Raises:
             Malformed: If there are no texts.
-            TooLarge: If there are too many.
-            Invalid: If one is too long, or holds half a character.
+            TooLarge: If there are too many texts.
+            Invalid: If a text is too long or contains an unpaired surrogate.
         """
         characters = check(texts, self.settings)
         return await quickly(
             lambda: self._tokens.of(texts), characters=characters, deadline=self._deadline(None)
         )
 
-    # ---- On the way
-
     @contextmanager
     def _telling(self, names: Sequence[str], texts: int) -> Iterator[None]:
-        """Tells the observer whether adapters have answered what is done in the context."""
+        """Reports to the observer whether the adapters answered within the context."""
         try:
             yield
         except Failure as failure:
@@ -216,7 +244,7 @@ class Service:
         return time.monotonic() + self.settings.deadline_ms / 1000 if deadline is None else deadline
 
     async def _use(self, name: str, stack: ExitStack, deadline: float) -> LoadedAdapter:
-        """Finds an adapter, and holds it until the stack ends."""
+        """Returns an adapter and keeps it in use until the stack closes."""
         loaded = self.adapters.loaded(name)
         if loaded is None:
             loaded = await in_time(self.adapters.get(name), deadline)
@@ -234,7 +262,7 @@ class Service:
         admission: Admission,
     ) -> RequestResult:
         start = time.monotonic()
-        # Adapters that read alike share what is read, and its tokens.
+        # Adapters with the same tokenizer and input format share the texts and tokens.
         by_form: dict[tuple[Encoder, int], tuple[list[Text], Tokens]] = {}
         readings = []
         for one in adapters:

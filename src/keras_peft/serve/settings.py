@@ -1,4 +1,4 @@
-"""What a server can be told: one frozen dataclass, which is at once Python API and flags."""
+"""Settings of a server, shared by the Python API and the command line."""
 
 from __future__ import annotations
 
@@ -14,44 +14,48 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """How to serve.
+    """Settings of a server.
 
     Args:
-        host: The address to listen at.
-        port: The port to listen at; 0 takes a free one.
-        base: The base; by default the one that the bundles name.
-        max_batch_rows: Most rows that run together.
-        max_batch_tokens: Most tokens that run together, padding included; one row alone may have
-            more.
-        max_wait_ms: How long an idle worker waits for more rows, in milliseconds.
-        max_age_ms: How long a row may be passed over because of its length before it leads a
-            batch, in milliseconds.
-        workers: Batches that run at the same time; 0 is a good number for the machine.
-        max_queue: Most rows that wait and run; above it requests are refused.
-        max_body_bytes: Most bytes of a request's body, unpacked.
-        max_texts: Most texts in a request, times the adapters that read them.
-        max_text_chars: Most characters of a text.
-        deadline_ms: After how long a request is given up, in milliseconds.
-        idle_timeout_s: After how long a silent connection is closed, in seconds.
-        drain_timeout_s: How long a server that shall end finishes its work, in seconds.
-        pre_stop_s: How long it answers on before that, so that balancers see it is not ready.
-        max_adapters: Most adapters that are loaded; above it idle ones go, the longest
-            unused first.
-        watch_s: How often the folder is looked at for new, changed and removed bundles, in
-            seconds; 0 never.
-        trunk_cache_mb: Memory for what the frozen blocks gave for recent texts, in megabytes;
-            0 keeps nothing.
-        precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
-            faster on processors made for it and rounds the logits.
-        keys: A file with keys, beside those of the environment; where there are none at all,
-            none is needed.
-        without_keys: Listen at an address that other machines reach though there are no keys.
-        open_metrics: Let `/metrics` be read without a key.
-        admin: Offer the routes that load and unload.
-        page: Offer the page at `/`.
+        host: Address to listen on.
+        port: Port to listen on; 0 picks a free port.
+        base: Base model to load: a name, a folder, `hf://owner/name` or a preset. Defaults to the
+            base model that the bundles name.
+        max_batch_rows: Maximum rows per batch.
+        max_batch_tokens: Maximum tokens per batch, including padding. A single longer row still
+            runs, alone.
+        max_wait_ms: Time an idle worker waits for more rows before it starts a batch, in
+            milliseconds.
+        max_age_ms: Maximum time a row can be passed over because of its length, in milliseconds.
+            After that it leads the next batch.
+        workers: Number of batches that run concurrently; 0 picks a number that suits the machine.
+        max_queue: Maximum rows that are waiting or running. Further requests are refused.
+        max_body_bytes: Maximum size of a request body, in bytes.
+        max_texts: Maximum texts per request, counted once per adapter.
+        max_text_chars: Maximum characters per text.
+        deadline_ms: Timeout of a request, in milliseconds.
+        idle_timeout_s: Time after which an idle connection is closed, in seconds.
+        drain_timeout_s: Maximum time to finish pending requests on shutdown, in seconds.
+        pre_stop_s: Time to keep accepting requests after a shutdown signal, in seconds. Readiness
+            probes fail meanwhile, so that load balancers stop sending requests.
+        max_adapters: Maximum loaded adapters. Beyond it, idle adapters are unloaded, least recently
+            used first.
+        watch_s: Interval between checks for new, changed and removed bundles, in seconds; 0
+            disables them.
+        trunk_cache_mb: Memory for the cached outputs of the frozen blocks for recent texts, in
+            megabytes; 0 disables the cache.
+        precision: Data type of the frozen matrix multiplications, `"float32"` or `"bfloat16"`.
+            `"bfloat16"` is faster on processors that support it and rounds the logits.
+        keys: TOML file with API keys, in addition to those in the environment. If there are no keys
+            at all, requests need none.
+        without_keys: Whether to listen on an address that other machines can reach although there
+            are no API keys.
+        open_metrics: Whether `/metrics` is readable without an API key.
+        admin: Whether to enable the routes that load and unload adapters.
+        page: Whether to serve the web page at `/`.
 
     Raises:
-        OptionError: If a value cannot be used; all that cannot are in the message.
+        OptionError: If any value is invalid. The message lists all invalid values.
 
     Example:
         >>> ServeSettings(port=9000, max_batch_rows=64)
@@ -118,7 +122,11 @@ class ServeSettings:
             raise OptionError(" ".join(problems))
 
     def to_flags(self) -> dict[str, Any]:
-        """Returns the values that are not the defaults."""
+        """Returns the settings that differ from their defaults.
+
+        Returns:
+            The values by field name.
+        """
         return {
             one.name: getattr(self, one.name)
             for one in fields(self)
