@@ -1,4 +1,4 @@
-"""The server's HTTP: its application, its protocols in routes/, and its page. Only here is HTTP known."""
+"""HTTP server: the application, its protocols in routes/, and its web page."""
 
 from keras_peft.extras import EXTRAS, need
 

@@ -1,11 +1,11 @@
-"""The HTTP application: the protocols behind what all of them share.
+"""The HTTP application: one router per protocol, behind shared middleware.
 
-RequestLog      makes the `Call`, logs and counts it          logs.py
-Failures        what was raised, as an answer                 responses.py
-Authentication  keys, and pages of other sites                authentication.py
-BodyLimits      the body, its limits; clients that go away    limits.py
-DirectRoutes    to a route without the framework              direct.py
-routes/         one file, one protocol
+RequestLog      creates the `Call`, logs and counts it        logs.py
+Failures        turns exceptions into responses               responses.py
+Authentication  API keys and cross-site requests              authentication.py
+BodyLimits      body size, timeouts and disconnects           limits.py
+DirectRoutes    calls POST routes without the framework       direct.py
+routes/         one protocol per file
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _DESCRIPTION = (
 
 
 def create(context: ServerContext) -> FastAPI:
-    """Makes the application of a server.
+    """Creates the application of a server.
 
     Args:
-        context: The server; its service is started and stopped by whoever made it.
+        context: State of the server. The caller starts and stops its service.
 
     Returns:
         An ASGI application.
@@ -85,7 +85,7 @@ def create(context: ServerContext) -> FastAPI:
         description=_DESCRIPTION,
         openapi_url=None,
         redirect_slashes=False,
-        # Its own metrics would be a second set, and its logs hold what errors say.
+        # FastAPI's own metrics would duplicate ours, and its logs contain error messages.
         telemetry={"metrics": False, "logs": False},
         responses={"default": {"model": Refusal, "description": "Why it was not done."}},
         exception_handlers={HTTPException: framework_refusal},

@@ -1,4 +1,4 @@
-"""Who comes in: whoever has a key, and no pages of other sites."""
+"""Authentication by API key, and protection against requests from other sites."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ if TYPE_CHECKING:
     from keras_peft.serve.keys import Key
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""What answers without a key."""
+"""Paths that need no API key."""
 
 
 class Authentication:
-    """ASGI middleware that lets nobody in without a key, where there are keys.
+    """ASGI middleware that requires an API key if the server has any.
 
-    Pages of other sites, which a browser may send here, are turned away with or without keys:
-    by their Origin, and where there are no keys by the name under which they reach a server that
-    only this machine is to reach (https://en.wikipedia.org/wiki/DNS_rebinding).
+    It also refuses requests that a browser sends on behalf of other sites, with or without API
+    keys.
+    It compares the Origin header with the Host header. A server without API keys on a loopback
+    address
+    also requires a local host name, as a protection against DNS rebinding
+    (https://en.wikipedia.org/wiki/DNS_rebinding).
 
     Args:
-        app: The application behind it.
-        context: The server.
-        open_paths: What may be read without a key.
+        app: The wrapped application.
+        context: State of the server.
+        open_paths: Paths that are readable without an API key.
     """
 
     def __init__(self, app: ASGIApp, context: ServerContext, open_paths: frozenset[str]) -> None:
@@ -38,7 +41,17 @@ class Authentication:
         self._needs_local_name = not context.keys and is_loopback(context.settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application behind it, if the request may come in."""
+        """Calls the wrapped application if the request is allowed.
+
+        Args:
+            scope: ASGI scope.
+            receive: ASGI receive function.
+            send: ASGI send function.
+
+        Raises:
+            NotAllowed: If the request comes from another site.
+            NotAuthenticated: If the API key is missing or unknown.
+        """
         if scope["type"] == "http" and not self._is_open(scope):
             call = Call.within(scope)
             host, origin = call.headers.get(b"host", b""), call.headers.get(b"origin")
@@ -56,7 +69,7 @@ class Authentication:
         await self._app(scope, receive, send)
 
     def _key(self, authorization: bytes) -> Key | None:
-        """Finds the key of a header such as `Bearer KEY`."""
+        """Returns the API key of a header such as `Bearer KEY`."""
         scheme, _, secret = authorization.strip().partition(b" ")
         return self._context.keys.find(secret.strip()) if scheme.lower() == b"bearer" else None
 
@@ -66,7 +79,11 @@ class Authentication:
 
 @lru_cache(maxsize=64)
 def is_local_name(host: str) -> bool:
-    """Tells whether a Host header has a name that no other site can have."""
+    """Returns whether a Host header names an address or localhost, which no other site can claim.
+
+    Args:
+        host: Value of the header, with or without a port.
+    """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.strip("[]").lower()
     try:

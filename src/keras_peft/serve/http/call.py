@@ -1,4 +1,4 @@
-"""One request on its way: who asks, how long it may take, and what there is to be told of it."""
+"""State of one HTTP request: its API key, deadline, body and results."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One request.
+    """State of one HTTP request.
 
     Attributes:
-        context: The server.
-        id: What the logs call it.
-        started: When its first byte came, as `time.monotonic()`.
-        headers: Those of the request; of one that was sent twice the last.
-        key: The key that it came with, if any.
-        body: The whole body.
-        adapters: The adapters that it was about, once they are known to be there.
-        answers: What they answered.
-        kind: The kind of its failure, empty where it was answered.
+        context: State of the server.
+        id: Request ID, as used in the logs.
+        started: Arrival time, on the clock of `time.monotonic`.
+        headers: Request headers, by lowercase name. The last of repeated headers wins.
+        key: API key of the request, if any.
+        body: The complete body.
+        adapters: Names of the adapters that answered.
+        answers: Results of the adapters.
+        kind: Kind of the failure (`Failure.kind`), or empty if there is none.
     """
 
     context: ServerContext
@@ -55,47 +55,62 @@ class Call:
 
     @property
     def deadline(self) -> float:
-        """When it is given up, as `time.monotonic()`."""
+        """Time at which the request times out, on the clock of `time.monotonic`."""
         return self.started + self.context.settings.deadline_ms / 1000
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Time since the request arrived, in seconds."""
         return time.monotonic() - self.started
 
     def enter(self, scope: Any) -> None:
-        """Puts it where `Call.of` finds it."""
+        """Stores the call in an ASGI scope, for `of` and `within`.
+
+        Args:
+            scope: ASGI scope of the request.
+        """
         scope[_SCOPE] = self
 
     @staticmethod
     def of(request: Request) -> Call:
-        """Finds the call of a request."""
+        """Returns the call of a Starlette request.
+
+        Args:
+            request: The request.
+        """
         call: Call = request.scope[_SCOPE]
         return call
 
     @staticmethod
     def within(scope: Any) -> Call:
-        """Finds the call of an ASGI scope."""
+        """Returns the call of an ASGI scope.
+
+        Args:
+            scope: ASGI scope of the request.
+        """
         call: Call = scope[_SCOPE]
         return call
 
     def read(self, model: type[_Body], body: bytes | bytearray | None = None) -> _Body:
-        """Reads the body.
+        """Parses and validates the body.
 
         Args:
-            model: What it has to be.
-            body: The part of it that is JSON; the whole by default.
+            model: Pydantic model of the body.
+            body: JSON to parse. Defaults to the complete body.
+
+        Returns:
+            An instance of `model`.
 
         Raises:
-            Malformed: If it is empty or no JSON.
-            Invalid: If it is something else; all that is wrong is in the message, and nothing
-                of what was sent.
+            Malformed: If the body is empty or is not JSON.
+            Invalid: If the body does not match the model. The message lists all invalid fields,
+                without their values.
         """
         body = self.body if body is None else body
         if not body.strip():
             raise Malformed(f"The body is empty; expected a JSON object with {_expected(model)}.")
         try:
-            # "1" is no number here and 0 is not false, as the OpenAPI document says.
+            # Strict, as in the OpenAPI document: "1" is not a number and 0 is not false.
             return model.model_validate_json(body, strict=True)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
@@ -107,14 +122,17 @@ class Call:
         raise Invalid(" ".join(f"`{name}`: expected {_description(model, name)}." for name in fields))
 
     def names(self, asked: str | Sequence[str] | None, field: str) -> list[str]:
-        """Finds the adapters that a request names; where it names none, the only one.
+        """Returns the names of the requested adapters; by default the only adapter.
 
         Args:
-            asked: The name or names, or None.
-            field: What the client calls it.
+            asked: Name or names in the request, or None.
+            field: Name of the field in the request, for error messages.
+
+        Returns:
+            The names, without duplicates.
 
         Raises:
-            Invalid: If there is none or more than one to choose from.
+            Invalid: If no adapter is named and the server does not have exactly one.
         """
         if isinstance(asked, str):
             return [asked]
@@ -129,15 +147,19 @@ class Call:
         raise Invalid(f"Name an adapter of this server with `{field}`: {there}.")
 
     def known(self) -> list[str]:
-        """Lists the adapters that the key may use, loaded or not."""
+        """Returns the names of the adapters that the API key may use, loaded or not."""
         return [state.name for state in self.context.service.adapters.statuses() if self.may_use(state.name)]
 
     def may_use(self, name: str) -> bool:
-        """Tells whether the key is for an adapter."""
+        """Returns whether the API key may use an adapter.
+
+        Args:
+            name: Name of the adapter.
+        """
         return self.key is None or self.key.may_use(name)
 
     def need_admin(self) -> None:
-        """Checks that the key may load and unload.
+        """Checks that the API key may load and unload adapters.
 
         Raises:
             NotAllowed: If it may not.
@@ -146,25 +168,35 @@ class Call:
             raise NotAllowed("This key may predict; to load and unload takes one with admin = true.")
 
     def check(self, name: str) -> None:
-        """Checks that the key is for an adapter.
+        """Checks that the API key may use an adapter.
 
-        Others are answered as those that are not there, so that a key cannot find out their
-        names.
+        The error does not reveal whether an adapter of that name exists.
+
+        Args:
+            name: Name of the adapter.
 
         Raises:
-            AdapterNotFound: If it is not.
+            AdapterNotFound: If it may not.
         """
         if not self.may_use(name):
             raise self.not_found()
 
     def not_found(self) -> AdapterNotFound:
-        """Makes what a key with adapters of its own is told of all others."""
+        """Returns the error for all adapters that the API key may not use."""
         return AdapterNotFound(
             f"There is no such adapter for this key; it may use {listed(self.known(), most=40) or 'none'}."
         )
 
     async def adapter(self, name: str) -> LoadedAdapter:
-        """Finds an adapter, and loads it if need be; see `Adapters.get`."""
+        """Returns an adapter, and loads it if necessary; see `Adapters.get`.
+
+        Args:
+            name: Name of the adapter.
+
+        Raises:
+            AdapterNotFound: If there is no such adapter, or the API key may not use it.
+            Failure: As in `Adapters.get`.
+        """
         self.check(name)
         with self._without_other_names():
             return await self.context.service.adapters.get(name)
@@ -172,7 +204,20 @@ class Call:
     async def predict(
         self, names: Sequence[str], texts: Sequence[Any], *, truncate: bool = True
     ) -> RequestResult:
-        """Predicts texts; see `Service.predict`."""
+        """Predicts texts and stores the results; see `Service.predict`.
+
+        Args:
+            names: Names of the adapters.
+            texts: Texts to predict.
+            truncate: Whether to truncate long texts. If False, they are refused.
+
+        Returns:
+            The results of the adapters.
+
+        Raises:
+            AdapterNotFound: If there is no such adapter, or the API key may not use it.
+            Failure: As in `Service.predict`.
+        """
         for name in names:
             self.check(name)
         with self._without_other_names():
@@ -183,7 +228,20 @@ class Call:
         return self.answers
 
     async def explain(self, name: str, text: Any, label: str | None) -> Explanation:
-        """Tells which words carried a decision; see `Service.explain`."""
+        """Explains which words of a text led to a prediction; see `Service.explain`.
+
+        Args:
+            name: Name of the adapter.
+            text: A text, or a pair of texts as a list.
+            label: Label to explain, or None for the most probable label.
+
+        Returns:
+            The words of the text with their weights.
+
+        Raises:
+            AdapterNotFound: If there is no such adapter, or the API key may not use it.
+            Failure: As in `Service.explain`.
+        """
         self.check(name)
         with self._without_other_names():
             explanation = await self.context.service.explain(
@@ -194,7 +252,7 @@ class Call:
 
     @contextmanager
     def _without_other_names(self) -> Iterator[None]:
-        """Keeps what there is from a key with adapters of its own."""
+        """Hides the names of other adapters from restricted API keys."""
         try:
             yield
         except AdapterNotFound:

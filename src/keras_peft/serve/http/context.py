@@ -1,4 +1,4 @@
-"""What all requests to a server have in common."""
+"""State of a server that all requests share."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class ServerContext:
-    """A server, as its routes see it.
+    """State of a server that all requests share.
 
     Attributes:
-        service: Texts to predictions.
-        settings: What the server was told.
-        keys: Who may ask.
-        metrics: What is counted.
-        draining: Whether the server shall end: it answers on and is not ready any more.
-        started: When it started, in seconds since 1970.
-        hung_after: After how many seconds a worker that has not turned round hangs; batches take
-            far less.
+        service: Answers the requests.
+        settings: Settings of the server.
+        keys: API keys of the server.
+        metrics: Prometheus metrics of the server.
+        draining: Whether the server is shutting down. It still answers, but reports not ready.
+        started: Start time, in seconds since 1970.
+        hung_after: Time without a sign of life after which a worker counts as hung, in seconds; far
+            more than a batch takes.
     """
 
     service: Service
@@ -40,15 +40,15 @@ class ServerContext:
 
     @property
     def base_name(self) -> str:
-        """What the base is called; of a folder its own name, and not where it lies."""
+        """Name of the base model, without its local path."""
         return shown_name(self.service.engine.base.name)
 
     @property
     def is_alive(self) -> bool:
-        """Whether batches are computed, however many wait."""
+        """Whether no worker hangs, regardless of the load."""
         return self.service.batcher.heartbeat_age < self.hung_after
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests should be sent here."""
+        """Whether the server accepts new requests."""
         return self.is_alive and not self.draining and self.service.adapters.is_ready

@@ -1,4 +1,4 @@
-"""The short way to the routes that read a body."""
+"""A fast path to the POST routes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 
 class DirectRoutes:
-    """ASGI middleware, the innermost: finds the route of a POST and calls it.
+    """Innermost ASGI middleware: dispatches POST requests directly to their routes.
 
-    These routes read their bodies and write their answers themselves. What FastAPI does around a
-    route takes longer than they do and changes nothing for them; it describes them, and has the
-    say where nothing is found here.
+    POST routes parse their own bodies and build their own responses. FastAPI's request handling
+    would
+    take longer than the routes themselves and add nothing. FastAPI still documents the routes and
+    handles all requests without a match here.
 
     Args:
-        app: The application behind it.
-        routes: All routes, in their order; those that do not take POST are left to the application.
+        app: The wrapped application.
+        routes: All routes, in order of precedence. Routes without POST are left to the application.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
@@ -35,8 +36,14 @@ class DirectRoutes:
         self._fixed = {route.path: route for route in posted if not route.param_convertors}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the route, or the application behind it."""
-        # A span that is recorded gets its name and its times from the framework.
+        """Calls the matching route, or the wrapped application if there is none.
+
+        Args:
+            scope: ASGI scope.
+            receive: ASGI receive function.
+            send: ASGI send function.
+        """
+        # The framework sets the name and times of recorded spans.
         if scope.get("method") == "POST" and not trace.get_current_span().is_recording():
             route, names = self._find(scope["path"])
             if route is not None:
@@ -47,7 +54,7 @@ class DirectRoutes:
         await self._app(scope, receive, send)
 
     def _find(self, path: str) -> tuple[APIRoute | None, dict[str, str]]:
-        """Finds the route of a path, and what the path names."""
+        """Returns the route of a path and its path parameters."""
         if route := self._fixed.get(path):
             return route, {}
         for route in self._named:

@@ -1,4 +1,4 @@
-"""What can go wrong with a request over HTTP, and the status of every failure."""
+"""HTTP-specific failures, and the HTTP status of every failure."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from keras_peft.serve.failures import (
 
 
 class NotAuthenticated(Failure):
-    """No key, or one that is not known."""
+    """The API key is missing or unknown."""
 
     kind = "authentication"
 
 
 class NotAllowed(Failure):
-    """The key is known and is not for this."""
+    """The API key is valid but does not permit the request."""
 
     kind = "authorization"
 
 
 class TooSlow(Failure):
-    """The client did not send the whole of its request in time."""
+    """The client did not send the complete request in time."""
 
     kind = "timeout"
 
 
 class UnsupportedMedia(Failure):
-    """The body is not of a type or an encoding that is read."""
+    """The content type or encoding of the body is not supported."""
 
     kind = "validation"
 
@@ -55,4 +55,4 @@ STATUSES: dict[type[Failure], int] = {
     NotReady: 503,
     TimedOut: 504,
 }
-"""The HTTP status of each failure."""
+"""HTTP status of each failure."""

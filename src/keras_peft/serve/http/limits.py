@@ -1,4 +1,4 @@
-"""How large and how slow a request may be. Nothing is kept of what is refused."""
+"""Limits on the size and duration of requests. Refused data is not kept in memory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 32_768
 PARTED = b"inference-header-content-length"
-"""The header of a body that begins with JSON and goes on with tensors."""
-# Of so many bodies of full size there may be parts at a time.
+"""Header of a body that consists of JSON followed by binary tensors."""
+# Maximum memory for bodies that are being read or processed, as a multiple of `max_body_bytes`.
 _BODIES = 32
-# A body that is too large is read to its end if it has no more than so many times the limit, so
-# that the client, which writes first and reads then, hears why it is refused.
+# A body above the limit is read to its end if it has at most this multiple of the limit: many
+# clients read the response only after they have sent the whole request.
 _LINGERING = 4
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class BodyLimits:
-    """ASGI middleware that reads the body, and ends the work when the client goes away.
+    """ASGI middleware that reads the body and cancels the request if the client disconnects.
 
     Args:
-        app: The application behind it; it finds the body in the `Call`.
-        settings: What the server was told.
+        app: The wrapped application. It finds the body in the `Call`.
+        settings: Settings of the server.
     """
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
@@ -44,7 +44,19 @@ class BodyLimits:
         self._bytes_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application behind it."""
+        """Reads the body and calls the wrapped application.
+
+        Args:
+            scope: ASGI scope.
+            receive: ASGI receive function.
+            send: ASGI send function.
+
+        Raises:
+            UnsupportedMedia: If the body is compressed or is not JSON.
+            TooLarge: If the body is larger than `max_body_bytes`.
+            TooSlow: If the body does not arrive in time.
+            Overloaded: If too many large bodies are in memory.
+        """
         if scope["type"] != "http" or scope["method"] in _WITHOUT_BODY:
             return await self._app(scope, receive, send)
         call = Call.within(scope)
@@ -59,13 +71,13 @@ class BodyLimits:
         """Reads the body into the call.
 
         Returns:
-            Whether the client is still there.
+            Whether the client is still connected.
 
         Raises:
-            UnsupportedMedia: If it is packed, or said to be something else than JSON.
-            TooLarge: If it has more bytes than are taken.
-            TooSlow: If the client stops to send, or takes longer than a request may.
-            Overloaded: If there are too many bodies already.
+            UnsupportedMedia: If the body is compressed or is not JSON.
+            TooLarge: If the body is larger than `max_body_bytes`.
+            TooSlow: If the client pauses for `idle_timeout_s`, or takes longer than `deadline_ms`.
+            Overloaded: If too many large bodies are in memory.
         """
         if call.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedMedia("Packed bodies are not read; send this one without Content-Encoding.")
@@ -109,7 +121,7 @@ class BodyLimits:
 
 
 async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Runs an application until it has answered or the client has gone away."""
+    """Runs an application until it has responded or the client disconnects."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     is_answered = is_gone = False
 
@@ -122,7 +134,7 @@ async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
             task.cancel()
 
     async def never() -> Message:
-        # The body has been read, and who waits for the client to go is cancelled then.
+        # The body has been read. `watch` handles disconnects by cancelling the task.
         return await loop.create_future()  # type: ignore[no-any-return]
 
     async def sent(message: Message) -> None:
@@ -142,27 +154,42 @@ async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP/1.1 with a limit on how large the headers are and how slowly they come.
+    """Uvicorn's HTTP/1.1 protocol with limits on the size and duration of the headers.
 
-    Set `idle_timeout` in a subclass; see `protocol`.
+    Use `protocol` to create a subclass with an `idle_timeout`.
+
+    Attributes:
+        idle_timeout: Maximum time to receive the headers, in seconds.
     """
 
     idle_timeout: float
 
     def connection_made(self, transport: Any) -> None:
-        """Starts the clock of the first request."""
+        """Starts the timer for the first request.
+
+        Args:
+            transport: Transport of the connection.
+        """
         self._size = self._known = 0
         self._in_headers = True
         super().connection_made(transport)
         self._clock = self.loop.call_later(self.idle_timeout, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock."""
+        """Stops the timer.
+
+        Args:
+            exc: The error, or None if the connection was closed normally.
+        """
         self._clock.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Counts what comes before the headers have ended."""
+        """Parses incoming data and limits the total size of the headers.
+
+        Args:
+            data: Received bytes.
+        """
         if self._in_headers:
             self._size += len(data)
         super().data_received(data)
@@ -170,30 +197,43 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        """Starts the clock of a request."""
+        """Restarts the timer for a new request."""
         super().on_message_begin()
         self._clock.cancel()
         self._clock = self.loop.call_later(self.idle_timeout, self.transport.close)
         self._in_headers, self._known = True, 0
 
     def on_url(self, url: bytes) -> None:
-        """Counts the bytes of the path."""
+        """Counts the bytes of the URL.
+
+        Args:
+            url: A part of the URL.
+        """
         super().on_url(url)
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Counts the bytes of a header, with the four that part it from others."""
+        """Counts the bytes of a header, including its separators.
+
+        Args:
+            name: Name of the header.
+            value: Value of the header.
+        """
         super().on_header(name, value)
         self._count(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
-        """Stops the clock; from here on `BodyLimits` has one."""
+        """Stops the timer; `BodyLimits` times the body."""
         self._clock.cancel()
         self._in_headers, self._size = False, 0
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses what is no HTTP, or has too much before its body, and closes the connection."""
+        """Refuses invalid HTTP with status 400 or large headers with 431, and closes the connection.
+
+        Args:
+            msg: Message of Uvicorn; not used.
+        """
         is_large = self._in_headers and max(self._size, self._known) > MAX_HEADER_BYTES
         status = 431 if is_large else 400
         message = (
@@ -211,10 +251,17 @@ class Protocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._known += size
         if self._known > MAX_HEADER_BYTES:
-            # It comes out of the parser as its own error, upon which the connection is closed.
+            # The parser raises it as its own error, and Uvicorn then closes the connection.
             raise httptools.HttpParserError("The headers are too large.")
 
 
 def protocol(settings: ServeSettings) -> type[Protocol]:
-    """Returns the protocol with a server's own limits."""
+    """Creates the protocol class of a server.
+
+    Args:
+        settings: Settings of the server; `idle_timeout_s` limits the time to receive headers.
+
+    Returns:
+        A subclass of `Protocol`.
+    """
     return type("LimitedProtocol", (Protocol,), {"idle_timeout": settings.idle_timeout_s})

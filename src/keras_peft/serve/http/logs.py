@@ -1,4 +1,4 @@
-"""A line of JSON for each request, and where its metrics are counted."""
+"""JSON logs, with one line per request, and request metrics."""
 
 from __future__ import annotations
 
@@ -19,16 +19,23 @@ if TYPE_CHECKING:
     from keras_peft.serve.http.context import ServerContext
 
 _LOG = logging.getLogger("keras_peft.serve.requests")
-# What balancers and Prometheus ask for every few seconds.
+# Paths that load balancers and Prometheus poll every few seconds.
 _QUIET = PROBES | {"/metrics"}
 _UNKNOWN = "unknown"
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes every record as a line of JSON; of an error its type and place, since its message may hold a text."""
+    """Formats log records as lines of JSON.
+
+    Of an exception, only its type and location are logged: its message may contain a request text.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line of a record."""
+        """Returns a record as a line of JSON.
+
+        Args:
+            record: The log record.
+        """
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
@@ -40,30 +47,36 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure() -> None:
-    """Sends what the server and uvicorn have to say to stderr, a line of JSON each."""
+    """Sends the logs of the server and of Uvicorn to stderr, as lines of JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     for name, level in (("keras_peft", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
-    # No line has these, and to find them out for each takes as long as to write it.
+    # The log lines do not contain these, and collecting them is slow.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class RequestLog:
-    """ASGI middleware, the outermost: makes the `Call`, and tells of it when it has ended.
+    """Outermost ASGI middleware: creates the `Call`, then logs and counts the request.
 
     Args:
-        app: The application behind it.
-        context: The server.
+        app: The wrapped application.
+        context: State of the server.
     """
 
     def __init__(self, app: ASGIApp, context: ServerContext) -> None:
         self._app, self._context = app, context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application behind it."""
+        """Calls the wrapped application.
+
+        Args:
+            scope: ASGI scope.
+            receive: ASGI receive function.
+            send: ASGI send function.
+        """
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
@@ -77,7 +90,7 @@ class RequestLog:
                 status = message["status"]
                 own = [(b"x-request-id", call.id.encode())]
                 if self._context.draining:
-                    # So that clients do not use this connection again.
+                    # Prevents clients from reusing the connection.
                     own.append((b"connection", b"close"))
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
@@ -91,7 +104,7 @@ class RequestLog:
         return None
 
     def _told(self, call: Call, scope: Scope, status: int) -> None:
-        """Counts a request that has ended, and logs it."""
+        """Counts and logs a completed request."""
         route = getattr(scope.get("route"), "path", None) or _UNKNOWN
         status = status or CLIENT_GONE
         seconds = call.seconds

@@ -1,9 +1,9 @@
-"""A server as one process: from folders with bundles to a port that answers, and to its end.
+"""The server process: startup, signals and shutdown.
 
-The port is bound before anything is loaded and listened at when all is, so that whoever can
-connect is answered. On a signal to end, the server is not ready any more and answers on for
-`pre_stop_s`; then it takes no new connections and finishes what it has, for `drain_timeout_s` at
-most. A second signal ends it at once.
+The port is bound before the adapters are loaded, and the server listens once all are loaded, so
+that every connection is answered. After a signal the server reports not ready but still accepts
+requests for `pre_stop_s`. It then refuses new connections and finishes pending requests, for up to
+`drain_timeout_s`. A second signal ends it immediately.
 """
 
 from __future__ import annotations
@@ -42,44 +42,66 @@ if TYPE_CHECKING:
     from keras_peft.serve.adapter_record import AdapterStatus
     from keras_peft.serve.adapters import Adapters
 
-# How often the start is told of, in seconds.
+# Interval between progress events during startup, in seconds.
 _TELLING = 0.1
-# After how long a thread lets others run Python, in seconds.
+# Python's thread switch interval, in seconds.
 _SWITCHING = 0.0005
 
 
 class StartupEvents:
-    """Gets the news of a server's start; the methods do nothing and are there to be overridden."""
+    """Callbacks for the startup of a server.
+
+    The methods do nothing by default; override those you need.
+    """
 
     def stage(self, text: str) -> None:
-        """A stage begins, such as "Loading the base minilm"."""
+        """Called when a stage begins.
+
+        Args:
+            text: Description of the stage, such as "Loading the base minilm".
+        """
 
     def importing(self, base: str) -> AbstractContextManager[Any]:
-        """Returns a context in which Keras and its backend are imported, for a base of that name."""
+        """Returns a context manager that wraps the import of Keras and its backend.
+
+        Args:
+            base: Name of the base model that is loaded afterwards.
+        """
         return nullcontext()
 
     def loading(self, *, done: int, adapters: int) -> None:
-        """So many of the adapters are loaded, or cannot be; told again and again."""
+        """Called repeatedly while the adapters are loaded.
+
+        Args:
+            done: Number of adapters that are loaded or have failed.
+            adapters: Total number of adapters.
+        """
 
     def listening(self, address: str, adapters: Sequence[AdapterStatus], *, needs_key: bool) -> None:
-        """The server answers at an address, with these adapters."""
+        """Called when the server starts to answer requests.
+
+        Args:
+            address: URL of the server.
+            adapters: Status of each adapter.
+            needs_key: Whether requests need an API key.
+        """
 
 
 def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents | None = None) -> bool:
-    """Serves bundles until the process is told to end.
+    """Serves bundles until the process receives a signal.
 
     Args:
-        places: Folders of bundles, and bundles.
-        settings: The rest.
-        start: Who is told how the start goes.
+        places: Folders of bundles, or bundles.
+        settings: Settings of the server.
+        start: Callbacks for the startup.
 
     Returns:
-        Whether it ended in order; False where a second signal cut that short.
+        True after a graceful shutdown, False if a second signal cut it short.
 
     Raises:
-        OptionError: If the settings, the keys or the port cannot be used.
-        BundleError: If the bundles are of different bases.
-        BaseError: If the base cannot be loaded.
+        OptionError: If the settings, API keys or port cannot be used.
+        BundleError: If the bundles have different base models.
+        BaseError: If the base model cannot be loaded.
     """
     start = start or StartupEvents()
     keys = Keys.read(settings.keys)
@@ -91,11 +113,13 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
         with start.importing(base):
             from keras_peft.serve.engines import keras as runtime
         engine = runtime.start(base, settings)
-        # The heads' small products gain nothing from threads, which spin and take the base's time.
+        # The heads' matrices are too small for BLAS threads, which spin and take time from the base
+        # model.
         threadpoolctl.threadpool_limits(1, user_api="blas")
-        # Nor do the few texts of a request.
+        # Tokenizing a few texts gains nothing from threads either.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # A worker that comes back from the runtime shall not wait 5 ms for the loop's thread.
+        # With Python's default of 5 ms, a worker waits too long to get the GIL back from the event
+        # loop.
         sys.setswitchinterval(_SWITCHING)
         metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
         service = Service.create(repository, engine, settings, metrics)
@@ -107,12 +131,13 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
 
 
 async def _serve(server: Server, listener: socket.socket, start: StartupEvents) -> bool:
-    """Loads the adapters, answers, and ends."""
+    """Loads the adapters, serves requests and shuts down."""
     service = server.context.service
     telling = asyncio.create_task(_tell(service.adapters, start))
     await service.start()
     telling.cancel()
-    # A full collection would walk over all that was imported and loaded, while everybody waits.
+    # Keeps later full collections from scanning everything imported and loaded during startup,
+    # which would stall all requests.
     gc.collect()
     gc.freeze()
     host, port = listener.getsockname()[:2]
@@ -121,13 +146,13 @@ async def _serve(server: Server, listener: socket.socket, start: StartupEvents) 
     await server.serve(sockets=[listener])
     if server.force_exit:
         return False
-    # What could be answered in time has been.
+    # Uvicorn has already waited for the pending requests.
     await service.stop(timeout=0)
     return True
 
 
 async def _tell(adapters: Adapters, start: StartupEvents) -> None:
-    """Tells again and again how many adapters are loaded."""
+    """Reports the number of loaded adapters until cancelled."""
     while True:
         states = adapters.statuses()
         start.loading(done=sum(one.state in ("READY", "FAILED") for one in states), adapters=len(states))
@@ -135,11 +160,11 @@ async def _tell(adapters: Adapters, start: StartupEvents) -> None:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server, which ends in two steps.
+    """Uvicorn server with a two-step shutdown.
 
     Args:
         app: The application.
-        context: What it has in common with its routes.
+        context: State of the server.
     """
 
     def __init__(self, app: FastAPI, context: ServerContext) -> None:
@@ -162,7 +187,12 @@ class Server(uvicorn.Server):
         self._asked: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to end on the first signal, and ends on the second."""
+        """Starts the shutdown on the first signal, and ends immediately on the second.
+
+        Args:
+            sig: Number of the signal.
+            frame: Interrupted stack frame.
+        """
         if self._asked is not None:
             self.should_exit = self.force_exit = True
             return
@@ -170,17 +200,31 @@ class Server(uvicorn.Server):
         self._asked = time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ends when balancers have had time to see that it is not ready."""
+        """Ends the server once `pre_stop_s` has passed since the first signal.
+
+        Args:
+            counter: Tick counter of Uvicorn.
+
+        Returns:
+            Whether the server should exit.
+        """
         if self._asked is not None and time.monotonic() - self._asked >= self.context.settings.pre_stop_s:
             self.should_exit = True
         return await super().on_tick(counter)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a port, at which nobody is answered yet.
+    """Binds a port without listening on it.
+
+    Args:
+        host: Address or host name.
+        port: Port number; 0 picks a free port.
+
+    Returns:
+        The bound socket.
 
     Raises:
-        OptionError: If it cannot be had.
+        OptionError: If the port cannot be bound.
     """
     taken: socket.socket | None = None
     try:
@@ -199,15 +243,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def base_of(repository: Repository, chosen: str | None) -> str:
-    """Finds the base that all bundles are of.
+    """Returns the base model that all bundles share.
 
     Args:
-        repository: Where they lie.
-        chosen: The base's place, if a user told it.
+        repository: Repository of the bundles.
+        chosen: Base model that the user chose, or None.
+
+    Returns:
+        `chosen`, or else the base model that the bundles name.
 
     Raises:
-        OptionError: If there are no bundles that name one.
-        BundleError: If they are of different bases.
+        OptionError: If `chosen` is None and no bundle names a base model.
+        BundleError: If the bundles have different base models.
     """
     found: dict[str, list[str]] = defaultdict(list)
     names: dict[str, str] = {}
@@ -215,7 +262,7 @@ def base_of(repository: Repository, chosen: str | None) -> str:
         try:
             base = bundles.read(repository.folder(name)).content["base"]
             sha256, called = str(base["sha256"]), str(base["name"])
-        except Exception:  # Whatever is wrong with it is told when it is loaded, and keeps no other from it.
+        except Exception:  # Loading the bundle reports the error; the other bundles are not affected.
             continue
         found[sha256].append(name)
         names[sha256] = called

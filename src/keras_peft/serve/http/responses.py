@@ -1,4 +1,4 @@
-"""What goes back: JSON, and failures in one form for all protocols."""
+"""JSON responses, and one error format for all protocols."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ if TYPE_CHECKING:
     from keras_peft.serve.result import RequestResult
 
 _LOG = logging.getLogger("keras_peft.serve")
-# What no failure of ours is: the framework's own, by status.
+# Kinds of the framework's own errors, by status.
 _KINDS = {404: "not_found", 405: "method_not_allowed"}
 CLIENT_GONE = 499
 
 
 def as_json(content: Any, call: Call | None = None, *, status: int = 200) -> Response:
-    """Makes an answer of plain values.
+    """Creates a JSON response.
 
     Args:
-        content: What `json` can write; numbers that are not finite become null.
-        call: The request; if it was answered by adapters, what that took goes into headers.
-        status: The HTTP status.
+        content: JSON-serializable content. Non-finite numbers become null.
+        call: The request. If adapters answered it, timings are added as headers.
+        status: HTTP status.
+
+    Returns:
+        The response.
     """
     headers = _measured(call, call.answers) if call is not None and call.answers is not None else None
     body = pydantic_core.to_json(content, inf_nan_mode="null")
@@ -44,30 +47,47 @@ def as_json(content: Any, call: Call | None = None, *, status: int = 200) -> Res
 
 
 def refusal(failure: Failure) -> Response:
-    """Makes the answer to a request that failed: `{"error": …, "error_type": …}`."""
+    """Creates the response to a failed request: `{"error": …, "error_type": …}`.
+
+    Args:
+        failure: The failure.
+
+    Returns:
+        The response, with the status of the failure.
+    """
     headers, status = {}, STATUSES[type(failure)]
     if failure.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(failure.retry_after)))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     if status in (408, 413):
-        # What is left of the body is not read.
+        # The rest of the body is not read.
         headers["connection"] = "close"
     return _error(str(failure), failure.kind, status, headers)
 
 
 class Failures:
-    """ASGI middleware that answers what was raised.
+    """ASGI middleware that turns exceptions into responses.
 
-    An error that nobody foresaw is answered without any detail. The log has its type and
-    where it was raised, and not its message, since that may hold a text that was sent.
+    The response to an unexpected error contains no details. Its type and location are logged, but
+    not
+    its message, which may contain a request text.
+
+    Args:
+        app: The wrapped application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application behind it."""
+        """Calls the wrapped application and responds to its exceptions.
+
+        Args:
+            scope: ASGI scope.
+            receive: ASGI receive function.
+            send: ASGI send function.
+        """
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started = False
@@ -101,14 +121,29 @@ class Failures:
 
 
 def described(error: BaseException) -> str:
-    """Says what an error is and where it was raised, the innermost place first; not its message."""
+    """Returns the type of an exception and where it was raised, without its message.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The type and up to six traceback locations, innermost first.
+    """
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
     return f"{type(error).__name__} at {places}"
 
 
 async def framework_refusal(request: Any, error: Exception) -> Response:
-    """Puts the framework's own refusals, such as of a path that is not there, into our form."""
+    """Converts an error of the framework, such as an unknown path, to the shared error format.
+
+    Args:
+        request: The request.
+        error: Exception of the framework.
+
+    Returns:
+        The response.
+    """
     status = error.status_code if isinstance(error, HTTPException) else 500
     kind = _KINDS.get(status, "validation")
     Call.of(request).kind = kind
@@ -121,7 +156,7 @@ async def framework_refusal(request: Any, error: Exception) -> Response:
 
 
 def _measured(call: Call, answers: RequestResult) -> dict[str, str]:
-    """Returns what Text Embeddings Inference tells in headers, in whole milliseconds."""
+    """Returns the timing headers of Text Embeddings Inference, in whole milliseconds."""
     headers = {
         "x-compute-type": "cpu",
         "x-compute-tokens": str(answers.tokens),

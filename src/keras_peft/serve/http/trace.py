@@ -1,4 +1,4 @@
-"""Which request is which: its own id, and the trace that it is a part of."""
+"""Request IDs and OpenTelemetry trace context."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def request_id(given: bytes | None) -> str:
-    """Returns the id that a client gave its request, or a new one where that cannot stand in a log.
+    """Returns the request ID of a client if it is valid, else a new one.
+
+    Args:
+        given: Value of the X-Request-ID header, or None.
 
     Example:
         >>> request_id(b"order-17")
@@ -24,16 +27,16 @@ def request_id(given: bytes | None) -> str:
 
 
 def enter(traceparent: bytes | None, tracestate: bytes | None) -> Token[context.Context] | None:
-    """Makes a client's trace the one that spans of this request belong to.
+    """Makes the trace of a client the parent of the spans of this request.
 
     See https://www.w3.org/TR/trace-context.
 
     Args:
-        traceparent: The header, if it was sent.
-        tracestate: The header, if it was sent.
+        traceparent: Value of the header, or None.
+        tracestate: Value of the header, or None.
 
     Returns:
-        What `leave` takes; None where there is no trace, or one was entered before.
+        A token for `leave`, or None if there is no trace or one is already active.
     """
     if traceparent is None or trace.get_current_span().get_span_context().is_valid:
         return None
@@ -45,12 +48,16 @@ def enter(traceparent: bytes | None, tracestate: bytes | None) -> Token[context.
 
 
 def leave(token: Token[context.Context] | None) -> None:
-    """Leaves what `enter` entered."""
+    """Restores the trace context from before `enter`.
+
+    Args:
+        token: Result of `enter`.
+    """
     if token is not None:
         context.detach(token)
 
 
 def trace_id() -> str:
-    """Returns the id of the trace that runs, 32 hexadecimal digits, or "" where none does."""
+    """Returns the ID of the current trace as 32 hexadecimal digits, or "" if there is none."""
     found = trace.get_current_span().get_span_context()
     return trace.format_trace_id(found.trace_id) if found.is_valid else ""

@@ -1,4 +1,4 @@
-"""Bodies that the routes read themselves, as the OpenAPI document shows them."""
+"""OpenAPI descriptions of request bodies and responses."""
 
 from __future__ import annotations
 
@@ -9,35 +9,44 @@ from typing_extensions import TypedDict
 
 
 class Refusal(TypedDict):
-    """What is answered where something is not done: why, for people and for programs."""
+    """Error response: a message, and an error type for programs."""
 
     error: str
     error_type: str
 
 
 def reads(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """Returns what the document says of a route with a body.
+    """Returns the OpenAPI description of a request body.
 
     Args:
-        model: What the body has to be.
-        required: Whether there has to be one.
+        model: Pydantic model of the body.
+        required: Whether a body is required.
     """
     content = {"application/json": {"schema": _inlined(model.model_json_schema())}}
     return {"requestBody": {"required": required, "content": content}}
 
 
 def answers(model: Any, description: str = "The answer.") -> dict[int | str, dict[str, Any]]:
-    """Returns what the document says of a route's answers."""
+    """Returns the OpenAPI description of a JSON response.
+
+    Args:
+        model: Type of the response.
+        description: Description of the response.
+    """
     return {200: {"model": model, "description": description}}
 
 
 def says(description: str) -> dict[int | str, dict[str, Any]]:
-    """Returns what the document says of a route that answers with plain text."""
+    """Returns the OpenAPI description of a plain-text response.
+
+    Args:
+        description: Description of the response.
+    """
     return {200: {"content": {"text/plain": {}}, "description": description}}
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Puts definitions where they are referred to, since the document has its own place for them."""
+    """Inlines the definitions of a schema, since OpenAPI keeps definitions elsewhere."""
     definitions = schema.pop("$defs", {})
 
     def put(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Predictions as `[{"label", "score"}]`, which most protocols share, and tags as Hugging Face writes them."""
+"""Predictions as `[{"label", "score"}]`, as most protocols expect, and tags in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NotRequired
 
 import numpy as np
-from typing_extensions import TypedDict  # Pydantic takes the one of typing from Python 3.12 on only.
+from typing_extensions import TypedDict  # Pydantic supports the one of typing only from Python 3.12.
 
 from keras_peft.tasks import Prediction, Task, multi_label, regression, token_labels
 from keras_peft.tasks.token_labels import OUTSIDE
 
 Function = Literal["softmax", "sigmoid", "none"]
-# What the number of a regression is called.
+# Name of the predicted number of a regression.
 VALUE = "value"
 
 
 class Score(TypedDict):
-    """A label and how sure it is.
+    """A label and its score.
 
-    `said` is there where a score alone does not tell whether the adapter says the label: where it
-    may say several, and where it is not sure enough to say any.
+    `said` is present if the score alone does not show whether the label is predicted: for
+    multi-label
+    tasks, and if the adapter abstains.
     """
 
     label: str
@@ -29,7 +30,7 @@ class Score(TypedDict):
 
 
 class Entity(TypedDict):
-    """What is marked in a text: a group of words, or a word."""
+    """An entity in a text: a group of words, or a single word."""
 
     entity_group: NotRequired[str]
     entity: NotRequired[str]
@@ -47,14 +48,18 @@ def scores(
     function: Function | None = None,
     top_k: int | None = None,
 ) -> list[Score]:
-    """Writes a prediction as labels with scores, the highest first.
+    """Converts a prediction to labels with scores, highest first.
 
     Args:
-        task: The adapter's.
-        prediction: What it says of a text; not tags.
-        outputs: What its head gave (outputs,).
-        function: What the scores are of the outputs; the task's own by default, calibrated.
-        top_k: Most labels.
+        task: Task of the adapter.
+        prediction: Prediction for a text, except token labels.
+        outputs: Head outputs, of shape (outputs,).
+        function: Function that turns outputs into scores. Defaults to the calibrated probabilities
+            of the task.
+        top_k: Maximum number of labels, or None for all.
+
+    Returns:
+        The labels with their scores.
     """
     if isinstance(prediction, regression.Prediction):
         return [{"label": VALUE, "score": prediction.value}]
@@ -82,16 +87,18 @@ def entities(
     grouped: bool = True,
     ignored: Collection[str] = (OUTSIDE,),
 ) -> list[Entity]:
-    """Writes tags as Hugging Face's token classification does.
+    """Converts predicted tags to Hugging Face's token classification format.
 
     Args:
-        task: The adapter's.
+        task: Task of the adapter.
         prediction: Words and their tags.
-        outputs: What the head gave (words, tags).
-        given: The text or the words that were sent; characters of words are counted with a space
-            between them.
-        grouped: Whether words that are one thing are put together.
-        ignored: Tags that are left out.
+        outputs: Head outputs, of shape (words, tags).
+        given: The text or words of the request. Offsets in words count one space between words.
+        grouped: Whether to merge the words of an entity.
+        ignored: Tags or entity labels to leave out.
+
+    Returns:
+        The entities in text order.
     """
     text = given if isinstance(given, str) else " ".join(given)
     places = _places(text, prediction.words)
@@ -129,14 +136,33 @@ def written(
     function: Function | None,
     top_k: int | None,
 ) -> list[Score] | list[Entity]:
-    """Writes a prediction of any task; see `scores` and `entities`."""
+    """Converts a prediction of any task; see `scores` and `entities`.
+
+    Args:
+        task: Task of the adapter.
+        prediction: Prediction for a text.
+        outputs: Head outputs.
+        given: The text or words of the request.
+        function: As in `scores`.
+        top_k: As in `scores`.
+
+    Returns:
+        Entities for token labels, else labels with scores.
+    """
     if isinstance(prediction, token_labels.Prediction):
         return entities(task, prediction, outputs, given)
     return scores(task, prediction, outputs, function=function, top_k=top_k)
 
 
 def probabilities(task: Task, prediction: Any, outputs: np.ndarray, *, raw: bool = False) -> list[float]:
-    """Returns the numbers of the labels in their order, or none where the task has no such numbers."""
+    """Returns the probabilities in label order, or an empty list if the task has none.
+
+    Args:
+        task: Task of the adapter.
+        prediction: Prediction for a text.
+        outputs: Head outputs, of shape (outputs,).
+        raw: Whether to return the head outputs instead of probabilities.
+    """
     if not hasattr(prediction, "probabilities"):
         return []
     if raw:
@@ -145,10 +171,14 @@ def probabilities(task: Task, prediction: Any, outputs: np.ndarray, *, raw: bool
 
 
 def described(prediction: Any) -> dict[str, Any]:
-    """Returns what a task says without its probabilities, and `label` in any case.
+    """Returns the fields of a prediction without its probabilities, always with a `label`.
 
-    Of several labels that is the most probable; it is None where nothing is said, and where the
+    With several labels, `label` is the most probable one. It is None if no label is predicted or
+    the
     task has no labels.
+
+    Args:
+        prediction: Prediction for a text.
     """
     content = {key: value for key, value in prediction.to_json().items() if key != "probabilities"}
     return {"label": next(iter(content.get("labels", [])), None), **content}
@@ -159,7 +189,7 @@ def _own(task: Task) -> Function:
 
 
 def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Finds where words stand in a text, the first character and the one after the last."""
+    """Returns the character offsets of words in a text, end exclusive."""
     found, at = [], 0
     for word in words:
         start = max(text.find(word, at), at)

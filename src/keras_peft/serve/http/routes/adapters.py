@@ -1,4 +1,4 @@
-"""All that is known of each adapter."""
+"""Status and metadata of the adapters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ router = APIRouter(prefix="/v1/adapters", tags=["Adapters"])
 
 
 class Adapter(BaseModel):
-    """An adapter, and how it stands.
+    """Status and metadata of an adapter.
 
-    `bytes` is the memory that it takes and `last_used` in seconds since 1970. What stands in the
-    bundle, from `sha256` on, is there once it was loaded.
+    `bytes` is the memory of its weights, and `last_used` is in seconds since 1970. The metadata of
+    the
+    bundle, from `sha256` on, is available once the adapter has been loaded.
     """
 
     name: str
@@ -48,14 +49,14 @@ class Adapter(BaseModel):
 
 
 class Listed(BaseModel):
-    """The adapters."""
+    """A list of adapters."""
 
     data: list[Adapter]
 
 
 @router.get("", responses=answers(Listed))
 async def adapters(request: Request) -> Response:
-    """List the adapters that the key may use, with all that is known of them."""
+    """List the adapters that the API key may use, with status and metadata."""
     call = Call.of(request)
     states = [one for one in call.context.service.adapters.statuses() if call.may_use(one.name)]
     return as_json({"data": [_shown(one) for one in states]})
@@ -63,7 +64,7 @@ async def adapters(request: Request) -> Response:
 
 @router.get("/{name}", responses=answers(Adapter))
 async def adapter(name: str, request: Request) -> Response:
-    """Show all that is known of an adapter."""
+    """Show the status and metadata of an adapter."""
     call = Call.of(request)
     call.check(name)
     for one in call.context.service.adapters.statuses():
@@ -73,7 +74,7 @@ async def adapter(name: str, request: Request) -> Response:
 
 
 def _shown(state: AdapterStatus) -> dict[str, Any]:
-    """Returns what may be known of an adapter, which does not include where it lies."""
+    """Returns the public status and metadata of an adapter, without paths."""
     shown = {
         "name": state.name,
         "state": state.state,

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and a page that shows it without any script."""
+"""The OpenAPI document, and a documentation page without scripts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/openapi.json")
 async def document(request: Request) -> Response:
-    """Show what the server answers to, for programs."""
+    """Show the OpenAPI document."""
     return Response(pydantic_core.to_json(request.app.openapi()), media_type="application/json")
 
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """Show what the server answers to, for people."""
+    """Show the API documentation."""
     described = request.app.openapi()
     by_tag: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, methods in described["paths"].items():

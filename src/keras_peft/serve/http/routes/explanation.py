@@ -1,4 +1,4 @@
-"""Which words of a text carried an adapter's decision."""
+"""Explanations of predictions, word by word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["Explanation"])
 
 
 class ExplainBody(BaseModel):
-    """What to explain."""
+    """Text and label to explain."""
 
     model: str | None = Field(
         None, description="the name of an adapter; a server with one adapter needs none"
@@ -28,10 +28,10 @@ class ExplainBody(BaseModel):
 
 
 class Explained(BaseModel):
-    """The words of a text with their weights; places are counted in characters.
+    """The words of a text with their weights. Offsets are in characters.
 
-    A word's `weight` is by how much the label's log-odds fall where it alone is left out, and
-    `without` the label's probability then. Both are null where the text was cut before it.
+    The `weight` of a word is the decrease of the label's log-odds when that word alone is left out;
+    `without` is the label's probability in that case. Both are null for words that were truncated.
     """
 
     unit: str
@@ -46,7 +46,7 @@ class Explained(BaseModel):
 
 @router.post("/v1/explain", openapi_extra=reads(ExplainBody), responses=answers(Explained))
 async def explain(request: Request) -> Response:
-    """Show which words of a text carried an adapter's decision."""
+    """Show which words of a text led to a prediction."""
     call = Call.of(request)
     asked = call.read(ExplainBody)
     (name,) = call.names(asked.model, "model")

@@ -1,6 +1,7 @@
-"""Hugging Face's Inference API, so that `huggingface_hub.InferenceClient(model=URL)` works as it is.
+"""Hugging Face's Inference API, for `huggingface_hub.InferenceClient(model=URL)`.
 
-The URL is that of an adapter, `http://host:8000/adapters/NAME`, or of a server that has one alone.
+The URL is that of an adapter, `http://host:8000/adapters/NAME`, or of a server with a single
+adapter.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ router = APIRouter(tags=["Hugging Face"])
 
 
 class Pair(BaseModel):
-    """A text, or two that are read together."""
+    """A text, or a pair of texts."""
 
     text: str
     text_pair: str | None = None
 
     def plain(self) -> str | list[str]:
-        """Returns it as the service takes it."""
+        """Returns the text, or the pair as a list, as `Service.predict` expects it."""
         return self.text if self.text_pair is None else [self.text, self.text_pair]
 
 
 class Parameters(BaseModel):
-    """How to write what is predicted."""
+    """Format of the predictions."""
 
     function_to_apply: Function | None = None
     top_k: int | None = Field(default=None, ge=1)
@@ -43,7 +44,7 @@ class Parameters(BaseModel):
 
 
 class Body(BaseModel):
-    """What to predict."""
+    """Texts to predict."""
 
     inputs: str | Pair | list[str | Pair] = Field(
         description='a text, {"text": …, "text_pair": …} for an adapter that reads pairs, or a list of these'
@@ -63,13 +64,13 @@ _ANSWERS = answers(
 
 @router.post("/adapters/{name}", openapi_extra=reads(Body), responses=_ANSWERS)
 async def predict_with(name: str, request: Request) -> Response:
-    """Predict texts with an adapter, as `InferenceClient(model=URL)` asks."""
+    """Predict texts with an adapter, for `InferenceClient(model=URL)`."""
     return await _predict(Call.of(request), name)
 
 
 @router.post("/", openapi_extra=reads(Body), responses=_ANSWERS)
 async def predict(request: Request) -> Response:
-    """Predict texts with the only adapter of the server, as `InferenceClient(model=URL)` asks."""
+    """Predict texts with the only adapter of the server, for `InferenceClient(model=URL)`."""
     call = Call.of(request)
     known = call.known()
     if len(known) != 1:
@@ -101,5 +102,5 @@ async def _predict(call: Call, name: str) -> Response:
         scores(answered.task, prediction, outputs, function=how.function_to_apply, top_k=how.top_k)
         for prediction, outputs, _ in rows
     ]
-    # A single text is a list of one, too: that is what the client unpacks.
+    # The client expects a list of one even for a single text.
     return as_json(content, call)

@@ -1,9 +1,10 @@
 """The Open Inference Protocol of KServe and Triton.
 
-See https://github.com/kserve/open-inference-protocol. A text goes in as `text`, the second of a
-pair as `text_pair`, both BYTES; out come `label`, BYTES, and `probs`, FP32 with the labels in
-the order that the model's metadata has, or `value`, FP32, of a regression. Texts are
-read as JSON and in Triton's binary form; answers are JSON.
+See https://github.com/kserve/open-inference-protocol. The inputs are the BYTES tensors `text` and,
+for pairs, `text_pair`. The outputs are `label`, BYTES, and `probs`, FP32, with the labels in the
+order of the model metadata; for a regression, `value`, FP32. Requests may use JSON or Triton's
+binary
+format; responses are JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _TEXTS = ("text", "text_pair")
 
 
 class InputParameters(BaseModel):
-    """Where a tensor lies."""
+    """Size of a binary tensor, in bytes."""
 
     binary_data_size: int | None = Field(default=None, ge=0)
 
@@ -46,13 +47,13 @@ class Input(BaseModel):
 
 
 class Output(BaseModel):
-    """A tensor that is asked for."""
+    """A requested output tensor."""
 
     name: str
 
 
 class InferBody(BaseModel):
-    """What to predict."""
+    """Texts to predict."""
 
     id: str | None = Field(None, description="a string, or null", max_length=128)
     inputs: list[Input] = Field(
@@ -65,7 +66,7 @@ class InferBody(BaseModel):
 
 
 class Tensor(BaseModel):
-    """A tensor of answers."""
+    """An output tensor."""
 
     name: str
     datatype: str
@@ -74,7 +75,7 @@ class Tensor(BaseModel):
 
 
 class Inferred(BaseModel):
-    """What is said of all texts."""
+    """Predictions for all texts."""
 
     model_name: str
     model_version: str
@@ -84,13 +85,13 @@ class Inferred(BaseModel):
 
 @router.get("")
 async def server() -> Response:
-    """Show what the server is."""
+    """Show the name, version and extensions of the server."""
     return as_json({"name": "keras-peft", "version": __version__, "extensions": ["model_repository"]})
 
 
 @router.get("/models/{name}")
 async def model(name: str, request: Request) -> Response:
-    """Show what an adapter reads and answers; it is loaded for that, if need be."""
+    """Show the inputs and outputs of an adapter, which is loaded if necessary."""
     loaded = await Call.of(request).adapter(name)
     task = loaded.task
     content = {
@@ -116,7 +117,7 @@ async def model(name: str, request: Request) -> Response:
 
 @router.get("/models/{name}/ready")
 async def ready(name: str, request: Request) -> Response:
-    """Tell whether an adapter answers without being loaded first."""
+    """Report whether an adapter is loaded."""
     call = Call.of(request)
     call.check(name)
     states = {one.name: one.state for one in call.context.service.adapters.statuses()}
@@ -163,7 +164,7 @@ async def infer(name: str, request: Request) -> Response:
 
 
 def _header_length(call: Call) -> int:
-    """Finds where the JSON of a body ends and its tensors begin."""
+    """Returns the length of the JSON at the start of the body, in bytes."""
     length = call.headers.get(PARTED)
     if length is None:
         return len(call.body)
@@ -175,7 +176,7 @@ def _header_length(call: Call) -> int:
 
 
 def _column(tensor: Input, binary: bytes | bytearray) -> list[str]:
-    """Returns the texts of a tensor, which may be a column."""
+    """Returns the texts of a tensor, flattened."""
     if tensor.data is None:
         texts = _unpacked(binary)
     else:
@@ -189,7 +190,7 @@ def _column(tensor: Input, binary: bytes | bytearray) -> list[str]:
 
 
 def _unpacked(binary: bytes | bytearray) -> list[str]:
-    """Reads texts that have their length in bytes before them, in four bytes."""
+    """Decodes texts that are each preceded by their length in bytes, as 4-byte little-endian integers."""
     texts, at = [], 0
     try:
         while at < len(binary):
@@ -214,7 +215,7 @@ def _tensors(task: Task, predictions: Any, outputs: Any) -> list[dict[str, Any]]
     if isinstance(task, multi_label.Task):
         labels = ["|".join(one.labels) for one in predictions]
     else:
-        # A tensor of BYTES has no null.
+        # A BYTES tensor cannot hold null.
         labels = [described(one)["label"] or "" for one in predictions]
     rows = zip(predictions, outputs, strict=True)
     probs = [value for prediction, row in rows for value in probabilities(task, prediction, row)]

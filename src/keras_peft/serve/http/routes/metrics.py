@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ router = APIRouter(tags=["Metrics"])
 
 @router.get("/metrics", response_class=Response, responses=says("The metrics."))
 async def exposition(request: Request) -> Response:
-    """Show the metrics in Prometheus' form."""
+    """Show the metrics in the format of Prometheus."""
     metrics = Call.of(request).context.metrics
     text, media_type = metrics.exposition(request.headers.get("accept", ""))
     return Response(text, media_type=media_type)

@@ -1,4 +1,7 @@
-"""OpenAI's grammar: an adapter is a `model`, and a list is always a batch; the answers are as vLLM gives them."""
+"""OpenAI's conventions with vLLM's responses.
+
+An adapter is a `model`, and a list of inputs is always a batch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ router = APIRouter(tags=["OpenAI"])
 
 
 class ClassifyBody(BaseModel):
-    """What to predict."""
+    """Texts to predict."""
 
     model: str | list[str] | None = Field(
         None,
@@ -35,10 +38,11 @@ class ClassifyBody(BaseModel):
 
 
 class Datum(BaseModel):
-    """What is said of one text.
+    """Prediction for one text.
 
-    `label` is null where the adapter is not sure enough to say one. Beside these fields stands
-    what the task has: `labels`, `value`, or `tokens`, `tags` and `entities`.
+    `label` is null if the adapter abstains. Depending on the task there are further fields:
+    `labels`,
+    `value`, or `tokens`, `tags` and `entities`.
     """
 
     index: int
@@ -48,7 +52,7 @@ class Datum(BaseModel):
 
 
 class Usage(BaseModel):
-    """The tokens that were read."""
+    """Number of tokens processed."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -56,7 +60,7 @@ class Usage(BaseModel):
 
 
 class Classified(BaseModel):
-    """What is said of all texts; `classes` are the labels in the order of `probs`."""
+    """Predictions for all texts. `classes` are the labels in the order of `probs`."""
 
     id: str
     object: str
@@ -75,7 +79,7 @@ class Classified(BaseModel):
     ),
 )
 async def classify(request: Request) -> Response:
-    """Predict texts with one adapter or with several."""
+    """Predict texts with one or more adapters."""
     call = Call.of(request)
     asked = call.read(ClassifyBody)
     names = call.names(asked.model, "model")
@@ -113,7 +117,7 @@ async def classify(request: Request) -> Response:
 
 
 class Model(BaseModel):
-    """The base, or an adapter on it."""
+    """The base model, or an adapter for it."""
 
     id: str
     object: str
@@ -124,7 +128,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The base and its adapters."""
+    """The base model and its adapters."""
 
     object: str
     data: list[Model]
@@ -132,7 +136,7 @@ class Models(BaseModel):
 
 @router.get("/v1/models", responses=answers(Models))
 async def models(request: Request) -> Response:
-    """List the base and the adapters that the key may use."""
+    """List the base model and the adapters that the API key may use."""
     call = Call.of(request)
     content = [_model(call, call.context.base_name, None), *(_adapter(call, name) for name in call.known())]
     return as_json({"object": "list", "data": content})
@@ -140,7 +144,7 @@ async def models(request: Request) -> Response:
 
 @router.get("/v1/models/{name}", responses=answers(Model))
 async def model(name: str, request: Request) -> Response:
-    """Show the base or an adapter."""
+    """Show an adapter."""
     call = Call.of(request)
     call.check(name)
     if name not in call.known():

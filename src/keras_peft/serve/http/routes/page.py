@@ -1,7 +1,8 @@
-"""The page at /: its files, and the reports that it links to.
+"""The web page at / and the training reports that it links to.
 
-The files are read by anyone, since a browser cannot send a key with them; they tell nothing of the server.
-Scripts, styles and requests of the page go to this server alone, and a report can run nothing.
+The files need no API key, since a browser cannot send one with them, and contain nothing specific
+to the server. The content security policies restrict the page to requests to this server, and
+prevent reports from running scripts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _KINDS = {
 }
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _OWN = f"{_NOTHING}; script-src 'self'; img-src 'self'; connect-src 'self'"
-# Reports bring their own styles, and the frame in which one is shown has the policy of the page around it.
+# Reports contain inline styles, and the frame that shows one inherits the policy of the page around
+# it.
 _POLICIES = {"report.html": f"{_OWN}; style-src 'self' 'unsafe-inline'; frame-src 'self'"}
 _POLICY = f"{_OWN}; style-src 'self'; require-trusted-types-for 'script'"
 _OF_A_REPORT = f"{_NOTHING}; style-src 'unsafe-inline'; sandbox"
@@ -49,7 +51,7 @@ class _File:
 
 @cache
 def _files() -> dict[str, _File]:
-    """The files of the page by their paths."""
+    """Returns the files of the page by path."""
     found = {}
     for file in _FOLDER.iterdir():
         if file.suffix not in _KINDS:
@@ -59,7 +61,7 @@ def _files() -> dict[str, _File]:
             **_GUARDS,
             "Content-Type": _KINDS[file.suffix],
             "Content-Security-Policy": _POLICIES.get(file.name, _POLICY),
-            # A browser may keep it and asks each time whether it has changed.
+            # Browsers may cache the file but must revalidate it.
             "Cache-Control": "no-cache",
             "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
         }
@@ -68,14 +70,14 @@ def _files() -> dict[str, _File]:
 
 
 def open_paths() -> frozenset[str]:
-    """Lists the paths that need no key."""
+    """Returns the paths that need no API key."""
     return frozenset(_files())
 
 
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 @router.api_route("/page/{name}", methods=["GET", "HEAD"], include_in_schema=False)
 async def file(request: Request, name: str | None = None) -> Response:
-    """Send a file of the page."""
+    """Send a file of the web page."""
     found = _files().get("/" if name is None else f"/page/{name}")
     if found is None:
         return Response("The page has no such file.", 404, media_type="text/plain")
@@ -90,7 +92,7 @@ async def file(request: Request, name: str | None = None) -> Response:
     responses={200: {"content": {"text/html": {}}, "description": "The report of its training, as a page."}},
 )
 async def report(name: str, request: Request) -> Response:
-    """Show how an adapter's training went and how good it is."""
+    """Show the training report of an adapter."""
     loaded = await Call.of(request).adapter(name)
     path = anyio.Path(loaded.bundle.folder / "report.html")
     if not await path.is_file():

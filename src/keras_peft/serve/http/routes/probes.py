@@ -1,4 +1,4 @@
-"""Whether the server lives and whether it is ready, for balancers and Kubernetes. They take no key."""
+"""Liveness and readiness probes for load balancers and Kubernetes. They need no API key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["Probes"])
 @router.head("/v2/health/live", include_in_schema=False)
 @router.get("/v2/health/live")
 async def live(request: Request) -> Response:
-    """Tell whether the server works at all, however much it has to do; if not, start it anew."""
+    """Report whether the server is alive, regardless of its load; if not, restart it."""
     if not Call.of(request).context.is_alive:
         raise NotReady("The workers hang; start the server anew.")
     return as_json({"live": True})
@@ -31,7 +31,7 @@ async def live(request: Request) -> Response:
 @router.head("/ping", include_in_schema=False)
 @router.get("/ping")
 async def ready(request: Request) -> Response:
-    """Tell whether requests should be sent here."""
+    """Report whether the server is ready for requests."""
     context = Call.of(request).context
     if context.draining:
         raise NotReady("The server ends.")

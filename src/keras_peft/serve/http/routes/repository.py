@@ -1,4 +1,4 @@
-"""What is loaded and how that changes, in Triton's grammar. A client names an adapter, never a place."""
+"""Triton's model repository extension: list, load and unload adapters by name, never by path."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ control = APIRouter(prefix="/v2/repository", tags=["Repository"])
 
 
 class IndexBody(BaseModel):
-    """Which adapters to list."""
+    """Filter for the list of adapters."""
 
     ready: bool = Field(default=False, description="true for those that are loaded only")
 
 
 class IndexEntry(BaseModel):
-    """An adapter: READY, LOADING, UNLOADING or UNAVAILABLE."""
+    """Name and state of an adapter: READY, LOADING, UNLOADING or UNAVAILABLE."""
 
     name: str
     version: str
@@ -31,13 +31,13 @@ class IndexEntry(BaseModel):
     reason: str
 
 
-# Triton's words for the states of an adapter.
+# Triton's names for the states of an adapter.
 _STATES = {"READY": "READY", "LOADING": "LOADING", "DRAINING": "UNLOADING"}
 
 
 @router.post("/index", openapi_extra=reads(IndexBody, required=False), responses=answers(list[IndexEntry]))
 async def index(request: Request) -> Response:
-    """List the adapters that the key may use."""
+    """List the adapters that the API key may use."""
     call = Call.of(request)
     asked = call.read(IndexBody) if call.body else IndexBody()
     content = [
@@ -54,14 +54,14 @@ async def index(request: Request) -> Response:
 
 
 class ParametersBody(BaseModel):
-    """Triton's parameters, of which none is taken."""
+    """Triton's load and unload parameters; none are supported."""
 
     parameters: dict[str, Any] = Field(default_factory=dict, description="an empty object")
 
 
 @control.post("/models/{name}/load", openapi_extra=reads(ParametersBody, required=False))
 async def load(name: str, request: Request) -> Response:
-    """Load an adapter, or load it anew; the old one answers until the new one is ready."""
+    """Load or reload an adapter; the previous generation answers until the new one is ready."""
     call = Call.of(request)
     _check(call, name)
     loaded = await call.context.service.adapters.load(name)
@@ -71,7 +71,7 @@ async def load(name: str, request: Request) -> Response:
 
 @control.post("/models/{name}/unload", openapi_extra=reads(ParametersBody, required=False))
 async def unload(name: str, request: Request) -> Response:
-    """Unload an adapter once what it was asked is answered."""
+    """Unload an adapter after its pending requests."""
     call = Call.of(request)
     _check(call, name)
     await call.context.service.adapters.unload(name)
@@ -80,7 +80,7 @@ async def unload(name: str, request: Request) -> Response:
 
 
 def _check(call: Call, name: str) -> None:
-    """Checks that the key may change an adapter, and that nothing but its name is given."""
+    """Checks that the API key may change the adapter, and that there are no parameters."""
     call.need_admin()
     call.check(name)
     given = call.read(ParametersBody).parameters if call.body else {}

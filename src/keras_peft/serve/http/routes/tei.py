@@ -1,4 +1,4 @@
-"""Text Embeddings Inference's grammar: https://huggingface.github.io/text-embeddings-inference."""
+"""Text Embeddings Inference: https://huggingface.github.io/text-embeddings-inference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INPUTS = (
 
 
 class PredictBody(BaseModel):
-    """What to predict, and how to write it."""
+    """Texts to predict, and the format of the predictions."""
 
     inputs: Inputs = Field(description=_INPUTS)
     adapter_id: str | list[str] | None = Field(
@@ -56,7 +56,7 @@ Scores = list[Score] | list[Entity]
     ),
 )
 async def predict(request: Request) -> Response:
-    """Predict texts with one adapter or with several."""
+    """Predict texts with one or more adapters."""
     call = Call.of(request)
     asked = call.read(PredictBody)
     if asked.truncation_direction.lower() != "right":
@@ -77,7 +77,7 @@ async def predict(request: Request) -> Response:
 
 
 async def _texts(call: Call, inputs: Inputs, names: list[str]) -> tuple[list[Any], bool]:
-    """Reads the inputs, of which a list of strings is one pair and no batch.
+    """Parses the inputs. A list of strings is one pair, not a batch.
 
     Returns:
         The texts, and whether they are a batch.
@@ -104,13 +104,13 @@ async def _texts(call: Call, inputs: Inputs, names: list[str]) -> tuple[list[Any
 
 
 class TokenizeBody(BaseModel):
-    """What to part into tokens."""
+    """Texts to tokenize."""
 
     inputs: str | list[str] = Field(description="a text or a list of texts")
 
 
 class Token(BaseModel):
-    """A token, and where it stands in its text."""
+    """A token and its character offsets; both are null for special tokens."""
 
     id: int
     text: str
@@ -121,7 +121,7 @@ class Token(BaseModel):
 
 @router.post("/tokenize", openapi_extra=reads(TokenizeBody), responses=answers(list[list[Token]]))
 async def tokenize(request: Request) -> Response:
-    """Show the tokens of texts."""
+    """Tokenize texts."""
     call = Call.of(request)
     asked = call.read(TokenizeBody)
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
@@ -129,7 +129,7 @@ async def tokenize(request: Request) -> Response:
 
 
 class Info(BaseModel):
-    """What the server is, and what it takes."""
+    """The base model, the limits and the adapters of the server."""
 
     model_id: str
     model_sha: str
@@ -150,7 +150,7 @@ class Info(BaseModel):
 
 @router.get("/info", responses=answers(Info))
 async def info(request: Request) -> Response:
-    """Show what the server is and what it takes."""
+    """Show the base model, the limits and the adapters of the server."""
     call = Call.of(request)
     context, base = call.context, call.context.service.engine.base
     settings = context.settings

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's grammar, which Vertex AI and MLflow share: instances in, predictions out."""
+"""TensorFlow Serving's predict API, as in Vertex AI and MLflow: instances in, predictions out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["TensorFlow Serving"])
 
 
 class InstancesBody(BaseModel):
-    """What to predict."""
+    """Texts to predict."""
 
     instances: list[str | list[str] | Pair] = Field(
         description='a list of texts, of {"text": …}, or of pairs: [text, text] or {"text": …, "text_pair": …}'
@@ -27,7 +27,7 @@ class InstancesBody(BaseModel):
 
 
 class TextPrediction(BaseModel):
-    """What is said of one text; `label` is null where the adapter is not sure enough to say one."""
+    """Prediction for one text; `label` is null if the adapter abstains."""
 
     label: str | None
     score: float | None
@@ -35,7 +35,7 @@ class TextPrediction(BaseModel):
 
 
 class Predictions(BaseModel):
-    """As many predictions as instances."""
+    """Predictions, one per instance."""
 
     predictions: list[TextPrediction]
 

@@ -1,4 +1,4 @@
-"""Loading and unloading in vLLM's grammar, for tools that know it."""
+"""Loading and unloading as in vLLM, for existing tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ control = APIRouter(prefix="/v1", tags=["vLLM"])
 
 
 class AdapterBody(BaseModel):
-    """Which adapter."""
+    """Name of an adapter."""
 
     lora_name: str = Field(description="the name of an adapter in the server's folder")
     lora_path: str | None = Field(None, description="the same name, or null; paths are not taken")
@@ -27,7 +27,7 @@ class AdapterBody(BaseModel):
     responses=says("It is done."),
 )
 async def load(request: Request) -> Response:
-    """Load an adapter by its name, or load it anew."""
+    """Load or reload an adapter by name."""
     call, name = _asked(request)
     await call.context.service.adapters.load(name)
     call.adapters = [name]
@@ -41,7 +41,7 @@ async def load(request: Request) -> Response:
     responses=says("It is done."),
 )
 async def unload(request: Request) -> Response:
-    """Unload an adapter by its name."""
+    """Unload an adapter by name."""
     call, name = _asked(request)
     await call.context.service.adapters.unload(name)
     call.adapters = [name]
