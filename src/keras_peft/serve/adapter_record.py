@@ -1,4 +1,4 @@
-"""What is known of one adapter's name: whether it is loaded, being loaded, or why it is not."""
+"""State of an adapter: loaded, loading, or why it is not loaded."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ LOAD_STATES: tuple[LoadState, ...] = ("UNLOADED", "LOADING", "READY", "DRAINING"
 
 @dataclass(frozen=True, slots=True)
 class AdapterStatus:
-    """How an adapter stands.
+    """Status of an adapter.
 
     Attributes:
-        name: Its name.
-        state: `UNLOADED`, `LOADING`, `READY`, `DRAINING` or `FAILED`. One that is loaded anew
-            stays `READY`, for the generation of before answers.
-        generation: The one that answers, or that did so last; 0 if none ever did.
-        reason: Why it was not loaded at the last attempt; empty where it was.
+        name: Name of the adapter.
+        state: `UNLOADED`, `LOADING`, `READY`, `DRAINING` or `FAILED`. It stays `READY` during a
+            reload, since the previous generation answers.
+        generation: Generation that answers, or the last one that did; 0 if there is none.
+        reason: Why the last load failed, or empty.
         pinned: Whether it stays loaded when it is idle.
-        in_flight: Requests that read with it now, whatever the generation.
-        last_used: When it was last used or loaded, in seconds since 1970; None if never.
-        bytes: The memory of its tensors; 0 where it is not loaded.
-        bundle: What its bundle.json said when it was loaded last; None if it never was.
+        in_flight: Number of requests that use it, across all generations.
+        last_used: Time of its last use or load, in seconds since 1970; None if there is none.
+        bytes: Memory of its weights, in bytes; 0 if it is not loaded.
+        bundle: Bundle that was loaded last; None if there is none.
     """
 
     name: str
@@ -47,45 +47,49 @@ class AdapterStatus:
 
     @property
     def sha256(self) -> str:
-        """The sha256 of its adapter.safetensors; empty if it was never loaded."""
+        """SHA-256 of `adapter.safetensors`; empty if the adapter has never been loaded."""
         return "" if self.bundle is None else str(self.bundle.content["files"]["adapter.safetensors"])
 
     @property
     def task(self) -> str:
-        """The name of its task; empty if it was never loaded."""
+        """Name of the task; empty if the adapter has never been loaded."""
         return "" if self.bundle is None else str(self.bundle.content["task"])
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What it can say."""
+        """Labels of the adapter; empty if it has never been loaded."""
         return () if self.bundle is None else self.bundle.labels
 
     @property
     def methods(self) -> tuple[Mapping[str, Any], ...]:
-        """Its methods, each with its name and options."""
+        """Adapter methods with their names and options; empty if it has never been loaded."""
         return () if self.bundle is None else tuple(part["method"] for part in self.bundle.content["parts"])
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDelay:
-    """After how many seconds a bundle that failed is tried again.
+    """Exponential backoff for bundles that fail to load.
 
     Attributes:
-        soonest: After the first failure; it is twice as long after each further one.
-        latest: At most.
+        soonest: Delay after the first failure, in seconds. It doubles with each further failure.
+        latest: Maximum delay, in seconds.
     """
 
     soonest: float = 1.0
     latest: float = 300.0
 
     def wait(self, times: int) -> float:
-        """Returns the seconds after a bundle has failed so many times in a row."""
+        """Returns the delay before the next attempt, in seconds.
+
+        Args:
+            times: Number of consecutive failures, at least 1.
+        """
         return min(self.latest, self.soonest * 2.0 ** min(times - 1, 30))
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFailure:
-    """Why an adapter was not loaded, how often in a row, and until when it is not tried again."""
+    """The last failure to load, the number of consecutive failures, and the time of the next retry."""
 
     failure: Failure
     times: int
@@ -94,21 +98,21 @@ class LoadFailure:
 
 @dataclass(eq=False, slots=True)
 class AdapterRecord:
-    """What is known of a name.
+    """Mutable state of an adapter.
 
     Attributes:
-        name: The name.
+        name: Name of the adapter.
         is_pinned: Whether it stays loaded when it is idle.
-        retry: When it is tried again after it failed.
-        mark: The fingerprint of the bundle at the last attempt.
-        loaded: The generation that answers.
-        loading: The attempt that goes on now.
-        generation: The last generation; 0 if there was none.
-        bundle: What its bundle.json said when it was loaded last.
-        trouble: Why the last attempt failed.
-        last_used: When it was last used or loaded, in seconds since 1970.
-        drains: How many wait for its last requests.
-        is_off: Whether it was unloaded by order.
+        retry: Delay before a failed load is retried.
+        mark: Fingerprint of the bundle at the last attempt.
+        loaded: Generation that answers.
+        loading: Load in progress.
+        generation: Number of the last generation; 0 if there is none.
+        bundle: Bundle that was loaded last.
+        trouble: Last failure, if the last load failed.
+        last_used: Time of the last use or load, in seconds since 1970.
+        drains: Number of unloads that wait for pending requests.
+        is_off: Whether it was unloaded by an administrator.
     """
 
     name: str
@@ -126,7 +130,7 @@ class AdapterRecord:
 
     @property
     def state(self) -> LoadState:
-        """How it stands."""
+        """State of the adapter, as in `AdapterStatus`."""
         if self.loaded is not None:
             return "READY"
         if self.loading is not None:
@@ -136,7 +140,13 @@ class AdapterRecord:
         return "FAILED" if self.trouble is not None else "UNLOADED"
 
     def wants_loading(self, mark: str) -> bool:
-        """Tells whether its bundle, by its fingerprint, has to be loaded now without anyone asking."""
+        """Returns whether the bundle should be loaded without a request.
+
+        That is the case if the bundle of a loaded or failed adapter has changed, or a retry is due.
+
+        Args:
+            mark: Current fingerprint of the bundle.
+        """
         if self.loading is not None or self.is_off:
             return False
         if mark != self.mark:
@@ -144,18 +154,32 @@ class AdapterRecord:
         return self.trouble is not None and time.monotonic() >= self.trouble.until
 
     def succeed(self, loaded: LoadedAdapter, mark: str) -> None:
-        """Puts a new generation in the place of the one before."""
+        """Replaces the current generation by a new one.
+
+        Args:
+            loaded: The new generation.
+            mark: Fingerprint of its bundle.
+        """
         self.mark, self.loaded, self.generation, self.bundle = mark, loaded, loaded.generation, loaded.bundle
         self.trouble, self.last_used = None, time.time()
 
     def fail(self, failure: Failure, mark: str) -> None:
-        """Remembers a failed attempt, the longer the more often the same bundle failed."""
+        """Records a failed load. The retry delay grows while the same bundle keeps failing.
+
+        Args:
+            failure: The failure.
+            mark: Fingerprint of the bundle.
+        """
         times = 1 if self.trouble is None or self.mark != mark else self.trouble.times + 1
         self.mark = mark
         self.trouble = LoadFailure(failure, times, time.monotonic() + self.retry.wait(times))
 
     def failure(self, *, retry_after: float | None = None) -> Failure:
-        """Makes the error of the last attempt anew, for whoever asks."""
+        """Returns a new exception for the last failed load.
+
+        Args:
+            retry_after: Time until the next retry, in seconds.
+        """
         if self.trouble is None:
             return AdapterFailed(f"The adapter {self.name!r} was not loaded; try again.")
         message = str(self.trouble.failure)
@@ -164,10 +188,10 @@ class AdapterRecord:
         return type(self.trouble.failure)(message, retry_after=retry_after)
 
     def status(self, in_flight: int) -> AdapterStatus:
-        """Returns how it stands, for others to read.
+        """Returns an immutable snapshot of the state.
 
         Args:
-            in_flight: Requests that read with it now.
+            in_flight: Number of requests that use the adapter.
         """
         return AdapterStatus(
             name=self.name,

@@ -1,4 +1,4 @@
-"""What the folders with the bundles ask for: which have come, have changed or are gone."""
+"""Detection of new, changed and removed bundles."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 class BundleChanges:
-    """Compares the bundles that are there with what is known of them.
+    """Compares the bundles of a repository with the known adapters.
 
     Args:
-        repository: Where the bundles lie.
-        records: What is known, by name.
-        settling: After how many seconds what has changed has to look the same to be believed. A
-            folder that is replaced is absent for an instant, and one that is copied grows.
+        repository: Repository of the bundles.
+        records: State of the adapters, by name.
+        settling: Time for which a change must persist, in seconds. A folder that is being replaced
+            is briefly absent, and one that is being copied grows.
     """
 
     def __init__(self, repository: Repository, records: Mapping[str, AdapterRecord], settling: float) -> None:
         self._repository, self._records, self._settling = repository, records, settling
 
     async def now(self) -> dict[str, str]:
-        """Finds the bundles that something has to be done about.
+        """Returns the bundles that have to be loaded or unloaded.
 
         Returns:
-            Their fingerprints by their names; empty for absent ones.
+            Fingerprints by name; empty strings for removed bundles.
 
         Raises:
-            OSError: If a folder with bundles cannot be looked at.
+            OSError: If a folder of bundles cannot be read.
         """
         there = await asyncio.to_thread(self._repository.fingerprints)
         absent = {name: "" for name, record in self._records.items() if not (name in there or record.loading)}
@@ -43,10 +43,13 @@ class BundleChanges:
         return absent | changed
 
     async def settled(self) -> dict[str, str]:
-        """Finds those of `now` that look the same a little later.
+        """Returns the changes of `now` that are the same after the settling time.
+
+        Returns:
+            As `now`.
 
         Raises:
-            OSError: If a folder with bundles cannot be looked at.
+            OSError: If a folder of bundles cannot be read.
         """
         if not (changes := await self.now()):
             return {}

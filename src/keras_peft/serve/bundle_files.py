@@ -1,4 +1,4 @@
-"""The files of a bundle that anyone may have written: what they may be, and their very bytes."""
+"""Safe reading of the files of untrusted bundles."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from keras_peft.errors import AdapterError, BundleError, BundleMismatch, listed
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
 
-# Far above what any bundle has, far below what would fill a server's memory.
+# Far above the size of any real bundle, far below the memory of a server.
 _MOST_BYTES = {"adapter.safetensors": 1 << 30, "bundle.json": 4 << 20}
 _MOST_BYTES_OF_OTHERS = 64 << 20
 _MOST_HEADER_BYTES = 8 << 20
 
 
 def refuse_strange_files(folder: Path) -> None:
-    """Refuses, before anything is read, links, what is no file, and what is too large.
+    """Refuses symbolic links, special files and oversized files, before anything is read.
+
+    Args:
+        folder: Folder of the bundle.
 
     Raises:
-        BundleError: If there are such; all are in the message.
+        BundleError: If there are any. The message lists all of them.
     """
     problems = []
     for file in sorted(folder.iterdir()):
@@ -43,10 +46,17 @@ def refuse_strange_files(folder: Path) -> None:
 
 
 def read_checked(bundle: Bundle, name: str) -> bytes:
-    """Reads a file again and checks that it is still the one that bundle.json means.
+    """Reads a file and verifies its checksum against bundle.json.
+
+    Args:
+        bundle: The bundle.
+        name: Name of the file.
+
+    Returns:
+        The content of the file.
 
     Raises:
-        BundleMismatch: If it was changed meanwhile.
+        BundleMismatch: If the file has changed.
     """
     data = (bundle.folder / name).read_bytes()
     if hashlib.sha256(data).hexdigest() != bundle.content["files"].get(name):
@@ -55,14 +65,18 @@ def read_checked(bundle: Bundle, name: str) -> bytes:
 
 
 def read_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
-    """Reads the tensors from the very bytes whose sum is known.
+    """Reads the tensors of a bundle, after verifying the checksum of the file.
+
+    Args:
+        bundle: The bundle.
 
     Returns:
-        Floating-point arrays by their keys.
+        Floating-point arrays by key.
 
     Raises:
-        AdapterError: If the file is not safetensors, or has other numbers.
-        BundleMismatch: If it was changed meanwhile.
+        AdapterError: If the file is not valid safetensors, or has tensors that are not
+            floating-point.
+        BundleMismatch: If the file has changed.
     """
     name = "adapter.safetensors"
     data = read_checked(bundle, name)

@@ -1,12 +1,13 @@
-"""Who may ask: keys from the environment and from a file, and what each of them opens.
+"""API keys from the environment and from a file, and their permissions.
 
-KERAS_PEFT_API_KEY in the environment opens all that predicts, KERAS_PEFT_ADMIN_KEY all that loads
-and unloads as well. A TOML file has any number of keys, each with a name:
+The environment variable KERAS_PEFT_API_KEY sets a key for predictions; KERAS_PEFT_ADMIN_KEY sets
+one
+that may also load and unload adapters. A TOML file can list any number of named keys:
 
     [[key]]
     name = "billing"
     sha256 = "9f86d081…"          # of the key, so that the file holds no secret; or: key = "…"
-    adapters = ["intents"]        # those that it may use; all where it is left out
+    adapters = ["intents"]        # adapters that it may use; by default all
 
     [[key]]
     name = "deploy"
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 DATA_KEY = "KERAS_PEFT_API_KEY"
 ADMIN_KEY = "KERAS_PEFT_ADMIN_KEY"
-# Shorter ones can be guessed.
+# Shorter keys are too easy to guess.
 _LEAST_CHARACTERS = 16
 _FIELDS = ("name", "key", "sha256", "admin", "adapters")
 _DIGITS = 64
@@ -41,13 +42,13 @@ _DIGITS = 64
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a key opens; never the key itself.
+    """Permissions of an API key, without its secret.
 
     Attributes:
-        name: What it is called in logs.
-        digest: SHA-256 of the key, 32 bytes.
-        admin: Whether it may load and unload.
-        adapters: The names that it may use, or None for all.
+        name: Name of the key in logs.
+        digest: SHA-256 of the secret, 32 bytes.
+        admin: Whether the key may load and unload adapters.
+        adapters: Names of the adapters that the key may use, or None for all.
     """
 
     name: str
@@ -56,15 +57,19 @@ class Key:
     adapters: frozenset[str] | None = None
 
     def may_use(self, adapter: str) -> bool:
-        """Tells whether an adapter is one of its own."""
+        """Returns whether the key may use an adapter.
+
+        Args:
+            adapter: Name of the adapter.
+        """
         return self.adapters is None or adapter in self.adapters
 
 
 class Keys:
-    """The keys of a server.
+    """The API keys of a server.
 
     Args:
-        keys: All of them; none means that none is needed.
+        keys: The keys. Without any keys, requests need none.
 
     Example:
         >>> Keys.read(Path("keys.toml"), os.environ).find(b"0123456789abcdef").name
@@ -81,15 +86,15 @@ class Keys:
         return len(self._keys)
 
     def find(self, secret: bytes) -> Key | None:
-        """Finds the key of a secret.
+        """Returns the API key with a secret.
 
-        It takes as long for a key that is nearly right as for any other.
+        It compares digests in constant time, to prevent timing attacks.
 
         Args:
-            secret: What a request comes with.
+            secret: Secret of a request.
 
         Returns:
-            What it opens, or None where it opens nothing.
+            The key, or None if there is no such key.
         """
         digest = hashlib.sha256(secret).digest()
         found = None
@@ -100,14 +105,17 @@ class Keys:
 
     @classmethod
     def read(cls, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Keys:
-        """Reads the keys of the environment and of a file.
+        """Reads the API keys of the environment and of a file.
 
         Args:
-            file: A TOML file, if there is one.
-            environment: Where KERAS_PEFT_API_KEY and KERAS_PEFT_ADMIN_KEY may be.
+            file: TOML file with keys, or None.
+            environment: Environment variables.
+
+        Returns:
+            All keys.
 
         Raises:
-            OptionError: If one cannot be used; all that is wrong is in the message.
+            OptionError: If a key or the file is invalid. The message lists all problems.
         """
         problems: list[str] = []
         keys = [
@@ -129,10 +137,14 @@ class Keys:
 
 
 def check_exposure(settings: ServeSettings, keys: Keys) -> None:
-    """Checks that a server that other machines reach has keys.
+    """Checks that a server that other machines can reach has API keys.
+
+    Args:
+        settings: Settings of the server.
+        keys: API keys of the server.
 
     Raises:
-        OptionError: If it has none and nobody said that it needs none.
+        OptionError: If it has no keys and `settings.without_keys` is False.
     """
     if not keys and not settings.without_keys and not is_loopback(settings.host):
         raise OptionError(
@@ -143,7 +155,11 @@ def check_exposure(settings: ServeSettings, keys: Keys) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tells whether only this machine reaches an address."""
+    """Returns whether an address is reachable only from this machine.
+
+    Args:
+        host: Address or host name.
+    """
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -169,7 +185,7 @@ def _weakness(secret: str) -> str:
 
 
 def _entries(file: Path) -> Sequence[Any]:
-    """Reads the tables [[key]] of a file."""
+    """Reads the [[key]] tables of a file."""
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -183,7 +199,7 @@ def _entries(file: Path) -> Sequence[Any]:
 
 
 def _read(entry: Any, where: str, problems: list[str]) -> Key:
-    """Reads a table; where something is wrong with it, that is added to the problems."""
+    """Reads a [[key]] table and appends its problems to the list."""
     entry = entry if isinstance(entry, dict) else {}
     for field in entry:
         if field not in _FIELDS:

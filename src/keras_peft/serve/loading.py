@@ -1,4 +1,4 @@
-"""A bundle that is ready to answer: checked in every way, and run once, before anyone sees it."""
+"""Loading of bundles: each is checked completely and run once before it is published."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Bundles that are read at the same time: a slow one shall not keep all others waiting.
+# Concurrent loads, so that a slow bundle does not block all others.
 _LOADERS = 4
-# How often a bundle that changes while it is read is read again.
+# Maximum attempts if a bundle changes while it is read.
 _ATTEMPTS = 3
 
 Run = Callable[[Sequence[AdapterRow]], Sequence[np.ndarray]]
-"""From rows to what their heads give."""
+"""Function from rows to their head outputs."""
 
 
 class Loader:
-    """Loads bundles in threads of its own.
+    """Loads bundles in its own threads.
 
     Args:
-        repository: Where they lie.
-        engine: What they run on.
-        run: How the first row of an adapter is run; by the engine itself by default.
-        settling: After how many seconds a bundle that changed while it was read is read again.
+        repository: Repository of the bundles.
+        engine: Engine that runs the base model.
+        run: Runs the first row of an adapter. Defaults to `engine.run`.
+        settling: Delay before a bundle that changed while it was read is read again, in seconds.
     """
 
     def __init__(
@@ -56,26 +56,31 @@ class Loader:
         self._pool = ThreadPoolExecutor(_LOADERS, thread_name_prefix="keras-peft-loader")
 
     async def load(self, name: str, generation: int) -> tuple[str, LoadedAdapter | Failure]:
-        """Loads a bundle; again where it changed meanwhile.
+        """Loads a bundle; retries if the bundle changes meanwhile.
 
         Args:
-            name: Its name.
-            generation: Its generation.
+            name: Name of the adapter.
+            generation: Number of the new generation.
 
         Returns:
-            Its fingerprint, empty if it is not there; and the adapter, or why there is none.
+            The fingerprint of the bundle, or an empty string if it does not exist; and the adapter,
+            or the failure.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, name, generation)
 
     def mark(self, name: str) -> str:
-        """Returns the fingerprint of a bundle, empty if it is not there."""
+        """Returns the fingerprint of a bundle, or an empty string if it does not exist.
+
+        Args:
+            name: Name of the bundle.
+        """
         try:
             return self._repository.fingerprint(name)
         except AdapterNotFound:
             return ""
 
     def close(self) -> None:
-        """Begins to load nothing more."""
+        """Stops loading further bundles and cancels queued loads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, name: str, generation: int) -> tuple[str, LoadedAdapter | Failure]:
@@ -87,7 +92,7 @@ class Loader:
                 folder = self._repository.folder(name)
                 return mark, load(folder, name, generation, self._engine, self._tokenizers, self._run)
             except Failure as error:
-                # Without its frames, which hold what was read.
+                # The traceback would keep the data that was read alive.
                 failure = error.with_traceback(None)
             if mark and mark == self.mark(name):
                 break
@@ -102,21 +107,24 @@ def load(
     tokenizers: Tokenizers,
     run: Run | None = None,
 ) -> LoadedAdapter:
-    """Reads a bundle, checks all of it, and lets it answer once.
+    """Reads a bundle, checks it completely and runs one sample through it.
 
-    It takes its time in the thread that calls it and disturbs nobody else.
+    It blocks the calling thread only.
 
     Args:
-        folder: The bundle.
-        name: The adapter's name.
-        generation: Its generation.
-        engine: The base that it shall run on.
-        tokenizers: Those that are there already.
-        run: How its first row is run; by the engine itself by default.
+        folder: Folder of the bundle.
+        name: Name of the adapter.
+        generation: Number of the new generation.
+        engine: Engine that runs the base model.
+        tokenizers: Cache of tokenizers.
+        run: Runs the first row of the adapter. Defaults to `engine.run`.
+
+    Returns:
+        The loaded adapter.
 
     Raises:
-        AdapterFailed: If the bundle is not sound, was made for another base, or cannot
-            answer. The message is meant for clients: it names no path.
+        AdapterFailed: If the bundle is invalid, was trained on another base model or cannot answer.
+            The message is safe to send to clients: it contains no paths.
 
     Example:
         >>> news = load(Path("bundles/news"), "news", 1, engine, Tokenizers())
@@ -129,12 +137,13 @@ def load(
     except OSError as error:
         reason = f"It cannot be read: {error.strerror or type(error).__name__}."
     except Exception as error:
-        # Whoever seals a bundle by hand can write into it what nobody thought of.
+        # A bundle with valid checksums may still have arbitrary content, for example if it was
+        # written by hand.
         _log.exception("The adapter %s cannot be loaded.", name)
         reason = (
             f"Its bundle holds something that cannot be used ({type(error).__name__}); the log says more."
         )
-    # A file may have a name that no answer and no log can hold.
+    # File names may contain characters that cannot be encoded in a response or a log.
     reason = reason.encode(errors="backslashreplace").decode()
     raise AdapterFailed(f"The adapter {name!r} cannot be used. {reason}")
 
@@ -145,7 +154,7 @@ def _loaded(
     refuse_strange_files(folder)
     bundle = bundles.read(folder)
     if not is_unicode(json.dumps(bundle.content, ensure_ascii=False)):
-        # No list of adapters with it could be sent.
+        # Otherwise no list of adapters that includes it could be encoded.
         raise BundleError("bundle.json holds half a character; expected whole ones.")
     if problems := [*_problems_with_base(bundle, engine.base), *_problems_with_labels(bundle)]:
         raise BundleMismatch(" ".join(problems))
@@ -179,7 +188,7 @@ def _problems_with_labels(bundle: Bundle) -> list[str]:
 
 
 def _let_it_answer(loaded: LoadedAdapter, run: Run) -> None:
-    """Runs a row from text to prediction, so that what fails with every request fails here."""
+    """Runs a sample from text to prediction, so that errors surface now and not in requests."""
     task = loaded.task
     text = loaded.bundle.input.sample()
     tokens = loaded.tokenizer([text])

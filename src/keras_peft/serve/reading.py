@@ -1,4 +1,4 @@
-"""What a request sends, as texts and tokens: how much there may be of it, and what an adapter can read."""
+"""Validation and tokenization of the texts of a request."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ if TYPE_CHECKING:
     from keras_peft.serve.loaded_adapter import LoadedAdapter
     from keras_peft.serve.settings import ServeSettings
 
-# Texts of more characters than this together are tokenised in a thread: it takes longer than
-# others should wait for the loop.
+# Longer inputs, in characters, are tokenized in a thread so that they do not block the event loop.
 _QUICK = 4000
 _T = TypeVar("_T")
 
 
 def check(texts: Sequence[Any], settings: ServeSettings, *, adapters: int = 1) -> int:
-    """Checks how many and how long the texts of a request are.
+    """Checks the number and length of the texts of a request.
 
     Args:
-        texts: What was sent.
-        settings: The limits.
-        adapters: How many adapters are to read them.
+        texts: Texts of the request.
+        settings: Settings of the server.
+        adapters: Number of adapters that read the texts.
 
     Returns:
-        How many characters they have together.
+        The total number of characters.
 
     Raises:
-        Malformed: If there are none.
-        TooLarge: If there are too many.
-        Invalid: If one is too long.
+        Malformed: If there are no texts or no adapters.
+        TooLarge: If there are too many texts.
+        Invalid: If a text is too long.
     """
     if not texts or not adapters:
         raise Malformed("There is nothing to read; send at least one text, and name an adapter.")
@@ -58,18 +57,21 @@ def check(texts: Sequence[Any], settings: ServeSettings, *, adapters: int = 1) -
 async def tokenized(
     adapter: LoadedAdapter, texts: Sequence[Any], *, characters: int, deadline: float, truncate: bool
 ) -> tuple[list[Text], Tokens]:
-    """Turns what was sent into texts and their tokens.
+    """Converts the texts of a request to inputs of an adapter and tokenizes them.
 
     Args:
-        adapter: The adapter that reads them.
-        texts: What was sent.
-        characters: How many they have together.
-        deadline: When to give up, on the clock of `time.monotonic`.
-        truncate: Whether texts that are too long are cut, or refused.
+        adapter: The adapter.
+        texts: Texts of the request.
+        characters: Total number of characters.
+        deadline: Time at which to give up, on the clock of `time.monotonic`.
+        truncate: Whether to truncate long texts. If False, they are refused.
+
+    Returns:
+        The inputs and their tokens.
 
     Raises:
-        Invalid: If one cannot be read.
-        TimedOut: If the deadline passes first.
+        Invalid: If a text is not a valid input, or is too long and `truncate` is False.
+        TimedOut: If the deadline passes.
     """
     rows = read(texts, adapter)
     tokens = await quickly(lambda: adapter.tokenizer(rows), characters=characters, deadline=deadline)
@@ -82,10 +84,17 @@ async def tokenized(
 
 
 def read(texts: Sequence[Any], adapter: LoadedAdapter) -> list[Text]:
-    """Reads what was sent as an adapter does.
+    """Converts the texts of a request to inputs of an adapter.
+
+    Args:
+        texts: Texts of the request.
+        adapter: The adapter.
+
+    Returns:
+        One input per text.
 
     Raises:
-        Invalid: If something cannot be meant.
+        Invalid: If a text is not a valid input of the adapter.
     """
     rows = adapter.bundle.input
     found = [rows.read_given(given) for given in texts]
@@ -112,16 +121,29 @@ def read(texts: Sequence[Any], adapter: LoadedAdapter) -> list[Text]:
 
 
 def size_of(given: Any) -> int:
-    """Counts characters; of a list each string counts, though it be empty."""
+    """Returns the number of characters of a text, or of all strings in a list.
+
+    An empty string counts as one character.
+
+    Args:
+        given: A text or a list of strings; anything else counts 0.
+    """
     parts = given if isinstance(given, list | tuple) else [given]
     return sum(max(len(part), 1) for part in parts if isinstance(part, str))
 
 
 async def in_time(work: Awaitable[_T], deadline: float) -> _T:
-    """Awaits something until a deadline, on the clock of `time.monotonic`.
+    """Awaits a result until a deadline.
+
+    Args:
+        work: The awaitable.
+        deadline: Time at which to give up, on the clock of `time.monotonic`.
+
+    Returns:
+        The result.
 
     Raises:
-        TimedOut: If that passes first.
+        TimedOut: If the deadline passes.
     """
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
@@ -131,7 +153,20 @@ async def in_time(work: Awaitable[_T], deadline: float) -> _T:
 
 
 async def quickly(work: Callable[[], _T], *, characters: int, deadline: float) -> _T:
-    """Does what takes the longer the more characters there are, in a thread where they are many."""
+    """Calls a function, in a thread if its input is long.
+
+    Args:
+        work: The function. Its duration grows with the number of characters.
+        characters: Number of characters of its input.
+        deadline: Time at which to give up, on the clock of `time.monotonic`. It applies only in a
+            thread.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        TimedOut: If the deadline passes.
+    """
     if characters <= _QUICK:
         return work()
     return await in_time(asyncio.to_thread(work), deadline)

@@ -1,4 +1,4 @@
-"""The tokens of texts, for people to look at."""
+"""Human-readable tokens of texts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from keras_peft.serve.failures import Invalid
 
 
 class TokenView:
-    """Shows all tokens of texts, also those that an adapter does not read.
+    """Tokenizes texts without truncation, for display.
 
     Args:
-        content: The content of a tokenizer.json.
+        content: Content of a `tokenizer.json`.
     """
 
     def __init__(self, content: str) -> None:
@@ -25,10 +25,13 @@ class TokenView:
         self._tokenizer.no_truncation()
 
     def of(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """Returns the tokens of each text, as `Service.tokenize` does.
+        """Returns the tokens of each text, in the format of `Service.tokenize`.
+
+        Args:
+            texts: Texts to tokenize.
 
         Raises:
-            Invalid: If one holds half a character.
+            Invalid: If a text contains an unpaired surrogate.
         """
         if bad := [place for place, text in enumerate(texts, 1) if not is_unicode(text)]:
             raise Invalid(f"Texts {listed(bad)} (counted from 1) hold half a character; expected whole ones.")

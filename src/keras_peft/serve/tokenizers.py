@@ -1,4 +1,4 @@
-"""Tokenizers that adapters share."""
+"""Tokenizers shared between adapters."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ if TYPE_CHECKING:
 
 
 class Tokenizers:
-    """Tokenizers by their content and settings, so that adapters which read alike share one.
+    """A cache of tokenizers, so that adapters with the same content and settings share one.
 
-    Making one takes longer than all else of loading an adapter.
+    Creating a tokenizer is the slowest part of loading an adapter.
     """
 
     def __init__(self) -> None:
         self._known: WeakValueDictionary[tuple[Any, ...], Encoder] = WeakValueDictionary()
-        # Those that were used last stay although no adapter is loaded just now.
+        # Keeps the most recently used ones, even if no loaded adapter refers to them.
         self._recent: deque[Encoder] = deque(maxlen=8)
         self._making = threading.Lock()
 
     def of(self, bundle: Bundle) -> Encoder:
-        """Returns the tokenizer of a bundle; from any thread.
+        """Returns the tokenizer of a bundle. Thread-safe.
+
+        Args:
+            bundle: The bundle.
+
+        Returns:
+            The tokenizer.
 
         Raises:
-            KerasPeftError: If the bundle has none that can be used.
+            KerasPeftError: If the tokenizer of the bundle cannot be used.
         """
         said = bundle.content
         settings = (said["max_length"], said["long_text"], said.get("marks_case", False))
-        # Texts and words are encoded otherwise, though all else be the same.
+        # Texts and words are encoded differently, even with the same settings.
         key = (bundle.input.name, said["files"].get("tokenizer.json"), *settings)
         with self._making:
             found = self._known.get(key)

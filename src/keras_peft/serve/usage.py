@@ -1,4 +1,4 @@
-"""Who reads with which generation of an adapter: it goes when the last has let go."""
+"""Counts of the requests that use each generation of an adapter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class AdapterUsage:
-    """Counts requests by the generation that they read with. It belongs to one event loop."""
+    """Counts the requests that use each generation of an adapter.
+
+    An instance belongs to one event loop. A generation is released when its last request ends.
+    """
 
     def __init__(self) -> None:
         self._uses: dict[LoadedAdapter, _Use] = {}
@@ -21,17 +24,24 @@ class AdapterUsage:
         return loaded in self._uses
 
     def begin(self, loaded: LoadedAdapter) -> None:
-        """Counts one more request."""
+        """Counts the start of a request.
+
+        Args:
+            loaded: Generation that the request uses.
+        """
         use = self._uses.get(loaded)
         if use is None:
             use = self._uses[loaded] = _Use()
         use.count += 1
 
     def end(self, loaded: LoadedAdapter) -> bool:
-        """Counts one request less.
+        """Counts the end of a request.
+
+        Args:
+            loaded: Generation that the request used.
 
         Returns:
-            Whether nobody uses the generation any more.
+            Whether it was the last request of the generation.
         """
         use = self._uses[loaded]
         use.count -= 1
@@ -42,14 +52,18 @@ class AdapterUsage:
         return True
 
     def in_flight(self) -> Counter[str]:
-        """Returns how many requests read with each adapter, whatever the generation."""
+        """Returns the number of requests by adapter name, across all generations."""
         found = Counter[str]()
         for loaded, use in self._uses.items():
             found[loaded.name] += use.count
         return found
 
     async def until_over(self, name: str) -> None:
-        """Waits for the requests that read now with any generation of an adapter."""
+        """Waits until the current requests of an adapter have ended, across all generations.
+
+        Args:
+            name: Name of the adapter.
+        """
         for use in [use for loaded, use in self._uses.items() if loaded.name == name]:
             await use.over.wait()
 
