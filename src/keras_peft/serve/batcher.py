@@ -1,4 +1,4 @@
-"""One queue for the rows of all adapters: its limits, and who waits for which row."""
+"""The request queue of all adapters: limits, deduplication and delivery."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from keras_peft.serve.observer import Observer
     from keras_peft.serve.settings import ServeSettings
 
-# The share of the last batch in the mean of how long a row takes.
+# Weight of the latest batch in the moving average of the time per row.
 _NEWEST = 0.2
 
 
 class Admission:
-    """Room in the queue that is kept for rows to come; the end of its context gives it back.
+    """Space in the queue that is reserved for a request. Closing the context releases it.
 
     Args:
-        batcher: Whose queue it is.
-        rows: How many rows it is for.
+        batcher: Batcher that owns the queue.
+        rows: Number of rows.
     """
 
     __slots__ = ("_batcher", "_rows")
@@ -44,22 +44,22 @@ class Admission:
         self.end()
 
     def end(self) -> None:
-        """Gives the room back; a second time does nothing."""
+        """Releases the space. Further calls do nothing."""
         self._batcher._admitted -= self._rows
         self._rows = 0
 
 
 class Batcher:
-    """Runs rows of any adapters together.
+    """Runs rows of any adapters in mixed batches.
 
-    A batch starts as soon as a worker is free. Rows that are the same and come at the same
-    time are computed once.
+    A batch starts as soon as a worker is free. Identical rows that wait at the same time are
+    computed once.
 
     Args:
-        engine: What the rows run on.
-        settings: The limits.
-        observer: Is told of batches and of the queue.
-        timing: How long it waits for what.
+        engine: Engine that runs the rows.
+        settings: Settings of the server.
+        observer: Receives events about batches and the queue.
+        timing: Wait times. Defaults to `Timing()`.
 
     Example:
         >>> batcher = Batcher(engine, ServeSettings(), Observer())
@@ -80,7 +80,7 @@ class Batcher:
         self._engine, self._settings, self._observer = engine, settings, observer
         self._timing = timing or Timing()
         self._workers: Workers[WaitingRow] = Workers(engine, settings, observer, self._deliver, self._timing)
-        # What only the loop touches.
+        # Accessed only from the event loop.
         self._loop: asyncio.AbstractEventLoop
         self._is_stopping = False
         self._pending: dict[tuple[Any, bytes], WaitingRow] = {}
@@ -89,42 +89,47 @@ class Batcher:
         self._seconds_per_row = 0.0
 
     def start(self) -> None:
-        """Starts the workers; call it in the loop that submits."""
+        """Starts the workers. Call it in the event loop that submits rows."""
         self._loop = asyncio.get_running_loop()
         self._workers.start(self._loop)
 
     @property
     def waiting(self) -> int:
-        """Different rows that wait."""
+        """Number of distinct rows that wait."""
         return len(self._workers.queue)
 
     @property
     def running(self) -> int:
-        """Different rows that are being computed."""
+        """Number of distinct rows that are being computed."""
         return self._workers.running
 
     @property
     def idle(self) -> int:
-        """Workers that have nothing to do."""
+        """Number of idle workers."""
         return self._workers.idle
 
     @property
     def heartbeat_age(self) -> float:
-        """Seconds since the slowest worker last turned round; idle ones turn all the time."""
+        """Time since the oldest heartbeat of a worker, in seconds."""
         return self._workers.heartbeat_age
 
     def admit(self, rows: int, *, deadline: float) -> Admission:
-        """Keeps room for a request before anything is done for it, so that one too many costs nearly nothing.
+        """Reserves space in the queue for a request.
+
+        Reserving first lets a busy server refuse a request before it does any work on it.
 
         Args:
-            rows: How many rows it has at least.
-            deadline: When it is given up, on the clock of `time.monotonic`.
+            rows: Minimum number of rows of the request.
+            deadline: Deadline of the request, on the clock of `time.monotonic`.
+
+        Returns:
+            The reservation, a context manager.
 
         Raises:
-            Overloaded: If the queue has no room for them now.
-            TooLarge: If it can never have.
+            Overloaded: If there is not enough space in the queue now.
+            TooLarge: If the request is larger than the whole queue.
             TimedOut: If the deadline has passed.
-            NotReady: If the server ends.
+            NotReady: If the server is shutting down.
         """
         self._check(rows, deadline - time.monotonic())
         return Admission(self, rows)
@@ -137,26 +142,30 @@ class Batcher:
         key: str = "",
         admission: Admission | None = None,
     ) -> RowOutputs:
-        """Runs rows, all of them or none.
+        """Runs the rows of a request; they succeed or fail together.
 
-        If the task that awaits it is cancelled, rows that have not started do not run.
+        If the awaiting task is cancelled, rows that have not started are removed from the queue.
 
         Args:
-            rows: The rows of a request.
-            deadline: When to give up, on the clock of `time.monotonic`.
-            key: Whose request it is; keys share the server fairly.
-            admission: The room that was kept for them. They may be more, as far as there is room.
+            rows: Rows of the request.
+            deadline: Time at which to give up, on the clock of `time.monotonic`.
+            key: Name of the API key of the request; keys share the server fairly.
+            admission: Space reserved for the request. There may be more rows than it reserves, if
+                the queue has space for them.
+
+        Returns:
+            The head outputs of the rows, with timings.
 
         Raises:
-            Overloaded: If the queue has no room for them now.
-            TooLarge: If it can never have.
-            TimedOut: If the deadline passes first.
-            NotReady: If the server ends.
-            BackendFailed: If one of them cannot be computed.
+            Overloaded: If there is not enough space in the queue now.
+            TooLarge: If the request is larger than the whole queue.
+            TimedOut: If the deadline passes.
+            NotReady: If the server is shutting down.
+            BackendFailed: If a row cannot be computed.
         """
         now = time.monotonic()
         if admission is not None:
-            # Nobody else takes the room: until the rows have it, the loop does nothing else.
+            # Safe: the event loop runs nothing else until the rows are in the queue.
             admission.end()
         self._check(len(rows), deadline - now)
         request = Request(len(rows), now, self._loop.create_future())
@@ -175,14 +184,21 @@ class Batcher:
                 self._abandon(request)
 
     def run_beside(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
-        """Runs rows in the thread that calls it; see `Workers.run_beside`."""
+        """Runs rows in the calling thread; see `Workers.run_beside`.
+
+        Args:
+            rows: The rows.
+
+        Returns:
+            The head outputs of each row.
+        """
         return self._workers.run_beside(rows)
 
     async def stop(self, timeout: float) -> None:
-        """Takes no new rows, finishes those that are there, and ends the workers.
+        """Stops accepting rows, finishes pending requests and ends the workers.
 
         Args:
-            timeout: After how many seconds the requests that are not done fail with NotReady.
+            timeout: Time after which pending requests fail with `NotReady`, in seconds.
         """
         self._is_stopping = True
         if self._requests:
@@ -191,7 +207,7 @@ class Batcher:
             fail(future, NotReady(_ENDS))
         await self._workers.end()
 
-    # ---- In the loop
+    # ---- Called in the event loop
 
     def _check(self, rows: int, remaining: float) -> None:
         most = self._settings.max_queue
@@ -237,7 +253,7 @@ class Batcher:
         self._tell_queue()
 
     def _abandon(self, request: Request) -> None:
-        """Lets nobody compute what only a request that is given up waited for."""
+        """Removes the rows that only an abandoned request waits for."""
         with self._workers.changed:
             for pending in dict.fromkeys(request.pending):
                 others = [waiter for waiter in pending.waiters if waiter[0] is not request]
@@ -256,7 +272,7 @@ class Batcher:
     def _deliver(
         self, batch: Sequence[WaitingRow], outputs: Sequence[Output], start: float, end: float
     ) -> None:
-        """Gives whoever waited what a batch gave."""
+        """Passes the outputs of a batch to the waiting requests."""
         pace = (end - start) / len(batch) / len(self._workers.threads)
         share = _NEWEST if self._seconds_per_row else 1.0
         self._seconds_per_row += share * (pace - self._seconds_per_row)

@@ -1,4 +1,4 @@
-"""Why an adapter says what it says: a text is read again without each of its parts."""
+"""Explanations by occlusion: the text is classified again without each of its parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras_peft.serve.request import RowOutputs
     from keras_peft.serve.settings import ServeSettings
 
-# What explains one text takes no more than this part of the queue at a time.
+# An explanation uses at most 1/_PART of the queue at a time.
 _PART = 4
 
 
@@ -35,21 +35,24 @@ async def explain(
     settings: ServeSettings,
     observer: Observer,
 ) -> Explanation:
-    """Tells which words of a text carried an adapter's decision; see `Service.explain`.
+    """Explains which words of a text led to the prediction of an adapter; see `Service.explain`.
 
     Args:
         adapter: The adapter.
-        text: A text, or a pair of them.
-        label: The label to explain; the most probable by default.
-        characters: How many the text has.
-        deadline: When to give up, on the clock of `time.monotonic`.
-        run: Runs rows, as many as the queue takes at a time.
-        settings: The limits.
-        observer: Is told of what is tokenised.
+        text: A text, or a pair of texts as a list.
+        label: Label to explain, or None for the most probable label.
+        characters: Number of characters of the text.
+        deadline: Time at which to give up, on the clock of `time.monotonic`.
+        run: Runs up to `settings.max_queue` rows at a time.
+        settings: Settings of the server.
+        observer: Receives events about tokenization.
+
+    Returns:
+        The words of the text with their weights.
 
     Raises:
-        Invalid: If the adapter gives no probabilities, does not know the label, or cannot
-            read the text.
+        Invalid: If the adapter returns no probabilities, does not have the label or cannot read the
+            text.
         Failure: If the rows cannot be run.
     """
     if label is not None and label not in adapter.task.labels:

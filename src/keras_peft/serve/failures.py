@@ -1,7 +1,7 @@
-"""What can go wrong with a request, whatever the protocol.
+"""Failures of a request, independent of the protocol.
 
-A message says what was expected and what to do next. It never holds a text that was
-sent, nor a path of the server.
+The messages say what is expected and what to do next. They never contain texts of a request or
+paths of the server.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from typing import ClassVar
 from keras_peft.errors import KerasPeftError
 
 LATE = "There was no answer before the request's deadline; send fewer or shorter texts, or try again later."
-"""What is told when a deadline has passed."""
+"""Message for a request whose deadline has passed."""
 
 
 class Failure(KerasPeftError):
-    """A request that is not answered as it was asked.
+    """Base class for the failures of a request.
+
+    Args:
+        message: Message for the client.
+        retry_after: Time after which the request may be retried, in seconds, or None.
 
     Attributes:
-        kind: What it is, for programs: `error_type` in the answer.
-        retry_after: Seconds after which it may be tried again, or None.
+        kind: Kind of the failure, for programs; sent as `error_type`.
+        retry_after: Time after which the request may be retried, in seconds, or None.
     """
 
     kind: ClassVar[str] = "backend"
@@ -30,7 +34,7 @@ class Failure(KerasPeftError):
 
 
 class Malformed(Failure):
-    """The request cannot be read: no JSON, or nothing in it."""
+    """The request cannot be parsed, or is empty."""
 
     kind = "validation"
 
@@ -42,19 +46,19 @@ class AdapterNotFound(Failure):
 
 
 class AdapterFailed(Failure):
-    """The adapter's bundle cannot be used; the message says why."""
+    """The bundle of the adapter cannot be used; the message gives the reason."""
 
     kind = "adapter_failed"
 
 
 class TooLarge(Failure):
-    """The body, or the number of texts, is larger than the server takes."""
+    """The body or the number of texts exceeds a limit of the server."""
 
     kind = "validation"
 
 
 class Invalid(Failure):
-    """The request can be read, and what it asks for cannot be done."""
+    """The request is well-formed, but its values are invalid."""
 
     kind = "validation"
 
@@ -66,18 +70,18 @@ class Overloaded(Failure):
 
 
 class BackendFailed(Failure):
-    """The base or a head failed; the log says why."""
+    """The base model or a head raised an error, which is logged."""
 
     kind = "backend"
 
 
 class NotReady(Failure):
-    """The server starts, drains, or the adapter is being loaded."""
+    """The server is starting or shutting down, or the adapter is not available."""
 
     kind = "unhealthy"
 
 
 class TimedOut(Failure):
-    """The deadline passed before there was an answer."""
+    """The deadline passed before the response was ready."""
 
     kind = "timeout"

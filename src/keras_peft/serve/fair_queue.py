@@ -1,14 +1,14 @@
-"""Whose turn it is: the rows that wait, in a fair order, and which of them run together.
+"""A fair queue that groups rows of similar length into batches.
 
-What one key asks of one adapter is a flow. While several flows have rows that wait, each of
-them gets as many tokens as the others, so that a flood in one does not hold up the rest. It
-is start-time fair queueing: Goyal, Vin and Cheng 1996, "StartupEvents-time Fair Queuing: A Scheduling
-Algorithm for Integrated Services Packet Switching Networks". One flow alone is first come,
+The rows of one API key for one adapter form a flow. While several flows have waiting rows, each
+gets the same number of tokens, so that a burst in one flow does not delay the others. The algorithm
+is start-time fair queueing: Goyal, Vin and Cheng 1996, "Start-time Fair Queuing: A Scheduling
+Algorithm for Integrated Services Packet Switching Networks". A single flow is served first come,
 first served.
 
-The row whose turn it is leads a batch. Of the next few rows those go with it that share the
-blocks below their adapters with it and are about as long, so that little is computed for
-padding.
+The next row in this order leads a batch. It is joined by some of the rows that follow: those that
+share the blocks below their adapters with it and have a similar length, so that little padding is
+computed.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from keras_peft.serve.loaded_adapter import AdapterRow
 
-# So many batches' rows are looked through for those whose lengths suit.
+# Number of batches' worth of rows that are searched for rows of similar length.
 _REACH = 4
-# Rows run together if the shortest lacks no more than this share of the longest and so many tokens.
+# Rows run together if the shortest is at least `longest * (1 - _SHARE) - _TOKENS` tokens long.
 _SHARE, _TOKENS = 0.125, 4
-# Flows whose turns are remembered before those that have had theirs are forgotten.
+# Number of flows above which the state of flows without a backlog is dropped.
 _MOST_FLOWS = 1024
 
 
 class PendingRow:
-    """A row that is to be computed once, whoever waits for it.
+    """A row in the queue, computed once for all requests that wait for it.
 
     Args:
         row: The row.
-        text: Something that is the same for rows of the same tokens.
-        deadline: When nobody waits for it any more, on the clock of `time.monotonic`.
-        came: When it came, on the same clock.
-        shared: What the rows have in common that are worth running together.
+        text: A value that is equal for rows with the same tokens.
+        deadline: Time after which no request waits for it, on the clock of `time.monotonic`.
+        came: Arrival time, on the same clock.
+        shared: Batching key; only rows with equal keys run together.
 
     Attributes:
-        length: Its tokens.
-        turn: Its place in the order, in tokens.
-        passed: Since when it has been passed over, or None.
-        is_running: Whether it has been taken.
-        is_gone: Whether it was left out since its deadline had passed.
+        length: Number of tokens.
+        turn: Virtual start time in the fair order, in tokens.
+        passed: Time at which it was first passed over, or None.
+        is_running: Whether it has been taken from the queue.
+        is_gone: Whether it was dropped after its deadline.
     """
 
     __slots__ = (
@@ -76,29 +76,28 @@ PendingRowT = TypeVar("PendingRowT", bound=PendingRow)
 
 
 class FairQueue(Generic[PendingRowT]):
-    """The rows that wait.
-
-    It is for one thread at a time.
+    """A queue of rows, ordered by start-time fair queueing. Not thread-safe.
 
     Args:
-        most_rows: Most rows that are taken together.
-        most_tokens: Most tokens that are taken together, padding included; one row alone may
-            have more.
-        max_age: After how many seconds of being passed over a row leads, whatever its length.
+        most_rows: Maximum rows per batch.
+        most_tokens: Maximum tokens per batch, including padding. A single longer row is still
+            taken, alone.
+        max_age: Time after which a row that was passed over leads a batch regardless of its length,
+            in seconds.
 
     Example:
         >>> queue = FairQueue(most_rows=32, most_tokens=4096, max_age=0.1)
         >>> queue.add(pending, ("billing", "intents"))
         >>> queue.take(time.monotonic())
-        [entry]
+        [pending]
     """
 
     def __init__(self, *, most_rows: int, most_tokens: int, max_age: float) -> None:
         self._most_rows, self._most_tokens, self._max_age = most_rows, most_tokens, max_age
-        # Sorted; the numbers are the order in which rows came, and no two are the same.
+        # Sorted by turn, then by arrival number, which is unique.
         self._order: list[tuple[float, int, PendingRowT]] = []
         self._numbers = count()
-        # The turn that a flow's next row has if it comes now, and the turn that it is.
+        # The earliest turn of the next row of each flow, and the current turn.
         self._next: dict[Hashable, float] = {}
         self._now = 0.0
 
@@ -106,11 +105,11 @@ class FairQueue(Generic[PendingRowT]):
         return len(self._order)
 
     def add(self, pending: PendingRowT, flow: Hashable) -> None:
-        """Lets a row wait for its turn.
+        """Adds a row.
 
         Args:
             pending: The row.
-            flow: What shares one part of the server.
+            flow: Flow of the row. All flows get equal shares.
         """
         pending.turn = max(self._now, self._next.get(flow, 0.0))
         pending.number = next(self._numbers)
@@ -118,17 +117,21 @@ class FairQueue(Generic[PendingRowT]):
         insort(self._order, (pending.turn, pending.number, pending))
 
     def remove(self, pending: PendingRowT) -> None:
-        """Takes a row that waits away."""
+        """Removes a row.
+
+        Args:
+            pending: A row in the queue.
+        """
         del self._order[bisect_left(self._order, (pending.turn, pending.number))]
 
     def take(self, now: float) -> list[PendingRowT]:
-        """Takes the rows that run next; those whose deadlines have passed are left out.
+        """Removes and returns the rows of the next batch. Drops rows whose deadline has passed.
 
         Args:
-            now: The time, on the clock of the entries.
+            now: Current time, on the clock of the deadlines.
 
         Returns:
-            Rows of like lengths, the shortest first: at least one where any are left.
+            Rows of similar length, shortest first. Empty only if the queue is empty.
         """
         window = self._in_reach(now)
         if not window:
@@ -151,7 +154,7 @@ class FairQueue(Generic[PendingRowT]):
         return taken
 
     def _in_reach(self, now: float) -> list[PendingRowT]:
-        """Returns the next few rows in their order, when those that are too late have been left out."""
+        """Returns the next rows in order, after dropping expired ones."""
         reach = _REACH * self._most_rows
         while late := [one for _, _, one in self._order[:reach] if one.deadline <= now]:
             for one in late:
@@ -160,14 +163,14 @@ class FairQueue(Generic[PendingRowT]):
         return [one for _, _, one in self._order[:reach]]
 
     def _run_around(self, leader: int, lengths: list[int]) -> tuple[int, int]:
-        """Finds which rows run with a leader: the most rows, and of as many those with the least padding.
+        """Returns the largest group of rows around a leader, with the least padding among equals.
 
         Args:
-            leader: Its place among the lengths.
+            leader: Index of the leader in `lengths`.
             lengths: Lengths in tokens, sorted.
 
         Returns:
-            The first of them, and the place after the last.
+            Start and stop index of the group.
         """
         sums = [0, *accumulate(lengths)]
         best, fewest, start = (leader, leader + 1), 0, max(0, leader + 1 - self._most_rows)
@@ -179,13 +182,13 @@ class FairQueue(Generic[PendingRowT]):
             if start > leader:
                 break
             padding = (after - start) * longest - (sums[after] - sums[start])
-            # Where two are as good it is the later one, with rows that came soon after the leader.
+            # Ties go to the later group, whose rows arrived soon after the leader.
             if (after - start, -padding) >= (best[1] - best[0], -fewest):
                 best, fewest = (start, after), padding
         return best
 
     def _forget(self) -> None:
-        """Forgets flows whose next row would come at once."""
+        """Drops the state of flows whose next row would start immediately."""
         if not self._order:
             self._next.clear()
             self._now = 0.0
@@ -194,8 +197,8 @@ class FairQueue(Generic[PendingRowT]):
 
 
 def _by_length(window: Sequence[PendingRowT], leader: PendingRowT) -> list[PendingRowT]:
-    """Sorts rows by their lengths; of one length those whose turn is sooner are nearer to the leader."""
-    # Rows of one text stand together, since the base computes it once.
+    """Sorts rows by length; among equal lengths, earlier turns are closer to the leader."""
+    # Rows with the same tokens stay adjacent, since the base model reads them only once.
     queue: dict[int, int] = {}
     for place, one in enumerate(window):
         queue.setdefault(one.text, place)

@@ -1,8 +1,7 @@
 """API keys from the environment and from a file, and their permissions.
 
 The environment variable KERAS_PEFT_API_KEY sets a key for predictions; KERAS_PEFT_ADMIN_KEY sets
-one
-that may also load and unload adapters. A TOML file can list any number of named keys:
+one that may also load and unload adapters. A TOML file can list any number of named keys:
 
     [[key]]
     name = "billing"

@@ -1,4 +1,4 @@
-"""What happens in a server, as Prometheus counts it."""
+"""Prometheus metrics of a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_peft._version import __version__
 from keras_peft.serve.observer import Observer
 
 _PREFIX = "keras_peft"
-# More adapters than this are counted together, so that names cannot fill the memory.
+# Further adapters share one series, which bounds the memory of the metrics.
 MOST_ADAPTERS = 1024
 _OTHERS = "(others)"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -23,14 +23,17 @@ _SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Metrics(Observer):
-    """Counts, in a registry of its own.
+    """Collects Prometheus metrics in a registry of its own.
 
-    Series of an adapter go when it is unloaded. Adapters that are not loaded have none, so that
-    what clients ask for makes no new ones.
+    Only loaded adapters have series of their own, which are deleted when they are unloaded.
+    Requests for unknown names therefore create no series.
 
     Args:
-        base: What the base is called, without its place.
-        base_sha256: Of its weights.
+        base: Name of the base model, without its local path.
+        base_sha256: SHA-256 of the weights of the base model.
+
+    Attributes:
+        registry: The registry.
 
     Example:
         >>> metrics = Metrics(base="minilm", base_sha256="53aa5117…")
@@ -42,7 +45,7 @@ class Metrics(Observer):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._lock = threading.Lock()
-        # Finding a series by its labels takes longer than counting.
+        # Cached, since looking up a series by its labels takes longer than updating it.
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._loaded: dict[str, tuple[str, str]] = {}
 
@@ -87,26 +90,26 @@ class Metrics(Observer):
         self._slots = self._gauge("adapter_slots", "Adapters in each state.", "state")
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Writes all of it down.
+        """Returns all metrics in a text format of Prometheus.
 
         Args:
-            accept: The header, which chooses between Prometheus' forms.
+            accept: Accept header of the request, which selects the format.
 
         Returns:
-            The text and its media type.
+            The encoded metrics and their media type.
         """
         encoder, media_type = choose_encoder(accept)
         return encoder(self.registry), media_type
 
     def queue_changed(self, *, waiting: int, running: int) -> None:
-        """Sets two gauges; see `Observer`."""
+        """Updates the queue gauges; see `Observer`."""
         self._waiting.set(waiting)
         self._running.set(running)
 
     def batch_started(
         self, *, rows: int, tokens: int, padded: int, distinct_adapters: int, waited: Sequence[float]
     ) -> None:
-        """Counts a batch; see `Observer`."""
+        """Records the size, padding and waiting times of a batch; see `Observer`."""
         self._rows.observe(rows)
         self._tokens.observe(padded)
         self._padding.observe(1 - tokens / padded if padded else 0)
@@ -115,13 +118,13 @@ class Metrics(Observer):
             self._queue.observe(seconds)
 
     def batch_ended(self, *, rows: int, seconds: float, failed: bool = False) -> None:
-        """Counts how long a batch took; see `Observer`."""
+        """Records the duration of a batch; see `Observer`."""
         self._inference.observe(seconds)
         if failed:
             self._failed_batches.inc()
 
     def adapter_loaded(self, name: str, *, generation: int, pinned: bool, seconds: float) -> None:
-        """Makes the series of an adapter; see `Observer`."""
+        """Creates the series of an adapter; see `Observer`."""
         self._loads.labels("ok").inc()
         self._load_seconds.observe(seconds)
         series = (str(generation), str(pinned).lower())
@@ -142,29 +145,29 @@ class Metrics(Observer):
                 self._adapter_texts.remove_by_labels({"adapter": name})
 
     def adapter_failed(self, name: str, *, reason: str) -> None:
-        """Counts an adapter that could not be loaded; see `Observer`."""
+        """Counts a failed load; see `Observer`."""
         self._loads.labels("failed").inc()
 
     def adapters_changed(self, states: dict[str, int]) -> None:
-        """Sets a gauge for each state; see `Observer`."""
+        """Updates the gauge of each state; see `Observer`."""
         self._slots.clear()
         for state, count in states.items():
             self._slots.labels(state.lower()).set(count)
 
     def tokenized(self, *, texts: int, tokens: int, cut: int, seconds: float) -> None:
-        """Counts the tokens of a request; see `Observer`."""
+        """Records the tokenization of a request; see `Observer`."""
         self._tokenization.observe(seconds)
         self._input_tokens.observe(tokens)
         if cut:
             self._cut_texts.inc(cut)
 
     def adapter_answered(self, name: str, *, texts: int, kind: str = "") -> None:
-        """Counts an adapter's texts; see `Observer`."""
+        """Counts the texts of an adapter; see `Observer`."""
         with self._lock:
             self._adapter_texts.labels(name if name in self._loaded else _OTHERS, kind or "ok").inc(texts)
 
     def request_ended(self, *, route: str, status: int, seconds: float) -> None:
-        """Counts a request; see `Observer`."""
+        """Counts a request and records its duration; see `Observer`."""
         found = self._of_route.get((route, status))
         if found is None:
             found = self._requests.labels(route, str(status)), self._request_seconds.labels(route)
@@ -173,7 +176,7 @@ class Metrics(Observer):
         found[1].observe(seconds)
 
     def request_failed(self, kind: str) -> None:
-        """Counts a failure; see `Observer`."""
+        """Counts a failed request; see `Observer`."""
         self._failures.labels(kind).inc()
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:

@@ -1,4 +1,4 @@
-"""What happens in a server, told to whoever wants to count it. The base class hears and does nothing."""
+"""Callbacks for the events of a server. The base class ignores all events."""
 
 from __future__ import annotations
 
@@ -6,112 +6,119 @@ from collections.abc import Sequence
 
 
 class Observer:
-    """Hears what happens. Every method may be called from any thread, returns at once and never raises.
+    """Receives the events of a server.
+
+    Any method may be called from any thread. Methods must return immediately and never raise.
 
     Example:
         >>> class Printing(Observer):
         ...     def adapter_unloaded(self, name: str, *, reason: str) -> None:
-        ...         logging.info("%s is gone: %s", name, reason)
+        ...         logging.info("%s was unloaded: %s", name, reason)
     """
 
     # ---- The batcher
 
     def queue_changed(self, *, waiting: int, running: int) -> None:
-        """The queue has grown or shrunk.
+        """Called when the length of the queue changes.
 
         Args:
-            waiting: Rows that wait.
-            running: Rows that are being computed.
+            waiting: Number of rows that wait.
+            running: Number of rows that are being computed.
         """
 
     def batch_started(
         self, *, rows: int, tokens: int, padded: int, distinct_adapters: int, waited: Sequence[float]
     ) -> None:
-        """A batch goes to the base.
+        """Called when a batch starts.
 
         Args:
-            rows: Rows in it.
-            tokens: Tokens of these rows, without padding.
-            padded: Tokens that are computed, padding included.
-            distinct_adapters: How many adapters the rows belong to.
-            waited: For each row the seconds that it waited.
+            rows: Number of rows.
+            tokens: Number of tokens, without padding.
+            padded: Number of tokens, including padding.
+            distinct_adapters: Number of adapters in the batch.
+            waited: Waiting time of each row, in seconds.
         """
 
     def batch_ended(self, *, rows: int, seconds: float, failed: bool = False) -> None:
-        """A batch is computed, or has failed.
+        """Called when a batch ends.
 
         Args:
-            rows: Rows in it.
-            seconds: How long the base and the heads took.
-            failed: Whether it has no outputs.
+            rows: Number of rows.
+            seconds: Computation time, in seconds.
+            failed: Whether the batch failed.
         """
 
     # ---- The adapters
 
     def adapter_loaded(self, name: str, *, generation: int, pinned: bool, seconds: float) -> None:
-        """An adapter, or a new generation of one, answers from now on.
+        """Called when a generation of an adapter is loaded.
 
         Args:
-            name: Its name.
-            generation: Its generation, counted from 1.
-            pinned: Whether it stays loaded when it is idle.
-            seconds: How long loading took.
+            name: Name of the adapter.
+            generation: Number of the generation, counted from 1.
+            pinned: Whether the adapter stays loaded when it is idle.
+            seconds: Loading time, in seconds.
         """
 
     def adapter_unloaded(self, name: str, *, reason: str) -> None:
-        """An adapter answers no more; a generation that was replaced is not told.
+        """Called when an adapter is unloaded, but not when a new generation replaces it.
 
         Args:
-            name: Its name.
-            reason: One word: `asked`, `evicted` or `removed`.
+            name: Name of the adapter.
+            reason: `asked`, `evicted` or `removed`.
         """
 
     def adapter_failed(self, name: str, *, reason: str) -> None:
-        """An adapter could not be loaded; an older generation may go on answering.
+        """Called when an adapter fails to load. A previous generation may still answer.
 
         Args:
-            name: Its name.
-            reason: The message of the error.
+            name: Name of the adapter.
+            reason: Error message.
         """
 
     def adapters_changed(self, states: dict[str, int]) -> None:
-        """Adapters have changed their states.
+        """Called when the states of adapters change.
 
         Args:
-            states: How many adapters are in each state.
+            states: Number of adapters by state.
         """
 
     # ---- The service
 
     def tokenized(self, *, texts: int, tokens: int, cut: int, seconds: float) -> None:
-        """The texts of a request have become tokens.
+        """Called when the texts of a request are tokenized.
 
         Args:
-            texts: How many they are.
-            tokens: Their tokens, those of windows included.
-            cut: Texts whose end was left out since the base reads no more.
-            seconds: How long it took.
+            texts: Number of texts.
+            tokens: Number of tokens, including those of all windows.
+            cut: Number of truncated texts.
+            seconds: Tokenization time, in seconds.
         """
 
     def adapter_answered(self, name: str, *, texts: int, kind: str = "") -> None:
-        """An adapter has answered, or has not.
+        """Called when an adapter has answered a request or failed to.
 
         Args:
-            name: Its name.
-            texts: How many texts it was asked about.
-            kind: The kind of the failure (`Failure.kind`), empty where it answered.
+            name: Name of the adapter.
+            texts: Number of texts in the request.
+            kind: Kind of the failure (`Failure.kind`), or empty if it answered.
         """
 
     # ---- HTTP
 
     def request_ended(self, *, route: str, status: int, seconds: float) -> None:
-        """A request has its answer.
+        """Called when an HTTP request ends.
 
         Args:
-            route: The pattern of its route, such as `/adapters/{name}`.
-            status: The HTTP status; 499 where the client went away.
-            seconds: From its first byte to the answer's last.
+            route: Pattern of the route, such as `/adapters/{name}`.
+            status: HTTP status; 499 if the client disconnected.
+            seconds: Time from the first byte of the request to the last byte of the response, in
+                seconds.
         """
 
     def request_failed(self, kind: str) -> None:
-        """A request was not answered as it was asked; `kind` is that of its `Failure`."""
+        """Called when an HTTP request fails.
+
+        Args:
+            kind: Kind of the failure (`Failure.kind`).
+        """

@@ -1,7 +1,7 @@
-"""The threads that compute: each takes a batch of the rows that wait, runs it, and takes the next.
+"""Worker threads that take batches from the queue and run them.
 
-The loop puts rows into the queue and worker threads take batches from it, so that a worker
-that is done goes on without waiting for the loop. The loop wakes up once for each batch.
+The event loop adds rows to the queue, and the workers take batches from it without waiting for the
+loop. The loop wakes up once per batch.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Output = np.ndarray | Exception
-"""What a row gave, or why it gave nothing."""
+"""Head outputs of a row, or the error that it raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a batcher waits for what, in seconds.
+    """Wait times of a batcher, in seconds.
 
     Attributes:
-        beat: How often an idle worker turns round.
-        soonest: The shortest time after which a refused request is asked to come again.
-        patience: How long rows of other threads wait for a worker to be idle.
-        ending: How long workers that have nothing to do may take to end.
+        beat: Interval between heartbeats of an idle worker.
+        soonest: Minimum `retry_after` of a request that is refused because the server is busy.
+        patience: Maximum time that `Workers.run_beside` waits for an idle worker.
+        ending: Maximum time that `Workers.end` waits for the threads.
     """
 
     beat: float = 0.5
@@ -50,23 +50,23 @@ class Timing:
 
 
 class Workers(Generic[PendingRowT]):
-    """Threads that compute the rows that wait.
+    """Threads that run the rows of a queue.
 
     Args:
-        engine: What the rows run on.
-        settings: The limits.
-        observer: Is told of batches.
-        deliver: Called in the loop with the rows of a batch, what they gave, and when it began
-            and ended, on the clock of `time.monotonic`.
-        timing: How long they wait for what.
+        engine: Engine that runs the rows.
+        settings: Settings of the server.
+        observer: Receives events about batches.
+        deliver: Called in the event loop after each batch, with its rows, their outputs, and its
+            start and end on the clock of `time.monotonic`.
+        timing: Wait times.
 
     Attributes:
-        changed: The lock of the queue; notify it when rows have come.
-        queue: The rows that wait. Hold `changed` to change it.
-        running: Rows that are being computed.
-        idle: Workers that have nothing to do.
-        threads: The threads.
-        beats: When each of them last turned round, on the clock of `time.monotonic`.
+        changed: Condition that guards the queue; notify it after adding rows.
+        queue: Rows that wait. Hold `changed` to modify it.
+        running: Number of rows that are being computed.
+        idle: Number of idle workers.
+        threads: The worker threads.
+        beats: Last heartbeat of each worker, on the clock of `time.monotonic`.
     """
 
     def __init__(
@@ -93,7 +93,11 @@ class Workers(Generic[PendingRowT]):
         self._loop: asyncio.AbstractEventLoop
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the threads, which deliver in a loop."""
+        """Starts the threads.
+
+        Args:
+            loop: Event loop in which `deliver` is called.
+        """
         self._loop = loop
         count = self._settings.workers or self._engine.workers
         self.beats = [time.monotonic()] * count
@@ -106,21 +110,27 @@ class Workers(Generic[PendingRowT]):
 
     @property
     def heartbeat_age(self) -> float:
-        """Seconds since the slowest worker last turned round; idle ones turn all the time."""
+        """Time since the oldest heartbeat of a worker, in seconds."""
         return time.monotonic() - min(self.beats) if self.beats else 0.0
 
     def run_beside(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
-        """Runs rows in the thread that calls it, as soon as a worker has nothing to do.
+        """Runs rows in the calling thread, preferably while a worker is idle.
 
-        Beside batches on all processors they would slow these down. They do not wait for long, so
-        that nothing depends on workers that hang, and no worker waits for them.
+        Running next to batches on all CPUs would slow those down. The wait for an idle worker is
+        short, so that the call succeeds even if all workers hang.
+
+        Args:
+            rows: The rows.
+
+        Returns:
+            The head outputs of each row.
         """
         with self.changed:
             self._idles.wait_for(lambda: self.idle, self._timing.patience)
         return self._engine.run(rows)
 
     async def end(self) -> None:
-        """Lets the threads end when they have computed what they have taken."""
+        """Ends the threads after their current batches."""
         with self.changed:
             self._is_over = True
             self.changed.notify_all()
@@ -132,12 +142,12 @@ class Workers(Generic[PendingRowT]):
             outputs = self._outputs(batch, started)
             with self.changed:
                 self.running -= len(batch)
-            # The loop is closed where a server could not wait for a batch.
+            # The loop is already closed if the server stopped without waiting for the batch.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._deliver, batch, outputs, started, time.monotonic())
 
     def _next(self, worker: int) -> list[PendingRowT]:
-        """Waits for rows; gives none when there is nothing more to do."""
+        """Waits for the next batch; returns an empty list when the workers should end."""
         patience: float | None = None
         with self.changed:
             while not self._is_over:
@@ -147,20 +157,20 @@ class Workers(Generic[PendingRowT]):
                     self._idles.notify_all()
                     self.changed.wait(self._timing.beat)
                     self.idle -= 1
-                    # Only a worker that had nothing to do has time to wait for more.
+                    # Only a worker that was idle waits for more rows.
                     patience = time.monotonic() + self._settings.max_wait_ms / 1000
                 elif patience and now < patience and len(self.queue) < self._settings.max_batch_rows:
                     self.changed.wait(patience - now)
                 elif batch := self.queue.take(now):
                     self.running += len(batch)
                     if self.queue:
-                        # What does not go with these is for another worker.
+                        # Another worker can take the remaining rows.
                         self.changed.notify()
                     return batch
         return []
 
     def _outputs(self, batch: Sequence[PendingRowT], started: float) -> Sequence[Output]:
-        """Runs a batch; where that fails each adapter by itself, so that one at fault fails alone."""
+        """Runs a batch; if it fails, runs each adapter separately so that only the faulty one fails."""
         adapters = {pending.row.adapter for pending in batch}
         self._observer.batch_started(
             rows=len(batch),
@@ -202,5 +212,5 @@ class Workers(Generic[PendingRowT]):
     def _join(self) -> None:
         end = time.monotonic() + self._timing.ending
         for thread in self.threads:
-            # One that hangs is left behind; it ends with the process.
+            # Threads that hang are daemons and end with the process.
             thread.join(max(0.0, end - time.monotonic()))

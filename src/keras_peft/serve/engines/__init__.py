@@ -1,1 +1,1 @@
-"""What rows run on: one file, one runtime."""
+"""Engines that run the rows, one runtime per module."""

@@ -1,4 +1,4 @@
-"""What every engine does."""
+"""Interface of the engines."""
 
 from __future__ import annotations
 
@@ -13,63 +13,70 @@ if TYPE_CHECKING:
 
 
 class Base(Protocol):
-    """What is told of the base that an engine runs."""
+    """Properties of the base model of an engine."""
 
     @property
     def name(self) -> str:
-        """What it is called; of a folder its path."""
+        """Name of the base model; a path if it was loaded from a folder."""
 
     @property
     def architecture(self) -> str:
-        """Name of the file in `bases/`."""
+        """Name of the module in `bases/`."""
 
     @property
     def sha256(self) -> str:
-        """Of its weights."""
+        """SHA-256 of the weights."""
 
     @property
     def max_length(self) -> int:
-        """The most tokens that it reads."""
+        """Maximum number of tokens."""
 
     @property
     def tokenizer(self) -> str:
-        """The content of its tokenizer.json."""
+        """Content of its `tokenizer.json`."""
 
 
 class Engine(Protocol):
-    """A frozen base on which rows of many adapters run in one batch.
+    """Runs rows of many adapters on one frozen base model, in mixed batches.
 
-    Its methods are called from several threads at the same time.
+    The methods must be thread-safe.
     """
 
     @property
     def base(self) -> Base:
-        """The base."""
+        """The base model."""
 
     @property
     def workers(self) -> int:
-        """How many batches it computes best at the same time."""
+        """Best number of concurrent batches."""
 
     def load(self, bundle: Bundle) -> EngineWeights:
-        """Reads the tensors of a bundle of this base and makes them ready to run.
+        """Loads the weights of a bundle and prepares them for `run`.
 
         Args:
-            bundle: The bundle. That it is of this base has been checked.
+            bundle: The bundle. The caller has checked that it was trained on this base model.
+
+        Returns:
+            The weights in the representation of the engine.
 
         Raises:
-            KerasPeftError: If the engine cannot run it, or its tensors are not what it needs.
+            KerasPeftError: If the engine cannot run the bundle, or its tensors do not fit.
         """
 
     def group(self, row: AdapterRow) -> Hashable:
-        """Returns what a row's computation has in common with that of others; equal ones run together."""
+        """Returns a batching key; only rows with equal keys run in the same batch.
+
+        Args:
+            row: The row.
+        """
 
     def run(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
-        """Answers rows of any adapters.
+        """Runs rows of any adapters.
 
         Args:
             rows: The rows.
 
         Returns:
-            What the head of each gives, float32: (outputs,), or (tokens, outputs) where the
-            task reads words.
+            The head outputs of each row, float32 of shape (outputs,) or, for tasks that read words,
+            (tokens, outputs).
         """

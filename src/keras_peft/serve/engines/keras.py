@@ -1,4 +1,4 @@
-"""Keras: rows of any adapters on a base that was loaded by `sources`."""
+"""Engine that runs a base model in Keras."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import keras
-import keras_hub  # noqa: F401  (sources import it, which takes long; here a server tells of it)
+import keras_hub  # noqa: F401  (a slow import, done here so that startup reports it)
 import numpy as np
 
 from keras_peft import methods, sources
@@ -24,19 +24,22 @@ if TYPE_CHECKING:
     from keras_peft.serve.settings import ServeSettings
     from keras_peft.sources import Base
 
-# What the keys of the head's tensors begin with.
+# Prefix of the keys of the head's tensors.
 _HEAD = "head/"
 
 
 def start(base: str, settings: ServeSettings) -> Engine:
-    """Makes the engine of a server; call it before Keras computes anything.
+    """Creates the engine of a server. Call it before Keras runs any computation.
 
     Args:
-        base: The base, as `sources.load` takes it.
-        settings: What the server was told.
+        base: Base model, in any form that `sources.load` accepts.
+        settings: Settings of the server.
+
+    Returns:
+        The engine, with the base model loaded.
 
     Raises:
-        BaseError: If the base cannot be loaded.
+        BaseError: If the base model cannot be loaded.
     """
     workers = share_processors(settings.workers)
     return Engine(
@@ -48,17 +51,17 @@ def start(base: str, settings: ServeSettings) -> Engine:
 
 
 def share_processors(workers: int) -> int:
-    """Gives each worker a processor of its own; call it before TensorFlow computes anything.
+    """Configures TensorFlow to use one CPU per worker. Call it before TensorFlow runs any computation.
 
-    Batches are small: two that run beside one another, each on one processor, take less time
-    than one after the other, each on both.
+    Batches are small: two batches that run in parallel on one CPU each finish sooner than two
+    batches that run one after the other on both CPUs.
 
     Args:
-        workers: How many to use; 0 for as many as there are processors, where TensorFlow
-            computes on these, and one elsewhere.
+        workers: Number of workers. 0 picks one per available CPU if TensorFlow runs on the CPU,
+            else one.
 
     Returns:
-        How many there are to be.
+        The number of workers to use.
     """
     if keras.config.backend() != "tensorflow":
         return workers or 1
@@ -68,7 +71,7 @@ def share_processors(workers: int) -> int:
         return workers or 1
     workers = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
     if workers > 1:
-        # Where TensorFlow has computed already, its threads are what they are.
+        # The number of threads is fixed once TensorFlow has run a computation.
         with suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(workers)
@@ -76,19 +79,19 @@ def share_processors(workers: int) -> int:
 
 
 class Engine:
-    """A frozen base on which rows of many adapters run in one batch.
+    """Runs rows of many adapters on one frozen base model, in mixed batches.
 
     Args:
-        base: The base; it is frozen from now on.
-        trunk_cache_mb: Memory for what the blocks below the adapters gave for recent texts, in
-            megabytes; 0 keeps nothing.
-        precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
-            faster on processors made for it and rounds the logits.
-        workers: How many batches it computes best at the same time; see `share_processors`.
+        base: The base model, which is frozen.
+        trunk_cache_mb: Memory for the cached outputs of the blocks below the adapters for recent
+            texts, in megabytes; 0 disables the cache.
+        precision: Data type of the frozen matrix multiplications, `"float32"` or `"bfloat16"`.
+            `"bfloat16"` is faster on processors that support it and rounds the logits.
+        workers: Best number of concurrent batches; see `share_processors`.
 
     Attributes:
-        base: The base.
-        workers: How many batches it computes best at the same time.
+        base: The base model.
+        workers: Best number of concurrent batches.
 
     Example:
         >>> engine = Engine(sources.load("minilm"))
@@ -102,7 +105,19 @@ class Engine:
         self._mixed = MixedBatchBase(base.encoder, recent_bytes=trunk_cache_mb << 20, precision=precision)
 
     def load(self, bundle: Bundle) -> PackedAdapter:
-        """Reads the tensors of a bundle and traces what runs them; see `Engine.load` of `_engine.py`."""
+        """Loads the weights of a bundle and traces the computation; see `Engine.load` in `_engine.py`.
+
+        Args:
+            bundle: The bundle.
+
+        Returns:
+            The weights, packed for mixed batches.
+
+        Raises:
+            AdapterError: If the tensors do not fit the method or the base model.
+            BundleMismatch: If the bundle reads longer texts than the base model, or a file has
+                changed.
+        """
         task = bundle.task()
         placements = methods.placements_from_config(bundle.content["parts"])
         if problem := self._problem_with_length(bundle, placements):
@@ -113,7 +128,8 @@ class Engine:
         refuse_unfit(
             tensors, {**top.shape.shapes, **{_HEAD + key: shape for key, shape in head_shapes.items()}}
         )
-        # Only now: what is traced has the size that the bundle's options ask for.
+        # After the checks above, since the options of an unchecked bundle could ask for a huge
+        # computation.
         top.warm_up()
         return PackedAdapter(
             task,
@@ -123,11 +139,22 @@ class Engine:
         )
 
     def group(self, row: AdapterRow) -> Hashable:
-        """Returns the blocks below a row's adapter; rows that share these run together."""
+        """Returns the blocks below the adapter of a row. Rows that share them run together.
+
+        Args:
+            row: The row.
+        """
         return _adapter(row).top.trunk
 
     def run(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
-        """Answers rows of any adapters; see `Engine.run` of `_engine.py`."""
+        """Runs rows of any adapters; see `Engine.run` in `_engine.py`.
+
+        Args:
+            rows: The rows.
+
+        Returns:
+            The head outputs of each row.
+        """
         return self._mixed.run([row.ids for row in rows], [_adapter(row) for row in rows])
 
     def _problem_with_length(self, bundle: Bundle, placements: Sequence[Placement]) -> str | None:

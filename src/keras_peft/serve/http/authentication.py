@@ -24,10 +24,8 @@ class Authentication:
     """ASGI middleware that requires an API key if the server has any.
 
     It also refuses requests that a browser sends on behalf of other sites, with or without API
-    keys.
-    It compares the Origin header with the Host header. A server without API keys on a loopback
-    address
-    also requires a local host name, as a protection against DNS rebinding
+    keys. It compares the Origin header with the Host header. A server without API keys on a
+    loopback address also requires a local host name, as a protection against DNS rebinding
     (https://en.wikipedia.org/wiki/DNS_rebinding).
 
     Args:

@@ -18,9 +18,8 @@ class DirectRoutes:
     """Innermost ASGI middleware: dispatches POST requests directly to their routes.
 
     POST routes parse their own bodies and build their own responses. FastAPI's request handling
-    would
-    take longer than the routes themselves and add nothing. FastAPI still documents the routes and
-    handles all requests without a match here.
+    would take longer than the routes themselves and add nothing. FastAPI still documents the routes
+    and handles all requests without a match here.
 
     Args:
         app: The wrapped application.

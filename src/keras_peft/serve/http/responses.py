@@ -70,8 +70,7 @@ class Failures:
     """ASGI middleware that turns exceptions into responses.
 
     The response to an unexpected error contains no details. Its type and location are logged, but
-    not
-    its message, which may contain a request text.
+    not its message, which may contain a request text.
 
     Args:
         app: The wrapped application.

@@ -20,8 +20,7 @@ class Score(TypedDict):
     """A label and its score.
 
     `said` is present if the score alone does not show whether the label is predicted: for
-    multi-label
-    tasks, and if the adapter abstains.
+    multi-label tasks, and if the adapter abstains.
     """
 
     label: str
@@ -174,8 +173,7 @@ def described(prediction: Any) -> dict[str, Any]:
     """Returns the fields of a prediction without its probabilities, always with a `label`.
 
     With several labels, `label` is the most probable one. It is None if no label is predicted or
-    the
-    task has no labels.
+    the task has no labels.
 
     Args:
         prediction: Prediction for a text.

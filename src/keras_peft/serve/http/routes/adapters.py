@@ -23,8 +23,7 @@ class Adapter(BaseModel):
     """Status and metadata of an adapter.
 
     `bytes` is the memory of its weights, and `last_used` is in seconds since 1970. The metadata of
-    the
-    bundle, from `sha256` on, is available once the adapter has been loaded.
+    the bundle, from `sha256` on, is available once the adapter has been loaded.
     """
 
     name: str

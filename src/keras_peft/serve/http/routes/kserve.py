@@ -3,8 +3,7 @@
 See https://github.com/kserve/open-inference-protocol. The inputs are the BYTES tensors `text` and,
 for pairs, `text_pair`. The outputs are `label`, BYTES, and `probs`, FP32, with the labels in the
 order of the model metadata; for a regression, `value`, FP32. Requests may use JSON or Triton's
-binary
-format; responses are JSON.
+binary format; responses are JSON.
 """
 
 from __future__ import annotations

@@ -41,8 +41,7 @@ class Datum(BaseModel):
     """Prediction for one text.
 
     `label` is null if the adapter abstains. Depending on the task there are further fields:
-    `labels`,
-    `value`, or `tokens`, `tags` and `entities`.
+    `labels`, `value`, or `tokens`, `tags` and `entities`.
     """
 
     index: int
