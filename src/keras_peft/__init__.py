@@ -5,8 +5,8 @@
     keras_peft.fine_tune("conversations.jsonl", out="my-bundle")
     keras_peft.load("my-bundle").predict(["Jon: Which model is faster?"])
 
-The names below are imported on first use, so that `import keras_peft` is quick. All methods are to be
-had from `keras_peft.methods`, and whatever reads and writes the files of other libraries from
+The names below are imported on first use, which keeps `import keras_peft` fast. All methods are in
+`keras_peft.methods`; readers and writers for the file formats of other libraries are in
 `keras_peft.interop`.
 """
 

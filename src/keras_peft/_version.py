@@ -1,3 +1,3 @@
-"""The version of keras-peft, which the package's build reads here too."""
+"""The version of keras-peft, also read by the package build."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""An adapter of a Keras model as a folder, without a text, a task or a tokenizer.
+"""Save and load an adapter of a Keras model as a folder; no text, task or tokenizer is involved.
 
-adapter.json           the methods with their options, and where they attach
-adapter.safetensors    the tensors, keyed by site path, head included
+adapter.json           the methods with their options and selections
+adapter.safetensors    the tensors, keyed by site path, including the head
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ FORMAT = 1
 def save_adapter(
     model: AdaptedModel, folder: str | Path, name: str | None = None, *, overwrite: bool = False
 ) -> None:
-    """Writes an adapter as a folder, whole or not at all.
+    """Saves an adapter to a folder. The folder is written completely or not at all.
 
     Args:
-        model: The model that has it.
-        folder: Where to write it.
-        name: The adapter; the only active one by default.
-        overwrite: Replace an adapter that lies there.
+        model: The adapted model.
+        folder: Folder to write.
+        name: Name of the adapter. Defaults to the only active one.
+        overwrite: Whether to replace an adapter that already exists in `folder`.
 
     Raises:
-        AdapterError: If there is no such adapter, or the folder is taken or cannot be
+        AdapterError: If the adapter does not exist, or the folder already exists or cannot be
             written.
 
     Example:
@@ -70,21 +70,23 @@ def save_adapter(
 def load_adapter(
     model: AdaptedModel, folder: str | Path, name: str | None = None, *, head: keras.Layer | None = None
 ) -> str:
-    """Adds an adapter that `save_adapter` wrote to a model; it is not active yet.
+    """Loads an adapter saved by `save_adapter` into a model, without activating it.
 
     Args:
-        model: The model to add it to, adapted from the same base.
-        folder: Where it lies.
-        name: Its name in the model; the folder's name by default.
-        head: A head of the same layers, where the adapter was saved with one.
+        model: The model to add the adapter to. It must be adapted from the same base.
+        folder: Folder of the adapter.
+        name: Name of the adapter in the model. Defaults to the folder's name.
+        head: A new head with the same layers as the saved one. Required if the adapter was
+            saved with a head.
 
     Returns:
-        The name.
+        The name of the adapter in the model.
 
     Raises:
-        AdapterError: If there is no sound adapter, the name is taken, or tensors are
-            missing, extra or misshapen; all are in the message, and the model is as it was.
-        SelectionError: If the base lacks layers that it attaches to.
+        AdapterError: If the folder does not hold a valid adapter, the name is taken, or
+            tensors are missing, unexpected or of the wrong shape. The message lists all
+            problems, and the model is left unchanged.
+        SelectionError: If the base lacks layers that the adapter attaches to.
 
     Example:
         >>> keras_peft.load_adapter(model, "mood-adapter", head=keras.layers.Dense(3))

@@ -1,4 +1,4 @@
-"""Attach a method to any built Keras model, and take it off again."""
+"""Attach a method to any built Keras model and detach it again."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ def adapt(
     """Freezes a model and attaches a method to it.
 
     Args:
-        model: Any built Keras model: Functional, subclassed, from KerasHub. It stays
-            whole; only the calls of its layers are intercepted.
-        method: The method, such as `LoRA(rank=8)`, or several that make one adapter
-            together, such as `[LoRA(), PrefixTuning()]`.
-        layers: The blocks to attach in: `"all"`, `"last:2"`, `"first:2"`, `[-1, -2]`.
-        targets: Roles, such as `"attention.query"`, or regular expressions that are
-            searched in the layers' paths. The method's own choice by default.
-        head: A layer put on top of the model's output and trained in full. A
-            KerasHub classifier's own head trains in full without it.
-        roles: For a model of your own, what its layers are: from regular expressions on
-            the end of a path to roles, such as `{r"block_\\d+/up": "ffn.up"}`. Known
-            architectures and Keras's own layers need none.
-        adapter: Name of the adapter, where a model has several.
-        first_position_only: The head reads the model's vector of the first token and no
-            other. Where the architecture allows it, the last block is then computed for
-            that position alone.
+        model: Any built Keras model: Functional, subclassed or from KerasHub. The model is
+            not rebuilt; only the calls of its layers are intercepted.
+        method: The method, such as `LoRA(rank=8)`, or several methods that form one adapter,
+            such as `[LoRA(), PrefixTuning()]`.
+        layers: The blocks to attach to: `"all"`, `"last:2"`, `"first:2"`, `[-1, -2]`.
+        targets: Roles, such as `"attention.query"`, or regular expressions searched for in
+            the layer paths. Defaults to the method's own targets.
+        head: A layer applied to the model's output and trained in full. The head of a
+            KerasHub classifier is trained in full without this argument.
+        roles: The roles of the layers of a custom model: maps regular expressions, matched at
+            the end of a path, to roles, such as `{r"block_\\d+/up": "ffn.up"}`. Not needed
+            for known architectures and Keras's own layers.
+        adapter: Name of the adapter, for models with several adapters.
+        first_position_only: Whether the head reads only the output vector of the first token.
+            If the architecture allows it, the last block is then computed for the first
+            position only.
 
     Returns:
-        A model to compile and fit as usual. `print(adapted.plan)` shows what trains.
+        A model to compile and fit as usual. `print(adapted.plan)` shows what is trained.
 
     Raises:
         SelectionError: If a target or a layer matches nothing.
-        OptionError: If the model is not built or is adapted already, or Keras's own LoRA is
-            enabled in it.
+        OptionError: If the model is not built, is already adapted, or has Keras's own LoRA
+            enabled.
 
     Example:
         >>> classifier = keras_hub.models.TextClassifier.from_preset(
@@ -72,12 +72,12 @@ def adapt(
 
 
 def detach(model: AdaptedModel) -> keras.Model:
-    """Takes the adapter off and returns the base as it was, bit for bit.
+    """Removes all adapters and restores the base exactly.
 
     Args:
-        model: What `adapt` returned. It is of no use afterwards.
+        model: The model returned by `adapt`. It cannot be used afterwards.
 
     Returns:
-        The model that was given to `adapt`, with its weights and trainable flags.
+        The model that was passed to `adapt`, with its original weights and trainable flags.
     """
     return model.detach()

@@ -1,4 +1,4 @@
-"""Labelled text, and perhaps a bundle that was trained on it, to what is odd about it."""
+"""Check labelled text for problems, optionally with a bundle that was trained on it."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def check_data(
     label_column: str = "label",
     similarity: float = SIMILARITY,
 ) -> DataReport:
-    """Looks through labelled text for what would harm a training.
+    """Checks labelled text for problems that would harm training.
 
-    Beside a text column there may be pairs (`text_a`, `text_b`) or `tokens`; beside a
-    label column `labels` (a list) or `tags` (one for each token). Labels that are
-    numbers with a fraction, or many, are taken as values to predict.
+    Instead of a text column, the data may have pairs (`text_a`, `text_b`) or `tokens`. Instead
+    of a label column, it may have `labels` (a list) or `tags` (one per token). Numeric labels
+    that have fractions or many distinct values are treated as regression targets.
 
     Args:
-        data: A file or folder of any format that `read_rows` reads.
-        validation: Another; texts that are in both are found.
-        base: The base whose tokenizer counts tokens; the default base where None.
-        bundle: A bundle trained on such data; the rows whose label it doubts most are
-            listed.
-        text_column: Name of the column with the texts.
-        label_column: Name of the column with the labels.
-        similarity: Texts from this likeness on, up to 1, are near duplicates.
+        data: A file or folder in any format that `read_rows` reads.
+        validation: A second data set. Texts that occur in both are reported.
+        base: The base whose tokenizer counts the tokens. Defaults to the default base.
+        bundle: A bundle trained on such data. The rows whose labels it finds least likely are
+            reported.
+        text_column: Name of the text column.
+        label_column: Name of the label column.
+        similarity: Texts with at least this similarity, from 0 to 1, are near duplicates.
 
     Returns:
-        The findings and the counts.
+        A report with the findings and counts.
 
     Raises:
         DataError: If a file cannot be read or has no texts or labels.
-        OptionError: If a value cannot be used.
-        BaseError: If the base cannot be loaded.
-        BundleError: If there is no sound bundle.
+        OptionError: If a value is invalid.
+        BaseError: If the base model cannot be loaded.
+        BundleError: If the bundle is not valid.
 
     Example:
         >>> report = check_data("conversations.jsonl")

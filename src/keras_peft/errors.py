@@ -1,25 +1,24 @@
-"""The errors that keras-peft raises.
+"""The exceptions raised by keras-peft.
 
     KerasPeftError
-    ├── OptionError        a value that a user chose cannot be used
+    ├── OptionError        an option has an invalid value
     │   └── SelectionError     targets or layers match nothing in the base
-    ├── ExtraNotInstalled  packages are needed that an extra of this one brings
+    ├── ExtraNotInstalled  packages of an extra are not installed
     ├── AdapterError       adapter weights do not fit the model
-    ├── DataError          the labelled text cannot be used as it is
-    ├── EndpointError      a language model's server refuses, fails or gives nothing of use
-    ├── BaseError          the base cannot be loaded
-    │   ├── BaseNotFound       no such name, folder or repository
+    ├── DataError          the labelled text cannot be used
+    ├── EndpointError      a language model server fails or returns an unusable answer
+    ├── BaseError          the base model cannot be loaded
+    │   ├── BaseNotFound       no base model of that name, folder or repository
     │   ├── BaseAccessDenied   private or gated
     │   ├── BaseUnreachable    no network
-    │   └── BaseCorrupt        the files are not what they should be
-    ├── HubError           Hugging Face's hub refuses, fails, or holds something else
+    │   └── BaseCorrupt        the files are damaged
+    ├── HubError           the Hugging Face Hub refuses a push, fails, or holds other content
     └── BundleError        a bundle cannot be written or read
-        └── BundleMismatch     its parts do not fit one another or the base
+        └── BundleMismatch     its parts do not match each other or the base
 
-Every message says what was expected, what came and what to do next. Options
-are named in backquotes, as Python takes them: "`max_length=900` is more than …",
-"replace it with `overwrite=True`". The command line prints these as its flags
-and exits with code 2.
+Every message states what was expected, what was found and what to do next. Options are named in
+backquotes, as they are passed in Python: "`max_length=900` is more than …", "replace it with
+`overwrite=True`". The command line prints them as its flags and exits with code 2.
 """
 
 from __future__ import annotations
@@ -29,74 +28,74 @@ from collections.abc import Iterable
 
 
 class KerasPeftError(Exception):
-    """Root of all errors that a user can mend."""
+    """Base class of all errors that a user can fix."""
 
 
 class OptionError(KerasPeftError, ValueError):
-    """A value that a user chose cannot be used; the message names its option in backquotes."""
+    """Raised when an option has an invalid value; the message names the option in backquotes."""
 
 
 class SelectionError(OptionError):
-    """Targets or layers match nothing in the base."""
+    """Raised when targets or layers match nothing in the base."""
 
 
 class ExtraNotInstalled(KerasPeftError, ImportError):
-    """Packages are needed that an extra of this one brings; the message says which."""
+    """Raised when packages of an extra are not installed; the message names the extra."""
 
 
 class AdapterError(KerasPeftError):
-    """Adapter weights do not fit the model."""
+    """Raised when adapter weights do not fit the model."""
 
 
 class DataError(KerasPeftError):
-    """The labelled text cannot be used as it is."""
+    """Raised when the labelled text cannot be used."""
 
 
 class EndpointError(KerasPeftError):
-    """A language model's server refuses, fails or gives nothing of use."""
+    """Raised when a language model server fails or returns an unusable answer."""
 
 
 class BaseError(KerasPeftError):
-    """The base cannot be loaded."""
+    """Raised when the base model cannot be loaded."""
 
 
 class BaseNotFound(BaseError):
-    """No base of that name, folder or repository."""
+    """Raised when there is no base model of that name, folder or repository."""
 
 
 class BaseAccessDenied(BaseError):
-    """The base is private or gated."""
+    """Raised when the base model is private or gated."""
 
 
 class BaseUnreachable(BaseError):
-    """The base has to be downloaded and there is no network."""
+    """Raised when the base model has to be downloaded but there is no network."""
 
 
 class BaseCorrupt(BaseError):
-    """The files of the base are not what they should be."""
+    """Raised when the files of the base model are damaged."""
 
 
 class HubError(KerasPeftError):
-    """Hugging Face's hub refuses what is pushed, fails, or holds something else."""
+    """Raised when the Hugging Face Hub refuses a push, fails, or holds other content."""
 
 
 class BundleError(KerasPeftError):
-    """A bundle cannot be written or read."""
+    """Raised when a bundle cannot be written or read."""
 
 
 class BundleMismatch(BundleError):
-    """The parts of a bundle do not fit one another or the base."""
+    """Raised when the parts of a bundle do not match each other or the base."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns " Did you mean 'x'?" when a known word is near, else ""."""
+    """Returns " Did you mean 'x'?" if a known word is similar to `word`, else ""."""
     spelled = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)
     return f" Did you mean {spelled[near[0]]!r}?" if near else ""
 
 
 def listed(words: Iterable[object], *, most: int = 10) -> str:
-    """Joins words with commas and says how many were left out past `most`."""
+    """Joins words with commas; past `most` words, only counts the rest."""
     every = [str(word) for word in words]
     shown = ", ".join(every[:most])
     return f"{shown} and {len(every) - most} more" if len(every) > most else shown

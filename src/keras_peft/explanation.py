@@ -1,4 +1,4 @@
-"""Which words carried a decision: each is left out in turn, and the rest is classified again."""
+"""Explain predictions by occlusion: each word is left out in turn and the rest is classified again."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ if TYPE_CHECKING:
     from keras_peft.tasks import Task
 
 UNIT = "log-odds"
-"""What weights are told in: the natural logarithm of p / (1 - p)."""
+"""The unit of the weights: the natural logarithm of p / (1 - p)."""
 MOST_RUNS = 100
-"""Most parts of a row that are left out in turn; longer ones are parted into runs of words."""
-# Nearer to 0 and 1 than this all probabilities are the same.
+"""Maximum parts of a row to leave out in turn; longer rows are split into runs of words."""
+# Probabilities closer to 0 or 1 than this are clipped.
 _LEAST = 1e-12
-# Scripts that put no space between words, of which each character is taken for one.
+# Scripts without spaces between words; each character counts as a word.
 _SPACELESS = r"\p{Han}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_]&&[^{_SPACELESS}]]"
-# Numbers, words with their apostrophes, one mark again and again, and any other character as it is seen.
+# Numbers, words with apostrophes, a repeated punctuation mark, and any other visible character.
 _WORD = rf"\p{{N}}+(?:[.,]\p{{N}}+)+|{_LETTER}+(?:['’]{_LETTER}+)*|([!?.])\1+|(?!\s)\X"
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a text, or a run of some where the text is long.
+    """A word of a text, or a run of words if the text is long.
 
     Attributes:
-        start: The place of its first character in its text.
-        end: The place after its last.
-        text: What stands there.
-        part: The number of its text, which is 1 for the second of a pair.
-        weight: By how much the label's log-odds fall when it alone is left out: above 0 it
-            speaks for the label, below 0 against it. None where the text was cut before it.
-        without: The label's probability then.
+        start: Offset of its first character in its text.
+        end: Offset after its last character.
+        text: The characters of the word.
+        part: Index of its text: 1 for the second text of a pair, else 0.
+        weight: How much the label's log-odds fall when only this word is left out. Positive
+            values support the label, negative values oppose it. None if the text was
+            truncated before the word.
+        without: The label's probability without the word.
     """
 
     start: int
@@ -57,17 +58,17 @@ class Word:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which words of a text speak for a label.
+    """The words of a text that support or oppose a label.
 
     Attributes:
-        text: The text, without space around it, or the pair.
-        label: The label that is explained.
-        probability: Its probability.
-        probabilities: Of every label, most probable first.
-        words: Those of the text in their order, marks among them.
-        run_length: Most words that are left out together; 1 where each is by itself.
-        abstain_below: The least probability with which the classifier says a label, if it
-            was told one.
+        text: The text, with surrounding whitespace removed, or the pair of texts.
+        label: The explained label.
+        probability: Probability of that label.
+        probabilities: Probability of every label, most probable first.
+        words: The words of the text in order, including punctuation.
+        run_length: Maximum number of words left out together; 1 if each is left out alone.
+        abstain_below: Minimum probability at which the classifier answers with a label, if
+            it has such a threshold.
     """
 
     text: Text
@@ -80,31 +81,42 @@ class Explanation:
 
     @property
     def is_withheld(self) -> bool:
-        """Whether no label is probable enough for the classifier to say it."""
+        """Whether every label is below the classifier's `abstain_below` threshold."""
         return max(self.probabilities.values()) < (self.abstain_below or 0)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The text alone, or both of a pair."""
+        """The text as a tuple of one, or both texts of a pair."""
         return _texts(self.text)
 
     def strongest(self, most: int = 10) -> list[tuple[Word, float]]:
-        """Lists words with their weights, the largest first, whichever way they speak."""
+        """Returns the words with the largest absolute weights, largest first.
+
+        Args:
+            most: Maximum number of words.
+
+        Returns:
+            Pairs of word and weight.
+        """
         weighed = [(word, word.weight) for word in self.words if word.weight is not None]
         return sorted(weighed, key=lambda pair: -abs(pair[1]))[:most]
 
     @property
     def scale(self) -> float:
-        """The largest weight, and 1 at least, so that little is not drawn as much."""
+        """The largest absolute weight, at least 1, so that small weights are not drawn as large ones."""
         return max(1.0, *(abs(weight) for _, weight in self.strongest(1)))
 
     @property
     def unread(self) -> int:
-        """How many words the base did not read, since the text was cut before them."""
+        """Number of words that the base did not read because the text was truncated."""
         return sum(word.weight is None for word in self.words)
 
     def pieces(self, part: int = 0) -> Iterator[tuple[str, Word | None]]:
-        """Goes through all of a text: its words, and what stands between them with None."""
+        """Iterates over a whole text: its words, and the characters between them with None.
+
+        Args:
+            part: Index of the text: 1 for the second text of a pair.
+        """
         at, text = 0, self.texts[part]
         for word in (word for word in self.words if word.part == part):
             if word.start > at:
@@ -115,20 +127,20 @@ class Explanation:
             yield text[at:], None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as plain values."""
+        """Returns the explanation as plain values, ready for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """A text, and what is left of it when each of its words is left out in turn.
+    """A text and the variants of it with one run of words left out.
 
     Attributes:
-        text: The text, or the pair.
-        seen: It, or both of it, as far as the base reads.
-        runs: What is left out: the number of the text, and the places of the first character
-            and after the last.
-        run_length: Most words that are left out together.
+        text: The text, or the pair of texts.
+        seen: The part of the text, or of both texts, that the base reads.
+        runs: The runs to leave out: index of the text, offset of the first character and
+            offset after the last.
+        run_length: Maximum number of words left out together.
     """
 
     text: Text
@@ -138,13 +150,13 @@ class Occlusion:
 
     @classmethod
     def of(cls, text: Text, seen: tuple[str, ...]) -> Occlusion:
-        """Parts a text into what is left out.
+        """Splits a text into the runs to leave out.
 
         Args:
-            text: A text or a pair, as it is read.
+            text: A text or a pair, as returned by `Classifier.read`.
             seen: From `Tokenizer.seen`.
         """
-        # The rest of a cut text is left out throughout, or it would move up when a word goes.
+        # Text past the truncation is always left out; otherwise it would move up when a word is removed.
         spans = [
             [span for span in _words(one) if span[0] < len(cut)]
             for one, cut in zip(_texts(text), seen, strict=True)
@@ -155,16 +167,16 @@ class Occlusion:
 
     @property
     def rows(self) -> list[Text]:
-        """What has to be told the label of: the text, and what is left of it without each run."""
+        """The rows to classify: the text, then the text without each run."""
         return [self.text, *(_without(self.seen, *run) for run in self.runs)]
 
     def explanation(self, task: Task, probabilities: np.ndarray, label: str | None = None) -> Explanation:
-        """Tells by how much each run changed what was said.
+        """Computes the weight of each run from the probabilities.
 
         Args:
             task: The task.
-            probabilities: Those of the rows (rows, labels).
-            label: The label to explain; the most probable of the text by default.
+            probabilities: Probabilities of `rows`, of shape (rows, labels).
+            label: The label to explain. Defaults to the most probable label of the text.
         """
         texts = _texts(self.text)
         order = np.argsort(-probabilities[0], kind="stable")
@@ -200,27 +212,29 @@ def explain(
     label: str | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[Explanation]:
-    """Tells which words carried a classifier's decisions, by occlusion.
+    """Explains which words drove a classifier's predictions, by occlusion.
 
     Each word is left out in turn, as in Li, Monroe and Jurafsky 2016, "Understanding Neural
     Networks through Representation Erasure", https://arxiv.org/abs/1612.08220. Its weight is
-    how much the log-odds of the label fall. A text of more than `MOST_RUNS` words is parted into
-    about as many runs of neighbours, which are left out together, so that its cost is bounded.
+    the drop in the label's log-odds. A text of more than `MOST_RUNS` words is split into about
+    that many runs of adjacent words, each left out as a whole, which bounds the cost.
 
-    Words that say the same thing twice cover for one another: each alone may weigh little.
+    Words that carry the same information cover for one another: each alone may get a small
+    weight.
 
     Args:
-        classifier: One that gives labels with probabilities.
-        texts: Texts, or pairs of them where two are read together, as `Classifier.predict` takes.
-        label: The label to explain; the most probable of each text by default.
+        classifier: A classifier whose task predicts label probabilities.
+        texts: Texts, or pairs of texts if the classifier reads pairs, as for
+            `Classifier.predict`.
+        label: The label to explain. Defaults to the most probable label of each text.
         advance: Called with 1 after each text.
 
     Returns:
-        As many explanations, in their order.
+        One explanation per text, in order.
 
     Raises:
-        OptionError: If the classifier gives no probabilities, or does not know the label.
-        DataError: If a text is empty or is no string.
+        OptionError: If the classifier has no probabilities or does not know the label.
+        DataError: If a text is empty or not a string.
 
     Example:
         >>> text = "The acting was great but the budget was evidently very limited."
@@ -240,14 +254,14 @@ def explain(
 
 
 def check_explainable(task: Task, label: str | None = None) -> None:
-    """Checks that a task's decisions can be explained.
+    """Checks that a task's predictions can be explained.
 
     Args:
         task: The task.
-        label: The label that shall be explained.
+        label: The label to explain, if one is chosen.
 
     Raises:
-        OptionError: If it gives no probabilities, or does not know the label.
+        OptionError: If the task has no probabilities or does not know the label.
     """
     try:
         task.probabilities(np.zeros((1, task.outputs), np.float32))
@@ -264,11 +278,11 @@ def check_explainable(task: Task, label: str | None = None) -> None:
 
 
 def as_html(explanations: Sequence[Explanation], source: str) -> str:
-    """Renders explanations as one page without scripts, light and dark.
+    """Renders explanations as one HTML page, with light and dark themes and without scripts.
 
     Args:
-        explanations: At least one.
-        source: What told the labels, for people.
+        explanations: At least one explanation.
+        source: Description of the classifier, shown on the page.
     """
     from keras_peft.templating import environment
 
@@ -280,13 +294,13 @@ def _texts(text: Text) -> tuple[str, ...]:
 
 
 def _words(text: str) -> list[tuple[int, int]]:
-    """Finds where the words of a text start and end."""
+    """Returns the start and end offsets of the words of a text."""
     return [span for _, span in _splitter().pre_tokenize_str(text)]
 
 
 @cache
 def _splitter() -> tokenizers.pre_tokenizers.PreTokenizer:
-    # The tokenizers' regular expressions know the scripts of Unicode, which Python's do not.
+    # Python's regular expressions do not support Unicode scripts; those of tokenizers do.
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import Split
 
@@ -294,13 +308,13 @@ def _splitter() -> tokenizers.pre_tokenizers.PreTokenizer:
 
 
 def _joined(spans: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
-    """Joins each so many neighbours."""
+    """Joins adjacent spans into runs of `length`."""
     edges = [*range(0, len(spans), length), len(spans)]
     return [(spans[first][0], spans[after - 1][1]) for first, after in pairwise(edges) if after > first]
 
 
 def _without(texts: Sequence[str], part: int, start: int, end: int) -> Text:
-    """Leaves out some characters of one of the texts, and one of the spaces around them."""
+    """Removes a run of characters from one of the texts, along with one adjacent space."""
     before, after = texts[part][:start], texts[part][end:]
     if not before or before[-1].isspace():
         after = after[1:] if after[:1].isspace() else after

@@ -1,7 +1,7 @@
-"""What an extra of the package brings, and the sentence that says so where it is not installed.
+"""The optional packages of each extra, and the error raised when they are not installed.
 
-The small install adapts Keras models, and saves, merges and combines adapters. Whatever
-needs more calls `need` before it starts. pyproject.toml lists the same packages.
+The minimal install adapts Keras models, and saves, merges and combines adapters. Everything else
+calls `need` before it starts. pyproject.toml lists the same packages.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 from keras_peft.errors import ExtraNotInstalled
 
-# The packages of each extra: the name that is imported, and the name on the index. Each extra
-# holds those above it. TensorFlow is left out: another backend of Keras may be in its place.
+# The packages of each extra: import name to name on the package index. Each extra includes those
+# above it. TensorFlow is omitted because another Keras backend may be installed instead.
 EXTRAS = {
     "train": {
         "anyio": "anyio",
@@ -41,14 +41,14 @@ _MOST_NAMED = 4
 
 
 def need(what: str, *packages: str) -> None:
-    """Checks that packages are installed; none of them is imported.
+    """Checks that packages are installed, without importing them.
 
     Args:
-        what: What needs them; it begins the sentence.
-        packages: Their names in `EXTRAS`.
+        what: The feature that needs them. It starts the error message.
+        packages: Import names from `EXTRAS`.
 
     Raises:
-        ExtraNotInstalled: If any is not there.
+        ExtraNotInstalled: If a package is missing.
 
     Example:
         >>> need("Training", "keras_hub", "polars", "sklearn")

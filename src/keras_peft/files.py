@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from keras_peft.errors import KerasPeftError, listed
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what can be made again: $KERAS_PEFT_CACHE or the system's."""
+    """Returns the cache folder: $KERAS_PEFT_CACHE, or the system's default."""
     if chosen := os.environ.get("KERAS_PEFT_CACHE"):
         return Path(chosen)
-    import platformdirs  # here, for an adapter's folder is written without it
+    import platformdirs  # not needed to save an adapter
 
     return platformdirs.user_cache_path("keras-peft")
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the sha256 of a file's content, in hexadecimal."""
+    """Returns the SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lock(file: IO[Any]) -> bool:
-    """Takes an open file for this process alone, until it is closed or the process ends.
+    """Locks an open file for this process until it is closed or the process ends.
 
     Returns:
-        Whether it could be had. On systems without such locks it always can.
+        Whether the lock was acquired. Always True on systems without file locks.
     """
     try:
         import fcntl
@@ -56,16 +56,17 @@ def refuse_existing(
     is_kind: Callable[[Path], bool] = Path.is_file,
     files: Collection[str] | None = None,
 ) -> None:
-    """Checks, before any work, that a file or folder may be written.
+    """Checks that a file or folder may be written; call it before any work starts.
 
     Args:
-        target: What to write.
-        overwrite: Whether it may replace what is there, where that is of its kind.
-        error: What to raise.
-        option: The option that says where to write.
-        kind: What may be replaced, for people: "a bundle".
-        is_kind: Tells whether what is there is one.
-        files: Names of all that may lie in such a folder; anything else would be lost.
+        target: The file or folder to write.
+        overwrite: Whether existing content of the right kind may be replaced.
+        error: The exception class to raise.
+        option: Name of the option that sets the target.
+        kind: What may be replaced, as shown in messages, such as "a bundle".
+        is_kind: Returns whether the existing content is of that kind.
+        files: The file names that such a folder may contain. Other files would be lost, so
+            they are refused.
 
     Raises:
         KerasPeftError: `error`, if the target may not be written.
@@ -91,10 +92,10 @@ def refuse_existing(
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[TextIO]:
-    """Gives a text file to write that becomes `target` in one step at the end.
+    """Opens a temporary text file that atomically replaces `target` on success.
 
     Raises:
-        OSError: If it cannot be written; `target` is what it was before then.
+        OSError: If the file cannot be written; `target` is then unchanged.
     """
     staging = _beside(target, "partial")
     try:
@@ -107,20 +108,20 @@ def whole_file(target: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Gives a staging folder that becomes `target` in one step at the end.
+    """Creates a temporary folder that atomically becomes `target` on success.
 
-    When anything goes wrong the staging folder is removed and `target` is what it
-    was before. What a killed process left behind is mended by the next one.
+    On an error the temporary folder is removed and `target` is unchanged. Leftovers of a killed
+    process are cleaned up by the next call.
 
     Args:
-        target: The folder to make.
-        overwrite: Replace a folder that is there.
+        target: The folder to create.
+        overwrite: Whether to replace an existing folder.
 
     Yields:
-        An empty folder beside `target`.
+        An empty folder next to `target`.
 
     Raises:
-        FileExistsError: If `target` is there, or was made meanwhile, and `overwrite`
+        FileExistsError: If `target` exists, or was created in the meantime, and `overwrite`
             is not set.
         OSError: If the disk is full or not writable.
     """
@@ -144,10 +145,10 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def mend(target: Path) -> None:
-    """Puts right what a killed process left beside a folder that it was replacing.
+    """Cleans up what a killed process left next to a folder that it was replacing.
 
     Args:
-        target: The folder; its parent is there.
+        target: The folder. Its parent must exist.
     """
     for purpose in ("replaced", "partial"):
         prefix = f".{target.name}.{purpose}-"
@@ -161,8 +162,8 @@ def mend(target: Path) -> None:
 
 
 def _replace(target: Path, staging: Path) -> None:
-    # The old folder steps aside for an instant. Whoever is interrupted right then
-    # puts it back; whoever is killed leaves it where the next one finds it.
+    # The old folder is moved aside for a moment. If interrupted there, it is moved back;
+    # if the process is killed, the next one restores it.
     aside = _beside(target, "replaced")
     target.rename(aside)
     try:

@@ -1,12 +1,12 @@
-"""The forms that bundles are written in and made of, each found by its name.
+"""Registry of the file formats that bundles are exported to and imported from.
 
-A form is a file or package of `interop/`. It has
+A format is a module or package in `interop/`. It has
 
-- `FORMAT`: its name on the command line, which is the file's with dashes;
-- `LOOKS_LIKE`: what one knows its files by, for people: "a folder with …";
-- `export(bundle, *, out, base, overwrite)`, where it can be written, which returns an `Exported`;
-- `recognises(path)` and `import_(source, *, out, base, labels, task, max_length, overwrite)`, where a bundle can be
-  made of it. `recognises` tells whether a file or folder is of the form; no tensors are read for it.
+- `FORMAT`: its name on the command line, which is the file name with dashes;
+- `LOOKS_LIKE`: a description of its files for messages: "a folder with …";
+- `export(bundle, *, out, base, overwrite)`, if it can be written, which returns an `Exported`;
+- `recognises(path)` and `import_(source, *, out, base, labels, task, max_length, overwrite)`, if it can be
+  imported as a bundle. `recognises` returns whether a file or folder has the format, without reading tensors.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SHELF = Shelf("keras_peft.interop", "form", "forms")
 
 
 def names() -> tuple[str, ...]:
-    """Lists the names of all forms, without importing them."""
+    """Returns the names of all formats without importing them."""
     return _SHELF.names
 
 
 def formats() -> dict[str, ModuleType]:
-    """Returns all forms by their names.
+    """Returns all formats by name.
 
     Example:
         >>> formats()["hf-peft"].LOOKS_LIKE
@@ -42,10 +42,10 @@ def formats() -> dict[str, ModuleType]:
 
 
 def find(name: str) -> ModuleType:
-    """Returns a form.
+    """Returns a format by name.
 
     Raises:
-        OptionError: If there is none of that name.
+        OptionError: If there is no format of that name.
     """
     return _SHELF.module(name)
 
@@ -59,23 +59,23 @@ def export(
     overwrite: bool = False,
     **options: Any,
 ) -> Exported:
-    """Writes a bundle in a form, reads it again and compares.
+    """Exports a bundle to another format, then reads the result and compares the outputs.
 
     Args:
         bundle: The bundle.
-        out: What to write.
-        format: The form.
-        base: Where the bundle's base lies now, if not where it was in training.
-        overwrite: Replace what was written to `out` before.
-        options: Those that only this form has.
+        out: File or folder to write.
+        format: Name of the format.
+        base: Current location of the base, if it has moved since training.
+        overwrite: Whether to replace an earlier export in `out`.
+        options: Options specific to the format.
 
     Returns:
-        What was written, and the measured difference.
+        The exported files and the measured difference.
 
     Raises:
-        OptionError: If there is no such form, it is not written here, or it has no such option.
-        AdapterError: If the form has no place for what the adapter does.
-        BundleError: If there is no sound bundle, or `out` cannot be written.
+        OptionError: If the format does not exist, cannot be written, or has no such option.
+        AdapterError: If the format cannot represent the adapter.
+        BundleError: If the bundle is not valid, or `out` cannot be written.
 
     Example:
         >>> export("my-bundle", out="classifier", format="hf-model").max_abs_logit_difference
@@ -94,27 +94,27 @@ def export(
 
 
 def import_(source: str | Path, **options: Any) -> Bundle:
-    """Makes a bundle of a file or folder, whose form is found out.
+    """Imports a file or folder as a bundle, detecting its format.
 
     Args:
         source: A path, or `hf://owner/name`.
-        options: Those of the forms' `import_`.
+        options: Options of the format's `import_`.
 
     Raises:
-        AdapterError: If it is of no form, or no bundle can be made of it.
+        AdapterError: If the format is unknown, or the source cannot be converted to a bundle.
     """
     made: Bundle = recognise(source).import_(source, **options)
     return made
 
 
 def recognise(source: str | Path) -> ModuleType:
-    """Finds out of which form a file or folder is.
+    """Detects the format of a file or folder.
 
     Args:
         source: A path, or `hf://owner/name`.
 
     Raises:
-        AdapterError: If it is not there, or of none of the forms or of several.
+        AdapterError: If the source does not exist, or matches no format or several.
     """
     from keras_peft.interop._locating import locate
 

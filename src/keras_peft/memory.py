@@ -1,4 +1,4 @@
-"""What memory the process had at most, and how it is given back to the system."""
+"""Peak memory of the process, and control of how freed memory is returned to the system."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import ctypes
 import sys
 from contextlib import suppress
 
-# Of glibc's mallopt(3).
+# Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 
 def keep_freed_memory() -> None:
-    """Lets the C library reuse what a training step frees rather than give it back at once.
+    """Makes the C library reuse the memory that a training step frees instead of returning it.
 
-    TensorFlow makes it give back every block above 128 KB as soon as a data set is made
-    from a Python generator, on Python 3.11, as Keras does for a `PyDataset`. Each step then gets
-    its memory anew, page by page, which took half of the time. So this is called
-    after the data set is made. Elsewhere than with glibc nothing happens.
+    When a data set is made from a Python generator, as Keras does for a `PyDataset`, TensorFlow on
+    Python 3.11 makes the C library return every block above 128 KB immediately. Each step then
+    has to map its memory again, page by page, which took half of the time. Call this
+    after the data set is made. Does nothing without glibc.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
@@ -25,16 +25,16 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Gives the system what was freed and kept, before something large is made anew.
+    """Returns freed memory to the system, before a large new allocation.
 
-    Elsewhere than with glibc nothing happens.
+    Does nothing without glibc.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def peak_rss_mb() -> int | None:
-    """Returns the most memory that this process has had, in MiB, or None where unknown."""
+    """Returns the peak memory of this process in MiB, or None if unknown."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""Fields of the dataclasses that are at once a Python API and flags of the command line."""
+"""Fields of the dataclasses that define both the Python API and the command line's flags."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def setting(default: Any, help: str, *, shown: str | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A field with what the command line makes a flag of.
+    """Defines a dataclass field that also becomes a command line flag.
 
     Args:
-        default: Its default.
-        help: What it does, for the help page.
-        shown: How the help page shows the default, where that says nothing by itself.
-        choices: The words that it may be.
+        default: Default value.
+        help: Description for the help page.
+        shown: How the help page shows the default, if the value itself is not informative.
+        choices: The allowed words.
     """
     return field(default=default, metadata={"help": help, "shown": shown, "choices": choices})

@@ -1,4 +1,4 @@
-"""A bundle to a classifier, and texts to predictions."""
+"""Load bundles as classifiers and predict texts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Classifier:
-    """A bundle's adapter on its base, ready to predict; make one with `load`.
+    """A bundle's adapter on its base, ready to predict. Create one with `load`.
 
     Attributes:
         bundle: The bundle that it was loaded from.
-        task: What it tells.
-        input: What its rows are.
-        labels: What it can say.
+        task: The task, such as classification or regression.
+        input: The kind of input: texts, pairs or words.
+        labels: The labels that it can predict.
         model: The adapted Keras model.
     """
 
@@ -49,16 +49,16 @@ class Classifier:
         """Predicts texts.
 
         Args:
-            texts: Texts, none of them empty; where two texts are read together, pairs of
-                them; where words are tagged, texts or lists of words.
+            texts: Non-empty texts. For models of text pairs: pairs of texts. For tagging:
+                texts or lists of words.
             advance: Called with the number of rows after each batch.
 
         Returns:
-            As many predictions, in their order: of a label, labels, a number or tags, as the
-            bundle's task is.
+            One prediction per text, in order: a label, several labels, a number or tags,
+            depending on the bundle's task.
 
         Raises:
-            DataError: If a text is empty or is no string.
+            DataError: If a text is empty or not a string.
 
         Example:
             >>> load_bundle("my-bundle").predict(["Jon: Which model is faster?"])[0].label
@@ -69,22 +69,25 @@ class Classifier:
 
     @property
     def texts_in_a_row(self) -> int:
-        """How many texts are read together: 2 for pairs."""
+        """Number of texts per row: 2 for pairs, else 1."""
         return len(self.input.columns)
 
     def read(self, given: Any) -> Text | None:
-        """Turns what a user gives for one row into what the tokenizer reads; None where it cannot be meant.
+        """Converts one user-supplied row to tokenizer input.
 
         Args:
-            given: A text; a list of `texts_in_a_row` texts; or words, where words are tagged.
+            given: A text; a list of `texts_in_a_row` texts; or, for tagging, a list of words.
+
+        Returns:
+            The input for the tokenizer, or None if the row is invalid.
         """
         return self.input.read_given(given)
 
     def read_all(self, texts: Iterable[Any]) -> list[Text]:
-        """Turns what a user gives into what the tokenizer reads; see `read`.
+        """Converts user-supplied rows to tokenizer input; see `read`.
 
         Raises:
-            DataError: If a text is empty or is no string.
+            DataError: If a text is empty or not a string.
         """
         if isinstance(texts, str):
             raise DataError("Expected a list of texts, got one string; put it in a list.")
@@ -97,19 +100,23 @@ class Classifier:
         return [text for text in read if text is not None]
 
     def seen(self, text: Text) -> tuple[str, ...]:
-        """Returns the text, or both of a pair, up to where the base stops to read.
+        """Returns the part of a text, or of both texts of a pair, that the base reads.
 
         Args:
-            text: One from `read`.
+            text: A text returned by `read`.
         """
         return self._encoder.seen(text)
 
     def outputs(self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None) -> Any:
-        """Returns the head's outputs (texts, outputs), or a list of (words, outputs) where words are tagged.
+        """Computes the head's outputs.
 
         Args:
-            texts: At least one, from `read`.
+            texts: At least one text, as returned by `read`.
             advance: Called with the number of rows after each batch.
+
+        Returns:
+            An array of shape (texts, outputs); for tagging, a list with one array of shape
+            (words, outputs) per text.
         """
         tokens = self._encoder(texts)
         self._run = self._run or Inference(self.model, tokens.signature)
@@ -118,11 +125,14 @@ class Classifier:
     def probabilities(
         self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None
     ) -> np.ndarray:
-        """Returns the probabilities (texts, labels), in the order of `labels`.
+        """Computes the label probabilities.
 
         Args:
-            texts: At least one, from `read`.
+            texts: At least one text, as returned by `read`.
             advance: Called with the number of rows after each batch.
+
+        Returns:
+            An array of shape (texts, labels), in the order of `labels`.
 
         Raises:
             OptionError: If the bundle's task has no probabilities.
@@ -130,15 +140,18 @@ class Classifier:
         return self.task.probabilities(self.outputs(texts, advance=advance))
 
     def evaluate(self, examples: Examples, *, advance: Callable[[int], None] | None = None) -> Scores:
-        """Scores the classifier on labelled texts.
+        """Evaluates the classifier on labelled texts.
 
         Args:
-            examples: From `read_examples`, with the bundle's task.
+            examples: From `read_examples`, read with the bundle's task.
             advance: Called with the number of rows after each batch.
 
+        Returns:
+            The scores of the bundle's task.
+
         Raises:
-            DataError: If they are of another task, or there are labels that the classifier
-                does not know.
+            DataError: If the examples belong to another task, or have labels that the
+                classifier does not know.
         """
         if examples.task.name != self.task.name or len(examples.columns) - 1 != self.texts_in_a_row:
             raise DataError(
@@ -152,15 +165,15 @@ class Classifier:
 
 
 def load_bundle(folder: str | Path, *, base: str | None = None) -> Classifier:
-    """Loads a bundle.
+    """Loads a bundle as a classifier.
 
     Args:
-        folder: The bundle, or `hf://owner/name` of one on Hugging Face's hub.
-        base: Where its base lies now, if not where it was in training.
+        folder: The bundle's folder, or `hf://owner/name` of one on the Hugging Face Hub.
+        base: Current location of the base, if it has moved since training.
 
     Raises:
-        BundleError: If there is no sound bundle.
-        BaseError: If its base cannot be loaded.
+        BundleError: If the bundle is not valid.
+        BaseError: If the base model cannot be loaded.
 
     Example:
         >>> classifier = keras_peft.load("my-bundle")
@@ -171,19 +184,19 @@ def load_bundle(folder: str | Path, *, base: str | None = None) -> Classifier:
 
 
 load = load_bundle
-"""The short name of `load_bundle`."""
+"""Alias of `load_bundle`."""
 
 
 def load_on_base(bundle: Bundle, *, base: str | None = None) -> Classifier:
-    """Loads the base of a bundle that was read, and attaches the adapter to it.
+    """Loads the base of a bundle that is already read, and attaches the adapter to it.
 
     Args:
         bundle: The bundle.
-        base: Where its base is now, if not where it was in training.
+        base: Current location of the base, if it has moved since training.
 
     Raises:
-        BundleMismatch: If the base is not the one that it was trained on.
-        BaseError: If its base cannot be loaded.
+        BundleMismatch: If the base is not the one that the bundle was trained on.
+        BaseError: If the base model cannot be loaded.
     """
     try:
         loaded = sources.load(base or bundle.base_name)

@@ -1,4 +1,4 @@
-"""What long work tells the one who waits for it. Here it says nothing."""
+"""Hooks that report the progress of long operations. The base class reports nothing."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Gets the news of a run; the methods do nothing and are there to be overridden."""
+    """Receives the events of a run. The methods do nothing; override the ones you need."""
 
     def stage(self, text: str) -> None:
-        """A stage begins, such as "Loading the base minilm"."""
+        """Called when a stage begins, such as "Loading the base minilm"."""
 
     def importing(self) -> AbstractContextManager[Any]:
         """Returns a context in which Keras and its backend are imported."""
         return nullcontext()
 
     def note(self, text: str) -> None:
-        """Something that the user should know, such as rows that were left out."""
+        """Called with information for the user, such as rows that were skipped."""
 
     def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
-        """What will train, before the first step."""
+        """Called before the first step with what will be trained."""
 
     def trunk_started(self, *, rows: int) -> None:
-        """The frozen part is computed, for so many different texts."""
+        """Called when the frozen part starts to be computed, with the number of distinct texts."""
 
     def trunk_computed(self, *, rows: int) -> None:
-        """So many more of them are done."""
+        """Called when that many more texts are computed."""
 
     def trunk_finished(self) -> None:
-        """The frozen part is computed, well or not."""
+        """Called when the frozen part is computed or has failed."""
 
     def started(self, *, epochs: int, steps: int, done: int) -> None:
-        """Training begins, with so many epochs of so many steps, of which `done` epochs are done."""
+        """Called when training begins; `steps` is per epoch, `done` counts epochs already trained."""
 
     def stepped(self, *, loss: float) -> None:
-        """A step is done; `loss` is the mean of the epoch so far."""
+        """Called after each step; `loss` is the mean of the epoch so far."""
 
     def epoch_ended(self, *, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
-        """An epoch is done and validated; `epoch` counts from 1, the first metric is the main one."""
+        """Called after an epoch is validated; `epoch` counts from 1, the first metric is the main one."""
 
     def generating(self, *, rows: int, kept: int) -> None:
-        """So many rows are asked for; `kept` of them are there from an earlier run."""
+        """Called with the number of rows requested; `kept` of them exist from an earlier run."""
 
     def generated(self, *, rows: int) -> None:
-        """An answer came, and so many rows of it are accepted."""
+        """Called after each answer with the number of rows accepted from it."""
 
     def waiting(self, *, seconds: float, reason: str) -> None:
-        """The endpoint is given a pause, for a reason that it told."""
+        """Called when requests pause, with the endpoint's reason."""
 
     def finished(self) -> None:
-        """Training, or generating, is over, well or not."""
+        """Called when training or generation ends, successfully or not."""

@@ -1,7 +1,7 @@
-"""A bundle, or what export wrote, to Hugging Face's hub: one commit, compared with what was meant.
+"""Push a bundle or an export to the Hugging Face Hub in one commit, and verify the result.
 
-The token is found by huggingface_hub itself, in `HF_TOKEN` or where `hf auth login` left it;
-here it is neither kept nor told.
+huggingface_hub finds the token itself, in `HF_TOKEN` or where `hf auth login` stored it. It is neither
+stored nor shown here.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 _MAIN = "main"
 
-# What tells a bundle, an adapter and a whole model apart, the most telling first.
+# Files that identify a bundle, an adapter and a whole model, the most specific first.
 _MARKS = (bundles.CONTENT, "adapter_config.json", "config.json")
 _ENDINGS = (".json", ".safetensors", ".md", ".txt")
-# Of an earlier push of what export wrote, which must not lie beside the files of a new one.
+# Such files of an earlier exported push must not remain next to those of a new one.
 _MACHINE_READ = (".json", ".safetensors")
 
 _ADVICE = {
@@ -50,17 +50,17 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Pushed:
-    """What lies on the hub now.
+    """The result of a push.
 
     Attributes:
-        name: `hf://owner/name@commit`, under which just these files are found for good.
-        url: The repository's page.
-        commit: The commit.
-        files: The sha256 of each file that was pushed.
-        size: Bytes of them all.
-        deleted: Files of an earlier push that the new one does not have.
-        unchanged: Whether all of it lay there already, so that no commit was made.
-        notes: What the user should know, such as files that are left alone.
+        name: `hf://owner/name@commit`, a permanent reference to exactly these files.
+        url: URL of the repository.
+        commit: The commit hash.
+        files: SHA-256 of each pushed file.
+        size: Total size of the files in bytes.
+        deleted: Files of an earlier push that were deleted.
+        unchanged: Whether the repository already had the same content, so that no commit was made.
+        notes: Notes for the user, such as other files in the repository.
     """
 
     name: str
@@ -81,24 +81,28 @@ def push(
     private: bool = False,
     message: str | None = None,
 ) -> Pushed:
-    """Pushes a bundle, or a folder that export wrote, to Hugging Face's hub in one commit.
+    """Pushes a bundle or an exported folder to the Hugging Face Hub in one commit.
 
-    The repository is made where there is none. What lies there afterwards is compared with the
-    folder. A token with the right to write is read from `HF_TOKEN`, else from where
-    `hf auth login` left it. Progress bars are those of huggingface_hub.
+    The repository is created if needed. Its content is then compared with the folder. A token with
+    write access is read from `HF_TOKEN`, or from where `hf auth login` stored it. Progress bars are
+    those of huggingface_hub.
 
     Args:
-        folder: The folder; a bundle has to be sound.
-        to: `hf://owner/name`.
-        branch: A branch of it, which is made where there is none.
-        private: Make the repository private. One that is public already is refused.
-        message: The first line of the commit.
+        folder: The folder to push. A bundle must be valid.
+        to: Repository, as `hf://owner/name`.
+        branch: Branch to push to. Created if it does not exist.
+        private: Whether to create the repository as private. An existing public repository is
+            refused.
+        message: First line of the commit message.
+
+    Returns:
+        The commit and the files that it contains.
 
     Raises:
-        BundleError: If the bundle is not sound.
-        AdapterError: If the folder is neither a bundle nor of a form that is written here.
-        HubError: If the hub refuses or fails, the repository holds something else, or what lies
-            there afterwards is not what was pushed.
+        BundleError: If the bundle is not valid.
+        AdapterError: If the folder is neither a bundle nor in a known export format.
+        HubError: If the Hub refuses the push or fails, the repository holds other content, or the
+            files on the Hub differ from those pushed.
 
     Example:
         >>> keras_peft.push("my-bundle", "hf://owner/my-bundle").name
@@ -158,7 +162,7 @@ def _push(
             *(CommitOperationAdd(path, file) for path, file in files.items()),
             *(CommitOperationDelete(path) for path in stale),
         ]
-        # What the hub thinks of the card comes as a warning.
+        # The Hub reports problems of the model card as warnings.
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             made = api.create_commit(
@@ -190,7 +194,7 @@ def _push(
 
 
 def _repository(to: str) -> str:
-    """Returns owner and name of a repository to push to."""
+    """Returns the "owner/name" of the repository to push to."""
     repository = to.removeprefix(hub.SCHEME)
     if not hub.is_hub_name(to) or repository.count("/") != 1 or "@" in repository:
         hint = " A branch is named with `branch`." if "@" in repository else ""
@@ -199,12 +203,12 @@ def _repository(to: str) -> str:
 
 
 def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Returns the files to push by their names there, and what to say about them.
+    """Returns the files to push by their names in the repository, and notes on them.
 
     Raises:
-        BundleError: If it is a bundle and not sound.
-        AdapterError: If it is of no known form.
-        HubError: If files lie in it that have no place there.
+        BundleError: If the folder is an invalid bundle.
+        AdapterError: If the folder's format is not recognised.
+        HubError: If the folder contains files that must not be pushed.
     """
     if not folder.is_dir():
         raise HubError(f"{folder} is no folder; name a bundle, or a folder that 'keras-peft export' wrote.")
@@ -230,7 +234,7 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _notes_on(bundle: bundles.Bundle) -> Iterator[str]:
-    """Says what whoever pushes a bundle may not expect."""
+    """Yields notes on what may surprise the user who pushes a bundle."""
     if Path(bundle.base_name).is_absolute():
         yield (
             f"its base is {bundle.base_name}, a folder on this machine: whoever loads it elsewhere names theirs with "
@@ -250,10 +254,10 @@ def _list(api: HfApi, repository: str, revision: str) -> dict[str, RepoFile]:
 
 
 def _stale(name: str, files: Mapping[str, Path], there: Mapping[str, RepoFile]) -> list[str]:
-    """Returns what an earlier push of the same kind left and the new one does not have.
+    """Returns the files of an earlier push of the same kind that are not part of the new one.
 
     Raises:
-        HubError: If something else lies there.
+        HubError: If the repository holds content of another kind.
     """
     kind, kind_there = (next((mark for mark in _MARKS if mark in names), None) for names in (files, there))
     if kind_there not in (kind, None):
@@ -270,7 +274,7 @@ def _stale(name: str, files: Mapping[str, Path], there: Mapping[str, RepoFile]) 
 
 
 def _differing(files: Mapping[str, Path], there: Mapping[str, RepoFile]) -> list[str]:
-    """Compares files with what is listed, by size and by the sum that the hub keeps of each."""
+    """Compares local files with those on the Hub by size and checksum."""
     wrong = []
     for path, file in files.items():
         entry = there.get(path)
@@ -284,14 +288,14 @@ def _differing(files: Mapping[str, Path], there: Mapping[str, RepoFile]) -> list
 
 
 def _git_sum(file: Path) -> str:
-    """Returns git's name of a file's content, which is what the hub says of small files."""
+    """Returns git's blob hash of a file, which the Hub reports for small files."""
     content = file.read_bytes()
     return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
 @contextmanager
 def _told(to: str) -> Iterator[None]:
-    """Turns what goes wrong on the way into sentences for people, without the token."""
+    """Converts errors during a push to readable messages that do not contain the token."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
@@ -302,10 +306,10 @@ def _told(to: str) -> Iterator[None]:
         raise HubError(f"{to!r} is not of the form hf://owner/name.") from None
     except Exception as error:
         cause: BaseException = error
-        # An upload in a thread of its own wraps what went wrong.
+        # An upload thread wraps the original error.
         while not isinstance(cause, HfHubHTTPError) and not hub.is_of_network(cause) and cause.__cause__:
             cause = cause.__cause__
-        # What is wrong with a model card stands in an error of its own over the refusal.
+        # huggingface_hub explains an invalid model card in an error raised from the HTTP error.
         is_explained = isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError)
         if isinstance(cause, HfHubHTTPError) and not is_explained:
             raise HubError(_refused(to, cause)) from None
@@ -322,7 +326,7 @@ def _told(to: str) -> Iterator[None]:
 
 
 def _refused(to: str, error: HfHubHTTPError) -> str:
-    """Says what the hub answered, and what can be done."""
+    """Describes the Hub's answer and what the user can do about it."""
     status = error.response.status_code
     advice = _ADVICE.get(status, "that is a failure of the hub, so push again later")
     said = f', and "{_said(error.server_message)}"' if error.server_message else ""
@@ -332,7 +336,7 @@ def _refused(to: str, error: HfHubHTTPError) -> str:
 
 
 def _said(text: str) -> str:
-    """Returns what a server or a library said, short, in one line and without the token."""
+    """Shortens a server or library message to one line and removes the token from it."""
     from huggingface_hub import get_token
 
     if token := get_token():

@@ -1,4 +1,4 @@
-"""A shelf: a folder of interchangeable files, each found by its name."""
+"""A registry of interchangeable modules in a package, found by name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from keras_peft.errors import OptionError, did_you_mean
 
 
 class Shelf:
-    """The files of a folder whose names do not begin with `_`; to add one is all it takes to register it.
+    """The public modules of a package; adding a file registers it.
 
-    A name is its file's with "-" for "_".
+    Files whose names start with `_` are skipped. A name is the file name with "-" for "_".
 
     Args:
-        package: The folder's dotted name, as `__package__` in its files.
-        kind: What a file holds, in a word.
-        kinds: The plural of that word.
+        package: The package's dotted name, `__package__` in its files.
+        kind: Singular noun for what a file holds.
+        kinds: Plural of that noun.
 
     Example:
         >>> Shelf("keras_peft.methods", "method", "methods").names[:3]
@@ -30,17 +30,17 @@ class Shelf:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All names, sorted; nothing is imported for them."""
-        # The folder may be the one that is being imported.
+        """All names, sorted. The modules are not imported."""
+        # The package may still be being imported.
         folder = importlib.import_module(self.package).__path__
         found = (module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
         return tuple(sorted(name.replace("_", "-") for name in found))
 
     def module(self, name: str) -> ModuleType:
-        """Imports the file of a name.
+        """Imports and returns the module of a name.
 
         Raises:
-            OptionError: If there is none; the message lists those that there are.
+            OptionError: If there is no such module; the message lists the known names.
         """
         if name not in self.names:
             raise OptionError(
@@ -50,7 +50,7 @@ class Shelf:
         return importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
 
     def modules(self) -> dict[str, ModuleType]:
-        """Imports all files.
+        """Imports all modules.
 
         Returns:
             The modules by name, sorted.

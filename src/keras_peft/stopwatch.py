@@ -1,4 +1,4 @@
-"""How long the stages of a job take."""
+"""Timing of the stages of a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Measures stages in seconds; a stage inside another counts for itself alone."""
+    """Measures stages in seconds; the time of a nested stage counts for that stage only."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -29,11 +29,11 @@ class Stopwatch:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + own
 
     def count(self, stage: str, seconds: float) -> None:
-        """Counts seconds that have just passed for a stage instead of the one being measured."""
+        """Assigns seconds that have just passed to a stage instead of the one being measured."""
         self._inner[-1] += seconds
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def read(self) -> dict[str, float]:
-        """Returns the stages and the total so far, rounded to milliseconds."""
+        """Returns the seconds per stage and in total so far, rounded to milliseconds."""
         seconds = {**self._seconds, "total": time.perf_counter() - self._started}
         return {stage: round(value, 3) for stage, value in seconds.items()}

@@ -1,7 +1,7 @@
-"""Values that may be more than fit in memory: a tuple while they are few, else one after the other on the disk.
+"""Sequences that may exceed memory: a tuple while small, else a file on disk.
 
-Of what lies on the disk memory holds a place of 8 bytes for each value. The file has no name, so that
-it is gone when nobody needs it any more, and whichever way the process ends.
+For values on disk, memory holds only an 8-byte offset each. The file has no name, so it is removed when
+it is no longer used, however the process ends.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Bytes of what is no more than this, with what Python needs around each value, stay in memory.
+# Maximum estimated bytes kept in memory, including Python's overhead per value.
 IN_MEMORY = 32 << 20
 _AROUND = 100
-# Labels are read often, and most of them are the same few.
+# Labels are read often, and most are among the same few.
 _LABELS = 1024
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
 class Form(Generic[T]):
-    """How values are written down.
+    """A serialization format for values.
 
     Attributes:
-        pack: A value to bytes; equal values give equal bytes.
-        unpack: Those to an equal value.
+        pack: Converts a value to bytes; equal values give equal bytes.
+        unpack: Converts the bytes back to an equal value.
     """
 
     pack: Callable[[T], bytes]
@@ -47,7 +47,7 @@ class Form(Generic[T]):
 
 
 def pack(value: Any) -> bytes:
-    """Writes a text or a label down: a string, a number, or a tuple of such."""
+    """Serializes a text or a label: a string, a number, or a tuple of them."""
     return _encode(value).encode("utf-8", "surrogatepass")
 
 
@@ -61,17 +61,17 @@ LABELS: Form[Any] = Form(pack, lru_cache(_LABELS)(_unpack))
 
 
 def arrays(dtype: Any) -> Form[np.ndarray]:
-    """Returns the form of arrays (length,) of a type."""
+    """Returns the serialization of one-dimensional arrays of a dtype."""
     import numpy as np
 
     return Form(lambda value: np.asarray(value, dtype).tobytes(), lambda record: np.frombuffer(record, dtype))
 
 
 class Collector(Generic[T]):
-    """Takes values one by one and gives them back as a sequence.
+    """Collects values one at a time and returns them as a sequence.
 
     Args:
-        form: How they are written down where they are many.
+        form: How values are serialized when they are moved to disk.
 
     Example:
         >>> texts = Collector(TEXTS)
@@ -87,10 +87,10 @@ class Collector(Generic[T]):
         self._file: _File | None = None
 
     def add(self, value: T) -> None:
-        """Takes a value.
+        """Adds a value.
 
         Raises:
-            OptionError: If it has to go to the disk, which is full or cannot be written.
+            OptionError: If the value has to be written to disk and the disk is full or not writable.
         """
         record = self._form.pack(value)
         self._ends.append(self._ends[-1] + len(record))
@@ -105,7 +105,7 @@ class Collector(Generic[T]):
             self._values.clear()
 
     def done(self) -> Sequence[T]:
-        """Returns all values: a tuple, or `OnDisk` where they are many. No more may come then.
+        """Returns all values: a tuple, or `OnDisk` if they exceed memory. No values may be added afterwards.
 
         Raises:
             OptionError: If the disk is full.
@@ -117,9 +117,9 @@ class Collector(Generic[T]):
 
 
 class OnDisk(Sequence[T]):
-    """Values that lie on the disk, or some of them; made by `Collector` and `pick`.
+    """Values stored on disk, or a subset of them. Created by `Collector` and `pick`.
 
-    What is read of it is made anew each time. A slice is another view on the same file.
+    Each access reads the value from disk again. A slice is another view of the same file.
     """
 
     def __init__(self, file: _File, ends: array[int], form: Form[T], rows: range | np.ndarray) -> None:
@@ -139,53 +139,53 @@ class OnDisk(Sequence[T]):
         return self._form.unpack(self._file.read(self._ends[row], self._ends[row + 1]))
 
     def pick(self, rows: Sequence[int] | np.ndarray) -> OnDisk[T]:
-        """Returns a view on the values at some positions."""
+        """Returns a view of the values at the given positions."""
         import numpy as np
 
         return OnDisk(self._file, self._ends, self._form, np.asarray(self._rows)[np.asarray(rows, np.int64)])
 
 
 def pick(values: Sequence[T], rows: Sequence[int] | np.ndarray) -> Sequence[T]:
-    """Returns the values at some positions: a tuple, or a view where they lie on the disk."""
+    """Returns the values at the given positions: a tuple, or a view if the values are on disk."""
     return values.pick(rows) if isinstance(values, OnDisk) else tuple(values[row] for row in rows)
 
 
 class _File:
-    """A file without a name, which several threads may read."""
+    """An unnamed temporary file that several threads may read."""
 
     def __init__(self) -> None:
-        # The system's temporary folder often lies in memory.
+        # The system's temporary folder is often in memory.
         folder = cache_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (it lives as long as this does)
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by the finalizer)
         except OSError as error:
             raise _cannot_be_written(error) from None
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
 
     def write(self, record: bytes) -> None:
-        """Puts bytes at the end, as long as nothing has been read."""
+        """Appends bytes; not allowed after the first read."""
         try:
             self._file.write(record)
         except OSError as error:
             raise self._full(error) from None
 
     def flush(self) -> None:
-        """Sees to it that all of it is there."""
+        """Flushes all written bytes."""
         try:
             self._file.flush()
         except OSError as error:
             raise self._full(error) from None
 
     def read(self, start: int, end: int) -> bytes:
-        """Returns the bytes from one place to before another."""
+        """Returns the bytes from `start` up to `end`."""
         with self._lock:
             self._file.seek(start)
             return self._file.read(end - start)
 
     def _full(self, error: OSError) -> OptionError:
-        with suppress(OSError):  # What could not be written cannot be now.
+        with suppress(OSError):  # Closing writes what could not be written before, and fails again.
             self._file.close()
         return _cannot_be_written(error)
 

@@ -1,4 +1,4 @@
-"""What renders the package's templates: pages, model cards and the like."""
+"""Rendering of the package's templates, such as pages and model cards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @cache
 def environment() -> jinja2.Environment:
-    """Returns what renders the package's templates."""
+    """Returns the Jinja environment of the package's templates."""
     import jinja2
 
     return jinja2.Environment(

@@ -1,10 +1,10 @@
-"""The libraries that the numbers depend on."""
+"""Versions of the libraries that affect numerical results."""
 
 from __future__ import annotations
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what the numbers depend on."""
+    """Returns the versions of the libraries that affect numerical results."""
     import importlib.metadata
 
     import keras
