@@ -1,5 +1,4 @@
-"""Any Keras model: find its layers, intercept their calls, hold what trains.
+"""Core: find the layers of any Keras model, intercept their calls, store the adapters' weights.
 
-Knows no method, no task and no text, and imports nothing of keras_peft but the
-errors.
+It knows no method, task or text, and imports nothing from keras_peft except the errors.
 """

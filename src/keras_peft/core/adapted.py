@@ -1,7 +1,7 @@
-"""AdaptedModel: a frozen base with named adapters around its calls.
+"""AdaptedModel: a frozen base model with named adapters around the calls of its layers.
 
-Nothing of the base is rebuilt or replaced: its layers keep their names, weights
-and places, and `detach` gives it back as it was, bit for bit.
+The base is not rebuilt or modified: its layers keep their names, weights and order, and `detach`
+restores it exactly.
 """
 
 from __future__ import annotations
@@ -34,32 +34,36 @@ DEFAULT_NAME = "default"
 
 
 class AdaptedModel(keras.Model):
-    """A base with adapters around its calls.
+    """A frozen base model with adapters around the calls of its layers.
 
-    Make one with `keras_peft.adapt`, which chooses the sites. It is compiled and
-    fitted like any Keras model; only the active adapters and their head train.
+    Create one with `keras_peft.adapt`. Compile and fit it like any Keras model; only the active
+    adapters and their head are trained.
 
     Args:
-        base: A built Keras model. Its variables are frozen; its layers' calls are
-            intercepted, so calling it directly runs the adapter too until `detach`.
-        method: The method, or several that make the first adapter together.
-        layers: The blocks to attach in.
-        targets: Roles or regular expressions on paths; the method's own by default.
-        roles: For the base's architecture, from path patterns to roles.
-        head: A layer or model applied to the base's output, trained in full. Layers
-            of `base` itself with the role `head` train in full as well.
+        base: A built Keras model. Its variables are frozen and the calls of its layers are
+            intercepted, so calling it directly also runs the adapters until `detach`.
+        method: The method, or several methods that form the first adapter.
+        layers: The blocks to attach to.
+        targets: Roles, or regular expressions on layer paths. Defaults to the method's own
+            targets.
+        roles: The roles of the layers of the base's architecture: maps path patterns to roles.
+        head: A layer or model applied to the base's output and trained in full. Layers of
+            `base` with the role `head` are trained in full as well.
         adapter: Name of the first adapter.
-        first_position_only: Compute the last block's output for the first position only. For bases
-            whose blocks have a norm after the attention, with heads that read no more.
+        first_position_only: Whether to compute the last block's output for the first position
+            only. Requires blocks with a norm after the attention, and a head that reads only
+            that position.
+        name: Name of the model.
 
     Attributes:
-        base: The base.
-        plan: What trains now.
+        base: The base model.
+        plan: What is trained now.
 
     Raises:
-        SelectionError: If a target or a layer matches nothing, a method can do
-            nothing there, or the base carries another adapter.
-        OptionError: If `base` is not built, or Keras's own LoRA is enabled in it.
+        SelectionError: If a target or a layer matches nothing, a method trains nothing at the
+            chosen layers, or the base already carries an adapter.
+        OptionError: If `base` is not built, is already an adapted model, or has Keras's own
+            LoRA enabled.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class AdaptedModel(keras.Model):
 
     @property
     def active(self) -> tuple[str, ...]:
-        """Names of the adapters that act and train now, the innermost first."""
+        """Names of the active adapters, innermost first."""
         return self._registry.active
 
     @property
@@ -115,36 +119,36 @@ class AdaptedModel(keras.Model):
 
     @property
     def changes(self) -> int:
-        """How often what is computed has changed other than by training, so that what was traced is of no use."""
+        """Number of changes so far, other than by training, that invalidate traced functions."""
         return self._traced.changes
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Runs the base with the active adapters around its calls, then their head."""
+        """Runs the base with the active adapters, then their head."""
         self._refuse_detached()
         with intercept.CALLING:
             outputs = self.base(inputs, training=training) if self._split is None else self._split.top(inputs)
         return outputs if self.head is None else self.head(outputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Returns the head's output shape, or the base's where there is no head."""
+        """Returns the head's output shape, or the base's if there is no head."""
         shape = self.base.compute_output_shape(input_shape)
         return shape if self.head is None else self.head.compute_output_shape(shape)
 
     def compile(
         self, optimizer: Any = "rmsprop", *args: Any, rates: Mapping[str, float] | None = None, **kwargs: Any
     ) -> None:
-        """Compiles as Keras does, with the learning rates that the methods ask for.
+        """Compiles the model as in Keras, with the learning rate multipliers of the methods.
 
         Args:
             optimizer: As in Keras.
             args: As in Keras.
-            rates: What the learning rate is multiplied by, by the keys of
-                `adapter_variables` or their beginnings, such as `"head/"`.
+            rates: Learning rate multipliers by key or key prefix of `adapter_variables`, such as
+                `"head/"`.
             kwargs: As in Keras.
 
         Raises:
-            OptionError: If no key begins as one of the rates' does, or the optimizer has
-                trained already and would need rates of its own for each weight.
+            OptionError: If a prefix in `rates` matches no key, or the optimizer is already built
+                and needs per-weight learning rates.
         """
         optimizer = keras.optimizers.get(optimizer)
         site_weights = self._registry.site_weights()
@@ -154,19 +158,24 @@ class AdaptedModel(keras.Model):
         super().compile(optimizer, *args, **kwargs)
 
     def fit(self, x: Any = None, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
-        """Fits as Keras does, with the callbacks that the methods need.
+        """Trains the model as in Keras, with the additional callbacks that the methods need.
 
-        Where several processes train together (`keras.distribution`, on JAX) each of them can save: nothing
-        of it waits for the others.
+        When several processes train together (`keras.distribution`, on JAX), each of them can save
+        without waiting for the others.
 
         Args:
-            x: As Keras takes it. Of a data set whose batches devices share, an incomplete last batch is
-                left out.
-            callbacks: As Keras takes them.
+            x: As in Keras. If devices share the batches of a data set, an incomplete last batch
+                is dropped.
+            args: As in Keras.
+            callbacks: As in Keras.
+            kwargs: As in Keras.
+
+        Returns:
+            The history, as in Keras.
 
         Raises:
-            AdapterError: If nothing is active, the adapters are merged, or devices cannot share batches
-                equally.
+            AdapterError: If no adapter is active, the adapters are merged, or the devices cannot
+                share batches equally.
         """
         self._refuse_merged("train")
         if not self.active:
@@ -177,7 +186,7 @@ class AdaptedModel(keras.Model):
                 given += method.callbacks(
                     [weights for weights in adapter.site_weights if weights.method == method]
                 )
-        # A step that makes the optimizer's variables is traced twice.
+        # Otherwise the first step would create the optimizer's variables and be traced twice.
         if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         try:
@@ -186,17 +195,17 @@ class AdaptedModel(keras.Model):
             self._traced.forget_weights()
 
     def predict(self, x: Any, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
-        """Predicts as Keras does, or each row with an adapter of its own in one pass.
+        """Predicts as in Keras, or with a different adapter per row in one pass.
 
         Args:
             x: As in Keras.
             args: As in Keras.
-            adapters: Names, one for each row. The rows go through the base together.
+            adapters: Adapter names, one per row. All rows pass through the base together.
             kwargs: As in Keras: `batch_size`, `verbose`.
 
         Returns:
-            An array, or a list of one array for each row where the adapters' outputs
-            have different shapes, as with different labels.
+            An array, or a list of one array per row if the adapters' outputs differ in shape, for
+            example because they have different labels.
 
         Raises:
             AdapterError: If a name is unknown or an adapter cannot share a batch.
@@ -217,11 +226,11 @@ class AdaptedModel(keras.Model):
             return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
 
     def split(self) -> ModelSplit | None:
-        """Parts the base below the first layer that the active adapters touch.
+        """Splits the base below the first layer that the active adapters touch.
 
         Returns:
-            The two parts, or None where there is nothing to gain: no graph, or an adapter
-            that touches the first layers.
+            The two parts, or None if splitting gains nothing: the base is not a Functional model,
+            or an adapter touches its first layers.
 
         Example:
             >>> split = model.split()
@@ -231,13 +240,13 @@ class AdaptedModel(keras.Model):
 
     @contextmanager
     def above(self, split: ModelSplit) -> Iterator[None]:
-        """Lets the model read what the trunk gives in place of the base's inputs.
+        """Makes the model read the trunk's outputs instead of the base's inputs.
 
-        The frozen trunk then runs once for each row and not once in each epoch. Compile
-        anew inside and outside.
+        The frozen trunk then runs once per row instead of once per epoch. Recompile the model after
+        entering and after leaving the context.
 
         Args:
-            split: What `split` returned for the adapters that are active.
+            split: The result of `split` for the active adapters.
 
         Example:
             >>> split = model.split()
@@ -257,10 +266,10 @@ class AdaptedModel(keras.Model):
 
     @contextmanager
     def lower_precision(self) -> Iterator[None]:
-        """Multiplies by frozen matrices in bfloat16 for as long as the context lasts.
+        """Computes products with frozen matrices in bfloat16 within the context.
 
-        On processors that are made for it this is about twice as fast. Compile anew inside
-        and outside.
+        This is about twice as fast on processors with bfloat16 instructions. Recompile the model
+        after entering and after leaving the context.
 
         Example:
             >>> with model.lower_precision():
@@ -279,8 +288,15 @@ class AdaptedModel(keras.Model):
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generates text with a KerasHub causal language model and the active adapters.
 
+        Args:
+            args: As in KerasHub's `generate`.
+            kwargs: As in KerasHub's `generate`.
+
+        Returns:
+            The generated text or tokens, as in KerasHub.
+
         Raises:
-            AdapterError: If the base does not generate, or a method cannot do it.
+            AdapterError: If the base cannot generate text, or a method does not support it.
         """
         self._refuse_detached()
         if not hasattr(self.base, "generate"):
@@ -304,14 +320,15 @@ class AdaptedModel(keras.Model):
         targets: str | Iterable[str] | None = None,
         head: keras.Layer | None = None,
     ) -> None:
-        """Adds an adapter; it acts and trains once it is activated.
+        """Adds an adapter without activating it.
 
         Args:
-            name: Its name, which is not in use yet.
-            method: The method, or several that make the adapter together.
-            layers: The blocks to attach in.
-            targets: Roles or regular expressions on paths; the method's own by default.
-            head: A head of its own, for labels of its own.
+            name: Name of the adapter. Must not be in use.
+            method: The method, or several methods that form the adapter.
+            layers: The blocks to attach to.
+            targets: Roles, or regular expressions on layer paths. Defaults to the method's own
+                targets.
+            head: A head for this adapter, with its own labels.
 
         Raises:
             AdapterError: If the name is taken.
@@ -324,19 +341,22 @@ class AdaptedModel(keras.Model):
         self._refuse_merged("add adapters")
         self._registry.refuse_name(name)
         placements = choose_placements(self._all_sites, method, layers, targets)
-        with self.disabled():  # What an adapter does to the base's own weights is none of the next one's.
+        with self.disabled():  # the new adapter must start from the original weights of the base
             adapter = Adapter(self._all_sites, placements, _built(head, self.base))
             self._keep(name, adapter)
             adapter.deactivate()
 
     def activate(self, *names: str) -> None:
-        """Lets these adapters act and train, and no others; none gives the base alone.
+        """Activates these adapters and no others; without names, only the base is active.
 
-        Several act together, the first innermost. Compile anew before `fit`.
+        Several adapters act together, the first one innermost. Recompile the model before `fit`.
+
+        Args:
+            names: Names of the adapters.
 
         Raises:
-            AdapterError: If a name is unknown, the adapters are merged, or they have
-                more than one head or train the same weights of the base.
+            AdapterError: If a name is unknown, the adapters are merged, or they have more than
+                one head or train the same weights of the base.
 
         Example:
             >>> model.activate("mood")
@@ -350,7 +370,7 @@ class AdaptedModel(keras.Model):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Gives the base alone for as long as the context lasts.
+        """Deactivates all adapters within the context, so that the base runs alone.
 
         Example:
             >>> with model.disabled():
@@ -366,7 +386,10 @@ class AdaptedModel(keras.Model):
             self.compiled = compiled
 
     def delete_adapter(self, name: str) -> None:
-        """Removes an adapter that is not active.
+        """Deletes an inactive adapter.
+
+        Args:
+            name: Name of the adapter.
 
         Raises:
             AdapterError: If the name is unknown or the adapter is active.
@@ -381,7 +404,11 @@ class AdaptedModel(keras.Model):
         self._traced.mixed_models.clear()
 
     def rename_adapter(self, old: str, new: str) -> None:
-        """Gives an adapter another name.
+        """Renames an adapter.
+
+        Args:
+            old: Current name.
+            new: New name.
 
         Raises:
             AdapterError: If the old name is unknown or the new one is taken.
@@ -391,17 +418,18 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_detached()
         self._registry.rename(old, new)
-        # Keras saves what is in a dictionary by its place, so the order has to stay.
+        # Keras saves dictionary entries by position, so their order must not change.
         for name in list(self._bags):
             self._bags[new if name == old else name] = self._bags.pop(name)
         self._traced.mixed_models.clear()
 
     def adapter_variables(self) -> dict[str, keras.Variable]:
-        """Returns everything that trains, keyed by site path (head included).
+        """Returns all trainable variables of the active adapters, including the head's.
 
-        The keys are those of the adapter's file: `<site>/<method>/<weight>`,
-        `<site>/<variable>` for variables of the base that move, and `head/<path>`
-        for the head.
+        Returns:
+            The variables by their keys in the adapter file: `<site>/<method>/<weight>`,
+            `<site>/<variable>` for variables of the base that are trained, and `head/<path>` for
+            the head.
 
         Raises:
             AdapterError: If the model was detached.
@@ -410,13 +438,18 @@ class AdaptedModel(keras.Model):
         return self._registry.variables()
 
     def adapter_tensors(self, name: str | None = None) -> dict[str, np.ndarray]:
-        """Copies all that an adapter is, keyed as in its file.
+        """Copies all tensors of an adapter.
 
         Args:
-            name: The adapter; the only active one by default.
+            name: Name of the adapter. Defaults to the only active one.
 
         Returns:
-            Float32 arrays, those that do not train included.
+            Float32 arrays by their keys in the adapter file, including those that are not
+            trained.
+
+        Raises:
+            AdapterError: If the adapter does not exist, or it trains weights of the base and is
+                merged into them.
         """
         adapter = self._find(name or self._registry.only())
         if adapter.moves:
@@ -424,15 +457,16 @@ class AdaptedModel(keras.Model):
         return adapter.tensors()
 
     def assign_adapter_tensors(self, tensors: Mapping[str, np.ndarray], name: str | None = None) -> None:
-        """Puts tensors into an adapter of the same methods and sites.
+        """Assigns tensors to an adapter with the same methods and sites.
 
         Args:
-            tensors: By key.
-            name: The adapter; the only active one by default.
+            tensors: The tensors by key, as returned by `adapter_tensors`.
+            name: Name of the adapter. Defaults to the only active one.
 
         Raises:
-            AdapterError: If any key is missing, extra or misshapen, or a value is not
-                finite; all of them are in the message, and nothing is assigned then.
+            AdapterError: If a key is missing or unexpected, or a tensor has the wrong shape or
+                values that are not finite. The message lists all problems, and nothing is
+                assigned.
         """
         self._refuse_merged("load weights")
         adapter = self._find(name or self._registry.only())
@@ -441,12 +475,12 @@ class AdaptedModel(keras.Model):
         self._traced.forget_weights()
 
     def detach(self) -> keras.Model:
-        """Takes all adapters off and returns the base as it was, bit for bit.
+        """Removes all adapters and restores the base exactly.
 
-        The adapted model is of no use afterwards. A second time does nothing.
+        The adapted model cannot be used afterwards. Calling this again has no effect.
 
         Returns:
-            The base, with its weights as they were before it was adapted.
+            The base, with the weights that it had before it was adapted.
 
         Example:
             >>> base = model.detach()
@@ -461,16 +495,16 @@ class AdaptedModel(keras.Model):
 
     @property
     def is_merged(self) -> bool:
-        """Whether the active adapters are folded into the base's weights, until `unmerge`."""
+        """Whether the active adapters are merged into the base's weights."""
         return self._merge.is_done
 
     def merge(self) -> None:
-        """Folds the active adapters into the base's weights, until `unmerge`.
+        """Merges the active adapters into the base's weights, until `unmerge`.
 
-        The outputs stay the same and nothing is computed around the calls any more.
+        The outputs stay the same, and the adapters no longer add computation to each call.
 
         Raises:
-            AdapterError: If a method or the base cannot be merged; nothing is changed.
+            AdapterError: If a method or the base cannot be merged. Nothing is changed.
 
         Example:
             >>> model.merge()
@@ -482,7 +516,7 @@ class AdaptedModel(keras.Model):
         self._attach()
 
     def unmerge(self) -> None:
-        """Gives the base's weights back, bit for bit, and the adapters around its calls.
+        """Restores the base's weights exactly and reattaches the active adapters.
 
         Raises:
             AdapterError: If the model was detached.
@@ -492,14 +526,16 @@ class AdaptedModel(keras.Model):
         self._attach()
 
     def merge_and_detach(self) -> keras.Model:
-        """Folds the active adapters into the base and returns it as a plain Keras model.
+        """Merges the active adapters into the base and returns it as a plain Keras model.
 
-        Where there is a head, the result is a Functional model of base and head. The
-        base's weights are changed for good.
+        The base's weights are changed permanently.
+
+        Returns:
+            The base; if there is a head, a Functional model of base and head.
 
         Raises:
-            AdapterError: If the model was detached, a method or the base cannot be
-                merged, or a head cannot be joined; nothing is changed then.
+            AdapterError: If the model was detached, a method or the base cannot be merged, or a
+                head cannot be joined to the base. Nothing is changed.
         """
         self._refuse_detached()
         self._merge.undo()
@@ -515,7 +551,11 @@ class AdaptedModel(keras.Model):
         return base if output is None else keras.Model(base.input, output, name=f"{base.name}_merged")
 
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Saves the base as it was and all adapters, as Keras does, whichever are active.
+        """Saves the original base weights and all adapters, active or not, as in Keras.
+
+        Args:
+            args: As in Keras.
+            kwargs: As in Keras.
 
         Raises:
             AdapterError: If the adapters are merged.
@@ -525,7 +565,11 @@ class AdaptedModel(keras.Model):
             super().save_weights(*args, **kwargs)
 
     def load_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Loads what `save_weights` of a model with the same adapters saved.
+        """Loads weights saved by `save_weights` of a model with the same adapters.
+
+        Args:
+            args: As in Keras.
+            kwargs: As in Keras.
 
         Raises:
             AdapterError: If the adapters are merged.
@@ -538,25 +582,25 @@ class AdaptedModel(keras.Model):
         self._traced.forget_weights()
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Adds what the adapters make of the base's own weights; Keras calls it."""
+        """Stores the values that adapters train in the base's own variables; called by Keras."""
         for number, adapter in enumerate(self.adapters.values()):
             for place, value in enumerate(adapter.trained.values()):
                 store[f"{number}.{place}"] = value
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Takes what `save_own_variables` stored; Keras calls it."""
+        """Loads the values stored by `save_own_variables`; called by Keras."""
         for number, adapter in enumerate(self.adapters.values()):
             adapter.trained = {
                 key: np.array(store[f"{number}.{place}"]) for place, key in enumerate(adapter.trained)
             }
 
     def export(self, filepath: Any, *args: Any, input_signature: Any = None, **kwargs: Any) -> None:
-        """Exports base, active adapters and head as Keras does.
+        """Exports the base, the active adapters and their head as in Keras.
 
         Args:
             filepath: As in Keras.
             args: As in Keras.
-            input_signature: As in Keras; that of a Functional base by default.
+            input_signature: As in Keras. Defaults to the signature of a Functional base.
             kwargs: As in Keras.
         """
         if input_signature is None and hasattr(self.base, "input"):
@@ -565,10 +609,10 @@ class AdaptedModel(keras.Model):
         super().export(filepath, *args, input_signature=input_signature, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """Raises: the interception is no part of a configuration.
+        """Always raises an error: an adapted model has no config.
 
         Raises:
-            AdapterError: With the ways to save instead.
+            AdapterError: Always, with a message that lists the other ways to save.
         """
         raise AdapterError(
             "An adapted model is not saved as a whole .keras file. Save an adapter with "
@@ -577,14 +621,20 @@ class AdaptedModel(keras.Model):
         )
 
     def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
-        """Prints what trains and where; `base.summary()` prints the base's layers."""
+        """Prints what is trained and where; `base.summary()` prints the base's layers.
+
+        Args:
+            args: Ignored; accepted for compatibility with Keras.
+            print_fn: Called with the text. Defaults to Python's `print`.
+            kwargs: Ignored; accepted for compatibility with Keras.
+        """
         (print_fn or print)(str(self.plan))
 
     def print_trainable_parameters(self, *, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Prints in one line how many of the parameters train now.
+        """Prints the number of trainable parameters in one line.
 
         Args:
-            print_fn: What prints it; Python's `print` by default.
+            print_fn: Called with the line. Defaults to Python's `print`.
 
         Example:
             >>> model.print_trainable_parameters()
@@ -594,7 +644,7 @@ class AdaptedModel(keras.Model):
 
     @property
     def plan(self) -> Plan:
-        """What trains now, where, and how much of the whole it is."""
+        """What is trained now, where, and as a share of all parameters."""
         return make_plan(self.base, self._all_sites, self._registry.actives())
 
     def _keep(self, name: str, adapter: Adapter) -> None:
@@ -613,7 +663,7 @@ class AdaptedModel(keras.Model):
     def _mixed_model(
         self, placements: tuple[Placement, ...], chosen: Mapping[str, Adapter]
     ) -> MixedBatchModel:
-        """The model of a shape of adapters, with those of before where they are enough."""
+        """Returns the mixed-batch model of a shape, reusing the last one if it has all adapters."""
         own = {name: adapter for name, adapter in chosen.items() if adapter.placements == placements}
         model = self._traced.mixed_models.get(placements)
         if model is None or not set(own) <= set(model.names):
@@ -636,7 +686,7 @@ class AdaptedModel(keras.Model):
 
 
 class _Bag(keras.layers.Layer):
-    """Holds an adapter's layers, so that Keras tracks and forgets them together."""
+    """Holds an adapter's layers so that Keras tracks and drops them together."""
 
     def __init__(self, layers: Sequence[keras.Layer]) -> None:
         super().__init__()

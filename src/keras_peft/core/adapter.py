@@ -1,4 +1,4 @@
-"""One adapter on a base: its methods, the weights that they hold, and its head."""
+"""One adapter on a base: its methods, their weights, and its head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from keras_peft.errors import AdapterError, SelectionError, listed
 
 @dataclass(frozen=True)
 class Placement:
-    """A method and where it attaches."""
+    """A method and the selection of layers that it attaches to.
+
+    Attributes:
+        method: The method.
+        selection: The targets and blocks.
+    """
 
     method: Method
     selection: Selection
@@ -34,16 +39,16 @@ def choose_placements(
     layers: str | Iterable[int],
     targets: str | Iterable[str] | None,
 ) -> list[Placement]:
-    """Says where methods attach, by default where each of them does best.
+    """Chooses the layers that methods attach to, by default those that each method prefers.
 
     Args:
         all_sites: All sites of the base.
-        methods: One, or several that make one adapter together; a `Placement` has its own selection.
+        methods: A method, or several that form one adapter. A `Placement` has its own selection.
         layers: The blocks.
-        targets: Roles or expressions; each method's own by default.
+        targets: Roles or regular expressions. Defaults to each method's own targets.
 
     Raises:
-        SelectionError: If targets or layers are not understood.
+        SelectionError: If targets or layers are invalid.
     """
     layers = layers if isinstance(layers, str) else tuple(layers)
     targets = targets if targets is None or isinstance(targets, str) else tuple(targets)
@@ -59,29 +64,29 @@ def choose_placements(
                 )
             placements.append(Placement(method, Selection((), "all")))
         else:
-            # The method's own choice may name roles that this architecture lacks.
+            # Default targets may include roles that this architecture lacks.
             own = [role for role in method.default_targets if role in present] or method.default_targets
             placements.append(Placement(method, Selection.of(own if targets is None else targets, layers)))
     return placements
 
 
 def stack_order(method: Method) -> tuple[int, bool]:
-    """Sorts methods around a layer, the innermost first.
+    """Sort key that orders the methods around a layer, innermost first.
 
-    What lengthens the text goes outermost, so that the others see it with its masks.
+    Methods that lengthen the text go outermost, so that the others see it with its masks.
     """
     return method.extra_positions, not method.innermost
 
 
 @dataclass(frozen=True, eq=False)
 class PlacedMethod:
-    """A placement and the sites where it attaches.
+    """A placement with the sites that it matches.
 
     Attributes:
-        method: Its method.
-        chosen: The sites of its selection.
-        wrapped: Those among them whose calls it goes around.
-        trained: The base's own variables that it trains, by their keys.
+        method: The method.
+        chosen: The selected sites.
+        wrapped: The selected sites whose calls the method wraps.
+        trained: The base's own variables that the method trains, by key.
     """
 
     method: Method
@@ -94,8 +99,8 @@ class PlacedMethod:
         """Finds the sites of a placement.
 
         Raises:
-            SelectionError: If a target or a layer matches nothing, or the method cannot
-                work there.
+            SelectionError: If a target or a layer matches nothing, or the method does not
+                support the sites.
         """
         method, targets = placement.method, placement.selection.targets
         chosen = select_sites(all_sites, placement.selection) if targets else []
@@ -116,19 +121,19 @@ class PlacedMethod:
 
 
 class Adapter:
-    """The weights that one or more methods hold on a base, and a head.
+    """The weights of one or more methods on a base, and a head.
 
-    It is no Keras object, so that what it remembers of the base is not saved or
-    counted with it; the model that it belongs to tracks its `layers`.
+    This is not a Keras object, so the values that it remembers of the base are not saved or
+    counted with the model. The model that owns it tracks its `layers`.
 
     Args:
         all_sites: All sites of the base.
         placements: The methods with their selections.
-        head: A layer or model put on top of the base's output, or None.
+        head: A layer or model applied to the base's output, or None.
 
     Raises:
-        SelectionError: If a target or a layer matches nothing, a method can do
-            nothing there, or two placements are the same method at one site.
+        SelectionError: If a target or a layer matches nothing, a method trains nothing at the
+            chosen layers, or two placements have the same method at one site.
     """
 
     def __init__(
@@ -138,7 +143,7 @@ class Adapter:
         self.head = head
         self.site_weights: list[SiteWeights] = []
         self.shared_weights: list[MethodWeights] = []
-        # Which method trains which variables of the base; a head that is part of it, none.
+        # The method that trains each variable of the base. A head that is part of the base has no method.
         self.movers: dict[str, Method] = {}
         moved: dict[str, keras.Variable] = {}
         for placement in self.placements:
@@ -182,7 +187,7 @@ class Adapter:
             raise SelectionError(
                 f"{names} trains no layer of the base but its head, and this base has none; give one with `head`."
             )
-        # What the base's own variables become under this adapter, and what they were.
+        # The values of the base's own variables under this adapter, and their original values.
         self.originals = _copied(moved)
         self.trained = _copied(moved)
         self.is_active = False
@@ -190,10 +195,10 @@ class Adapter:
         self.layers = [*self.site_weights, *self.shared_weights, *([] if head is None else [head])]
 
     def weights_by_key(self) -> dict[str, keras.Variable]:
-        """Returns the weights that the methods and the head hold, by their keys in a file.
+        """Returns the weights of the methods and the head by their keys in a file.
 
-        The keys are `<site>/<method>/<weight>`, `<method>/<weight>` for weights that
-        the sites have in common, and `head/<path>`.
+        The keys are `<site>/<method>/<weight>`, `<method>/<weight>` for shared weights, and
+        `head/<path>`.
         """
         variables = {
             f"{weights.site.key}/{weights.method.name}/{name}": variable
@@ -212,26 +217,26 @@ class Adapter:
         return variables
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Copies all that the adapter is, in float32, by the keys of its file."""
+        """Copies all tensors of the adapter in float32, by their keys in a file."""
         weights = _copied(self.weights_by_key())
         moved = _copied(self.moves) if self.is_active else dict(self.trained)
         return {key: np.asarray(value, np.float32) for key, value in {**weights, **moved}.items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Returns the shapes of all tensors, by their keys."""
+        """Returns the shapes of all tensors, by key."""
         return {key: tuple(v.shape) for key, v in {**self.weights_by_key(), **self.moves}.items()}
 
     def refuse_unfit(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Checks that tensors can be assigned.
 
         Raises:
-            AdapterError: If any key is missing, extra or misshapen, or a value is not
-                finite; all of them are in the message.
+            AdapterError: If a key is missing or unexpected, or a tensor has the wrong shape or
+                values that are not finite. The message lists all problems.
         """
         refuse_unfit(tensors, self.shapes())
 
     def assign(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Puts tensors of the right keys and shapes in place."""
+        """Assigns tensors that have the right keys and shapes."""
         variables = self.weights_by_key()
         for key, value in tensors.items():
             if key in variables:
@@ -242,7 +247,7 @@ class Adapter:
                 self.trained[key] = np.array(value)
 
     def activate(self) -> None:
-        """Lets the weights train and puts the trained values into the base's variables."""
+        """Makes the weights trainable and assigns the trained values to the base's variables."""
         self._let_train(True)
         for key, variable in self.moves.items():
             variable.assign(self.trained[key])
@@ -250,7 +255,7 @@ class Adapter:
         self.is_active = True
 
     def deactivate(self) -> None:
-        """Freezes the weights and gives the base's variables back as they were, bit for bit."""
+        """Freezes the weights and restores the base's variables exactly."""
         self._let_train(False)
         if not self.is_active:
             return
@@ -261,11 +266,11 @@ class Adapter:
         self.is_active = False
 
     def remember_originals(self) -> None:
-        """Takes the base's variables as they are now for what they were without the adapter."""
+        """Takes the current values of the base's variables as the original ones."""
         self.originals = _copied(self.moves)
 
     def release(self) -> None:
-        """Gives the base and the head back as they can be used without the adapter."""
+        """Restores the base, and the trainable flags of the head."""
         self.deactivate()
         for variable in self._head_variables:
             variable.trainable = True
@@ -278,15 +283,15 @@ class Adapter:
 
 
 def refuse_unfit(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Checks that tensors are what an adapter has.
+    """Checks that tensors have the keys and shapes of an adapter.
 
     Args:
-        tensors: By their keys.
-        shapes: What is expected.
+        tensors: The tensors by key.
+        shapes: The expected shapes by key.
 
     Raises:
-        AdapterError: If any key is missing, extra or misshapen, or a value is not
-            finite; all of them are in the message.
+        AdapterError: If a key is missing or unexpected, or a tensor has the wrong shape or
+            values that are not finite. The message lists all problems.
     """
     missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
     extra = [f"not expected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]

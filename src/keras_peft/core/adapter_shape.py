@@ -1,8 +1,7 @@
-"""Adapters of one shape: the same methods with the same options at the same sites.
+"""Adapter shapes: the same methods with the same options at the same sites.
 
-Rows of adapters of one shape go through their base together. Their weights are no
-variables of the computation but an input of it, one vector a row, so adapters come
-and go and nothing is traced anew.
+Rows whose adapters have the same shape pass through the base together. Their weights are an input of
+the computation, one vector per row, so adapters can be added and removed without retracing.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from keras_peft.errors import AdapterError, listed
 
 
 class AdapterShape:
-    """What adapters of the same placements have in common: their tensors, and how these act.
+    """The tensors that adapters with the same placements share, and how these act.
 
     Args:
         all_sites: All sites of the base.
         placements: The methods with their selections.
 
     Attributes:
-        placements: The same.
-        shapes: The shapes of an adapter's tensors by their keys in its file; those of a head
-            are not among them.
-        size: Number of values that an adapter's tensors have together.
-        sites: The sites whose calls the methods go around.
+        placements: The methods with their selections.
+        shapes: The shapes of an adapter's tensors by their keys in a file, without those of a
+            head.
+        size: Total number of values in an adapter's tensors.
+        sites: The sites whose calls the methods wrap.
 
     Raises:
-        AdapterError: If rows of such adapters cannot share a batch.
+        AdapterError: If such adapters cannot share a batch.
         SelectionError: If a target or a layer matches nothing.
     """
 
@@ -62,27 +61,28 @@ class AdapterShape:
         self.size = sum(map(math.prod, self.shapes.values()))
 
     def pack(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Lays an adapter's tensors into one vector.
+        """Packs an adapter's tensors into one vector.
 
         Args:
-            tensors: By their keys.
+            tensors: The tensors by key.
 
         Returns:
-            Their values, (size,) float32.
+            Their values, of shape (size,), float32.
 
         Raises:
-            AdapterError: If any key is missing, extra or misshapen, or a value is not
-                finite; all of them are in the message.
+            AdapterError: If a key is missing or unexpected, or a tensor has the wrong shape or
+                values that are not finite. The message lists all problems.
         """
         refuse_unfit(tensors, self.shapes)
         flat = [np.asarray(tensors[key], np.float32).reshape(-1) for key in self.shapes]
         return np.concatenate(flat) if flat else np.zeros(0, np.float32)
 
     def wrappers(self, packed: Any) -> list[tuple[keras.Layer, Wrapper]]:
-        """Says what to put around which layers, the innermost first.
+        """Returns layers and their wrappers, innermost first.
 
         Args:
-            packed: Of one adapter for all rows, (size,), or of each row's own, (rows, size).
+            packed: The weights of one adapter for all rows, (size,), or of one per row,
+                (rows, size).
         """
         lead = (ops.shape(packed)[0],) if len(packed.shape) == 2 else ()
         tensors, start = {}, 0
@@ -109,7 +109,7 @@ class AdapterShape:
 
 
 class _Tensors:
-    """A site's weights as `wrap_call` sees them, each with a leading axis of the rows where they have one."""
+    """A site's weights as seen by `wrap_call`, with a leading row axis if they differ per row."""
 
     def __init__(self, site: Site, tensors: Mapping[str, Any]) -> None:
         self.site = site
@@ -128,11 +128,11 @@ class _Tensors:
 
 
 def reason_against(methods: Sequence[Method], moved: Sequence[str]) -> str | None:
-    """Says why rows of an adapter cannot share a batch with others; None where they can.
+    """Returns why rows of an adapter cannot share a batch with others, or None if they can.
 
     Args:
-        methods: The adapter's.
-        moved: The keys of the base's own variables that it trains.
+        methods: The adapter's methods.
+        moved: Keys of the base's own variables that the adapter trains.
     """
     if unfit := sorted({method.name for method in methods if not method.supports_mixed_batch}):
         return f"is {listed(unfit)}, which needs the whole batch for itself"

@@ -1,4 +1,4 @@
-"""What adapters change on a base while they are attached, and the way back."""
+"""Intercept the layers of a base while adapters are attached, and restore it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ Attachments = Sequence[tuple[keras.Layer, intercept.Wrapper]]
 class BaseInterception:
     """Freezes a base and intercepts the calls of its layers, until `release`.
 
-    It is no Keras object, so what it remembers is not tracked, saved or counted as
-    part of a model.
+    This is not a Keras object, so its state is not tracked, saved or counted as part of a model.
 
     Args:
         base: The model. All its variables are frozen.
@@ -33,10 +32,10 @@ class BaseInterception:
             variable.trainable = False
 
     def attach(self, attachments: Attachments) -> Attachments:
-        """Puts other functions around the layers' calls and returns those of before.
+        """Replaces the wrappers around the layers' calls and returns the previous ones.
 
         Args:
-            attachments: Layers and what to put around their calls, the innermost first.
+            attachments: Layers and the wrappers around their calls, innermost first.
         """
         before = self._attachments
         for layer, wrapper in before:
@@ -48,7 +47,7 @@ class BaseInterception:
 
     @contextmanager
     def attached(self, attachments: Attachments) -> Iterator[None]:
-        """Puts other functions around the layers' calls for as long as the context lasts."""
+        """Replaces the wrappers around the layers' calls within the context."""
         before = self.attach(attachments)
         try:
             yield
@@ -56,7 +55,7 @@ class BaseInterception:
             self.attach(before)
 
     def release(self) -> None:
-        """Takes everything off and thaws what was not frozen; a second time does nothing."""
+        """Removes all wrappers and restores the trainable flags. Calling it again has no effect."""
         if self.is_released:
             return
         self.attach(())
@@ -66,10 +65,10 @@ class BaseInterception:
 
 
 def refuse_unbuilt(base: keras.Model) -> None:
-    """Checks that a base's layers have their weights.
+    """Checks that a base is built.
 
     Raises:
-        OptionError: If they do not.
+        OptionError: If it is not.
     """
     if not base.built:
         raise OptionError(
@@ -79,16 +78,17 @@ def refuse_unbuilt(base: keras.Model) -> None:
 
 
 def refuse_taken(base: keras.Model, all_sites: Iterable[Site]) -> None:
-    """Checks that nothing else adapts a base.
+    """Checks that a base has no other adapter.
 
-    Keras's LoRA is part of the kernels that it shows, so neither merging nor detaching would be exact.
+    Keras's LoRA is included in the kernels that its layers expose, so neither merging nor detaching would be
+    exact.
 
     Args:
         base: The base.
         all_sites: All its sites.
 
     Raises:
-        SelectionError: If it carries an adapter.
+        SelectionError: If the base already carries an adapter.
         OptionError: If Keras's own LoRA is enabled in it.
     """
     sites = list(all_sites)
@@ -107,7 +107,7 @@ def refuse_taken(base: keras.Model, all_sites: Iterable[Site]) -> None:
 
 
 def forget_compiled_functions(model: keras.Model) -> None:
-    """Drops what Keras has traced of a model and those in it, with the calls of that time."""
+    """Drops the traced functions of a model and its submodels, which contain outdated calls."""
     for layer in model._flatten_layers(include_self=True, recursive=True):
         if isinstance(layer, keras.Model):
             layer.train_function = layer.test_function = layer.predict_function = None

@@ -1,7 +1,6 @@
-"""Arithmetic in which a weight may carry a leading batch axis.
+"""Operations whose weights may have a leading batch axis.
 
-The same lines then train one adapter and serve a batch in which every row has
-another one.
+The same code then trains one adapter and serves a batch with a different adapter per row.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ def multiply(x: Any, matrix: Any) -> Any:
 
 
 def align(vector: Any, x: Any) -> Any:
-    """Shapes (dim,), or (batch, dim) with one vector a row, to act on (batch, …, dim)."""
+    """Reshapes a vector (dim,), or one per row (batch, dim), to broadcast with (batch, …, dim)."""
     if len(vector.shape) == 1:
         return vector
     return ops.reshape(vector, (ops.shape(vector)[0], *(1,) * (len(x.shape) - 2), vector.shape[-1]))
 
 
 def spread(rows: Any, x: Any) -> Any:
-    """Gives (n, dim) the batch axis of x; (batch, n, dim) has it already."""
+    """Adds the batch axis of x to (n, dim); returns (batch, n, dim) unchanged."""
     if len(rows.shape) == 3:
         return rows
     return ops.broadcast_to(ops.expand_dims(rows, 0), (ops.shape(x)[0], *rows.shape))

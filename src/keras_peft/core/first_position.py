@@ -1,8 +1,7 @@
-"""Only the position that is read: the last block computes nothing for the others.
+"""Compute the last block for the first position only, when nothing else is read.
 
-A classifier's head reads the vector of the first token. Keys and values of the
-last block are needed for all tokens, but queries, and all that comes after the
-attention, for the first one only.
+A classifier's head reads the vector of the first token. The last block needs keys and values of all
+tokens, but queries, and everything after the attention, of the first token only.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ import keras
 from keras_peft.core import intercept
 from keras_peft.core.sites import Site
 
-# Roles of the layers in a block that this goes around.
+# Roles of the layers that are wrapped in the last block.
 _NEEDED = ("attention", "norm")
 
 
 def first_position_wrappers(
     sites: Sequence[Site], adapted: Iterable[Site]
 ) -> list[tuple[keras.Layer, intercept.Wrapper]]:
-    """Says what to put around a base's layers so that its output has the first position only.
+    """Returns wrappers that reduce a base's output to the first position.
 
     Args:
         sites: All sites of a base whose blocks have a norm after the attention and its
             residual connection.
-        adapted: Those that adapters act on. A method that works on whole blocks sees
-            positions that would not be there, so it keeps them.
+        adapted: The sites that adapters act on. A method on whole blocks needs all
+            positions, so they are kept then.
 
     Returns:
-        Layers of the last block with what goes around them, outside of all else; nothing
-        where it cannot be done.
+        Layers of the last block and their wrappers, to attach outside of all others; empty if
+        the reduction is not possible.
     """
     last = next((site for site in sites if site.role == "block" and site.is_last), None)
     if last is None or not all(role in last.inner for role in _NEEDED):

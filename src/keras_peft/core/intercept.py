@@ -1,8 +1,8 @@
-"""The one place that touches `layer.call`.
+"""Interception of `layer.call`; no other module modifies it.
 
-A built layer's `call` is replaced on the instance by a stack of `wrapper`
-functions, the way a middleware wraps an app. With the last one taken off, the
-attribute is removed and the layer is what it was.
+A built layer's `call` is replaced on the instance by a stack of `wrapper` functions, the way
+middleware wraps an app. When the last wrapper is removed, the attribute is deleted and the layer is in
+its original state.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 import keras
 
 Wrapper = Callable[..., Any]
-"""`wrapper(call, *args, **kwargs)`: runs `call` and returns what the layer shall return."""
+"""`wrapper(call, *args, **kwargs)`: runs `call` and returns the layer's output."""
 
 CALLING = threading.RLock()
-"""Held while an adapted model's calls run or are traced: some of them change a layer for a moment."""
+"""Held while calls of an adapted model run or are traced, since some temporarily modify a layer."""
 
-# A quantised layer dispatches `quantized_call` instead of `call`.
+# A quantised layer runs `quantized_call` instead of `call`.
 _CALL_NAMES = ("call", "quantized_call")
 
 
 class _Intercepted:
-    """A layer's call with the functions around it, the last attached outermost."""
+    """A layer's call with its wrappers; the last attached one is outermost."""
 
     def __init__(self, layer: keras.Layer, call_name: str) -> None:
         self.original = getattr(layer, call_name)
-        self.was_own = call_name in layer.__dict__  # Someone else set a call on the instance.
+        self.was_own = call_name in layer.__dict__  # The instance already had its own call.
         functools.update_wrapper(self, self.original)
         self.wrappers: list[Wrapper] = []
 
@@ -43,13 +43,13 @@ class _Intercepted:
 
 
 def attach(layer: keras.Layer, wrapper: Wrapper) -> None:
-    """Puts `wrapper` around every later call of a built layer.
+    """Wraps all later calls of a built layer.
 
     Args:
         layer: A built layer.
-        wrapper: Gets the call below it and the layer's arguments, and returns the
-            layer's new output. Do not name an argument of it `mask` or `training`:
-            Keras gives these to layers by name.
+        wrapper: Receives the call below it and the layer's arguments, and returns the layer's
+            new output. None of its parameters may be named `mask` or `training`, because Keras
+            passes these to layers by name.
     """
     for call_name in _CALL_NAMES:
         intercepted = layer.__dict__.get(call_name)
@@ -60,7 +60,7 @@ def attach(layer: keras.Layer, wrapper: Wrapper) -> None:
 
 
 def detach(layer: keras.Layer, wrapper: Wrapper) -> None:
-    """Takes `wrapper` off a layer; without it there, nothing happens."""
+    """Removes a wrapper from a layer; does nothing if it is not attached."""
     for call_name in _CALL_NAMES:
         intercepted = layer.__dict__.get(call_name)
         if not isinstance(intercepted, _Intercepted):
@@ -74,7 +74,7 @@ def detach(layer: keras.Layer, wrapper: Wrapper) -> None:
 
 @contextmanager
 def attached(layer: keras.Layer, wrapper: Wrapper) -> Iterator[None]:
-    """Puts `wrapper` around a layer's calls for as long as the context lasts."""
+    """Wraps a layer's calls within the context."""
     attach(layer, wrapper)
     try:
         yield
@@ -83,26 +83,26 @@ def attached(layer: keras.Layer, wrapper: Wrapper) -> Iterator[None]:
 
 
 def arguments(layer: keras.Layer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a call's arguments by the names that the layer's `call` gives them."""
+    """Returns a call's arguments by their names in the layer's `call`."""
     bound = inspect.signature(type(layer).call).bind(layer, *args, **kwargs)
     named = dict(list(bound.arguments.items())[1:])
     return {**named, **named.pop("kwargs", {})}
 
 
 def split_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-    """Parts the tensor that a layer reads from its other positional arguments."""
+    """Separates the input tensor of a layer from its other positional arguments."""
     return (args[0], args[1:]) if args else (kwargs.pop("inputs"), ())
 
 
 @contextmanager
 def before_activation(layer: keras.Layer) -> Iterator[Callable[[Any], Any]]:
-    """Runs a layer without its activation and hands that out to be applied later.
+    """Runs a layer without its activation, which the caller applies afterwards.
 
-    An update to a layer's weights belongs before the activation. Where several
-    methods wrap one layer the outermost applies it, so the order stays right.
+    An update to a layer's weights must be applied before the activation. If several methods wrap
+    one layer, the outermost applies the activation, so the order is correct.
 
     Yields:
-        The activation, or the identity for a layer that has none.
+        The activation, or the identity for a layer without one.
 
     Example:
         >>> with before_activation(layer) as activation:
@@ -121,5 +121,5 @@ def before_activation(layer: keras.Layer) -> Iterator[Callable[[Any], Any]]:
 
 
 def is_attached(layer: keras.Layer) -> bool:
-    """Tells whether anything is around a layer's call."""
+    """Returns whether a layer has any wrapper."""
     return any(isinstance(layer.__dict__.get(call_name), _Intercepted) for call_name in _CALL_NAMES)

@@ -1,4 +1,4 @@
-"""What merging makes of a base: adapters folded into the weights of its layers."""
+"""Merge adapters into the weights of a base."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from keras_peft.errors import AdapterError, listed
 
 
 class Merge:
-    """Adapters folded into a base's weights, until `undo`."""
+    """Adapters merged into a base's weights, until `undo`."""
 
     def __init__(self) -> None:
         self._before: dict[str, tuple[keras.Variable, np.ndarray]] = {}
 
     @property
     def is_done(self) -> bool:
-        """Whether any adapters are folded in."""
+        """Whether adapters are merged."""
         return bool(self._before)
 
     def do(self, site_weights: Iterable[SiteWeights]) -> None:
-        """Folds adapters in.
+        """Merges adapters.
 
         Args:
-            site_weights: What is around the base's layers, the innermost first.
+            site_weights: The weights at the base's sites, innermost first.
 
         Raises:
-            AdapterError: If a method or a site cannot be merged; nothing is changed.
+            AdapterError: If a method or a site cannot be merged. Nothing is changed.
         """
         changed = merged_values(site_weights)
         self._before = {
@@ -41,17 +41,17 @@ class Merge:
             variable.assign(value)
 
     def undo(self) -> None:
-        """Gives the base's weights back, bit for bit; does nothing where none are folded in."""
+        """Restores the base's weights exactly; does nothing if no adapters are merged."""
         for variable, value in self._before.values():
             variable.assign(value)
         self._before = {}
 
 
 def joined(base: keras.Model, head: keras.Layer | None) -> Any:
-    """Returns a head's symbolic output on top of a base's; None where there is no head.
+    """Returns the symbolic output of a head on a base, or None if there is no head.
 
     Raises:
-        AdapterError: If the base is no Functional model.
+        AdapterError: If the base is not a Functional model.
     """
     if head is None:
         return None
@@ -64,16 +64,16 @@ def joined(base: keras.Model, head: keras.Layer | None) -> Any:
 
 
 def merged_values(site_weights: Iterable[SiteWeights]) -> dict[str, tuple[keras.Variable, np.ndarray]]:
-    """Computes the base's variables with adapters folded in; nothing is changed yet.
+    """Computes the base's variables with adapters merged, without assigning them.
 
     Args:
-        site_weights: What is around the base's layers, the innermost first.
+        site_weights: The weights at the base's sites, innermost first.
 
     Returns:
-        The variables that change and what becomes of them, by their keys.
+        The variables that change and their new values, by key.
 
     Raises:
-        AdapterError: If a method or a site cannot be merged; all are in the message.
+        AdapterError: If a method or a site cannot be merged. The message lists all problems.
     """
     everyone = list(site_weights)
     problems = []

@@ -1,11 +1,10 @@
-"""What a method is: one frozen dataclass with pure arithmetic.
+"""Method, the base class of all methods: a frozen dataclass with pure arithmetic.
 
-The same class is the Python API, the flags of the command line (from its
-fields), the JSON in a bundle (from its values) and the row in the docs (from
-its class attributes). It holds no weights: it says which weights a site needs
-and how they act, and the core keeps them. So it can be imported without Keras,
-its parameters can be counted without a model that trains, and the same lines
-serve one adapter or a batch in which each row has another.
+One class defines the Python API, the command line flags (from its fields), the JSON in a bundle (from
+its values) and the entry in the docs (from its class attributes). A method holds no weights: it declares
+the weights that a site needs and how they act, and the core stores them. It can therefore be imported
+without Keras, its parameters can be counted without building it, and the same code serves a single
+adapter or a batch with a different adapter per row.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ class Weight:
     """A weight that a method adds at a site.
 
     Args:
-        shape: Its shape.
-        initializer: A Keras initializer, the name of one, or a function of shape and
-            dtype that returns the values.
-        trainable: Whether it trains. Those that do not are kept with the others.
-        regularizer: From the weight to a scalar that is added to the loss.
+        shape: Shape of the weight.
+        initializer: A Keras initializer, the name of one, or a function of shape and dtype
+            that returns the values.
+        trainable: Whether the weight is trained. Weights that are not are saved as well.
+        regularizer: Function from the weight to a scalar that is added to the loss.
     """
 
     shape: tuple[int, ...]
@@ -52,10 +51,10 @@ class Weight:
 
 
 class WeightView(Protocol):
-    """What `wrap_call` is given: the site's weights as attributes, and dropout.
+    """The weights that `wrap_call` receives as attributes, and dropout.
 
-    A weight may carry a leading batch axis, one row of weights for each row of
-    the batch. The weights that the method shares between sites are there too.
+    A weight may have a leading batch axis, with different values per row of the batch. Weights
+    that a method shares between sites are included.
 
     Attributes:
         site: The site.
@@ -66,10 +65,10 @@ class WeightView(Protocol):
     def __getattr__(self, name: str) -> Any: ...
 
     def exact(self, name: str) -> Any:
-        """Returns a weight in float32, where an attribute has the site's compute type."""
+        """Returns a weight in float32; attributes have the site's compute dtype."""
 
     def dropout(self, inputs: Any) -> Any:
-        """Drops values at the method's rate while training."""
+        """Applies dropout at the method's rate during training."""
 
 
 def option(
@@ -82,9 +81,16 @@ def option(
     choices: tuple[str, ...] | None = None,
     flag: bool = True,
 ) -> Any:
-    """A field of a method: its default, its help and the values it may take.
+    """Defines a field of a method: its default, help text and allowed values.
 
-    With `flag` off it is no flag of the command line.
+    Args:
+        default: Default value.
+        help: Description for the help page.
+        above: Exclusive lower bound.
+        minimum: Inclusive lower bound.
+        below: Exclusive upper bound.
+        choices: The allowed words.
+        flag: Whether the field is a command line flag.
     """
     limits = {"above": above, "minimum": minimum, "below": below, "choices": choices, "flag": flag}
     return dataclasses.field(default=default, metadata={"help": help, **limits})
@@ -95,27 +101,27 @@ class Method:
     """Base class of the methods.
 
     Attributes:
-        name: The word by which it is chosen; its file has the same name.
-        title: Its name in prose.
-        paper: Authors, year and address of the paper.
-        default_targets: Roles that it attaches to when none are chosen. Those that
-            an architecture lacks are left out.
-        default_layers: Blocks that training by the command line attaches in when none are
-            chosen.
-        learning_rate: The highest that its weights train with when none is given.
-        head_learning_rate: The same for the head.
-        starts_as_identity: Whether a new adapter changes nothing.
-        merges: Whether it can be folded into the base's weights.
-        supports_mixed_batch: Whether it works in a batch of several adapters.
-        generates: Whether text generation with a cache works.
-        quantised: Whether it works on quantised bases.
-        innermost: Whether it reckons with the base's own weights at its sites, so that
-            others there have to come after it.
-        every_block: Whether it has to attach to all blocks of a base.
-        linear: Whether what it does is linear in how far its weights are from their start,
-            so that weighted sums of the one are weighted sums of the other.
-        watched: Weights whose importance for the loss is kept track of while training.
-        hugging_face: What HF PEFT calls it, where it is there.
+        name: Name that selects the method; its module has the same name.
+        title: Name in prose.
+        paper: Authors, year and URL of the paper.
+        default_targets: Roles to attach to by default. Roles that an architecture lacks are
+            skipped.
+        default_layers: Blocks to attach to by default when training from the command line.
+        learning_rate: Default peak learning rate of the adapter's weights.
+        head_learning_rate: Default peak learning rate of the head.
+        starts_as_identity: Whether a new adapter leaves the outputs unchanged.
+        merges: Whether an adapter can be merged into the base's weights.
+        supports_mixed_batch: Whether an adapter works in a batch of several adapters.
+        generates: Whether text generation with a cache is supported.
+        quantised: Whether quantised bases are supported.
+        innermost: Whether the method reads the base's own weights at its sites, so that
+            other methods must be applied after it.
+        every_block: Whether the method must attach to all blocks of a base.
+        linear: Whether the effect of an adapter is linear in the difference between its
+            weights and their initial values, so that a weighted sum of weights gives the
+            weighted sum of the effects.
+        watched: Weights whose importance for the loss is tracked during training.
+        hugging_face: Name of the method in HF PEFT, if it exists there.
     """
 
     name: ClassVar[str]
@@ -143,83 +149,94 @@ class Method:
 
     @property
     def extra_positions(self) -> int:
-        """How many of the base's positions it takes from the text."""
+        """Number of the base's positions that the method occupies."""
         return 0
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        """Says which weights a site needs; none by default."""
+        """Returns the weights that a site needs; none by default."""
         return {}
 
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
-        """Says which weights the chosen sites have in common; none by default."""
+        """Returns the weights that the chosen sites share; none by default."""
         return {}
 
     def wraps(self, site: Site) -> bool:
-        """Says whether `wrap_call` runs at a site; where it has weights, by default."""
+        """Returns whether `wrap_call` runs at a site; by default, if the site has weights."""
         return bool(self.weights(site))
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Runs the site's `call` and returns its output with the adapter's part in it."""
+        """Runs the site's `call` and returns its output with the adapter applied.
+
+        Args:
+            weights: The weights of the site.
+            call: The call of the layer below the adapter.
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
+        """
         raise NotImplementedError
 
     def trains(self, site: Site, variable: str) -> bool:
-        """Says whether an existing variable of a site, by its name, may move."""
+        """Returns whether the method trains an existing variable of a site, given by name."""
         return False
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
     ) -> Mapping[str, np.ndarray]:
-        """Returns what merging makes of a site's own variables.
+        """Computes a site's variables with the adapter merged into them.
 
         Args:
             site: The site.
-            weights: The adapter's weights there, shared ones included.
-            values: The site's variables by name, such as "kernel" and "bias". Both are
-                float32, or float64 for arithmetic on adapters.
+            weights: The adapter's weights at the site, including shared ones.
+            values: The site's variables by name, such as "kernel" and "bias". Both are float32,
+                or float64 for adapter arithmetic.
 
         Returns:
-            New values of those that change.
+            New values of the variables that change.
 
         Raises:
-            AdapterError: If the site cannot take it up.
+            AdapterError: If the adapter cannot be merged into the site.
         """
         raise NotImplementedError
 
     def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Returns two narrow matrices whose product is all that merging adds to a projection's matrix.
+        """Returns two low-rank factors of the update that merging adds to a projection's matrix.
 
         Args:
             site: The site.
             weights: As in `merged`.
 
         Returns:
-            Matrices of (in, width) and (width, out), or None where the method has no such form.
+            Matrices of shapes (in, rank) and (rank, out), or None if the method has no such
+            form.
         """
         return None
 
     def rates(self) -> Mapping[str, float]:
-        """Returns by what the learning rate of a weight is multiplied, where it is not 1."""
+        """Returns the learning rate multipliers of weights by name, where they are not 1."""
         return {}
 
     def reads(self, tokenize: Callable[[str], list[int]]) -> Method:
-        """Returns the method with the texts in its options turned into token ids."""
+        """Returns the method with the texts in its options converted to token ids."""
         return self
 
     def callbacks(self, site_weights: Sequence[Any]) -> list[keras.callbacks.Callback]:
-        """Returns what has to run while the adapter trains, for its sites; nothing by default."""
+        """Returns the training callbacks that the method needs for its sites; none by default."""
         return []
 
     def to_config(self) -> dict[str, Any]:
-        """Returns the name and the values, ready for JSON."""
+        """Returns the name and the options, ready for JSON."""
         return {"name": self.name, **dataclasses.asdict(self)}
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Method:
-        """Makes the method from named values.
+        """Creates the method from named options.
+
+        Args:
+            options: Values by option name.
 
         Raises:
-            OptionError: If a name is not an option of this method or a value is
-                out of range; all of them are in the message.
+            OptionError: If a name is not an option of this method or a value is out of range.
+                The message lists all problems.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = [name for name in options if name not in known]
@@ -237,7 +254,7 @@ class Method:
         kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
         if value is None and type(None) in kinds:
             return None
-        # A bool is an int to Python but not to a person; an int does for a float.
+        # bool is a subclass of int in Python, but users do not mean it as a number. Accept int for float.
         fits = any(
             (typing.get_origin(k) is tuple and _are_numbers(value))
             or (k is float and isinstance(value, int | float) and not isinstance(value, bool))

@@ -1,4 +1,4 @@
-"""Rows of different adapters in one call: those of a shape go through their base together."""
+"""Batches with a different adapter per row; rows of one adapter shape share a pass through the base."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from keras_peft.errors import AdapterError, listed
 
 
 class PackedModel(keras.Model):
-    """A base whose rows have adapters of one shape, with their weights among the inputs.
+    """A base that takes the adapter weights of its rows as an input; the adapters have one shape.
 
-    Heads are not part of it. Its input is `{"features": [...], "places": (rows,) int32,
-    "packed": ...}`: what the top reads of some texts, the text of each row by its place among
-    them, and the weights that `AdapterShape.pack` gives: of one adapter for all rows, (size,), or of
-    each row's own, (rows, size).
+    Heads are not included. The input is `{"features": [...], "places": (rows,) int32,
+    "packed": ...}`: the features of some texts, the index of each row's text among them, and the
+    weights from `AdapterShape.pack`, either of one adapter for all rows, (size,), or of one per
+    row, (rows, size).
 
     Args:
         base: The base.
-        interception: What holds it.
-        shape: What the adapters have in common.
-        split: The two parts of the base. The model is then the top; by default it is the whole base,
-            and the features are the base's flattened inputs.
-        innermost: What is around the base's layers inside of the adapters.
-        outermost: What is around the adapters themselves.
+        interception: The interception of the base.
+        shape: The shape that the adapters share.
+        split: The two parts of the base. The model is then its top. By default it is the whole
+            base, and the features are the base's flattened inputs.
+        innermost: Wrappers of the base's layers inside of the adapters.
+        outermost: Wrappers outside of the adapters.
+        name: Name of the model.
     """
 
     def __init__(
@@ -69,18 +70,18 @@ class PackedModel(keras.Model):
 
 
 class MixedBatchModel(PackedModel):
-    """A base whose rows have different adapters of one shape, each taken from a table by its number.
+    """A base that looks up the adapter of each row by index; the adapters have one shape.
 
-    Its input is `{"inputs": what the base reads, "rows": (batch,) int32}`, where a
-    row's number is that of its adapter in `names`.
+    The input is `{"inputs": the base's inputs, "rows": (batch,) int32}`, where `rows` holds the
+    index of each row's adapter in `names`.
 
     Args:
         base: The base.
-        interception: What holds it.
-        shape: What the adapters have in common.
-        adapters: By name.
-        always: What is around the base's layers whatever the adapter.
-        outermost: What is around the adapters themselves.
+        interception: The interception of the base.
+        shape: The shape that the adapters share.
+        adapters: The adapters by name.
+        always: Wrappers of the base's layers that do not depend on the adapter.
+        outermost: Wrappers outside of the adapters.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class MixedBatchModel(PackedModel):
             return self.base(inputs["inputs"], training=False)
 
     def refresh(self, adapters: Mapping[str, Adapter]) -> None:
-        """Takes over what the adapters' weights are now."""
+        """Copies the adapters' current weights."""
         rows = [
             self._shape.pack(
                 {
@@ -125,7 +126,7 @@ def refuse_unmixable(adapters: Mapping[str, Adapter]) -> None:
     """Checks that adapters can share a batch.
 
     Raises:
-        AdapterError: If one cannot; all reasons are in the message.
+        AdapterError: If an adapter cannot. The message lists all reasons.
     """
     problems = [
         f"{name!r} {reason}"
@@ -151,20 +152,20 @@ def predict_rows(
     """Predicts each row with its own adapter and head.
 
     Args:
-        models: One for each shape of adapters.
-        adapters: By name.
-        x: Arrays, or dictionaries and lists of them, as the base reads.
-        names: The adapter of each row.
-        args: Of Keras' `predict`.
-        kwargs: Of Keras' `predict`.
+        models: One model per adapter shape.
+        adapters: The adapters by name.
+        x: Arrays, or dictionaries and lists of arrays, as the base reads them.
+        names: The adapter name of each row.
+        args: Passed to Keras's `predict`.
+        kwargs: Passed to Keras's `predict`.
 
     Returns:
-        What the base gives, through the heads where there are any: one array, or a list
-        of one for each row where their shapes differ.
+        The outputs of the base, or of the heads if there are any: one array, or a list of one
+        array per row if their shapes differ.
 
     Raises:
-        AdapterError: If `x` is no array of as many rows, or a head needs one output of
-            a base that has several.
+        AdapterError: If `x` has other values than arrays or another number of rows, or a head
+            needs a single output and the base has several.
     """
     parts = keras.tree.flatten(x)
     if strange := sorted({type(part).__name__ for part in parts if not hasattr(part, "shape")}):
@@ -209,7 +210,7 @@ def _through_head(adapter: Adapter, outputs: Any, rows: Sequence[int]) -> Any:
 
 
 def _gathered(leaves: Sequence[np.ndarray], order: np.ndarray) -> Any:
-    """Puts the rows of several arrays into one order."""
+    """Reorders the concatenated rows of several arrays."""
     rows = [row for leaf in leaves for row in leaf]
     ordered = [rows[place] for place in order]
     return np.stack(ordered) if len({row.shape for row in ordered}) == 1 else ordered

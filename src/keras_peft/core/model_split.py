@@ -1,9 +1,8 @@
-"""The trunk and the top: a model parted below the first layer that an adapter touches.
+"""Split a model into trunk and top, below the first layer that an adapter touches.
 
-What the trunk gives for a row never changes while the adapter trains, so it has
-to be computed once only. The frontier is found in the graph of a Functional
-model, and in the Functional models that are nodes of it. The same layers are
-called as ever; nothing is built anew, and nothing here knows an architecture.
+The trunk's output for a row does not change while the adapter trains, so it is computed once. The
+split point is found in the graph of a Functional model and of the Functional models nested in it. The
+existing layers are called; nothing is rebuilt, and no architecture is special.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ class Feature:
     """One of the tensors that the top reads.
 
     Attributes:
-        shape: With None for the batch and whatever else varies.
-        dtype: Name of its type.
-        raw: Its place in the model's flattened input, where it is one of them; None
-            where the trunk computes it.
+        shape: Shape, with None for the batch and other variable axes.
+        dtype: Name of the dtype.
+        raw: Index in the model's flattened inputs if the tensor is an input; None if the
+            trunk computes it.
     """
 
     shape: tuple[int | None, ...]
@@ -36,11 +35,11 @@ class ModelSplit:
 
     Args:
         model: The model.
-        touched: The layers, at any depth, that do not do the same in every epoch.
+        touched: The layers, at any depth, whose outputs may change between epochs.
 
     Attributes:
-        features: What the trunk gives and the top reads, in this order.
-        frontier: What the trunk ends in; the same for all splits of the model at the same place.
+        features: The tensors that the trunk returns and the top reads, in order.
+        frontier: Identifies the split point; equal for all splits of the model at that point.
         below: The layers that only the trunk calls.
     """
 
@@ -75,7 +74,7 @@ class ModelSplit:
         ]
 
     def trunk(self, inputs: Any) -> list[Any]:
-        """Computes the features of a batch, in inference mode where the caller is."""
+        """Computes the features of a batch; uses inference mode if the caller does."""
         values = {
             key: keras.ops.convert_to_tensor(value, tensor.dtype)
             for key, value, tensor in zip(
@@ -86,7 +85,7 @@ class ModelSplit:
         return [values[key] for key in self._frontier]
 
     def top(self, features: Sequence[Any]) -> Any:
-        """Computes the model's output from a batch's features."""
+        """Computes the model's output from the features of a batch."""
         values = {
             key: keras.ops.convert_to_tensor(value, feature.dtype)
             for key, value, feature in zip(self._frontier, features, self.features, strict=True)
@@ -98,20 +97,20 @@ class ModelSplit:
 
 
 def split_model(model: keras.Model, touched: Iterable[keras.Layer]) -> ModelSplit | None:
-    """Parts a model, where there is something to gain.
+    """Splits a model if this saves computation.
 
     Args:
         model: Any model.
-        touched: The layers, at any depth, that do not do the same in every epoch.
+        touched: The layers, at any depth, whose outputs may change between epochs.
 
     Returns:
-        The two parts. None where the model has no graph, where nothing is computed
-        below the touched layers, or where a layer there makes masks that go unseen
-        beside the tensors, as `Embedding(mask_zero=True)` does.
+        The two parts, or None if the model has no graph, if nothing is computed below the
+        touched layers, or if a layer there creates implicit masks that are not among the
+        tensors, as `Embedding(mask_zero=True)` does.
 
     Example:
         >>> split = split_model(backbone, [backbone.get_layer("transformer_layer_5")])
-        >>> split.top(split.trunk(inputs))  # What backbone(inputs) is.
+        >>> split.top(split.trunk(inputs))  # equals backbone(inputs)
     """
     if not _has_graph(model):
         return None
@@ -123,7 +122,7 @@ def split_model(model: keras.Model, touched: Iterable[keras.Layer]) -> ModelSpli
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """A call in the graph: its node, and the values that it reads and writes, by key."""
+    """A call in the graph: its node, and the keys of the values that it reads and writes."""
 
     node: Any
     reads: Mapping[int, int]
@@ -132,7 +131,7 @@ class _Step:
 
 
 class _Graph:
-    """The calls of a model in their order, those of nested models that are touched among them."""
+    """The calls of a model in order, with touched nested models expanded into their own calls."""
 
     def __init__(self, model: keras.Model, touched: set[int]) -> None:
         self._touched = touched
@@ -164,7 +163,7 @@ class _Graph:
 def _run(steps: Iterable[_Step], values: dict[int, Any]) -> None:
     for step in steps:
         args, kwargs = step.node.arguments.fill_in({name: values[key] for name, key in step.reads.items()})
-        kwargs.pop("training", None)  # As it was when the model was built; now it is as the caller's.
+        kwargs.pop("training", None)  # Recorded when the model was built; the caller's mode applies instead.
         outputs = keras.tree.flatten(step.node.operation(*args, **kwargs))
         values.update(zip(step.writes, outputs, strict=True))
 
@@ -179,7 +178,7 @@ def _leading_to(wanted: Iterable[int], steps: Sequence[_Step]) -> list[_Step]:
 
 
 def _nodes_of(model: Any) -> list[Any]:
-    """The calls between a Functional model's inputs and outputs, each after those that it reads from."""
+    """Returns the calls between a Functional model's inputs and outputs in topological order."""
     known = {id(tensor) for tensor in model.inputs}
     ordered: dict[int, Any] = {}
     waiting = [(tensor, False) for tensor in reversed(model.outputs)]
@@ -204,7 +203,7 @@ def _has_graph(operation: Any) -> bool:
 
 
 def _is_plain_call(node: Any) -> bool:
-    """Whether a nested model is called on its inputs and nothing else, so that its own calls can stand for it."""
+    """Whether a nested model is called on its inputs only, so that its own calls can replace it."""
     others = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
     return (
         _has_graph(node.operation)
@@ -217,7 +216,7 @@ def _is_plain_call(node: Any) -> bool:
 
 
 def _layers_of(operation: Any) -> Iterator[keras.Layer]:
-    """An operation and the layers in it, if it is one."""
+    """Yields a layer and its sublayers; nothing for an operation that is not a layer."""
     if isinstance(operation, keras.Layer):
         yield from operation._flatten_layers(include_self=True, recursive=True)
 

@@ -1,7 +1,7 @@
-"""An optimizer that gives each variable its own learning rate, and watches some.
+"""An optimizer with a learning rate per variable that can also track importance.
 
-What a method asks for belongs to its weights, so that it holds under any
-optimizer that a user compiles with.
+The multipliers that a method requests belong to its weights, so they apply with any optimizer that a
+user compiles with.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from keras import ops
 from keras_peft.core.site_weights import SiteWeights
 from keras_peft.errors import OptionError, listed
 
-# The smoothing of sensitivity and uncertainty, as in AdaLoRA's experiments.
+# Smoothing factor of sensitivity and uncertainty, from AdaLoRA's experiments.
 _SMOOTHING = 0.85
 
 
 def rates_of(
     variables: Mapping[str, keras.Variable], site_weights: Iterable[SiteWeights], rates: Mapping[str, float]
 ) -> dict[int, float]:
-    """Returns by what the learning rate of each weight is multiplied, by the weight's id.
+    """Returns the learning rate multiplier of each weight, by the weight's id.
 
     Args:
-        variables: What trains, by the keys of an adapter's file.
-        site_weights: What is around the base's layers; its methods have rates of their own.
-        rates: Factors by the beginnings of keys; the longest that fits counts.
+        variables: The trainable variables by their keys in an adapter file.
+        site_weights: The weights at the base's sites; their methods have their own multipliers.
+        rates: Multipliers by key prefix. The longest matching prefix applies.
 
     Raises:
-        OptionError: If no key begins as one of the rates' does.
+        OptionError: If a prefix matches no key.
     """
     if unknown := [start for start in rates if not any(key.startswith(start) for key in variables)]:
         raise OptionError(
@@ -54,15 +54,15 @@ def specialise(
     rates: Mapping[int, float],
     watched: Sequence[keras.Variable] = (),
 ) -> None:
-    """Multiplies the learning rate of some variables, weight decay with it, and watches some.
+    """Sets learning rate multipliers per variable, which also scale weight decay, and tracks importance.
 
     Args:
-        optimizer: A Keras optimizer that has not been built. It is changed in place.
-        rates: What the rate is multiplied by, by the variable's `id`.
-        watched: Variables for which `importance_of` shall work.
+        optimizer: A Keras optimizer that is not built. It is modified in place.
+        rates: Multipliers by the variable's `id`.
+        watched: Variables to track for `importance_of`.
 
     Raises:
-        OptionError: If the optimizer has been built.
+        OptionError: If the optimizer is already built.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     kind = getattr(type(optimizer), "unspecialised", type(optimizer))
@@ -99,7 +99,7 @@ def specialise(
             super().update_step(gradient, variable, learning_rate * self.rates[place])
 
         def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-            # Decay goes with the learning rate, so with each variable's own.
+            # Weight decay scales with the learning rate, so with each variable's own.
             whole = getattr(self, "weight_decay", None)
             if whole is None:
                 return
@@ -113,16 +113,16 @@ def specialise(
             finally:
                 self.weight_decay = whole
 
-    if keras.config.backend() == "torch":  # Its optimizers update all variables at once instead.
+    if keras.config.backend() == "torch":  # Its optimizers otherwise update all variables at once.
         Specialised._backend_update_step = keras.optimizers.Optimizer._backend_update_step
     Specialised.__name__ = Specialised.__qualname__ = kind.__name__
     optimizer.__class__ = Specialised
 
 
 def importance_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> Any:
-    """Returns how much the loss depends on each value of a watched variable.
+    """Returns the importance for the loss of each value of a tracked variable.
 
-    It is the smoothed |value × gradient| times its smoothed variation: Zhang et al.
+    It is the product of smoothed sensitivity |value × gradient| and its smoothed variation: Zhang et al.
     2023, https://arxiv.org/abs/2303.10512, equations 8 to 11.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)

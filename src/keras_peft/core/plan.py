@@ -1,4 +1,4 @@
-"""What trains, where, and how much of the whole it is."""
+"""What is trained, where, and as a share of all parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from keras_peft.core.sites import Site, count_blocks
 
 @dataclass(frozen=True)
 class PlannedSite:
-    """One row of a plan: a site and the number of values that train there."""
+    """One row of a plan: a site and its number of trainable parameters.
+
+    Attributes:
+        path: Path of the layer.
+        role: Role of the layer, or None if unknown.
+        block: Index of its block, or None.
+        parameters: Number of trainable parameters.
+    """
 
     path: str
     role: str | None
@@ -26,16 +33,16 @@ class PlannedSite:
 
 @dataclass(frozen=True)
 class Plan:
-    """What trains, where, and how much of the whole it is.
+    """What is trained, where, and as a share of all parameters.
 
     Attributes:
         method: Names of the methods, joined with " + ".
-        sites: The sites that hold something trainable.
-        shared_parameters: Trainable values that the sites have in common.
-        head_parameters: Trainable values of a head put on top of the base.
-        total_parameters: All values, those of adapter and head included.
+        sites: The sites with trainable parameters.
+        shared_parameters: Trainable parameters that sites share.
+        head_parameters: Trainable parameters of a head on top of the base.
+        total_parameters: All parameters, including those of adapter and head.
         blocks: Number of blocks in the base.
-        trunk_blocks: How many of them lie below everything that trains.
+        trunk_blocks: Number of blocks below everything that is trained.
     """
 
     method: str
@@ -48,7 +55,7 @@ class Plan:
 
     @property
     def trainable_parameters(self) -> int:
-        """All values that train."""
+        """Number of trainable parameters."""
         return sum(site.parameters for site in self.sites) + self.shared_parameters + self.head_parameters
 
     def __str__(self) -> str:
@@ -65,18 +72,18 @@ class Plan:
         return "\n".join(lines)
 
     def share(self) -> str:
-        """Returns, for example, "172,932 of 22,860,036 parameters (0.76%)"."""
+        """Returns the trainable share, such as "172,932 of 22,860,036 parameters (0.76%)"."""
         share = self.trainable_parameters / self.total_parameters
         return f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters ({share:.2%})"
 
 
 def make_plan(base: keras.Model, all_sites: Sequence[Site], adapters: Sequence[Adapter]) -> Plan:
-    """Counts what trains under some adapters.
+    """Counts the trainable parameters of a base with adapters.
 
     Args:
-        base: The model that they are on.
+        base: The base model.
         all_sites: All its sites.
-        adapters: Those that are active.
+        adapters: The active adapters.
     """
     counts: Counter[str] = Counter()
     touched: set[str] = set()
@@ -94,7 +101,7 @@ def make_plan(base: keras.Model, all_sites: Sequence[Site], adapters: Sequence[A
             touched.add(key.rpartition("/")[0])
     head = sum(_count(a.head.trainable_variables) for a in adapters if a.head is not None)
     body = [site for site in all_sites if site.key in touched and site.role != "head"]
-    # Norms may be numbered otherwise than the blocks that they stand in.
+    # Norms may be numbered differently from the blocks that contain them.
     repeated = [site for site in all_sites if site.role in ("block", "attention")] or body
     blocks = count_blocks(repeated)
     first = min((0 if site.block is None else site.block for site in body), default=blocks)

@@ -1,8 +1,7 @@
-"""Products of the frozen layers in bfloat16, where the machine is faster at it.
+"""Products of frozen layers in bfloat16, on machines where this is faster.
 
-Only the products with frozen matrices are lowered: they are nearly all of the
-work. What is added to them, norms, softmax, everything that trains and its
-gradients stay as they are.
+Only products with frozen matrices, nearly all of the work, use bfloat16. Biases, norms, softmax,
+trainable weights and their gradients keep their precision.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from keras_peft.core.projection import bias_of, is_projection, projection
 from keras_peft.core.sites import Site
 from keras_peft.errors import SelectionError
 
-# Flags of processors that do.
+# Processor flags for bfloat16 instructions.
 _ABLE = {"avx512_bf16", "amx_bf16"}
 
 
 def bfloat16_wrappers(
     sites: Iterable[Site], touched: Sequence[keras.Layer]
 ) -> list[tuple[keras.Layer, intercept.Wrapper]]:
-    """Says what to put around frozen projections so that they multiply in bfloat16.
+    """Returns wrappers that make frozen projections multiply in bfloat16.
 
     Args:
         sites: All sites of a base.
-        touched: Layers that an adapter reckons with or trains; they are left alone.
+        touched: Layers that an adapter wraps or trains; they are skipped.
 
     Returns:
-        Layers with what goes around them, inside of all else.
+        Layers and their wrappers, to attach inside of all others.
     """
     skipped = {id(layer) for layer in touched}
     return [
@@ -46,18 +45,18 @@ def bfloat16_wrappers(
 
 @cache
 def multiplies_bfloat16(processor: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tells whether this machine's processor multiplies in bfloat16, and the backend makes use of it.
+    """Returns whether the processor has bfloat16 instructions and the backend uses them.
 
-    It is asked for its abilities and not measured, so that a run can be repeated.
+    It reads the processor's flags and measures nothing, so that runs are reproducible.
 
     Args:
-        processor: What the system says of it.
+        processor: File in which the system describes the processor.
     """
     if keras.config.backend() != "tensorflow":
         return False
     try:
         described = processor.read_text()
-    except OSError:  # Not Linux.
+    except OSError:  # not Linux
         return False
     return not _ABLE.isdisjoint(described.split())
 
@@ -87,6 +86,6 @@ def _is_float32_projection(site: Site) -> bool:
         return False
     try:
         projection(site)
-    except SelectionError:  # No product with one matrix.
+    except SelectionError:  # not a product with one matrix
         return False
     return True

@@ -1,8 +1,7 @@
-"""A projection seen as one matrix of shape (in, out), whatever its kernel's shape.
+"""A projection as a matrix of shape (in, out), independent of its kernel's shape.
 
-Attention keeps its kernels in three dimensions, as (in, heads, head_dim) or
-(heads, head_dim, out). Papers and other libraries mean the flattened matrix,
-and so does everything that is written on top of this view.
+Attention kernels have three dimensions, (in, heads, head_dim) or (heads, head_dim, out). Papers and
+other libraries use the flattened matrix, and so does all code that builds on this module.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from keras_peft.errors import SelectionError
 
 @dataclass(frozen=True)
 class Projection:
-    """The matrix that a `Dense` or `EinsumDense` site multiplies by.
+    """The matrix of a `Dense` or `EinsumDense` site.
 
     Attributes:
         inputs: Size of the flattened input.
         outputs: Size of the flattened output.
-        order: The kernel's axes, those of the input first.
+        order: The kernel's axes, input axes first.
         shape: The kernel's shape in that order.
-        summed: How many of them are axes of the input.
+        summed: Number of input axes among them.
     """
 
     inputs: int
@@ -39,35 +38,35 @@ class Projection:
     summed: int
 
     def flatten(self, x: Any) -> Any:
-        """Turns the site's input (batch, …) into (batch, …, inputs)."""
+        """Reshapes the site's input (batch, …) to (batch, …, inputs)."""
         if self.summed == 1:
             return x
         lead = keras.ops.shape(x)[: -self.summed]
         return keras.ops.reshape(x, (*lead, self.inputs))
 
     def unflatten(self, x: Any) -> Any:
-        """Turns (batch, …, inputs) back into the site's input."""
+        """Reshapes (batch, …, inputs) back to the site's input."""
         if self.summed == 1:
             return x
         return keras.ops.reshape(x, (*keras.ops.shape(x)[:-1], *self.shape[: self.summed]))
 
     def kernel_to_matrix(self, kernel: np.ndarray) -> np.ndarray:
-        """Turns a kernel into the matrix (inputs, outputs)."""
+        """Converts a kernel to the matrix (inputs, outputs)."""
         return np.transpose(kernel, self.order).reshape(self.inputs, self.outputs)
 
     def matrix_to_kernel(self, matrix: np.ndarray) -> np.ndarray:
-        """Turns the matrix (inputs, outputs) into a kernel."""
+        """Converts the matrix (inputs, outputs) to a kernel."""
         return np.transpose(matrix.reshape(self.shape), np.argsort(self.order))
 
 
 def projection(site: Site) -> Projection:
-    """Views a site as a projection.
+    """Returns the matrix view of a site.
 
     Args:
         site: A site whose layer is a built `Dense` or `EinsumDense`, quantised or not.
 
     Raises:
-        SelectionError: If the layer is no such projection.
+        SelectionError: If the layer is not such a projection.
     """
     layer = site.layer
     if isinstance(layer, keras.layers.Dense):
@@ -82,22 +81,22 @@ def projection(site: Site) -> Projection:
 
 
 def is_projection(site: Site) -> bool:
-    """Tells whether a site's layer is of a class that `projection` reads."""
+    """Returns whether a site's layer is a `Dense` or `EinsumDense`."""
     return isinstance(site.layer, keras.layers.Dense | keras.layers.EinsumDense)
 
 
 def matrix_of(site: Site) -> Any:
-    """Returns what a projection multiplies by, as a float32 tensor (inputs, outputs).
+    """Returns the matrix of a projection as a float32 tensor (inputs, outputs).
 
-    A quantised layer is asked by its answers to unit vectors, so the matrix is the
-    one that it computes with, whatever the scheme.
+    The matrix of a quantised layer is obtained from its outputs for unit vectors, so it is the
+    one that the layer computes with, for any quantisation scheme.
     """
     layer, view = site.layer, projection(site)
     if keras.backend.is_float_dtype(layer.kernel.dtype):
         kernel = keras.ops.transpose(keras.ops.cast(layer.kernel, "float32"), view.order)
         return keras.ops.reshape(kernel, (view.inputs, view.outputs))
     unit = keras.ops.concatenate([keras.ops.eye(view.inputs), keras.ops.zeros((1, view.inputs))])
-    # Some equations name the axes of the batch, so there have to be as many.
+    # Some equations name the batch axes, so their number has to match.
     lead = (1,) * (_lead(layer) - 1)
     rows = view.unflatten(keras.ops.reshape(unit, (*lead, view.inputs + 1, view.inputs)))
     with before_activation(layer):
@@ -109,13 +108,15 @@ def matrix_of(site: Site) -> Any:
 def run(
     site: Site, call: Callable[..., Any], change: Callable[[Any], Any], inputs: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    """Runs a projection and changes its outputs before its activation.
+    """Runs a projection and modifies its outputs before the activation.
 
     Args:
         site: The projection.
         call: The call below.
-        change: From the outputs (batch, …, outputs), flattened, to new ones of that shape.
-        inputs: What the site reads.
+        change: Maps the flattened outputs (batch, …, outputs) to new ones of the same shape.
+        inputs: The site's input.
+        args: Further positional arguments of the call.
+        kwargs: Keyword arguments of the call.
     """
     with before_activation(site.layer) as activation:
         outputs = call(inputs, *args, **kwargs)
@@ -127,7 +128,7 @@ def run(
 
 
 def bias_of(site: Site) -> Any:
-    """Returns a projection's bias, flattened to (outputs,) or to a single 0."""
+    """Returns a projection's bias of shape (outputs,), or a single 0 if it has none."""
     bias = getattr(site.layer, "bias", None)
     if bias is None:
         return keras.ops.zeros((1,))
@@ -136,7 +137,7 @@ def bias_of(site: Site) -> Any:
 
 
 def _lead(layer: keras.Layer) -> int:
-    """Number of axes of a layer's input that it does not sum over."""
+    """Returns the number of input axes that a layer does not sum over."""
     if isinstance(layer, keras.layers.Dense):
         return 2
     left, kernel, out = _axes(layer.equation, len(layer.kernel.shape))
@@ -148,8 +149,8 @@ def _einsum_projection(site: Site) -> Projection:
     left, kernel, out = _axes(layer.equation, len(layer.kernel.shape))
     summed = [axis for axis in left if axis in kernel and axis not in out]
     made = [axis for axis in out if axis in kernel and axis not in left]
-    # With the summed axes last in the input and the made ones last in the output,
-    # the product is a plain matrix product between reshapes.
+    # If the summed axes are last in the input and the new axes last in the output, the product
+    # is a plain matrix product between reshapes.
     if (
         sorted(summed + made) != sorted(kernel)
         or left[len(left) - len(summed) :] != summed
@@ -174,6 +175,6 @@ def _axes(equation: str, kernel_rank: int) -> tuple[list[str], list[str], list[s
     left, right = equation.replace(" ", "").split(",")
     kernel, out = right.split("->")
     parts = [list(part.replace("...", ".")) for part in (left, kernel, out)]
-    if len(parts[1]) != kernel_rank:  # An ellipsis in the kernel hides its axes.
+    if len(parts[1]) != kernel_rank:  # An ellipsis hides the kernel's axes.
         parts[1] = ["?"] * kernel_rank
     return parts[0], parts[1], parts[2]

@@ -1,4 +1,4 @@
-"""The adapters of one base by name: which there are, and which act and train."""
+"""The adapters of one base by name, and which of them are active."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class AdapterRegistry:
     """Named adapters, and which of them are active.
 
-    It is no Keras object: the model that it belongs to tracks the adapters' layers.
+    This is not a Keras object: the model that owns it tracks the adapters' layers.
 
     Args:
         all_sites: All sites of the base.
 
     Attributes:
-        active: Names of the adapters that act and train now, the innermost first.
+        active: Names of the active adapters, innermost first.
     """
 
     def __init__(self, all_sites: Sequence[Site]) -> None:
@@ -44,10 +44,10 @@ class AdapterRegistry:
         return next((adapter.head for adapter in self.actives() if adapter.head is not None), None)
 
     def add(self, name: str, adapter: Adapter) -> None:
-        """Adds an adapter, which is not active yet.
+        """Adds an adapter without activating it.
 
         Raises:
-            AdapterError: If the name is taken, or its head belongs to another adapter.
+            AdapterError: If the name is taken, or the head belongs to another adapter.
         """
         self.refuse_name(name)
         if adapter.head is not None and any(other.head is adapter.head for other in self._adapters.values()):
@@ -57,10 +57,10 @@ class AdapterRegistry:
         self._adapters[name] = adapter
 
     def find(self, name: str) -> Adapter:
-        """Returns an adapter.
+        """Returns an adapter by name.
 
         Raises:
-            AdapterError: If there is none of that name.
+            AdapterError: If there is no adapter of that name.
         """
         if name not in self._adapters:
             raise AdapterError(
@@ -73,7 +73,7 @@ class AdapterRegistry:
         """Returns the name of the only active adapter.
 
         Raises:
-            AdapterError: If none is active, or several are.
+            AdapterError: If no adapter or more than one is active.
         """
         if len(self.active) != 1:
             raise AdapterError(
@@ -82,11 +82,11 @@ class AdapterRegistry:
         return self.active[0]
 
     def activate(self, names: Sequence[str]) -> None:
-        """Lets these adapters act and train, the first innermost, and no others.
+        """Activates these adapters and no others, the first one innermost.
 
         Raises:
-            AdapterError: If a name is unknown, or they have more than one head or train the
-                same weights of the base.
+            AdapterError: If a name is unknown, or the adapters have more than one head or train
+                the same weights of the base.
         """
         names = tuple(dict.fromkeys(names))
         chosen = [self.find(name) for name in names]
@@ -106,7 +106,7 @@ class AdapterRegistry:
         self.active = names
 
     def rename(self, old: str, new: str) -> None:
-        """Gives an adapter another name, and leaves it in its place.
+        """Renames an adapter, keeping its position.
 
         Raises:
             AdapterError: If the old name is unknown or the new one is taken.
@@ -117,7 +117,7 @@ class AdapterRegistry:
         self.active = tuple(new if name == old else name for name in self.active)
 
     def delete(self, name: str) -> None:
-        """Forgets an adapter that is not active.
+        """Removes an inactive adapter.
 
         Raises:
             AdapterError: If the name is unknown or the adapter is active.
@@ -128,10 +128,10 @@ class AdapterRegistry:
         del self._adapters[name]
 
     def refuse_name(self, name: str) -> None:
-        """Checks that an adapter can be given a name.
+        """Checks that a name is valid and free.
 
         Raises:
-            AdapterError: If it is no name, or taken.
+            AdapterError: If the name is invalid or taken.
         """
         refuse_no_name(name)
         if name in self._adapters:
@@ -140,27 +140,27 @@ class AdapterRegistry:
             )
 
     def actives(self) -> list[Adapter]:
-        """Returns the adapters that act and train now, the innermost first."""
+        """Returns the active adapters, innermost first."""
         return [self._adapters[name] for name in self.active]
 
     def site_weights(self) -> list[SiteWeights]:
-        """Returns what is around the base's layers, the innermost first."""
+        """Returns the weights of the active adapters at the base's sites, innermost first."""
         site_weights = [weights for adapter in self.actives() for weights in adapter.site_weights]
         return sorted(site_weights, key=lambda one: stack_order(one.method))
 
     def moves(self) -> dict[str, keras.Variable]:
-        """Returns the variables of the base that the active adapters train, by their keys."""
+        """Returns the variables of the base that the active adapters train, by key."""
         return {key: variable for adapter in self.actives() for key, variable in adapter.moves.items()}
 
     def variables(self) -> dict[str, keras.Variable]:
-        """Returns everything that trains, by the keys of the adapters' files."""
+        """Returns all trainable variables, by their keys in the adapter files."""
         variables: dict[str, keras.Variable] = {}
         for adapter in self.actives():
             variables |= {**adapter.weights_by_key(), **adapter.moves}
         return {key: variable for key, variable in variables.items() if variable.trainable}
 
     def touched(self) -> list[keras.Layer]:
-        """Returns the base's layers that the active adapters act on or train."""
+        """Returns the base's layers that the active adapters wrap or train."""
         moved = set(map(id, self.moves().values()))
         moving = [
             site.layer for site in self._all_sites if moved.intersection(map(id, own_variables(site.layer)))
@@ -169,7 +169,7 @@ class AdapterRegistry:
 
     @contextmanager
     def unmoved(self) -> Iterator[None]:
-        """Gives the base's own weights back as they were for as long as the context lasts."""
+        """Restores the base's own weights within the context."""
         moving = [adapter for adapter in self.actives() if adapter.moves]
         for adapter in moving:
             adapter.deactivate()
@@ -181,10 +181,10 @@ class AdapterRegistry:
 
 
 def refuse_no_name(name: str) -> None:
-    """Checks that a word can be the name of an adapter.
+    """Checks that a name is valid for an adapter.
 
     Raises:
-        AdapterError: If it is empty or has a "/" in it.
+        AdapterError: If it is empty or contains "/".
     """
     if not name or "/" in name:
         raise AdapterError(f"{name!r} is no name for an adapter; expected a word without '/'.")

@@ -1,4 +1,4 @@
-"""Which sites a method attaches to, as a person writes it. Needs no Keras."""
+"""The user's selection of the sites that a method attaches to. Does not import Keras."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ ROLES = (
 
 @dataclass(frozen=True)
 class Selection:
-    """Targets and layers.
+    """Targets and layers that a method attaches to.
 
     Args:
-        targets: Roles, or regular expressions that are searched in the paths. A
-            group named `block` in an expression gives the block's number. With none
-            only the head trains.
-        layers: `"all"`, `"last:N"`, `"first:N"`, or block numbers, negative ones
-            counted from the end; as a string they are separated by commas.
+        targets: Roles, or regular expressions searched for in the layer paths. A group named
+            `block` in an expression captures the block's index. If empty, only the head is
+            trained.
+        layers: `"all"`, `"last:N"`, `"first:N"`, or block indices, where negative indices count
+            from the end; in a string they are separated by commas.
 
     Raises:
-        SelectionError: If either is not understood.
+        SelectionError: If either is invalid.
     """
 
     targets: tuple[str, ...]
@@ -47,10 +47,14 @@ class Selection:
 
     @classmethod
     def of(cls, targets: str | Iterable[str], layers: str | Iterable[int]) -> Selection:
-        """Makes a selection from one target or several, and layers in any form.
+        """Creates a selection from one target or several, and layers in any form.
+
+        Args:
+            targets: One role or regular expression, or several.
+            layers: As in `Selection`.
 
         Raises:
-            SelectionError: If no target is given.
+            SelectionError: If there is no target, or a value is invalid.
         """
         targets = (targets,) if isinstance(targets, str) else tuple(targets)
         if not targets:
@@ -77,10 +81,13 @@ class Selection:
             raise SelectionError(f"`layers={list(self.layers)!r}`: expected at least one block number.")
 
     def blocks(self, total: int) -> set[int]:
-        """Returns the numbers of the chosen blocks among `total`.
+        """Returns the indices of the selected blocks.
+
+        Args:
+            total: Number of blocks in the base.
 
         Raises:
-            SelectionError: If a chosen block is not there.
+            SelectionError: If a selected block does not exist.
         """
         if self.layers == "all":
             return set(range(total))
@@ -109,5 +116,5 @@ class Selection:
 
     @property
     def shown(self) -> str:
-        """The layers as they are written."""
+        """The layers as the user writes them."""
         return repr(self.layers if isinstance(self.layers, str) else list(self.layers))

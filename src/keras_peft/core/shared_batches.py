@@ -10,17 +10,17 @@ from keras_peft.errors import AdapterError
 
 
 def shared_batches(data: Any) -> Any:
-    """Returns data whose batches can be shared by the devices that `keras.distribution` has.
+    """Returns data whose batches can be divided among the devices of `keras.distribution`.
 
-    Each process takes its part of a batch and waits for the others in every step. Where the
-    last batch is too small for a part each, one has a step more than another and waits for
-    ever, so an incomplete last batch is left out.
+    Each process takes its part of a batch and waits for the others in every step. If the last
+    batch is too small for one part each, one process has a step more than the others and waits
+    forever, so an incomplete last batch is dropped.
 
     Args:
-        data: What `fit` is given; only data sets of `tf.data` are shared by Keras.
+        data: The data passed to `fit`. Keras divides only `tf.data` data sets.
 
     Returns:
-        The same where there is one device, or it is no such data set.
+        The data set; unchanged if there is one device or the data is not such a data set.
 
     Raises:
         AdapterError: If the batches cannot be divided equally.

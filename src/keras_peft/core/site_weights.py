@@ -1,4 +1,4 @@
-"""The weights that a method holds at one site, or at all its sites together."""
+"""The weights of a method at one site, or shared by all its sites."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from keras_peft.core.sites import Site
 
 
 class MethodWeights(keras.layers.Layer):
-    """Named weights, always in float32.
+    """Named weights, always stored in float32.
 
-    They stay float32 under mixed and half precision, where small steps would be
-    rounded away, and are cast to the site's compute type in use.
+    They stay float32 under mixed and half precision, where small updates would be rounded away,
+    and are cast to the site's compute dtype when used.
     """
 
     def __init__(self, name: str, weights: Mapping[str, Weight]) -> None:
-        # Neither sign may be in a name: the one in Keras, the other on torch.
+        # Keras forbids "/" in names, torch forbids ".".
         super().__init__(name=name.replace("/", "_").replace(".", "_"), dtype="float32")
-        # A read-only view, so that Keras does not track the weights a second time.
+        # A read-only view keeps Keras from tracking the weights twice.
         self.values = MappingProxyType(
             {
                 key: self.add_weight(
@@ -40,37 +40,37 @@ class MethodWeights(keras.layers.Layer):
         self.built = True
 
     def let_train(self, trainable: bool) -> None:
-        """Lets those weights train that are made for it, or none."""
+        """Makes the trainable weights trainable, or freezes all."""
         for key in self.trains:
             self.values[key].trainable = trainable
 
 
 class SiteWeights(MethodWeights):
-    """What a method holds at one site, as its `wrap_call` sees it.
+    """The weights of a method at one site, as seen by its `wrap_call`.
 
     Args:
         method: The method.
         site: The site.
-        shared: The weights that the method holds for all its sites together.
+        shared: The weights that all sites of the method share.
     """
 
     def __init__(self, method: Method, site: Site, shared: MethodWeights) -> None:
         super().__init__(f"{site.key}.{method.name}", method.weights(site))
         self.method = method
         self.site = site
-        # The adapter keeps them; a second owner would save them once for each site.
+        # The adapter owns them; a second owner would save them again for each site.
         self._shared = MappingProxyType({"shared": shared})
         rate = getattr(method, "dropout", 0.0)
         self.dropout = keras.layers.Dropout(rate, dtype=site.layer.compute_dtype) if rate else _unchanged
 
     @property
     def shared(self) -> MethodWeights:
-        """The weights that all sites of the method have in common."""
+        """The weights that all sites of the method share."""
         return self._shared["shared"]
 
     def __getattr__(self, name: str) -> Any:
         if "_shared" not in self.__dict__ or name not in {*self.values, *self.shared.values}:
-            # On torch, where layers are kept as modules, this is how attributes are found.
+            # On torch, layers are modules, which find attributes this way.
             inherited = getattr(super(), "__getattr__", None)
             if inherited is not None:
                 return inherited(name)
@@ -82,7 +82,7 @@ class SiteWeights(MethodWeights):
         return keras.ops.convert_to_tensor({**self.shared.values, **self.values}[name])
 
     def wrap_call(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Runs the site's call with the adapter's part in it."""
+        """Runs the site's call with the adapter applied."""
         return self.method.wrap_call(self, call, *args, **kwargs)
 
 

@@ -1,9 +1,8 @@
-"""Sites: the layers of a base, with names, roles and blocks, and how to choose.
+"""Sites: the layers of a base with their names, roles and blocks, and how to select them.
 
-A site's `path` joins the layer names from the model down, as in
-`transformer_layer_4/self_attention_layer/query`. Its `role` says what the layer
-is in the words that all architectures share. Its `block` is the position of the
-repeated part that it belongs to.
+A site's `path` joins the layer names from the model down, such as
+`transformer_layer_4/self_attention_layer/query`. Its `role` names the function of the layer in terms
+that all architectures share. Its `block` is the index of the repeated part that contains it.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import keras
 from keras_peft.core.selection import ROLES, Selection
 from keras_peft.errors import SelectionError, did_you_mean, listed
 
-# Keras's own attention layers name their projections the same way everywhere,
-# so these roles hold for any model, known architecture or not.
+# Keras's own attention layers always use the same names for their projections, so these roles
+# hold for any model, with a known architecture or not.
 _ATTENTION_LAYERS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 _ATTENTION_CHILDREN = {
     "query": "attention.query",
@@ -38,17 +37,17 @@ _NORM_LAYERS = (
 
 @dataclass(frozen=True)
 class Site:
-    """A layer of the base where a method can attach.
+    """A layer of the base that a method can attach to.
 
     Attributes:
         path: Layer names from the model down, joined with "/".
-        key: The same where Keras numbered no name by itself; else with numbers that do
-            not depend on what was built before. It names the site's weights in files.
-        role: One of `ROLES`, or None where the layer has no known role.
-        block: Number of the repeated part that it lies in, from 0, or None.
-        layer: The layer itself.
+        key: The path with automatic layer numbers replaced by stable ones, which do not
+            depend on what was built before. Used as the key of the site's weights in files.
+        role: One of `ROLES`, or None if the role is unknown.
+        block: Index of the repeated part that contains the layer, from 0, or None.
+        layer: The layer.
         inner: The first site of each role below this one, by role.
-        is_last: Whether no block comes after the one that it is or lies in.
+        is_last: Whether the site is the last block or is inside it.
     """
 
     path: str
@@ -61,18 +60,18 @@ class Site:
 
 
 def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> list[Site]:
-    """Lists every layer below a model, outer ones first, each once.
+    """Lists all layers below a model, outer layers first, each once.
 
     Args:
         model: A built Keras model.
-        roles: For the model's architecture, from regular expressions that match
-            the end of a path to roles. Layers of Keras itself (attention and its
-            projections, norms) are recognised without it. Where it says what a
-            block is, only these are numbered: by their order, or by a group named
-            `block` in the expression. Else the layers that repeat are.
+        roles: The roles of the model's architecture: maps regular expressions, matched at the
+            end of a path, to roles. Keras's own layers (attention and its projections, norms)
+            are recognised without it. If it defines the role `block`, only those layers are
+            numbered: by their order, or by a group named `block` in the expression.
+            Otherwise repeated layers are numbered.
 
     Returns:
-        One `Site` for each layer, in the order of the model.
+        One `Site` per layer, in model order.
 
     Example:
         >>> [site.path for site in find_sites(model) if site.role == "attention.query"]
@@ -90,7 +89,7 @@ def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> li
 
 
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """The variables of a layer itself, without those of the layers in it."""
+    """Returns the variables of a layer without those of its sublayers."""
     inner = {
         id(variable)
         for child in layer._flatten_layers(include_self=False, recursive=True)
@@ -100,19 +99,19 @@ def own_variables(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
-    """Picks the sites that a selection names.
+    """Returns the sites that match a selection.
 
     Args:
-        sites: What `find_sites` returned.
+        sites: The result of `find_sites`.
         selection: Targets and layers.
 
     Returns:
-        The chosen sites in the order of the model, with the block that a named
-        group gave where there was one.
+        The selected sites in model order. If a target has a group named `block`, it sets the
+        site's block.
 
     Raises:
-        SelectionError: If a target or a layer matches nothing; every one that
-            fails is in the message, with the nearest known word.
+        SelectionError: If a target or a layer matches nothing. The message lists all that
+            fail, with the most similar known word.
     """
     matches = {target: list(_matching(sites, target)) for target in selection.targets}
     if problems := [_no_match(target, sites) for target, found in matches.items() if not found]:
@@ -122,11 +121,11 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
         if selection.layers == "all":
             chosen += found
             continue
-        # Each target counts its own blocks: in a model without nested blocks the
-        # third attention and the third norm need not belong together.
+        # Blocks are counted per target: in a model without nested blocks, the third attention
+        # and the third norm need not belong together.
         total = count_blocks(found)
         if total == 0 and any(count_blocks(others) for others in matches.values()):
-            chosen += found  # What lies in no block goes with any.
+            chosen += found  # Layers outside of any block belong to every choice of blocks.
             continue
         if total == 0:
             raise SelectionError(
@@ -147,11 +146,13 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
 
 
 def selection_of(all_sites: Sequence[Site], sites: Sequence[Site]) -> Selection:
-    """Names sites by roles and blocks where these give just them, else by their paths.
+    """Returns a selection that matches exactly the given sites.
+
+    It consists of roles and blocks if these are sufficient, else of paths.
 
     Args:
         all_sites: All sites of the base.
-        sites: Those to name.
+        sites: The sites to select.
     """
     wanted = {site.key for site in sites}
     roles = tuple(dict.fromkeys(site.role for site in sites if site.role is not None))
@@ -164,7 +165,7 @@ def selection_of(all_sites: Sequence[Site], sites: Sequence[Site]) -> Selection:
             try:
                 found = select_sites(all_sites, selection)
             except SelectionError:
-                continue  # Not every role has as many blocks as the others.
+                continue  # Roles may differ in their number of blocks.
             if {site.key for site in found} == wanted:
                 return selection
     return Selection(tuple(f"^{re.escape(site.path)}$" for site in sites))
@@ -176,7 +177,7 @@ class _InBlock(Protocol):
 
 
 def count_blocks(sites: Iterable[_InBlock]) -> int:
-    """Returns the number of blocks up to the last one that a site lies in."""
+    """Returns the number of blocks, up to the last one that contains a site."""
     return max((site.block for site in sites if site.block is not None), default=-1) + 1
 
 
@@ -196,7 +197,7 @@ def _walk(
     seen: set[int],
     blocks: Sequence[re.Pattern[str]],
 ) -> Iterator[tuple[str, str, int | None, keras.Layer, keras.Layer]]:
-    # Keras has no public way to list the children of a layer that is not a Model.
+    # Keras has no public API for the sublayers of a layer that is not a Model.
     children = layer._flatten_layers(include_self=False, recursive=False)
     children = [child for child in children if id(child) not in seen]
     numbers = {}
@@ -215,7 +216,7 @@ def _walk(
 
 
 def _families(layers: Iterable[keras.Layer]) -> dict[tuple[type, str], list[keras.Layer]]:
-    """Groups siblings of one class whose names differ in a last number only."""
+    """Groups siblings of one class whose names differ only in a trailing number."""
     families: dict[tuple[type, str], list[keras.Layer]] = defaultdict(list)
     for layer in layers:
         families[type(layer), re.sub(r"_\d+$", "", layer.name)].append(layer)
@@ -223,7 +224,7 @@ def _families(layers: Iterable[keras.Layer]) -> dict[tuple[type, str], list[kera
 
 
 def _number_siblings(layers: Iterable[keras.Layer]) -> dict[int, int]:
-    """Numbers the layers that repeat, by their order."""
+    """Numbers repeated layers in their order."""
     return {
         id(layer): number
         for (kind, _), family in _families(layers).items()
@@ -235,10 +236,10 @@ def _number_siblings(layers: Iterable[keras.Layer]) -> dict[int, int]:
 def _number_blocks(
     layers: Iterable[keras.Layer], path: str, blocks: Sequence[re.Pattern[str]]
 ) -> dict[int, int]:
-    """Numbers the layers that are blocks, by their order unless the pattern finds a number.
+    """Numbers the layers that are blocks, in their order unless the pattern captures a number.
 
-    A model of one block has nothing that repeats, and what repeats is not always a
-    block, so a known architecture is not left to `_number_siblings`.
+    `_number_siblings` is not sufficient for known architectures: a model with one block has no
+    repeated layers, and repeated layers are not always blocks.
     """
     numbers: dict[int, int] = {}
     for layer in layers:
@@ -249,11 +250,11 @@ def _number_blocks(
 
 
 def _stable_names(layers: Iterable[keras.Layer]) -> dict[int, str]:
-    """Names siblings in a way that does not depend on what was built before them.
+    """Returns names of siblings that do not depend on what was built before them.
 
-    A layer without a name of its own is called after its class, with a number that
-    Keras counts up over the whole process: the second model has a `dense_7` where
-    the first had a `dense`. Here such numbers are counted from the first sibling.
+    Keras names layers after their class with a number that counts up over the whole process: the
+    second model has a `dense_7` where the first has a `dense`. Here such numbers are counted from
+    the first sibling.
     """
     names: dict[int, str] = {}
     taken: set[str] = set()
@@ -265,7 +266,7 @@ def _stable_names(layers: Iterable[keras.Layer]) -> dict[int, str]:
             name = layer.name
             if first:
                 name = f"{stem}_{number - first}" if number > first else stem
-            while name in taken:  # Siblings may have been given one name.
+            while name in taken:  # Siblings may share a name.
                 name += "_again"
             taken.add(name)
             names[id(layer)] = name

@@ -1,4 +1,4 @@
-"""What is around the calls of a base's layers, from the innermost out."""
+"""The wrappers around the calls of a base's layers, from the innermost outwards."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _MOVING_AVERAGES = (keras.layers.BatchNormalization, keras.layers.SpectralNormal
 
 
 class WrapperStack:
-    """Holds a base and puts everything around its calls that belongs there.
+    """Holds a base and attaches all wrappers to its layers.
 
     Args:
-        base: The base; it is frozen.
+        base: The base. It is frozen.
         all_sites: All its sites.
-        first_position_only: Whether only the first position is computed in the last block.
+        first_position_only: Whether the last block is computed for the first position only.
 
     Attributes:
-        interception: What holds the base.
-        lowers_precision: Whether frozen matrices are multiplied by in bfloat16.
+        interception: The interception of the base.
+        lowers_precision: Whether products with frozen matrices use bfloat16.
     """
 
     def __init__(self, base: keras.Model, all_sites: Sequence[Site], *, first_position_only: bool) -> None:
@@ -38,12 +38,12 @@ class WrapperStack:
     def attach(
         self, site_weights: Sequence[SiteWeights], touched: Sequence[keras.Layer], *, merged: bool
     ) -> None:
-        """Puts adapters around the calls, and what was there before away.
+        """Replaces the wrappers around the calls with those of the adapters.
 
         Args:
-            site_weights: What the active adapters hold, the innermost first.
-            touched: The layers that they act on or train.
-            merged: Whether they are folded into the base's weights, so that none is around them.
+            site_weights: The weights of the active adapters, innermost first.
+            touched: The layers that the adapters wrap or train.
+            merged: Whether the adapters are merged into the base's weights and need no wrappers.
         """
         innermost = bfloat16_wrappers(self._all_sites, touched) if self.lowers_precision else []
         wrappers = [] if merged else [(one.site.layer, one.wrap_call) for one in site_weights]
@@ -51,7 +51,7 @@ class WrapperStack:
         self.interception.attach([*self.always(), *innermost, *wrappers, *outermost])
 
     def always(self) -> list[tuple[keras.Layer, intercept.Wrapper]]:
-        """Returns what is around layers that would move their own averages while training."""
+        """Returns wrappers that stop layers from updating their moving averages in training."""
         return [
             (site.layer, _in_inference_mode)
             for site in self._all_sites
@@ -59,7 +59,7 @@ class WrapperStack:
         ]
 
     def outermost(self, sites: Iterable[Site]) -> list[tuple[keras.Layer, intercept.Wrapper]]:
-        """Returns what is around the adapters at some sites."""
+        """Returns the wrappers outside of adapters at some sites."""
         return first_position_wrappers(self._all_sites, sites) if self._first_position_only else []
 
 

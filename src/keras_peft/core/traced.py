@@ -1,4 +1,4 @@
-"""What was traced of an adapted model, which holds for as long as the same is computed."""
+"""The traced functions of an adapted model, valid until its computation changes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from keras_peft.core.mixed_batch import MixedBatchModel
 
 
 class TracedFunctions:
-    """Forgets what was traced of a model and its base as soon as it is of no use.
+    """Drops the traced functions of a model and its base when they become invalid.
 
     Args:
         model: The adapted model.
         base: Its base.
 
     Attributes:
-        changes: How often what is computed has changed other than by training.
-        mixed: The models for rows of several adapters, by what the adapters are made of.
+        changes: Number of changes of the computation other than by training.
+        mixed_models: The models for mixed batches, by the placements of their adapters.
     """
 
     def __init__(self, model: keras.Model, base: keras.Model) -> None:
@@ -30,21 +30,21 @@ class TracedFunctions:
         self.mixed_models: dict[tuple[Placement, ...], MixedBatchModel] = {}
 
     def forget(self) -> None:
-        """Something else is computed from now on."""
+        """Call this when the computation changes."""
         self.changes += 1
         forget_compiled_functions(self._model)
         self.mixed_models.clear()
 
     def forget_weights(self) -> None:
-        """The same is computed with other weights, some of which the base's functions may hold."""
+        """Call this when only weights change, since the base's functions may contain them."""
         forget_compiled_functions(self._base)
         self.mixed_models.clear()
 
     def forget_older_weights(self, adapters: Iterable[Adapter]) -> None:
-        """The base's functions are called next with adapters whose weights may have moved since.
+        """Call this before the base's functions run with adapters whose weights may have changed.
 
-        JAX compiles the adapters' weights into the base's function as constants. Its
-        arrays never change, so other arrays mean other weights.
+        JAX compiles the adapters' weights into the base's function as constants. JAX arrays are
+        immutable, so different arrays mean different weights.
         """
         weights = [
             layer for adapter in adapters for layer in [*adapter.site_weights, *adapter.shared_weights]

@@ -1,4 +1,4 @@
-"""An adapter as files: its tensors as safetensors, and what it is as JSON."""
+"""Read and write an adapter's tensors as safetensors files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from keras_peft.errors import AdapterError
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors as a safetensors file.
+    """Writes tensors to a safetensors file.
 
     Raises:
-        OSError: If the file cannot be written whole.
+        OSError: If the file cannot be written completely.
     """
-    # Made in memory first: the adapter is small, and the plain write below
-    # reports a full disk as the OSError that it is.
+    # Serialized in memory first: the adapter is small, and the plain write below reports a full
+    # disk as an OSError.
     data = safetensors.numpy.save({key: np.asarray(value, order="C") for key, value in tensors.items()})
     path.write_bytes(data)
 
@@ -28,7 +28,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Reads a safetensors file.
 
     Raises:
-        AdapterError: If the file is not safetensors or is cut short.
+        AdapterError: If the file is not valid safetensors or is truncated.
     """
     try:
         return dict(safetensors.numpy.load_file(path))
