@@ -1,11 +1,11 @@
-"""Arithmetic on the adapters of one model: combine them, make them LoRAs, make them smaller.
+"""Arithmetic on the adapters of one model: combine them, convert them to LoRA, reduce their rank.
 
-A file `arithmetic/NAME.py` holds one way to combine; its `combined` takes the sources and,
-as keyword options, what can be chosen. Nothing else has to be registered.
+Each module `arithmetic/NAME.py` is one way to combine. Its function `combined` takes the sources and
+its options as keyword arguments. No other registration is needed.
 
-What is added are the *updates* ΔW = W′ - W of the base's matrices, which every method that
-merges has, and not the weights that the updates are made of: Σ wᵢ sᵢ Aᵢ Bᵢ is what the
-adapters do together, where (Σ √wᵢ Aᵢ)(Σ √wᵢ Bᵢ) has cross terms between them.
+The *updates* ΔW = W′ - W of the base's matrices are added, which exist for every method that merges, and
+not the weights that the updates are computed from: Σ wᵢ sᵢ Aᵢ Bᵢ is the joint effect of the adapters,
+whereas (Σ √wᵢ Aᵢ)(Σ √wᵢ Bᵢ) has cross terms between them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Approximation", "combine", "convert_to_lora", "reduce_rank", "ways"]
 
 
 def ways() -> list[str]:
-    """Lists the names of the ways to combine, sorted."""
+    """Returns the names of the ways to combine, sorted."""
     return list(_SHELF.names)
 
 
@@ -44,46 +44,48 @@ def combine(
     seed: int | None = None,
     head: str | None = None,
 ) -> Approximation:
-    """Adds a new adapter that does what several do together, each with a weight.
+    """Combines several adapters into a new one, as a weighted sum.
 
-    The sources stay as they are. The new adapter is not active yet and, but with "linear",
-    a LoRA. A layer that a source does not attach to counts as an update of zero there.
+    The sources stay unchanged. The new adapter is not active. It is a LoRA, except with "linear".
+    If a source does not attach to a layer, its update there counts as zero.
 
-    - "linear": adapters of one method whose effect is linear in its weights, with the same
-      options and layers: BitFit, norm tuning, (IA)³, full fine-tuning. Gives an adapter of
-      that method, exactly.
-    - "cat": LoRA and others whose update is a product of narrow matrices. Exact; the ranks
-      add up.
-    - "svd": all methods that merge into kernels. The nearest LoRA of the rank.
-    - "ties": the same, with small entries trimmed and signs elected before.
-    - "dare": the same, with entries dropped at random before.
+    - "linear": for adapters of one method whose effect is linear in its weights, with the same
+      options and layers: BitFit, norm tuning, (IA)³, full fine-tuning. The result is an adapter
+      of that method and is exact.
+    - "cat": for LoRA and other methods whose update is a product of low-rank factors. The result
+      is exact; its rank is the sum of the ranks.
+    - "svd": for all methods that merge into kernels. The result is the nearest LoRA of the given
+      rank.
+    - "ties": as "svd", after trimming small entries and electing signs.
+    - "dare": as "svd", after dropping entries at random.
 
     HF PEFT's `add_weighted_adapter` has these as "cat", "svd", "ties_svd" and
-    "dare_linear_svd". Weights of 1 in its "ties_svd" are weights of 1 / n here. Its "linear"
-    is left out: it averages LoRA's A and B separately and so is no sum of the updates.
+    "dare_linear_svd". Weights of 1 in its "ties_svd" correspond to weights of 1 / n here. Its
+    "linear" has no equivalent: it averages LoRA's A and B separately, which is not a sum of the
+    updates.
 
     Args:
         model: The model that has the adapters.
-        adapters: The weights by the adapters' names, such as `{"news": 0.7, "mood": 0.3}`.
-            They are taken as they are: a negative one takes an adapter away.
+        adapters: Weights by adapter name, such as `{"news": 0.7, "mood": 0.3}`. They are not
+            normalised; a negative weight subtracts an adapter.
         into: Name of the new adapter.
-        how: The way.
-        rank: For svd, ties and dare the largest rank; 16 by default. It becomes smaller
-            where less is enough.
-        density: For ties the share of an update's entries that is kept, 0.2 by default;
-            for dare the probability with which one is kept, 0.5 by default.
-        seed: For dare what the random choice starts from, 0 by default.
-        head: The adapter whose head the new one gets. By default the only one, or, of heads
-            of the same shape, the mean in the proportion of the weights, which makes sense
-            where the labels mean the same.
+        how: The way to combine: one of the list above.
+        rank: For svd, ties and dare: maximum rank, 16 by default. A smaller rank is used if it
+            is sufficient.
+        density: For ties, the fraction of each update's entries to keep, 0.2 by default; for
+            dare, the probability of keeping an entry, 0.5 by default.
+        seed: For dare: random seed, 0 by default.
+        head: The adapter whose head is copied. By default the only head, or the weighted mean
+            of heads of the same shape, which is meaningful if their labels have the same
+            meaning.
 
     Returns:
-        How far the new adapter is from what was asked for, layer by layer: zero for linear
-        and cat, for the others what the rank cuts off.
+        The relative error of the new adapter in each layer: zero for linear and cat, else the
+        part that the rank cuts off.
 
     Raises:
-        OptionError: If a name, a weight or an option cannot be used, or it is not clear
-            which head is meant.
+        OptionError: If a name, a weight or an option is invalid, or the choice of the head is
+            ambiguous.
         AdapterError: If the adapters cannot be combined in this way.
 
     Example:
@@ -115,25 +117,24 @@ def combine(
 
 
 def convert_to_lora(model: AdaptedModel, adapter: str, *, into: str, rank: int = 16) -> Approximation:
-    """Adds a LoRA that does what an adapter of another method does, as nearly as its rank allows.
+    """Converts an adapter of another method to the nearest LoRA, as a new adapter.
 
-    In every layer the update W′ - W that the adapter makes of the kernel is cut to a rank
-    by its singular values. For methods that merge into kernels of projections: DoRA, LoKr,
-    LoHa, VeRA, AdaLoRA, OFT, (IA)³ where no bias is scaled, full fine-tuning of kernels.
-    The head is copied.
+    In each layer, the adapter's update W′ - W of the kernel is truncated to a rank by its singular
+    values. Works for methods that merge into projection kernels: DoRA, LoKr, LoHa, VeRA, AdaLoRA,
+    OFT, (IA)³ if it scales no bias, full fine-tuning of kernels. The head is copied.
 
     Args:
         model: The model that has the adapter.
-        adapter: Its name.
+        adapter: Name of the adapter.
         into: Name of the new adapter.
-        rank: The largest rank. It becomes smaller where less is enough.
+        rank: Maximum rank. A smaller rank is used if it is sufficient.
 
     Returns:
-        What the rank cuts off, layer by layer.
+        The relative error caused by the rank in each layer.
 
     Raises:
-        OptionError: If a name or the rank cannot be used.
-        AdapterError: If the adapter changes anything that a LoRA cannot.
+        OptionError: If a name or the rank is invalid.
+        AdapterError: If the adapter makes changes that a LoRA cannot represent.
 
     Example:
         >>> keras_peft.convert_to_lora(model, "mood", rank=8, into="mood-lora").largest
@@ -155,27 +156,28 @@ def convert_to_lora(model: AdaptedModel, adapter: str, *, into: str, rank: int =
 def reduce_rank(
     model: AdaptedModel, adapter: str, *, into: str, rank: int | None = None, error: float | None = None
 ) -> Approximation:
-    """Adds a LoRA of a smaller rank that does nearly what a trained LoRA does.
+    """Approximates a trained LoRA by one of a smaller rank, as a new adapter.
 
-    The product A B is never made: with A = Q R and Bᵀ = P S, the singular values of the
-    small matrix R Sᵀ are those of A B. The head is copied.
+    The product A B is never formed: with A = Q R and Bᵀ = P S, the singular values of the small
+    matrix R Sᵀ are those of A B. The head is copied.
 
     Args:
         model: The model that has the adapter.
-        adapter: Its name; a LoRA, or another whose update is a product of narrow matrices.
+        adapter: Name of the adapter: a LoRA, or one of another method whose update is a product
+            of low-rank factors.
         into: Name of the new adapter.
-        rank: The largest rank.
-        error: In its place, the relative error that every layer may have; the smallest rank
-            with which all keep it is taken.
+        rank: Maximum rank.
+        error: Maximum relative error per layer, instead of `rank`. The smallest rank that
+            meets it in all layers is used.
 
     Returns:
-        What the rank cuts off, layer by layer: the root of the sum of squares of the singular
-        values that are left out, over that of all.
+        The relative error in each layer: the root of the sum of squares of the dropped singular
+        values, divided by that of all.
 
     Raises:
-        OptionError: If a name or a value cannot be used, or not just one of `rank` and
-            `error` is given.
-        AdapterError: If the adapter's update is no product of narrow matrices.
+        OptionError: If a name or a value is invalid, or not exactly one of `rank` and `error`
+            is given.
+        AdapterError: If the adapter's update is not a product of low-rank factors.
 
     Example:
         >>> keras_peft.reduce_rank(model, "mood", rank=4, into="mood-4")
@@ -243,7 +245,7 @@ def _weight_problems(adapters: Mapping[str, Any]) -> list[str]:
 
 
 def _option_problems(given: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the values of options."""
+    """Returns the problems of option values."""
     problems = []
     for name, least in (("rank", 1), ("seed", 0)):
         if name in given and (type(given[name]) is not int or given[name] < least):
@@ -260,7 +262,7 @@ def _option_problems(given: Mapping[str, Any]) -> list[str]:
 
 
 def _way_problems(how: str, given: Mapping[str, Any]) -> list[str]:
-    """Whether there is such a way and it takes these options."""
+    """Returns the problems of a way to combine and the options given for it."""
     if how not in ways():
         return [f"`how={how!r}` is unknown, expected one of {', '.join(ways())}"]
     takes = [name for name in inspect.signature(_find(how)).parameters if name != "sources"]

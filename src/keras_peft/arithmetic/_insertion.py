@@ -1,4 +1,4 @@
-"""Where a new adapter gets its head from, and how it gets into the model."""
+"""Choose the head of a new adapter and insert the adapter into the model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from keras_peft.errors import AdapterError, OptionError, listed
 
 @dataclass(frozen=True)
 class Approximation:
-    """How near a new adapter is to what was asked for.
+    """The accuracy of a new adapter.
 
     Attributes:
-        adapter: Its name.
-        rank: Its rank, or None where it is no LoRA.
-        errors: ‖what was asked for - what it is‖ / ‖what was asked for‖ of each layer's
-            update, in the Frobenius norm, by path; 0 where it is exact.
+        adapter: Name of the adapter.
+        rank: Its rank, or None if it is not a LoRA.
+        errors: Relative error ‖exact - approximate‖ / ‖exact‖ of each layer's update, in the
+            Frobenius norm, by path; 0 if it is exact.
     """
 
     adapter: str
@@ -53,7 +53,7 @@ class ChosenHead:
     """A head for a new adapter.
 
     Attributes:
-        layer: A layer to put on top of the base's output, or None.
+        layer: A layer to apply to the base's output, or None.
         tensors: Its values, and those of the base's own head, by key.
     """
 
@@ -62,10 +62,10 @@ class ChosenHead:
 
 
 def choose_head(model: AdaptedModel, sources: Sequence[Source], named: str | None) -> ChosenHead:
-    """Copies the head of one adapter, or takes the weighted mean of those of the sources.
+    """Copies the head of one adapter, or computes the weighted mean of the sources' heads.
 
     Raises:
-        OptionError: If it is not clear which head is meant.
+        OptionError: If the choice of the head is ambiguous, or the named adapter has none.
         AdapterError: If the head's layers cannot be copied.
     """
     if named is not None:
@@ -85,7 +85,7 @@ def choose_head(model: AdaptedModel, sources: Sequence[Source], named: str | Non
 
 
 def insert(model: AdaptedModel, name: str, new_adapter: NewAdapter, head: ChosenHead) -> Approximation:
-    """Puts a new adapter into the model; on failure the model is as it was.
+    """Inserts a new adapter into the model; on failure the model is unchanged.
 
     Raises:
         AdapterError: If its tensors do not fit.
@@ -103,7 +103,7 @@ def insert(model: AdaptedModel, name: str, new_adapter: NewAdapter, head: Chosen
 
 
 def head_keys(source: Source) -> set[str]:
-    """Returns the keys of the tensors that belong to an adapter's head or to the base's own."""
+    """Returns the keys of the tensors of an adapter's head and of the base's own head."""
     adapter = source.adapter
     keys = {key for key in adapter.moves if source.all_sites[key.rpartition("/")[0]].role == "head"}
     if adapter.head is None:
@@ -114,20 +114,20 @@ def head_keys(source: Source) -> set[str]:
 
 
 def _on_top(source: Source) -> dict[str, np.ndarray]:
-    """The values of an adapter's head."""
+    """Returns the values of an adapter's head."""
     variables = source.adapter.weights_by_key()
     keys = head_keys(source)
     return {key: keras.ops.convert_to_numpy(v) for key, v in variables.items() if key in keys}
 
 
 def _in_base(source: Source) -> dict[str, np.ndarray]:
-    """What the base's own head becomes under an adapter."""
+    """Returns the values of the base's own head under an adapter."""
     keys = head_keys(source)
     return {key: value for key, value in source.adapter.trained.items() if key in keys}
 
 
 def _mean(sources: Sequence[Source], heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The weighted mean of heads of one shape."""
+    """Returns the weighted mean of heads of the same shape."""
     if len(heads) < 2 or not any(heads):
         return dict(heads[0]) if heads else {}
     names = listed(repr(source.name) for source in sources)

@@ -1,4 +1,4 @@
-"""A new adapter before it is in the model: where it attaches and what it holds."""
+"""A new adapter before it is inserted into the model: its placements and tensors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from keras_peft.methods.lora import LoRA
 
 @dataclass(frozen=True)
 class NewAdapter:
-    """A new adapter, its head left out.
+    """A new adapter without its head.
 
     Attributes:
-        placements: Its methods and where they attach.
-        fill: From its tensors at birth, by key, to those that become others.
-        errors: How far each site is from what was asked for, by path.
-        rank: Its rank, where it is a LoRA.
+        placements: Its methods and the layers that they attach to.
+        fill: Maps its initial tensors, by key, to the tensors that replace them.
+        errors: Relative error of each site, by path.
+        rank: Its rank, if it is a LoRA.
     """
 
     placements: tuple[Placement, ...]
@@ -37,10 +37,11 @@ class NewAdapter:
 def lora_of_products(
     all_sites: Mapping[str, Site], products: Mapping[str, Product], errors: Mapping[str, float] | None = None
 ) -> NewAdapter:
-    """Makes a LoRA of narrow matrices, by the keys of the sites.
+    """Creates a LoRA from low-rank factors by site key.
 
-    It has the largest width for its rank, and alpha such that s is 1. A direction that a
-    site does not need is as in a new LoRA, B zero and A not, so that it can still train.
+    Its rank is the largest one among the sites, and alpha is set so that the scale s is 1. Directions
+    that a site does not need are initialised as in a new LoRA, with B zero and A not, so they can still be
+    trained.
     """
     rank = max(1, *(a.shape[1] for a, _ in products.values()))
     method = LoRA(rank=rank, alpha=float(rank))
@@ -72,7 +73,7 @@ def nearest_lora(
     rank: int | None = None,
     error: float | None = None,
 ) -> NewAdapter:
-    """Makes the nearest LoRA of a rank, or of the smallest rank whose error is at most `error` at every site."""
+    """Creates the nearest LoRA of a rank, or of the smallest rank with at most `error` at every site."""
     if rank is None:
         rank = max(one.rank if error is None else one.rank_for(error) for one in updates.values())
     return lora_of_products(
@@ -83,10 +84,9 @@ def nearest_lora(
 
 
 def _placements(method: Method, all_sites: Mapping[str, Site], keys: Iterable[str]) -> tuple[Placement, ...]:
-    """Selects just these sites, by role and block where that names them and else by path.
+    """Selects exactly these sites, by role and block if possible, else by path.
 
-    Names that Keras gives by itself differ from one process to the next, so a path is
-    the second choice.
+    Automatic Keras names differ between processes, so paths are the second choice.
     """
     wanted = set(keys)
     chosen: dict[str | tuple[int, ...], list[str]] = {}

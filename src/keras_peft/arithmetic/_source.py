@@ -1,4 +1,4 @@
-"""What an adapter adds to the base, layer by layer, in float64."""
+"""Updates that an adapter makes to the base, layer by layer, in float64."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Product = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """An adapter that goes into a new one.
+    """An adapter that is combined into a new one.
 
     Attributes:
-        name: Its name in the model.
-        weight: By what its update is multiplied.
-        adapter: The adapter, which is not active while it is read.
+        name: Name of the adapter in the model.
+        weight: Factor of its update.
+        adapter: The adapter. It must be inactive while it is read.
         all_sites: All sites of the base, by key.
     """
 
@@ -43,7 +43,7 @@ class Source:
 
     @cached_property
     def touched(self) -> frozenset[str]:
-        """Keys of the sites where it changes something, the base's own head left out."""
+        """Keys of the sites that it changes, without the base's own head."""
         moved = {key.rpartition("/")[0] for key in self.adapter.moves}
         return frozenset(
             {weights.site.key for weights in self.adapter.site_weights}
@@ -51,21 +51,21 @@ class Source:
         )
 
     def change(self, key: str) -> tuple[np.ndarray | None, list[str]]:
-        """Returns by how much merging changes a site.
+        """Computes the change that merging makes to a site.
 
         Args:
             key: Key of the site.
 
         Returns:
-            The change of the projection's matrix (in, out), or None where there is none,
-            and the names of other variables that change.
+            The change of the projection's matrix (in, out), or None if there is none, and the
+            names of other variables that change.
         """
         site = self.all_sites[key]
         view = _view(site)
         variables = own_variables(site.layer)
         before = {v.name: np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in variables}
         if view is not None:
-            # Of a quantised layer, the matrix that it computes with.
+            # For a quantised layer, use the matrix that it computes with.
             matrix = np.asarray(keras.ops.convert_to_numpy(matrix_of(site)), np.float64)
             before["kernel"] = view.matrix_to_kernel(matrix)
         moved = {
@@ -74,7 +74,7 @@ class Source:
             if f"{key}/{name}" in self.adapter.moves
         }
         after = {**before, **moved}
-        if site.role == "head":  # The base's own head is taken over as it is, not as an update.
+        if site.role == "head":  # The base's own head is copied, not treated as an update.
             before = dict(after)
         for weights in self._site_weights(key):
             after.update(weights.method.merged(weights.site, _weights(weights), after))
@@ -85,7 +85,7 @@ class Source:
         return view.kernel_to_matrix(after["kernel"] - before["kernel"]), others
 
     def product(self, key: str) -> Product | None:
-        """Returns the change of a site as two narrow matrices, or None where it has no such form."""
+        """Returns the change of a site as two low-rank factors, or None if it has no such form."""
         site = self.all_sites[key]
         if site.role != "head" and any(moved.rpartition("/")[0] == key for moved in self.adapter.moves):
             return None
@@ -102,7 +102,7 @@ class Source:
 
 
 def sources_of(model: AdaptedModel, adapters: Mapping[str, float]) -> list[Source]:
-    """Makes the sources of named adapters with their weights.
+    """Creates the sources of named adapters with their weights.
 
     Raises:
         AdapterError: If an adapter has values that are not finite.
@@ -123,12 +123,12 @@ def sources_of(model: AdaptedModel, adapters: Mapping[str, float]) -> list[Sourc
 
 
 def join(products: Sequence[Product]) -> Product:
-    """Puts narrow matrices side by side, so that the product is the sum of the products."""
+    """Concatenates low-rank factors, so that their product is the sum of the products."""
     return np.hstack([a for a, _ in products]), np.vstack([b for _, b in products])
 
 
 def keys_of(sources: Sequence[Source]) -> list[str]:
-    """Returns the keys of the sites where any source changes something, in the base's order.
+    """Returns the keys of the sites that any source changes, in the base's order.
 
     Raises:
         AdapterError: If none of them is a projection.
@@ -143,13 +143,13 @@ def keys_of(sources: Sequence[Source]) -> list[str]:
 
 
 def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarray]]]:
-    """Goes through the sites with each source's update of the matrix, zero where it has none.
+    """Iterates over the sites with each source's matrix update, zero if it has none.
 
-    One site at a time, for all of them together would be as large as the base.
+    Updates are computed one site at a time, since all together they would be as large as the base.
 
     Raises:
-        AdapterError: If a source changes anything but kernels of projections, which a
-            LoRA cannot take up; all of it is in the message, once all sites were seen.
+        AdapterError: If a source changes anything but projection kernels, which a LoRA cannot
+            represent. The message lists all such changes; it is raised after the last site.
     """
     refuse_unmergeable(sources)
     problems = []
@@ -174,7 +174,7 @@ def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarra
 
 
 def narrow_updates_of(sources: Sequence[Source]) -> dict[str, DecomposedMatrix] | None:
-    """Decomposes the sum of updates that are all products of narrow matrices; None where they are not."""
+    """Decomposes the sum of low-rank updates; returns None if an update is not low-rank."""
     updates = {}
     for key in keys_of(sources):
         products = [(source.weight, source.product(key)) for source in sources if key in source.touched]
@@ -186,7 +186,7 @@ def narrow_updates_of(sources: Sequence[Source]) -> dict[str, DecomposedMatrix] 
 
 
 def refuse_unmergeable(sources: Sequence[Source]) -> None:
-    """Refuses methods that are no update of the base's weights."""
+    """Checks that all methods can be merged into the base's weights."""
     unfit = [
         f"{source.name!r} has {placement.method.name}"
         for source in sources

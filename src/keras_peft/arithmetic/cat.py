@@ -1,6 +1,6 @@
 """Cat: A = [A₁ A₂ …] and B = [w₁s₁B₁; w₂s₂B₂; …], so that A B = Σ wᵢ sᵢ Aᵢ Bᵢ, exactly.
 
-LoRA composition by concatenation, as HF PEFT's `add_weighted_adapter` has it: "cat" in
+LoRA composition by concatenation, as in HF PEFT's `add_weighted_adapter`: "cat" in
 https://huggingface.co/docs/peft/developer_guides/lora.
 """
 
@@ -14,10 +14,10 @@ from keras_peft.errors import AdapterError, listed
 
 
 def combined(sources: Sequence[Source]) -> NewAdapter:
-    """Puts the narrow matrices of the adapters side by side: the exact sum of the updates.
+    """Concatenates the low-rank factors of the adapters, which gives the exact sum of the updates.
 
-    The rank becomes the sum of the ranks. The adapters may differ in rank, alpha,
-    initialisation and layers. Their updates have to be products of narrow matrices.
+    The new rank is the sum of the ranks. The adapters may differ in rank, alpha, initialisation and
+    layers. Their updates must be products of low-rank factors.
     """
     refuse_unmergeable(sources)
     products, problems = {}, []

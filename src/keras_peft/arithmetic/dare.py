@@ -1,4 +1,4 @@
-"""DARE: drop entries of each update at random, rescale the others, and add.
+"""DARE: drop entries of each update at random, rescale the rest, and add the updates.
 
 Yu et al. 2023, "Language Models are Super Mario: Absorbing Abilities from Homologous
 Models as a Free Lunch", https://arxiv.org/abs/2311.03099, equations 1 to 3.
@@ -16,11 +16,11 @@ from keras_peft.arithmetic._source import Source, updates_of
 
 
 def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.5, seed: int = 0) -> NewAdapter:
-    """Merges the updates by DARE, layer by layer, and keeps a rank of what comes out.
+    """Combines the updates by DARE, layer by layer, and truncates the result to a rank.
 
-    Each entry of an update stays with the probability `density` and is divided by it. With
-    a density of one this is the weighted sum. What is dropped at random has no low rank, so
-    a low rank keeps the less of it, the lower the density is; the error says how much.
+    Each entry of an update is kept with probability `density` and divided by it. With a density of 1
+    this is the weighted sum. Random dropping destroys low-rank structure, so the lower the density,
+    the less of the result a low rank retains; the reported error shows how much is lost.
     """
     random = np.random.default_rng(seed)
     updates = {}

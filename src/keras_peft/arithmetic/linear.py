@@ -1,8 +1,8 @@
-"""Linear: w = w₀ + Σ wᵢ (vᵢ - w₀), the weights themselves, w₀ being those of a new adapter.
+"""Linear: w = w₀ + Σ wᵢ (vᵢ - w₀) on the weights themselves, where w₀ are those of a new adapter.
 
 Task arithmetic, Ilharco et al. 2022, "Editing Models with Task Arithmetic",
-https://arxiv.org/abs/2212.04089, on the adapter's weights; with weights that add up to
-one it is their mean.
+https://arxiv.org/abs/2212.04089, applied to the adapter's weights. If the weights wᵢ sum to one, this
+is the weighted mean.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from keras_peft.errors import AdapterError, listed
 def combined(sources: Sequence[Source]) -> NewAdapter:
     """Adds the weights of adapters of one method that attach to the same layers.
 
-    Only for methods whose effect is linear in their weights, such as BitFit, norm tuning
-    and (IA)³: there the sum of the weights is the sum of the updates. Of a product of
-    weights, such as LoRA's A B, it is not: averaging A and B separately gives cross terms
-    between the adapters, so that is refused.
+    Only for methods whose effect is linear in their weights, such as BitFit, norm tuning and (IA)³:
+    for these, the sum of the weights is the sum of the updates. This does not hold for a product of
+    weights, such as LoRA's A B: averaging A and B separately gives cross terms between the adapters,
+    so such methods are refused.
     """
     first = sources[0]
     shapes = []

@@ -16,7 +16,7 @@ from keras_peft.arithmetic._source import Source, narrow_updates_of, updates_of
 
 
 def combined(sources: Sequence[Source], *, rank: int = 16) -> NewAdapter:
-    """Adds the updates of adapters of any methods that merge, and keeps a rank of the sum."""
+    """Adds the updates of adapters of any methods that merge, and truncates the sum to a rank."""
     updates = narrow_updates_of(sources)
     if updates is None:
         updates = {

@@ -1,4 +1,4 @@
-"""TIES: trim each update, elect a sign for each entry, and take the mean of those that have it.
+"""TIES: trim each update, elect a sign for each entry, and average the entries with that sign.
 
 Yadav et al. 2023, "TIES-Merging: Resolving Interference When Merging Models",
 https://arxiv.org/abs/2306.01708, section 4.
@@ -17,13 +17,13 @@ from keras_peft.arithmetic._source import Source, updates_of
 
 
 def combined(sources: Sequence[Source], *, rank: int = 16, density: float = 0.2) -> NewAdapter:
-    """Merges the updates by TIES, layer by layer, and keeps a rank of what comes out.
+    """Combines the updates by TIES, layer by layer, and truncates the result to a rank.
 
-    Of each update the share `density` of the largest entries is kept. The sign of an entry
-    is that of the weighted sum; the adapters that have another one there, or nothing, are
-    left out, and the weighted mean of the others is multiplied by the sum of all weights'
-    sizes. With weights that add up to one this is the paper's; where no two adapters differ
-    in sign and nothing is trimmed or missing it is the weighted sum.
+    The fraction `density` of each update's entries that are largest in size is kept. The elected sign
+    of an entry is that of the weighted sum. Adapters with another sign there, or with zero, are left
+    out, and the weighted mean of the others is multiplied by the sum of the absolute weights. If the
+    weights sum to one, this equals the paper's method. If no signs differ and nothing is trimmed or
+    missing, it is the weighted sum.
     """
     weights = np.array([source.weight for source in sources])
     updates = {
@@ -44,7 +44,7 @@ def _merged(matrices: Sequence[np.ndarray], weights: np.ndarray, density: float)
 
 
 def _trimmed(matrix: np.ndarray, density: float) -> np.ndarray:
-    """Keeps the share of the entries that are largest in size, at least one."""
+    """Keeps the fraction of entries that are largest in size, at least one."""
     dropped = matrix.size - math.ceil(density * matrix.size)
     if dropped == 0:
         return matrix

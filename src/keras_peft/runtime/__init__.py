@@ -1,1 +1,1 @@
-"""Encoded rows in, outputs out."""
+"""Runtime: from encoded rows to outputs."""

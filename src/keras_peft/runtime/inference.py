@@ -1,8 +1,8 @@
-"""A model's answers to batches of any length, traced once.
+"""Run a model on batches of any length with a single trace.
 
-On TensorFlow, Keras traces a model anew for the first two shapes that it meets. Where
-the axes that vary are known beforehand, one trace is enough. A few rows are answered
-without any: tracing takes longer than they do.
+On TensorFlow, Keras traces a model again for each of the first two shapes. If the variable axes are
+known, one trace is sufficient. A few rows are computed without a trace, because tracing would take
+longer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ class Inference:
     """Runs a model in inference mode.
 
     Args:
-        model: From a batch of inputs to one or more outputs.
-        signature: What an input is, in the structure of one: tensors with None for the
-            axes that vary.
+        model: Maps a batch of inputs to one or more outputs.
+        signature: The structure of an input, as tensors with None for variable axes.
 
     Example:
         >>> run = Inference(model, tokens.signature)
@@ -37,18 +36,18 @@ class Inference:
         self._tracing = threading.Lock()
 
     def __call__(self, inputs: Any, *, once: bool = False) -> Any:
-        """Answers a batch.
+        """Computes the outputs of a batch.
 
         Args:
             inputs: The batch.
-            once: Whether few batches will come, too few to trace for.
+            once: Whether only a few batches will follow, so that tracing is not worthwhile.
 
         Returns:
             Arrays, in the structure of the model's outputs.
         """
         is_tensorflow = keras.config.backend() == "tensorflow"
         if not is_tensorflow:
-            # Keras hands the variables over for the call and takes them back after it.
+            # Keras takes the variables out of the model during the call, so calls must not overlap.
             with CALLING:
                 return keras.tree.map_structure(np.asarray, self._model.predict_on_batch(inputs))
         changes = getattr(self._model, "changes", 0)
@@ -62,7 +61,7 @@ class Inference:
             inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
             outputs = self._model(inputs, training=False)
         else:
-            # In the structure of the signature, where a mapping may have another order.
+            # Flattened in the signature's structure; a mapping may have another order.
             flat = keras.tree.flatten(inputs)
             outputs = run(*map(keras.ops.convert_to_tensor, flat))
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)

@@ -1,8 +1,8 @@
-"""A frozen base on which rows of any adapters run in one batch.
+"""A frozen base that runs rows of any adapters in one batch.
 
-Rows whose adapters leave the same lower blocks alone share these: each different text
-goes through them once. Above them the rows of a shape run together, each with its own
-weights. The heads are computed for each adapter by itself, whatever its labels.
+Rows whose adapters leave the same lower blocks unchanged share these blocks: each distinct text passes
+through them once. Above them, rows of one adapter shape run together, each with its own weights. Heads
+are computed per adapter, so labels may differ.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from keras_peft.runtime.trunk_runner import TrunkRunner
 if TYPE_CHECKING:
     from keras_peft.core.adapter import Placement
 
-# Tops without adapters that are kept, since an adapter that is loaded again needs its top at once.
+# Unused tops to keep: an adapter that is reloaded needs its top immediately.
 _KEPT_TOPS = 16
 
 
 class HeadTask(Protocol):
-    """What an adapter's task says of its head."""
+    """The properties of an adapter's task that its head depends on."""
 
     @property
     def per_word(self) -> bool:
-        """Whether the head answers for each word of a row, or for the row as a whole."""
+        """Whether the head has an output per word, or one for the whole row."""
 
     def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Computes what the head gives for the base's vectors, (rows, length, dim) float32."""
+        """Computes the head's outputs from the base's vectors, (rows, length, dim) float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class PackedAdapter:
-    """An adapter whose rows run together with those of others.
+    """An adapter whose rows run in a batch with those of others.
 
     Attributes:
-        task: What its head means.
-        top: What runs adapters of the same methods at the same sites.
+        task: The task of its head.
+        top: The top that runs adapters with the same methods at the same sites.
         packed: The tensors of its methods, packed by the top's shape, (size,) float32.
-        head: The tensors of its head, float32, by their keys without `head/`.
+        head: The float32 tensors of its head, by key without `head/`.
     """
 
     task: HeadTask
@@ -68,19 +68,19 @@ class PackedAdapter:
 
     @property
     def bytes(self) -> int:
-        """The memory that its tensors take."""
+        """Memory used by its tensors, in bytes."""
         return int(self.packed.nbytes) + sum(value.nbytes for value in self.head.values())
 
 
 class MixedBatchBase:
-    """A frozen base on which rows of many adapters run in one batch. Its methods may be called from any thread.
+    """A frozen base that runs rows of many adapters in one batch. It is thread-safe.
 
     Args:
-        encoder: The base's model; it is frozen from now on.
-        recent_bytes: Memory for what the blocks below the adapters gave for recent texts; 0 keeps
-            nothing.
-        precision: What the frozen matrices multiply in: `"float32"`, or `"bfloat16"`, which is
-            faster on processors made for it and rounds the logits.
+        encoder: The base's model. It is frozen.
+        recent_bytes: Memory for cached trunk features of recent texts, in bytes; 0 disables the
+            cache.
+        precision: Dtype for products with frozen matrices: `"float32"`, or `"bfloat16"`, which
+            is faster on processors with bfloat16 instructions and rounds the logits.
 
     Example:
         >>> base = MixedBatchBase(sources.load("minilm").encoder)
@@ -96,7 +96,7 @@ class MixedBatchBase:
         self._bfloat16_wrappers = (
             tuple(bfloat16_wrappers(self._all_sites, [])) if precision == "bfloat16" else ()
         )
-        # Those with adapters live as long as these.
+        # Tops in use are kept alive by their adapters.
         self._tops: weakref.WeakValueDictionary[tuple[tuple[Placement, ...], bool], MixedBatchTop] = (
             weakref.WeakValueDictionary()
         )
@@ -106,13 +106,13 @@ class MixedBatchBase:
         self._making = threading.Lock()
 
     def top(self, placements: Sequence[Placement], *, first_position_only: bool) -> MixedBatchTop:
-        """Returns what runs adapters of the same methods at the same sites.
+        """Returns the top that runs adapters with the same methods at the same sites.
 
-        Its rows run at once after `warm_up`, which takes about a second the first time.
+        Call its `warm_up`, which takes about a second the first time, to run rows without delay.
 
         Args:
             placements: The methods with their selections.
-            first_position_only: Whether the heads read the vector of the first token alone.
+            first_position_only: Whether the heads read only the vector of the first token.
 
         Raises:
             AdapterError: If rows of such adapters cannot share a batch.
@@ -128,15 +128,15 @@ class MixedBatchBase:
             return found
 
     def run(self, rows: Sequence[np.ndarray], adapters: Sequence[PackedAdapter]) -> list[np.ndarray]:
-        """Answers rows of any adapters.
+        """Computes the outputs of rows with any adapters.
 
         Args:
-            rows: The token ids of each row with the special ones, (tokens,) int32.
+            rows: The token ids of each row, including special tokens, (tokens,) int32.
             adapters: The adapter of each row.
 
         Returns:
-            What the head of each gives, float32: (outputs,), or (tokens, outputs) where the
-            task reads words.
+            The head outputs of each row, float32: (outputs,), or (tokens, outputs) if the task
+            reads words.
         """
         found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
         for trunk, numbers in _grouped(range(len(rows)), lambda number: adapters[number].top.trunk):
@@ -175,7 +175,7 @@ class MixedBatchBase:
                 None if split is None else TrunkRunner(encoder, split, token_signature(), attached=attached)
             )
             self._trunks[frontier] = SharedTrunk(split, below, self._recent)
-        # An adapter reckons with the layers that it acts on as they are.
+        # Layers that an adapter acts on keep their precision, since it depends on them.
         touched = {id(site.layer) for site in shape.sites}
         innermost = [
             (layer, wrapper) for layer, wrapper in self._bfloat16_wrappers if id(layer) not in touched

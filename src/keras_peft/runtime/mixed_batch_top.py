@@ -1,4 +1,4 @@
-"""What lies above the trunk for adapters of one shape, each row with weights of its own."""
+"""The part of a base above the trunk, for adapters of one shape with different weights per row."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 class MixedBatchTop:
-    """Runs rows of adapters of one shape from features to the base's vectors.
+    """Runs rows of adapters of one shape, from features to the base's vectors.
 
     Args:
-        shape: What the adapters have in common.
-        trunk: What lies below them.
-        model: What lies above it.
-        split: The two parts of the base, or None where all of it lies above.
+        shape: The shape that the adapters share.
+        trunk: The trunk below the adapters.
+        model: The model above the trunk.
+        split: The two parts of the base, or None if there is no trunk.
 
     Attributes:
-        shape: The same.
-        trunk: The same.
+        shape: The shape that the adapters share.
+        trunk: The trunk below the adapters.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class MixedBatchTop:
             else [keras.KerasTensor((None, None), "int32") for _ in keras.tree.flatten(model.base.input)]
         )
         signature = {"features": features, "places": keras.KerasTensor((None,), "int32")}
-        # Rows of one adapter take its weights without an axis of the rows, which is faster.
+        # Weights without a row axis are faster if all rows have the same adapter.
         self._alone = Inference(model, {**signature, "packed": keras.KerasTensor((shape.size,), "float32")})
         self._mixed = Inference(
             model, {**signature, "packed": keras.KerasTensor((None, shape.size), "float32")}
@@ -57,12 +57,12 @@ class MixedBatchTop:
 
         Args:
             features: From the trunk.
-            places: The text of each row, by its place in the features.
-            packed: The packed weights of each row's adapter, (size,) float32; all are of this shape.
+            places: Index of each row's text in the features.
+            packed: Packed weights of each row's adapter, (size,) float32; all have this shape.
 
         Returns:
-            The base's vectors, (rows, length, dim) float32; those of the first position
-            alone where no other is read.
+            The base's vectors, (rows, length, dim) float32; only those of the first position if
+            no others are read.
         """
         rows = len(places)
         at = np.array([*places, *[places[-1]] * (padded_rows(rows) - rows)], np.int32)
@@ -75,7 +75,7 @@ class MixedBatchTop:
         return np.asarray(vectors[:rows], np.float32)
 
     def warm_up(self) -> None:
-        """Traces both ways for rows to run; a second time does nothing. From any thread."""
+        """Traces the model for one adapter and for several; has no effect when repeated. Thread-safe."""
         with self._warming:
             if not self._is_warm:
                 self._trace()

@@ -1,4 +1,4 @@
-"""What a model gives for rows, and what that is for texts."""
+"""Compute a model's outputs for rows, and combine them into outputs of texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_peft.runtime.rows import EncodedRows, inference_batches
 if TYPE_CHECKING:
     from keras_peft.runtime.inference import Inference
 
-# Rows for which tracing a model does not pay.
+# Maximum number of rows for which tracing a model takes longer than it saves.
 _FEW_ROWS = 64
 
 
@@ -22,13 +22,13 @@ def compute_outputs(
     """Runs a model over rows in inference mode, batched by length.
 
     Args:
-        run: The model, from a batch of the rows to (batch, outputs) or, for words, to
-            (batch, length, outputs).
+        run: The model; maps a batch of rows to (batch, outputs) or, for words, to (batch,
+            length, outputs).
         rows: At least one row.
         advance: Called with the number of rows after each batch.
 
     Returns:
-        The outputs of the texts, as `of_texts` returns them.
+        The outputs of the texts, as returned by `of_texts`.
     """
 
     def computed() -> Iterator[tuple[int, np.ndarray]]:
@@ -42,17 +42,17 @@ def compute_outputs(
 
 
 def of_texts(outputs: Iterable[tuple[int, np.ndarray]], rows: EncodedRows) -> Any:
-    """Puts the outputs of rows together into those of texts.
+    """Combines the outputs of rows into outputs of texts.
 
     Args:
-        outputs: The number of each row and its outputs, in any order: (outputs,) or, for
-            words, (tokens, outputs), float32.
+        outputs: Pairs of row index and float32 outputs, in any order. The shape is (outputs,)
+            or, for words, (tokens, outputs).
         rows: The rows; at least one.
 
     Returns:
-        Float32 outputs in the order of the texts: (texts, outputs), the mean over the windows
-        of a text that has several; or a list of an array (words, outputs) for each text,
-        with zeros for words that were cut off.
+        Float32 outputs in the order of the texts: an array (texts, outputs), where a text with
+        several windows gets their mean; for words, a list with one array (words, outputs) per
+        text, where truncated words are zero.
     """
     count = len(rows.lengths)
     if rows.words is not None:
@@ -68,26 +68,26 @@ def of_texts(outputs: Iterable[tuple[int, np.ndarray]], rows: EncodedRows) -> An
 
 
 def difference(one: Any, other: Any) -> float:
-    """Returns the largest difference between two outputs of `compute_outputs`."""
+    """Returns the largest absolute difference between two outputs of `compute_outputs`."""
     return max(float(np.abs(own - others).max()) for own, others in zip(one, other, strict=True))
 
 
 def _at_words(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Returns the outputs of a text's words (words, outputs), with zeros for words that were cut off.
+    """Returns the outputs of a text's words (words, outputs), with zeros for truncated words.
 
     Args:
-        outputs: Those of its tokens (tokens, outputs).
-        places: The position of each word's first token (words,), -1 for words that were cut off.
+        outputs: Outputs of the tokens (tokens, outputs).
+        places: Position of each word's first token (words,), -1 for truncated words.
     """
     return np.where(places[:, None] >= 0, outputs[places], np.float32(0))
 
 
 def _over_windows(outputs: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Returns for each text the mean of its windows' outputs (texts, outputs).
+    """Returns the mean of the windows' outputs for each text (texts, outputs).
 
     Args:
-        outputs: Those of the windows (windows, outputs).
-        owners: Which text each window is of (windows,), in the order of the texts.
+        outputs: Outputs of the windows (windows, outputs).
+        owners: Index of each window's text (windows,), in the order of the texts.
     """
     sums = np.zeros((owners[-1] + 1, outputs.shape[1]), np.float32)
     np.add.at(sums, owners, outputs)

@@ -1,7 +1,7 @@
-"""Rows of several lengths to arrays of one.
+"""Pad rows of different lengths to arrays.
 
-A backend that compiles for each shape gets lengths and numbers of rows from a short
-list, so it does so a few times only. The others take them as they are.
+Backends that compile for each shape get lengths and row counts from a short list, so they compile
+only a few times. Others get the exact sizes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-# What a backend that compiles for each shape has to compile for.
+# The lengths that backends compile for.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 def padded_length(length: int) -> int:
-    """Returns what rows of up to so many tokens are padded to.
+    """Returns the length that rows of up to `length` tokens are padded to.
 
-    It is that many, or the shortest length of the list that is long enough where the
-    backend compiles for each.
+    This is `length` itself, or the next larger length in `LENGTHS` if the backend compiles for each
+    shape.
     """
     if not _compiles_for_each_shape():
         return int(length)
@@ -30,20 +30,20 @@ def padded_length(length: int) -> int:
 
 
 def padded_rows(rows: int) -> int:
-    """Returns so many rows, or the next power of two where the backend compiles for each number."""
+    """Returns the number of rows, rounded up to a power of two if the backend compiles for each shape."""
     return 1 << (rows - 1).bit_length() if _compiles_for_each_shape() else rows
 
 
 def padded(rows: Sequence[np.ndarray], length: int, fill: Any = 0) -> np.ndarray:
-    """Lays rows into one array.
+    """Pads rows and stacks them into one array.
 
     Args:
-        rows: Arrays (at most `length`, …) of one type, at least one.
+        rows: Arrays (at most `length`, …) of one dtype, at least one.
         length: The common length.
-        fill: What stands after a row's end.
+        fill: The padding value.
 
     Returns:
-        An array (rows, length, …) of their type.
+        An array (rows, length, …) of their dtype.
     """
     whole = np.zeros((len(rows), length, *rows[0].shape[1:]), rows[0].dtype)
     if fill:
@@ -54,10 +54,10 @@ def padded(rows: Sequence[np.ndarray], length: int, fill: Any = 0) -> np.ndarray
 
 
 def token_inputs(ids: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Pads token ids to what an encoder reads.
+    """Pads token ids to the inputs of an encoder.
 
     Args:
-        ids: Those of each row, (tokens,) int32; at least one row.
+        ids: Token ids of each row, (tokens,) int32; at least one row.
 
     Returns:
         `token_ids` and `padding_mask`, both (rows, length) int32.
@@ -70,7 +70,7 @@ def token_inputs(ids: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def token_signature() -> dict[str, keras.KerasTensor]:
-    """Returns what `token_inputs` gives, with None for the axes that vary."""
+    """Returns the structure of `token_inputs`' result, with None for variable axes."""
     import keras
 
     return {name: keras.KerasTensor((None, None), "int32") for name in ("token_ids", "padding_mask")}

@@ -1,4 +1,4 @@
-"""What the frozen blocks gave for recent texts, up to so many bytes."""
+"""A cache of the frozen blocks' features for recent texts, with a limit in bytes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 Features = tuple[np.ndarray, ...]
-"""Of one text: for each feature an array (tokens, …)."""
+"""The features of one text: an array (tokens, …) per feature."""
 
 
 class RecentFeatures:
-    """Keeps features by text; what was used longest ago goes first.
+    """A least-recently-used cache of features by text. It is thread-safe.
 
     Args:
-        capacity: Most bytes that it holds.
+        capacity: Maximum size in bytes.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -26,7 +26,7 @@ class RecentFeatures:
         self._lock = threading.Lock()
 
     def get(self, keys: Sequence[Hashable]) -> list[Features | None]:
-        """Returns the features of some texts, None for those that are not here."""
+        """Returns the features of some texts, or None for those that are not cached."""
         if not self.capacity:
             return [None] * len(keys)
         with self._lock:
@@ -37,7 +37,7 @@ class RecentFeatures:
         return found
 
     def put(self, key: Hashable, features: Features) -> None:
-        """Keeps copies of a text's features."""
+        """Caches copies of a text's features."""
         size = sum(one.nbytes for one in features)
         if size > self.capacity:
             return

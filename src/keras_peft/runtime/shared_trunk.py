@@ -1,4 +1,4 @@
-"""What lies below the adapters of some shapes, for rows of any of them."""
+"""The part of a base below the adapters, shared by rows of any of them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _NO_TOKENS = np.zeros(0, np.int32)
 
 
 class SharedTrunk:
-    """From texts to what the tops above it read; where nothing lies below, the padded ids themselves.
+    """Computes the features that the tops read; without a trunk, these are the padded token ids.
 
     Args:
-        split: The two parts of the base, or None where all of it lies above.
-        trunk: What runs the lower one.
-        recent: Where features of recent texts are kept.
+        split: The two parts of the base, or None if there is no trunk.
+        trunk: Runs the lower part.
+        recent: Cache of the features of recent texts.
     """
 
     def __init__(self, split: ModelSplit | None, trunk: TrunkRunner | None, recent: RecentFeatures) -> None:
         self._split, self._run, self._recent = split, trunk, recent
         computed = [] if split is None else [feature.shape for feature in computed_features(split)]
-        # What has one vector for each token is the same whatever the text is padded to.
+        # Features with one vector per token do not depend on the padding.
         self._keeps = all(shape[:2] == (None, None) and None not in shape[2:] for shape in computed)
 
     def run(self, texts: Sequence[np.ndarray], keys: Sequence[bytes]) -> list[np.ndarray]:
         """Computes the features of some texts.
 
         Args:
-            texts: The token ids of each, (tokens,) int32.
+            texts: Token ids of each text, (tokens,) int32.
             keys: The same as bytes.
 
         Returns:
-            For each feature that the top reads an array (texts, length, …).
+            An array (texts, length, …) for each feature that the top reads.
         """
         inputs = _inputs(texts)
         if self._split is None or self._run is None:
@@ -78,7 +78,7 @@ class SharedTrunk:
 
 
 def _inputs(texts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Pads token ids to a common length, and the texts to a number that is compiled for."""
+    """Pads token ids to a common length, and adds empty texts up to a number that is compiled for."""
     more = padded_rows(len(texts)) - len(texts)
     return token_inputs([*texts, *[_NO_TOKENS] * more])
 

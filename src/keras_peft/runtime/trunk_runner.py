@@ -1,4 +1,4 @@
-"""What lies below the adapters, run by itself: from a batch of inputs to what the top reads."""
+"""Run the part of a base below the adapters: from inputs to the features that the top reads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ class TrunkRunner:
     Args:
         base: The base.
         split: Its two parts.
-        signature: What a batch of the base's inputs is, with None for the axes that vary.
-        dtype: What features that are floating-point numbers are rounded to; by default they stay
-            as the base computes them.
-        attached: What makes the context in which the base's layers are called; by default they are
-            called as they are.
+        signature: The structure of a batch of the base's inputs, with None for variable axes.
+        dtype: Dtype that floating-point features are cast to. Defaults to the base's.
+        attached: Returns a context in which the base's layers are called. By default they are
+            called without wrappers.
 
     Example:
         >>> trunk = TrunkRunner(base, split, tokens.signature, dtype="float16")
@@ -43,7 +42,7 @@ class TrunkRunner:
         self._run = Inference(_TrunkModel(base, split, dtype, attached), signature)
 
     def __call__(self, inputs: Any) -> list[np.ndarray]:
-        """Computes the features of a batch that are not among the base's inputs already."""
+        """Computes the features of a batch, except those that are inputs of the base."""
         return list(self._run(inputs))
 
 
@@ -53,12 +52,12 @@ def computed_features(split: ModelSplit) -> list[Feature]:
 
 
 def top_inputs(split: ModelSplit, computed: Iterable[Any], inputs: Any) -> list[Any]:
-    """Returns all that the top reads of a batch.
+    """Returns all features of a batch that the top reads.
 
     Args:
         split: The two parts of the base.
         computed: The features that the trunk computes.
-        inputs: What the base reads.
+        inputs: The base's inputs.
     """
     raw, rest = keras.tree.flatten(inputs), iter(computed)
     return [next(rest) if feature.raw is None else raw[feature.raw] for feature in split.features]
@@ -73,7 +72,7 @@ class _TrunkModel(keras.Model):
         attached: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         super().__init__(name="trunk")
-        self.base = base  # So that its weights are known to be the model's.
+        self.base = base  # tracks the base's weights
         self._split, self._rounded_to, self._attached = split, dtype, attached
         self.built = True
 
