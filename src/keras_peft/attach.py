@@ -44,7 +44,7 @@ def adapt(
             position only.
 
     Returns:
-        A model to compile and fit as usual. `print(adapted.plan)` shows what is trained.
+        A model to compile and fit as usual. `print(adapted.plan)` lists the trainable parameters.
 
     Raises:
         SelectionError: If a target or a layer matches nothing.

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 from keras_peft.errors import ExtraNotInstalled
 
-# The packages of each extra: import name to name on the package index. Each extra includes those
-# above it. TensorFlow is omitted because another Keras backend may be installed instead.
+# Maps the import names of each extra's packages to names on the package index. Each extra includes
+# those above it. TensorFlow is omitted because another Keras backend may be installed instead.
 EXTRAS = {
     "train": {
         "anyio": "anyio",

@@ -24,7 +24,7 @@ class Progress:
         """Called with information for the user, such as rows that were skipped."""
 
     def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
-        """Called before the first step with what will be trained."""
+        """Called before the first step with the plan and the settings."""
 
     def trunk_started(self, *, rows: int) -> None:
         """Called when the frozen part starts to be computed, with the number of distinct texts."""

@@ -31,7 +31,7 @@ _MAIN = "main"
 # Files that identify a bundle, an adapter and a whole model, the most specific first.
 _MARKS = (bundles.CONTENT, "adapter_config.json", "config.json")
 _ENDINGS = (".json", ".safetensors", ".md", ".txt")
-# Such files of an earlier exported push must not remain next to those of a new one.
+# Files of an earlier exported push with these endings must not remain next to the new ones.
 _MACHINE_READ = (".json", ".safetensors")
 
 _ADVICE = {
@@ -309,7 +309,7 @@ def _told(to: str) -> Iterator[None]:
         # An upload thread wraps the original error.
         while not isinstance(cause, HfHubHTTPError) and not hub.is_of_network(cause) and cause.__cause__:
             cause = cause.__cause__
-        # huggingface_hub explains an invalid model card in an error raised from the HTTP error.
+        # For an invalid model card, the explanation is in a ValueError raised from the HTTP error.
         is_explained = isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError)
         if isinstance(cause, HfHubHTTPError) and not is_explained:
             raise HubError(_refused(to, cause)) from None

@@ -31,7 +31,7 @@ class Shelf:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """All names, sorted. The modules are not imported."""
-        # The package may still be being imported.
+        # The package may not be fully imported yet.
         folder = importlib.import_module(self.package).__path__
         found = (module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
         return tuple(sorted(name.replace("_", "-") for name in found))

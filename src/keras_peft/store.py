@@ -185,7 +185,7 @@ class _File:
             return self._file.read(end - start)
 
     def _full(self, error: OSError) -> OptionError:
-        with suppress(OSError):  # Closing writes what could not be written before, and fails again.
+        with suppress(OSError):  # Closing retries the failed write.
             self._file.close()
         return _cannot_be_written(error)
 

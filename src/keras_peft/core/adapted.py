@@ -57,7 +57,7 @@ class AdaptedModel(keras.Model):
 
     Attributes:
         base: The base model.
-        plan: What is trained now.
+        plan: The parameters that are trained now.
 
     Raises:
         SelectionError: If a target or a layer matches nothing, a method trains nothing at the
@@ -448,8 +448,9 @@ class AdaptedModel(keras.Model):
             trained.
 
         Raises:
-            AdapterError: If the adapter does not exist, or it trains weights of the base and is
-                merged into them.
+            AdapterError: If the adapter does not exist, `name` is omitted and not exactly one
+                adapter is active, or the adapter trains weights of the base and adapters are
+                merged.
         """
         adapter = self._find(name or self._registry.only())
         if adapter.moves:
@@ -621,7 +622,7 @@ class AdaptedModel(keras.Model):
         )
 
     def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
-        """Prints what is trained and where; `base.summary()` prints the base's layers.
+        """Prints the plan; `base.summary()` prints the base's layers.
 
         Args:
             args: Ignored; accepted for compatibility with Keras.
@@ -644,7 +645,7 @@ class AdaptedModel(keras.Model):
 
     @property
     def plan(self) -> Plan:
-        """What is trained now, where, and as a share of all parameters."""
+        """The parameters that are trained now, where they are, and their share of all."""
         return make_plan(self.base, self._all_sites, self._registry.actives())
 
     def _keep(self, name: str, adapter: Adapter) -> None:

@@ -254,7 +254,7 @@ class Method:
         kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
         if value is None and type(None) in kinds:
             return None
-        # bool is a subclass of int in Python, but users do not mean it as a number. Accept int for float.
+        # A bool is an int to Python, but not a valid number here. An int is accepted as a float.
         fits = any(
             (typing.get_origin(k) is tuple and _are_numbers(value))
             or (k is float and isinstance(value, int | float) and not isinstance(value, bool))

@@ -1,4 +1,4 @@
-"""What is trained, where, and as a share of all parameters."""
+"""The plan of an adapted model: its trainable parameters, where they are, and their share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PlannedSite:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, where, and as a share of all parameters.
+    """The trainable parameters of an adapted model, where they are, and their share of all.
 
     Attributes:
         method: Names of the methods, joined with " + ".

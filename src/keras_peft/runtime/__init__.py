@@ -1,1 +1,1 @@
-"""Runtime: from encoded rows to outputs."""
+"""Runs models on encoded rows and returns their outputs."""
