@@ -1,8 +1,8 @@
-"""The methods: one file each, found by its name.
+"""Fine-tuning methods, one per file, found by name.
 
-A file `methods/NAME.py` holds one `Method` subclass with `name = "NAME"` (with
-"_" for "-"); nothing else has to be registered. The classes are to be had here, and are
-imported on first use: `keras_peft.methods.LoHa`.
+To add a method, add a file `methods/NAME.py` with one `Method` subclass whose `name` is
+"NAME" (with "-" where the file name has "_"). No registration is needed. The classes are
+attributes of this package and are imported on first use: `keras_peft.methods.LoHa`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from keras_peft.shelf import Shelf
 if TYPE_CHECKING:
     from keras_peft.core.adapter import Placement
 
-    # For type checkers and editors; where it runs, the classes are found as their files are.
+    # For type checkers and editors only; at runtime, `__getattr__` imports the classes.
     from keras_peft.methods.adalora import AdaLoRA as AdaLoRA
     from keras_peft.methods.bitfit import BitFit as BitFit
     from keras_peft.methods.compacter import Compacter as Compacter
@@ -45,15 +45,21 @@ _SHELF = Shelf(__name__, "method", "methods")
 
 
 def names() -> list[str]:
-    """Lists the names of all methods, sorted."""
+    """Returns the names of all methods, sorted."""
     return list(_SHELF.names)
 
 
 def find(name: str) -> type[Method]:
     """Returns the class of a method.
 
+    Args:
+        name: Name of the method, such as `"lora"`.
+
+    Returns:
+        The `Method` subclass.
+
     Raises:
-        OptionError: If there is no method of that name.
+        OptionError: If no method has that name.
     """
     return next(
         value
@@ -63,20 +69,32 @@ def find(name: str) -> type[Method]:
 
 
 def from_config(config: Mapping[str, Any]) -> Method:
-    """Makes a method from what its `to_config` returned.
+    """Creates a method from its configuration.
+
+    Args:
+        config: A dictionary as returned by `Method.to_config`: the name and the options.
+
+    Returns:
+        The method.
 
     Raises:
-        OptionError: If the name or an option is unknown or a value is out of range.
+        OptionError: If the name or an option is unknown, or a value is out of range.
     """
     options = dict(config)
     return find(str(options.pop("name", ""))).from_options(options)
 
 
 def placements_from_config(configs: Sequence[Mapping[str, Any]]) -> list[Placement]:
-    """Makes the placements of an adapter from what their `to_config` returned.
+    """Creates the placements of an adapter from their configurations.
+
+    Args:
+        configs: Dictionaries as returned by `Placement.to_config`.
+
+    Returns:
+        The placements, in the same order.
 
     Raises:
-        OptionError: If anything in them is unknown or out of range.
+        OptionError: If a name or option is unknown, or a value is out of range.
     """
     from keras_peft.core.adapter import Placement
 

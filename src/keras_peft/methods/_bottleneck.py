@@ -1,4 +1,4 @@
-"""What the adapter layers have in common: down to a few units and up again."""
+"""Shared parts of the bottleneck adapters: down projection, activation, up projection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
 
 @dataclass(frozen=True, kw_only=True)
 class Bottleneck(Method):
-    """A bottleneck with a residual connection after a projection: y + s f(y D + d) U + u."""
+    """Adds a bottleneck with a residual connection after a projection: y + s (f(y D + d) U + u)."""
 
     learning_rate: ClassVar[float] = 3e-3
 
@@ -38,12 +38,12 @@ class Bottleneck(Method):
         return outputs + self.bottleneck(weights, outputs)
 
     def bottleneck(self, weights: WeightView, x: Any) -> Any:
-        """Computes s f(x D + d) U + u."""
+        """Computes s (f(x D + d) U + u)."""
         return through(weights, x, weights.down, weights.up, self.activation) * self.scaling
 
 
 def through(weights: WeightView, x: Any, down: Any, up: Any, activation: str) -> Any:
-    """Computes f(x D + d) U + u of matrices D and U and the biases that are held."""
+    """Computes f(x D + d) U + u from the matrices D and U and the site's biases."""
     import keras
 
     from keras_peft.core.batched_weights import align, multiply
@@ -55,7 +55,7 @@ def through(weights: WeightView, x: Any, down: Any, up: Any, activation: str) ->
 
 
 def bottleneck_weights(inputs: int, size: int, outputs: int) -> dict[str, Weight]:
-    """D (inputs, size) random, U (size, outputs) zero, and their biases, zero."""
+    """Returns D (inputs, size), random, U (size, outputs), zero, and their biases, zero."""
     from keras_peft.methods._low_rank import uniform_by_inputs
 
     return {

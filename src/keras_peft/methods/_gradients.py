@@ -11,10 +11,11 @@ import keras
 
 @cache
 def let_slices_update() -> None:
-    """Lets gradients through `keras.ops.slice_update`, as the other backends do.
+    """Registers a gradient for `keras.ops.slice_update` on TensorFlow.
 
-    KerasHub's decoders write keys and values into a cache by it. On TensorFlow it is an
-    operation without a registered gradient; elsewhere nothing is done.
+    KerasHub's decoders use `slice_update` to write keys and values into a cache. TensorFlow
+    has no gradient for the underlying operation. The other backends do, so there this
+    function does nothing.
     """
     if keras.config.backend() != "tensorflow":
         return
@@ -29,5 +30,5 @@ def let_slices_update() -> None:
             None,
         ]
 
-    with suppress(KeyError):  # Where this version, or another library, has registered one.
+    with suppress(KeyError):  # TensorFlow or another library may already have one.
         tensorflow.RegisterGradient("XlaDynamicUpdateSlice")(gradient)

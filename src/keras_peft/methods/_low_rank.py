@@ -1,4 +1,4 @@
-"""What the methods with two narrow matrices have in common."""
+"""Weights and initialisers shared by the low-rank methods."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from keras_peft.core.method import Weight
 
 
 def uniform_by_inputs(inputs: int) -> object:
-    """An initialiser uniform in ±1/sqrt(inputs), as LoRA's A starts."""
+    """Returns a uniform initialiser in ±1/sqrt(inputs), as used for LoRA's A."""
     import keras
 
     bound = inputs**-0.5
@@ -14,7 +14,7 @@ def uniform_by_inputs(inputs: int) -> object:
 
 
 def factors(inputs: int, rank: int, outputs: int) -> dict[str, Weight]:
-    """A of (inputs, rank), random, and B of (rank, outputs), zero."""
+    """Returns A (inputs, rank), random, and B (rank, outputs), zero."""
     return {
         "a": Weight((inputs, rank), uniform_by_inputs(inputs)),  # type: ignore[arg-type]
         "b": Weight((rank, outputs), "zeros"),

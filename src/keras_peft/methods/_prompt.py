@@ -1,4 +1,4 @@
-"""What the methods that put learned vectors before a text have in common."""
+"""Shared parts of the methods that prepend learned vectors to a text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt(Method):
-    """Learned vectors before the embedded text, taken off again after the last block.
+    """Prepends learned vectors to the embedded text and removes them after the last block.
 
-    They come before positions are added, so the text's positions begin after them.
-    What reads the base's output finds the text where it was: its first vector is the
-    first token's.
+    The vectors come before position embeddings are added, so the text's positions start
+    after them. The base's output has the usual layout: its first vector is the first
+    token's.
     """
 
     default_targets: ClassVar[tuple[str, ...]] = (
@@ -39,7 +39,7 @@ class Prompt(Method):
         return self.tokens
 
     def prompt(self, weights: WeightView) -> Any:
-        """Returns the learned vectors: (tokens, dim), or (batch, tokens, dim)."""
+        """Returns the learned vectors, (tokens, dim) or (batch, tokens, dim)."""
         raise NotImplementedError
 
     def wraps(self, site: Site) -> bool:
@@ -64,7 +64,7 @@ class Prompt(Method):
         from keras_peft.core.batched_weights import spread
 
         outputs = call(**named)
-        if named.get("reverse"):  # A tied embedding, used to score the words.
+        if named.get("reverse"):  # A tied embedding that computes the output logits.
             return outputs
         prompt = ops.cast(spread(self.prompt(weights), outputs), outputs.dtype)
         return ops.concatenate([prompt, outputs], axis=1)
@@ -98,15 +98,15 @@ class Prompt(Method):
 
 
 def refuse_beyond_positions(method: Method, site: Site, length: int | None) -> None:
-    """Refuses a text that has no place left in a table of positions.
+    """Raises an error if a text does not fit into a position embedding.
 
     Args:
-        method: The method, whose learned vectors take places too.
+        method: The method, whose learned vectors also take positions.
         site: The position embedding.
-        length: Number of places that are needed in all, where it is known.
+        length: Total number of positions needed, or None if unknown.
 
     Raises:
-        AdapterError: If there are fewer.
+        AdapterError: If the embedding has fewer positions.
     """
     from keras_peft.errors import AdapterError
 
@@ -120,7 +120,9 @@ def refuse_beyond_positions(method: Method, site: Site, length: int | None) -> N
 
 
 def refuse_cache(method: Method, site: Site, named: Mapping[str, Any]) -> None:
-    """Refuses generation with a cache, whose places are counted without what a method adds.
+    """Raises an error for generation with a cache.
+
+    The positions in the cache do not count the vectors that the method adds.
 
     Raises:
         AdapterError: If the block is called with a cache.

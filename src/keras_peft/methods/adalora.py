@@ -1,10 +1,10 @@
-"""AdaLoRA: y = x W + s (x A · E) B, where the least important entries of E become zero.
+"""AdaLoRA: y = x W + s (x A · E) B, with the least important entries of E pruned to zero.
 
 Zhang et al. 2023, "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient
-Fine-Tuning", https://arxiv.org/abs/2303.10512. A and B are kept near orthogonal by a
-penalty (equation 4); the importance of an entry is that of its triplet (equations 7 to
-11), and the number of entries that are kept falls with the cube of the time
-(equation 12).
+Fine-Tuning", https://arxiv.org/abs/2303.10512. A penalty keeps A and B close to
+orthogonal (equation 4). The importance of an entry is that of its triplet (equations 7
+to 11). The number of entries that are kept decreases with the cube of the remaining
+time (equation 12).
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaLoRA(Method):
-    """Starts with more rank than is wanted and keeps it where it matters.
+    """Starts with a higher rank than needed and prunes the least important entries.
 
     A is (in, initial_rank), E is (initial_rank,) and B is (initial_rank, out). A and B
-    start normal with deviation 0.02 and E at zero: a new adapter changes nothing. While
-    it trains with `fit`, all sites together are cut down to `rank` entries a site on
-    average; an entry that is cut can come back until the last cut.
+    start normally distributed with standard deviation 0.02 and E at zero, so a new adapter
+    does not change the outputs. During `fit`, the entries of all sites together are pruned
+    to an average of `rank` per site. A pruned entry can return until the last pruning step.
 
-    Parameters: initial_rank × (in + out + 1) for each projection.
+    Parameters: initial_rank × (in + out + 1) per projection.
 
     Args:
-        rank: Entries of E that are kept in the end, a site on average.
-        initial_rank: Entries of E at each site to begin with.
-        alpha: Strength of the update; it is scaled by alpha / initial_rank.
-        dropout: Share of the inputs to A that is dropped while training.
-        orthogonality: Weight of the penalty that keeps A and B orthogonal.
-        warmup: Share of the steps before the first cut.
-        settled: Share of the steps after the last cut.
-        interval: Steps between cuts.
+        rank: Average number of entries of E per site at the end of training.
+        initial_rank: Number of entries of E per site at the start.
+        alpha: Strength of the update, which is scaled by alpha / initial_rank.
+        dropout: Fraction of the inputs of A to drop during training.
+        orthogonality: Weight of the penalty that keeps A and B close to orthogonal.
+        warmup: Fraction of the steps before the first pruning.
+        settled: Fraction of the steps after the last pruning.
+        interval: Number of steps between prunings.
 
     Raises:
-        OptionError: If a value is out of range, or `initial_rank` is below `rank`.
+        OptionError: If a value is out of range, `initial_rank` is less than `rank`, or
+            `warmup` and `settled` add up to 1 or more.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.AdaLoRA(rank=4), layers="last:2")
@@ -83,7 +84,7 @@ class AdaLoRA(Method):
 
     @property
     def scaling(self) -> float:
-        """The factor s, with the small term that other libraries have in it."""
+        """The factor s, with the small constant that other libraries add to its denominator."""
         return self.alpha / (self.initial_rank + 1e-5)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
@@ -134,18 +135,18 @@ class AdaLoRA(Method):
         method = self
 
         class RankBudget(keras.callbacks.Callback):
-            """Cuts the entries of E that matter least down to the budget of the step."""
+            """Prunes the least important entries of E to the budget of the current step."""
 
             def on_train_begin(self, logs: Any = None) -> None:
                 self.step = 0
                 self.kept: list[np.ndarray] | None = None
-                # Where the data does not tell its length, the first epoch counts it.
+                # If the dataset does not report its length, the first epoch counts the steps.
                 known = self.params["steps"]
                 self.steps = None if known is None else known * self.params["epochs"]
                 self.is_first = True
 
             def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-                # An interrupted training may go on with any epoch.
+                # A resumed run can start at any epoch.
                 if self.is_first and self.steps is not None:
                     self.step = epoch * self.params["steps"]
                     if self.step >= method.last_cut(self.steps):
@@ -171,7 +172,7 @@ class AdaLoRA(Method):
                     self.cut(again=self.kept)
 
             def cut(self, again: Any = None) -> None:
-                """Cuts by importance, or what was cut last once more."""
+                """Zeroes the pruned entries: selected by importance, or those of the masks in `again`."""
                 if keras.config.backend() == "jax":
                     self.model.jax_state_sync()
                 if again is None:
@@ -185,11 +186,21 @@ class AdaLoRA(Method):
         return [RankBudget()]
 
     def last_cut(self, steps: int) -> int:
-        """The step after which nothing is cut any more."""
+        """Returns the step of the last pruning.
+
+        Args:
+            steps: Total number of training steps.
+        """
         return max(1, round((1 - self.settled) * steps))
 
     def budget(self, step: int, steps: int, sites: int) -> int:
-        """How many entries of all sites together are kept at a step (equation 12)."""
+        """Returns the number of entries to keep at a step, over all sites (equation 12).
+
+        Args:
+            step: The current step.
+            steps: Total number of training steps.
+            sites: Number of sites.
+        """
         first, last = self.warmup * steps, self.last_cut(steps)
         left = min(1.0, max(0.0, 1 - (step - first) / max(1, last - first)))
         return round(sites * (self.rank + (self.initial_rank - self.rank) * left**3))
@@ -197,7 +208,16 @@ class AdaLoRA(Method):
     def important(
         self, site_weights: Sequence[Any], optimizer: keras.optimizers.Optimizer, budget: int
     ) -> list[np.ndarray]:
-        """Returns for each site which entries of E are among the `budget` most important ones."""
+        """Returns, for each site, a boolean mask of the `budget` most important entries of E.
+
+        Args:
+            site_weights: The adapter's weights at each site.
+            optimizer: The optimizer, which tracks the importance of the weights.
+            budget: Number of entries to keep, over all sites.
+
+        Returns:
+            One mask of shape (initial_rank,) per site.
+        """
         import numpy as np
 
         from keras_peft.core.optimizer import importance_of
@@ -217,5 +237,5 @@ class AdaLoRA(Method):
         across = ops.transpose(matrix)
         gram = ops.matmul(across, matrix) if columns else ops.matmul(matrix, across)
         distance = ops.sum(ops.square(gram - ops.eye(gram.shape[0], dtype=gram.dtype)))
-        # It joins the other losses, which have the global type.
+        # The other losses have the global dtype.
         return ops.cast(self.orthogonality * ops.sqrt(distance + 1e-12), keras.config.floatx())

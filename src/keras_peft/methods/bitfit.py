@@ -1,4 +1,4 @@
-"""BitFit: only the bias terms train.
+"""BitFit: trains only the bias terms.
 
 Ben Zaken et al. 2021, "BitFit: Simple Parameter-efficient Fine-tuning for
 Transformer-based Masked Language-models", https://arxiv.org/abs/2106.10199.
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BitFit(Method):
-    """Adds a trainable vector to each bias that the base has.
+    """Adds a trainable vector to each bias of the base.
 
-    y = x W + (b + Δ), before the activation, and the same for the shift of a norm. Δ has
-    the bias's size and starts at zero: a new adapter changes nothing. Holding the
-    difference instead of moving the base lets several such adapters share a base and a
-    batch. The bias of the keys is left out by default: softmax takes it out again.
-    Layers without a bias are passed over; a base without any, as Llama, is refused.
+    Computes y = x W + (b + Δ) before the activation, and adds Δ to the shift of a norm in
+    the same way. Δ has the size of the bias and starts at zero, so a new adapter does not
+    change the outputs. The base's own biases stay as they are, so several adapters can
+    share a base and a batch. The bias of the keys is not a default target, because softmax
+    cancels it. Layers without a bias are skipped. A base without any bias, such as Llama,
+    raises an error.
 
-    Parameters: one for each bias value.
+    Parameters: one per bias value.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.BitFit(), layers="all")

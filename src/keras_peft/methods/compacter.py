@@ -1,4 +1,4 @@
-"""Compacter: bottlenecks whose matrices are sums of Kronecker products.
+"""Compacter: bottleneck adapters whose matrices are sums of Kronecker products.
 
 Karimi Mahabadi et al. 2021, "Compacter: Efficient Low-Rank Hypercomplex Adapter Layers",
 https://arxiv.org/abs/2106.04647, equations 4 to 6.
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Compacter(Method):
-    """Puts small bottlenecks where Houlsby's are; each matrix is Σᵢ Aᵢ ⊗ (Lᵢ Rᵢ), i = 1 … n.
+    """Adds Houlsby-style bottlenecks whose matrices are Σᵢ Aᵢ ⊗ (Lᵢ Rᵢ), i = 1 … n.
 
-    The n matrices Aᵢ of (n, n) are shared by all bottlenecks, L is (n, rows / n, rank)
-    and R is (n, rank, columns / n). R of the way up starts at zero: a new adapter changes
-    nothing. It has a nonlinearity, so it cannot be merged.
+    All bottlenecks share the n matrices Aᵢ of shape (n, n). L is (n, rows / n, rank) and R
+    is (n, rank, columns / n). R of the up projection starts at zero, so a new adapter does
+    not change the outputs. The adapter is nonlinear, so it cannot be merged.
 
-    Parameters: n³ in all, and 2 × rank × (dim + size) + size + dim for each bottleneck.
+    Parameters: n³ in total, and 2 × rank × (dim + size) + size + dim per bottleneck.
 
     Args:
-        size: Units in the bottleneck.
-        products: The number n of products; dim and size have to divide by it.
+        size: Number of units in the bottleneck.
+        products: Number n of Kronecker products; dim and `size` must be divisible by it.
         rank: Rank of the larger factor.
-        activation: What acts in the bottleneck.
-        dropout: Share of the bottleneck's inputs that is dropped while training.
+        activation: Activation of the bottleneck: "gelu", "relu", "silu" or "tanh".
+        dropout: Fraction of the bottleneck's inputs to drop during training.
 
     Raises:
-        OptionError: If a value is out of range or does not divide.
+        OptionError: If a value is out of range, or `size` is not divisible by `products`.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.methods.Compacter(size=48), layers="all")
@@ -92,7 +92,7 @@ class Compacter(Method):
 
 
 def _sum_of_products(rule: Any, left: Any, right: Any) -> Any:
-    """Σᵢ ruleᵢ ⊗ (leftᵢ rightᵢ), of (rows, columns), whatever stands before the index i."""
+    """Computes Σᵢ ruleᵢ ⊗ (leftᵢ rightᵢ), a matrix (rows, columns) after any leading batch axes."""
     from keras import ops
 
     large = ops.matmul(left, right)

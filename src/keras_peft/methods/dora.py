@@ -1,7 +1,7 @@
-"""DoRA: y = x (W + s A B) m / ‖W + s A B‖, with one norm and one m for each output.
+"""DoRA: y = x (W + s A B) m / ‖W + s A B‖, with one norm and one magnitude m per output.
 
 Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation",
-https://arxiv.org/abs/2402.09353, equation 5. No gradient goes through the norm
+https://arxiv.org/abs/2402.09353, equation 5. No gradient flows through the norm
 (section 4.3).
 """
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DoRA(Method):
-    """Trains the length and, by low rank, the direction of a projection's columns.
+    """Trains the magnitude and, with a low-rank update, the direction of a projection's columns.
 
-    A is (in, rank), B is (rank, out) and the magnitude m is (out,). B starts at zero
-    and m at the columns' norms: a new adapter changes nothing but rounding. The changed
-    kernel is never made: its norm follows from W, A and B.
+    A is (in, rank), B is (rank, out) and the magnitude m is (out,). B starts at zero and m
+    at the column norms of W, so a new adapter changes the outputs by rounding only. The
+    updated kernel is never materialised: its norm is computed from W, A and B.
 
-    Parameters: rank × (in + out) + out for each projection.
+    Parameters: rank × (in + out) + out per projection.
 
     Args:
-        rank: Width of the path between A and B.
-        alpha: Strength of the update; it is scaled by alpha / rank.
-        dropout: Share of the inputs to A that is dropped while training.
+        rank: Rank of the update.
+        alpha: Strength of the update, which is scaled by alpha / rank.
+        dropout: Fraction of the inputs of A to drop during training.
 
     Raises:
         OptionError: If a value is out of range.
@@ -105,7 +105,7 @@ class DoRA(Method):
         return {"kernel": view.matrix_to_kernel(changed)}
 
     def _norm(self, weights: WeightView) -> Any:
-        """‖W + s A B‖ for each output, from the narrow products alone: (out,) or (batch, out)."""
+        """Computes ‖W + s A B‖ per output, (out,) or (batch, out), without the full product A B."""
         from keras import ops
 
         from keras_peft.core.projection import matrix_of

@@ -1,8 +1,9 @@
-"""Full fine-tuning: every weight of the chosen layers trains.
+"""Full fine-tuning: trains every weight of the selected layers.
 
 Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification",
 https://arxiv.org/abs/1801.06146; for BERT, Devlin et al. 2018,
-https://arxiv.org/abs/1810.04805. A yardstick: what the price of all weights buys.
+https://arxiv.org/abs/1810.04805. A baseline: what training all weights achieves, and
+what it costs.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FullFineTuning(Method):
-    """Moves the base's own weights, those that an optimizer can move.
+    """Trains the base's own weights in the selected layers.
 
-    The upper yardstick, in what it can learn and what it costs: the adapter is as large
-    as what it trains. Switching gives the base its weights back, bit for bit, but rows of
-    other adapters cannot share a batch with it, and quantised weights cannot train.
+    The upper baseline, in accuracy and in cost: the adapter is as large as the weights it
+    trains. Switching adapters restores the base's weights bit for bit. A batch cannot mix
+    this adapter with others, and quantised weights cannot be trained.
 
-    Parameters: all of the chosen layers'.
+    Parameters: all weights of the selected layers.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.FullFineTuning(), head=head)
@@ -49,7 +50,7 @@ class FullFineTuning(Method):
 
 
 def _is_weight(variable: object) -> bool:
-    """Whether a variable is a weight, and not a running mean or the state of a seed."""
+    """Returns whether a variable is a weight rather than a running statistic or a seed state."""
     import keras
 
     names = ("moving_mean", "moving_variance", "seed_generator_state")

@@ -1,4 +1,4 @@
-"""Houlsby adapters: a bottleneck after attention and one after the feed-forward part.
+"""Houlsby adapters: one bottleneck after attention and one after the feed-forward network.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP",
 https://arxiv.org/abs/1902.00751, section 2.1.
@@ -14,19 +14,19 @@ from keras_peft.methods._bottleneck import Bottleneck
 
 @dataclass(frozen=True, kw_only=True)
 class HoulsbyAdapter(Bottleneck):
-    """Puts a bottleneck after both parts of a block, before their residual connections.
+    """Adds a bottleneck after attention and one after the feed-forward network of a block.
 
-    y becomes y + s (f(y D + d) U + u), with D of (dim, size) and U of (size, dim). U and
-    the biases start at zero: a new adapter changes nothing. It has a nonlinearity, so it
-    cannot be merged.
+    Both come before the residual connection: y becomes y + s (f(y D + d) U + u), with D of
+    shape (dim, size) and U of shape (size, dim). U and the biases start at zero, so a new
+    adapter does not change the outputs. The adapter is nonlinear, so it cannot be merged.
 
-    Parameters: 2 × dim × size + size + dim for each bottleneck, two in a block.
+    Parameters: 2 × dim × size + size + dim per bottleneck, with two bottlenecks per block.
 
     Args:
-        size: Units in the bottleneck.
-        activation: What acts in it: "gelu", "relu", "silu" or "tanh".
+        size: Number of units in the bottleneck.
+        activation: Activation of the bottleneck: "gelu", "relu", "silu" or "tanh".
         scaling: The factor s.
-        dropout: Share of the bottleneck's inputs that is dropped while training.
+        dropout: Fraction of the bottleneck's inputs to drop during training.
 
     Raises:
         OptionError: If a value is out of range.

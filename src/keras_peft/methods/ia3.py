@@ -1,4 +1,4 @@
-"""(IA)³: keys, values and the inner feed-forward units are multiplied by learned vectors.
+"""(IA)³: multiplies keys, values and the inner feed-forward units by learned vectors.
 
 Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than
 In-Context Learning", https://arxiv.org/abs/2205.05638, section 3.3.
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class IA3(Method):
-    """Scales what keys and values give and what the second feed-forward projection reads.
+    """Scales the keys, the values and the inputs of the second feed-forward projection.
 
-    y = (x W + b) · l at keys and values, with l of (out,), and y = (x · l) W + b at
-    `ffn.down` and `attention.output`, with l of (in,): the inner units after their
-    activation. l starts at one: a new adapter changes nothing.
+    At keys and values, y = (x W + b) · l with l of shape (out,). At `ffn.down` and
+    `attention.output`, y = (x · l) W + b with l of shape (in,); at `ffn.down` this scales
+    the inner units after their activation. l starts at one, so a new adapter does not
+    change the outputs.
 
-    Parameters: out, or in, for each projection.
+    Parameters: out, or in, per projection.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.IA3(), layers="last:2")

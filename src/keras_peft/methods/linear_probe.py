@@ -1,7 +1,7 @@
-"""Linear probe: nothing but the head trains.
+"""Linear probe: trains only the head.
 
 Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes",
-https://arxiv.org/abs/1610.01644. A yardstick: what the frozen base knows already.
+https://arxiv.org/abs/1610.01644. A baseline: what the frozen base already knows.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from keras_peft.core.method import Method
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe(Method):
-    """Trains the head on what the frozen base gives, and attaches to no layer of it.
+    """Trains only the head, on the outputs of the frozen base.
 
-    The lower yardstick: a method that does not beat it is of no use on the data at hand.
+    The lower baseline: a method that does not beat it is of no use for the data at hand.
 
-    Parameters: none but the head's.
+    Parameters: only the head's.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.LinearProbe(), head=head)

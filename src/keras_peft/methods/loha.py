@@ -1,4 +1,4 @@
-"""LoHa: y = x (W + s (A1 B1) ∘ (A2 B2)), with ∘ the product of entries and s = alpha / rank.
+"""LoHa: y = x (W + s (A1 B1) ∘ (A2 B2)), with ∘ the entrywise product and s = alpha / rank.
 
 Hyeon-Woo et al. 2021, "FedPara: Low-Rank Hadamard Product for Communication-Efficient
 Federated Learning", https://arxiv.org/abs/2108.06098, proposition 1; as an adapter in Yeh
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoHa(Method):
-    """Adds the entrywise product of two low-rank matrices, whose rank can reach rank².
+    """Adds the entrywise product of two low-rank matrices, which can have rank up to rank².
 
-    A1 and A2 are (in, rank), B1 and B2 are (rank, out). All start uniform in
-    ±1/sqrt(rows) but A2, which starts at zero: a new adapter changes nothing. The
-    entrywise product has to be made in full, (in, out), in each step.
+    A1 and A2 are (in, rank); B1 and B2 are (rank, out). A2 starts at zero, so a new adapter
+    does not change the outputs; the others start uniform in ±1/sqrt(rows). Each step
+    materialises the full (in, out) product.
 
-    Parameters: 2 × rank × (in + out) for each projection.
+    Parameters: 2 × rank × (in + out) per projection.
 
     Args:
         rank: Rank of each of the two matrices.
-        alpha: Strength of the update; it is scaled by alpha / rank.
+        alpha: Strength of the update, which is scaled by alpha / rank.
 
     Raises:
         OptionError: If a value is out of range.

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoKr(Method):
-    """Adds the Kronecker product of a small matrix and a larger, low-rank one.
+    """Adds the Kronecker product of a small matrix and a larger, low-rank matrix.
 
     With in = i1 × i2 and out = o1 × o2 split near their square roots, K is (i1, o1), A is
-    (i2, rank) and B is (rank, o2). Where the rank is at least half of the longer side of
-    i2 and o2, one full matrix C of (i2, o2) takes the place of A B. K starts at zero, the
-    others uniform: a new adapter changes nothing. The product is never made in full:
-    x is read as an (i1, i2) matrix and multiplied from both sides.
+    (i2, rank) and B is (rank, o2). If the rank is at least half of the larger of i2 and o2,
+    one full matrix C of shape (i2, o2) replaces A B. K starts at zero, so a new adapter does
+    not change the outputs; the others start uniform. The product is never materialised: x is
+    reshaped to an (i1, i2) matrix and multiplied from both sides.
 
-    Parameters: i1 × o1 + rank × (i2 + o2), or i1 × o1 + i2 × o2, for each projection.
+    Parameters: i1 × o1 + rank × (i2 + o2), or i1 × o1 + i2 × o2, per projection.
 
     Args:
         rank: Rank of the larger matrix.
-        alpha: Strength of the update; it is scaled by alpha / rank.
-        factor: The size of i1 and o1, where it divides in and out; by default the
-            divisor nearest to the square root.
+        alpha: Strength of the update, which is scaled by alpha / rank.
+        factor: Size of i1 and o1 where it divides in and out; by default the largest
+            divisor up to the square root.
 
     Raises:
         OptionError: If a value is out of range.
@@ -106,7 +106,7 @@ class LoKr(Method):
         return self._divided(view.inputs), self._divided(view.outputs)
 
     def _divided(self, size: int) -> tuple[int, int]:
-        """Splits a size in two, the smaller first."""
+        """Splits a size into two factors, the smaller first."""
         if self.factor is not None and size % self.factor == 0:
             return self.factor, size // self.factor
         most = min(math.isqrt(size), self.factor or size)

@@ -3,14 +3,14 @@
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models",
 https://arxiv.org/abs/2106.09685, equation 3. With `rank_stabilized`, s is
 alpha / sqrt(rank): Kalajdzievski 2023, https://arxiv.org/abs/2312.03732. With a
-`learning_rate_ratio` above 1, B learns that much faster than A (LoRA+): Hayou et
-al. 2024, https://arxiv.org/abs/2402.12354.
+`learning_rate_ratio` above 1, B has that many times the learning rate of A (LoRA+): Hayou
+et al. 2024, https://arxiv.org/abs/2402.12354.
 
-With `initialization="pissa"`, A B starts as the first singular vectors of W, with
-their values: Meng et al. 2024, https://arxiv.org/abs/2404.02948, equations 2 to 4. With
-"olora" it starts as the first columns and rows of the QR decomposition of W:
-Büyükakyüz 2024, https://arxiv.org/abs/2406.01775. What they start with is kept as
-A0 and B0 and subtracted, y = x W + s ((x A) B - (x A0) B0), so that W itself stays.
+With `initialization="pissa"`, A B starts as the first singular vectors of W, scaled by
+their singular values: Meng et al. 2024, https://arxiv.org/abs/2404.02948, equations 2 to
+4. With "olora", it starts as the first columns and rows of the QR decomposition of W:
+Büyükakyüz 2024, https://arxiv.org/abs/2406.01775. The initial values are kept as A0 and
+B0 and subtracted, y = x W + s ((x A) B - (x A0) B0), so W itself does not change.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoRA(Method):
-    """Adds a trainable product of two narrow matrices to frozen projections.
+    """Adds a trainable low-rank update to frozen projections.
 
-    The update is computed along the narrow path, `s (x A) B`, so that neither the
-    product A B nor a gradient of its size is ever made. A is (in, rank) and B is
-    (rank, out), on attention's kernels too, whose heads are taken as one axis. A
-    starts uniform in ±1/sqrt(in) and B at zero: a new adapter changes nothing.
+    The update is computed as `s (x A) B`, so neither the product A B nor its gradient is
+    ever materialised. A is (in, rank) and B is (rank, out); in attention kernels, all heads
+    form one axis. A starts uniform in ±1/sqrt(in) and B at zero, so a new adapter does not
+    change the outputs.
 
-    Parameters: rank × (in + out) for each projection.
+    Parameters: rank × (in + out) per projection.
 
     Args:
-        rank: Width of the path between A and B.
-        alpha: Strength of the update; it is scaled by alpha / rank.
-        dropout: Share of the inputs to A that is dropped while training.
-        rank_stabilized: Scale by alpha / sqrt(rank), which keeps the step's size
-            when the rank grows (rsLoRA).
-        initialization: "default", "pissa" or "olora". The last two need a rank no
-            larger than either side of the projection.
-        learning_rate_ratio: How much faster B learns than A (LoRA+, which uses 16).
+        rank: Rank of the update.
+        alpha: Strength of the update, which is scaled by alpha / rank.
+        dropout: Fraction of the inputs of A to drop during training.
+        rank_stabilized: Scale by alpha / sqrt(rank) instead, which keeps the step size
+            stable as the rank grows (rsLoRA).
+        initialization: "default", "pissa" or "olora". The last two need a rank no larger
+            than either dimension of the projection.
+        learning_rate_ratio: Learning rate of B relative to that of A (LoRA+ uses 16).
 
     Raises:
         OptionError: If a value is out of range.
@@ -132,7 +132,7 @@ class LoRA(Method):
         return np.hstack([a, weights["a0"]]), np.vstack([b, -self.scaling * weights["b0"]])
 
     def _principal(self, site: Site) -> dict[str, np.ndarray]:
-        """What A and B start with, so that s A B is the principal part of W."""
+        """Returns the initial A and B, taken from the principal part of W."""
         import keras
         import numpy as np
 

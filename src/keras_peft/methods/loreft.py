@@ -1,7 +1,7 @@
 """LoReFT: h + ((h W + b) - h Rᵀ) R at a few positions of a block's output.
 
 Wu et al. 2024, "ReFT: Representation Finetuning for Language Models",
-https://arxiv.org/abs/2404.03592, equation 2, with R of orthonormal rows.
+https://arxiv.org/abs/2404.03592, equation 2. The rows of R are orthonormal.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoReFT(Method):
-    """Edits what the blocks give, in a subspace, at the first and last tokens of a text.
+    """Edits the outputs of blocks in a subspace, at the first and last tokens of a text.
 
-    W is (dim, rank) and b is (rank,); the rows of R, (rank, dim), are made orthonormal
-    from a matrix of (dim, rank) by a QR decomposition. As in the paper W and R start at
-    random, so a new adapter does change the outputs. Weights are not changed, so there is
-    nothing to merge.
+    W is (dim, rank) and b is (rank,). R is (rank, dim); its orthonormal rows come from the
+    QR decomposition of a (dim, rank) matrix. W and R start at random, as in the paper, so a
+    new adapter changes the outputs. The base's weights do not change, so there is nothing
+    to merge.
 
-    Parameters: 2 × dim × rank + rank for each block.
+    Parameters: 2 × dim × rank + rank per block.
 
     Args:
-        rank: Dimensions of the subspace.
-        first: How many tokens from the start of a text are edited.
-        last: How many from its end, padding not counted.
+        rank: Dimension of the subspace.
+        first: Number of tokens to edit at the start of a text.
+        last: Number of tokens to edit at the end of a text, not counting padding.
 
     Raises:
-        OptionError: If a value is out of range.
+        OptionError: If a value is out of range, or `first` and `last` are both 0.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.methods.LoReFT(rank=8), layers="all")
@@ -89,7 +89,7 @@ class LoReFT(Method):
         return ops.where(ops.expand_dims(self._positions(outputs, mask), -1), edited, outputs)
 
     def _positions(self, outputs: Any, mask: Any) -> Any:
-        """Which positions are edited: (batch, length) bool."""
+        """Returns a boolean mask of the positions to edit, (batch, length)."""
         from keras import ops
 
         real = ops.ones(ops.shape(outputs)[:2], "int32") if mask is None else ops.cast(mask, "int32")
@@ -100,7 +100,7 @@ class LoReFT(Method):
 
 
 def _dim(site: Site) -> int:
-    """Size of the vectors that a block gives."""
+    """Returns the size of a block's output vectors."""
     from keras_peft.core.projection import projection
     from keras_peft.errors import SelectionError
 

@@ -1,4 +1,4 @@
-"""Norm tuning: only the scales and shifts of the normalisation layers train.
+"""Norm tuning: trains only the scales and shifts of the normalisation layers.
 
 Zhao et al. 2023, "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM
 Finetuning", https://arxiv.org/abs/2312.11420; for convolutional networks Frankle et al.
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NormTuning(Method):
-    """Multiplies and shifts what each norm gives: y = norm(x) · g + d.
+    """Scales and shifts the output of each norm: y = norm(x) · g + d.
 
-    This is the norm with the scale γ g and the shift β g + d. g starts at one and d at
-    zero: a new adapter changes nothing. d is there where the norm has a shift. Holding
-    the difference instead of moving the base lets several such adapters share a base.
+    This is the same norm with the scale γ g and the shift β g + d. g starts at one and d at
+    zero, so a new adapter does not change the outputs. There is a d only where the norm has
+    a shift. The base's own scales and shifts stay as they are, so several adapters can share
+    a base.
 
-    Parameters: 2 × dim for each norm with a shift, dim for one without.
+    Parameters: 2 × dim per norm with a shift, dim per norm without one.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.methods.NormTuning(), layers="all")
@@ -84,7 +85,7 @@ class NormTuning(Method):
 
 
 def _variables(site: Site) -> tuple[Any, Any]:
-    """The norm's own scale and shift, or None where it has none."""
+    """Returns the norm's scale and shift, or None for one that it lacks."""
     from keras_peft.core.sites import own_variables
 
     named = {variable.name: variable for variable in own_variables(site.layer)}

@@ -1,8 +1,8 @@
-"""OFT: y = (x R) W, with R orthogonal, in blocks, by the Cayley transform of a skew matrix.
+"""OFT: y = (x R) W, with R block-diagonal and orthogonal, by the Cayley transform.
 
 Qiu et al. 2023, "Controlling Text-to-Image Diffusion by Orthogonal Finetuning",
-https://arxiv.org/abs/2306.07280, section 3; acting on the input instead of the kernel, and
-the truncated series of the inverse, are from Qiu et al. 2025, "Orthogonal Finetuning Made
+https://arxiv.org/abs/2306.07280, section 3. Rotating the input instead of the kernel, and
+the truncated series for the inverse, are from Qiu et al. 2025, "Orthogonal Finetuning Made
 Scalable", https://arxiv.org/abs/2506.19847.
 """
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OFT(Method):
-    """Rotates what a projection reads, block by block, which keeps all angles and lengths.
+    """Rotates the inputs of a projection block by block, which preserves angles and lengths.
 
-    For blocks of size b, R has in / b blocks R = (I + Q)(I - Q)⁻¹, each from a skew Q of
-    b (b - 1) / 2 values above the diagonal. They start at zero, which makes R the
-    identity: a new adapter changes nothing. The kernel is not needed, so it works on
-    quantised bases as it is.
+    With block size b, R has in / b blocks R = (I + Q)(I - Q)⁻¹, each from a skew-symmetric Q
+    with b (b - 1) / 2 values above the diagonal. The values start at zero, which makes R the
+    identity, so a new adapter does not change the outputs. The kernel is not read, so the
+    method works on quantised bases.
 
-    Parameters: in / b × b (b - 1) / 2 = in (b - 1) / 2 for each projection.
+    Parameters: in / b × b (b - 1) / 2 = in (b - 1) / 2 per projection.
 
     Args:
-        block_size: Size of the blocks; where it does not divide the input, the largest
-            smaller size that does.
-        terms: Terms of the series that stands for the inverse, 0 for the inverse
-            itself. A series is quicker and R not quite orthogonal.
+        block_size: Size of the blocks. If it does not divide the input size, the largest
+            smaller size that does is used.
+        terms: Number of terms of the series that approximates the inverse, or 0 for the
+            exact inverse. The series is faster, but R is then not exactly orthogonal.
 
     Raises:
         OptionError: If a value is out of range.
@@ -72,7 +72,7 @@ class OFT(Method):
         x = view.flatten(inputs)
         rotation = ops.cast(self._rotation(weights.exact("skew"), size), x.dtype)
         shape = ops.shape(x)
-        # As (batch, positions, blocks, 1, size), which a rotation for each row fits too.
+        # As (batch, positions, blocks, 1, size), so that per-row rotations broadcast as well.
         blocks = ops.reshape(x, (shape[0], -1, view.inputs // size, 1, size))
         if len(rotation.shape) == 4:
             rotation = ops.expand_dims(rotation, 1)
@@ -103,7 +103,7 @@ class OFT(Method):
         return next(size for size in range(min(self.block_size, inputs), 0, -1) if inputs % size == 0)
 
     def _rotation(self, skew: Any, size: int) -> Any:
-        """Turns (…, blocks, size (size - 1) / 2) values into rotations (…, blocks, size, size)."""
+        """Converts values (…, blocks, size (size - 1) / 2) to rotations (…, blocks, size, size)."""
         import numpy as np
         from keras import ops
 
@@ -116,7 +116,7 @@ class OFT(Method):
         one = ops.broadcast_to(ops.eye(size, dtype=q.dtype), ops.shape(q))
         if self.terms == 0:
             return ops.solve(one - q, one + q)
-        # (I + Q)(I + Q + Q² + …), cut off: the last power of Q comes once, the others twice.
+        # (I + Q)(I + Q + Q² + …), truncated: the last power of Q counts once, the others twice.
         total, power = one, one
         for term in range(1, self.terms):
             power = ops.matmul(power, q)

@@ -1,7 +1,7 @@
-"""P-tuning: the learned vectors before a text are made by a small network.
+"""P-tuning: a small network generates the learned vectors before a text.
 
 Liu et al. 2021, "GPT Understands, Too", https://arxiv.org/abs/2103.10385, section 2.2. The
-perceptron is that of the authors' later code, and of HF PEFT.
+perceptron is that of the authors' later code and of HF PEFT.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PTuning(Prompt):
-    """Makes the vectors before every text from learned ones, with a perceptron or an LSTM.
+    """Prepends vectors to every text that a perceptron or an LSTM generates from learned ones.
 
-    With n `tokens` and E of (n, dim): "mlp" has three dense layers, dim to hidden to
-    hidden to dim, with ReLU between them; "lstm" reads E from both sides, hidden units
-    each way, and two dense layers follow, 2 hidden to 2 hidden to dim. The network ties
-    the vectors together, which the paper found to train more steadily than prompt
-    tuning. The text moves by n positions, so a new adapter does change the outputs.
+    With n `tokens` and a learned E of shape (n, dim): "mlp" has three dense layers, dim to
+    hidden to hidden to dim, with ReLU between them; "lstm" reads E in both directions, with
+    hidden units per direction, followed by two dense layers, 2 hidden to 2 hidden to dim. The
+    network makes the vectors depend on each other, which the paper found to train more stably
+    than prompt tuning. The text moves by n positions, so a new adapter changes the outputs.
 
     Parameters: tokens × dim and, with h hidden units, (dim + 1) h + (h + 1) h + (h + 1) dim
     for "mlp", or 8 h (dim + h + 2) + (2 h + 1) 2 h + (2 h + 1) dim for one layer of "lstm"
-    and 8 h (3 h + 2) for each further one.
+    and 8 h (3 h + 2) for each further layer.
 
     Args:
         tokens: Number of learned vectors.
         encoder: "mlp" or "lstm".
-        hidden: Units of the network.
-        encoder_layers: Layers of the LSTM.
+        hidden: Number of hidden units of the network.
+        encoder_layers: Number of layers of the LSTM.
 
     Raises:
         OptionError: If a value is out of range.
@@ -92,7 +92,7 @@ class PTuning(Prompt):
         return x
 
     def _read(self, weights: WeightView, x: Any, way: str, layer: int) -> Any:
-        """One way of one layer of the LSTM: from (…, tokens, in) to (…, tokens, hidden)."""
+        """Runs one direction of one LSTM layer: (…, tokens, in) to (…, tokens, hidden)."""
         from keras import ops
 
         kernel, recurrent, bias = (

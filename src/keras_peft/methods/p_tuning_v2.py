@@ -1,4 +1,4 @@
-"""P-tuning v2: deep prompts, that is learned keys and values in every layer.
+"""P-tuning v2: deep prompts, that is, learned keys and values in every layer.
 
 Liu et al. 2021, "P-Tuning v2: Prompt Tuning Can Be Comparable to Fine-tuning Universally
 Across Scales and Tasks", https://arxiv.org/abs/2110.07602, section 3.
@@ -15,20 +15,19 @@ from keras_peft.methods.prefix import PrefixTuning
 
 @dataclass(frozen=True, kw_only=True)
 class PTuningV2(PrefixTuning):
-    """Puts learned keys and values in every layer, for classification with a head.
+    """Adds learned keys and values to every layer, for classification with a head.
 
-    It computes what prefix tuning computes, with what the paper found to matter for
+    It computes the same as prefix tuning, with the choices that the paper found to matter for
     understanding tasks: prompts in all layers, no perceptron by default, fewer tokens for
-    simple tasks, and a classification head on the first token instead of words.
+    simple tasks, and a classification head on the first token instead of a verbaliser.
 
-    Parameters: 2 × tokens × out for each attention layer; with `projection` as in
-    prefix tuning.
+    Parameters: 2 × tokens × out per attention layer; with `projection` as in prefix tuning.
 
     Args:
-        tokens: Number of learned keys and values; the paper uses fewer than 20 for
-            simple tasks and about 100 for hard ones.
-        projection: Whether they are made by a perceptron.
-        hidden: Width of that perceptron.
+        tokens: Number of learned keys and values; the paper uses fewer than 20 for simple
+            tasks and about 100 for hard ones.
+        projection: Generate the keys and values with a perceptron.
+        hidden: Number of hidden units of that perceptron.
         shift_positions: Count the text's positions from the end of the prefix.
 
     Raises:

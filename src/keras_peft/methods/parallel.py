@@ -1,4 +1,4 @@
-"""Parallel adapters: a bottleneck beside the feed-forward part of a block.
+"""Parallel adapters: a bottleneck in parallel with the feed-forward network of a block.
 
 He et al. 2021, "Towards a Unified View of Parameter-Efficient Transfer Learning",
 https://arxiv.org/abs/2110.04366, section 4 (the scaled parallel adapter).
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelAdapter(Bottleneck):
-    """Lets a bottleneck read what the feed-forward part reads and add to what it gives.
+    """Adds a bottleneck in parallel with the feed-forward network of a block.
 
-    FFN(x) becomes FFN(x) + s (f(x D + d) U + u), with D of (dim, size) and U of
-    (size, dim). U and the biases start at zero: a new adapter changes nothing. It has a
-    nonlinearity, so it cannot be merged.
+    FFN(x) becomes FFN(x) + s (f(x D + d) U + u), with D of shape (dim, size) and U of shape
+    (size, dim). U and the biases start at zero, so a new adapter does not change the outputs.
+    The adapter is nonlinear, so it cannot be merged.
 
-    Parameters: 2 × dim × size + size + dim for each block.
+    Parameters: 2 × dim × size + size + dim per block.
 
     Args:
-        size: Units in the bottleneck.
-        activation: What acts in it: "gelu", "relu", "silu" or "tanh".
+        size: Number of units in the bottleneck.
+        activation: Activation of the bottleneck: "gelu", "relu", "silu" or "tanh".
         scaling: The factor s; the paper uses 4.
-        dropout: Share of the bottleneck's inputs that is dropped while training.
+        dropout: Fraction of the bottleneck's inputs to drop during training.
 
     Raises:
         OptionError: If a value is out of range.

@@ -1,4 +1,4 @@
-"""Pfeiffer adapters: one bottleneck in a block, after the feed-forward part.
+"""Pfeiffer adapters: one bottleneck per block, after the feed-forward network.
 
 Pfeiffer et al. 2020, "AdapterFusion: Non-Destructive Task Composition for Transfer
 Learning", https://arxiv.org/abs/2005.00247, appendix A.1; in the form of He et al. 2021,
@@ -15,19 +15,19 @@ from keras_peft.methods._bottleneck import Bottleneck
 
 @dataclass(frozen=True, kw_only=True)
 class PfeifferAdapter(Bottleneck):
-    """Puts a bottleneck after the feed-forward part of a block, before its residual connection.
+    """Adds a bottleneck after the feed-forward network of a block, before its residual connection.
 
-    y becomes y + s (f(y D + d) U + u), with D of (dim, size) and U of (size, dim). U and
-    the biases start at zero: a new adapter changes nothing. It has a nonlinearity, so it
-    cannot be merged. It has half of Houlsby's weights.
+    y becomes y + s (f(y D + d) U + u), with D of shape (dim, size) and U of shape (size, dim).
+    U and the biases start at zero, so a new adapter does not change the outputs. The adapter
+    is nonlinear, so it cannot be merged. It has half as many weights as Houlsby's.
 
-    Parameters: 2 × dim × size + size + dim for each block.
+    Parameters: 2 × dim × size + size + dim per block.
 
     Args:
-        size: Units in the bottleneck.
-        activation: What acts in it: "gelu", "relu", "silu" or "tanh".
+        size: Number of units in the bottleneck.
+        activation: Activation of the bottleneck: "gelu", "relu", "silu" or "tanh".
         scaling: The factor s.
-        dropout: Share of the bottleneck's inputs that is dropped while training.
+        dropout: Fraction of the bottleneck's inputs to drop during training.
 
     Raises:
         OptionError: If a value is out of range.

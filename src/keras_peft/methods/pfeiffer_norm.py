@@ -1,4 +1,4 @@
-"""Pfeiffer adapters at the norm: a bottleneck reads what the norm of a block's end gives, and adds before it.
+"""Pfeiffer adapters at the norm: a bottleneck that reads a block's last norm and adds to its input.
 
 Pfeiffer et al. 2020, "AdapterFusion: Non-Destructive Task Composition for Transfer
 Learning", https://arxiv.org/abs/2005.00247, appendix A.1; in the form of AdapterHub, which
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PfeifferNormAdapter(Bottleneck):
-    """Puts a bottleneck before the norm that ends a block; it reads what the norm would give.
+    """Adds a bottleneck that reads the output of a block's last norm and adds to the norm's input.
 
-    norm(x) becomes norm(x + s (f(norm(x) D + d) U + u)), where x is the feed-forward part
-    with its residual, D is (dim, size) and U is (size, dim). U and the biases start at
-    zero: a new adapter changes nothing. It has a nonlinearity, so it cannot be merged. In
-    blocks that begin with their norms, the last norm is that of the feed-forward part.
+    norm(x) becomes norm(x + s (f(norm(x) D + d) U + u)), where x is the output of the
+    feed-forward network plus its residual, D is (dim, size) and U is (size, dim). U and the
+    biases start at zero, so a new adapter does not change the outputs. The adapter is
+    nonlinear, so it cannot be merged. In pre-norm blocks, the last norm is that of the
+    feed-forward network.
 
-    Parameters: 2 × dim × size + size + dim for each block.
+    Parameters: 2 × dim × size + size + dim per block.
 
     Args:
-        size: Units in the bottleneck.
-        activation: What acts in it: "gelu", "relu", "silu" or "tanh".
+        size: Number of units in the bottleneck.
+        activation: Activation of the bottleneck: "gelu", "relu", "silu" or "tanh".
         scaling: The factor s.
-        dropout: Share of the bottleneck's inputs that is dropped while training.
+        dropout: Fraction of the bottleneck's inputs to drop during training.
 
     Raises:
         OptionError: If a value is out of range.
@@ -73,6 +74,6 @@ def _last_norm(site: Site) -> Site:
             f"{site.path} has no layer of the role 'norm' in it; choose blocks that have, or say which layers these "
             "are with `roles`."
         )
-    # An architecture's own class of norms is one only to those who know the architecture.
+    # `find_sites` does not know an architecture's own norm class here, so compare classes, too.
     kind = type(site.inner["norm"].layer)
     return [one for one in find_sites(site.layer) if one.role == "norm" or type(one.layer) is kind][-1]

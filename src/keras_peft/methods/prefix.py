@@ -1,4 +1,4 @@
-"""Prefix tuning: attention sees learned keys and values before those of the text.
+"""Prefix tuning: learned keys and values before those of the text in attention.
 
 Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
 https://arxiv.org/abs/2101.00190, section 4; the reparametrisation is their section 4.3.
@@ -18,24 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixTuning(Method):
-    """Puts learned keys and values before the text's in each chosen attention layer.
+    """Prepends learned keys and values to those of the text in each selected attention layer.
 
-    With n `tokens`, an attention layer gets n keys and n values of its own, (n, out) each,
-    where out is the width of its key projection. Attention is shared out anew, so a new
-    adapter does change the outputs. With `projection` they are made from n shared vectors
-    by a perceptron, tanh(E W1 + b1) W2 + b2, which trains more steadily and costs more.
-    Nothing of the base's weights changes, so there is nothing to merge.
+    With n `tokens`, each attention layer has n keys and n values of its own, (n, out) each,
+    where out is the width of its key projection. They take a share of the attention, so a new
+    adapter changes the outputs. With `projection`, a perceptron generates them from n shared
+    vectors E, tanh(E W1 + b1) W2 + b2, which trains more stably and costs more. The base's
+    weights do not change, so there is nothing to merge.
 
-    Parameters: 2 × tokens × out for each attention layer; with `projection`
-    tokens × dim + (dim + 1) × hidden in all and 2 × (hidden + 1) × out for each layer.
+    Parameters: 2 × tokens × out per attention layer; with `projection`
+    tokens × dim + (dim + 1) × hidden in total and 2 × (hidden + 1) × out per layer.
 
     Args:
         tokens: Number of learned keys and values.
-        projection: Whether they are made by a perceptron.
-        hidden: Width of that perceptron.
-        shift_positions: Count the text's positions from n, as HF PEFT does, instead
-            of leaving them as they were in pretraining. For bases with position
-            embeddings only.
+        projection: Generate the keys and values with a perceptron.
+        hidden: Number of hidden units of that perceptron.
+        shift_positions: Count the text's positions from n, as HF PEFT does, instead of
+            keeping them as in pretraining. Only for bases with position embeddings.
 
     Raises:
         OptionError: If a value is out of range.
@@ -109,7 +108,12 @@ class PrefixTuning(Method):
         return self._with_longer_keys(weights, call, named)
 
     def rows(self, weights: WeightView, part: str) -> Any:
-        """Returns the learned keys or values: (tokens, out), or (batch, tokens, out)."""
+        """Returns the learned keys or values, (tokens, out) or (batch, tokens, out).
+
+        Args:
+            weights: The adapter's weights at an attention layer.
+            part: "key" or "value".
+        """
         from keras import ops
 
         if not self.projection:
@@ -119,7 +123,7 @@ class PrefixTuning(Method):
         return wide + ops.expand_dims(getattr(weights, f"{part}_bias"), -2)
 
     def _with_longer_keys(self, weights: WeightView, call: Callable[..., Any], named: dict[str, Any]) -> Any:
-        """Lengthens what the key and value projections give, and the mask with it."""
+        """Prepends the learned rows to the projected keys and values, and extends the mask."""
         from contextlib import ExitStack
 
         from keras import ops
@@ -144,10 +148,10 @@ class PrefixTuning(Method):
             return call(**named)
 
     def _with_cache(self, weights: WeightView, call: Callable[..., Any], named: dict[str, Any]) -> Any:
-        """Lays the learned rows at the start of the layer's cache of keys and values.
+        """Prepends the learned rows to the layer's cache of keys and values.
 
-        Positions then count from the end of the prefix on both sides, so that rotary
-        embeddings keep the distances within the text.
+        Positions then count from the end of the prefix for queries and keys alike, so rotary
+        embeddings preserve the distances within the text.
         """
         from keras import ops
 
@@ -179,7 +183,7 @@ class PrefixTuning(Method):
         return (outputs, *others) if others else outputs
 
     def _longer_mask(self, mask: Any) -> Any:
-        """Puts the prefix before the keys in a mask (batch, queries, keys)."""
+        """Prepends the prefix to the keys of a mask (batch, queries, keys)."""
         from keras import ops
 
         if mask is None:
@@ -189,7 +193,7 @@ class PrefixTuning(Method):
 
 
 def _part(site: Site, part: str) -> Site:
-    """The projection of an attention layer that makes its keys or values."""
+    """Returns the key or value projection of an attention layer."""
     from keras_peft.errors import SelectionError
 
     role = f"attention.{part}"
@@ -202,7 +206,7 @@ def _part(site: Site, part: str) -> Site:
 
 
 def _outputs(site: Site, part: str) -> int:
-    """Size of an attention layer's keys or values, over all heads."""
+    """Returns the size of an attention layer's keys or values, over all heads."""
     import keras
 
     from keras_peft.core.projection import projection
@@ -220,7 +224,7 @@ def _outputs(site: Site, part: str) -> int:
 
 
 def _heads(site: Site, part: str) -> tuple[int, ...]:
-    """(heads, head_dim) of an attention layer's keys or values."""
+    """Returns (heads, head_dim) of an attention layer's keys or values."""
     from keras_peft.core.projection import projection
 
     view = projection(_part(site, part))
@@ -228,16 +232,16 @@ def _heads(site: Site, part: str) -> tuple[int, ...]:
 
 
 def _takes_cache(site: Site) -> bool:
-    """Whether a layer reads keys and values from one cache, and knows where the text begins in it."""
+    """Returns whether a layer has one cache for keys and values, with an index into it."""
     import inspect
 
     names = set(inspect.signature(type(site.layer).call).parameters)
-    # Where a mask says which places of the cache are written, keys and values have one each.
+    # Layers with a `cache_update_mask` have separate caches for keys and values.
     return {"cache", "cache_update_index"} <= names and "cache_update_mask" not in names
 
 
 def _explicit_mask(site: Site, named: dict[str, Any]) -> dict[str, Any]:
-    """Turns the masks that Keras's attention derives by itself into an attention mask."""
+    """Combines the masks that Keras's attention would derive itself into one attention mask."""
     import keras
     from keras import ops
 

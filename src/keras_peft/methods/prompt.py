@@ -1,7 +1,7 @@
-"""Prompt tuning: learned vectors stand before the embedded text.
+"""Prompt tuning: learned vectors before the embedded text.
 
 Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning",
-https://arxiv.org/abs/2104.08691, section 2; where they start is section 3.2.
+https://arxiv.org/abs/2104.08691, section 2; their initialisation is section 3.2.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTuning(Prompt):
-    """Learns the vectors of a few tokens before every text, and nothing else.
+    """Trains a few vectors that are prepended to every text, and nothing else.
 
-    With n `tokens` there is one matrix of (n, dim). The text moves by n positions, so a
-    new adapter does change the outputs, and n tokens fewer of a text can be read. All
-    blocks take part in training, so few weights do not make a cheap step.
+    With n `tokens`, there is one matrix of shape (n, dim). The text moves by n positions, so a
+    new adapter changes the outputs, and the longest text that fits is n tokens shorter. All
+    blocks take part in training, so steps are not cheap despite the few weights.
 
     Parameters: tokens × dim.
 
     Args:
         tokens: Number of learned vectors.
-        initialization: "random", as spread as the base's embeddings; "vocabulary",
-            embeddings of tokens drawn at random; "text", those of a text.
-        text: The text to start with, repeated or cut to `tokens`.
-        token_ids: The same as token ids, where no tokenizer is at hand.
+        initialization: "random", with the standard deviation of the base's embeddings;
+            "vocabulary", the embeddings of randomly drawn tokens; "text", those of a text.
+        text: The text to start from, repeated or truncated to `tokens`.
+        token_ids: The same text as token ids, for use without a tokenizer.
 
     Raises:
-        OptionError: If a value is out of range, or a text is missing or not asked for.
+        OptionError: If a value is out of range, `initialization="text"` is given without a
+            text, or a text is given with another initialization.
 
     Example:
         >>> model = keras_peft.adapt(base, keras_peft.PromptTuning(tokens=16), head=head)

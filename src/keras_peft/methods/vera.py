@@ -1,4 +1,4 @@
-"""VeRA: y = x W + ((x A) · d B) · b, with A and B random, frozen and the same everywhere.
+"""VeRA: y = x W + ((x A) · d B) · b, with A and B random, frozen and shared by all sites.
 
 Kopiczko et al. 2023, "VeRA: Vector-based Random Matrix Adaptation",
 https://arxiv.org/abs/2310.11454, equation 2.
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VeRA(Method):
-    """Trains two vectors a site around random matrices that all sites share.
+    """Trains two vectors per site, around random matrices that all sites share.
 
-    A is (largest in, rank) and B is (rank, largest out); a smaller site takes their
-    first rows and columns. d is (rank,) and starts at `initial`, b is (out,) and starts
-    at zero: a new adapter changes nothing. A and B are kept in the adapter's file.
+    A is (largest in, rank) and B is (rank, largest out); smaller sites use their first rows
+    and columns. d is (rank,) and starts at `initial`; b is (out,) and starts at zero, so a
+    new adapter does not change the outputs. A and B are stored in the adapter's file.
 
-    Parameters: rank + out for each projection.
+    Parameters: rank + out per projection.
 
     Args:
-        rank: Width of the path; large, since it costs one value a step of it.
-        initial: What d starts with.
-        dropout: Share of the inputs to A that is dropped while training.
+        rank: Rank of the random matrices. It can be large: each unit adds only one trainable
+            value per projection.
+        initial: Initial value of d.
+        dropout: Fraction of the inputs of A to drop during training.
 
     Raises:
         OptionError: If a value is out of range.
