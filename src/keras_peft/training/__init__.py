@@ -1,1 +1,1 @@
-"""Examples to a trained adapter."""
+"""Training: from labelled examples to a trained adapter."""

@@ -1,6 +1,6 @@
-"""Rows and targets to the shuffled batches of an epoch.
+"""Shuffled training batches.
 
-Texts of like length share a batch, so little is computed for padding.
+Texts of similar length share a batch, which keeps padding small.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from keras_peft.runtime.rows import EncodedRows
 from keras_peft.store import Collector, arrays
 from keras_peft.tasks import UNLABELLED
 
-# Batches are cut from pools of shuffled rows sorted by length: small enough that
-# each epoch groups other rows, large enough that a batch has rows of one length.
+# Batches come from pools of shuffled rows, sorted by length. A pool is small enough to
+# vary the batches between epochs, and large enough for batches of similar lengths.
 _POOL = 50
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Shuffled batches for `fit`, shuffled anew each epoch.
+    """Batches for `fit`, reshuffled in each epoch.
 
     Args:
-        rows: The rows.
-        targets: An array of as many targets, of any shape; or a sequence with an array
-            (tokens,) for each row.
-        batch_size: Rows in a batch; the last may have fewer.
-        seed: The same seed gives the same batches in the same order.
-        weights: How much each row counts; all the same by default.
-        epoch: The epoch to begin with, counted from 0.
+        rows: The training rows.
+        targets: An array with one target per row, of any shape, or a sequence with one array
+            (tokens,) per row.
+        batch_size: Rows per batch; the last batch may have fewer.
+        seed: Random seed. The same seed gives the same batches in the same order.
+        weights: Weight of each row; equal by default.
+        epoch: The epoch to start with, counted from 0.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class TrainingBatches(keras.utils.PyDataset):
         return self._rows.batch(batch), targets, *weights
 
     def on_epoch_end(self) -> None:
-        """Shuffles the rows anew; Keras calls it."""
+        """Reshuffles the rows; called by Keras."""
         self._number += 1
         self._order = self._shuffled()
 
     def for_fit(self) -> Any:
-        """Returns what `fit` is to be given.
+        """Returns the dataset to pass to `fit`.
 
-        On TensorFlow that is a data set of its own without autotuning. At the end of an epoch
-        a data set with it may wait for its tuning thread, which sleeps for as long as
-        the epoch took. Its shapes are the signature's, so a step is traced once.
+        On TensorFlow, this is a `tf.data` dataset without autotuning: at the end of an epoch, an
+        autotuned dataset can wait for its tuning thread, which sleeps for as long as the epoch
+        took. The dataset has the shapes of the signature, so a step is traced once.
         """
         if keras.config.backend() != "tensorflow":
             return self
@@ -98,7 +98,7 @@ class TrainingBatches(keras.utils.PyDataset):
         )
 
     def release(self) -> None:
-        """Lets go of the rows: TensorFlow never forgets a data set that was made in Python."""
+        """Releases the rows; TensorFlow keeps references to datasets made in Python forever."""
         del self._rows, self._targets
 
     def _epoch(self) -> Iterator[tuple[Any, ...]]:
@@ -107,7 +107,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def _shuffled(self) -> list[np.ndarray]:
-        # An epoch's order depends on its number alone, so that training can begin with any.
+        # The order depends only on the epoch's number, so training can resume at any epoch.
         generator = np.random.default_rng([self._seed, self._number])
         rows = generator.permutation(len(self._lengths))
         batches: list[np.ndarray] = []
@@ -120,14 +120,14 @@ class TrainingBatches(keras.utils.PyDataset):
 
 
 def by_token(rows: EncodedRows, targets: Any) -> Any:
-    """Places targets of words at their first tokens, and `UNLABELLED` everywhere else.
+    """Moves the targets of words to their first tokens; all other tokens are `UNLABELLED`.
 
     Args:
         rows: The rows.
-        targets: An array (words,) for each of them. Where the rows have no words, anything.
+        targets: One array (words,) per row. Can be of any type if the rows have no words.
 
     Returns:
-        An int32 array (tokens,) for each row, or what was given.
+        One int32 array (tokens,) per row, or `targets` unchanged if the rows have no words.
     """
     if rows.words is None:
         return targets

@@ -1,7 +1,7 @@
-"""Where a training stands: kept after each epoch, whole or absent, so that a killed run goes on.
+"""Checkpoints: the state of a training, saved atomically after each epoch, to resume from.
 
-state.safetensors      the weights that move, and the optimizer's
-state.json             the epoch, the history, and which run it is
+state.safetensors      the weights that train, and the optimizer's
+state.json             the epoch, the history and the identity of the run
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TENSORS, STATE = "state.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a training stood at the end of an epoch.
+    """The state of a training at the end of an epoch.
 
     Attributes:
-        tensors: All that training has changed.
-        content: All else, as plain values.
+        tensors: All tensors that training changes.
+        content: Everything else, as plain values.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -37,11 +37,11 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The place of a run's state.
+    """The checkpoint of a run.
 
     Args:
-        folder: Where it lies while the run goes on.
-        run: What the run depends on, by name, as plain values.
+        folder: Folder of the checkpoint, which exists until the run is complete.
+        run: Everything that the run depends on, by name, as plain values.
 
     Example:
         >>> checkpoint = Checkpoint(Path("my-bundle.partial"), {"seed": 0})
@@ -55,21 +55,29 @@ class Checkpoint:
 
     @classmethod
     def beside(cls, out: Path, run: Mapping[str, Any]) -> Checkpoint:
-        """Returns the checkpoint of the run that is to write `out`."""
+        """Returns the checkpoint of the run that writes `out`, in a folder next to it.
+
+        Args:
+            out: Folder of the bundle.
+            run: Everything that the run depends on, by name, as plain values.
+        """
         out = out.absolute()
         return cls(out.with_name(f"{out.name}.partial"), run)
 
     def is_there(self) -> bool:
-        """Tells whether a run was interrupted."""
+        """Returns whether the checkpoint of an interrupted run exists."""
         if self.folder.parent.is_dir():
             mend(self.folder)
         return self.folder.is_dir()
 
     def write(self, state: TrainingState) -> None:
-        """Puts a state in place of the one before.
+        """Saves a state, replacing the previous one.
+
+        Args:
+            state: The state to save.
 
         Raises:
-            OSError: If it cannot be written; the one before is there then.
+            OSError: If it cannot be written; the previous state is kept.
         """
         from keras_peft.core.weights import write_tensors
 
@@ -79,10 +87,13 @@ class Checkpoint:
             (staging / STATE).write_text(json.dumps(content), encoding="utf-8")
 
     def read(self) -> TrainingState | None:
-        """Reads the state; None where there is none.
+        """Reads the saved state.
+
+        Returns:
+            The state, or None if there is none.
 
         Raises:
-            OptionError: If it is another run's, or is damaged.
+            OptionError: If the state belongs to another run or is damaged.
         """
         from keras_peft.core.weights import read_tensors
 
@@ -110,5 +121,5 @@ class Checkpoint:
         return TrainingState(tensors, content)
 
     def remove(self) -> None:
-        """Removes the state, if there is one."""
+        """Removes the saved state, if there is one."""
         shutil.rmtree(self.folder, ignore_errors=True)

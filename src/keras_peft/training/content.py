@@ -1,4 +1,4 @@
-"""What was trained to what a bundle holds of it: calibrated, scored and described."""
+"""Scores, calibrates and describes a trained model for its bundle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keras_peft.training.trunk_cache import TrunkCacheUse
     from keras_peft.training.watcher import TrainingOutcome
 
-# How many validation texts a written bundle is verified with.
+# Number of validation texts to verify a written bundle with.
 _VERIFIED_TEXTS = 64
 
 
@@ -34,19 +34,19 @@ def content_of(
     progress: Progress,
     stopwatch: Stopwatch,
 ) -> BundleContents:
-    """Scores what was trained and describes it.
+    """Scores and describes a trained model.
 
     Args:
-        data: What it was trained on.
-        prepared: What the training was given.
-        trained: What came of it.
-        cached: What was kept of the frozen trunk.
-        settings: What was said.
-        progress: Told of what the user should know.
-        stopwatch: Measures the scoring under "evaluate".
+        data: Source of the training data.
+        prepared: The prepared training.
+        trained: The outcome of the training.
+        cached: How the trunk cache was used, or None if it was not.
+        settings: The user's settings.
+        progress: Receives notes for the user.
+        stopwatch: Measures scoring as "evaluate".
 
     Returns:
-        All that goes into the bundle.
+        The contents of the bundle.
     """
     with stopwatch.measure("evaluate"):
         truth = prepared.task.targets(prepared.held_out.labels)
@@ -82,10 +82,10 @@ def content_of(
 def _calibrated(
     task: Task, outputs: Any, truth: Any, abstain_below: float | None
 ) -> tuple[Task, tuple[str, ...]]:
-    """Lets the task tell how sure it is, and perhaps say nothing where it is not.
+    """Calibrates the task and, if requested, sets the threshold below which it abstains.
 
     Returns:
-        The task, and what the user should know.
+        The task, and notes for the user.
     """
     task = task.calibrated(outputs, truth)
     if abstain_below is None:
@@ -97,7 +97,7 @@ def _calibrated(
 
 
 def _outputs(prepared: PreparedTraining, texts: Sequence[Any]) -> Any:
-    """Returns what the trained model gives for some texts, which the written bundle has to give, too."""
+    """Returns the model's outputs for some texts, which the written bundle must reproduce."""
     from keras_peft.runtime.inference import Inference
     from keras_peft.runtime.outputs import compute_outputs
 

@@ -1,4 +1,4 @@
-"""A training in words: its report, and the flags that repeat it."""
+"""Describes a training: its report, and the flags that repeat it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def report_of(
     cached: TrunkCacheUse | None,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns how a training went and how good the result is, for report.json.
+    """Returns the content of report.json: how the training went, and the quality of the result.
 
     Args:
-        data: What it was trained on.
-        prepared: What it was given.
-        trained: What came of it.
-        task: Its task, calibrated.
-        scores: Those on the validation rows.
-        cached: What was kept of the frozen trunk.
-        notes: What the user should know beside what is known of `prepared`.
+        data: Source of the training data.
+        prepared: The prepared training.
+        trained: The outcome of the training.
+        task: The calibrated task.
+        scores: Scores on the validation rows.
+        cached: How the trunk cache was used, or None if it was not.
+        notes: Notes for the user, in addition to those of `prepared`.
     """
     plan = prepared.model.plan
     return {
@@ -59,12 +59,15 @@ def report_of(
 
 
 def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -> dict[str, Any] | None:
-    """Returns the flags that repeat a training; None where no flags can, as with several methods.
+    """Returns the command-line flags that repeat a training.
 
     Args:
-        data: What it was trained on.
-        prepared: What it was given.
-        settings: What was said.
+        data: Source of the training data.
+        prepared: The prepared training.
+        settings: The user's settings.
+
+    Returns:
+        Values by flag, or None if no flags can repeat it, as with several methods.
     """
     if len(prepared.placements) != 1:
         return None
@@ -93,5 +96,5 @@ def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -
         is_roles = all(target in ROLES for target in targets)
         flags["targets"] = (",".join if is_roles else "|".join)(targets)
         flags["layers"] = layers_in_words(placement.selection.layers)
-    del flags["head_learning_rate"]  # It goes along with the method's.
+    del flags["head_learning_rate"]  # It follows from the method's rate.
     return {key.replace("_", "-"): value for key, value in flags.items() if value is not None}

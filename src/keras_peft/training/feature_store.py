@@ -1,4 +1,4 @@
-"""The features of many texts as arrays, in memory or in the files of a folder."""
+"""Storage for the features of texts: arrays in memory or in files."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from keras_peft.training.cache_folder import INDEX
 if TYPE_CHECKING:
     from keras_peft.core.model_split import Feature
 
-# What is larger is read from the disk as it is needed.
+# Larger features are memory-mapped from disk.
 IN_MEMORY = 1 << 30
 
 
 class FeatureStore:
-    """The computed features, each text once, in the order of their lengths.
+    """The computed features of distinct texts, in order of length.
 
-    There is one array for each feature: of all positions one after the other where
-    it has a vector for each token, of all rows where it has one shape, and of a
-    single row where it is the same for all.
+    There is one array per feature. It holds the positions of all texts one after the other
+    if the feature has a vector per token, one row per text if the feature has a fixed shape,
+    and a single row if it is the same for all texts.
 
     Args:
         features: The features that the trunk computes.
         lengths: Number of tokens of each text, (texts,).
-        arrays: Those of the features; none where they are still to be computed.
+        arrays: One array per feature; empty if they are not computed yet.
 
     Attributes:
-        arrays: The same.
+        arrays: One array per feature.
     """
 
     def __init__(
@@ -43,7 +43,12 @@ class FeatureStore:
         self._ends = np.cumsum(lengths)
 
     def read(self, places: np.ndarray, length: int) -> Iterator[np.ndarray]:
-        """Copies the features of some texts, with zeros up to a common length."""
+        """Yields the features of some texts, padded with zeros to a common length.
+
+        Args:
+            places: Indices of the texts.
+            length: The common length, in tokens.
+        """
         for feature, array in zip(self._features, self.arrays, strict=True):
             if is_sequence(feature):
                 yield padded([array[self._positions(place)] for place in places], length)
@@ -56,12 +61,12 @@ class FeatureStore:
         values: Sequence[np.ndarray],
         allocate: Callable[[tuple[int, ...], Any], np.ndarray],
     ) -> None:
-        """Takes the features of some texts over.
+        """Stores the features of some texts.
 
         Args:
-            places: The texts.
-            values: For each feature an array (texts, …), padded where it has a vector for each token.
-            allocate: Makes an array of a shape and a type where one is needed.
+            places: Indices of the texts.
+            values: One array (texts, …) per feature, padded if it has a vector per token.
+            allocate: Creates an array from a shape and a dtype.
         """
         arrays: list[np.ndarray | None] = [*self.arrays] or [None] * len(values)
         self.arrays = [
@@ -83,7 +88,7 @@ class FeatureStore:
     def _with_rows(
         self, array: np.ndarray | None, values: np.ndarray, places: np.ndarray, allocate: Any
     ) -> np.ndarray:
-        # What does not depend on the text, as a table of relative positions, is kept once.
+        # A feature that is the same for all texts, such as relative positions, is stored once.
         if array is None:
             array = allocate((1, *values.shape[1:]), values.dtype)
             array[0] = values[0]
@@ -101,21 +106,21 @@ class FeatureStore:
 
 
 class FeatureFiles:
-    """Makes arrays that lie in a folder."""
+    """Creates arrays that are stored in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: dict[int, str] = {}
 
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Makes an array of zeros in a file of its own."""
+        """Creates an array of zeros in its own file."""
         name = f"{len(self._names)}.npy"
         array = np.lib.format.open_memmap(self._folder / name, mode="w+", dtype=dtype, shape=shape)
         self._names[id(array)] = name
         return array
 
     def describe(self, arrays: Sequence[np.ndarray]) -> None:
-        """Writes which files are the features, and removes the others."""
+        """Writes the index of the arrays in use and removes all other files."""
         kept = [self._names[id(array)] for array in arrays]
         for array in arrays:
             array.flush()  # type: ignore[attr-defined]
@@ -125,12 +130,15 @@ class FeatureFiles:
 
 
 def open_store(folder: Path, features: Sequence[Feature], lengths: np.ndarray) -> FeatureStore | None:
-    """Opens kept features; None where there are none, or none that fit.
+    """Opens cached features.
 
     Args:
-        folder: Where they lie.
-        features: Those that the trunk computes.
+        folder: Folder of the cached features.
+        features: The features that the trunk computes.
         lengths: Number of tokens of each text, (texts,).
+
+    Returns:
+        The store, or None if there are no features, or none that match.
     """
     try:
         names = json.loads((folder / INDEX).read_text())
@@ -147,10 +155,10 @@ def open_store(folder: Path, features: Sequence[Feature], lengths: np.ndarray) -
     ]
     if len(arrays) != len(features) or not all(fits):
         return None
-    folder.touch()  # It was used last.
+    folder.touch()  # Marks it as most recently used.
     return FeatureStore(features, lengths, arrays)
 
 
 def is_sequence(feature: Feature) -> bool:
-    """Tells whether a feature has a vector for each token."""
+    """Returns whether a feature has a vector per token."""
     return len(feature.shape) > 1 and feature.shape[1] is None

@@ -1,4 +1,4 @@
-"""Rows of features in place of rows of tokens: what the top reads, as it was kept."""
+"""Rows of cached features, in place of rows of tokens."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class Features:
-    """The features of some rows, cut into batches as `Tokens` are.
+    """The features of some rows, with the same batch interface as `Tokens`.
 
     Args:
         tokens: The rows.
-        split: The two parts of the base.
-        store: The features of the different texts.
-        places: The text of each row, by its place in the store, (rows,).
+        split: The base, split into trunk and top.
+        store: The features of the distinct texts.
+        places: Index in the store of each row's text, (rows,).
 
     Attributes:
         lengths: Number of tokens of each row.
-        words: Positions of the words' first tokens, where the rows came in words.
-        owners: Which text each row is of, where texts have several.
+        words: Positions of the first tokens of words, if the rows are split into words.
+        owners: Index of the text that each row belongs to, if texts have several rows.
     """
 
     def __init__(self, tokens: Tokens, split: ModelSplit, store: FeatureStore, places: np.ndarray) -> None:
@@ -41,7 +41,7 @@ class Features:
 
     @property
     def signature(self) -> tuple[keras.KerasTensor, ...]:
-        """What a batch is, with None for the axes that vary."""
+        """The shapes and dtypes of a batch, with None for axes of variable size."""
         import keras
 
         computed = iter(self._store.arrays)
@@ -54,7 +54,7 @@ class Features:
         )
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns what the top reads, padded to a common length."""
+        """Returns the inputs of the top for some rows, padded to a common length."""
         length = padded_length(int(self.lengths[rows].max()))
         computed = self._store.read(self._places[rows], length)
         return tuple(top_inputs(self._split, computed, self._tokens.batch(rows)))

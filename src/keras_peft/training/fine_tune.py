@@ -1,4 +1,4 @@
-"""The whole job in one call: a file of labelled text in, a verified bundle out."""
+"""Fine-tuning in one call: from a file of labelled text to a verified bundle."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ DEFAULT_METHOD = "lora"
 
 @dataclass(frozen=True)
 class Result:
-    """What `fine_tune` made.
+    """The result of `fine_tune`.
 
     Attributes:
-        bundle: The folder of the bundle.
-        report: The content of its report.json, with the final times.
+        bundle: Folder of the bundle.
+        report: Content of its report.json, with the final times.
     """
 
     bundle: Path
     report: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the report with the main figures on top."""
+        """Returns the report as a dictionary that starts with the main figures."""
         plan = self.report["plan"]
         return {
             "bundle": str(self.bundle),
@@ -78,30 +78,30 @@ def fine_tune(
     """Fine-tunes a classifier and writes it as a verified bundle.
 
     Args:
-        data: What `read_rows` reads: a file of labelled text, or a folder of Hugging Face's
-            datasets.
+        data: A file of labelled text, or a folder in the format of Hugging Face datasets; see
+            `read_rows`.
         out: Folder of the bundle to write.
-        method: The method; `LoRA()` by default. Several make one adapter together.
-        overwrite: Replace a bundle that lies at `out`.
-        resume: Go on with a training that was interrupted, from the end of its last epoch.
-            It ends with the same weights as one that was not, bit for bit on one
-            machine. Where nothing was begun, begin.
-        callbacks: Keras's own or yours, for the training. What they keep themselves is not
-            there after an interruption.
-        track: Where to write the training down: any of `"tensorboard"`, `"mlflow"` and
-            `"wandb"`. Event files for TensorBoard go to the folder `logs` beside `out`; they
-            are written by default on the TensorFlow backend.
-        progress: Told of what happens.
-        stopwatch: Measures the stages; one begins here by default.
-        settings: How to train: any of the arguments of `Settings`, such as `epochs=3` or
+        method: The method; `LoRA()` by default. A sequence of methods is combined into one
+            adapter.
+        overwrite: Replace an existing bundle at `out`.
+        resume: Resume an interrupted run from the end of its last completed epoch. The final
+            weights are those of an uninterrupted run, bit for bit on the same machine. If
+            there is nothing to resume, training starts from the beginning.
+        callbacks: Keras callbacks for training. Their internal state is not restored on resume.
+        track: Trackers to log the run to: any of `"tensorboard"`, `"mlflow"` and `"wandb"`.
+            TensorBoard's event files are written to the folder `logs` next to `out`, by
+            default on the TensorFlow backend only.
+        progress: Receives progress events.
+        stopwatch: Measures the stages; a new one is started by default.
+        settings: Training settings: any argument of `Settings`, such as `epochs=3` or
             `layers="all"`.
 
     Returns:
-        Where the bundle lies, and the report.
+        The bundle's folder and the report.
 
     Raises:
-        KerasPeftError: If anything that was given cannot be used. Nothing is
-            written then, and a bundle that lay at `out` is as it was.
+        KerasPeftError: If an argument or the data cannot be used. Nothing is written then,
+            and an existing bundle at `out` does not change.
 
     Example:
         >>> result = keras_peft.fine_tune("conversations.jsonl", out="my-bundle", epochs=4)
@@ -141,7 +141,7 @@ def fine_tune(
 
     progress.stage("Saving the bundle and verifying it")
     content = content_of(data, prepared, trained, cached, chosen, progress, stopwatch)
-    # The bundle is verified on a fresh base, and two need not lie in memory at once.
+    # The bundle is verified on a fresh base; free this one first, so that memory holds only one.
     del prepared
     gc.collect()
     give_back_freed_memory()
@@ -152,13 +152,17 @@ def fine_tune(
 
 
 def as_methods(method: Method | Sequence[Method] | None) -> list[Method]:
-    """Returns the methods that are meant: the default one where none is named."""
+    """Returns the methods as a list; the default method if None is given.
+
+    Args:
+        method: A method, a sequence of methods, or None.
+    """
     method = method or methods.find(DEFAULT_METHOD)()
     return [method] if isinstance(method, Method) else list(method)
 
 
 def _checkpoint(out: Path, prepared: PreparedTraining, settings: Settings) -> Checkpoint:
-    """Returns the place of the training's state, which goes with this very training alone."""
+    """Returns the checkpoint, which is valid for exactly this run."""
     return Checkpoint.beside(
         out,
         {
@@ -175,7 +179,7 @@ def _checkpoint(out: Path, prepared: PreparedTraining, settings: Settings) -> Ch
 
 
 def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progress) -> TrainingState | None:
-    """Reads the state to go on from; without `resume` an interrupted training is removed."""
+    """Reads the state to resume from; without `resume`, removes that of an interrupted run."""
     state = checkpoint.read() if resume else None
     if state is not None:
         progress.note(f"Going on after epoch {state.content['epoch']} of {epochs}")
@@ -198,8 +202,8 @@ def _train(
     progress: Progress,
     stopwatch: Stopwatch,
 ) -> tuple[TrainingOutcome, TrunkCacheUse | None]:
-    """Trains the model, and says what of the frozen trunk was kept for it."""
-    from keras_peft.training.train import train  # After Keras, whose import is not to be heard.
+    """Trains the model and returns the outcome and how the trunk cache was used."""
+    from keras_peft.training.train import train  # After `prepare`, which imports Keras quietly.
 
     truth, targets = (prepared.task.targets(one.labels) for one in (prepared.held_out, prepared.training))
     with (
@@ -227,7 +231,7 @@ def _train(
 
 @contextmanager
 def _kept(checkpoint: Checkpoint) -> Iterator[None]:
-    """Says, where work is interrupted, that what was trained is kept."""
+    """Adds a note to exceptions if a checkpoint of the training exists."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Cross-validation: every row is scored once, by a training that did not see it."""
+"""Cross-validation: scores every row once, with a model that was not trained on it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,32 @@ from keras_peft.training.prepare import check_installed, prepare
 from keras_peft.training.settings import Settings
 
 WITHOUT = ("validation", "abstain_below")
-"""Settings that mean nothing here: each part is validated on, and no threshold is chosen."""
+"""Settings without effect here: each fold is the validation set, and no threshold is chosen."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What came of it.
+    """The result of `cross_validate`.
 
     Attributes:
-        folds: The scores of each part, by the training on all others.
-        seconds: How long the stages took, all together.
+        folds: The scores of each fold, from the model trained on all others.
+        seconds: Total seconds per stage, over all folds.
     """
 
     folds: list[Scores]
     seconds: dict[str, float]
 
     def summary(self) -> dict[str, tuple[float, float]]:
-        """Returns the mean and the standard deviation of each figure over the folds."""
+        """Returns the mean and the standard deviation of each metric over the folds.
+
+        Returns:
+            (mean, standard deviation) by the name of the metric.
+        """
         figures = {key: [one.metrics[key] for one in self.folds] for key in self.folds[0].metrics}
         return {key: (statistics.mean(values), statistics.stdev(values)) for key, values in figures.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain dictionaries and lists."""
+        """Returns the result as plain dictionaries and lists."""
         return {
             "folds": [one.to_json() for one in self.folds],
             "mean": {key: mean for key, (mean, _) in self.summary().items()},
@@ -57,19 +61,24 @@ def cross_validate(
     progress: Progress | None = None,
     **settings: Any,
 ) -> CrossValidation:
-    """Trains several times, each time without one part of the rows, and scores that part.
+    """Trains once per fold, without the rows of that fold, and scores them.
 
-    It tells how good a setting is where there are few rows, and writes no bundle.
+    It estimates the quality of settings when there are few rows. No bundle is written.
 
     Args:
-        data: What `read_rows` reads.
-        folds: Number of parts, which have the same share of every label.
-        method: The method; `LoRA()` by default. Several make one adapter together.
-        progress: Told of what happens.
-        settings: How to train: any of the arguments of `Settings` but those in `WITHOUT`.
+        data: A file of labelled text, or a folder in the format of Hugging Face datasets; see
+            `read_rows`.
+        folds: Number of folds. Each has the same share of every label.
+        method: The method; `LoRA()` by default. A sequence of methods is combined into one
+            adapter.
+        progress: Receives progress events.
+        settings: Training settings: any argument of `Settings` except those in `WITHOUT`.
+
+    Returns:
+        The scores of each fold.
 
     Raises:
-        KerasPeftError: If anything that was given cannot be used.
+        KerasPeftError: If an argument or the data cannot be used.
 
     Example:
         >>> keras_peft.cross_validate("conversations.jsonl", folds=4).summary()["accuracy"]
@@ -88,18 +97,18 @@ def cross_validate(
 
 
 def make_folds(examples: Examples, folds: int, *, seed: int) -> list[tuple[Examples, Examples]]:
-    """Parts examples so that each is held out once, with the same share of every label.
+    """Splits examples into folds with the same share of every label.
 
     Args:
-        examples: From `check_trainable`.
-        folds: Number of parts.
-        seed: The same seed gives the same parts.
+        examples: Examples from `check_trainable`.
+        folds: Number of folds.
+        seed: Random seed. The same seed gives the same folds.
 
     Returns:
-        For each part the examples outside and inside of it, in the order of the file.
+        (training, held-out) examples for each fold, in the order of the file.
 
     Raises:
-        OptionError: If there are fewer than two parts, or more than examples.
+        OptionError: If `folds` is less than 2 or greater than the number of examples.
     """
     import numpy as np
 
@@ -123,7 +132,7 @@ def _score(
 ) -> Scores:
     prepared = prepare(training, held_out, methods, settings, progress=progress, stopwatch=stopwatch)
 
-    from keras_peft.training.train import train  # After Keras, whose import is not to be heard.
+    from keras_peft.training.train import train  # After `prepare`, which imports Keras quietly.
 
     task = prepared.task
     task.check_known(held_out.labels, held_out.source)

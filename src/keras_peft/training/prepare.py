@@ -1,4 +1,4 @@
-"""Labelled text and settings to all that a training needs: an adapted model, its rows, and how to train."""
+"""Prepares a training: from labelled text and settings to an adapted model, its rows and a recipe."""
 
 from __future__ import annotations
 
@@ -31,19 +31,26 @@ if TYPE_CHECKING:
 
 
 def check_installed() -> None:
-    """Checks that the packages are there that every training needs.
+    """Checks that the packages for training are installed.
 
     Raises:
-        ExtraNotInstalled: If one is not.
+        ExtraNotInstalled: If a package is missing.
     """
     need("Training", "jinja2", "keras_hub", "platformdirs", "scipy", "sklearn", "tokenizers", "tomli_w")
 
 
 def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
-    """Reads the rows to train on and those to validate on.
+    """Reads the training rows and the validation rows.
+
+    Args:
+        data: A file of labelled text, or a folder in the format of Hugging Face datasets.
+        settings: The training settings.
+
+    Returns:
+        The training examples and the validation examples.
 
     Raises:
-        DataError: If they cannot be used, or are not of a kind.
+        DataError: If the rows cannot be used, or the validation rows do not match the training rows.
     """
     import numpy as np
 
@@ -70,12 +77,15 @@ def prepare(
     """Loads the base, attaches an adapter and a head, and tokenises the rows.
 
     Args:
-        training: The rows to train on.
-        held_out: Those to validate on.
-        methods: One, or several that make one adapter together.
-        settings: How to train.
-        progress: Told of what happens.
+        training: The training rows.
+        held_out: The validation rows.
+        methods: The methods, which are combined into one adapter.
+        settings: The training settings.
+        progress: Receives progress events.
         stopwatch: Measures the stages.
+
+    Returns:
+        The prepared training.
 
     Raises:
         KerasPeftError: If the settings do not fit the rows, the base or the method.
@@ -86,7 +96,7 @@ def prepare(
     progress.stage("Importing Keras")
     with stopwatch.measure("import"), progress.importing():
         import keras
-        import keras_hub  # noqa: F401  (its import is what is measured)
+        import keras_hub  # noqa: F401  (imported here to be measured)
 
         from keras_peft import sources
 
@@ -127,7 +137,7 @@ def prepare(
 
 
 def _max_length(settings: Settings, base: Base, extra: int) -> int:
-    """Decides how many tokens of a text are read, beside the positions that a method takes."""
+    """Returns the maximum tokens per text that fit next to the method's extra positions."""
     wanted = settings.max_length
     if wanted is not None and wanted > base.max_length:
         raise OptionError(
@@ -147,10 +157,10 @@ def _max_length(settings: Settings, base: Base, extra: int) -> int:
 
 
 def _task_and_head(base: Base, training: Examples) -> tuple[Task, keras.Model, str | None]:
-    """Makes the task of the labels and its head, which begins as the base's own as far as that fits.
+    """Creates the task and its head, initialised from the base's own head as far as that fits.
 
     Returns:
-        The task, the head, and in words what of the base's head it begins with.
+        The task, the head, and a description of the values taken from the base's head.
     """
     task = training.task.from_labels(training.labels).with_activation(base.activation)
     values: Mapping[str, np.ndarray] = {}
@@ -192,7 +202,7 @@ def _adapted(
 
 
 def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max_length: int) -> list[str]:
-    """Returns what the user should know of the rows."""
+    """Returns notes on the rows for the user."""
     notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
     if truncated := sum(one.truncated for one in tokens):
         rows = len(training) + len(held_out)
@@ -203,7 +213,7 @@ def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max
 
 
 def _precision(settings: Settings) -> str:
-    """Decides what frozen matrices multiply in."""
+    """Returns the precision of the frozen matrix multiplications."""
     from keras_peft.core import precision
 
     if settings.frozen_precision != "auto":
@@ -214,7 +224,7 @@ def _precision(settings: Settings) -> str:
 def _decided(
     settings: Settings, method: Method, recipe: Recipe, max_length: int, precision: str
 ) -> dict[str, Any]:
-    """Returns what was decided where nothing was said, for people and to repeat it."""
+    """Returns the effective settings, including all defaults, for the report and run.toml."""
     return {
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,

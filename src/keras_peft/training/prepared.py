@@ -1,4 +1,4 @@
-"""What a training is given: an adapted model, its rows, and how to train."""
+"""A prepared training: an adapted model, its rows and a recipe."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """All that a training needs.
+    """Everything that a training needs.
 
     Attributes:
-        training: The rows to train on.
-        held_out: Those to validate on.
-        task: What the labels mean.
+        training: The training rows.
+        held_out: The validation rows.
+        task: The task of the labels.
         base: The base.
         model: The base with the new adapter and head.
-        placements: The adapter's methods, and where they attach.
-        encoder: Rows to tokens.
-        tokens: Those of the rows to train on and of those to validate on.
-        recipe: How to train.
-        settings: What was decided where nothing was said, for people and to repeat it.
-        notes: What the user should know.
-        precision: What frozen matrices multiply in.
+        placements: The adapter's methods and where they attach.
+        encoder: Converts rows to tokens.
+        tokens: Tokens of the training rows and of the validation rows.
+        recipe: The training recipe.
+        settings: The effective settings, including all defaults.
+        notes: Notes for the user.
+        precision: Precision of the frozen matrix multiplications.
     """
 
     training: Examples
@@ -59,15 +59,18 @@ class PreparedTraining:
     def rows(
         self, *, trunk_cache: bool, progress: Progress, stopwatch: Stopwatch
     ) -> Iterator[tuple[Sequence[EncodedRows], TrunkCacheUse | None]]:
-        """Gives the rows to train and to validate on, while the model is ready to read them.
+        """Yields the training rows and the validation rows while the model is set up to read them.
 
-        Where there is a frozen trunk its outputs are computed first, or found, unless there
-        is no room for them.
+        If part of the base is a frozen trunk, its features are computed first or read from the
+        cache, unless there is no room for them.
 
         Args:
-            trunk_cache: Whether to do so.
-            progress: Told of the rows.
-            stopwatch: Measures that under "trunk".
+            trunk_cache: Whether to use cached features.
+            progress: Receives progress events.
+            stopwatch: Measures the computation of the features as "trunk".
+
+        Yields:
+            The two sets of rows, and how the cache was used, or None without cached features.
         """
         import keras
 
@@ -76,7 +79,7 @@ class PreparedTraining:
         with ExitStack() as stack:
             if self.precision == "bfloat16":
                 stack.enter_context(self.model.lower_precision())
-            # Embeddings alone are read as fast as what would be kept of them.
+            # Caching does not pay off for embeddings alone.
             split = self.model.split() if trunk_cache and self.model.plan.trunk_blocks else None
             if split is None:
                 yield self.tokens, None

@@ -1,4 +1,4 @@
-"""The learning-rate finder: one short training in which the rate rises, and the loss at each.
+"""Learning-rate finder: a short training with a rising rate that records the loss at each rate.
 
 Smith 2017, "Cyclical Learning Rates for Training Neural Networks",
 https://arxiv.org/abs/1506.01186, section 3.3.
@@ -21,28 +21,28 @@ from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.settings import Settings
 
 WITHOUT = ("learning_rate", "epochs", "patience", "abstain_below")
-"""Settings that mean nothing here: the rate is looked for, and the steps are counted."""
+"""Settings without effect here: the rate is searched for, and the number of steps is fixed."""
 LOWEST, HIGHEST, STEPS = 1e-5, 3.0, 100
-# How much of the mean is what came before.
+# Weight of the previous mean in the running mean.
 _SMOOTHING = 0.9
-# Rates that were searched for lie so far below the one where the loss has fallen by half of its whole
-# fall, within a factor of 2: docs/decisions/0003-training-defaults.md.
+# Rates found by a search are lower by this factor than the rate where half of the loss's total fall
+# is reached, within a factor of 2: docs/decisions/0003-training-defaults.md.
 _BELOW = 2.5
-# How many losses show where it begins, and the least fall that is no chance.
+# Number of losses that define the starting loss, and the smallest relative fall that counts.
 _FIRST, _LEAST_FALL = 5, 0.02
-# A loss so many times the lowest is past all use.
+# The search stops at this multiple of the lowest loss.
 _PAST_USE = 2.0
 
 
 @dataclass(frozen=True)
 class RateSearch:
-    """What came of it.
+    """The result of `find_rate`.
 
     Attributes:
-        rates: The learning rates, rising.
-        losses: The loss at each, a running mean.
-        suggestion: The rate to train with.
-        seconds: How long the stages took.
+        rates: The learning rates, in ascending order.
+        losses: Running mean of the loss at each rate.
+        suggestion: The learning rate to train with.
+        seconds: Seconds per stage.
     """
 
     rates: tuple[float, ...]
@@ -51,7 +51,7 @@ class RateSearch:
     seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain values."""
+        """Returns the result as plain values."""
         return {**vars(self), "rates": list(self.rates), "losses": list(self.losses)}
 
 
@@ -65,20 +65,24 @@ def find_rate(
     progress: Progress | None = None,
     **settings: Any,
 ) -> RateSearch:
-    """Trains for some steps with a rate that rises, and suggests the rate to train with.
+    """Trains for some steps with a rising learning rate and suggests the rate to train with.
 
     Args:
-        data: What `read_rows` reads.
-        method: The method; `LoRA()` by default. Several make one adapter together, and the
-            rate is that of the first.
-        lowest: The rate of the first step.
-        highest: The rate of the last, if the loss does not grow out of bounds before.
+        data: A file of labelled text, or a folder in the format of Hugging Face datasets; see
+            `read_rows`.
+        method: The method; `LoRA()` by default. A sequence of methods is combined into one
+            adapter, and the rate is that of the first.
+        lowest: Learning rate of the first step.
+        highest: Learning rate of the last step. The search stops earlier if the loss diverges.
         steps: Number of steps.
-        progress: Told of what happens.
-        settings: How to train: any of the arguments of `Settings` but those in `WITHOUT`.
+        progress: Receives progress events.
+        settings: Training settings: any argument of `Settings` except those in `WITHOUT`.
+
+    Returns:
+        The rates, the losses and the suggested rate.
 
     Raises:
-        KerasPeftError: If anything that was given cannot be used, or the loss never falls.
+        KerasPeftError: If an argument or the data cannot be used, or the loss never falls.
 
     Example:
         >>> keras_peft.find_rate("conversations.jsonl", method=keras_peft.BitFit()).suggestion
@@ -102,9 +106,9 @@ def find_rate(
     from keras_peft.training.train import compile_model, training_batches
 
     task, model, recipe = prepared.task, prepared.model, prepared.recipe
-    # What the rate of the first method is to that of what learns fastest.
+    # Ratio of the first method's rate to the highest rate of all weights.
     share = prepared.settings["learning_rate"] / max(recipe.rates.values())
-    # Keras's schedules count batches, also those whose gradients wait for others.
+    # Keras's schedules count batches, including those whose gradients are only accumulated.
     count = steps * recipe.gradient_accumulation
     growth = (highest / lowest) ** (1 / (count - 1))
     schedule = keras.optimizers.schedules.ExponentialDecay(lowest / share, 1, growth)
@@ -118,7 +122,7 @@ def find_rate(
         progress.started(epochs=1, steps=count, done=0)
         try:
             for step in range(count):
-                model.reset_metrics()  # The loss of this batch alone.
+                model.reset_metrics()  # So that the loss is that of this batch alone.
                 losses.append(float(model.train_on_batch(*batches[step % len(batches)])))
                 if (step + 1) % len(batches) == 0:
                     batches.on_epoch_end()
@@ -134,7 +138,14 @@ def find_rate(
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
-    """Returns the running mean of losses, in which the latest count most."""
+    """Returns the running mean of losses, weighted towards the latest.
+
+    Args:
+        losses: The loss of each step.
+
+    Returns:
+        The exponential moving average at each step, without bias towards zero.
+    """
     means, mean, weight = [], 0.0, 0.0
     for loss in losses:
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
@@ -144,16 +155,23 @@ def smoothed(losses: Sequence[float]) -> list[float]:
 
 
 def is_past_use(means: Sequence[float]) -> bool:
-    """Tells whether the latest loss is so far above the lowest that higher rates tell nothing."""
+    """Returns whether the latest loss is so far above the lowest that the search can stop.
+
+    Args:
+        means: Running means of the loss.
+    """
     return means[-1] > _PAST_USE * min(means)
 
 
 def suggest(rates: Sequence[float], means: Sequence[float]) -> float:
-    """Suggests a rate: where the loss has done half of its fall, over `_BELOW`.
+    """Suggests a rate: the rate at half of the loss's fall, divided by `_BELOW`.
 
     Args:
-        rates: The learning rates, rising.
-        means: The running mean of the loss at each.
+        rates: The learning rates, in ascending order.
+        means: Running mean of the loss at each rate.
+
+    Returns:
+        The suggested rate, to two significant digits.
 
     Raises:
         OptionError: If the loss never falls.

@@ -1,4 +1,4 @@
-"""How to train: the rates of learning, the batches, and how long."""
+"""Training recipe: learning rates, batches and duration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from keras_peft.tasks import Task
     from keras_peft.training.settings import Settings
 
-# Found by measuring: docs/decisions/0003-training-defaults.md.
+# Chosen by experiment: docs/decisions/0003-training-defaults.md.
 STEPS = 600
 LEAST_EPOCHS = 3
 MOST_EPOCHS = 30
@@ -20,20 +20,19 @@ MOST_EPOCHS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train.
+    """The hyperparameters of a training.
 
     Attributes:
-        epochs: Times to see all rows, at most.
-        batch_size: Rows in a batch.
-        rates: The highest learning rates, by the beginnings of the model's keys. They
-            are reached after the first tenth of the steps.
-        label_smoothing: Share of each target that is spread over all labels.
-        class_weights: Whether rows of rare labels count more, so that all labels count
-            the same.
-        gradient_accumulation: Batches whose gradients make one step together.
-        patience: Epochs without a better score on the validation rows after which to
-            stop, and go back to the best; all epochs are trained by default.
-        seed: Fixes the order of the batches.
+        epochs: Maximum number of passes over the training data.
+        batch_size: Rows per batch.
+        rates: Peak learning rates by the prefixes of the model's keys. They are reached after
+            the first tenth of the steps.
+        label_smoothing: Fraction of each target that is spread over all labels.
+        class_weights: Whether rows of rare labels weigh more, so that all labels count equally.
+        gradient_accumulation: Number of batches whose gradients are combined into one step.
+        patience: Number of epochs without a better validation score after which training
+            stops and restores the best epoch. If None, all epochs are trained.
+        seed: Random seed of the order of the batches.
     """
 
     epochs: int
@@ -47,13 +46,16 @@ class Recipe:
 
     @classmethod
     def of(cls, settings: Settings, model: AdaptedModel, task: Task, *, rows: int) -> Recipe:
-        """Decides how to train a model where the settings leave it open.
+        """Creates a recipe, with defaults for all settings that are not given.
 
         Args:
-            settings: What was said.
+            settings: The user's settings.
             model: An adapted model.
-            task: What its head means.
-            rows: Number of rows to train on; a window of a long text is one.
+            task: The task of its head.
+            rows: Number of training rows; each window of a long text counts as one.
+
+        Returns:
+            The recipe.
         """
         step = settings.batch_size * settings.gradient_accumulation
         return cls(
@@ -69,22 +71,28 @@ class Recipe:
 
 
 def default_epochs(rows: int, batch_size: int) -> int:
-    """Returns how many epochs to train when none are given.
+    """Returns the default number of epochs: about 600 steps, but at least 3 and at most 30 epochs.
 
-    What counts is the number of steps: few rows need many epochs and many rows
-    few. It is about 600 in no fewer than 3 and no more than 30 epochs.
+    The number of steps is what matters: few rows need many epochs, and many rows need few.
+
+    Args:
+        rows: Number of training rows.
+        batch_size: Rows per step.
     """
     steps = math.ceil(rows / batch_size)
     return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS / steps)))
 
 
 def default_rates(model: AdaptedModel, learning_rate: float | None = None) -> dict[str, float]:
-    """Returns the highest learning rates of a model's one adapter, by the beginnings of its keys.
+    """Returns the peak learning rates of a model's one adapter, by the prefixes of its keys.
 
     Args:
         model: An adapted model.
-        learning_rate: That of the adapter's first method instead of its own. It is one
-            knob: the others keep their proportion to it.
+        learning_rate: Rate of the adapter's first method, which replaces the method's own. All
+            other rates scale with it.
+
+    Returns:
+        Peak learning rates by prefix.
     """
     (adapter,) = model.adapters.values()
     first = adapter.placements[0].method

@@ -1,4 +1,4 @@
-"""What a training can be told: one frozen dataclass, which is at once Python API, flags and run.toml."""
+"""Training settings: one frozen dataclass for the Python API, the command line and run.toml."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ _SEEDS = 2**32
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train.
+    """Training settings.
 
     Args:
-        task: `"single-label"`, `"multi-label"`, `"pairs"`, `"regression"` or `"token-labels"`; by
-            default it is read from the columns.
-        base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset. Where it is a classifier
-            already, training begins with its head, as far as that fits the labels.
-        layers: The blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`; by default the
-            task's or the method's own.
-        targets: Roles or regular expressions on paths; the method's own by default.
-        validation: Share of the rows to validate on, or a file with such rows.
-        epochs: Times to see all rows; by default as many as make about 600 steps.
-        batch_size: Rows in a batch.
-        gradient_accumulation: Batches whose gradients make one step together, where a
-            larger batch does not fit into memory.
-        learning_rate: The highest in the schedule; the method's own by default. The
-            head's goes along in proportion.
-        label_smoothing: Share of each target that is spread over all labels, so that the
-            classifier is not driven to be surer than the data can make it.
-        class_weights: Let rows of rare labels count more, so that all labels count the
-            same.
-        patience: Epochs without a better score on the validation rows after which to
-            stop. The epoch with the best score is kept then; without it, the last.
-        abstain_below: Say nothing where the classifier is not sure: the share of its answers
-            on the validation rows that shall be right. It sets the least probability.
-        max_length: Most tokens of a text; 128 by default, or the base's limit.
-        long_text: What to do with longer texts: `"cut"`, or `"window"`, which reads them in
-            windows that overlap and takes the mean of what is said of each.
-        seed: The same seed on the same machine gives the same result.
-        text_column: Name of the column with the texts, or two names with a comma
-            between for pairs; see `read_examples`.
-        label_column: Name of the column with the labels; see `read_examples`.
-        skip_bad_rows: Leave out rows that cannot be used instead of raising.
-        trunk_cache: Compute the frozen blocks below the adapter once for each text, keep
-            that in half precision, and train above it. Without it they are computed in
-            every step, in full precision.
-        frozen_precision: What the frozen matrices multiply in while training: `"float32"`,
-            `"bfloat16"`, or `"auto"`, which is bfloat16 on processors made for it.
+        task: `"single-label"`, `"multi-label"`, `"pairs"`, `"regression"` or `"token-labels"`.
+            Inferred from the columns by default.
+        base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset. If it is already a
+            classifier, training starts from its head, as far as that fits the labels.
+        layers: Blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`. Defaults to those of the
+            task or the method.
+        targets: Roles, or regular expressions on paths. Defaults to those of the method.
+        validation: Fraction of the rows to validate on, or a file with validation rows.
+        epochs: Number of passes over the training data. Defaults to about 600 steps in total.
+        batch_size: Rows per batch.
+        gradient_accumulation: Number of batches whose gradients are combined into one step,
+            for effective batches that do not fit into memory.
+        learning_rate: Peak learning rate; the head's rate scales with it. Defaults to that of
+            the method.
+        label_smoothing: Fraction of each target that is spread over all labels, so that the
+            classifier does not become overconfident.
+        class_weights: Weight rows of rare labels higher, so that all labels count equally.
+        patience: Number of epochs without a better validation score after which training
+            stops. The best epoch is then kept; without it, the last one.
+        abstain_below: Target precision, on the validation rows, of the answers that are given.
+            The classifier abstains below the probability that reaches it.
+        max_length: Maximum tokens per text. Defaults to 128, or to the base's limit if lower.
+        long_text: How to handle longer texts: `"cut"` truncates them; `"window"` reads them in
+            overlapping windows and averages the outputs.
+        seed: Random seed. The same seed gives the same result on the same machine.
+        text_column: Name of the text column, or two names separated by a comma for pairs; see
+            `read_examples`.
+        label_column: Name of the label column; see `read_examples`.
+        skip_bad_rows: Skip rows that cannot be used instead of raising an error.
+        trunk_cache: Compute the frozen blocks below the adapter once per text, cache the
+            features in half precision, and train on them. If disabled, the blocks are computed
+            in every step, in full precision.
+        frozen_precision: Precision of the frozen matrix multiplications during training:
+            `"float32"`, `"bfloat16"`, or `"auto"`, which is bfloat16 on processors with
+            native support for it.
 
     Raises:
-        OptionError: If a value cannot be used; all that cannot are in the message.
+        OptionError: If a value is invalid; the message lists all invalid values.
 
     Example:
         >>> Settings(epochs=3, layers="all")
@@ -116,11 +116,11 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for name in ("layers", "targets"):  # So that settings can be compared.
+        for name in ("layers", "targets"):  # Tuples make settings comparable.
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))
-        if not isinstance(self.validation, float | int):  # It may be a path as well.
+        if not isinstance(self.validation, float | int):  # It is a path.
             object.__setattr__(self, "validation", str(self.validation))
         if self.task is not None:
             tasks.find(self.task)
@@ -133,15 +133,17 @@ class Settings:
 
     @classmethod
     def of(cls, values: dict[str, Any], *, without: Collection[str] = ()) -> Settings:
-        """Makes settings from values by their names.
+        """Creates settings from values by name.
 
         Args:
-            values: The values.
-            without: Settings that mean nothing for what is done.
+            values: Values by the names of the settings.
+            without: Names of settings that have no effect here and are rejected.
+
+        Returns:
+            The settings.
 
         Raises:
-            OptionError: If there is no setting of a name, it means nothing, or a value cannot
-                be used.
+            OptionError: If a name is unknown or in `without`, or a value is invalid.
         """
         known = [one.name for one in fields(cls) if one.name not in without]
         if idle := [name for name in values if name in without]:
@@ -154,7 +156,7 @@ class Settings:
         return cls(**values)
 
     def columns(self) -> dict[str, Any]:
-        """Returns what reading a table is told."""
+        """Returns the keyword arguments for `read_examples`."""
         names = ("text_column", "label_column", "skip_bad_rows")
         return {name: getattr(self, name) for name in names}
 
@@ -180,5 +182,5 @@ _ABOVE_0 = {"epochs", "batch_size", "gradient_accumulation", "learning_rate", "p
 
 
 def layers_in_words(layers: str | Iterable[int]) -> str:
-    """Writes blocks as the flag takes them."""
+    """Formats a selection of blocks as the command line's `--layers` accepts it."""
     return layers if isinstance(layers, str) else ",".join(map(str, layers))

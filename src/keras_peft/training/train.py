@@ -1,4 +1,4 @@
-"""A model and rows to a trained model and the history of its training."""
+"""Training: from a model and rows to a trained model and its history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.watcher import TrainingOutcome, Watcher
 
-# Found by measuring: docs/decisions/0003-training-defaults.md.
+# Chosen by experiment: docs/decisions/0003-training-defaults.md.
 WARMUP = 0.1
 WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
@@ -37,28 +37,31 @@ def train(
     checkpoint: Checkpoint | None = None,
     state: TrainingState | None = None,
 ) -> TrainingOutcome:
-    """Compiles and fits a model with AdamW, warm-up and a cosine descent.
+    """Compiles and fits a model, with AdamW, linear warm-up and cosine decay.
 
     Args:
         model: An adapted model with the task's head.
-        task: What the head means.
+        task: The task of the head.
         training: Rows and targets to train on.
-        validation: Rows and targets to score on after each epoch.
-        recipe: How to train.
-        progress: Told of each step and epoch.
-        stopwatch: Measures the scoring under "evaluate".
-        callbacks: Keras's own or the user's. After each epoch they find the validation
-            scores among the logs, as `val_loss`, `val_accuracy` and so on.
-        checkpoint: Where to keep the state after each epoch.
-        state: What was kept there, to go on from.
+        validation: Rows and targets to score after each epoch.
+        recipe: The training recipe.
+        progress: Receives an event for each step and epoch.
+        stopwatch: Measures scoring as "evaluate".
+        callbacks: Keras callbacks. At the end of each epoch, their logs include the validation
+            scores as `val_loss`, `val_accuracy` and so on.
+        checkpoint: Where to save the state after each epoch.
+        state: The saved state to resume from.
+
+    Returns:
+        The history, the best epoch and its outputs on the validation rows.
 
     Raises:
-        OptionError: If the loss stops being a number, as under too high a rate.
+        OptionError: If the loss is no longer finite, for example because of a high rate.
     """
     epoch = 0 if state is None else int(state.content["epoch"])
     batches = training_batches(task, *training, recipe, epoch=epoch)
     highest = max(recipe.rates.values())
-    # Keras's schedules count batches, also those whose gradients wait for others.
+    # Keras's schedules count batches, including those whose gradients are only accumulated.
     steps = recipe.epochs * len(batches)
     warmup = max(1, round(WARMUP * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -91,18 +94,21 @@ def train(
 def training_batches(
     task: Task, rows: EncodedRows, targets: Any, recipe: Recipe, *, epoch: int = 0
 ) -> TrainingBatches:
-    """Cuts rows into the batches of a training.
+    """Groups rows into training batches.
 
     Args:
-        task: What the targets mean.
-        rows: The rows.
-        targets: One for each text.
-        recipe: How to train.
-        epoch: The epoch to begin with, counted from 0.
+        task: The task of the targets.
+        rows: The training rows.
+        targets: One target per text.
+        recipe: The training recipe.
+        epoch: The epoch to start with, counted from 0.
+
+    Returns:
+        The batches.
     """
-    # The weights are made of what the task tells, before words become tokens.
+    # Class weights need the targets per word, so compute them before `by_token`.
     weights = task.weights(targets) if recipe.class_weights else None
-    if rows.owners is not None:  # A text counts the same, however many windows it has.
+    if rows.owners is not None:  # All texts have the same weight, regardless of their number of windows.
         share = 1 / np.bincount(rows.owners)[rows.owners] * (len(rows.owners) / len(targets))
         weights = np.asarray(share if weights is None else weights[rows.owners] * share, np.float32)
         targets = targets[rows.owners]
@@ -117,13 +123,13 @@ def training_batches(
 
 
 def compile_model(model: AdaptedModel, task: Task, recipe: Recipe, schedule: Any) -> None:
-    """Compiles a model with AdamW on a schedule of learning rates, of which each weight has its share.
+    """Compiles a model with AdamW and a learning-rate schedule, scaled for each weight.
 
     Args:
         model: An adapted model with the task's head.
-        task: What the head means.
-        recipe: How to train.
-        schedule: The learning rates of what learns fastest.
+        task: The task of the head.
+        recipe: The training recipe.
+        schedule: Learning-rate schedule of the weights with the highest rate.
     """
     highest = max(recipe.rates.values())
     accumulation = recipe.gradient_accumulation
@@ -133,10 +139,10 @@ def compile_model(model: AdaptedModel, task: Task, recipe: Recipe, schedule: Any
         global_clipnorm=GRADIENT_NORM,
         gradient_accumulation_steps=accumulation if accumulation > 1 else None,
     )
-    # Biases and scales are left alone: many of them mean nothing at 1 rather than at 0.
+    # No decay for biases and scales: many of them are neutral at 1, not at 0.
     single = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=single)
-    # Compiling for each length costs more here than it saves.
+    # Compilation for each length costs more than it saves.
     model.compile(
         optimizer,
         task.loss(recipe.label_smoothing),

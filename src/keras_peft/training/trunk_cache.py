@@ -1,8 +1,8 @@
-"""Token ids to features: what the frozen trunk gives for each row, computed once and kept.
+"""The trunk cache: features of the frozen trunk, computed once per text and stored.
 
-Every text is computed once, whichever set it is in, and what comes out is kept in
-half precision under a fingerprint of all that it depends on. The next run on the
-same texts, with another seed, rate or head, finds it there.
+Each distinct text is computed once, even if it is in several sets. The features are
+stored in half precision, under a fingerprint of everything they depend on. Later runs on
+the same texts reuse them, even with another seed, learning rate or head.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from keras_peft.core.model_split import ModelSplit
 
-# What was used longest ago is removed when the whole cache is larger.
+# Maximum size of the cache; beyond it, the least recently used features are removed.
 MOST_KEPT = 8 << 30
 _FORMAT = 2
 _DIGEST = 16
@@ -49,12 +49,12 @@ _DIGEST = 16
 
 @dataclass(frozen=True)
 class TrunkCacheUse:
-    """What the cache did for a run.
+    """How a run used the cache.
 
     Attributes:
-        rows: Number of different texts.
-        bytes: Size of their features.
-        hit: Whether they were there already.
+        rows: Number of distinct texts.
+        bytes: Size of their features, in bytes.
+        hit: Whether the features were already in the cache.
     """
 
     rows: int
@@ -71,22 +71,21 @@ def compute_features(
     progress: Progress,
     stopwatch: Stopwatch,
 ) -> tuple[list[Features], TrunkCacheUse] | None:
-    """Computes what the trunk gives for each text, or finds it in the cache.
+    """Computes the trunk's features for each text, or reads them from the cache.
 
     Args:
-        base: The model that is parted, from {token_ids, padding_mask}.
+        base: The model that is split; its inputs are {token_ids, padding_mask}.
         split: Its two parts.
-        sets: The rows to train on, then those that are only scored, in as many sets as
-            are needed.
-        fingerprint: What the features depend on beside the texts: the base's weights,
-            what lies in the trunk, versions.
-        progress: Told of the rows that are computed.
-        stopwatch: Counts the rows that are only scored, by their tokens, under "evaluate",
-            as all scoring is.
+        sets: The training rows, followed by any number of sets that are only scored.
+        fingerprint: Everything that the features depend on besides the texts: the base's
+            weights, the layers of the trunk, versions.
+        progress: Receives progress events.
+        stopwatch: Adds the time of rows that are only scored, by their share of the tokens,
+            to "evaluate".
 
     Returns:
-        The features of each set, and what the cache did; None where there is no room for
-        so many.
+        The features of each set, and how the cache was used; None if there is no room for
+        the features.
     """
     unique, places = _unique(sets)
     if _size(split, unique, "float16") > MOST_KEPT:
@@ -111,15 +110,15 @@ def compute_features(
 
 @dataclass(frozen=True)
 class _Job:
-    """The features of all texts, to be computed.
+    """The computation of the features of all texts.
 
     Attributes:
-        base: The model that is parted.
+        base: The model that is split.
         split: Its two parts.
-        texts: The different texts, by length.
-        scored: Positions of those that are not trained on.
-        progress: Told of the rows.
-        stopwatch: Told what those that are only scored took.
+        texts: The distinct texts, by length.
+        scored: Indices of the texts that are only scored.
+        progress: Receives progress events.
+        stopwatch: Measures the share of texts that are only scored.
     """
 
     base: keras.Model
@@ -130,10 +129,10 @@ class _Job:
     stopwatch: Stopwatch
 
     def keep(self, folder: Path) -> FeatureStore | None:
-        """Computes features and keeps them, in the folder or, where that cannot be written, in memory.
+        """Computes the features and stores them in a folder, or in memory if it is not writable.
 
         Returns:
-            None where they are too large for that.
+            The store, or None if the features are too large for memory.
         """
         features = computed_features(self.split)
         for dtype in ("float16", "float32"):
@@ -146,7 +145,7 @@ class _Job:
                     remove_oldest(most=MOST_KEPT)
                     if store := open_store(folder, features, self.texts.lengths):
                         return store
-                except OSError:  # No room, or no right to write there.
+                except OSError:  # No space, or no permission to write.
                     pass
                 if _size(self.split, self.texts, dtype) > IN_MEMORY:
                     return None
@@ -164,18 +163,18 @@ class _Job:
                 raise _Overflow
             store.write(rows, features, allocate)
             self.progress.trunk_computed(rows=len(rows))
-        # They share batches with the others, so that what is kept does not depend on the split.
+        # All texts share batches, so the cached features do not depend on the validation split.
         share = self.texts.lengths[self.scored].sum() / self.texts.lengths.sum()
         self.stopwatch.count("evaluate", share * (time.perf_counter() - began))
         return store
 
 
 class _Overflow(Exception):
-    """A value is too large for the type that it is kept in."""
+    """A value is too large for the dtype that it is stored in."""
 
 
 def _unique(sets: Sequence[Tokens]) -> tuple[Tokens, list[np.ndarray]]:
-    """Gathers the different texts by length, and says which of them each row is."""
+    """Collects the distinct texts by length, and the index of each row's text among them."""
     keys = np.fromiter((_order(ids) for tokens in sets for ids in tokens.ids), f"S{4 + _DIGEST}")
     _, first, places = np.unique(keys, return_index=True, return_inverse=True)
     starts = np.cumsum([0, *map(len, sets)])
@@ -186,12 +185,12 @@ def _unique(sets: Sequence[Tokens]) -> tuple[Tokens, list[np.ndarray]]:
 
 
 def _order(ids: np.ndarray) -> bytes:
-    """What puts texts in order by length, and is the same for the same text alone."""
+    """Returns a key that sorts texts by length and identifies each distinct text."""
     return len(ids).to_bytes(4, "big") + hashlib.blake2b(ids.tobytes(), digest_size=_DIGEST).digest()
 
 
 def _key(fingerprint: Sequence[str], split: ModelSplit, texts: Tokens) -> str:
-    # Keras numbers layers without a name over the whole process, so names say nothing here.
+    # Default layer names depend on the layers created before in the process, so omit names.
     layers = [type(layer).__name__ for layer in split.below]
     described = [_FORMAT, *fingerprint, layers, str(split.features)]
     digest = hashlib.sha256(json.dumps(described).encode())
@@ -202,7 +201,7 @@ def _key(fingerprint: Sequence[str], split: ModelSplit, texts: Tokens) -> str:
 
 
 def _size(split: ModelSplit, texts: Tokens, dtype: str) -> int:
-    """The bytes of what there is a vector of for each token, which is nearly all."""
+    """Returns the size in bytes of the features with a vector per token, which dominate."""
     width = sum(
         math.prod(length or 1 for length in feature.shape[2:])
         for feature in computed_features(split)

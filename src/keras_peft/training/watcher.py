@@ -1,4 +1,4 @@
-"""What happens after each epoch of a training: it is scored, told of, kept, and perhaps the last."""
+"""The training callback: scores, reports and saves each epoch, and stops early."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keras_peft.training.checkpoint import Checkpoint, TrainingState
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch: mean training loss, and the scores on the validation rows."""
+    """One epoch: the mean training loss, and the scores on the validation rows."""
 
     epoch: int
     loss: float
@@ -32,12 +32,12 @@ class EpochRecord:
     metrics: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a plain dictionary."""
+        """Returns the record as a plain dictionary."""
         content = asdict(self)
         return {**content, **content.pop("metrics")}
 
     def is_better(self, other: EpochRecord) -> bool:
-        """Tells whether this epoch's main figure is higher, or as high with a lower loss."""
+        """Returns whether the main metric is higher than in `other`, or equal with a lower loss."""
 
         def goodness(record: EpochRecord) -> tuple[float, float]:
             return next(iter(record.metrics.values())), -record.validation_loss
@@ -47,12 +47,12 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What came of a training.
+    """The outcome of a training.
 
     Attributes:
-        history: A record of each epoch.
+        history: One record per epoch.
         best: The epoch, counted from 1, whose weights the model has.
-        outputs: Its outputs on the validation rows.
+        outputs: The model's outputs on the validation rows.
     """
 
     history: list[EpochRecord]
@@ -61,7 +61,7 @@ class TrainingOutcome:
 
 
 class Watcher(keras.callbacks.Callback):
-    """Scores the validation rows after each epoch, passes the news on, keeps the state, and stops in time."""
+    """Scores the validation rows after each epoch, reports progress, saves the state and stops early."""
 
     def __init__(
         self,
@@ -89,19 +89,19 @@ class Watcher(keras.callbacks.Callback):
         self._best: tuple[int, list[np.ndarray]] | None = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keeps freed memory at hand, from the first step of an epoch on."""
+        """Keeps freed memory in the process from the first step of an epoch on."""
         if batch == 0:
             keep_freed_memory()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tells of the step.
+        """Reports the step.
 
         Raises:
-            OptionError: If the loss is not a number any more.
+            OptionError: If the loss is no longer finite.
         """
         loss = float((logs or {})["loss"])
         if not math.isfinite(loss):
-            if self._checkpoint is not None:  # From there it would go the same way.
+            if self._checkpoint is not None:  # Resuming from it would diverge again.
                 self._checkpoint.remove()
             raise OptionError(
                 f"Training diverged: the loss is {loss} after {batch + 1} steps of an epoch; use a smaller "
@@ -110,7 +110,7 @@ class Watcher(keras.callbacks.Callback):
         self._progress.stepped(loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Scores, tells, keeps the state, and decides whether it was the last epoch."""
+        """Scores and reports the epoch, saves the state, and decides whether to stop."""
         logs = {} if logs is None else logs
         with self._stopwatch.measure("evaluate"):
             self._outputs = self._compute()
@@ -130,7 +130,7 @@ class Watcher(keras.callbacks.Callback):
             try:
                 with self._stopwatch.measure("save"):
                     self._checkpoint.write(self._state())
-            except OSError as error:  # A full disk shall not end what can end well without.
+            except OSError as error:  # Training can finish without checkpoints, even on a full disk.
                 reason = error.strerror or str(error)
                 self._progress.note(
                     f"{self._checkpoint.folder} cannot be written ({reason}); going on without it"
@@ -138,13 +138,13 @@ class Watcher(keras.callbacks.Callback):
                 self._checkpoint = None
 
     def is_enough(self) -> bool:
-        """Tells whether the best epoch is so long ago that training should stop."""
+        """Returns whether the best epoch is so long ago that training should stop."""
         if self._patience is None or self._best is None:
             return False
         return len(self._records) - self._best[0] >= self._patience
 
     def trained(self) -> TrainingOutcome:
-        """Returns what came of it, after going back to the best epoch if that is asked for."""
+        """Returns the outcome, after restoring the best epoch if `patience` is set."""
         best = len(self._records)
         if self._best is not None and self._best[0] != best:
             best, values = self._best
@@ -156,10 +156,13 @@ class Watcher(keras.callbacks.Callback):
         return TrainingOutcome(self._records, best, self._outputs)
 
     def restore(self, state: TrainingState) -> None:
-        """Puts everything back as it was at the end of an epoch.
+        """Restores the state at the end of an epoch.
+
+        Args:
+            state: The saved state.
 
         Raises:
-            OptionError: If the state does not fit.
+            OptionError: If the state does not match the model.
         """
         tensors = dict(state.tensors)
         best = [tensors.pop(key) for key in sorted(tensors) if key.startswith("best/")]
@@ -195,8 +198,8 @@ class Watcher(keras.callbacks.Callback):
         return map(keras.ops.convert_to_numpy, self._adapted.trainable_variables)
 
     def _moving(self) -> dict[str, keras.Variable]:
-        """All that training changes: what trains, the states of random numbers, the optimizer's variables."""
-        # Of the base only what trains moves, and the means that are shown start again in each epoch.
+        """Returns all variables that training changes: weights, random states, optimizer variables."""
+        # Frozen variables of the base do not change, and metrics are reset in each epoch.
         still = {id(one) for one in [*self._adapted.base.variables, *self._adapted.metrics_variables]}
         trained = self._adapted.trainable_variables
         others = [one for one in self._adapted.variables if not one.trainable and id(one) not in still]
@@ -209,6 +212,6 @@ class Watcher(keras.callbacks.Callback):
 
 
 def _synchronise(model: keras.Model) -> None:
-    """JAX keeps what trains elsewhere while it trains."""
+    """Copies the trained values into the model's variables; on JAX, `fit` keeps them elsewhere."""
     if keras.config.backend() == "jax":
         model.jax_state_sync()

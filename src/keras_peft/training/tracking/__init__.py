@@ -1,4 +1,4 @@
-"""Where a training is written down while it goes on. One file each, found by its name."""
+"""Experiment trackers, one per file, found by name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SHELF = Shelf(__name__, "tracker", "trackers")
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A training.
+    """A training run to track.
 
     Attributes:
-        name: Its name, that of the bundle.
-        folder: Where logs go that are files.
-        settings: What it is made with.
-        resumed: Whether it goes on with an earlier one.
+        name: Name of the run, which is that of the bundle.
+        folder: Folder for log files.
+        settings: Settings of the run.
+        resumed: Whether it continues an interrupted run.
     """
 
     name: str
@@ -38,22 +38,25 @@ class TrackedRun:
 
 
 def names() -> list[str]:
-    """Lists the names of all trackers, sorted."""
+    """Returns the names of all trackers, sorted."""
     return list(_SHELF.names)
 
 
 def defaults() -> list[str]:
-    """Lists the trackers that are meant where none are named; Keras is imported by then."""
+    """Returns the default trackers of the Keras backend. Call it after Keras is imported."""
     import keras
 
     return [DEFAULT] if keras.config.backend() == "tensorflow" else []
 
 
 def check(chosen: Sequence[str]) -> None:
-    """Checks that trackers are there and can be imported.
+    """Checks that trackers exist and that their packages are installed.
+
+    Args:
+        chosen: Names of trackers.
 
     Raises:
-        OptionError: If one cannot.
+        OptionError: If a tracker is unknown or its package is missing.
     """
     for name in chosen:
         if name not in names():
@@ -70,14 +73,14 @@ def check(chosen: Sequence[str]) -> None:
 
 @contextmanager
 def tracked(chosen: Sequence[str], run: TrackedRun) -> Iterator[list[keras.callbacks.Callback]]:
-    """Begins to write a training down, and ends it.
+    """Tracks a run for the duration of the context.
 
     Args:
         chosen: Names of trackers.
-        run: The training.
+        run: The run.
 
     Yields:
-        The callbacks that write.
+        The callbacks of the trackers.
     """
     with ExitStack() as stack:
         yield [stack.enter_context(_SHELF.module(name).tracked(run)) for name in chosen]

@@ -1,4 +1,4 @@
-"""MLflow, by its own Keras callback; where it writes is MLflow's to be told, as by MLFLOW_TRACKING_URI."""
+"""MLflow, through its own Keras callback. Configure it as usual, for example with MLFLOW_TRACKING_URI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGE = "mlflow"
 
 @contextmanager
 def tracked(run: TrackedRun) -> Iterator[keras.callbacks.Callback]:
-    """Makes a run of the bundle's name, with the settings as its parameters."""
+    """Starts an MLflow run with the bundle's name and the settings as parameters."""
     import mlflow
     from mlflow.keras.callback import MlflowCallback
 

@@ -1,7 +1,7 @@
-"""TensorBoard's event files: `tensorboard --logdir logs` shows them.
+"""TensorBoard event files; `tensorboard --logdir logs` shows them.
 
-They are written with TensorFlow alone. Keras's own callback needs the package
-`tensorboard`, which is needed to look at them and not to make them.
+They are written with TensorFlow alone. Keras's own callback also needs the package
+`tensorboard`, which is only required to view them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = "tensorflow"
 
 @contextmanager
 def tracked(run: TrackedRun) -> Iterator[keras.callbacks.Callback]:
-    """Writes the figures of each epoch into event files; those of an earlier run of the name are replaced."""
+    """Writes the metrics of each epoch to event files, replacing those of an earlier run of this name."""
     import keras
     import tensorflow as tf
 
@@ -34,12 +34,12 @@ def tracked(run: TrackedRun) -> Iterator[keras.callbacks.Callback]:
     scalar = kind(plugin_data=kind.PluginData(plugin_name="scalars"), data_class=1)
 
     class EventWriter(keras.callbacks.Callback):
-        """Writes what each epoch ends with, so that a curve and its validation share a chart."""
+        """Writes the metrics of each epoch; training and validation values share a chart."""
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             for key, value in (logs or {}).items():
                 part = "validation" if key.startswith("val_") else "train"
-                if part not in writers:  # Only what has an epoch has files.
+                if part not in writers:
                     writers[part] = tf.summary.create_file_writer(str(run.folder / part))
                 with writers[part].as_default():
                     name = f"epoch_{key.removeprefix('val_')}"

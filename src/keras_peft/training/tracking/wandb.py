@@ -1,4 +1,4 @@
-"""Weights & Biases, by its own Keras callback; WANDB_MODE and the other variables are W&B's."""
+"""Weights & Biases, through its own Keras callback. Configure it with its variables, such as WANDB_MODE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGE = "wandb"
 
 @contextmanager
 def tracked(run: TrackedRun) -> Iterator[keras.callbacks.Callback]:
-    """Makes a run of the bundle's name, with the settings as its configuration."""
+    """Starts a W&B run with the bundle's name and the settings as its configuration."""
     import wandb
 
     with wandb.init(name=run.name, config=dict(run.settings)):
