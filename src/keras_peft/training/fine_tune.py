@@ -78,7 +78,7 @@ def fine_tune(
     """Fine-tunes a classifier and writes it as a verified bundle.
 
     Args:
-        data: A file of labelled text, or a folder in the format of Hugging Face datasets; see
+        data: A file of labelled text, or a folder saved by Hugging Face Datasets; see
             `read_rows`.
         out: Folder of the bundle to write.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one

@@ -66,7 +66,7 @@ def cross_validate(
     It estimates the quality of settings when there are few rows. No bundle is written.
 
     Args:
-        data: A file of labelled text, or a folder in the format of Hugging Face datasets; see
+        data: A file of labelled text, or a folder saved by Hugging Face Datasets; see
             `read_rows`.
         folds: Number of folds. Each has the same share of every label.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one

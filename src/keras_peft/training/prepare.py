@@ -43,7 +43,7 @@ def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
     """Reads the training rows and the validation rows.
 
     Args:
-        data: A file of labelled text, or a folder in the format of Hugging Face datasets.
+        data: A file of labelled text, or a folder saved by Hugging Face Datasets.
         settings: The training settings.
 
     Returns:

@@ -68,7 +68,7 @@ def find_rate(
     """Trains for some steps with a rising learning rate and suggests the rate to train with.
 
     Args:
-        data: A file of labelled text, or a folder in the format of Hugging Face datasets; see
+        data: A file of labelled text, or a folder saved by Hugging Face Datasets; see
             `read_rows`.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one
             adapter, and the rate is that of the first.

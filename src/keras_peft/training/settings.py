@@ -39,7 +39,7 @@ class Settings:
             classifier does not become overconfident.
         class_weights: Weight rows of rare labels higher, so that all labels count equally.
         patience: Number of epochs without a better validation score after which training
-            stops. The best epoch is then kept; without it, the last one.
+            stops and the best epoch is kept. Without it, the last epoch is kept.
         abstain_below: Target precision, on the validation rows, of the answers that are given.
             The classifier abstains below the probability that reaches it.
         max_length: Maximum tokens per text. Defaults to 128, or to the base's limit if lower.
