@@ -1,25 +1,26 @@
-"""The bundle: one folder from which an adapter can be used with no code.
+"""Bundles: one folder with everything needed to use an adapter, and no code.
 
-    bundle.json            what it is, of what base, with which files
-    adapter.safetensors    the trained tensors only, head included, keyed by site path
+    bundle.json            the adapter's description, its base and the checksums of its files
+    adapter.safetensors    the trained tensors only, including the head, keyed by site path
     tokenizer.json         the base's tokenizer
-    report.json            how the training went and how good the result is
-    report.html            the same, to look at
+    report.json            the training history and the scores
+    report.html            the same, as a page
     README.md              the model card
     run.toml               the flags that repeat the training
 
-It is whole or absent, and reading is strict. JSON and safetensors only: nothing
-in a bundle is executed or used as an import path.
+A bundle is written completely or not at all, and is validated strictly when it is read.
+It holds only data, such as JSON and safetensors: nothing in a bundle is executed or used
+as an import path.
 
-Reading one imports no Keras; the files of this folder:
+Reading a bundle does not import Keras. The modules:
 
-    content.py     what a bundle is
-    reading.py     a folder to a bundle whose files are checked
-    attaching.py   a bundle and its base to a model that answers
-    writing.py     what was trained to a bundle
-    verifying.py   whether a bundle answers as what was trained does
-    report.py      the report as a page
-    card.py        the model card
+    content.py     the description of a bundle
+    reading.py     reads a folder and checks its files
+    attaching.py   attaches a bundle's adapter to its base
+    writing.py     writes a bundle
+    verifying.py   compares a written bundle with the trained model
+    report.py      renders the report as a page
+    card.py        renders the model card
 """
 
 from keras_peft.bundle.attaching import load_model

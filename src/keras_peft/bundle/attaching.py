@@ -1,4 +1,4 @@
-"""A bundle and its base to a model that answers."""
+"""Attaches a bundle's adapter to its base."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
     """Attaches a bundle's adapter to a freshly loaded base.
 
+    Args:
+        bundle: The bundle.
+        base: The base that it was trained on.
+
+    Returns:
+        The adapted model.
+
     Raises:
-        BundleMismatch: If the base is not the one that it was trained on, or tensors
-            are missing, extra or misshapen; all are in the message.
+        BundleMismatch: If the base is not the one that the adapter was trained on, or if
+            tensors are missing, unexpected or of the wrong shape; the message lists them all.
     """
     from keras_peft import attach, methods
     from keras_peft.core.weights import read_tensors

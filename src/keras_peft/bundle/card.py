@@ -11,7 +11,15 @@ from keras_peft.templating import environment
 
 
 def as_model_card(report: Mapping[str, Any], name: str) -> str:
-    """Renders the model card, with the metrics in Hugging Face's metadata form."""
+    """Renders the model card, with the metrics in Hugging Face's metadata format.
+
+    Args:
+        report: Content of report.json.
+        name: Name of the bundle.
+
+    Returns:
+        The card, in Markdown.
+    """
     task = tasks.find(report["task"])
     metrics = {metric_name(key): value for key, value in report["validation"]["metrics"].items()}
     return (

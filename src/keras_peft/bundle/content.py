@@ -1,4 +1,4 @@
-"""What a bundle is: its files, and what its bundle.json says."""
+"""The description of a bundle: its files and the content of its bundle.json."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 FORMAT = 2
 CONTENT = "bundle.json"
 CARD = "README.md"
-"""The model card: it is for people, who may write into it, and nothing reads it."""
+"""The model card. It is for people: it may be edited, and no code reads it."""
 FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", CARD, "run.toml")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle's bundle.json says, checked.
+    """A bundle whose files were checked.
 
     Attributes:
-        folder: Where it lies.
-        content: The whole of bundle.json.
+        folder: Folder of the bundle.
+        content: Content of its bundle.json.
     """
 
     folder: Path
@@ -37,11 +37,15 @@ class Bundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the head's outputs."""
+        """The labels, in the order of the head's outputs."""
         return tuple(self.content["labels"])
 
     def task(self) -> Task:
-        """Returns what the head means, with its thresholds and temperature."""
+        """Returns the task of the head, with its thresholds and temperature.
+
+        Raises:
+            BundleMismatch: If the options of the task are not those that it expects.
+        """
         from keras_peft import tasks
 
         kind = tasks.find(self.content["task"])
@@ -52,16 +56,16 @@ class Bundle:
 
     @property
     def input(self) -> Input:
-        """What its rows are, with the columns that it was trained on."""
+        """The type of its rows, with the columns of the training data."""
         from keras_peft import tasks
 
         return tasks.find(self.content["task"]).input.with_columns(self.columns[:-1])
 
     def encoder(self, content: str | None = None) -> Encoder:
-        """Returns what turns rows into tokens, and cuts long ones or reads them in windows.
+        """Returns the encoder, which converts rows to tokens and truncates or windows long texts.
 
         Args:
-            content: That of its tokenizer.json, where it was read already.
+            content: Content of its tokenizer.json, if already read.
         """
         from keras_peft.inputs.encoder import TOKENIZER
 
@@ -71,17 +75,17 @@ class Bundle:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns that it was trained on: those of the texts, then that of the labels."""
+        """The columns of the training data: the text columns, then the label column."""
         return tuple(self.content["columns"])
 
     @property
     def texts_per_row(self) -> int:
-        """How many texts it reads together: one, or two where they are pairs."""
+        """Number of texts per row: one, or two for pairs."""
         return len(self.columns) - 1
 
     @property
     def base_name(self) -> str:
-        """The name under which the base was loaded."""
+        """The name that the base was loaded by."""
         return str(self.content["base"]["name"])
 
     def report(self) -> dict[str, Any]:
@@ -90,13 +94,24 @@ class Bundle:
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """Returns the sum of bundle.json, of all that it says but the sum."""
+    """Returns the checksum of the content of bundle.json, without its `checksum` field.
+
+    Args:
+        content: Content of bundle.json.
+    """
     rest = {key: value for key, value in content.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def describe_placements(placements: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Says in words which methods an adapter is made of, and where they are."""
+    """Describes an adapter's methods and where they attach.
+
+    Args:
+        placements: The placements, as in `parts` of bundle.json.
+
+    Returns:
+        Texts by "method" and "where", with a number if there are several placements.
+    """
     words = {}
     for number, placement in enumerate(placements, 1):
         suffix = f" {number}" if len(placements) > 1 else ""

@@ -1,4 +1,4 @@
-"""A folder to a bundle whose files are checked."""
+"""Reads a bundle and checks its files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,19 @@ FIELDS: dict[str, type] = {
 
 
 def read(folder: str | Path) -> Bundle:
-    """Reads what a bundle is and checks its files.
+    """Reads a bundle and checks its files.
 
     Args:
-        folder: The bundle, or `hf://owner/name` of one on Hugging Face's hub.
+        folder: Folder of the bundle, or `hf://owner/name` of one on the Hugging Face Hub.
+
+    Returns:
+        The bundle.
 
     Raises:
-        BundleError: If there is no bundle, it cannot be downloaded, or it is of a newer format.
-        BundleMismatch: If files are missing, extra or altered; all are in the message.
+        BundleError: If there is no bundle, it cannot be downloaded, or its format is not
+            supported by this version.
+        BundleMismatch: If bundle.json is damaged, or files are missing, unexpected or
+            modified; the message lists all problems.
     """
     from keras_peft.sources import hub
 
@@ -65,7 +70,7 @@ def read(folder: str | Path) -> Bundle:
         expected = content["files"]
         there = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {CONTENT}
         if is_downloaded:
-            # Where all of a repository was downloaded once, its licence lies in the cache, too.
+            # If the whole repository was downloaded before, the cache also has files such as the licence.
             there &= set(FILES)
         problems += [f"{name} is missing" for name in sorted(set(expected) - there)]
         problems += [f"{name} does not belong there" for name in sorted(there - set(expected))]
@@ -85,7 +90,7 @@ def _download(name: str) -> Path:
     """Downloads a bundle from the hub.
 
     Raises:
-        BundleError: If it cannot be.
+        BundleError: If the download fails, or the repository is not a bundle.
     """
     from keras_peft.sources import hub
 

@@ -1,4 +1,4 @@
-"""The report of a training, as a page to look at."""
+"""Renders the report of a training as an HTML page."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from keras_peft.templating import environment
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart, in the coordinates of its drawing.
+    """A curve of a chart, in the coordinates of the drawing.
 
     Attributes:
-        name: What it shows.
-        css: The class that colours it.
-        points: x and y of each epoch.
-        last: The last value, written out.
+        name: Name of the curve.
+        css: CSS class that sets its colour.
+        points: x and y for each epoch.
+        last: The last value, formatted.
     """
 
     name: str
@@ -31,13 +31,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the epochs with the labels of their axes.
+    """Curves over the epochs, with the labels of both axes.
 
     Attributes:
-        title: What the chart shows.
-        curves: Its lines.
+        title: Title of the chart.
+        curves: The curves.
         ticks: y position and label of each grid line.
-        epochs: x position and number of some epochs.
+        epochs: x position and number of some of the epochs.
     """
 
     title: str
@@ -47,16 +47,23 @@ class Chart:
 
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 420, 220, 44, 26
-# A matrix of more labels is too large to be looked at.
+# A matrix with more labels is too large to read.
 MOST_LABELS, MOST_MISTAKES = 40, 30
 
 
 def as_html(report: Mapping[str, Any]) -> str:
-    """Renders report.json as one page without foreign scripts, light and dark."""
+    """Renders report.json as a self-contained page, with a light and a dark theme.
+
+    Args:
+        report: Content of report.json.
+
+    Returns:
+        The page, without external scripts.
+    """
     history = report["history"]
     metrics = report["validation"]["metrics"]
     shown = [(metric_name(key), key, css) for key, css in zip(metrics, ("one", "two"), strict=False)]
-    # An adapter that was trained elsewhere has no history.
+    # An imported adapter has no history.
     charts = history and [
         _chart("Loss", history, (("training", "loss", "one"), ("validation", "validation_loss", "two"))),
         _chart("Validation", history, shown),
@@ -125,14 +132,14 @@ def _chart(
 
 @dataclass(frozen=True)
 class Bar:
-    """One range of probabilities in the drawings of how sure the answers are.
+    """One range of probabilities in the reliability diagram.
 
     Attributes:
-        x: Left edge, of 100.
-        width: Of the range, of 100.
-        right: Share of right answers, of 100.
-        rows: Share of all answers, of 100.
-        in_words: The same in words.
+        x: Left edge, in percent.
+        width: Width of the range, in percent.
+        right: Accuracy of the answers in the range, in percent.
+        rows: Percentage of all answers that are in the range.
+        in_words: The same as text.
     """
 
     x: float
@@ -158,7 +165,7 @@ def _bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Places grid lines at round numbers that enclose the values, about five of them."""
+    """Places about five grid lines at round numbers that enclose the values."""
     span = max(high - low, 0.05)
     power = 10.0 ** math.floor(math.log10(span / 4))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 4)

@@ -1,4 +1,4 @@
-"""Whether a bundle answers as what was trained does."""
+"""Verifies that a written bundle gives the same outputs as the trained model."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from keras_peft.errors import BundleError, KerasPeftError
 if TYPE_CHECKING:
     from keras_peft.inputs.input import Text
 
-# Two runs of the same float32 arithmetic in other batches differ by rounding only.
+# The same float32 arithmetic in different batches differs by rounding only.
 TOLERANCE = 1e-4
 
 
 def verify(staged: Bundle, texts: Sequence[Text], outputs: Any) -> dict[str, Any]:
-    """Loads the staged files into a fresh base and compares the logits.
+    """Loads a bundle into a fresh base and compares its logits with those of the trained model.
 
     Args:
         staged: The bundle.
-        texts: Some texts.
-        outputs: What the model that was trained gives for them.
+        texts: Texts to compare on.
+        outputs: The trained model's outputs for these texts.
 
     Returns:
-        The measured difference, for bundle.json.
+        The measured difference, for `verification` in bundle.json.
 
     Raises:
-        BundleError: If the bundle cannot be loaded, or answers otherwise.
+        BundleError: If the bundle cannot be loaded, or its logits differ.
     """
     from keras_peft.runtime.inference import Inference
     from keras_peft.runtime.outputs import compute_outputs, difference

@@ -1,4 +1,4 @@
-"""What was trained to a bundle, which is whole and verified or is not there."""
+"""Writes a bundle, complete and verified or not at all."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleContents:
-    """What goes into a bundle.
+    """The contents of a bundle to write.
 
-    The trained model is not among it, so that it need not lie in memory beside the
-    fresh one.
+    The trained model itself is not included, so memory does not need to hold it next to the
+    fresh model that verifies the bundle.
 
     Attributes:
-        tensors: All that the adapter is.
-        placements: Its methods, and where they attach.
+        tensors: The adapter's tensors.
+        placements: Its methods and where they attach.
         base: Name, architecture and sha256 of the base.
-        encoder: What turns its rows into tokens.
-        task: What the head means.
-        columns: Names of the columns of the texts, then that of the labels.
+        encoder: Converts rows to tokens.
+        task: The task of the head.
+        columns: The text columns, then the label column.
         metrics: Scores on the validation rows.
-        data: What it was trained on: source, rows, sha256.
-        report: For report.json.
-        texts: Some texts to verify the written bundle with.
-        outputs: The model's outputs on them.
-        flags: Those of the command line that repeat the training, if any do.
+        data: Source, number of rows and sha256 of the training data.
+        report: Content for report.json.
+        texts: Texts to verify the written bundle with.
+        outputs: The trained model's outputs for these texts.
+        flags: Command-line flags that repeat the training, or None.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -61,11 +61,15 @@ class BundleContents:
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
-    """Checks, before any work, that a bundle may be written.
+    """Checks that a bundle can be written to a folder, before any work is done.
+
+    Args:
+        folder: Folder of the bundle to write.
+        overwrite: Whether an existing bundle may be replaced.
 
     Raises:
-        BundleError: If the folder is there and `overwrite` is not set, if it is no
-            bundle, or if its parent cannot be written to.
+        BundleError: If the folder exists and `overwrite` is not set, if it holds something
+            other than a bundle, or if its parent is not writable.
     """
     files.refuse_existing(
         folder,
@@ -83,21 +87,21 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
 
 
 def write(folder: Path, contents: BundleContents, *, overwrite: bool = False) -> Bundle:
-    """Writes a bundle, reads it back into a fresh model, compares, and puts it in place.
+    """Writes a bundle, loads it into a fresh model, compares the outputs and moves it into place.
 
     Args:
-        folder: Where to write it.
-        contents: What goes into it.
-        overwrite: Replace a bundle that lies there.
+        folder: Folder of the bundle to write.
+        contents: Contents of the bundle.
+        overwrite: Replace an existing bundle.
 
     Returns:
         The bundle, with the measured difference under `verification`.
 
     Raises:
-        BundleError: If it cannot be written, as on a full disk, or the fresh model
-            answers otherwise. What was at `folder` is as it was; what was trained is
-            saved to the system's temporary folder if it can be, and the message says
-            where.
+        BundleError: If it cannot be written, for example because the disk is full, or if the
+            fresh model's outputs differ. An existing bundle at `folder` does not change. If
+            possible, the trained weights or the whole bundle are saved to the system's
+            temporary folder; the message names the path.
     """
     from keras_peft.core.weights import write_tensors
 
@@ -123,11 +127,11 @@ def write(folder: Path, contents: BundleContents, *, overwrite: bool = False) ->
 
 
 def seal(folder: Path, content: dict[str, Any]) -> None:
-    """Writes bundle.json over the files that lie in a folder, which must be nowhere in use.
+    """Writes bundle.json for the files in a folder that is not in use.
 
     Args:
-        folder: Where the other files of the bundle lie.
-        content: The content of bundle.json; the checksums of the files and its own are added.
+        folder: Folder with the other files of the bundle.
+        content: Content of bundle.json. The checksums of the files and its own are added.
 
     Raises:
         OSError: If it cannot be written.
@@ -184,7 +188,7 @@ def _write(folder: Path, contents: BundleContents, overwrite: bool) -> Bundle:
 
 
 def _holds_only_a_bundle(folder: Path) -> bool:
-    """Tells whether a folder is empty or holds a bundle's files and no others."""
+    """Returns whether a folder is empty or holds a bundle's files and no others."""
     names = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
     if not names:
         return True
