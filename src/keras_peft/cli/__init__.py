@@ -1,6 +1,6 @@
-"""The command line: one file, one command. Only here is anything printed, and only here does it exit.
+"""The command line, with one file per command. Only this package prints or exits.
 
-Exit codes: 0 done; 1 findings of a strict check; 2 the user's mistake, told in one sentence; 130 interrupted.
+Exit codes: 0 success; 1 findings of a strict check; 2 user error, with a message; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits.
 
     Args:
-        arguments: What follows the program's name; those of this process by default.
+        arguments: Command-line arguments, without the program's name; `sys.argv` by default.
     """
     try:
         need("The command line", *EXTRAS["train"])

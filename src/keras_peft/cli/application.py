@@ -1,4 +1,4 @@
-"""The application: its commands, how they are found, and how errors end them."""
+"""The command-line application: commands, dispatch and error handling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_peft.cli import config
 from keras_peft.cli.wording import as_flags
 from keras_peft.errors import KerasPeftError, OptionError
 
-# What the help lists, in its order. A command says the same in its own file, which the help does not import.
+# The help, in this order. Equal to the docstrings of the commands, whose files the help does not import.
 COMMANDS = {
     "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
     "cross-validate": "Score settings by several trainings, each without one part of the rows.",
@@ -38,21 +38,24 @@ COMMANDS = {
     "cache": "Show or clear what trainings keep to be computed once only.",
 }
 
-# Those that have the flags of the settings and of a method.
+# Commands with the flags of the settings and of a method.
 TRAINING = ("train", "cross-validate", "find-rate")
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
-    """Makes the application with the command that is asked for; of the others it knows what the help lists.
+    """Creates the application. Only the requested command is imported; the others have just their help.
 
     Args:
-        arguments: What follows the program's name. `train` has the flags of the method
-            that they name. Where they are empty every command is made whole.
+        arguments: Command-line arguments, without the program's name. Training commands have
+            the flags of the method named here. If empty, all commands are imported.
+
+    Returns:
+        The application.
 
     Raises:
-        OptionError: If there is no method of that name.
+        OptionError: If no method has the given name.
     """
-    # The options before the command are flags without values.
+    # Options before the command take no values.
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
     settings = config.read(arguments) if asked in TRAINING else {}
     app = typer.Typer(
@@ -83,11 +86,11 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits; see `main`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    # TensorFlow writes its own news to stderr unless it is told not to before its import.
+    # TensorFlow logs to stderr unless this is set before its import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Off by default on processors without VNNI, where a run is as fast with it and takes 50 MB less.
+    # Off by default on processors without VNNI, where a run with it is as fast and takes 50 MB less.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # Where nobody looks on, the bars of downloads and uploads are lines and lines.
+    # Without a terminal, each update of a download or upload bar would print a new line.
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -95,14 +98,14 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     code = 0
     try:
         code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
-        sys.stdout.flush()  # Here, where a reader that is gone is caught.
+        sys.stdout.flush()  # Flush here, where a broken pipe is handled.
     except KerasPeftError as error:
         _fail(as_flags(" ".join([str(error), *_notes(error)]), _options(arguments)))
     except _Interrupted as error:
         notes = as_flags(" ".join(_notes(error)), _options(arguments))
         _fail(f"Interrupted; {notes or 'nothing was written.'}", code=130)
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
+        # The reader closed the pipe, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
@@ -132,14 +135,14 @@ def _not_imported() -> NoReturn:
 
 
 def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str:
-    """Finds the value of --method before the arguments are parsed, since flags depend on it.
+    """Returns the value of --method before the arguments are parsed, since flags depend on it.
 
     Args:
-        arguments: What follows the program's name.
-        settings: What a file says.
+        arguments: Command-line arguments, without the program's name.
+        settings: Values from the file of `--config`.
 
     Raises:
-        OptionError: If it is given twice.
+        OptionError: If --method is given more than once.
     """
     from keras_peft.training.fine_tune import DEFAULT_METHOD
 
@@ -156,10 +159,10 @@ def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str
 
 
 def _options(arguments: Sequence[str]) -> set[str]:
-    """Returns the names of all options of the command that was asked for."""
+    """Returns the names of all options of the requested command."""
     try:
         waiting = [typer.main.get_command(build(arguments))]
-    except KerasPeftError:  # A method or a file of settings is at fault, before there are any flags.
+    except KerasPeftError:  # An invalid --method or --config: the command has no flags yet.
         waiting = [typer.main.get_command(build([*arguments[:1], "--help"]))]
     asked = {argument for argument in arguments if not argument.startswith("-")}
     found: set[str] = set()
@@ -172,11 +175,11 @@ def _options(arguments: Sequence[str]) -> set[str]:
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C or a polite kill; what is half written is removed on the way out."""
+    """Raised on SIGINT and SIGTERM, so that partially written files are removed."""
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What was added to an error on its way, such as what remains of the work."""
+    """Returns the notes added to an error, for example on a checkpoint that is kept."""
     return getattr(error, "__notes__", [])
 
 
@@ -185,6 +188,6 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _fail(message: str, *, code: int = 2) -> NoReturn:
-    if message:  # A group of commands without one prints its help and says nothing more.
+    if message:  # A command group without a command has already printed its help.
         print(f"keras-peft: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

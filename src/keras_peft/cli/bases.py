@@ -1,4 +1,4 @@
-"""keras-peft bases: what there is to start from."""
+"""keras-peft bases: lists the available bases."""
 
 from __future__ import annotations
 

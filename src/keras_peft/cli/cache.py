@@ -1,4 +1,4 @@
-"""keras-peft cache: what is kept to be computed once only."""
+"""keras-peft cache: shows and clears cached features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ cache = typer.Typer(no_args_is_help=True, help="Show or clear what trainings kee
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """List what is kept: the features of one set of texts under one base in each folder."""
+    """List the cached features: one folder per base and set of texts."""
     from keras_peft.cli.console import out, print_json, table
     from keras_peft.training.cache_folder import kept, trunk_folder
 
@@ -40,7 +40,7 @@ def show(
 def clear(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Remove all that is kept; the next training computes it anew."""
+    """Remove all cached features; they are recomputed when a training needs them."""
     import shutil
 
     from keras_peft.cli.console import out, print_json

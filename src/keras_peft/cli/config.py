@@ -1,4 +1,4 @@
-"""A file with flags: what `--config` reads, before the arguments are parsed."""
+"""The file of `--config`, which is read before the arguments are parsed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ FLAG = "--config"
 
 
 def read(arguments: Sequence[str]) -> dict[str, Any]:
-    """Reads the file that the arguments name with `--config`; nothing where there is none.
+    """Reads the file given with `--config`.
+
+    Args:
+        arguments: Command-line arguments, without the program's name.
 
     Returns:
-        The values by the names of the command's parameters.
+        Values by the names of the command's parameters; empty without `--config`.
 
     Raises:
-        OptionError: If there is no such file, or it is not TOML.
+        OptionError: If the file does not exist or is not valid TOML.
     """
     named = [after for argument, after in pairwise(arguments) if argument == FLAG]
     named += [one.removeprefix(f"{FLAG}=") for one in arguments if one.startswith(f"{FLAG}=")]
@@ -37,10 +40,14 @@ def read(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def check(values: dict[str, Any], known: Iterable[str]) -> None:
-    """Checks that a file's keys are flags of the command, and its values are of simple kinds.
+    """Checks that a file's keys are flags of the command and its values are scalars.
+
+    Args:
+        values: Values by the names of the command's parameters.
+        known: Names of the command's parameters.
 
     Raises:
-        OptionError: If one is not; all are in the message.
+        OptionError: If a key is unknown or a value is a table or a list; the message lists all.
     """
     names = [name.replace("_", "-") for name in known]
     wrong = [key.replace("_", "-") for key in values if key.replace("_", "-") not in names]

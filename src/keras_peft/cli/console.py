@@ -1,4 +1,4 @@
-"""How the commands speak: results on stdout, everything else on stderr."""
+"""Console output: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -32,29 +32,32 @@ if TYPE_CHECKING:
     from keras_peft.core.plan import Plan
     from keras_peft.predict import Classifier
 
-# Texts and labels may hold brackets and colons, which are not to be taken for markup.
+# Brackets and colons in texts and labels must not be read as markup.
 out = Console(highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Prints one JSON object on stdout."""
+    """Prints one JSON object to stdout."""
     print(json.dumps(content, ensure_ascii=False))  # noqa: T201
 
 
 def open_classifier(name: str, bundle: Bundle, base: str | None) -> Classifier:
-    """Loads a bundle and says so.
+    """Loads a bundle and prints a message about it.
 
     Args:
-        name: What the user calls it.
+        name: Name of the bundle, as the user gave it.
         bundle: The bundle.
-        base: Where its base is now, if not where it was in training.
+        base: Where to find the base, if it has moved since training.
+
+    Returns:
+        The classifier.
     """
     from keras_peft.sources import is_preset
 
     err.print(f"Loading {name} …", style="dim", soft_wrap=True)
     with quiet_import(presets=is_preset(base or bundle.base_name)):
-        import keras_hub  # noqa: F401  (its import is what is to be quiet)
+        import keras_hub  # noqa: F401  (imported here to be quiet)
     from keras_peft.predict import load_on_base
 
     return load_on_base(bundle, base=base)
@@ -63,7 +66,7 @@ def open_classifier(name: str, bundle: Bundle, base: str | None) -> Classifier:
 def table(
     title: str | None, columns: Sequence[str], rows: Iterator[Sequence[str]], *, left: int = 1
 ) -> Table:
-    """Makes a table whose first `left` columns hold words and the others numbers."""
+    """Creates a table whose first `left` columns hold text and whose others hold numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for position, column in enumerate(columns):
         made.add_column(
@@ -75,7 +78,7 @@ def table(
 
 
 def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
-    """Makes the table of per-label scores with the figures below."""
+    """Creates a table of the scores per label, with the overall metrics below."""
     made = table(
         title,
         ("label", "precision", "recall", "F1", "rows"),
@@ -91,7 +94,7 @@ def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
 
 
 def row_bar(title: str) -> Bars:
-    """Makes a progress bar for rows; the caller adds the task."""
+    """Creates a progress bar for rows; the caller adds the task."""
     return Bars(
         TextColumn(title),
         BarColumn(),
@@ -104,10 +107,10 @@ def row_bar(title: str) -> Bars:
 
 
 class ConsoleProgress(Progress):
-    """Shows a run on stderr: stages, what trains, and a bar with the time left.
+    """Shows a run on stderr: stages, trainable parameters, and a bar with the remaining time.
 
     Args:
-        presets: Whether KerasHub has to be able to read presets.
+        presets: Whether KerasHub must be able to read presets.
         options: Names of the options that the command has flags for.
     """
 
@@ -208,7 +211,7 @@ class ConsoleProgress(Progress):
         self._made += rows
         if self._bars is not None:
             self._bars.update(self._task, advance=rows)
-        # Without a bar a line now and then, about twenty in all.
+        # Without a bar, print about twenty lines in total.
         if not err.is_terminal and (self._made - self._told) * 20 >= self._rows:
             self._told = self._made
             err.print(f"{self._made:,} of {self._rows:,} rows", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""keras-peft cross-validate: labelled text and settings in, how good they are out."""
+"""keras-peft cross-validate: estimates the quality of settings on labelled text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_peft.training.folds import WITHOUT
 
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
-    """Makes the command with the flags of a method; see `with_flags`."""
+    """Creates the command with the flags of a method; see `with_flags`."""
     return with_flags(cross_validate, method_name, settings, without=WITHOUT)
 
 

@@ -1,4 +1,4 @@
-"""keras-peft data: labelled text to train on."""
+"""keras-peft data: checks, splits and generates labelled text."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def generate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Let a language model write labelled text, checked, balanced and without duplicates."""
+    """Generate labelled text with a language model: validated, balanced and without duplicates."""
     from keras_peft.cli.console import ConsoleProgress, err, print_json
     from keras_peft.cli.console import out as stdout
     from keras_peft.data.synthesis import DataGeneration
@@ -177,12 +177,12 @@ def generate(
 def _agreed() -> bool:
     try:
         return typer.confirm("Begin?", err=True)
-    except typer.Abort:  # The end of the input is no yes.
+    except typer.Abort:  # End of input means no.
         return False
 
 
 def _labels(words: str | None, described: list[str]) -> dict[str, str]:
-    """Puts --labels a,b and --label c="what it means" together."""
+    """Merges --labels a,b and --label c="description"."""
     pairs = [(word, "") for word in _separated(words)]
     for one in described:
         name, _, description = one.partition("=")
@@ -203,7 +203,7 @@ def _rows(count: int) -> str:
 
 
 def _described(generation: DataGeneration, plan: GenerationPlan) -> str:
-    """The plan as lines for a person."""
+    """Formats the plan as lines of text."""
     parts = urlsplit(plan.url)
     key = f"with the key in ${generation.key_variable}" if plan.sends_key else "without a key"
     if plan.sends_key and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):

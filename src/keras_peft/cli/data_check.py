@@ -1,4 +1,4 @@
-"""keras-peft data check: labelled text in, what is odd about it out."""
+"""keras-peft data check: finds problems in labelled text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MOST_LABELS = 30
 _BAR = 20
-# Options of train that the advice names.
+# Options of `train` that the advice mentions.
 _ADVISED = ("max_length", "skip_bad_rows")
 
 
@@ -40,7 +40,7 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Look through labelled text for what would harm a training."""
+    """Check labelled text for problems that would harm training."""
     from keras_peft.checking import check_data
     from keras_peft.cli.console import err, print_json
 
@@ -49,7 +49,7 @@ def check(
         from keras_peft.cli.process import quiet_import
 
         with quiet_import(presets=False):
-            import keras  # noqa: F401  (its import is what is to be quiet)
+            import keras  # noqa: F401  (imported here to be quiet)
     report = check_data(
         file,
         validation=validation,

@@ -1,4 +1,4 @@
-"""keras-peft data split: a file of labelled text in, files to train, validate and test on out."""
+"""keras-peft data split: splits labelled text into training, validation and test files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def split(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a split that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Split labelled text into files with the same share of every label."""
+    """Split labelled text into training, validation and test files with the same share of every label."""
     from keras_peft.cli.console import out as stdout
     from keras_peft.cli.console import print_json, table
     from keras_peft.data.splitting import split_file

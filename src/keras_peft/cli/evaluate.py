@@ -1,4 +1,4 @@
-"""keras-peft evaluate: a bundle and labelled text in, scores out."""
+"""keras-peft evaluate: scores a bundle on labelled text."""
 
 from __future__ import annotations
 

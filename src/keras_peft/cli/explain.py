@@ -1,4 +1,4 @@
-"""keras-peft explain: a bundle and texts in, the words that carried its decisions out."""
+"""keras-peft explain: shows the words behind a bundle's decisions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 _MOST_WORDS = 10
 _MOST_OTHERS = 4
-# Characters of a bar on either side of its middle.
+# Length of a bar on either side of its middle, in characters.
 _HALF = 10
-# From the least share of the largest weight on. Lines and bold letters show without colour, too.
+# Minimum share of the largest weight, and the styles from there on. Underline and bold also show
+# without colour.
 _STYLES = (
     (0.6, "bold reverse blue", "bold reverse underline red"),
     (0.3, "bold blue", "bold underline red"),
@@ -81,7 +82,7 @@ def explain(
 
 
 def _rows(texts: list[str], columns: tuple[str, ...]) -> list[list[str]] | list[str]:
-    """Puts texts together where pairs are read."""
+    """Groups texts into pairs if the bundle reads pairs."""
     if len(texts) % len(columns):
         raise OptionError(
             f"{len(texts)} texts were given, and this bundle reads {len(columns)} together ({', '.join(columns)}); "
@@ -93,7 +94,7 @@ def _rows(texts: list[str], columns: tuple[str, ...]) -> list[list[str]] | list[
 
 
 def _print(explanation: Explanation) -> None:
-    """Prints the text with its words marked, and the strongest in a table."""
+    """Prints the text with its words marked, and a table of the strongest words."""
     from rich.text import Text
 
     from keras_peft.cli.console import out, table
@@ -156,7 +157,7 @@ def _style(share: float) -> str:
 
 
 def _bar(share: float) -> str:
-    """Draws a bar from the middle to the right for what speaks for the label, else to the left."""
+    """Draws a bar to the right for words in favour of the label, to the left for words against it."""
     length = round(abs(share) * _HALF)
     against, speaks_for = ("", "█" * length) if share > 0 else ("░" * length, "")
     return f"{against:>{_HALF}}│{speaks_for:<{_HALF}}"

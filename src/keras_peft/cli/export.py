@@ -1,4 +1,4 @@
-"""keras-peft export: a bundle in the form of another library."""
+"""keras-peft export: writes a bundle in another library's format."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def export(
 
     err.print(f"Exporting {bundle} …", style="dim", soft_wrap=True)
     with quiet_import(presets=False):
-        import keras_hub  # noqa: F401  (its import is what is to be quiet)
+        import keras_hub  # noqa: F401  (imported here to be quiet)
     options = {"with_base": True} if with_base else {}
     made = forms.export(bundle, out=out, format=format, base=base, overwrite=overwrite, **options)
     if as_json:

@@ -1,4 +1,4 @@
-"""keras-peft find-rate: labelled text and settings in, the learning rate to train with out."""
+"""keras-peft find-rate: suggests a learning rate for labelled text and settings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from keras_peft.training.rates import HIGHEST, LOWEST, STEPS, WITHOUT
 if TYPE_CHECKING:
     from keras_peft.training.rates import RateSearch
 
-# Lines of the chart, and the characters of its longest bar.
+# Number of lines of the chart, and the length of its longest bar in characters.
 _LINES, _WIDTH = 20, 40
 
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
-    """Makes the command with the flags of a method; see `with_flags`."""
+    """Creates the command with the flags of a method; see `with_flags`."""
     return with_flags(find_rate, method_name, settings, without=WITHOUT)
 
 
@@ -59,7 +59,7 @@ def find_rate(
 
 
 def _chart(found: RateSearch) -> Iterator[tuple[str, str, str]]:
-    """Draws the loss at some of the rates, and marks the one that is suggested."""
+    """Draws the loss at some of the rates, and marks the rate closest to the suggestion."""
     places = sorted({round(place * (len(found.rates) - 1) / (_LINES - 1)) for place in range(_LINES)})
     nearest = min(places, key=lambda place: abs(found.rates[place] / found.suggestion - 1))
     most = max(found.losses[place] for place in places)

@@ -1,4 +1,4 @@
-"""The flags that are made of classes: those of the settings, and those of a method."""
+"""Command-line flags generated from the fields of the settings and of a method."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ def with_flags(
     *,
     without: Collection[str] = (),
 ) -> Callable[..., None]:
-    """Gives a command the flags of `Settings` and of one method, which are the fields of their classes.
+    """Adds the flags of `Settings` and of a method to a command.
 
     Args:
-        run: The command, which takes `method` and the settings beside its own arguments.
-        method_name: The method.
-        settings: What a file says of the flags.
-        without: Settings that the command has no flags for; a file may have them, as one of a
-            training does.
+        run: The command. It takes `method` and the settings in addition to its own arguments.
+        method_name: Name of the method.
+        settings: Values from the file of `--config`.
+        without: Settings for which the command has no flags. The file may still contain them.
+
+    Returns:
+        The command with the flags.
 
     Raises:
-        OptionError: If there is no method of that name, or no flag of a name in the file.
+        OptionError: If the method is unknown, or the file contains an unknown flag.
     """
     method = methods.find(method_name)
     fields = [field for field in dataclasses.fields(method) if field.metadata["flag"]]
@@ -52,7 +54,7 @@ def with_flags(
 
     signature = inspect.signature(run, eval_str=True)
     own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
-    # The settings come after what is required, as what is asked for most.
+    # The settings come right after the required arguments, because they are used most.
     required = sum(one.default is inspect.Parameter.empty for one in own)
     own[required:required] = [
         _setting(Settings, field) for field in dataclasses.fields(Settings) if field.name not in without
@@ -83,11 +85,15 @@ def with_flags(
 
 
 def with_settings(run: Callable[..., None], owner: type) -> Callable[..., None]:
-    """Gives a command the flags of a class of settings, which are its fields.
+    """Adds the flags of a settings class to a command.
 
     Args:
-        run: The command, which takes `settings`, one of that class, beside its own arguments.
-        owner: A frozen dataclass whose fields were made by `keras_peft.options.setting`.
+        run: The command. It takes `settings`, an instance of the class, in addition to its own
+            arguments.
+        owner: A frozen dataclass whose fields are made by `keras_peft.options.setting`.
+
+    Returns:
+        The command with the flags.
     """
     fields = dataclasses.fields(owner)
 
@@ -127,7 +133,7 @@ def _setting(owner: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     names = [name]
     if kind is bool:
         names = [f"{name}/--no-{name[2:]}"] if default else [name]
-    elif str in typing.get_args(kind):  # What it may be beside a word is read from the word.
+    elif str in typing.get_args(kind):  # Other types are parsed from the string.
         kind = str if default is not None else str | None
         default = None if default is None else str(default)
     option = typer.Option(*names, help=field.metadata["help"], show_default=field.metadata["shown"] or True)
@@ -137,7 +143,7 @@ def _setting(owner: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
 
 
 def _targets(value: str | None) -> list[str] | None:
-    """Splits at commas where what they separate are roles; an expression may hold commas."""
+    """Splits at commas if the parts are roles; a regular expression may contain commas."""
     parts = [part.strip() for part in (value or "").split(",")]
     return None if not value else parts if any(part in ROLES for part in parts) else [value]
 

@@ -1,4 +1,4 @@
-"""keras-peft import: a bundle from what another library wrote."""
+"""keras-peft import: creates a bundle from another library's format."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def import_(
 
     err.print(f"Importing {source} …", style="dim", soft_wrap=True)
     with quiet_import(presets=False):
-        import keras_hub  # noqa: F401  (its import is what is to be quiet)
+        import keras_hub  # noqa: F401  (imported here to be quiet)
     from keras_peft.bundle import describe_placements
 
     made = forms.import_(

@@ -1,4 +1,4 @@
-"""keras-peft methods: what there is to train with."""
+"""keras-peft methods: lists the available methods."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def methods(
 
 
 def describe(method: type[Any]) -> dict[str, Any]:
-    """Describes a method by its class: the row of the docs and the object of --json."""
+    """Returns the description of a method, for the docs and for --json.
+
+    Args:
+        method: The class of the method.
+    """
     return {
         "name": method.name,
         "title": method.title,

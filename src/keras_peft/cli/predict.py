@@ -1,4 +1,4 @@
-"""keras-peft predict: a bundle and texts in, labels and probabilities out."""
+"""keras-peft predict: labels texts with a bundle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keras_peft.tasks import Prediction
 
 OUTPUTS = (".csv", ".tsv", ".jsonl")
-# Rows are read, predicted and written in chunks of this many, whatever the file's size.
+# Rows are read, predicted and written in chunks of this size.
 _CHUNK = 4096
 
 
@@ -75,7 +75,7 @@ def predict(
             "many columns, with commas between."
         )
     given = _rows_of(texts or [], columns)
-    # One pass over the file finds its faults and its columns before anything is loaded or written.
+    # A first pass over the file finds bad rows and all columns before anything is loaded or written.
     total, names = 0, dict[str, None]()
     for chunk in _chunks(input, columns, skip_bad_rows) if input else [given]:
         total += len(chunk)
@@ -105,7 +105,7 @@ def predict(
 
 
 def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
-    """Puts texts from the command line into rows."""
+    """Groups texts from the command line into rows."""
     if len(texts) % len(columns):
         raise OptionError(
             f"{len(texts)} texts were given, and this bundle reads {len(columns)} together ({', '.join(columns)}); "
@@ -115,7 +115,7 @@ def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
 
 
 def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
-    """Reads the rows that have a text."""
+    """Reads the rows that have a text, in chunks."""
     from keras_peft.data.examples import check_column
     from keras_peft.data.readers import read_rows
     from keras_peft.inputs.strings import is_text
@@ -153,7 +153,7 @@ def _labelled(
 
 
 def _print_predictions(labelled: Iterator[tuple[Row, Prediction]]) -> None:
-    """Prints one JSON object without holding all of it."""
+    """Prints one JSON object, streamed to keep memory small."""
     print('{"predictions": [', end="")  # noqa: T201
     for number, (_, prediction) in enumerate(labelled):
         separator = ", " if number else ""
@@ -162,23 +162,23 @@ def _print_predictions(labelled: Iterator[tuple[Row, Prediction]]) -> None:
 
 
 def _print_lines(labelled: Iterator[tuple[Row, Prediction]], columns: list[str]) -> None:
-    """Prints label, probability and text, separated by tabs, a row a line."""
+    """Prints one line per row: label, probability and text, separated by tabs."""
     for row, prediction in labelled:
         answer, sure, _ = prediction.summary()
         print(*[answer, *([sure] if sure else []), _joined(row, columns)], sep="\t")  # noqa: T201
 
 
 def _joined(row: Row, columns: list[str]) -> str:
-    """Writes the texts of a row in one line."""
+    """Joins the texts of a row into one line."""
     values = [row[column] for column in columns]
     texts = [value if isinstance(value, str) else " ".join(value) for value in values]
     return " | ".join(" ".join(text.split()) for text in texts)
 
 
 def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list[str]) -> None:
-    """Writes the rows with their predictions; the file is whole or absent.
+    """Writes the rows with their predictions; the file is written completely or not at all.
 
-    An input column that has the name of a new one is kept as `input.<name>`.
+    An input column with the name of a new column is kept as `input.<name>`.
     """
     is_json = path.suffix.lower() == ".jsonl"
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -202,7 +202,7 @@ def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list
 
 
 def _renamed(columns: list[str], new: list[str]) -> dict[str, str]:
-    """Gives columns that have the name of a new one another name."""
+    """Renames input columns that have the name of a new column."""
     taken, renamed = {*new, *columns}, dict[str, str]()
     for column in columns:
         renamed[column] = column

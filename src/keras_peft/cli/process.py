@@ -1,4 +1,4 @@
-"""What the command line does with its own process, and a library must not with its user's."""
+"""Changes to the process that only the command line may make, never the library."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# TensorFlow's and KerasHub's imports take these along where they are installed: 863 MB
-# instead of 643. No command needs them but with a KerasHub preset or on that backend.
+# TensorFlow and KerasHub import these if they are installed: 863 MB instead of 643. They are
+# only needed with a KerasHub preset or on that backend.
 _OF_PRESETS = ("tensorflow_text",)
 _OF_OTHER_BACKENDS = ("jax",)
 
 
 @contextmanager
 def quiet_import(*, presets: bool = True) -> Iterator[None]:
-    """Keeps what native code writes to stderr while it is imported, unless that fails.
+    """Silences output of native code to stderr during an import; shows it if the import fails.
 
-    TensorFlow's libraries write there before their log level can be set.
+    TensorFlow's libraries write to stderr before their log level can be set.
 
     Args:
-        presets: Whether KerasHub has to be able to read presets and their tokenizers.
+        presets: Whether KerasHub must be able to read presets and their tokenizers.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -46,7 +46,7 @@ def quiet_import(*, presets: bool = True) -> Iterator[None]:
 
 @contextmanager
 def _without(packages: tuple[str, ...]) -> Iterator[None]:
-    """Lets imports of packages fail as if they were not installed."""
+    """Makes imports of packages fail as if they were not installed."""
     absent = [package for package in packages if package not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
@@ -57,10 +57,10 @@ def _without(packages: tuple[str, ...]) -> Iterator[None]:
 
 
 def _backend() -> str:
-    """Finds which backend Keras will choose, before it is imported."""
+    """Returns the backend that Keras will use, before it is imported."""
     if chosen := os.environ.get("KERAS_BACKEND"):
         return chosen
-    # Whoever has no home, as services have none, may have this.
+    # For users without a home folder, such as service accounts.
     home = Path(os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser())
     try:
         return str(json.loads((home / "keras.json").read_text()).get("backend", "tensorflow"))

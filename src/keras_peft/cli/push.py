@@ -1,4 +1,4 @@
-"""keras-peft push: a bundle, or what export wrote, to Hugging Face's hub."""
+"""keras-peft push: uploads a bundle or an export to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def push(
     err.print(f"Pushing {folder} to {to} …", style="dim", soft_wrap=True)
     if not (folder / bundles.CONTENT).is_file():
         with quiet_import(presets=False):
-            import keras_hub  # noqa: F401  (its import is what is to be quiet)
+            import keras_hub  # noqa: F401  (imported here to be quiet)
     if as_json:
         disable_progress_bars()
     made = pushing.push(folder, to, branch=branch, private=private, message=message)

@@ -1,4 +1,4 @@
-"""keras-peft serve: bundles to a port that answers."""
+"""keras-peft serve: serves bundles over HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from keras_peft.serve.adapter_record import AdapterStatus
     from keras_peft.serve.http.process import StartupEvents
 
-# Names of adapters in the line that says where they are served.
+# Maximum number of adapter names in the line with the server's address.
 _MOST_SHOWN = 8
 
 
@@ -34,7 +34,7 @@ def _serve(
     from keras_peft.serve.http import process
 
     if not process.serve(places, settings, _console_start()):
-        # Threads that still compute would keep the process.
+        # Threads that are still computing would keep the process alive.
         sys.stdout.flush()
         os._exit(130)
 
@@ -61,7 +61,7 @@ def _console_start() -> StartupEvents:
     task = bars.add_task("", total=None)
 
     class ConsoleStartup(StartupEvents):
-        """Shows on stderr how the start goes, and on stdout where the server listens."""
+        """Shows the progress of the start on stderr and the server's address on stdout."""
 
         def stage(self, text: str) -> None:
             err.print(f"{text} …", style="dim", soft_wrap=True)
@@ -93,7 +93,7 @@ def _counted(adapters: Sequence[AdapterStatus]) -> str:
 
 
 def _examples(address: str, adapters: Sequence[AdapterStatus], needs_key: bool) -> list[str]:
-    """Writes how to ask the first adapter that can answer."""
+    """Returns an example request for the first adapter that is ready."""
     first = next((one for one in adapters if one.state == "READY" and one.bundle is not None), None)
     if first is None or first.bundle is None:
         return []

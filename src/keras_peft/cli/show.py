@@ -1,4 +1,4 @@
-"""keras-peft show: what a bundle is."""
+"""keras-peft show: describes a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keras-peft train: labelled text in, verified bundle out."""
+"""keras-peft train: trains on labelled text and writes a verified bundle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_peft.training import tracking
 
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:
-    """Makes the command with the flags of a method; see `with_flags`."""
+    """Creates the command with the flags of a method; see `with_flags`."""
     return with_flags(train, method_name, settings)
 
 
@@ -69,6 +69,6 @@ def train(
 
 
 def _trackers(value: str) -> list[str] | None:
-    """Splits at commas; what is the default is left to each backend."""
+    """Splits at commas. The default becomes None, which lets the backend decide."""
     chosen = [part.strip() for part in value.split(",") if part.strip()]
     return None if chosen == [tracking.DEFAULT] else [] if chosen == [tracking.NONE] else chosen

@@ -1,4 +1,4 @@
-"""Errors of the library in the words of the command line: its options are flags there."""
+"""Rewrites the library's error messages for the command line, where options are flags."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ _OPTION = re.compile(r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[^`]*))?`")
 
 
 def as_flags(message: str, options: Collection[str]) -> str:
-    """Writes the options that a message names as flags.
+    """Replaces the options named in a message by their flags.
 
     Args:
         message: A message of the library, which names options in backquotes.
-        options: Those that have a flag; what else stands in backquotes stays as it is.
+        options: Names of the options that have a flag. Other text in backquotes is unchanged.
+
+    Returns:
+        The message.
 
     Example:
         >>> as_flags("`max_length=900` is too long; or set `overwrite=True`.", ["max_length", "overwrite"])
@@ -23,7 +26,7 @@ def as_flags(message: str, options: Collection[str]) -> str:
 
     def flag(found: re.Match[str]) -> str:
         value = found["value"]
-        # What Python takes as a list, such as `subtopics`, is a flag that is given several times.
+        # A list in Python, such as `subtopics`, is a repeatable flag, such as --subtopic.
         name = next((one for one in (found["name"], found["name"].removesuffix("s")) if one in options), None)
         if name is None:
             return found[0]
@@ -33,7 +36,7 @@ def as_flags(message: str, options: Collection[str]) -> str:
         if value == "False":
             return f"--no-{words}"
         bare = value.strip("'\"")
-        # As a shell takes it: quotes stay around nothing and around several words.
+        # As in a shell: keep the quotes around empty values and values with spaces.
         return f"--{words} {bare if bare and not any(map(str.isspace, bare)) else value}"
 
     return _OPTION.sub(flag, message)
