@@ -1,13 +1,13 @@
-"""Tables of any size, row by row: one file, one format, found by the ending of its name.
+"""Reads tables of any size in chunks of rows, with one module per file format.
 
 x.csv, x.tsv             csv.py, tsv.py     a header and rows
-x.jsonl                  jsonl.py           an object a line
-x.json                   json.py            a list of objects, or an object that holds one
+x.jsonl                  jsonl.py           one object per line
+x.json                   json.py            a list of objects, or an object that contains one
 x.parquet, x.arrow       parquet.py, arrow.py
-x                        _folder.py         what `Dataset.save_to_disk` of Hugging Face's datasets writes
+x                        _folder.py         a folder from `Dataset.save_to_disk` of Hugging Face Datasets
 
-A format is a module with `read(path, chunk)`, and `COMPRESSED` says whether it is
-also read with .gz behind its ending.
+The file extension selects the module. A module defines `read(path, chunk)`, and `COMPRESSED`,
+which states whether it also reads files with an additional `.gz`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
     """Reads a table in chunks, so that it may be larger than memory.
 
     Args:
-        path: A file with one of the endings in `FORMATS`, or a folder that
-            `Dataset.save_to_disk` wrote.
-        chunk: About how many rows come at once.
+        path: A file with one of the extensions in `FORMATS`, or a folder written by
+            `Dataset.save_to_disk`.
+        chunk: Approximate number of rows per chunk.
 
     Yields:
-        Lists of rows, each from column to value, in the order of the file. What lies
-        nested comes as lists and dicts, except from CSV and TSV, which hold only text.
+        Lists of rows in file order. A row maps column names to values. Nested values are lists and
+        dicts, except in CSV and TSV files, which contain only text.
 
     Raises:
-        DataError: If there is no such file, it is empty, its format is unknown, it
-            is not UTF-8 or not whole, or it breaks its format's rules.
+        DataError: If the file does not exist, is empty, incomplete or malformed, has an unknown
+            format, or is not UTF-8.
 
     Example:
         >>> next(read_rows(Path("conversations.jsonl")))[0]

@@ -1,7 +1,7 @@
-"""A folder that `Dataset.save_to_disk` of Hugging Face's datasets wrote.
+"""Reads a folder written by `Dataset.save_to_disk` of Hugging Face Datasets.
 
-dataset_info.json tells the features, state.json the files, and the rows lie in
-Arrow streams. A class label is stored as a number and comes as its name.
+dataset_info.json describes the features, state.json lists the files, and Arrow streams contain
+the rows. Class labels are stored as numbers and returned as names.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ _INFO, _STATE = "dataset_info.json", "state.json"
 
 
 def read(folder: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows of the folder's files in their order.
+    """Yields the rows of the dataset's files in their order.
+
+    Args:
+        folder: The folder of the dataset.
+        chunk: Approximate number of rows per list.
 
     Raises:
-        DataError: If it is no such folder, or one of several datasets, or not whole.
+        DataError: If the folder is not a saved dataset, contains several datasets, or is incomplete.
     """
     _check_kind(folder)
     state, info = _read_object(folder / _STATE), _read_object(folder / _INFO)
@@ -68,7 +72,7 @@ def _check_kind(folder: Path) -> None:
 def _files(folder: Path, state: dict[str, Any]) -> list[Path]:
     entries = state.get("_data_files")
     names: list[Any] = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries or ()]
-    # A name with a folder in it could lead anywhere.
+    # A file name that contains a path could point outside the folder.
     if not isinstance(entries, list) or not all(
         isinstance(name, str) and Path(name).name == name for name in names
     ):
@@ -83,8 +87,8 @@ def _files(folder: Path, state: dict[str, Any]) -> list[Path]:
 
 
 def _namer(feature: Any) -> Callable[[Any], Any] | None:
-    """What turns a value of a feature into one with the names of labels, if there are any in it."""
-    if isinstance(feature, list):  # How a list was described before there was a word for it.
+    """Returns a function that replaces label numbers in a feature's values with names, or None."""
+    if isinstance(feature, list):  # Old notation for a list.
         return _each(feature[0]) if feature else None
     if not isinstance(feature, dict):
         return None

@@ -1,4 +1,4 @@
-"""Which formats there are files for, by the endings of names."""
+"""Supported file formats by file extension."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHELF = Shelf(__package__, "format", "formats")
 
 
 def formats() -> dict[str, ModuleType]:
-    """Returns the modules by the endings that they read."""
+    """Returns the format modules by file extension."""
     found = {}
     for name, module in _SHELF.modules().items():
         found[f".{name}"] = module
@@ -22,7 +22,7 @@ def formats() -> dict[str, ModuleType]:
 
 FORMATS = tuple(formats())
 _PLAIN = [ending for ending in FORMATS if not ending.endswith(".gz")]
-# For help texts and messages, which put "A" or "a" before it.
+# Follows "A" or "a" in help texts and messages.
 READABLE = (
     f"file ({', '.join(_PLAIN[:-1])} or {_PLAIN[-1]}; those of text also with .gz) or a folder that Hugging Face's "
     "datasets saved"
@@ -30,6 +30,6 @@ READABLE = (
 
 
 def ending_of(path: Path) -> str:
-    """Returns the ending that tells a file's format: ".csv", and ".csv.gz" where it is compressed."""
+    """Returns the extension that identifies a file's format, such as ".csv" or ".csv.gz", in lower case."""
     endings = [suffix.lower() for suffix in path.suffixes]
     return "".join(endings[-2:] if endings[-1:] == [".gz"] else endings[-1:])

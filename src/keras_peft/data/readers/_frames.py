@@ -1,4 +1,4 @@
-"""What the formats that Polars reads have in common: its rows and its errors."""
+"""Rows and errors of the formats that Polars reads."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 
 def rows_of(frame: pl.LazyFrame, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Collects a table batch by batch."""
+    """Yields the rows of a lazy frame in batches."""
     for batch in frame.collect_batches(chunk_size=chunk, maintain_order=True):
         yield batch.to_dicts()
 
 
 @contextmanager
 def faults_of(path: Path, name: str) -> Iterator[None]:
-    """Tells what Polars says of a file in one sentence.
+    """Converts errors from Polars to a DataError with a one-sentence message.
 
     Args:
-        path: The file that is read in this context.
-        name: What its format is called, for people.
+        path: The file that is read in the context.
+        name: Name of the format, for messages.
 
     Raises:
-        DataError: If Polars raises.
+        DataError: If Polars raises an error.
     """
     need(f"Reading {name}", "polars")
-    import polars as pl  # here, for its import takes longer than most commands that read no table
+    import polars as pl  # imported late: it takes longer than most commands that read no table
 
     try:
         yield
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty; expected a header and rows of labelled text.") from None
-    # A panic is what Polars raises where a damaged file breaks what it takes for granted. The other two come from
-    # values that Python has no room for, such as a date in the year 20000.
+    # Polars panics when a damaged file violates its assumptions. ValueError and OverflowError come from
+    # values that Python cannot represent, such as a date in the year 20000.
     except (
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,

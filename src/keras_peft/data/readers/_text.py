@@ -1,4 +1,4 @@
-"""What the formats made of text have in common: UTF-8, and perhaps gzip around it."""
+"""UTF-8 and gzip handling for the text formats."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GZIP = b"\x1f\x8b"
 
 
 def open_text(path: Path) -> io.TextIOWrapper:
-    """Opens a file that `check_text` has found sound, without a byte order mark."""
+    """Opens a file that passed `check_text`, without its byte order mark."""
     return io.TextIOWrapper(_open(path), encoding="utf-8-sig")
 
 
 def check_text(path: Path) -> None:
-    """Reads a file once, in little memory, and sees whether it is whole and UTF-8.
+    """Checks, in little memory, that a file is complete and valid UTF-8.
 
     Raises:
         DataError: If it is not, or is empty.
@@ -41,7 +41,7 @@ def check_text(path: Path) -> None:
 
 
 def in_chunks(rows: Iterable[dict[str, Any]], chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Gathers rows into lists; each has at least the columns of the first."""
+    """Groups rows into lists; every row gets at least the columns of the first row."""
     columns: dict[str, None] | None = None
     gathered: list[dict[str, Any]] = []
     for row in rows:

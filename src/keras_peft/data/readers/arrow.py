@@ -1,8 +1,8 @@
-"""Arrow's stream of columns, which Hugging Face's datasets writes.
+"""Reads Arrow streams, the format that Hugging Face Datasets writes.
 
-Polars reads a stream only whole. A stream is a row of messages, each with its length
-before it: a schema, perhaps dictionaries, then batches. So the batches go to Polars
-a few at a time, behind the schema.
+Polars can only read a whole stream at once. A stream is a sequence of messages, each preceded by
+its length: a schema, optional dictionaries, then record batches. Polars therefore receives a few
+batches at a time, preceded by the schema.
 https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format
 """
 
@@ -25,7 +25,7 @@ _ENOUGH = 1 << 20
 
 
 def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows with their values as they are."""
+    """Yields the rows with their values unconverted."""
     with faults_of(path, "Arrow"), path.open("rb") as file:
         import polars as pl
 
@@ -40,7 +40,7 @@ def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def _streams(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Cuts a stream into short ones, each with the schema and about a megabyte of batches."""
+    """Splits a stream into short ones, each with the schema and about one megabyte of batches."""
     begin: list[bytes] = []  # The schema and the dictionaries.
     batches: list[bytes] = []
     size = 0
@@ -56,16 +56,16 @@ def _streams(file: BinaryIO, path: Path) -> Iterator[bytes]:
         if size >= _ENOUGH:
             yield b"".join([*begin, *batches])
             batches, size = [], 0
-    # One without batches too: what is wrong with the schema is to be told.
+    # A stream without batches is also yielded, so that errors in the schema are reported.
     if batches or not size:
         yield b"".join([*begin, *batches])
 
 
 def _messages(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
-    """The messages with their kinds; their length and kind stand in a flatbuffer's table."""
+    """Yields the messages with their kinds; a message's kind and body length are in a flatbuffer table."""
     left = path.stat().st_size
     while start := file.read(4):
-        # Before Arrow 0.15 no mark stood before the length.
+        # Before Arrow 0.15, no marker preceded the length.
         start += file.read(4) if start == _CONTINUES else b""
         if len(start) % 4:
             raise _cut(path)

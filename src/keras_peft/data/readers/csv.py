@@ -15,10 +15,10 @@ COMPRESSED = True
 def read(
     path: Path, chunk: int, *, name: str = "CSV", separator: str = ","
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows; an empty value is None, unless it is quoted."""
+    """Yields the rows; an empty value is None unless it is quoted."""
     check_text(path)
     with faults_of(path, name):
         import polars as pl
 
-        # Polars decompresses by itself, a piece at a time.
+        # Polars decompresses the file itself, in pieces.
         yield from rows_of(pl.scan_csv(path, separator=separator, infer_schema=False, glob=False), chunk)

@@ -1,7 +1,6 @@
-"""JSON: a list of objects, or an object that holds one such list, as {"data": [{…}, …]}.
+"""JSON: a list of objects, or an object that contains one such list, as in {"data": [{…}, …]}.
 
-Python's own decoder is given a piece of the file at a time, so that the list may be
-larger than memory.
+Python's decoder receives the file in pieces, so that the list may be larger than memory.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from keras_peft.errors import DataError, listed
 COMPRESSED = True
 _EXPECTED = 'expected a list of objects, [{…}, …], or an object with one such list, {"data": [{…}, …]}'
 _BLOCK = 1 << 16
-# No error of the decoder lies further before the end of a piece than this, where the piece was cut in a literal.
+# If a piece ends inside a literal, the decoder reports an error at most this far from the end.
 _LITERAL = len("-Infinity") + 3
 _LIST_OF_OBJECTS = re.compile(r"\[\s*(\S)")
 
@@ -39,7 +38,7 @@ def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
 
 
 class _Pieces:
-    """A JSON text of which only what is being decoded is held."""
+    """A JSON text of which only the part being decoded is in memory."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -49,11 +48,11 @@ class _Pieces:
         self._decoder = json.JSONDecoder()
 
     def line(self, position: int | None = None) -> int:
-        """The number of the line of a position in the piece at hand."""
+        """Returns the line number of a position in the current piece."""
         return self._lines + self._text.count("\n", 0, self._at if position is None else position)
 
     def next(self) -> str:
-        """The next character that is no space, or "" at the end."""
+        """Returns the next character that is not whitespace, or "" at the end."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in " \t\r\n":
@@ -63,10 +62,10 @@ class _Pieces:
                 return ""
 
     def take(self, expected: str) -> str:
-        """Goes past one of some characters and returns it.
+        """Consumes one of the expected characters and returns it.
 
         Raises:
-            JSONDecodeError: If another is there.
+            JSONDecodeError: If another character follows.
         """
         found = self.next()
         if not found or found not in expected:
@@ -79,8 +78,8 @@ class _Pieces:
         """Decodes the next value.
 
         Raises:
-            ValueError: If there is none.
-            RecursionError: If it is nested too deeply.
+            ValueError: If no valid value follows.
+            RecursionError: If the value is nested too deeply.
         """
         self.next()
         while True:
@@ -91,14 +90,14 @@ class _Pieces:
                 if cut and self._more():
                     continue
                 raise
-            # A number at the end of the piece may go on in the next.
+            # A number at the end of a piece may continue in the next.
             if end == len(self._text) and self._more():
                 continue
             self._at = end
             return value
 
     def holds_objects(self) -> bool:
-        """Tells whether the next value is a list whose first item is an object."""
+        """Reports whether the next value is a list whose first item is an object."""
         if self.next() != "[":
             return False
         while not (found := _LIST_OF_OBJECTS.match(self._text, self._at)):
@@ -107,7 +106,7 @@ class _Pieces:
         return found[1] == "{"
 
     def _more(self) -> bool:
-        # Each time as much as is there already, so that a long value is not tried too often.
+        # Doubling the text limits how often a long value is decoded from its start.
         more = self._file.read(max(_BLOCK, len(self._text) - self._at))
         if more:
             self._lines += self._text.count("\n", 0, self._at)
@@ -122,7 +121,7 @@ def _objects(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
     elif first == "{":
         yield from _member(pieces, path)
     else:
-        pieces.value()  # Raises where it is not even JSON.
+        pieces.value()  # Raises an error if the file is not JSON at all.
         raise DataError(f"{path} holds a single value; {_EXPECTED}.")
     if pieces.next():
         pieces.value()
@@ -130,7 +129,7 @@ def _objects(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
-    """The items of the one list of objects in an object."""
+    """Yields the items of the only list of objects in an object."""
     names: list[str] = []
     others: list[str] = []
     pieces.take("{")

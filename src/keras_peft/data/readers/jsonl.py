@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""JSON Lines: one object per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows; empty lines are passed over."""
+    """Yields the rows and skips empty lines."""
     check_text(path)
     return in_chunks(_objects(path), chunk)
 

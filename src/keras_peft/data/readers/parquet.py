@@ -1,4 +1,4 @@
-"""Parquet, by columns and compressed by itself."""
+"""Parquet: columnar, with built-in compression."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMPRESSED = False
 
 
 def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows with their values as they are."""
+    """Yields the rows with their values unconverted."""
     with faults_of(path, "PARQUET"):
         import polars as pl
 

@@ -1,4 +1,4 @@
-"""Values separated by tabs: a header and rows; every value is text."""
+"""Tab-separated values: a header and rows; every value is text."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ COMPRESSED = True
 
 
 def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows; an empty value is None, unless it is quoted."""
+    """Yields the rows; an empty value is None unless it is quoted."""
     return csv.read(path, chunk, name="TSV", separator="\t")
