@@ -1,11 +1,11 @@
-"""Labelled text before anything is trained: read, checked, split and made.
+"""Labelled text before training: read, check, split and generate it.
 
-readers/        one file, one format
-examples.py     from a file to checked examples, and from those to two sides of a split
-labels.py       what the column of the labels holds, whatever they are
-duplicates.py   texts that repeat others, word for word or nearly so
-splitting.py    a file to files to train, validate and test on
-writing.py      rows to a table that is read again
-check/          one file, one thing that may be odd about labelled text
-synthesis/      labelled text from a language model
+readers/        one module per file format
+examples.py     reads a file into validated examples and splits them in two
+labels.py       interprets the values of a label column
+duplicates.py   finds exact and near duplicates
+splitting.py    splits a file into training, validation and test files
+writing.py      writes rows to a table that `readers/` can read
+check/          one module per data quality check
+synthesis/      generates labelled text with a language model
 """

@@ -1,4 +1,4 @@
-"""Texts that are there already, word for word or nearly so."""
+"""Exact and near-duplicate texts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from keras_peft.store import pack
 if TYPE_CHECKING:
     import numpy as np
 
-# Rows that are compared with all others at once.
+# Rows compared with all others per block.
 _BLOCK = 2048
 MOST_COMPARED = 100_000
-"""Of more texts so many, drawn by chance, are compared for whether they are nearly the same."""
+"""Maximum number of texts compared for near duplicates; larger sets are sampled at random."""
 
 
 class Duplicates:
-    """Remembers texts and tells which others repeat them.
+    """Remembers texts and detects new texts that repeat them.
 
-    Two texts are compared by the cosine of their sequences of four characters, without
-    the speakers' names, case and punctuation.
+    Texts are compared by the cosine similarity of their character 4-grams, ignoring speaker names,
+    case and punctuation.
 
     Args:
-        speakers: The names that open what somebody says.
-        similarity: Two texts are near duplicates from this cosine on.
+        speakers: Names that introduce an utterance, as in "Jon: …".
+        similarity: Cosine similarity from which two texts are near duplicates.
     """
 
     def __init__(self, speakers: Sequence[str], similarity: float) -> None:
@@ -37,10 +37,13 @@ class Duplicates:
         self._vectors: Any = None
 
     def add(self, texts: Sequence[str]) -> list[str | None]:
-        """Compares texts with all that were added and with one another, and remembers the new ones.
+        """Compares texts with all earlier ones and with each other, and remembers the new ones.
+
+        Args:
+            texts: The texts to compare.
 
         Returns:
-            For each text None where it is new, else the reason why it is not.
+            One entry per text: None if it is new, otherwise "duplicate" or "near duplicate".
         """
         if not texts:
             return []
@@ -76,14 +79,20 @@ class Duplicates:
 
 
 def plain(text: str) -> str:
-    """Returns the words of a text without case and punctuation."""
+    """Returns the words of a text in lower case, without punctuation."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def digests(values: Iterable[Any]) -> np.ndarray:
-    """Returns a digest of 16 bytes for each text or label, or for each tuple of them, (values,) S16.
+    """Computes a 16-byte digest of each value.
 
-    Equal values have equal digests, so that what repeats is found without holding it.
+    Equal values have equal digests, so repeated values are found without keeping them in memory.
+
+    Args:
+        values: Texts, labels, or tuples of them.
+
+    Returns:
+        The digests, (values,) S16.
     """
     import numpy as np
 
@@ -91,7 +100,14 @@ def digests(values: Iterable[Any]) -> np.ndarray:
 
 
 def equal_groups(values: Iterable[Any]) -> list[np.ndarray]:
-    """Returns the positions of values that are there more than once, group by group, in their order."""
+    """Finds values that occur more than once.
+
+    Args:
+        values: Texts, labels, or tuples of them.
+
+    Returns:
+        One array of ascending positions per group of equal values, ordered by first position.
+    """
     import numpy as np
 
     found = digests(values)
@@ -104,25 +120,34 @@ def equal_groups(values: Iterable[Any]) -> list[np.ndarray]:
 
 
 def contradictions(texts: Iterable[Any], labels: Sequence[Any]) -> list[np.ndarray]:
-    """Returns the positions of rows with one text and different labels, text by text, in their order."""
+    """Finds texts that occur with different labels.
+
+    Args:
+        texts: The texts.
+        labels: One label per text.
+
+    Returns:
+        One array of ascending positions per such text, ordered by first position.
+    """
     return [group for group in equal_groups(texts) if len({labels[row] for row in group}) > 1]
 
 
 def near_pairs(texts: Sequence[str], similarity: float, *, most_compared: int = MOST_COMPARED) -> np.ndarray:
-    """Finds all pairs of texts that repeat one another, word for word or nearly so.
+    """Finds all pairs of texts that are exact or near duplicates.
 
-    Two sets of n and m parts with a cosine of at least s have s²n parts in common, so
-    they share one among the (1 - s²)n + 1 rarest parts of each. Only pairs that share
-    enough of those are compared in full. (Bayardo, Ma and Srikant 2007, Scaling up all
-    pairs similarity search.)
+    Two sets of n and m 4-grams with a cosine similarity of at least s share at least s²n 4-grams.
+    They therefore share one of the (1 - s²)n + 1 rarest 4-grams of each set. Only pairs that share
+    enough of these are compared in full. (Bayardo, Ma and Srikant 2007, Scaling up all pairs
+    similarity search.)
 
     Args:
-        texts: Texts. Word for word all are compared.
-        similarity: From this cosine on, above 0 and up to 1.
-        most_compared: Of more texts than this, so many are drawn by chance and compared nearly.
+        texts: The texts to compare. All are compared for equality, ignoring case and punctuation.
+        similarity: Minimum cosine similarity of a pair, above 0 and at most 1.
+        most_compared: Maximum number of texts compared for near duplicates; larger sets are sampled
+            at random.
 
     Returns:
-        The positions of both, (pairs, 2), the first below the second, sorted.
+        Positions of both texts, (pairs, 2) int64, sorted, with the smaller position first.
 
     Example:
         >>> near_pairs(["It is fast.", "It is fast!", "It was slow."], 0.8).tolist()
@@ -133,7 +158,7 @@ def near_pairs(texts: Sequence[str], similarity: float, *, most_compared: int = 
     words = digests(plain(text) for text in texts)
     _, first, group = np.unique(words, return_index=True, return_inverse=True)
     places = np.arange(len(texts))
-    # Texts that are equal are compared once, as the first of them, and those without a word not at all.
+    # Equal texts are compared once, by their first occurrence; texts without words are skipped.
     earliest = np.where(words == digests([""]), -1, first[group])
     again = np.flatnonzero((earliest >= 0) & (earliest != places))
     pairs = [np.stack([earliest[again], again], axis=1)]
@@ -169,7 +194,7 @@ def _near(texts: list[str], similarity: float) -> Iterator[tuple[int, int]]:
         candidates = (rare[start : start + _BLOCK] @ columns).tocoo()
         one, other = candidates.row + start, candidates.col
         least, most = np.minimum(sizes[one], sizes[other]), np.maximum(sizes[one], sizes[other])
-        # What two have in common is among the rare parts of both, or behind those of one of them.
+        # Upper bound of the overlap: the shared rare 4-grams, plus the other 4-grams of one of the texts.
         common = np.minimum(least, candidates.data + np.maximum((sizes - heads)[one], (sizes - heads)[other]))
         fits = (one < other) & (common >= similarity * np.sqrt(least * most) - 1e-9)
         one, other = one[fits], other[fits]
@@ -181,7 +206,7 @@ def _near(texts: list[str], similarity: float) -> Iterator[tuple[int, int]]:
 
 
 def _vectorizer(norm: str | None) -> Any:
-    """Sequences of four characters; hashing needs no vocabulary, so that texts may come one after the other."""
+    """Returns a vectorizer of character 4-grams; it hashes, so texts can arrive one by one."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     return HashingVectorizer(

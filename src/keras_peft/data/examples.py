@@ -1,7 +1,7 @@
-"""Labelled text: from a file to checked examples, and from those to two sides of a split.
+"""Reads labelled text into validated examples and splits them for training and validation.
 
-`readers/` reads the files. Every fault in one is gathered and reported at once, with
-row numbers counted from 1 (a header is not a row).
+`readers/` parses the files. All faults of a file are collected and reported together, with row
+numbers counted from 1; a header does not count as a row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from keras_peft.tasks import Label, Task
 if TYPE_CHECKING:
     import numpy as np
 
-# What a row may have that cannot be meant.
+# Faults that make a row unusable.
 _NO_TEXT, _NO_LABEL = "no text", "no label"
 _HALF, _UNEVEN = "half a character, as of a cut emoji", "not a tag for each word"
 
@@ -36,13 +36,13 @@ class Examples:
     """Texts with their labels.
 
     Attributes:
-        texts: The texts, without space at their ends, none of them empty: strings, or
-            what else the task reads. A tuple, or where they are many a view on a file.
-        labels: As many labels, in the task's form.
-        source: Where they come from, for people.
-        task: What the labels are.
-        columns: Names of the columns of the texts, then that of the labels.
-        notes: What was left out and why, for people.
+        texts: Non-empty texts without surrounding whitespace: strings, or the type that the task
+            reads. A tuple, or a file-backed sequence if there are many.
+        labels: One label per text, in the form that the task uses.
+        source: Name of the data source, for messages.
+        task: Task that the labels belong to.
+        columns: Names of the text columns, followed by the name of the label column.
+        notes: Human-readable notes on rows that were left out.
     """
 
     texts: Sequence[Any]
@@ -56,17 +56,21 @@ class Examples:
         return len(self.texts)
 
     def pick(self, rows: Sequence[int] | np.ndarray) -> Examples:
-        """Returns the examples at the given positions."""
+        """Returns the examples at the given positions.
+
+        Args:
+            rows: Positions, counted from 0.
+        """
         return replace(self, texts=pick(self.texts, rows), labels=pick(self.labels, rows))
 
     @property
     def input(self) -> Input:
-        """What the rows are, with the columns that they came from."""
+        """Input of the task, with the columns that the texts were read from."""
         return self.task.input.with_columns(self.columns[:-1])
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of texts and labels in their order."""
+        """SHA-256 of the texts and labels in their order, in hexadecimal."""
         digest = hashlib.sha256()
         for pair in zip(self.texts, self.labels, strict=True):
             digest.update(json.dumps(pair).encode())
@@ -81,24 +85,23 @@ def read_examples(
     label_column: str | None = None,
     skip_bad_rows: bool = False,
 ) -> Examples:
-    """Reads labelled texts, and refuses what cannot be meant.
+    """Reads labelled texts and rejects rows that cannot be used.
 
     Args:
-        path: What `read_rows` reads.
-        task: What the labels are; by default it is read from the columns.
-        text_column: Name of the column with the texts, or two names with a comma
-            between for pairs; `text`, `text_a,text_b` or `tokens` by default.
-        label_column: Name of the column with the labels; `label`, `labels` or `tags` by
-            default.
-        skip_bad_rows: Leave out rows without text or label and texts that carry two
-            labels, and note it, instead of raising.
+        path: File or folder in a format that `read_rows` supports.
+        task: Task class or name of a task; inferred from the columns by default.
+        text_column: Name of the text column, or two comma-separated names for pairs. Defaults to
+            `text`, `text_a,text_b` or `tokens`.
+        label_column: Name of the label column. Defaults to `label`, `labels` or `tags`.
+        skip_bad_rows: Whether to leave out unusable rows and texts with contradictory labels, and
+            to record them in `notes`, instead of raising an error.
 
     Returns:
-        The examples in the order of the file.
+        The examples, in file order.
 
     Raises:
-        DataError: If the file cannot be read, a column is missing, or rows are
-            bad; every fault is in the message.
+        DataError: If the file cannot be read, a column is missing, or rows are unusable. The
+            message lists every fault.
 
     Example:
         >>> examples = read_examples("conversations.jsonl")
@@ -167,13 +170,16 @@ def read_examples(
 
 
 def check_trainable(examples: Examples) -> Examples:
-    """Checks that there is something to learn, and drops what is there twice.
+    """Checks that examples can be trained on, and removes exact duplicates.
+
+    Args:
+        examples: The examples to check.
 
     Returns:
-        The examples without exact duplicates, which would leak over a split.
+        The examples without exact duplicates, which would leak from one side of a split to the other.
 
     Raises:
-        DataError: If there is too little, such as a label with a single example.
+        DataError: If there are too few examples, such as a label with a single one.
     """
     import numpy as np
 
@@ -189,21 +195,22 @@ def check_trainable(examples: Examples) -> Examples:
 
 
 def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, Examples]:
-    """Splits off a share for validation, the same share of every label.
+    """Splits examples into a training and a validation set, stratified by label.
 
-    Every label with two examples keeps at least one on each side; for other tasks, see
-    their `strata`.
+    Every label with at least two examples keeps at least one in each set. For tasks other than
+    single-label, see `Task.strata`.
 
     Args:
-        examples: From `check_trainable`.
-        fraction: Share for validation, between 0 and 1.
-        seed: The same seed gives the same split.
+        examples: Examples from `check_trainable`.
+        fraction: Fraction of the examples for validation, between 0 and 1.
+        seed: Random seed; the same seed gives the same split.
 
     Returns:
-        The examples to train on and those to validate on, in the order of the file.
+        The training examples and the validation examples, each in file order.
 
     Raises:
-        DataError: If the fraction is not between 0 and 1.
+        DataError: If the fraction is not between 0 and 1, or there are too few examples to hold
+            any out.
     """
     import numpy as np
 
@@ -220,7 +227,15 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
 
 
 def by_stratum(examples: Examples, *, seed: int) -> Iterator[np.ndarray]:
-    """Yields the positions of the rows of each stratum, in an order by chance; see `Task.strata`."""
+    """Yields the positions of the examples in each stratum, in random order.
+
+    Args:
+        examples: The examples to group.
+        seed: Random seed of the order.
+
+    Yields:
+        One integer array (rows,) per stratum; see `Task.strata`.
+    """
     import numpy as np
 
     generator = np.random.default_rng(seed)
@@ -237,12 +252,12 @@ def check_column(row: Row, column: str, path: Path, option: str) -> None:
 
     Args:
         row: A row of the table.
-        column: Name of the column.
-        path: Where the table is.
-        option: What names the column.
+        column: Name of the required column.
+        path: Path of the table.
+        option: Option that sets the column name, for the message.
 
     Raises:
-        DataError: If it has not, with the columns it has.
+        DataError: If the column is missing. The message lists the existing columns.
     """
     if column not in row:
         raise DataError(
@@ -252,7 +267,7 @@ def check_column(row: Row, column: str, path: Path, option: str) -> None:
 
 
 def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:
-    """What is wrong with a row."""
+    """Yields the faults of a row."""
     if not text:
         yield _NO_TEXT
     if label is None:
@@ -272,7 +287,7 @@ def _describe_contradictions(labels: Sequence[Any], found: Sequence[np.ndarray],
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All strings in a text or label."""
+    """Yields all strings in a text or label."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, tuple):

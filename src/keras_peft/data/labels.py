@@ -1,4 +1,4 @@
-"""Labels as the column of a table holds them, before it is known what they are."""
+"""Interprets the values of a label column before the task is known."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-# Numbers that are whole and no more than these are taken for names of classes.
+# Up to this many distinct whole numbers count as class names.
 _MOST_CLASSES = 20
 
 
 def labels_of(value: Any) -> tuple[str, ...]:
-    """Returns the labels in a value of a table: one, a list of them, a number."""
+    """Returns the labels in a table cell.
+
+    Args:
+        value: A label, a list of labels, or a number.
+
+    Returns:
+        The labels as strings; empty if the cell holds none.
+    """
     if isinstance(value, list):
         return tuple(label for one in value for label in labels_of(one))
     if isinstance(value, bool):
@@ -22,7 +29,14 @@ def labels_of(value: Any) -> tuple[str, ...]:
 
 
 def are_numbers(labels: Sequence[tuple[str, ...]]) -> bool:
-    """Tells whether labels are values: all of them numbers, and with a fraction or many."""
+    """Reports whether labels are regression values rather than class names.
+
+    Args:
+        labels: The labels of each row.
+
+    Returns:
+        True if all labels are finite numbers, and some have a fraction or there are many distinct ones.
+    """
     different: set[str] = set()
     whole = True
     for label in (label for one in labels for label in one):

@@ -1,7 +1,7 @@
-"""A file of labelled text to a folder with a file to train on, one to validate on and one to test on.
+"""Splits a file of labelled text into a folder of training, validation and test files.
 
-The file is read twice: for what decides where a row goes, of which a few bytes are held for each row, and
-to write the rows. So it may be larger than memory.
+The file is read twice: first to assign each row to a subset, with a few bytes kept per row, then
+to write the rows. It may therefore be larger than memory.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ if TYPE_CHECKING:
     import numpy as np
 
 SIDES = ("train", "validation", "test")
-# Values are put into so many parts of the same size, which are then like labels.
+# Number of quantile bins for numeric labels; the bins then serve as labels.
 _PARTS = 10
-# So many bytes of the hash of a group tell it from all others.
+# Bytes kept of the hash that identifies a group.
 _DIGEST = 16
-# Rows that are written at once.
+# Rows per written batch.
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class FileSplit:
-    """What `split_file` wrote.
+    """Result of `split_file`.
 
     Attributes:
-        files: The file of each side.
-        rows: How many rows each has.
-        labels: For each label how many rows of each side have it; without labels empty.
+        files: Path of each subset's file.
+        rows: Number of rows in each subset.
+        labels: Number of rows in each subset, by label; empty if there are no labels or they are
+            numbers.
     """
 
     files: dict[str, Path]
@@ -68,31 +69,32 @@ def split_file(
     label_column: str = "label",
     overwrite: bool = False,
 ) -> FileSplit:
-    """Splits a file into sides that have the same share of every label.
+    """Splits a file into subsets with the same proportion of every label.
 
-    Rows of one group, and without groups those with the same text, come on one side. A
-    label with two such or more is always on the training side. Where a row goes depends
-    on the seed and on what the file holds, not on the order of its rows.
+    Rows of the same group go to the same subset; without `group_by`, rows with the same text form a
+    group. A label with at least two groups is always in the training subset. The assignment depends on
+    the seed and the content of the file, not on the order of its rows.
 
     Args:
-        data: A file or folder of any format that `read_rows` reads.
-        out: Folder to write, with train, validation and test in the format of the
-            input; Parquet where it is a folder or Arrow.
-        test: Share to test on, from 0 to below 1; 0 writes no such file.
-        validation: Share to validate on, likewise.
-        group_by: Column whose values are not to be on two sides.
-        seed: The same seed gives the same files, byte for byte.
-        label_column: Column with the labels. Where there is neither it nor `labels`,
-            the rows are split by chance alone.
-        overwrite: Replace a split that is there.
+        data: File or folder in a format that `read_rows` supports.
+        out: Folder for the `train`, `validation` and `test` files, in the format of the input;
+            Parquet if the input is a folder or an Arrow file.
+        test: Fraction of the rows for testing, from 0 to below 1; with 0, no such file is written.
+        validation: Fraction of the rows for validation, from 0 to below 1; with 0, no such file is
+            written.
+        group_by: Column whose values must not occur in more than one subset.
+        seed: Random seed; the same seed gives byte-identical files.
+        label_column: Name of the label column. If the file has neither `label` nor `labels`, the
+            rows are split at random.
+        overwrite: Whether to replace an existing split.
 
     Returns:
-        The files and what is in them.
+        The files and their contents.
 
     Raises:
-        DataError: If the file cannot be read or is changed meanwhile, a column is
-            missing, or a side would be empty.
-        OptionError: If a value cannot be used, or `out` is there or cannot be written.
+        DataError: If the file cannot be read or changes while it is read, a column is missing, or
+            a subset would be empty.
+        OptionError: If an option is invalid, or `out` exists or cannot be written.
 
     Example:
         >>> split_file("conversations.jsonl", "parts").rows
@@ -148,14 +150,14 @@ def _check_options(path: Path, out: Path, shares: dict[str, float], overwrite: b
 
 
 def _is_split(folder: Path) -> bool:
-    # The folder is replaced as a whole, so nothing else may be in it.
+    # The folder is replaced as a whole, so it must not contain anything else.
     return folder.is_dir() and all(other.name.partition(".")[0] in SIDES for other in folder.iterdir())
 
 
 def _read(
     path: Path, group_by: str | None, label_column: str, seed: int
 ) -> tuple[Row, Sequence[tuple[str, ...]], np.ndarray]:
-    """Returns the first row, and of each the labels and a digest of its group, (rows,) S16."""
+    """Returns the first row, and for each row its labels and a digest of its group, (rows,) S16."""
     import numpy as np
 
     first: Row | None = None
@@ -179,7 +181,7 @@ def _column(first: Row, column: str) -> str:
 
 
 def _common(row: Row, group_by: str | None) -> str:
-    """What a row has in common with those that have to be on its side."""
+    """Returns the key of a row's group; rows with equal keys go to the same subset."""
     columns = [one for one in ("text", "text_a", "text_b", "tokens") if row.get(one) is not None]
     if group_by is not None:
         columns = [group_by] if row.get(group_by) is not None else []
@@ -187,7 +189,7 @@ def _common(row: Row, group_by: str | None) -> str:
 
 
 def _parts(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Puts values into parts of about the same size."""
+    """Replaces numbers with quantile bins of about the same size."""
     import numpy as np
 
     values = np.fromiter((float(one[0]) if one else np.nan for one in labels), float, len(labels))
@@ -205,11 +207,11 @@ def _assign(
     path: Path,
     group_by: str | None,
 ) -> np.ndarray:
-    """Gives every row the number of a side, (rows,) int8.
+    """Assigns the number of a subset to every row, (rows,) int8.
 
-    A group counts as of its rarest label. Of each label the groups come in an order
-    by chance, that of their digests, and each goes to the side that lacks most; the
-    first goes to training.
+    A group counts towards its rarest label. The groups of a label are visited in the order of their
+    digests, which is random but reproducible. The first group goes to training, each other one to
+    the subset that lacks most rows.
     """
     import numpy as np
 
@@ -221,18 +223,18 @@ def _assign(
     rarest = np.full(len(sizes), len(ranks))
     own = (min((ranks[label] for label in one), default=len(ranks)) for one in labels)
     np.minimum.at(rarest, groups, np.fromiter(own, np.int64, len(labels)))
-    # Those without a label come before all others.
+    # Groups without a label come first.
     rarest = (rarest + 1) % (len(ranks) + 1)
     totals = np.bincount(rarest, weights=sizes)
     sides = np.zeros(len(sizes), np.int8)
-    # What rounding leaves a side short of with one label, it gets with the next.
+    # A deficit left by rounding carries over to the next label.
     lacking = np.zeros(len(wanted))
     for stratum, members in groupby(np.argsort(rarest, kind="stable"), rarest.__getitem__):
         lacking += np.fromiter(wanted.values(), float) * totals[stratum]
         for number, group in enumerate(members):
             sides[group] = lacking.argmax() if number else 0
             lacking[sides[group]] -= sizes[group]
-    # A label may have come only along with rarer ones, and only elsewhere.
+    # A label that only occurs with rarer labels may still be missing from the training subset.
     taught = {label for one, group in zip(labels, groups, strict=True) if sides[group] == 0 for label in one}
     if untaught := counts.keys() - taught:
         sides[_smallest(untaught, labels, groups, sizes, path, group_by)] = 0
@@ -247,9 +249,9 @@ def _smallest(
     path: Path,
     group_by: str | None,
 ) -> list[int]:
-    """Finds for each label the smallest group that has it; of several the first in order of what it has in common."""
+    """Finds the smallest group of each label that is missing from training; the key breaks ties."""
     least: dict[str, tuple[int, str, int]] = {}
-    # Whether the file was changed meanwhile is seen when it is written.
+    # A file that changes while it is read is detected when it is written.
     for one, group, row in zip(labels, groups, _rows(path), strict=False):
         for label in untaught.intersection(one):
             found = (int(sizes[group]), _common(row, group_by), int(group))
@@ -268,12 +270,12 @@ def _counts(
 
 
 def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> None:
-    """Reads the rows again and writes each to the file of its side."""
+    """Reads the rows again and writes each to the file of its subset."""
     import polars as pl
 
     batches: Iterable[Any] = read_rows(path, chunk=_CHUNK)
     if path.is_file() and ending == ".parquet" == ending_of(path):
-        # Python has not all of the types that a column may have.
+        # Python lacks some of the column types of Parquet.
         batches = pl.scan_parquet(path, glob=False).collect_batches(chunk_size=_CHUNK, maintain_order=True)
     start = 0
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Rows to a table that `readers/` reads again."""
+"""Writes rows to tables that `readers/` can read."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from typing import IO, Any, cast
 from keras_peft.data.readers import Row
 from keras_peft.inputs.strings import is_unicode
 
-# Parquet is written from pieces of about so many bytes.
+# Approximate size of the pieces of a Parquet file, in bytes.
 _PIECE = 32 << 20
 
 
 def open_table(file: Path, ending: str) -> AbstractContextManager[Callable[[Any], None]]:
-    """Opens a file for rows, which is whole when the context ends.
+    """Opens a file for rows; it is complete when the context ends.
 
     Args:
         file: The file to write.
-        ending: The ending of its format: `".parquet"`, or one of text, with or without `.gz`.
+        ending: File extension of the format: `".parquet"`, or a text format with or without `.gz`.
 
     Returns:
-        A context of a function that takes lists of rows; for Parquet also tables of Polars.
+        A context manager for a function that writes a list of rows; for Parquet, also a Polars
+        data frame.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
 
     Example:
         >>> with open_table(Path("part.jsonl"), ".jsonl") as write:
@@ -41,9 +42,10 @@ def open_table(file: Path, ending: str) -> AbstractContextManager[Callable[[Any]
 
 @contextmanager
 def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
-    """Gives what takes tables or lists of rows.
+    """Yields a function that writes data frames or lists of rows to a Parquet file.
 
-    The type of a column is known when all rows are. Until then they lie in pieces beside the file.
+    The type of a column is known only once all rows have arrived. Until then they are stored in
+    pieces next to the file.
     """
     import polars as pl
 
@@ -72,7 +74,7 @@ def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
 
 @contextmanager
 def _faults_of_the_disk() -> Iterator[None]:
-    """Raises what Polars says of a full disk as Python does."""
+    """Converts Polars errors from the operating system, such as a full disk, to OSError."""
     import polars as pl
 
     try:
@@ -86,7 +88,7 @@ def _faults_of_the_disk() -> Iterator[None]:
 
 @contextmanager
 def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
-    """Gives what takes lists of rows."""
+    """Yields a function that writes lists of rows to a text file."""
     plain = ending.removesuffix(".gz")
     first = True
 
@@ -98,7 +100,7 @@ def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
     with file.open("wb") as raw, ExitStack() as stack:
         opened: IO[bytes] = raw
         if ending.endswith(".gz"):
-            # Without the time, so that the same split is the same file.
+            # Without a timestamp, so that the same split gives identical files.
             packed = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
             opened = cast("IO[bytes]", packed)
         yield write
