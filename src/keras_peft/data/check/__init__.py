@@ -1,7 +1,7 @@
-"""What is odd about labelled text, before it is trained on: one file, one check.
+"""Quality checks of labelled text before training, one module per check.
 
-A check is a module with `check(subject)`, from the rows to what was found and what was
-counted. Every finding says what to do next.
+A check is a module with `check(subject)`, which returns its findings and statistics. Every finding
+recommends a next step.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ _CHECKS = (oddities, repeats, contradictions, leakage, labels, spelling, lengths
 
 
 def check(subject: Subject) -> DataReport:
-    """Looks through labelled text with every check.
+    """Runs every check on labelled text.
 
     Args:
-        subject: The rows, and what they are checked with.
+        subject: The rows to check, and the data that they are checked with.
+
+    Returns:
+        The findings and statistics of all checks.
     """
     return DataReport(
         source=subject.rows.source,

@@ -1,4 +1,4 @@
-"""Texts that carry two labels."""
+"""Texts with different labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras_peft.store import pick
 
 
 def check(subject: Subject) -> Checked:
-    """Finds texts with different labels, and near duplicates with different ones."""
+    """Finds identical texts with different labels, and near duplicates with different labels."""
     import numpy as np
 
     rows = subject.rows
@@ -33,7 +33,7 @@ def check(subject: Subject) -> Checked:
                 ),
             )
         )
-    # Values that differ a little, and tags of other tokens, are no contradiction.
+    # Numbers of similar texts may differ a little, and tags belong to different tokens.
     near = [
         (one, other)
         for one, other in subject.pairs.tolist()

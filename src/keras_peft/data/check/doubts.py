@@ -1,8 +1,8 @@
-"""Rows whose label a trained bundle doubts most.
+"""Rows whose label a trained bundle considers unlikely.
 
-The probability that it gives to the label of a row is its self-confidence; where that is
-low, either the row is hard or the label is wrong. Northcutt, Jiang and Chuang 2021,
-Confident learning, https://arxiv.org/abs/1911.00068.
+The probability that the bundle assigns to a row's label is its self-confidence. If it is low, either
+the row is hard or the label is wrong. Northcutt, Jiang and Chuang 2021, Confident learning,
+https://arxiv.org/abs/1911.00068.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _DOUBTED = 0.5
 
 
 def check_form(rows: LabelledRows) -> None:
-    """Checks that there is one text and one label in each row, which is what a bundle can doubt.
+    """Checks that each row has one text and one label, as this check requires.
 
     Raises:
-        OptionError: If there is not.
+        OptionError: If the rows have another form.
     """
     if (rows.text_form, rows.label_form) != ("text", "label"):
         raise OptionError(

@@ -1,4 +1,4 @@
-"""How often each label is there; of values, how they are spread."""
+"""Frequency of each label, or the distribution of numeric labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RATIO = 20
 
 
 def check(subject: Subject) -> Checked:
-    """Counts labels, and finds those that are rare."""
+    """Counts the labels and finds rare ones."""
     rows = subject.rows
     if not rows.has_classes:
         return _spread(rows.labels)
@@ -55,7 +55,7 @@ def _spread(labels: Sequence[tuple[str, ...]]) -> Checked:
     import numpy as np
 
     values = np.fromiter((float(one[0]) for one in labels if one), np.float64)
-    # Of numbers of any size neither sums nor squares are too large, if all are shares of the largest.
+    # Scale to the largest value, so that neither sums nor squares overflow.
     scale = float(np.abs(values).max()) or 1.0
     shares = values / scale
     heights, edges = np.histogram(shares, bins=_BINS)

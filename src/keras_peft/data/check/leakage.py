@@ -1,4 +1,4 @@
-"""Texts that are both to be trained on and to be validated on."""
+"""Texts that occur in both the training and the validation data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from keras_peft.data.duplicates import digests
 
 
 def check(subject: Subject) -> Checked:
-    """Finds rows of the validation that are among the rows, word for word or nearly so."""
+    """Finds validation rows that are exact or near duplicates of the checked rows."""
     rows, others = subject.rows, subject.validation
     if others is None:
         return Checked("leakage")

@@ -1,4 +1,4 @@
-"""How long texts are in tokens of the base, and how many are cut."""
+"""Lengths of the texts in tokens of the base model, and the number of texts that are cut."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from keras_peft.data.check.report import Checked, Finding, counted, sample
 from keras_peft.data.check.subject import Subject
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 
-# Texts that are tokenised together: enough for all cores, few enough for memory.
+# Texts per batch of the tokenizer: enough for all cores, few enough for memory.
 _AT_ONCE = 4096
 
 
 def check(subject: Subject) -> Checked:
-    """Counts tokens, those that the base adds included."""
+    """Counts the tokens of each text, including those that the base model adds."""
     import numpy as np
     from tokenizers import Tokenizer
 
@@ -21,7 +21,7 @@ def check(subject: Subject) -> Checked:
     tokenizer = Tokenizer.from_str(subject.base.tokenizer)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    # Half a character cannot be given to the tokenizer; the oddities tell of it.
+    # The tokenizer rejects unpaired surrogates; the check `oddities` reports them.
     sides = subject.rows.sides
     rows = (tuple(side.encode("utf-8", "replace").decode() for side in one) for one in sides)
     texts = iter(rows if subject.rows.text_form == "pair" else (one for (one,) in rows))

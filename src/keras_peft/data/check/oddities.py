@@ -1,4 +1,4 @@
-"""Rows that lack something, or whose text went through a wrong encoding or a web page."""
+"""Rows with missing values, unusual lengths, encoding errors or HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_peft.data.check.report import Checked, Finding, counted, sample, shor
 from keras_peft.data.check.subject import Subject
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-# The first byte of a UTF-8 character says how many follow, and so does the character that it was taken for.
+# The first byte of a UTF-8 character, or the character it was decoded as, determines how many follow.
 _MOJIBAKE = re.compile(r"[Â-ß][^\x00-\x7f]|[à-ï][^\x00-\x7f]{2}|[ð-ô][^\x00-\x7f]{3}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 _TAG = re.compile(
@@ -21,9 +21,9 @@ _TAG = re.compile(
 
 
 def check(subject: Subject) -> Checked:
-    """Finds them by each row's text and labels alone."""
+    """Finds rows that are faulty by themselves, without comparing rows."""
     rows = subject.rows
-    # An empty list of labels says that none applies.
+    # An empty list of labels means that none applies.
     unlabelled = (
         [] if rows.label_form == "labels" else [n for n, labels in enumerate(rows.labels) if not labels]
     )
@@ -62,7 +62,7 @@ def check(subject: Subject) -> Checked:
 
 
 def unmangled(text: str) -> str:
-    """Returns a text with its UTF-8 that was read as a Western encoding mended: "cafÃ©" to "café"."""
+    """Repairs UTF-8 that was decoded with a Western encoding: "cafÃ©" becomes "café"."""
     return _MOJIBAKE.sub(lambda found: _again(found[0]), text)
 
 

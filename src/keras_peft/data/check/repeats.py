@@ -1,4 +1,4 @@
-"""Rows that say the same, word for word or nearly so."""
+"""Exact and near-duplicate rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check(subject: Subject) -> Checked:
-    """Finds exact duplicates, and groups of near ones without those."""
+    """Finds exact duplicates, and groups of near duplicates."""
     import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -65,12 +65,12 @@ def check(subject: Subject) -> Checked:
 
 
 def _told(texts: Sequence[str], group: list[int], pairs: np.ndarray | None = None) -> str:
-    """The rows of a group, with its text or two of it that are near."""
+    """Describes a group: its row numbers, and its text or two of its near-duplicate texts."""
     numbers = ", ".join(str(place + 1) for place in group[:6])
     more = f" and {len(group) - 6} more" if len(group) > 6 else ""
     shown = group[:1]
     if pairs is not None:
-        # In a long chain the first and the last need not be alike.
+        # The first and the last text of a long chain need not be similar.
         shown = next(
             [one, other] for one, other in pairs.tolist() if one in group and texts[one] != texts[other]
         )

@@ -1,4 +1,4 @@
-"""What checks say."""
+"""Results of the checks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _WIDTH = 90
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to mend or to know of.
+    """A problem, or a fact worth knowing.
 
     Attributes:
-        title: What was found, with its count.
-        advice: What to do next.
-        rows: Numbers of the rows, from 1.
-        samples: Some of it, for people.
+        title: Description of the finding, with its count.
+        advice: Recommended next step.
+        rows: Row numbers, counted from 1.
+        samples: Examples, for display.
     """
 
     title: str
@@ -38,12 +38,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        name: Of the check.
-        findings: What it found.
-        facts: What it counted, as JSON has it.
+        name: Name of the check.
+        findings: Findings of the check.
+        facts: Statistics of the check, as JSON-compatible values.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Checked:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check_data` returns.
+    """Result of `check_data`.
 
     Attributes:
-        source: What was checked.
-        rows: How many rows it has.
+        source: Name of the checked data.
+        rows: Number of rows.
         text_form: "text", "pair" or "tokens".
         label_form: "label", "labels", "tags" or "number".
-        checks: What each check found.
+        checks: Result of each check.
     """
 
     source: str
@@ -71,15 +71,19 @@ class DataReport:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """The findings of all checks."""
+        """Findings of all checks."""
         return tuple(finding for checked in self.checks for finding in checked.findings)
 
     def facts(self, name: str) -> dict[str, Any]:
-        """Returns what the check of a name counted."""
+        """Returns the statistics of a check.
+
+        Args:
+            name: Name of the check.
+        """
         return next(checked.facts for checked in self.checks if checked.name == name)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the report as JSON has it, with every row number."""
+        """Returns the report as JSON-compatible values, with all row numbers."""
         return {
             "source": self.source,
             "rows": self.rows,
@@ -96,17 +100,17 @@ class DataReport:
 
 
 def counted(count: int, one: str, many: str) -> str:
-    """Returns "1 row has …" or "2,000 rows have …"."""
+    """Formats a count: "1 row has …" or "2,000 rows have …"."""
     return f"{count:,} {one if count == 1 else many}"
 
 
 def shortened(text: str) -> str:
-    """Returns a text in one short line, with what cannot be printed escaped."""
+    """Returns a text on one short line, with unprintable characters escaped."""
     line = re.sub(r"[ \t\r\n]+", " ", text).strip(" ")
     line = line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
 
 
 def sample(texts: Sequence[str], positions: Iterable[int], *, most: int = 3) -> tuple[str, ...]:
-    """Returns the first of some rows as "row 3: text"."""
+    """Formats the first of some rows as "row 3: text"."""
     return tuple(f"row {place + 1}: {shortened(texts[place])}" for place in list(positions)[:most])

@@ -1,4 +1,4 @@
-"""The scripts that texts are written in."""
+"""Scripts that the texts are written in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from keras_peft.data.check.report import Checked, Finding, counted, sample
 from keras_peft.data.check.subject import Subject
 
-# Scripts that one language is written in together.
+# Scripts that are used together in one language.
 _TOGETHER = {
     "Hiragana": "Chinese or Japanese",
     "Katakana": "Chinese or Japanese",
@@ -19,7 +19,7 @@ _TOGETHER = {
 
 
 def check(subject: Subject) -> Checked:
-    """Counts letters by script, and finds rows in another script than most."""
+    """Counts letters by script, and finds rows in a different script than most."""
     texts = subject.rows.texts
     total: Counter[str] = Counter()
     mains: dict[str, array[int]] = defaultdict(lambda: array("q"))
@@ -49,7 +49,7 @@ def check(subject: Subject) -> Checked:
 
 @cache
 def script_of(character: str) -> str:
-    """Returns the script of a letter, as "Latin", or "" for what is no letter."""
+    """Returns the script of a letter, such as "Latin", or "" if the character is not a letter."""
     if not character.isalpha():
         return ""
     if character.isascii():

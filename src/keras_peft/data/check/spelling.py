@@ -1,4 +1,4 @@
-"""Labels that look as if they were meant to be one."""
+"""Labels that are probably variants of the same label."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_peft.data.check.subject import Subject
 
 
 def check(subject: Subject) -> Checked:
-    """Finds labels that differ by case, space, hyphens, accents' form or a plural only."""
+    """Finds labels that differ only in case, spaces, hyphens, Unicode form or a plural."""
     rows = subject.rows
     if not rows.has_classes:
         return Checked("spelling")
@@ -33,6 +33,6 @@ def check(subject: Subject) -> Checked:
 
 
 def _key(label: str) -> str:
-    # Only words of some length: "as" is not the plural of "a", and NNPS not that of NNP.
+    # Only longer words: "as" is not the plural of "a", nor NNPS that of NNP.
     words = re.sub(r"(?<=[^\W\d_][a-z]{2})s\b", "", unicodedata.normalize("NFKC", label))
     return re.sub(r"[\s_\-]+", " ", words.casefold()).strip() or label

@@ -1,4 +1,4 @@
-"""What is checked: the rows of a file, whatever their form, as texts and labels."""
+"""The rows of a file as texts and labels, in one form for all checks."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ class LabelledRows:
     """Rows of labelled text.
 
     Attributes:
-        source: Where they come from.
+        source: Name of the data source.
         text_form: "text", "pair" or "tokens".
         label_form: "label", "labels", "tags" or "number".
-        texts: What is to be read, without space at its ends; of a pair both texts, of
-            tokens all of them; "" where there is none.
-        sides: Of a pair both texts; of others the text alone.
-        labels: The labels of each row, without space at their ends; none where there is
-            none.
-        written: The labels as they are written.
-        uneven: Positions of rows with another number of tags than of tokens.
+        texts: Texts without surrounding whitespace, with both texts of a pair or all tokens joined;
+            "" if a row has no text.
+        sides: Both texts of a pair; otherwise the text alone.
+        labels: Labels of each row, without surrounding whitespace; empty if a row has no label.
+        written: Labels of each row as they appear in the file.
+        uneven: Positions of rows whose number of tags differs from their number of tokens.
     """
 
     source: str
@@ -51,23 +50,23 @@ class LabelledRows:
 
     @property
     def has_classes(self) -> bool:
-        """Tells whether the labels are names rather than values."""
+        """Whether the labels are class names rather than numbers."""
         return self.label_form != "number"
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """How often each label is there."""
+        """Number of occurrences of each label."""
         return Counter(label for labels in self.labels for label in labels)
 
 
 @dataclass(frozen=True)
 class NamedTokenizer:
-    """What is to be known of a base.
+    """Tokenizer and maximum length of a base model.
 
     Attributes:
-        name: Its name.
-        tokenizer: The content of its tokenizer.json.
-        max_length: Most tokens that it reads.
+        name: Name of the base model.
+        tokenizer: Content of its tokenizer.json.
+        max_length: Maximum tokens that the base model reads.
     """
 
     name: str
@@ -77,12 +76,12 @@ class NamedTokenizer:
 
 @dataclass(frozen=True)
 class LabelProbabilities:
-    """What tells how probable labels are.
+    """Label probabilities from a trained bundle.
 
     Attributes:
-        name: The bundle's, for people.
-        labels: What it can say.
-        probabilities: From texts to the probabilities of the labels, (texts, labels).
+        name: Name of the bundle, for display.
+        labels: Labels that the bundle predicts.
+        probabilities: Function from texts to the probabilities of the labels, (texts, labels).
     """
 
     name: str
@@ -92,14 +91,14 @@ class LabelProbabilities:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the checks look at.
+    """Input of the checks.
 
     Attributes:
         rows: The rows to check.
-        validation: Other rows, that are not to be in those.
-        base: The base that is to be trained.
-        classifier: One that was trained on such rows.
-        similarity: Two texts are near duplicates from this cosine on.
+        validation: Validation rows, which must not overlap with `rows`.
+        base: Base model to train.
+        classifier: Trained classifier for such rows.
+        similarity: Cosine similarity from which two texts are near duplicates.
     """
 
     rows: LabelledRows
@@ -110,7 +109,7 @@ class Subject:
 
     @cached_property
     def pairs(self) -> np.ndarray:
-        """Positions of near duplicates, (pairs, 2); those of the validation follow those of the rows."""
+        """Positions of near duplicates, (pairs, 2); validation rows are numbered after the checked rows."""
         if self.validation is None:
             return near_pairs(self.rows.texts, self.similarity)
         every = Collector(TEXTS)
@@ -120,7 +119,7 @@ class Subject:
 
     @property
     def compared(self) -> tuple[int, int]:
-        """Of how many texts it is told whether they are nearly the same, and how many there are."""
+        """Number of texts compared for near duplicates, and total number of texts."""
         every = len(self.rows.texts) + (len(self.validation.texts) if self.validation else 0)
         return min(MOST_COMPARED, every), every
 
@@ -129,12 +128,15 @@ def read_labelled(data: str | Path, text_column: str, label_column: str) -> Labe
     """Reads the rows of a file.
 
     Args:
-        data: What `read_rows` reads.
-        text_column: Name of the column with the texts.
-        label_column: Name of the column with the labels.
+        data: File or folder in a format that `read_rows` supports.
+        text_column: Name of the text column.
+        label_column: Name of the label column.
+
+    Returns:
+        The rows, including unusable ones.
 
     Raises:
-        DataError: If it cannot be read or has no texts or labels.
+        DataError: If the file cannot be read, or has no rows, text column or label column.
     """
     path = Path(data)
     text_form = label_form = ""

@@ -1,15 +1,15 @@
-"""Labelled text from a language model: a topic and labels in, a checked and balanced file of rows out.
+"""Generates labelled text with a language model: from a topic and labels to a checked, balanced file.
 
-job.py             what is wanted, and from there to the plan or the file
-checks.py          what cannot be wanted, told before anything is sent
-prompt.py          one request's text, from a template
-endpoint.py        the server: retries, and the format in which answers are asked for
-completion.py      what it sends back
-generated_rows.py  from an answer to rows, or a reason for each that cannot be used
-row_collector.py   how many rows of each label are there, and which to ask for next
-partial_output.py  the side file from which an interrupted run goes on
-run.py             asks for what is missing, several requests at once, until there are enough rows
-report.py          what a run would do, and what it made
+job.py             the options of a generation, its plan and its run
+checks.py          validation of the options before any request
+prompt.py          the text of a request, from a template
+endpoint.py        the client of the server: retries and response formats
+completion.py      parsing of the server's responses
+generated_rows.py  from a response to rows, or to the reason why a row is rejected
+row_collector.py   the rows accepted so far and the rows to request next
+partial_output.py  the file from which an interrupted run resumes
+run.py             sends concurrent requests until there are enough rows
+report.py          the plan and the result of a run
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a generation cannot be told: mistakes are found before anything is sent."""
+"""Validates the options of a generation before any request is sent."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NOT_BELOW_ZERO = ("temperature", "seed", "retries", "input_price", "output_pric
 
 
 def check_words(options: Mapping[str, Any]) -> None:
-    """Checks the topic, the labels and all else that is said in words.
+    """Checks the topic, the labels and the other text options.
 
     Args:
-        options: What the generation is told, by name.
+        options: Options of the generation, by name.
 
     Raises:
-        OptionError: If a word is missing, is there twice or is not one.
+        OptionError: If a text is missing, given twice or invalid.
     """
     words: dict[str, Any] = {"topic": [options["topic"]], "model": [options["model"]]}
     words |= {name: options[name] for name in ("labels", "speakers", "subtopics")}
@@ -47,13 +47,13 @@ def check_words(options: Mapping[str, Any]) -> None:
 
 
 def check_numbers(options: Mapping[str, Any]) -> None:
-    """Checks counts, times and prices.
+    """Checks counts, durations and prices.
 
     Args:
-        options: What the generation is told, by name.
+        options: Options of the generation, by name.
 
     Raises:
-        OptionError: If a number is out of its bounds.
+        OptionError: If a number is out of range.
     """
     for names, least in ((_AT_LEAST_ONE, 1), (_NOT_BELOW_ZERO, 0)):
         for name in names:

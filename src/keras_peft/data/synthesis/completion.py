@@ -1,4 +1,4 @@
-"""What a chat-completions server sends back: an answer, a message or a time to wait."""
+"""Parses the responses of a chat-completions server: completions, error messages and retry delays."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import httpx2
 
 @dataclass(frozen=True, kw_only=True)
 class ChatCompletion:
-    """What came back for a request.
+    """Response to a request.
 
     Attributes:
-        content: What the model wrote.
-        fault: What is wrong with the answer as a whole, "" where nothing is.
-        prompt_tokens: Tokens read, as the endpoint counts; None where it does not say.
-        completion_tokens: Tokens written, likewise.
-        retries: How many times the request was sent once more.
+        content: Text that the model wrote.
+        fault: What is wrong with the response as a whole; "" if nothing is.
+        prompt_tokens: Number of prompt tokens reported by the endpoint; None if not reported.
+        completion_tokens: Number of completion tokens reported by the endpoint; None if not reported.
+        retries: Number of times the request was retried.
     """
 
     content: str
@@ -30,7 +30,7 @@ class ChatCompletion:
 
 
 def read_completion(response: httpx2.Response) -> ChatCompletion:
-    """Reads an answer of a chat; what is wrong with it is its fault."""
+    """Parses a chat completion; what is wrong with it becomes its `fault`."""
     try:
         content = json.loads(response.content)
     except (ValueError, RecursionError):
@@ -67,7 +67,7 @@ def _count(usage: object, name: str) -> int | None:
 
 
 def message_of(response: httpx2.Response) -> str:
-    """Returns what a server says of an error: OpenAI's form, that of others, or the page itself."""
+    """Returns the error message of a response: in OpenAI's format, in a similar one, or as plain text."""
     try:
         content = json.loads(response.content)
     except (ValueError, RecursionError):
@@ -79,7 +79,7 @@ def message_of(response: httpx2.Response) -> str:
 
 
 def retry_after(response: httpx2.Response) -> float | None:
-    """Returns the seconds of a Retry-After header, which gives them or a date."""
+    """Returns the delay of a Retry-After header in seconds; the header holds seconds or a date."""
     given = response.headers.get("retry-after", "").strip()
     try:
         seconds = float(given)

@@ -1,4 +1,4 @@
-"""A chat-completions endpoint in OpenAI's form, of whatever server: a text in, an answer out."""
+"""Client of a chat-completions endpoint in OpenAI's format: sends a prompt, returns the completion."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from keras_peft._version import __version__
 from keras_peft.data.synthesis.completion import ChatCompletion, message_of, read_completion, retry_after
 from keras_peft.errors import EndpointError, OptionError
 
-# Seconds before the first retry; each further one waits twice as long, up to the longest.
+# Seconds before the first retry; the delay doubles with each further one, up to the longest.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
-# An endpoint that asks for a longer pause, such as until tomorrow, ends the run.
+# A longer requested pause, such as until tomorrow, ends the run.
 _LONGEST_PAUSE = 600.0
-# How the shape of the answers is asked for, the strictest first. What a server does not know, it refuses.
+# Response formats to request, the strictest first. Servers reject those that they do not support.
 FORMATS = ("json_schema", "json_object", "none")
 _NOT_KNOWN = {400, 422, 501}
 _MAY_PASS = {408, 409, 425, 429}
 
 
 class Endpoint:
-    """A server and a model on it, and how to ask it.
+    """Client of one model on a chat-completions server.
 
     Args:
-        address: Its address up to `/v1`, or that of the chat completions themselves.
-        model: The model's name there.
-        key: The API key, "" for none. It is in no message.
-        temperature: How freely the model writes; the endpoint's own by default.
-        seed: What the model's chance begins from; not sent by default.
-        max_tokens: Most tokens of an answer; the endpoint's own by default.
-        timeout: Seconds until an answer has to be there.
-        retries: Times to ask again after a failure that may pass.
-        waiting: Told of the seconds and the reason of each pause.
+        address: URL of the server up to `/v1`, or URL of its chat completions.
+        model: Name of the model on the server.
+        key: API key, or "" for none. It never appears in a message.
+        temperature: Sampling temperature; the endpoint's default if None.
+        seed: Base of the seeds, to which the number of a request is added; not sent if None.
+        max_tokens: Maximum tokens per response; the endpoint's default if None.
+        timeout: Seconds to wait for a response.
+        retries: Maximum number of retries after a failure that may be temporary.
+        waiting: Function called with the seconds and the reason of each pause.
 
     Raises:
-        OptionError: If the address or the key cannot be one.
+        OptionError: If the address is not valid.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class Endpoint:
     ) -> None:
         self.url = completions_url(address)
         self.model = model
-        # Whether it answered once, and so which format it knows. Until then one request at a time is enough.
+        # Whether a request has succeeded, so that the supported format is known. Until then, requests are
+        # sent one at a time.
         self.is_known = False
         self._key = key
         self._seed = seed
@@ -89,18 +90,18 @@ class Endpoint:
         await self._client.__aexit__(kind, error, trace)
 
     async def ask(self, prompt: str, schema: Mapping[str, Any], number: int) -> ChatCompletion:
-        """Sends one request, again where that may help.
+        """Sends one request, and retries it if that may help.
 
         Args:
-            prompt: The text of the request.
-            schema: The JSON schema that the answer shall keep.
-            number: Which request it is; each has a seed of its own.
+            prompt: Text of the request.
+            schema: JSON schema that the response must follow.
+            number: Number of the request, which determines its seed.
 
         Returns:
-            The answer, good or bad.
+            The completion; its `fault` states what is wrong with it, if anything.
 
         Raises:
-            EndpointError: If the endpoint refuses, or still fails after all retries.
+            EndpointError: If the endpoint rejects the request, or still fails after all retries.
         """
         retries = 0
         while True:
@@ -112,7 +113,7 @@ class Endpoint:
                 return replace(read_completion(response), retries=retries)
             if not _is_not_known(response):
                 raise self._refused(response)
-            if self.is_known:  # It answered such requests, so it is this one that it does not like.
+            if self.is_known:  # The format works, so this request is the problem.
                 message = self._said(message_of(response), most=100)
                 return ChatCompletion(
                     content="",
@@ -140,7 +141,7 @@ class Endpoint:
         return {name: value for name, value in body.items() if value is not None}
 
     async def _send(self, body: Mapping[str, Any]) -> tuple[httpx2.Response, int]:
-        """Sends until there is an answer that another try would not change, and counts the failures."""
+        """Sends a request until a retry would not change the response, and counts the failed attempts."""
         for failed in range(self._retries + 1):
             await anyio.sleep(max(0.0, self._paused_until - time.monotonic()))
             asked_to_wait = None
@@ -178,7 +179,7 @@ class Endpoint:
         seconds = min(_FIRST_WAIT * 2**failed, _LONGEST_WAIT) * self._chance.uniform(0.5, 1)
         if asked_to_wait is not None:
             seconds = asked_to_wait
-            # What holds for one request holds for those beside it.
+            # The pause applies to concurrent requests too.
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
         self._waiting(seconds, reason)
         await anyio.sleep(seconds)
@@ -201,17 +202,20 @@ class Endpoint:
         return EndpointError(f"{what}: {help_}.")
 
     def _said(self, message: str, *, most: int = 300) -> str:
-        """A message on one line, without the key, which servers may repeat in theirs."""
+        """Returns a message on one line, without the key, which servers may repeat in it."""
         message = " ".join(message.split())
         message = message.replace(self._key, "***") if self._key else message
         return (message if len(message) <= most else f"{message[:most]} …").rstrip(".")
 
 
 def completions_url(address: str) -> str:
-    """Returns the address of the chat completions.
+    """Returns the URL of the chat completions.
+
+    Args:
+        address: URL of the server up to `/v1`, or URL of its chat completions.
 
     Raises:
-        OptionError: If it is no http address, or holds a password.
+        OptionError: If the address is not an HTTP URL, or contains a user or password.
     """
     try:
         parts = urlsplit(address.strip())
@@ -232,10 +236,13 @@ def completions_url(address: str) -> str:
 
 
 def key_in(variable: str) -> str:
-    """Returns the API key in an environment variable, "" where it is not set.
+    """Returns the API key in an environment variable, or "" if the variable is not set.
+
+    Args:
+        variable: Name of the environment variable.
 
     Raises:
-        OptionError: If it cannot be one; the message does not hold it.
+        OptionError: If the value is not a possible key. The message does not contain it.
     """
     key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable() or " " in key:
@@ -244,7 +251,7 @@ def key_in(variable: str) -> str:
 
 
 def _is_not_known(response: httpx2.Response) -> bool:
-    """Tells whether a server does not take a request as it is; some call that an error of their own."""
+    """Reports whether a server rejects the form of a request; some do so with a server error."""
     if response.status_code < 500:
         return response.status_code in _NOT_KNOWN
     return response.status_code in _NOT_KNOWN or "response_format" in response.text

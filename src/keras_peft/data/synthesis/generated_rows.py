@@ -1,4 +1,4 @@
-"""From what a language model answers to rows that can be used, and a reason for each that cannot."""
+"""Extracts usable rows from a model's response, with a reason for each row that is rejected."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 
 from keras_peft.inputs.strings import is_unicode
 
-# An answer in which this many places look like JSON and are not holds none.
+# Parsing stops after this many positions that look like the start of JSON but are not.
 _MOST_FAILED_STARTS = 100
 _OPENING = re.compile(r"[\[{]")
 
 
 @dataclass(frozen=True)
 class GeneratedRow:
-    """A text with its label, as a line of the file will hold it."""
+    """A text with its label, as written to the output file."""
 
     text: str
     label: str
 
     def to_json(self) -> dict[str, str]:
-        """Returns the row as it is written."""
+        """Returns `{"text": …, "label": …}`."""
         return {"text": self.text, "label": self.label}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowRules:
-    """What a row has to keep.
+    """Requirements for a generated row.
 
     Attributes:
-        labels: The labels that there are.
-        speakers: Who has to say something in each text; nobody where it is empty.
-        min_characters: Least characters of a text.
-        max_characters: Most characters of a text.
+        labels: The allowed labels.
+        speakers: Names that must each speak in every text; empty for plain texts.
+        min_characters: Minimum number of characters per text.
+        max_characters: Maximum number of characters per text.
     """
 
     labels: Sequence[str]
@@ -44,13 +44,13 @@ class RowRules:
     max_characters: int
 
     def check(self, candidate: Mapping[str, Any]) -> GeneratedRow | str:
-        """Makes a row of what the model gave, or says why it is none.
+        """Converts a candidate to a row, or explains why it is rejected.
 
         Args:
-            candidate: A JSON object that should have a text and a label.
+            candidate: JSON object that should contain `text` and `label`.
 
         Returns:
-            The row, its text on one line, or the reason in a few words.
+            The row, with its text on one line, or a short reason for the rejection.
         """
         text, label = candidate.get("text"), candidate.get("label")
         known = self._known(label)
@@ -79,7 +79,7 @@ class RowRules:
         return next(iter(same or (alike if len(alike) == 1 else ())), None)
 
     def _tidied(self, text: str) -> str:
-        """Puts a text on one line, and takes the stars off names that a model set in bold."""
+        """Puts a text on one line and removes bold markup from the speakers' names."""
         text = " ".join(text.split())
         names = "|".join(map(re.escape, self.speakers))
         return re.sub(rf"\*+({names})(?::\*+|\*+:)", r"\1:", text) if names else text
@@ -90,16 +90,16 @@ class RowRules:
         return re.match(rf"(?:{names}):", text) is not None and set(spoken) == set(self.speakers)
 
     def _gives_away(self, text: str, label: str) -> bool:
-        """Tells whether the label stands there as a heading or a tag; as a word among others it may."""
+        """Reports whether the label occurs as a heading or a tag; it may occur as an ordinary word."""
         word = re.escape(label)
         return re.search(rf"[\[(#<]\s*{word}\s*[\])>:]|#{word}\b|(?:^|:\s){word}\s*:", text, re.I) is not None
 
 
 def schema_of(labels: Sequence[str]) -> dict[str, Any]:
-    """Returns the JSON schema of an answer, in the subset that strict modes take.
+    """Returns the JSON schema of a response, in the subset that strict modes support.
 
     Args:
-        labels: The labels that there are.
+        labels: The allowed labels.
     """
     row = {
         "type": "object",
@@ -119,18 +119,18 @@ def schema_of(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def candidates_in(content: str) -> list[Mapping[str, Any]]:
-    """Finds the JSON objects that have a text in an answer, whatever stands around them.
+    """Finds the JSON objects with a text in a response, regardless of the surrounding text.
 
-    One object with a list in it, a bare list, one object a line, a code block and
-    prose around them are all read. Of an answer that was cut off the whole objects are.
+    An object that contains a list, a bare list, one object per line, a code block and surrounding prose
+    are all supported. If the response was cut off, the complete objects are returned.
 
     Args:
-        content: What the model wrote.
+        content: Text that the model wrote.
 
     Returns:
-        The objects in their order; none where there is no JSON.
+        The objects in their order; empty if there is no JSON.
     """
-    # What a model thinks aloud may hold drafts of the rows.
+    # The reasoning of a model may contain drafts of the rows.
     content = content.rpartition("</think>")[2]
     decoder = json.JSONDecoder()
     found: list[Mapping[str, Any]] = []
@@ -147,7 +147,7 @@ def candidates_in(content: str) -> list[Mapping[str, Any]]:
 
 
 def _objects_with_text(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Walks through what was read without a recursion of its own, which deep JSON would exhaust."""
+    """Yields the objects with a text, without recursion, which deeply nested JSON would exhaust."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""What is wanted of a language model: the plan, and the run from the first request to the file."""
+"""The options of a generation, its plan, and the run that writes the file."""
 
 from __future__ import annotations
 
@@ -27,48 +27,47 @@ from keras_peft.stopwatch import Stopwatch
 if TYPE_CHECKING:
     from keras_peft.data.synthesis.run import GenerationRun
 
-# For estimates: what a token is taken for, and what JSON adds to a text.
+# For estimates: average bytes per token, and bytes that JSON adds to each text.
 _BYTES_PER_TOKEN = 4
 _BYTES_AROUND_A_TEXT = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataGeneration:
-    """Rows of labelled text for a language model to write: all that is said of them.
+    """Generates rows of labelled text with a language model.
 
-    Nothing but this, and some of the texts that came back, is sent to the endpoint.
+    Only these options, and some of the generated texts, are sent to the endpoint.
 
     Args:
-        topic: What the texts are about.
-        labels: The labels, or a mapping from each to what it means.
-        rows: How many rows to make; labels get equal numbers, or one more.
+        topic: Topic of the texts.
+        labels: Labels, or a mapping from each label to its description.
+        rows: Number of rows to generate, distributed evenly over the labels.
         out: The .jsonl file to write.
-        endpoint: Address of a chat-completions server in OpenAI's form, up to `/v1`.
-        model: Name of the model there.
-        speakers: Names of those who speak in each text; nobody for plain texts.
-        subtopics: Parts of the topic; each request keeps to one of them.
-        key_variable: Environment variable with the API key; no key where it is not set.
-        prompt: File with a jinja2 template for the requests; the package's own by default.
-        temperature: How freely the model writes; the endpoint's own by default.
-        max_tokens: Most tokens of an answer; the endpoint's own by default.
-        seed: Decides the order of the rows and the variety of the requests; 0 by default.
-            It is sent to the endpoint where it is given.
-        batch: Rows to ask for in a request.
-        concurrency: Requests under way at once.
-        timeout: Seconds until an answer has to be there.
-        retries: Times to send a request again after a failure that may pass.
-        max_requests: Most requests of a run; by default ten more than three times the
-            least that can do.
-        min_characters: Least characters of a text.
-        max_characters: Most characters of a text.
-        similarity: Two texts are near duplicates from this cosine of their sequences of
-            four characters on.
-        input_price: Price of a million tokens that the model reads.
-        output_price: Price of a million tokens that it writes.
-        overwrite: Replace a file that lies at `out`.
+        endpoint: URL of a chat-completions server in OpenAI's format, up to `/v1`.
+        model: Name of the model on the server.
+        speakers: Names of the speakers in each text; empty for plain texts.
+        subtopics: Parts of the topic; each request covers one of them.
+        key_variable: Environment variable that holds the API key; no key is sent if it is not set.
+        prompt: File with a Jinja2 template for the requests; the built-in template by default.
+        temperature: Sampling temperature; the endpoint's default if None.
+        max_tokens: Maximum tokens per response; the endpoint's default if None.
+        seed: Random seed for the order of the rows and the variation of the requests; 0 if None.
+            If given, it is also sent to the endpoint.
+        batch: Number of rows per request.
+        concurrency: Maximum number of concurrent requests.
+        timeout: Seconds to wait for a response.
+        retries: Maximum number of retries per request after a failure that may be temporary.
+        max_requests: Maximum number of requests per run; by default, three times the minimum number
+            plus ten.
+        min_characters: Minimum number of characters per text.
+        max_characters: Maximum number of characters per text.
+        similarity: Cosine similarity of character 4-grams from which two texts are near duplicates.
+        input_price: Price per million input tokens.
+        output_price: Price per million output tokens.
+        overwrite: Whether to replace an existing file at `out`.
 
     Raises:
-        KerasPeftError: If anything of it cannot be used.
+        KerasPeftError: If an option is not valid.
 
     Example:
         >>> generation = keras_peft.DataGeneration(
@@ -115,7 +114,8 @@ class DataGeneration:
         need("Generating labelled text", "anyio", "httpx2", "jinja2", "scipy", "sklearn")
         check_words(vars(self))
         check_numbers(vars(self))
-        # A template is tried with and without earlier texts, and with every subtopic, before anything is sent.
+        # Render the template with and without earlier texts, and with every subtopic, before anything is
+        # sent.
         for number in range(max(1, len(self.subtopics))):
             self._text_of(self._quota, number, [])
             self._text_of(self._quota, number, ["An earlier text."])
@@ -124,11 +124,14 @@ class DataGeneration:
         self._check_out()
 
     def plan(self) -> GenerationPlan:
-        """Tells what a run would do, and sends nothing.
+        """Plans the run without sending anything.
+
+        Returns:
+            The number of requests, their estimated tokens and cost, and the first request.
 
         Raises:
-            KerasPeftError: If the address or the key cannot be one, or the side file of an
-                earlier run belongs to another one.
+            KerasPeftError: If the address or the key is not valid, or the `.partial` file next to `out`
+                belongs to a different generation.
         """
         from keras_peft.data.synthesis.endpoint import completions_url, key_in
         from keras_peft.data.synthesis.run import SEEN_TEXTS
@@ -152,18 +155,18 @@ class DataGeneration:
         )
 
     def run(self, progress: Progress | None = None) -> Generated:
-        """Asks until there are enough rows, and writes the file.
+        """Sends requests until there are enough rows, and writes the file.
 
         Args:
-            progress: Told of what happens.
+            progress: Object that is notified of the progress.
 
         Returns:
-            What was made and what it took.
+            The file, its rows per label, and the tokens, cost and duration.
 
         Raises:
-            KerasPeftError: If the endpoint refuses, keeps failing, or gives too little of
-                use. The rows until then are kept beside `out`, and the next run with the
-                same topic, labels, speakers and model goes on from them.
+            KerasPeftError: If the endpoint rejects a request, keeps failing, or returns too few usable
+                rows. The accepted rows are kept in a `.partial` file next to `out`, and the next run with
+                the same topic, labels, speakers and model resumes from it.
         """
         progress, stopwatch = progress or Progress(), Stopwatch()
         self._check_out()
@@ -176,7 +179,7 @@ class DataGeneration:
                     self._run(rows, partial, progress).ask_until_enough()
             finally:
                 progress.finished()
-            self._check_out()  # It may have been made meanwhile.
+            self._check_out()  # The file may have been created in the meantime.
             with whole_file(Path(self.out)) as file:
                 for row in rows.mixed(self.seed or 0):
                     file.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
@@ -219,7 +222,7 @@ class DataGeneration:
         )
 
     def _begun(self) -> tuple[RowCollector, PartialOutput]:
-        """Opens the side file and takes its rows as if they had just come."""
+        """Loads the `.partial` file and accepts its rows as if they had just arrived."""
         rules = RowRules(
             labels=list(self._quota),
             speakers=self.speakers,
@@ -238,7 +241,7 @@ class DataGeneration:
         return rows, partial
 
     def _text_of(self, share: Mapping[str, int], number: int, seen: Sequence[str]) -> str:
-        """Makes the text of a request."""
+        """Renders the text of a request."""
         return self._prompt.render(
             topic=self.topic,
             labels=[LabelShare(label, self._descriptions[label], rows) for label, rows in share.items()],
@@ -252,13 +255,13 @@ class DataGeneration:
 
     @cached_property
     def _descriptions(self) -> dict[str, str]:
-        """What each label means."""
+        """Description of each label."""
         labels = self.labels if isinstance(self.labels, Mapping) else dict.fromkeys(self.labels, "")
         return {label.strip(): description.strip() for label, description in labels.items()}
 
     @cached_property
     def _quota(self) -> dict[str, int]:
-        """Returns how many rows of each label are wanted."""
+        """Number of rows wanted of each label."""
         each, more = divmod(self.rows, len(self._descriptions))
         return {label: each + (position < more) for position, label in enumerate(self._descriptions)}
 
@@ -277,7 +280,7 @@ class DataGeneration:
 
 @contextmanager
 def _told_what_is_kept(rows: RowCollector, partial: PartialOutput) -> Iterator[None]:
-    """Adds to whatever ends the run what remains of it."""
+    """Adds a note about the kept rows to any exception that ends the run."""
     try:
         yield
     except BaseException as error:

@@ -1,7 +1,7 @@
-"""The side file of a run: accepted rows as they come, so that a later run can go on from them.
+"""The `.partial` file of a run: accepted rows as they arrive, so that a later run can resume.
 
-The first line says what the run makes. Then come the rows, each as it will stand in
-the final file, and after those of an answer one line with what the answer cost.
+The first line identifies the run. The rows follow as they will be written to the final file, and
+after the rows of each response, one line with its counts of requests, tokens and rejected rows.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _BEGINNING = b'{"run": '
 
 @dataclass
 class Tally:
-    """What the answers so far came to.
+    """Totals over all responses so far.
 
     Attributes:
-        requests: How many were answered.
-        retries: How many were sent once more.
-        prompt_tokens: Tokens read, as the endpoint counts them.
-        completion_tokens: Tokens written, likewise.
-        without_usage: Answers for which the endpoint did not say.
-        rejected: Rows that were turned down, by reason.
-        bad_answers: Answers with a fault, by fault.
+        requests: Number of requests that were answered.
+        retries: Number of retries.
+        prompt_tokens: Number of prompt tokens, as reported by the endpoint.
+        completion_tokens: Number of completion tokens, as reported by the endpoint.
+        without_usage: Number of responses without reported token counts.
+        rejected: Number of rejected rows, by reason.
+        bad_answers: Number of faulty responses, by fault.
     """
 
     requests: int = 0
@@ -45,7 +45,7 @@ class Tally:
     bad_answers: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
-        """Adds what other answers came to."""
+        """Adds the totals of other responses."""
         self.requests += other.requests
         self.retries += other.retries
         self.prompt_tokens += other.prompt_tokens
@@ -56,14 +56,14 @@ class Tally:
 
 
 class PartialOutput:
-    """The side file of the file `out`.
+    """The `.partial` file next to an output file.
 
     Args:
-        out: The file that will be written at the end.
-        identity: What the run makes, by name; rows of another run are not mixed in.
+        out: The final output file.
+        identity: Options that identify the run, by name; rows of a different run are not reused.
 
     Raises:
-        DataError: If the side file belongs to another run, or is none.
+        DataError: If the existing file belongs to a different run, or is not a `.partial` file.
     """
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
@@ -78,10 +78,10 @@ class PartialOutput:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Opens the file to append, without the line that a killed run left half written.
+        """Opens the file for appending, without an incomplete last line from a killed run.
 
         Raises:
-            DataError: If another run writes to it, or has since it was read.
+            DataError: If another run is writing to the file, or has written to it since it was read.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
@@ -106,11 +106,11 @@ class PartialOutput:
             yield
         finally:
             self._file = None
-            if not self.rows:  # There is nothing to go on from.
+            if not self.rows:  # There is nothing to resume from.
                 self.remove()
 
     def add(self, rows: Sequence[GeneratedRow], tally: Tally) -> None:
-        """Appends what came of one answer."""
+        """Appends the rows and the totals of one response."""
         answer = {name: value for name, value in vars(tally).items() if value}
         lines: list[dict[str, Any]] = [dict(row.to_json()) for row in rows]
         self._write([*lines, {"answer": answer}])
@@ -118,7 +118,7 @@ class PartialOutput:
         self.tally.add(tally)
 
     def remove(self) -> None:
-        """Removes the file, when the final one is there."""
+        """Removes the file once the final file exists."""
         self.path.unlink(missing_ok=True)
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -135,12 +135,12 @@ class PartialOutput:
             raise DataError(
                 f"{self.path} is not the side file of a run. Move it away, or choose another `out`."
             )
-        # What follows the last line's end was being written when a run was killed.
+        # Data after the last newline was being written when the run was killed.
         whole = data.split(b"\n")[:-1]
         contents = [_object(line) for line in whole]
         rows = [content for content in contents[1:] if content and "answer" not in content]
         if not rows:
-            return  # There is nothing to go on from, so this run may be any.
+            return  # There is nothing to resume from, so the runs may differ.
         self._check(contents[0].get("run"))
         self.rows = rows
         self._whole = sum(len(line) + 1 for line in whole)
@@ -160,7 +160,7 @@ class PartialOutput:
 
 
 def _object(line: bytes) -> dict[str, Any]:
-    """Reads a line; one that is not whole is ignored."""
+    """Parses a line as a JSON object; returns an empty one if that fails."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):
@@ -169,7 +169,7 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _tally(content: Mapping[str, Any]) -> Tally:
-    """Reads what an answer cost, and takes nothing that is not a count."""
+    """Reads the totals of a response and ignores values that are not counts."""
     tally = Tally()
     for name, start in vars(tally).items():
         value = content.get(name)

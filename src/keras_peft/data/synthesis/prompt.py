@@ -1,4 +1,4 @@
-"""The prompt: a template of the project's or the user's, and one request's values in."""
+"""Renders the text of a request from the built-in template or the user's."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LabelShare:
 
     Attributes:
         name: The label.
-        description: What it means, "" where that was not said.
-        rows: How many rows of it are asked for.
+        description: Description of the label, or "".
+        rows: Number of rows requested for the label.
     """
 
     name: str
@@ -31,18 +31,18 @@ class LabelShare:
 
 
 def own_template() -> str:
-    """Returns the template that comes with the package."""
+    """Returns the built-in template."""
     return (files("keras_peft") / "templates" / "generate.md").read_text(encoding="utf-8")
 
 
 class Prompt:
-    """A jinja2 template from which the text of each request is made.
+    """Jinja2 template for the text of each request.
 
     Args:
-        path: A file with the user's template; the package's own by default.
+        path: File with the user's template; the built-in template by default.
 
     Raises:
-        OptionError: If there is no such file, or it breaks jinja2's rules.
+        OptionError: If the file cannot be read, or is not a valid Jinja2 template.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -58,11 +58,11 @@ class Prompt:
         import jinja2
         from jinja2.sandbox import SandboxedEnvironment
 
-        # Prompts are passed around, so a template gets at nothing but its values.
+        # Users share templates, so a template must not access anything but its values.
         environment = SandboxedEnvironment(
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
         )
-        # jinja2's own is for HTML, where "&" and "<" have to be escaped.
+        # Jinja2's own filter escapes "&" and "<" for HTML.
         environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
         try:
             self._template = environment.from_string(source)
@@ -81,23 +81,23 @@ class Prompt:
         max_characters: int,
         chance: Random,
     ) -> str:
-        """Makes the text of a request.
+        """Renders the text of a request.
 
         Args:
-            topic: What the texts are about.
-            labels: How many rows of which labels are asked for.
-            speakers: Who speaks; nobody for plain texts.
-            subtopic: The part of the topic, if any.
-            seen: Texts not to be repeated; their beginnings are shown.
-            min_characters: Least characters of a text.
-            max_characters: Most characters of a text.
-            chance: What `pick` draws from.
+            topic: Topic of the texts.
+            labels: The requested labels and their numbers of rows.
+            speakers: Names of the speakers; empty for plain texts.
+            subtopic: Part of the topic to cover, if any.
+            seen: Texts not to be repeated; their beginnings are included.
+            min_characters: Minimum number of characters per text.
+            max_characters: Maximum number of characters per text.
+            chance: Random generator of the template's `pick` function.
 
         Returns:
             The text of the request.
 
         Raises:
-            OptionError: If the template uses what there is not, or fails.
+            OptionError: If the template uses an undefined value, fails, or renders to an empty text.
         """
         import jinja2
 
@@ -120,7 +120,7 @@ class Prompt:
                 f"{self._name} uses what there is not: {error.message}. There is: {listed(values)}."
                 f"{did_you_mean(name, values)}"
             ) from None
-        # Anything may go wrong in a template, and it is its author who can mend it.
+        # A template can fail in any way, and its author can fix it.
         except Exception as error:
             raise OptionError(f"{self._name} fails: {type(error).__name__}: {error}.") from None
         if not text:

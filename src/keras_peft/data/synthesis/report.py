@@ -1,4 +1,4 @@
-"""What a run would do, and what it made."""
+"""The plan and the result of a run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from keras_peft.data.synthesis.partial_output import Tally
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationPlan:
-    """What a run would do, told before the first request.
+    """Plan of a run, made before the first request.
 
     Attributes:
-        labels: Rows of each label in the file at the end.
-        kept: How many of them are there from an earlier run.
-        requests: Least requests for the others.
-        prompt_tokens: Tokens that those would read, estimated from the first one's length.
-        completion_tokens: Tokens that they would write, estimated from the lengths allowed.
-        cost: What that costs at the given prices; None where none were given.
-        url: Where the requests go.
-        sends_key: Whether a key goes with them.
-        prompt: The text of the first request.
+        labels: Number of rows per label in the final file.
+        kept: Number of rows kept from an earlier run.
+        requests: Minimum number of requests for the remaining rows.
+        prompt_tokens: Estimated prompt tokens of these requests, from the length of the first one.
+        completion_tokens: Estimated completion tokens, from the allowed lengths of the texts.
+        cost: Estimated cost at the given prices; None if no prices were given.
+        url: URL that the requests are sent to.
+        sends_key: Whether an API key is sent.
+        prompt: Text of the first request.
     """
 
     labels: Mapping[str, int]
@@ -37,22 +37,22 @@ class GenerationPlan:
     prompt: str
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the plan as JSON."""
+        """Returns the plan as JSON-compatible values."""
         return {"rows": sum(self.labels.values()), **vars(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What a run made.
+    """Result of a run.
 
     Attributes:
-        out: The file.
-        labels: Rows of each label in it.
-        kept: How many of them were there from an earlier run.
-        tally: What all answers came to, those of earlier runs included.
-        cost: What their tokens cost at the given prices; None where none were given, or an
-            answer did not tell its tokens.
-        seconds: How long this run took.
+        out: The written file.
+        labels: Number of rows per label in the file.
+        kept: Number of rows kept from an earlier run.
+        tally: Totals over all responses, including those of earlier runs.
+        cost: Cost of all tokens at the given prices; None if no prices were given, or if a response
+            did not report its tokens.
+        seconds: Duration of this run, in seconds.
     """
 
     out: Path
@@ -63,7 +63,7 @@ class Generated:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what was made as JSON."""
+        """Returns the result as JSON-compatible values."""
         return {
             "out": str(self.out),
             "rows": sum(self.labels.values()),

@@ -1,4 +1,4 @@
-"""The rows of a run: how many of each label are wanted, under way, and done."""
+"""Tracks the rows of a run: wanted, requested and accepted, per label."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from keras_peft.data.synthesis.generated_rows import GeneratedRow, RowRules
 
 
 class RowCollector:
-    """Takes rows that keep the rules, are new and are still needed.
+    """Accepts rows that satisfy the rules, are new and are still needed.
 
     Args:
-        quota: Rows wanted of each label.
-        rules: What a row has to keep.
-        similarity: Two texts are near duplicates from this cosine on.
+        quota: Number of rows wanted of each label.
+        rules: Requirements for each row.
+        similarity: Cosine similarity from which two texts are near duplicates.
     """
 
     def __init__(self, quota: Mapping[str, int], rules: RowRules, similarity: float) -> None:
@@ -33,22 +33,22 @@ class RowCollector:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that there are."""
+        """All labels."""
         return tuple(self._quota)
 
     @property
     def missing(self) -> int:
-        """How many rows there are too few."""
+        """Number of rows that are still missing."""
         return sum(self._quota.values()) - len(self)
 
     def accept(self, candidates: Sequence[Mapping[str, Any]]) -> tuple[list[GeneratedRow], Counter[str]]:
-        """Takes what can be used of an answer.
+        """Accepts the usable rows of a response.
 
         Args:
-            candidates: JSON objects, as `candidates_in` finds them.
+            candidates: JSON objects from `candidates_in`.
 
         Returns:
-            The rows that were taken, and how many were not, by reason.
+            The accepted rows, and the number of rejected ones by reason.
         """
         checked = [self._rules.check(candidate) for candidate in candidates]
         rejected = Counter(reason for reason in checked if isinstance(reason, str))
@@ -66,15 +66,15 @@ class RowCollector:
         return taken, rejected
 
     def next_share(self, batch: int) -> dict[str, int]:
-        """Says what the next request is to ask for: rows of the labels that lack most.
+        """Chooses the rows of the next request, from the labels that lack most.
 
-        Rows that are asked for already are not asked for again.
+        Rows that are already requested are not requested again.
 
         Args:
-            batch: Most rows of a request.
+            batch: Maximum number of rows per request.
 
         Returns:
-            Rows of each label; empty where nothing is left to ask for.
+            Number of rows per label; empty if nothing is left to request.
         """
         open_ = {
             label: rows - len(self._accepted[label]) - self._under_way[label]
@@ -90,24 +90,23 @@ class RowCollector:
         return dict(share)
 
     def ask(self, share: Mapping[str, int]) -> None:
-        """Notes that a request for these rows is under way."""
+        """Records that a request for these rows is in flight."""
         self._under_way.update(share)
 
     def answered(self, share: Mapping[str, int]) -> None:
-        """Notes that it is not any more."""
+        """Records that a request for these rows is no longer in flight."""
         self._under_way.subtract(share)
 
     def some(self, most: int, chance: Random) -> list[str]:
-        """Picks some of the texts."""
+        """Returns a random sample of the accepted texts."""
         texts = [row.text for rows in self._accepted.values() for row in rows]
         return chance.sample(texts, min(most, len(texts)))
 
     def mixed(self, seed: int) -> Iterator[GeneratedRow]:
-        """Gives the rows in the order of the file.
+        """Yields the rows in the order of the file.
 
-        From the beginning on the labels alternate, in a chance order, so that every part of
-        the file holds all of them. The order depends on the rows and the seed alone, not
-        on which answer came first.
+        The labels alternate in random order, so that every part of the file contains all of them. The
+        order depends only on the rows and the seed, not on which response arrived first.
         """
         chance = Random(seed)
         columns = []

@@ -1,4 +1,4 @@
-"""The run: asks for the rows that are missing, several requests at once, and keeps what can be used."""
+"""Sends concurrent requests for the missing rows and keeps the usable ones."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from keras_peft.data.synthesis.row_collector import RowCollector
 from keras_peft.errors import EndpointError, listed
 from keras_peft.progress import Progress
 
-# How many of the texts that are there already a request shows.
+# Number of earlier texts shown in a request.
 SEEN_TEXTS = 6
-# After so many answers in a row without one row of use, more of them would only cost.
+# After this many consecutive responses without a usable row, more would only cost money.
 _MOST_FRUITLESS = 10
 
 
 class GenerationRun:
-    """Asks an endpoint until there are enough rows.
+    """Sends requests to an endpoint until there are enough rows.
 
     Args:
-        endpoint: Whom to ask.
-        rows: The rows that are there, and those that are missing.
-        partial: Where to keep what comes.
-        text_of: Makes the text of a request, of the rows of each label that it asks for, its
-            number, and texts not to be repeated.
-        seed: Decides the variety of the requests.
-        batch: Rows to ask for in a request.
-        concurrency: Requests under way at once.
-        most: Most requests.
-        progress: Told of the rows.
+        endpoint: Endpoint that receives the requests.
+        rows: Collector of the accepted and the missing rows.
+        partial: File that keeps the accepted rows as they arrive.
+        text_of: Function that renders a request from the number of rows per label, the number of the
+            request, and texts not to be repeated.
+        seed: Random seed for the variation of the requests.
+        batch: Number of rows per request.
+        concurrency: Maximum number of concurrent requests.
+        most: Maximum number of requests.
+        progress: Object that is notified of new rows.
     """
 
     def __init__(
@@ -67,13 +67,14 @@ class GenerationRun:
         self._under_way: dict[Future[ChatCompletion], dict[str, int]] = {}
 
     def ask_until_enough(self) -> None:
-        """Asks until no row is missing.
+        """Sends requests until no row is missing.
 
         Raises:
-            EndpointError: If the endpoint refuses, keeps failing, or gives too little of use.
+            EndpointError: If the endpoint rejects a request, keeps failing, or returns too few usable
+                rows.
         """
-        # The requests live in a thread of their own: here, where signals arrive, only waiting is interrupted, and
-        # a notebook's event loop is not in the way.
+        # The requests run in a thread of their own: signals, which arrive here, only interrupt the waiting,
+        # and a notebook's event loop does not interfere.
         with (
             self._partial.opened(),
             start_blocking_portal() as portal,
@@ -91,7 +92,7 @@ class GenerationRun:
                     future.cancel()
 
     def _ask(self, portal: BlockingPortal) -> None:
-        """Sends as many requests as may be under way at once."""
+        """Sends as many requests as the concurrency allows."""
         at_once = self._concurrency if self._endpoint.is_known else 1
         while len(self._under_way) < at_once and self._sent < self._most:
             share = self._rows.next_share(self._batch)
@@ -106,9 +107,9 @@ class GenerationRun:
             self._sent += 1
 
     def _take_what_came(self) -> None:
-        """Waits for an answer or more, and keeps what can be used of them."""
+        """Waits for at least one response and keeps the usable rows."""
         answered, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
-        # What did come is kept before anything that did not is told.
+        # Successful responses come first, so that their rows are kept before a failure is raised.
         for future in sorted(answered, key=lambda one: one.exception() is not None):
             share = self._under_way.pop(future)
             self._rows.answered(share)
@@ -117,7 +118,7 @@ class GenerationRun:
             self._progress.generated(rows=accepted)
 
     def _take(self, answer: ChatCompletion, asked: int) -> int:
-        """Keeps what can be used of an answer, and returns how many rows that is."""
+        """Keeps the usable rows of a response and returns their number."""
         candidates = candidates_in(answer.content)
         accepted, rejected = self._rows.accept(candidates)
         fault = answer.fault
