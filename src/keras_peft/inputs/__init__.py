@@ -1,15 +1,15 @@
-"""What a row can be: one file, one input.
+"""Input types: what a row can be. One module per type.
 
-An input says how a row is read from a table and from a request, and makes the encoder that
-turns rows into `Tokens`, with the files and settings that a bundle holds for it. Nothing
-here imports Keras.
+An input defines how a row is read from a table and from a request. It also creates the encoder that
+converts rows to `Tokens`, including the files and settings that a bundle stores for it. Nothing here
+imports Keras.
 
-    input.py        what every input says
-    encoder.py      what every encoder does
-    text.py         a text, or a pair of them
-    words.py        words, of which each has a label of its own
-    tokens.py       encoded rows: token ids, and what a batch of them is
-    limits.py       how long a row may be, and what to do with longer ones
-    case_marks.py   capitals for bases that read small letters only
-    strings.py      whether a value is text
+    input.py        base class of the inputs
+    encoder.py      base class of the encoders
+    text.py         a text, or a pair of texts
+    words.py        words, each with a label of its own
+    tokens.py       encoded rows: token ids and padded batches
+    limits.py       maximum row length and handling of longer rows
+    case_marks.py   capitals for uncased base models
+    strings.py      validation of text values
 """

@@ -1,9 +1,9 @@
-"""Capitals for bases that read small letters only: a mark before each word that has some.
+"""Case marks for uncased base models: a token before each word that contains capitals.
 
-Where every word is tagged its capitals tell a name from a noun. A tokenizer that makes all letters
-small has tokens that no text uses, and these can be learned as marks: inline casing, as compared with
-other ways in Etchegoyhen and Gete 2020, "To Case or not to case: Evaluating Casing Methods for Neural
-Machine Translation", LREC 2020, pages 3752–3760.
+When each word is tagged, capitals distinguish names from nouns. A tokenizer that lowercases its input
+has unused tokens, which can be trained as marks. This is inline casing, compared with other methods in
+Etchegoyhen and Gete 2020, "To Case or not to case: Evaluating Casing Methods for Neural Machine
+Translation", LREC 2020, pages 3752–3760.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy as np
 if TYPE_CHECKING:
     import tokenizers
 
-# One for a capital at the beginning, one for capitals throughout, one for any others.
+# For an initial capital, for all capitals, and for any other capitals.
 _MARKS = ("[unused1]", "[unused2]", "[unused3]")
 
 
 class CaseMarks:
-    """Puts marks before words with capitals.
+    """Inserts marks before words with capitals.
 
     Args:
-        marks: The ids of the tokens: a capital at the beginning, capitals throughout, others.
+        marks: Token ids of the marks for an initial capital, all capitals, and any other capitals.
     """
 
     def __init__(self, marks: tuple[int, int, int]) -> None:
@@ -32,7 +32,7 @@ class CaseMarks:
 
     @classmethod
     def of(cls, tokenizer: tokenizers.Tokenizer) -> CaseMarks | None:
-        """Finds the marks of a tokenizer; None where it tells capitals itself, or has no unused tokens."""
+        """Creates the marks of a tokenizer; None if it is case-sensitive or has no unused tokens."""
         normalizer = tokenizer.normalizer
         marks = [number for name in _MARKS if (number := tokenizer.token_to_id(name)) is not None]
         if normalizer is None or normalizer.normalize_str("A") != "a" or len(marks) < len(_MARKS):
@@ -41,7 +41,7 @@ class CaseMarks:
         return cls((capital, throughout, others))
 
     def mark(self, word: str) -> int | None:
-        """Returns the id of a word's mark; None where it has no capitals."""
+        """Returns the token id of a word's mark; None if the word has no capitals."""
         if word.lower() == word:
             return None
         capital, throughout, others = self._marks
@@ -52,16 +52,16 @@ class CaseMarks:
     def insert(
         self, ids: np.ndarray, places: np.ndarray, words: Sequence[str], *, most: int
     ) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Puts the marks before the first tokens of their words.
+        """Inserts the marks before the first tokens of their words.
 
         Args:
-            ids: The row's tokens (tokens,), of which the last ends it.
-            places: The position of each word's first token, -1 for none (words,).
-            words: The words.
-            most: Most tokens of the row; what is more is cut off before the last.
+            ids: Token ids of the row, (tokens,); the last one ends the row.
+            places: Position of each word's first token, (words,); -1 if it has none.
+            words: The words of the row.
+            most: Maximum tokens of the row; tokens before the last one are cut off if there are more.
 
         Returns:
-            The tokens and places with the marks, and whether any token was cut off for them.
+            The token ids and positions with the marks, and whether any token was cut off.
         """
         marks = {
             int(place): mark
@@ -69,7 +69,7 @@ class CaseMarks:
             if place >= 0 and (mark := self.mark(word)) is not None
         }
         marked: list[int] = []
-        moved = np.full(len(ids) + 1, -1, np.int64)  # The last is for words without a place.
+        moved = np.full(len(ids) + 1, -1, np.int64)  # The last entry is for words without a token.
         for place, number in enumerate(ids):
             if place in marks:
                 marked.append(marks[place])

@@ -1,4 +1,4 @@
-"""Rows to token ids of a bounded length, in one pass of the Rust tokenizer."""
+"""Encoders: rows to token ids of limited length, in one pass of the Rust tokenizer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import tokenizers
 
 TOKENIZER = "tokenizer.json"
-# Texts that are tokenised together: enough for all cores, few enough for memory.
+# Rows per batch of the tokenizer: enough for all cores, few enough for memory.
 _AT_ONCE = 4096
 
 
 class EncodedRow(NamedTuple):
-    """The tokens of a row: of each of its windows, whether it was cut, and where its words begin."""
+    """Tokens of a row: the ids of its windows, whether it was cut, and the first token of each word."""
 
     ids: list[np.ndarray]
     is_cut: bool = False
@@ -29,19 +29,18 @@ class EncodedRow(NamedTuple):
 
 
 class Encoder(ABC):
-    """Turns rows into token ids. Each input has one of its own.
+    """Converts rows to token ids. Each input type has its own encoder.
 
     Args:
-        content: The content of a tokenizer.json; its own padding and truncation are
-            not used.
-        max_length: Maximum tokens of a row, special ones included.
-        overlaps: Whether what is longer is read in windows, which overlap by a quarter. The
-            rest is cut off otherwise.
-        at_once: Rows that are tokenised together.
+        content: Content of a tokenizer.json. Its own padding and truncation are ignored.
+        max_length: Maximum tokens per row, including special tokens.
+        overlaps: Whether longer rows are read in windows that overlap by a quarter, instead of being
+            cut.
+        at_once: Number of rows that are tokenised together.
 
     Attributes:
-        content: The same.
-        max_length: The same.
+        content: Content of the tokenizer.json.
+        max_length: Maximum tokens per row, including special tokens.
 
     Raises:
         OptionError: If `max_length` leaves no room for text.
@@ -67,16 +66,19 @@ class Encoder(ABC):
         self._overlaps, self._at_once = overlaps, at_once
 
     def __call__(self, rows: Sequence[Any]) -> Tokens:
-        """Encodes rows, in their order.
+        """Encodes rows.
 
         Args:
-            rows: From the input's `read` or `read_given`.
+            rows: Rows from the input's `read` or `read_given`.
+
+        Returns:
+            The tokens of the rows, in the order of the rows.
         """
         ids, words = Collector(arrays(np.int32)), Collector(arrays(np.int64))
         windows: list[int] = []
         truncated = 0
         for start in range(0, len(rows), self._at_once):
-            # The tokenizer's own objects are large, so there are never those of all rows.
+            # The tokenizer's own objects are large, so only those of one batch exist at a time.
             for row in self._encode(list(rows[start : start + self._at_once])):
                 for one in row.ids:
                     ids.add(one)
@@ -93,26 +95,26 @@ class Encoder(ABC):
 
     @abstractmethod
     def seen(self, row: Any) -> tuple[str, ...]:
-        """Returns the strings of a row as far as their tokens are not cut off."""
+        """Returns the strings of a row up to the point where its tokens are cut off."""
 
     @abstractmethod
     def to_config(self) -> dict[str, Any]:
-        """Returns what a bundle says of it beside its files, as plain values."""
+        """Returns the settings that a bundle stores for the encoder, as plain values."""
 
     def files(self) -> dict[str, str]:
-        """Returns the files that a bundle holds for it, by their names."""
+        """Returns the contents of the files that a bundle stores for the encoder, by file name."""
         return {TOKENIZER: self.content}
 
     def ids(self, text: str) -> list[int]:
-        """Returns the token ids of a text alone, without special tokens and uncut."""
+        """Returns the token ids of a text, without special tokens and truncation."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return [number for part in [encoding, *encoding.overflowing] for number in part.ids]
 
     @abstractmethod
     def _encode(self, rows: list[Any]) -> list[EncodedRow]:
-        """Tokenises some rows together."""
+        """Tokenises a batch of rows."""
 
 
 def ids_of(encoding: tokenizers.Encoding) -> np.ndarray:
-    """Returns the ids of the tokenizer's own object as an array."""
+    """Converts the ids of an encoding to an int32 array (tokens,)."""
     return np.array(encoding.ids, np.int32)

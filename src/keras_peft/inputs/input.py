@@ -1,4 +1,4 @@
-"""What every input says: how a row is read from a table and from a request, and how it is encoded."""
+"""Base class of the inputs: how a row is read from a table and from a request, and how it is encoded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from keras_peft.inputs.encoder import Encoder
 
 Text = str | tuple[str, ...]
-"""What is read of a row: a text, the texts of a pair, or the words of a sentence."""
+"""A row: a text, the texts of a pair, or the words of a sentence."""
 
 
 @dataclass(frozen=True)
 class Input(ABC):
-    """What a row can be. Each input is a file of its own.
+    """Base class for input types. Each type is a module of its own.
 
     Args:
-        columns: The columns of a table that hold it, where no others are named.
+        columns: Names of the table columns that contain the input, unless others are named.
     """
 
     name: ClassVar[str]
@@ -32,27 +32,27 @@ class Input(ABC):
     @property
     @abstractmethod
     def described(self) -> str:
-        """What rows of it are called, for people: "texts", "pairs of texts"."""
+        """Name of the rows in the plural, for messages: "texts", "pairs of texts"."""
 
     @abstractmethod
     def read(self, cells: Sequence[Any]) -> Text:
         """Reads a row of a table.
 
         Args:
-            cells: What its columns hold, in the order of `columns`.
+            cells: Values of the row, in the order of `columns`.
 
         Returns:
-            The row; empty where the cells hold none.
+            The row; empty if the cells contain none.
         """
 
     def read_given(self, given: Any) -> Text | None:
-        """Reads what a user gives to `predict` or sends to the server.
+        """Reads a row that a user passes to `predict` or sends to the server.
 
         Args:
-            given: One row.
+            given: The row to read.
 
         Returns:
-            The row, or None where it cannot be one.
+            The row, or None if it is not valid.
         """
         cells = self._cells(given)
         if cells is None:
@@ -63,42 +63,55 @@ class Input(ABC):
 
     @abstractmethod
     def encoder(self, tokenizer: str, max_length: int, *, long_text: str = LONG_TEXT[0]) -> Encoder:
-        """Returns what turns rows into token ids.
+        """Creates the encoder that converts rows to token ids.
 
         Args:
-            tokenizer: The content of the base's tokenizer.json.
-            max_length: Maximum tokens of a row, special tokens included.
-            long_text: What to do with longer rows: `"cut"` or `"window"`.
+            tokenizer: Content of the base model's tokenizer.json.
+            max_length: Maximum tokens per row, including special tokens.
+            long_text: Handling of longer rows: `"cut"` or `"window"`.
+
+        Returns:
+            The encoder.
 
         Raises:
-            OptionError: If `max_length` leaves no room for text, or `long_text` cannot be done.
+            OptionError: If `max_length` leaves no room for text, or `long_text` is not supported.
         """
 
     @abstractmethod
     def encoder_from(self, tokenizer: str, config: Mapping[str, Any]) -> Encoder:
-        """Makes an encoder again.
+        """Recreates an encoder from its configuration.
 
         Args:
-            tokenizer: The content of the tokenizer.json.
-            config: From the encoder's `to_config`; other entries are not looked at.
+            tokenizer: Content of the tokenizer.json.
+            config: Result of the encoder's `to_config`; other entries are ignored.
+
+        Returns:
+            The encoder.
         """
 
     @abstractmethod
     def check(self, long_text: str) -> None:
-        """Checks, before anything is loaded, what to do with long rows.
+        """Checks, before anything is loaded, that the handling of long rows is supported.
+
+        Args:
+            long_text: Handling of rows longer than the maximum.
 
         Raises:
-            OptionError: If it cannot be done.
+            OptionError: If it is not supported.
         """
 
     def sample(self) -> Text:
-        """Returns a short row to try a model with."""
+        """Returns a short row for trying out a model."""
         return self.read(["first"] * len(self.columns))
 
     def with_columns(self, columns: Sequence[str]) -> Self:
-        """Returns the same input, read from columns of other names or of another number."""
+        """Returns the same input with different column names, or a different number of columns.
+
+        Args:
+            columns: Names of the table columns.
+        """
         return replace(self, columns=tuple(columns))
 
     @abstractmethod
     def _cells(self, given: Any) -> list[Any] | None:
-        """Returns what a user gives for one row as cells of a table, or None."""
+        """Converts a user's row to table cells, or returns None if it is not valid."""

@@ -1,8 +1,8 @@
-"""How long a row may be, and what to do with longer ones."""
+"""Default length of a row, and the ways to handle longer rows."""
 
 from __future__ import annotations
 
 DEFAULT_MAX_LENGTH = 128
-"""Maximum tokens of a row where none is named."""
+"""Default maximum tokens per row."""
 LONG_TEXT = ("cut", "window")
-"""What can be done with rows that are too long."""
+"""Ways to handle rows that are too long."""

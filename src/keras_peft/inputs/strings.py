@@ -1,10 +1,10 @@
-"""Whether a value is text that can be read and written down."""
+"""Validation of text values."""
 
 from __future__ import annotations
 
 
 def is_unicode(text: str) -> bool:
-    """Tells whether a string can be written down: JSON's escapes allow half a surrogate pair."""
+    """Reports whether a string can be encoded as UTF-8; JSON escapes allow unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -13,5 +13,5 @@ def is_unicode(text: str) -> bool:
 
 
 def is_text(value: object) -> bool:
-    """Tells whether a value is a string that has something in it."""
+    """Reports whether a value is a non-blank string that can be encoded as UTF-8."""
     return isinstance(value, str) and bool(value.strip()) and is_unicode(value)

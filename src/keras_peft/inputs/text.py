@@ -1,4 +1,4 @@
-"""A text in each row, or two that are read together."""
+"""Rows of one text, or of two texts that are read together."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from keras_peft.inputs.strings import is_text
 
 @dataclass(frozen=True)
 class TextInput(Input):
-    """A text, or the texts of a pair, which the base reads together.
+    """A text, or a pair of texts that the base model reads together.
 
     Args:
-        columns: The column of the text, or those of the pair.
+        columns: Name of the text column, or names of both columns of a pair.
 
     Example:
         >>> TextInput(("question", "answer")).read(["Who won? ", "The home team."])
@@ -59,12 +59,13 @@ class TextInput(Input):
 
 
 class TextEncoder(Encoder):
-    """Turns texts, or pairs of them, into token ids.
+    """Converts texts, or pairs of texts, to token ids.
 
     Args:
-        content: The content of a tokenizer.json.
-        max_length: Maximum tokens of a row, special ones included.
-        windows: Read what is longer in windows, which overlap by a quarter; it is cut otherwise.
+        content: Content of a tokenizer.json.
+        max_length: Maximum tokens per row, including special tokens.
+        windows: Whether longer rows are read in windows that overlap by a quarter, instead of being
+            cut.
 
     Raises:
         OptionError: If `max_length` leaves no room for text.

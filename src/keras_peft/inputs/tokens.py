@@ -1,4 +1,4 @@
-"""Encoded rows: their token ids, and what a batch of them is."""
+"""Encoded rows: token ids and padded batches."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token ids of some texts.
+    """Token ids of encoded texts.
 
     Attributes:
-        ids: For each text an int32 array of its ids, special tokens included. A tuple, or
-            where they are many a view on a file.
-        truncated: How many texts were cut.
-        words: Where the texts came in words, the position of each word's first token,
-            -1 for one that was cut off or has none: int64 arrays.
-        owners: Where long texts are read in windows, which text each row is of, (rows,)
-            int64, in the order of the texts.
+        ids: One int32 array (tokens,) per text, including special tokens; one per window if long
+            texts are read in windows. A tuple, or a file-backed sequence if there are many.
+        truncated: Number of texts that were cut.
+        words: For rows of words, one int64 array (words,) per row with the position of each word's
+            first token; -1 if the word was cut off or has no token.
+        owners: For texts read in windows, the position of the text of each row, (rows,) int64,
+            ascending.
     """
 
     ids: Sequence[np.ndarray]
@@ -39,16 +39,19 @@ class Tokens:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each text, (rows,) int64."""
+        """Number of tokens per row, (rows,) int64."""
         return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
 
     @property
     def signature(self) -> dict[str, keras.KerasTensor]:
-        """What a batch is, with None for the axes that vary."""
+        """Symbolic inputs of a batch, with None for the axes that vary."""
         return token_signature()
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Pads some rows to a common length.
+
+        Args:
+            rows: Positions of the rows, (batch,).
 
         Returns:
             `token_ids` and `padding_mask`, both (batch, length) int32.

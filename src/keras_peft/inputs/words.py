@@ -1,4 +1,4 @@
-"""Words in each row, of which each has a label of its own."""
+"""Rows of words, each with a label of its own."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from keras_peft.inputs.limits import LONG_TEXT
 if TYPE_CHECKING:
     import tokenizers
 
-# What a text is parted into where it does not come in words: runs of letters and digits, and single signs.
+# Splits a text into runs of letters and digits, and single punctuation marks.
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
 class WordInput(Input):
-    """The words of a sentence: a list of them, or a text, which is split at spaces and signs.
+    """The words of a sentence: a list of words, or a text, which is split at spaces and punctuation.
 
     Args:
-        columns: The column of the words.
+        columns: Name of the column with the words.
 
     Example:
         >>> WordInput().read(["The train, again."])
@@ -55,20 +55,26 @@ class WordInput(Input):
         long_text: str = LONG_TEXT[0],
         marks_case: bool = True,
     ) -> WordEncoder:
-        """Returns what turns words into token ids.
+        """Creates the encoder that converts words to token ids.
 
         Args:
-            tokenizer: The content of the base's tokenizer.json.
-            max_length: Maximum tokens of a row, special tokens included.
-            long_text: `"cut"`.
-            marks_case: Whether words with capitals have marks before them, where the tokenizer
-                makes all letters small.
+            tokenizer: Content of the base model's tokenizer.json.
+            max_length: Maximum tokens per row, including special tokens.
+            long_text: Handling of longer rows; only `"cut"` is supported.
+            marks_case: Whether words with capitals are preceded by marks, if the tokenizer lowercases
+                its input.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            OptionError: If `max_length` leaves no room for text, or `long_text` is not supported.
         """
         self.check(long_text)
         return WordEncoder(tokenizer, max_length, marks_case=marks_case)
 
     def encoder_from(self, tokenizer: str, config: Mapping[str, Any]) -> WordEncoder:
-        # Bundles that were written before capitals were marked have no such entry.
+        # Bundles from before case marks existed have no such entry.
         return self.encoder(tokenizer, config["max_length"], marks_case=config.get("marks_case", False))
 
     def check(self, long_text: str) -> None:
@@ -82,16 +88,16 @@ class WordInput(Input):
 
 
 class WordEncoder(Encoder):
-    """Turns lists of words into token ids, and remembers each word's first token.
+    """Converts lists of words to token ids, and records each word's first token.
 
     Args:
-        content: The content of a tokenizer.json.
-        max_length: Maximum tokens of a row, special ones included.
-        marks_case: Put marks before words with capitals, if the tokenizer makes all letters small;
-            see `CaseMarks`.
+        content: Content of a tokenizer.json.
+        max_length: Maximum tokens per row, including special tokens.
+        marks_case: Whether words with capitals are preceded by marks, if the tokenizer lowercases its
+            input; see `CaseMarks`.
 
     Attributes:
-        marks_case: Whether it does so.
+        marks_case: Whether words with capitals are preceded by marks.
 
     Raises:
         OptionError: If `max_length` leaves no room for text.
@@ -106,7 +112,7 @@ class WordEncoder(Encoder):
         self._marks = CaseMarks.of(self._tokenizer) if marks_case else None
         self.marks_case = self._marks is not None
         before = self._tokenizer.pre_tokenizer
-        # Bytes of a word alone mean that it stands at a text's very start, and with a space before it anywhere else.
+        # A byte-level tokenizer treats a word without a leading space as the start of a text.
         self._spaces_words = isinstance(before, ByteLevel) and not before.add_prefix_space
 
     def seen(self, row: Sequence[str]) -> tuple[str, ...]:
@@ -133,11 +139,14 @@ class WordEncoder(Encoder):
 
 
 def listed_strings(value: Any, split: Callable[[str], list[str]]) -> list[str]:
-    """Reads a list of strings, JSON of one, or a string that is split; empty where it is none of these.
+    """Reads a list of strings, a JSON list of strings, or a string to split.
 
     Args:
-        value: A cell of a table.
-        split: How to split a string.
+        value: A table cell.
+        split: Function that splits a string.
+
+    Returns:
+        The strings; empty if the value is none of these.
     """
     if isinstance(value, str):
         if value.lstrip().startswith("["):
