@@ -1,4 +1,4 @@
-"""The tasks: what a head's outputs mean. One file each, found by its name."""
+"""Tasks: the meaning of a head's outputs. One module per task, found by name."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ _SHELF = Shelf(__name__, "task", "tasks")
 
 
 def names() -> list[str]:
-    """Lists the names of all tasks, sorted."""
+    """Returns the names of all tasks, sorted."""
     return list(_SHELF.names)
 
 
 def find(name: str) -> type[Task]:
     """Returns the class of a task.
+
+    Args:
+        name: Name of the task, such as "single-label".
 
     Raises:
         OptionError: If there is no task of that name.
@@ -47,23 +50,24 @@ def choose(
     text_columns: Sequence[str] = (),
     label_column: str | None = None,
 ) -> tuple[type[Task], tuple[str, ...], str]:
-    """Reads from a table what its task is, and which columns hold it.
+    """Infers from a table what its task is, and which columns to read.
 
-    The task is that of the columns' names: `text` and `label` for a single label,
-    `text_a` and `text_b` for pairs, `labels` for several, `tokens` and `tags` for tags. Then
-    lists in the label's column mean several labels, and numbers with fractions regression.
+    The column names determine the task: `text` and `label` for a single label, `text_a` and `text_b` for
+    pairs, `labels` for several labels, `tokens` and `tags` for tags. The values of the label column can
+    override this: lists mean several labels, and numbers with fractions mean regression.
 
     Args:
         rows: Some rows of the table, at least one.
-        task: The task, where it is known.
-        text_columns: The columns of the texts, where they are known; two are a pair.
-        label_column: The column of the labels, where it is known.
+        task: The task, if known.
+        text_columns: Names of the text columns, if known; two for pairs.
+        label_column: Name of the label column, if known.
 
     Returns:
-        The task and the names of its columns, which need not be there.
+        The task, the names of its text columns, and the name of its label column. The table need not
+        contain these columns.
     """
     every = [find(name) for name in names()]
-    # The plainest comes first, and is what is expected where nothing fits.
+    # The simplest task comes first and is the fallback.
     every.sort(key=lambda one: (one is not find("single-label"), one.name))
     if task is None:
         plain = [one for one in every if (label_column or one.label_column) in rows[0] and not one.per_word]

@@ -1,4 +1,4 @@
-"""What the tasks have in common that answer for a row as a whole: a head that reads one vector."""
+"""Base class of the tasks with one answer per row: the head reads a single vector."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _ACTIVATIONS = ("relu", "tanh")
 
 @dataclass(frozen=True)
 class PooledTask(Task):
-    """A task whose head reads the vector of the first token.
+    """Task whose head reads the vector of the first token.
 
     Args:
-        labels: What it can say, in the order of the head's outputs.
-        activation: What acts between the two layers of the head: "relu", as DistilBERT's head has
-            it, or "tanh", as BERT's has.
+        labels: Labels, in the order of the head's outputs.
+        activation: Activation between the two layers of the head: "relu" as in DistilBERT's head, or
+            "tanh" as in BERT's.
 
     Raises:
-        OptionError: If there is no such activation.
+        OptionError: If the activation is not supported.
     """
 
     input: ClassVar[Input] = TextInput()
@@ -51,10 +51,10 @@ class PooledTask(Task):
         return self if activation is None else replace(self, activation=activation)
 
     def head(self, dim: int) -> keras.Model:
-        """Builds the head: first token, dense with an activation, dropout, dense.
+        """Builds the head: first token, dense layer with activation, dropout, dense layer.
 
-        With ReLU it is the head of Hugging Face's DistilBertForSequenceClassification, with
-        tanh that of BertForSequenceClassification, under the names that KerasHub gives them.
+        With ReLU, it is the head of Hugging Face's DistilBertForSequenceClassification; with tanh, that of
+        BertForSequenceClassification. The layers are named as in KerasHub.
 
         Args:
             dim: Size of the encoder's vectors.
@@ -76,7 +76,7 @@ class PooledTask(Task):
         return keras.Model(vectors, outputs, name="head")
 
     def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
-        """Returns the shapes of the head's tensors by their keys, without building it.
+        """Returns the shapes of the head's tensors by key, without building the head.
 
         Args:
             dim: Size of the encoder's vectors.
@@ -89,14 +89,14 @@ class PooledTask(Task):
         }
 
     def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Computes what the head gives, without Keras: rows of a batch may have heads of their own.
+        """Computes the head's outputs without Keras, so that each row of a batch can have its own head.
 
         Args:
-            vectors: The encoder's, (rows, length, dim) float32.
-            head: The head's tensors by the keys of `head_shapes`.
+            vectors: Vectors of the encoder, (rows, length, dim) float32.
+            head: Tensors of the head, by the keys of `head_shapes`.
 
         Returns:
-            The same as the model that `head` builds: (rows, outputs) float32.
+            The outputs of the model that `head` builds, (rows, outputs) float32.
         """
         import numpy as np
 

@@ -1,4 +1,4 @@
-"""How good predictions are, the same for all tasks."""
+"""Evaluation metrics shared by all tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class LabelScores:
-    """How well one label is told, in [0, 1]; `support` is its number of rows."""
+    """Scores of one label, in [0, 1]; `support` is its number of true occurrences."""
 
     precision: float
     recall: float
@@ -24,7 +24,7 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose probability lies in one range: how many, how sure on average, what share is right."""
+    """Answers within a range of confidence: their number, mean confidence and accuracy."""
 
     low: float
     high: float
@@ -35,17 +35,16 @@ class Bin:
 
 @dataclass(frozen=True)
 class Scores:
-    """How good predictions are.
+    """Evaluation results.
 
     Attributes:
         rows: Number of rows.
-        loss: What the training lowers, without smoothing: in nats for labels.
-        metrics: The figures by name; the first is the one to look at.
+        loss: Training loss without label smoothing; in nats for labels.
+        metrics: Metrics by name; the first is the main one.
         labels: Scores of each label.
-        confusion: Row counts, `confusion[true][predicted]`, in the order of `labels`;
-            empty where it means nothing.
-        reliability: How often the answers of like probability are right; empty where they
-            have none.
+        confusion: Row counts, `confusion[true][predicted]`, in the order of `labels`; empty if the task
+            has no confusion matrix.
+        reliability: Accuracy of the answers by range of confidence; empty if the task has no confidence.
     """
 
     rows: int
@@ -57,26 +56,26 @@ class Scores:
 
     @property
     def main(self) -> float:
-        """The figure to look at."""
+        """The main metric."""
         return next(iter(self.metrics.values()))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain dictionaries and lists, with the figures beside the rest."""
+        """Returns plain dicts and lists, with the metrics at the top level as well."""
         content = asdict(self)
         return {"rows": content.pop("rows"), **content["metrics"], **content}
 
 
 def metric_name(key: str) -> str:
-    """Writes a figure's key as people do: "macro_f1" is "macro-F1"."""
+    """Formats the key of a metric for display: "macro_f1" becomes "macro-F1"."""
     return key.replace("_f1", "-F1").replace("r2", "R²").replace("_", " ")
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
-    """Parts answers into ten ranges of their probability; those without answers are left out.
+    """Groups answers into ten ranges of confidence, without the empty ones.
 
     Args:
-        confidence: Probability of each answer (rows,).
-        right: Whether it is right (rows,).
+        confidence: Probability of each answer, (rows,).
+        right: Whether each answer is right, (rows,) bool.
     """
     import numpy as np
 
@@ -97,9 +96,9 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Returns how far probabilities are from the share of right answers, on average over the answers.
+    """Computes the expected calibration error: the mean difference between confidence and accuracy.
 
-    The expected calibration error: Guo et al. 2017, https://arxiv.org/abs/1706.04599,
+    The mean is taken over the answers. Guo et al. 2017, https://arxiv.org/abs/1706.04599,
     equation 3, with ten ranges.
     """
     rows = sum(one.rows for one in bins)
@@ -107,12 +106,12 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def by_label(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> dict[str, LabelScores]:
-    """Scores each label.
+    """Computes the scores of each label.
 
     Args:
         labels: The labels.
-        truth: Numbers of the right labels (rows,), or which labels are right (rows, labels).
-        predicted: The same of the predicted ones.
+        truth: Indices of the right labels, (rows,), or indicators of them, (rows, labels).
+        predicted: Predicted labels, in the same form.
     """
     import numpy as np
     from sklearn.metrics import precision_recall_fscore_support

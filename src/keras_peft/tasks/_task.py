@@ -1,4 +1,4 @@
-"""What every task says: how its rows are read, what its head is, and what the outputs mean."""
+"""Base class of the tasks: how rows are read, how the head is built, and what its outputs mean."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 Label = str | float | tuple[str, ...]
-"""What is told of it: a label, several labels, a number, or a tag for each word."""
+"""A label: a class name, several class names, a number, or one tag per word."""
 TableRow = Mapping[str, Any]
 _MOST_SHOWN = 400
 UNLABELLED = -1
-"""The target of a token that is no word's first."""
+"""Target of a token that is not the first of a word."""
 
 
 class Examples(Protocol):
@@ -32,100 +32,136 @@ class Examples(Protocol):
 
     @property
     def labels(self) -> Sequence[Any]:
-        """As many labels."""
+        """One label per text."""
 
 
 class Prediction(Protocol):
-    """What a task says of one text."""
+    """Prediction for one text."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as plain values."""
+        """Returns the prediction as plain values."""
 
     def cells(self) -> dict[str, Any]:
-        """Returns it as columns of a table."""
+        """Returns the prediction as table columns."""
 
     def summary(self) -> tuple[str, str, str]:
-        """Returns, for people, the answer, how sure it is, and what else could be."""
+        """Returns the answer, its confidence and the alternatives, for display."""
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What a head's outputs mean. Each task is a file of its own.
+    """Base class for tasks: what the outputs of a head mean. Each task is a module of its own.
 
     Args:
-        labels: What it can say, in the order of the head's outputs.
+        labels: Labels, in the order of the head's outputs.
     """
 
     name: ClassVar[str]
     input: ClassVar[Input]
-    """What its rows are where no columns are named."""
+    """Default input of the rows."""
     label_column: ClassVar[str]
-    """The column of the labels where none is named."""
+    """Default name of the label column."""
     per_word: ClassVar[bool]
-    """Whether the head answers for each word of a row, or for the row as a whole."""
+    """Whether the head predicts a label for each word rather than for the row."""
     default_layers: ClassVar[str | None]
-    """The blocks that training attaches in where none are named; None for the method's."""
+    """Blocks that training adapts by default; None for the method's default."""
     pipeline: ClassVar[str]
-    """What the Hugging Face Hub calls it."""
+    """Pipeline name on the Hugging Face Hub."""
     problem_type: ClassVar[str | None]
-    """What a Hugging Face model's configuration calls it, if it has a word for it."""
+    """Value of `problem_type` in a Hugging Face configuration; None if there is none for the task."""
 
     labels: tuple[str, ...]
 
     @classmethod
     def reads(cls, values: Sequence[Any]) -> bool:
-        """Tells whether some values of the label's column can only be this task's."""
+        """Reports whether the values of a label column can only belong to this task.
+
+        Args:
+            values: Some values of the column.
+        """
         return False
 
     @classmethod
     def accepts(cls, row: Text, label: Any) -> bool:
-        """Tells whether a label can be one of a row, whichever they are."""
+        """Reports whether a label has the right form for a row.
+
+        Args:
+            row: The row, as read by the input.
+            label: The label, as read by `read_label`.
+        """
         return True
 
     @classmethod
     def contradict(cls, labels: Collection[Any]) -> bool:
-        """Tells whether one text cannot have all of some labels."""
+        """Reports whether the labels of one text contradict each other.
+
+        Args:
+            labels: The labels that occur with the text.
+        """
         return False
 
     @classmethod
     @abstractmethod
     def read_label(cls, value: Any) -> Label | None:
-        """Reads what the column of the labels holds; None where it is no label."""
+        """Reads a value of the label column.
+
+        Args:
+            value: The value.
+
+        Returns:
+            The label, or None if the value is not a label.
+        """
 
     @classmethod
     @abstractmethod
     def from_labels(cls, labels: Sequence[Any]) -> Self:
-        """Makes the task from the labels of the examples to train on."""
+        """Creates the task from the labels of the training examples.
+
+        Args:
+            labels: Labels of the training examples.
+        """
 
     @classmethod
     @abstractmethod
     def check(cls, labels: Sequence[Any], numbers: Sequence[int], source: str) -> None:
-        """Checks that there is something to learn.
+        """Checks that the training labels are sufficient to learn from.
 
         Args:
-            labels: Those of the examples to train on.
-            numbers: The numbers of their rows.
-            source: Where they come from, for people.
+            labels: Labels of the training examples.
+            numbers: Row number of each label.
+            source: Name of the data, for messages.
 
         Raises:
-            DataError: If there is not.
+            DataError: If the labels are insufficient, such as a single label for all rows.
         """
 
     @classmethod
     def strata(cls, labels: Sequence[Any]) -> list[Hashable]:
-        """Says what shall have the same share on both sides of a split, for each row."""
+        """Returns the stratum of each row; both sides of a split get the same proportion of every stratum.
+
+        Args:
+            labels: One label per row.
+        """
         return list(labels)
 
     def unknown(self, labels: Iterable[Any]) -> list[str]:
-        """Lists the labels that the task does not know, once for each row that has them."""
+        """Returns the labels that the task does not know, once per row with the label.
+
+        Args:
+            labels: One label per row.
+        """
         known = set(self.labels)
         return [label for label in labels if label not in known]
 
     def check_known(self, labels: Iterable[Any], source: str) -> None:
-        """Checks that every label is one that is known.
+        """Checks that the task knows all labels.
+
+        Args:
+            labels: One label per row.
+            source: Name of the data, for the message.
 
         Raises:
-            DataError: If a label is not.
+            DataError: If a label is unknown.
         """
         from collections import Counter
 
@@ -138,13 +174,13 @@ class Task(ABC):
 
     @property
     def outputs(self) -> int:
-        """Number of the head's outputs."""
+        """Number of outputs of the head."""
         return len(self.labels)
 
     @property
     @abstractmethod
     def first_position_only(self) -> bool:
-        """Whether the head reads the vector of the first token and no other."""
+        """Whether the head reads only the vector of the first token."""
 
     @abstractmethod
     def head(self, dim: int) -> keras.Model:
@@ -154,13 +190,13 @@ class Task(ABC):
             dim: Size of the encoder's vectors.
 
         Returns:
-            A model from (batch, length, dim) to (batch, outputs), or to (batch, length, outputs)
-            where it answers for each word.
+            A model from (batch, length, dim) to (batch, outputs), or to (batch, length, outputs) if the task
+            predicts a label for each word.
         """
 
     @abstractmethod
     def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
-        """Returns the shapes of the head's tensors by their keys, without building it.
+        """Returns the shapes of the head's tensors by key, without building the head.
 
         Args:
             dim: Size of the encoder's vectors.
@@ -168,47 +204,54 @@ class Task(ABC):
 
     @abstractmethod
     def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Computes what the head gives, without Keras: rows of a batch may have heads of their own.
+        """Computes the head's outputs without Keras, so that each row of a batch can have its own head.
 
         Args:
-            vectors: The encoder's, (rows, length, dim) float32.
-            head: The head's tensors by the keys of `head_shapes`.
+            vectors: Vectors of the encoder, (rows, length, dim) float32.
+            head: Tensors of the head, by the keys of `head_shapes`.
 
         Returns:
-            The same as the model that `head` builds, float32.
+            The outputs of the model that `head` builds, float32.
         """
 
     @property
     def activation(self) -> str | None:
-        """What acts between the two layers of the head; None where it has a single one."""
+        """Activation between the two layers of the head; None if the head has a single layer."""
         return None
 
     def with_activation(self, activation: str | None) -> Self:
-        """Returns the task with what acts between the layers of its head, where there is such a place."""
+        """Returns the task with another activation in its head, if the head has one.
+
+        Args:
+            activation: Name of the activation; None keeps the current one.
+        """
         return self
 
     def from_plain(
         self, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Turns the last layer of a classifier with the same labels into one of this task.
+        """Converts the last layer of a classifier with the same labels to the last layer of this task's head.
 
         Args:
-            kernel: Its weights (dim, outputs).
-            bias: Its biases (outputs,).
-            labels: The labels in the order of its outputs.
+            kernel: Weights of the classifier's layer, (dim, outputs).
+            bias: Biases of the classifier's layer, (outputs,).
+            labels: Labels in the order of the classifier's outputs.
 
         Returns:
-            Weights and biases whose outputs mean here what they mean there.
+            Weights (dim, outputs) and biases (outputs,) whose outputs have the same meaning for this task.
         """
         order = [labels.index(label) for label in self.labels]
         return kernel[:, order], bias[order]
 
     def to_plain(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turns the head's last layer into one whose outputs need nothing of the task to be read.
+        """Converts the head's last layer to one whose outputs can be read without the task.
 
         Args:
-            kernel: Its weights (dim, outputs).
-            bias: Its biases (outputs,).
+            kernel: Weights of the head's layer, (dim, outputs).
+            bias: Biases of the head's layer, (outputs,).
+
+        Returns:
+            The converted weights (dim, outputs) and biases (outputs,).
         """
         return kernel, bias
 
@@ -217,31 +260,48 @@ class Task(ABC):
         """Returns the loss on the head's outputs.
 
         Args:
-            label_smoothing: Share of each target that is spread over all labels: Szegedy
+            label_smoothing: Fraction of each target that is spread over all labels: Szegedy
                 et al. 2015, https://arxiv.org/abs/1512.00567, section 7.
         """
 
     @abstractmethod
     def targets(self, labels: Sequence[Any]) -> Any:
-        """Turns labels into what the loss and the scores compare with.
+        """Converts labels to the targets of the loss and the metrics.
+
+        Args:
+            labels: One label per row.
 
         Returns:
-            An array (rows, …), or a sequence with an array (words,) for each row.
+            An array (rows, …), or a sequence with one array (words,) per row.
         """
 
     def label_smoothing(self, asked: float) -> float:
-        """Returns how much of the label smoothing that is asked for the loss uses."""
+        """Returns the label smoothing that the loss uses.
+
+        Args:
+            asked: The requested label smoothing.
+        """
         return asked
 
     def weights(self, targets: Any) -> np.ndarray | None:
-        """Returns weights of the rows by which all labels count the same; None where that means nothing."""
+        """Returns row weights that give all labels the same total weight.
+
+        Args:
+            targets: Targets of the rows, from `targets`.
+
+        Returns:
+            The weights, (rows,) float32, or None if the task does not support them.
+        """
         return None
 
     def probabilities(self, outputs: Any) -> np.ndarray:
-        """Turns the head's outputs into probabilities of the labels (rows, labels).
+        """Converts the head's outputs to label probabilities, (rows, labels).
+
+        Args:
+            outputs: Outputs of the head.
 
         Raises:
-            OptionError: If the task has none.
+            OptionError: If the task has no probabilities.
         """
         raise OptionError(
             f"The task {self.name} gives no probabilities; use predict, which gives what it has."
@@ -249,24 +309,29 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, outputs: Any, targets: Any) -> Scores:
-        """Scores the head's outputs.
+        """Computes the evaluation metrics of the head's outputs.
 
         Args:
-            outputs: The head's outputs, a row for each text.
-            targets: From `targets`.
+            outputs: Outputs of the head, one row per text.
+            targets: Targets of the rows, from `targets`.
         """
 
     def calibrated(self, outputs: Any, targets: Any) -> Self:
-        """Returns the task with what is found on validation rows: a temperature, thresholds."""
+        """Returns the task calibrated on validation rows: with a temperature, or with thresholds.
+
+        Args:
+            outputs: Outputs of the head on the validation rows.
+            targets: Targets of the rows, from `targets`.
+        """
         return self
 
     def abstaining(self, outputs: Any, targets: Any, precision: float) -> Self:
-        """Returns the task with a threshold below which it says nothing.
+        """Returns the task with a threshold below which it does not answer.
 
         Args:
-            outputs: The head's outputs on validation rows.
-            targets: Their targets.
-            precision: Share of its answers that shall be right.
+            outputs: Outputs of the head on validation rows.
+            targets: Targets of the rows, from `targets`.
+            precision: Target precision of the answers that are given.
 
         Raises:
             OptionError: If the task always answers.
@@ -276,27 +341,35 @@ class Task(ABC):
 
     @classmethod
     def check_abstains(cls) -> None:
-        """Checks that the task can say nothing where it is not sure.
+        """Checks that the task can abstain from an answer.
 
         Raises:
-            OptionError: If it always answers.
+            OptionError: If the task always answers.
         """
         raise OptionError(f"The task {cls.name} always answers; leave `abstain_below` out.")
 
     @abstractmethod
     def agreement(self, outputs: Any, targets: Any) -> np.ndarray:
-        """Returns how well the outputs of each row fit its target, (rows,); higher is better."""
-
-    def worst(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
-        """Lists the rows that are told wrong, the worst first.
+        """Returns how well the outputs of each row match its target; higher is better.
 
         Args:
-            outputs: The head's outputs.
-            examples: As many texts with their labels.
-            most: Most rows.
+            outputs: Outputs of the head.
+            targets: Targets of the rows, from `targets`.
 
         Returns:
-            For each row its `text`, its `label` and what is `said`, for people.
+            One value per row, (rows,).
+        """
+
+    def worst(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
+        """Lists the rows with wrong predictions, the worst first.
+
+        Args:
+            outputs: Outputs of the head, one row per text.
+            examples: Texts with their labels.
+            most: Maximum number of rows.
+
+        Returns:
+            For each row its `text`, its `label` and the prediction as `said`, for display.
         """
         import numpy as np
 
@@ -311,25 +384,39 @@ class Task(ABC):
         return found
 
     def doubtful(self, outputs: Any, examples: Examples, *, most: int = 10) -> list[dict[str, str]]:
-        """Lists the rows that the task is least sure of, if it says how sure it is; see `worst`."""
+        """Lists the rows with the least confident predictions, if the task has a confidence; see `worst`."""
         return []
 
     @staticmethod
     def shown(prediction: Any, text: Any, label: Any) -> dict[str, str]:
-        """Writes a row and what is said of it for people."""
+        """Formats a row and its prediction for display.
+
+        Args:
+            prediction: Prediction for the text.
+            text: The text.
+            label: The right label.
+        """
         said = ", ".join(filter(None, prediction.summary()))
         return {"text": _shown(text), "label": _shown(label), "said": said}
 
     @abstractmethod
     def is_right(self, prediction: Any, label: Any) -> bool:
-        """Tells whether a prediction is what a row's label says."""
+        """Reports whether a prediction matches the label of its row."""
 
     @abstractmethod
     def predictions(self, outputs: Any, texts: Sequence[Text]) -> list[Any]:
-        """Turns the head's outputs into predictions, one for each text."""
+        """Converts the head's outputs to predictions.
+
+        Args:
+            outputs: Outputs of the head, one row per text.
+            texts: The texts.
+
+        Returns:
+            One prediction per text.
+        """
 
     def to_config(self) -> dict[str, Any]:
-        """Returns all that the task is beside its labels, as plain values."""
+        """Returns the settings of the task, without its labels, as plain values."""
         return {
             field.name: list(value) if isinstance(value, tuple) else value
             for field in fields(self)
@@ -339,7 +426,12 @@ class Task(ABC):
 
     @classmethod
     def from_config(cls, labels: Sequence[str], config: Mapping[str, Any]) -> Self:
-        """Makes the task again from its labels and `to_config`."""
+        """Recreates the task from its labels and its settings.
+
+        Args:
+            labels: Labels, in the order of the head's outputs.
+            config: Settings from `to_config`.
+        """
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in config.items()
         }
@@ -347,7 +439,7 @@ class Task(ABC):
 
 
 def _shown(value: Any) -> str:
-    """Writes a text or label for people, cut where it is long."""
+    """Formats a text or label for display and shortens it if it is long."""
     if isinstance(value, float):
         return f"{value:.3f}"
     text = value if isinstance(value, str) else " | ".join(value)
@@ -356,7 +448,7 @@ def _shown(value: Any) -> str:
 
 
 def as_label(value: Any) -> str | None:
-    """Reads a label: a string, a whole number, or true or false."""
+    """Reads a label from a string, a whole number or a boolean; returns None for other values."""
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, bool):

@@ -19,19 +19,19 @@ from keras_peft.tasks._scores import Scores, by_label
 if TYPE_CHECKING:
     import keras
 
-# What parts labels in a table without lists; the first that is found.
+# Separators of labels in formats without lists; the first one that occurs is used.
 _SEPARATORS = ("|", ";", ",")
-# A threshold follows a label's own rows as far as there are many more than so many that have it.
+# A label with this many rows weighs its own threshold and the common one equally.
 _PRIOR_ROWS = 20
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one text.
+    """Prediction for one text.
 
     Attributes:
-        labels: Those whose probability reaches their threshold, most probable first.
-        probabilities: Of every label, most probable first, each by itself.
+        labels: Labels whose probability reaches their threshold, most probable first.
+        probabilities: Independent probability of every label, most probable first.
     """
 
     labels: tuple[str, ...]
@@ -42,12 +42,12 @@ class Prediction:
         return {"labels": list(self.labels), "probabilities": self.probabilities}
 
     def cells(self) -> dict[str, Any]:
-        """Returns the labels with | between them, and the probabilities of all."""
+        """Returns the labels joined by "|", and the probabilities of all labels."""
         ordered = {f"probability.{label}": self.probabilities[label] for label in sorted(self.probabilities)}
         return {"labels": "|".join(self.labels), **ordered}
 
     def summary(self) -> tuple[str, str, str]:
-        """Returns the labels, their probabilities and the next two."""
+        """Returns the labels, their probabilities, and the next two labels."""
         others = [label for label in self.probabilities if label not in self.labels]
         after = ", ".join(f"{label} {self.probabilities[label]:.3f}" for label in others[:2])
         sure = ", ".join(f"{self.probabilities[label]:.3f}" for label in self.labels)
@@ -56,12 +56,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Task(PooledTask):
-    """Tells of each of several labels whether it is right.
+    """Predicts for each of several labels whether it applies.
 
     Args:
-        labels: The labels, in the order of the head's outputs.
-        thresholds: The least probability of each label with which it is said; 0.5 where
-            there are none.
+        labels: Labels, in the order of the head's outputs.
+        thresholds: Probability of each label from which it is predicted; 0.5 for all labels if empty.
     """
 
     name: ClassVar[str] = "multi-label"
@@ -72,12 +71,12 @@ class Task(PooledTask):
 
     @classmethod
     def reads(cls, values: Sequence[Any]) -> bool:
-        """Tells whether some are lists."""
+        """Reports whether any value is a list."""
         return any(isinstance(value, list | tuple) for value in values)
 
     @classmethod
     def read_label(cls, value: Any) -> tuple[str, ...] | None:
-        if value is None:  # As an empty cell of a table is read.
+        if value is None:  # an empty table cell
             return ()
         if isinstance(value, str):
             value = _parted(value)
@@ -107,7 +106,7 @@ class Task(PooledTask):
 
     @classmethod
     def strata(cls, labels: Sequence[tuple[str, ...]]) -> list[Hashable]:
-        """Returns the rarest label of each row, so that the rare ones are on both sides."""
+        """Returns the rarest label of each row, so that rare labels occur on both sides of a split."""
         counts = Counter(one for row in labels for one in row)
         return [min(row, key=lambda label: (counts[label], label), default=None) for row in labels]
 
@@ -115,7 +114,7 @@ class Task(PooledTask):
         return super().unknown(one for row in labels for one in row)
 
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
-        """Returns the sum over the labels of the binary cross-entropy; see `Task.loss`."""
+        """Returns the binary cross-entropy, summed over the labels; see `Task.loss`."""
         import keras
         from keras import ops
 
@@ -128,7 +127,7 @@ class Task(PooledTask):
         return BinaryCrossEntropies(name="binary_cross_entropies")
 
     def targets(self, labels: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Turns labels into float32 ones and zeros (rows, labels)."""
+        """Converts labels to float32 ones and zeros, (rows, labels)."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         targets = np.zeros((len(labels), len(self.labels)), np.float32)
         for row, own in enumerate(labels):
@@ -136,15 +135,15 @@ class Task(PooledTask):
         return targets
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Turns logits (rows, labels) into probabilities of the same shape, each by itself."""
+        """Converts logits (rows, labels) to independent probabilities of the same shape."""
         return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -500, 500))))
 
     def said(self, probabilities: np.ndarray) -> np.ndarray:
-        """Tells which labels reach their threshold: bool (rows, labels)."""
+        """Returns which labels reach their threshold, (rows, labels) bool."""
         return np.asarray(probabilities >= np.array(self.thresholds or (0.5,) * len(self.labels)))
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
-        """Scores logits (rows, labels) against ones and zeros of that shape."""
+        """Computes the metrics of logits (rows, labels) against ones and zeros of that shape."""
         from sklearn.metrics import f1_score
 
         probabilities = self.probabilities(outputs)
@@ -166,8 +165,8 @@ class Task(PooledTask):
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray) -> Self:
         """Returns the task with the thresholds that give the best F1 on some rows.
 
-        One for all labels first, by micro-F1; then one for each label, drawn towards
-        that one as far as the label has few rows.
+        A common threshold is found first, by micro-F1, then one for each label. The fewer rows a label has,
+        the closer its threshold is to the common one.
         """
         probabilities = self.probabilities(outputs)
         common = _best_threshold(probabilities.ravel(), targets.ravel())
@@ -179,7 +178,7 @@ class Task(PooledTask):
         return replace(self, thresholds=tuple(thresholds))
 
     def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns how probable all of each row's labels are together, as a mean over them."""
+        """Returns the geometric mean of the probabilities of each row's right decisions, (rows,)."""
         probabilities = self.probabilities(outputs)
         right = np.where(targets == 1, probabilities, 1 - probabilities)
         return np.asarray(np.exp(np.log(np.maximum(right, 1e-12)).mean(axis=-1)))
@@ -202,7 +201,7 @@ class Task(PooledTask):
 
 
 def _parted(value: str) -> list[str]:
-    """Parts the labels of a cell: a JSON list, or words between |, ; or commas."""
+    """Splits the labels of a cell: a JSON list, or words separated by "|", ";" or commas."""
     if value.lstrip().startswith("["):
         try:
             parsed = json.loads(value)
@@ -215,11 +214,11 @@ def _parted(value: str) -> list[str]:
 
 
 def _best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Finds the threshold with the best F1, in the middle between the two values around it."""
+    """Finds the threshold with the best F1, halfway between the two neighbouring probabilities."""
     order = np.argsort(-probabilities, kind="stable")
     sorted_values, hits = probabilities[order], np.cumsum(truth[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
-    # A threshold cannot part rows of one probability.
+    # A threshold cannot separate rows with the same probability.
     last = np.append(sorted_values[:-1] > sorted_values[1:], True)
     best = int(np.argmax(np.where(last, f1, -1)))
     after = sorted_values[best + 1] if best + 1 < len(order) else 0.0

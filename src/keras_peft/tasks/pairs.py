@@ -12,12 +12,12 @@ from keras_peft.tasks import single_label
 
 @dataclass(frozen=True)
 class Task(single_label.Task):
-    """Chooses one of several labels for two texts, which the base reads together.
+    """Predicts one of several labels for two texts, which the base model reads together.
 
     Args:
-        labels: The labels, in the order of the head's outputs.
-        temperature: What the outputs are divided by before they become probabilities.
-        abstain_below: The least probability with which a label is said.
+        labels: Labels, in the order of the head's outputs.
+        temperature: Value that divides the outputs before the softmax.
+        abstain_below: Minimum probability of an answer; None to always answer.
     """
 
     name: ClassVar[str] = "pairs"

@@ -17,15 +17,15 @@ from keras_peft.tasks._scores import Scores
 if TYPE_CHECKING:
     import keras
 
-# A split has the same share of each of so many ranges of the numbers.
+# Number of quantile ranges that a split is stratified by.
 _RANGES = 10
-# The squares of these and their sums are numbers, too.
+# The squares of numbers up to this size, and their sums, stay finite.
 _LARGEST = 1e100
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a regression says of one text: `value`, in the units of the data."""
+    """Prediction for one text: `value`, in the units of the data."""
 
     value: float
 
@@ -38,18 +38,19 @@ class Prediction:
         return {"value": self.value}
 
     def summary(self) -> tuple[str, str, str]:
-        """Returns the value, and nothing beside it."""
+        """Returns the value, without a confidence or alternatives."""
         return f"{self.value:.3f}", "", ""
 
 
 @dataclass(frozen=True)
 class Task(PooledTask):
-    """Gives a number.
+    """Predicts a number.
 
     Args:
-        labels: None.
-        mean: Of the numbers that were trained on.
-        deviation: Their standard deviation; the head gives so many of it from the mean.
+        labels: Empty.
+        mean: Mean of the training numbers.
+        deviation: Standard deviation of the training numbers. The head predicts the distance from the
+            mean in this unit.
     """
 
     name: ClassVar[str] = "regression"
@@ -61,7 +62,7 @@ class Task(PooledTask):
 
     @classmethod
     def reads(cls, values: Sequence[Any]) -> bool:
-        """Tells whether they are numbers of which some have a fraction."""
+        """Reports whether all values are numbers and some have a fraction."""
         given = [value for value in values if value not in (None, "")]
         if not given or None in map(cls.read_label, given):
             return False
@@ -91,7 +92,7 @@ class Task(PooledTask):
 
     @classmethod
     def strata(cls, labels: Sequence[float]) -> list[Hashable]:
-        """Returns the tenth in which each number lies."""
+        """Returns the decile of each number."""
         numbers = _array(labels)
         edges = np.quantile(numbers, np.linspace(0, 1, _RANGES + 1)[1:-1])
         return list(np.searchsorted(edges, numbers).tolist())
@@ -106,21 +107,21 @@ class Task(PooledTask):
     def from_plain(
         self, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Turns numbers into deviations from the mean; see `Task.from_plain`."""
+        """Converts outputs from numbers to deviations from the mean; see `Task.from_plain`."""
         scale = np.float32(1 / self.deviation)
         return kernel * scale, (bias - np.float32(self.mean)) * scale
 
     def to_plain(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turns deviations from the mean into numbers; see `Task.to_plain`."""
+        """Converts outputs from deviations from the mean to numbers; see `Task.to_plain`."""
         scale = np.float32(self.deviation)
         return kernel * scale, bias * scale + np.float32(self.mean)
 
     def label_smoothing(self, asked: float) -> float:
-        """Returns 0: there are no labels to spread a target over."""
+        """Returns 0, because there are no labels to spread a target over."""
         return 0.0
 
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
-        """Returns the mean squared error, in squared deviations."""
+        """Returns the mean squared error, in squared standard deviations."""
         import keras
         from keras import ops
 
@@ -131,18 +132,17 @@ class Task(PooledTask):
         return SquaredError(name="squared_error")
 
     def targets(self, labels: Sequence[float]) -> np.ndarray:
-        """Turns numbers into float32 deviations from the mean (rows,)."""
+        """Converts numbers to standard deviations from the mean, (rows,) float32."""
         return np.asarray((_array(labels) - self.mean) / self.deviation, np.float32)
 
     def values(self, outputs: np.ndarray) -> np.ndarray:
-        """Turns deviations into numbers (rows,)."""
+        """Converts standard deviations from the mean to numbers, (rows,) float64."""
         return np.asarray(np.reshape(outputs, -1).astype(np.float64) * self.deviation + self.mean)
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
-        """Scores outputs (rows, 1) against deviations (rows,).
+        """Computes the metrics of outputs (rows, 1) against standard deviations from the mean, (rows,).
 
-        Pearson's correlation is 0 where either side is constant, as it is not defined
-        there.
+        The correlations are set to 0 if either side is constant, because they are not defined then.
         """
         from scipy.stats import rankdata
 
@@ -162,7 +162,7 @@ class Task(PooledTask):
         )
 
     def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the error of each row, negative."""
+        """Returns the negative absolute error of each row, (rows,)."""
         return np.asarray(-np.abs(self.values(outputs) - self.values(targets)))
 
     def is_right(self, prediction: Prediction, label: float) -> bool:

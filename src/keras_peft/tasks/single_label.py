@@ -18,17 +18,17 @@ from keras_peft.tasks._scores import Scores, by_label, calibration_error, reliab
 if TYPE_CHECKING:
     import keras
 
-# Of the logarithm of the temperature, before any row is seen.
+# Standard deviation of the prior on the logarithm of the temperature.
 _DEVIATION = 0.5
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one text.
+    """Prediction for one text.
 
     Attributes:
-        label: The most probable label, or None where it is not probable enough to be said.
-        probabilities: Of every label, most probable first; they sum to 1.
+        label: The most probable label, or None if the task abstains.
+        probabilities: Probability of every label, most probable first; they sum to 1.
     """
 
     label: str | None
@@ -39,12 +39,12 @@ class Prediction:
         return {"label": self.label, "probabilities": self.probabilities}
 
     def cells(self) -> dict[str, Any]:
-        """Returns the label, its probability and those of all labels."""
+        """Returns the label, its probability and the probabilities of all labels."""
         ordered = {f"probability.{label}": self.probabilities[label] for label in sorted(self.probabilities)}
         return {"label": self.label, "probability": max(self.probabilities.values()), **ordered}
 
     def summary(self) -> tuple[str, str, str]:
-        """Returns the label, its probability and the next two."""
+        """Returns the label, its probability, and the next two labels."""
         first, *others = [f"{label} {probability:.3f}" for label, probability in self.probabilities.items()]
         if self.label is None:
             return "(none)", "", ", ".join([first, *others[:2]])
@@ -53,12 +53,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Task(PooledTask):
-    """Chooses one of several labels.
+    """Predicts one of several labels.
 
     Args:
-        labels: The labels, in the order of the head's outputs.
-        temperature: What the outputs are divided by before they become probabilities.
-        abstain_below: The least probability with which a label is said.
+        labels: Labels, in the order of the head's outputs.
+        temperature: Value that divides the outputs before the softmax.
+        abstain_below: Minimum probability of an answer; None to always answer.
     """
 
     name: ClassVar[str] = "single-label"
@@ -73,7 +73,7 @@ class Task(PooledTask):
 
     @classmethod
     def check_abstains(cls) -> None:
-        """Does nothing: a label that is not probable enough is not said."""
+        """Does nothing: the task abstains if no label is probable enough."""
 
     @classmethod
     def read_label(cls, value: Any) -> str | None:
@@ -99,11 +99,11 @@ class Task(PooledTask):
             )
 
     def to_plain(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Divides by the temperature, so that a plain softmax gives the probabilities; see `Task.to_plain`."""
+        """Divides by the temperature, so that a plain softmax gives probabilities; see `Task.to_plain`."""
         return kernel / np.float32(self.temperature), bias / np.float32(self.temperature)
 
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
-        """Returns softmax cross-entropy; see `Task.loss`."""
+        """Returns the softmax cross-entropy; see `Task.loss`."""
         import keras
         from keras import ops
 
@@ -119,7 +119,7 @@ class Task(PooledTask):
         return CrossEntropy(name="cross_entropy")
 
     def targets(self, labels: Sequence[str]) -> np.ndarray:
-        """Turns labels into int32 numbers (rows,)."""
+        """Converts labels to int32 indices, (rows,)."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         return np.fromiter((numbers[label] for label in labels), np.int32, len(labels))
 
@@ -128,15 +128,15 @@ class Task(PooledTask):
         return np.asarray(len(targets) / np.count_nonzero(np.bincount(targets)) / counts[targets], np.float32)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Turns logits (rows, labels) into probabilities of the same shape, by softmax."""
+        """Converts logits (rows, labels) to probabilities of the same shape with a softmax."""
         logits = logits.astype(np.float64) / self.temperature
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
-        """Scores logits (rows, labels) against numbers (rows,).
+        """Computes the metrics of logits (rows, labels) against label indices (rows,).
 
-        A label without rows counts 0 in the macro mean only where it was predicted.
+        The macro mean includes a label without rows only if it was predicted; its F1 is then 0.
         """
         from sklearn.metrics import confusion_matrix
 
@@ -166,11 +166,11 @@ class Task(PooledTask):
         )
 
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray) -> Self:
-        """Returns the task with the temperature that suits some rows best.
+        """Returns the task with the temperature that fits some rows best.
 
-        It makes their cross-entropy least: Guo et al. 2017,
-        https://arxiv.org/abs/1706.04599, section 4.2. A prior keeps it near 1 where
-        there are few rows, which may all be right by chance.
+        The temperature minimises their cross-entropy: Guo et al. 2017,
+        https://arxiv.org/abs/1706.04599, section 4.2. A prior keeps it close to 1 if there are few rows,
+        which may all be right by chance.
         """
         from scipy.optimize import minimize_scalar
 
@@ -184,17 +184,22 @@ class Task(PooledTask):
         return replace(self, temperature=float(np.exp(found.x)))
 
     def abstaining(self, outputs: np.ndarray, targets: np.ndarray, precision: float) -> Self:
-        """Returns the task with the least probability above which enough answers are right.
+        """Returns the task with the lowest threshold whose answers reach the target precision.
+
+        Args:
+            outputs: Logits on validation rows, (rows, labels).
+            targets: Label indices of the rows, (rows,).
+            precision: Target precision of the answers that are given.
 
         Raises:
-            DataError: If no probability is high enough for that on these rows.
+            DataError: If no threshold reaches the precision on these rows.
         """
         probabilities = self.probabilities(outputs)
         order = np.argsort(-probabilities.max(axis=-1), kind="stable")
         confidence = probabilities.max(axis=-1)[order]
         right = np.cumsum((probabilities.argmax(axis=-1) == targets)[order])
         shares = right / np.arange(1, len(order) + 1)
-        # Rows of one probability are said together.
+        # Rows with the same probability are answered together.
         last = np.append(confidence[:-1] > confidence[1:], True)
         enough = np.flatnonzero(last & (shares >= precision))
         if not len(enough):
@@ -205,7 +210,7 @@ class Task(PooledTask):
         return replace(self, abstain_below=float(confidence[enough[-1]]))
 
     def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the probability of each row's label."""
+        """Returns the probability of each row's label, (rows,)."""
         return np.asarray(self.probabilities(outputs)[np.arange(len(targets)), targets])
 
     def is_right(self, prediction: Prediction, label: str) -> bool:
@@ -214,7 +219,7 @@ class Task(PooledTask):
     def doubtful(
         self, outputs: np.ndarray, examples: _task.Examples, *, most: int = 10
     ) -> list[dict[str, str]]:
-        """Lists the rows whose most probable label is least probable; see `worst`."""
+        """Lists the rows whose most probable label has the lowest probability; see `worst`."""
         order = np.argsort(self.probabilities(outputs).max(axis=-1), kind="stable")[:most]
         texts = [examples.texts[row] for row in order]
         said = self.predictions(outputs[order], texts)

@@ -1,4 +1,4 @@
-"""A tag for each word, such as the parts of speech, or names in BIO form."""
+"""A tag for each word, such as parts of speech, or names in BIO format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTSIDE = "O"
 
 @dataclass(frozen=True)
 class Span:
-    """Words that are one thing: from word `start` to before word `end`, counted from 0."""
+    """Words that form one entity: from word `start` up to, but excluding, word `end`, counted from 0."""
 
     label: str
     start: int
@@ -33,12 +33,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a tagger says of one text.
+    """Prediction for one text.
 
     Attributes:
         words: The words.
-        tags: As many tags.
-        spans: What they mark, where they are in BIO form.
+        tags: One tag per word.
+        spans: The marked entities, if the tags are in BIO format.
     """
 
     words: tuple[str, ...]
@@ -59,23 +59,23 @@ class Prediction:
         return {"tokens": list(self.words), "tags": list(self.tags), "entities": entities}
 
     def cells(self) -> dict[str, Any]:
-        """Returns the tags with spaces between them."""
+        """Returns the tags, separated by spaces."""
         return {"tags": " ".join(self.tags)}
 
     def summary(self) -> tuple[str, str, str]:
-        """Returns what is marked, or the tags where they mark nothing."""
+        """Returns the marked entities, or the tags if there are none."""
         marked = ", ".join(f"{' '.join(self.words[s.start : s.end])} ({s.label})" for s in self.spans)
         return marked or " ".join(self.tags), "", ""
 
 
 @dataclass(frozen=True)
 class Task(_task.Task):
-    """Gives each word one of several tags.
+    """Predicts one of several tags for each word.
 
     The head reads the vector of each word's first token.
 
     Args:
-        labels: The tags, in the order of the head's outputs.
+        labels: Tags, in the order of the head's outputs.
     """
 
     name: ClassVar[str] = "token-labels"
@@ -83,13 +83,13 @@ class Task(_task.Task):
     input: ClassVar[Input] = WordInput()
     label_column: ClassVar[str] = "tags"
     per_word: ClassVar[bool] = True
-    # The upper blocks of a base that was made for whole texts know little of single words.
+    # The upper blocks of a base model for whole texts retain little information about single words.
     default_layers: ClassVar[str | None] = "all"
     pipeline: ClassVar[str] = "token-classification"
 
     @classmethod
     def accepts(cls, row: Text, label: tuple[str, ...]) -> bool:
-        """Tells whether there is a tag for each word."""
+        """Reports whether there is one tag per word."""
         return len(row) == len(label)
 
     @classmethod
@@ -120,7 +120,7 @@ class Task(_task.Task):
 
     @property
     def marks_spans(self) -> bool:
-        """Whether the tags are in BIO form."""
+        """Whether the tags are in BIO format."""
         inside = [tag for tag in self.labels if tag != OUTSIDE]
         return bool(inside) and all(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in inside)
 
@@ -132,6 +132,9 @@ class Task(_task.Task):
         """Builds the head: dropout and a dense layer at every position.
 
         It is the head of Hugging Face's DistilBertForTokenClassification.
+
+        Args:
+            dim: Size of the encoder's vectors.
 
         Returns:
             A model from (batch, length, dim) to (batch, length, tags).
@@ -152,11 +155,11 @@ class Task(_task.Task):
         return {"logits/kernel": (dim, self.outputs), "logits/bias": (self.outputs,)}
 
     def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns (rows, length, tags); see `Task.answer`."""
+        """Returns the head's outputs, (rows, length, tags); see `Task.apply_head`."""
         return np.asarray(vectors @ head["logits/kernel"] + head["logits/bias"])
 
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
-        """Returns softmax cross-entropy, the mean over the words of a batch; see `Task.loss`."""
+        """Returns the softmax cross-entropy, averaged over the words of a batch; see `Task.loss`."""
         import keras
         from keras import ops
 
@@ -176,7 +179,7 @@ class Task(_task.Task):
         return CrossEntropy(name="cross_entropy")
 
     def targets(self, labels: Sequence[tuple[str, ...]]) -> Sequence[np.ndarray]:
-        """Turns tags into int32 numbers, an array (words,) for each row."""
+        """Converts tags to int32 indices, one array (words,) per row."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         targets = Collector(arrays(np.int32))
         for tags in labels:
@@ -184,9 +187,9 @@ class Task(_task.Task):
         return targets.done()
 
     def score(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Scores:
-        """Scores logits (words, tags) of each row against numbers (words,).
+        """Computes the metrics of each row's logits (words, tags) against tag indices (words,).
 
-        Where the tags are in BIO form, what counts is whole spans with their label:
+        For tags in BIO format, the scores count whole spans with their label:
         Tjong Kim Sang and De Meulder 2003, https://aclanthology.org/W03-0419.
         """
         logits, truth = np.concatenate(outputs), np.concatenate(list(targets))
@@ -210,7 +213,7 @@ class Task(_task.Task):
         return Scores(rows=len(targets), loss=float(-right.mean()), metrics=metrics, labels=by_tag)
 
     def agreement(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns the share of each row's words that have the right tag."""
+        """Returns the fraction of each row's words that have the right tag, (rows,)."""
         rows = zip(outputs, targets, strict=True)
         return np.array([float((self._said(logits) == truth).mean()) for logits, truth in rows])
 
@@ -226,12 +229,12 @@ class Task(_task.Task):
         return found
 
     def _said(self, logits: np.ndarray) -> np.ndarray:
-        """Returns the numbers of the tags (words,); what was cut off has zeros and is outside."""
+        """Returns tag indices (words,); words that were cut off have zero logits and count as outside."""
         outside = self.labels.index(OUTSIDE) if OUTSIDE in self.labels else 0
         return np.where(logits.any(axis=-1), logits.argmax(axis=-1), outside)
 
     def _by_span(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, LabelScores]:
-        """Scores the spans of each label, and of all under an empty name."""
+        """Scores the spans of each label, and all spans under an empty name."""
         counts: dict[str, Counter[str]] = {"": Counter()}
         for row in rows:
             said, truth = (set(spans([self.labels[number] for number in numbers])) for numbers in row)
@@ -243,9 +246,15 @@ class Task(_task.Task):
 
 
 def spans(tags: Sequence[str]) -> list[Span]:
-    """Finds what BIO tags mark.
+    """Finds the spans that BIO tags mark.
 
-    A tag I- that follows no word of its own label begins a span, as in conlleval.
+    An I- tag that does not follow a word of its own label begins a span, as in conlleval.
+
+    Args:
+        tags: One tag per word.
+
+    Returns:
+        The spans in their order.
 
     Example:
         >>> spans(["O", "B-room", "I-room", "B-room"])
