@@ -267,7 +267,7 @@ def _way_problems(how: str, given: Mapping[str, Any]) -> list[str]:
         return [f"`how={how!r}` is unknown, expected one of {', '.join(ways())}"]
     takes = [name for name in inspect.signature(_find(how)).parameters if name != "sources"]
     return [
-        f"`how={how!r}` takes no {name}, {'only ' + ' and '.join(takes) if takes else 'and nothing in its insert'}"
+        f"`how={how!r}` takes no {name}, {'only ' + ' and '.join(takes) if takes else 'and nothing in its place'}"
         for name in given
         if name not in takes
     ]
