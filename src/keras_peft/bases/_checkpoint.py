@@ -1,4 +1,4 @@
-"""What Hugging Face calls the parts of an architecture."""
+"""Names in the Hugging Face checkpoints of an architecture."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class TextHead:
-    """The head of Hugging Face's classifier of texts.
+    """The head of Hugging Face's text classifier.
 
     Attributes:
-        layers: From its modules to the layers of the head here.
-        activation: What acts between them.
-        saved: What PEFT's `modules_to_save` has to name.
+        layers: Mapping from the head's module names to the layer names used here.
+        activation: Activation between the layers.
+        saved: Module names to list in PEFT's `modules_to_save`.
     """
 
     layers: Mapping[str, str]
@@ -26,16 +26,16 @@ class CheckpointNames:
     """The names in Hugging Face's checkpoints of an architecture.
 
     Attributes:
-        classes: What the names of its classes begin with: "DistilBert".
-        prefix: What the names of its modules begin with below a head: "distilbert".
-        outside: Its modules outside of blocks, and the paths of their layers here.
-        blocks: Where its blocks lie: "transformer.layer".
-        inside: The modules of a block, and the paths of their layers below the block's.
-        text_head: The head of its classifier of texts, for encoders.
-        takes_prefix: Whether its attention takes keys and values from before the text.
-        fused: The modules of a block that are several layers here, side by side in their outputs.
-        is_transposed: Whether its projections keep their matrices as (in, out).
-        blocks_here: What the layers of its blocks are called here, without their numbers.
+        classes: Prefix of the class names: "DistilBert".
+        prefix: Prefix of the module names in a model with a head: "distilbert".
+        outside: Modules outside the blocks, mapped to layer paths.
+        blocks: Name of the module list that holds the blocks: "transformer.layer".
+        inside: Modules of a block, mapped to layer paths relative to the block.
+        text_head: Head of the text classifier; encoders only.
+        takes_prefix: Whether the attention accepts keys and values that precede the text.
+        fused: Modules of a block that correspond to several layers, whose outputs they concatenate.
+        is_transposed: Whether the projections store their matrices as (in, out).
+        blocks_here: Name of the block layers in KerasHub, without their numbers.
     """
 
     classes: str
@@ -50,10 +50,13 @@ class CheckpointNames:
     blocks_here: str = "transformer_layer"
 
     def modules(self, blocks: int) -> dict[str, str]:
-        """Returns the names of all modules that are one layer, without the prefix, and the layers' paths.
+        """Returns the modules that correspond to one layer each.
 
         Args:
             blocks: Number of blocks.
+
+        Returns:
+            Layer paths by module name, without the prefix.
 
         Example:
             >>> from keras_peft.bases import bert
@@ -67,10 +70,13 @@ class CheckpointNames:
         }
 
     def layers(self, blocks: int) -> dict[str, tuple[str, ...]]:
-        """Returns the names of all modules, those that are several layers here included, and the layers' paths.
+        """Returns all modules, including those that correspond to several layers.
 
         Args:
             blocks: Number of blocks.
+
+        Returns:
+            Layer paths by module name, without the prefix.
         """
         return {name: (path,) for name, path in self.modules(blocks).items()} | {
             f"{self.blocks}.{block}.{name}": tuple(f"{self.blocks_here}_{block}/{path}" for path in paths)
@@ -79,5 +85,5 @@ class CheckpointNames:
         }
 
     def bare(self, name: str) -> str:
-        """Returns the name of a module or tensor without the prefix that it has below a head."""
+        """Returns the name of a module or tensor without the architecture's prefix."""
         return name.removeprefix(f"{self.prefix}.")

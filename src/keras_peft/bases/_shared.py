@@ -1,4 +1,4 @@
-"""What KerasHub names alike in many architectures."""
+"""Layer names and encoders that many KerasHub architectures share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import keras
 
-# Its TransformerEncoder and TransformerDecoder, whose attention is Keras's own.
+# KerasHub's TransformerEncoder and TransformerDecoder, which use Keras's own attention.
 TRANSFORMER = {
     r"token_embedding": "embedding.token",
     r"position_embedding": "embedding.position",
@@ -16,7 +16,7 @@ TRANSFORMER = {
     r"feedforward_intermediate_dense": "ffn.up",
     r"feedforward_output_dense": "ffn.down",
 }
-# Llama and its relatives, each of which has its own attention and its own norm.
+# Llama and its relatives, each with its own attention and norm classes.
 GATED_DECODER = {
     **TRANSFORMER,
     r"transformer_layer_\d+/(self_)?attention": "attention",
@@ -30,12 +30,19 @@ GATED_DECODER = {
 
 
 def itself(backbone: keras.Model) -> keras.Model:
-    """Returns the backbone: its inputs and output are the encoder's."""
+    """Returns the backbone itself, which already has an encoder's inputs and output."""
     return backbone
 
 
 def single_text_encoder(backbone: keras.Model) -> keras.Model:
-    """Returns the encoder of a backbone with segments for single texts: every segment id is 0."""
+    """Builds an encoder of single texts from a backbone with segments; all segment ids are 0.
+
+    Args:
+        backbone: A KerasHub backbone that takes `segment_ids` and returns a `sequence_output`.
+
+    Returns:
+        A model from {token_ids, padding_mask}, both (batch, length) int32, to (batch, length, dim).
+    """
     import keras
 
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")

@@ -1,7 +1,7 @@
 """ALBERT: Lan et al. 2019, https://arxiv.org/abs/1909.11942.
 
-A group's layers share their weights among all of its calls: the usual ALBERT
-has one group, and so one block, that is called twelve times or more.
+All calls of a group share its weights. The published models have one group, and so one block, that is
+called twelve times or more.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """BERT: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
 
-A BERT checkpoint for single texts is exactly a DistilBERT one: the blocks are
-the same, and DistilBERT only lacks the pooler and the token types. So row 0 of
-the token-type table is added to every position and the tensors are renamed.
-Read that way it keeps BERT's exact GELU, which KerasHub's BERT approximates.
+For single texts, a BERT checkpoint is equivalent to a DistilBERT one: the blocks are the same, and
+DistilBERT only lacks the pooler and the token types. The conversion adds row 0 of the token-type table
+to every position and renames the tensors. It keeps BERT's exact GELU, which KerasHub's BERT approximates.
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ CHECKPOINT = CheckpointNames(
 encoder = single_text_encoder
 max_length = distilbert.max_length
 
-# Before 2019 the scale and shift of a norm were called gamma and beta.
+# Checkpoints from before 2019 call the scale and shift of a norm gamma and beta.
 _ENDINGS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 POSITIONS = "embeddings.position_embeddings.weight"
 TYPES = "embeddings.token_type_embeddings.weight"
 
 
 class _Renamed(Mapping[str, "np.ndarray"]):
-    """Tensors under other names, each read when it is asked for."""
+    """Tensors under new names, read on access."""
 
     def __init__(
         self, tensors: Mapping[str, np.ndarray], names: Mapping[str, str], made: Mapping[str, np.ndarray]
@@ -77,20 +76,20 @@ def to_distilbert(
     checkpoint: CheckpointNames = CHECKPOINT,
     first_position: int = 0,
 ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
-    """Re-expresses a BERT checkpoint as a DistilBERT one.
+    """Converts a BERT checkpoint to an equivalent DistilBERT one.
 
     Args:
         config: Hugging Face's config.json of a BERT model.
-        tensors: Its tensors, with or without the leading `bert.`.
-        checkpoint: The names in it, for a relative of BERT.
-        first_position: The row of the position table that a text's first token has.
+        tensors: The checkpoint's tensors, with or without the leading `bert.`.
+        checkpoint: Names in the checkpoint, for a relative of BERT.
+        first_position: Row of the position table for a text's first token.
 
     Returns:
-        The configuration and the tensors in DistilBERT's form, each of these read when it is asked for.
+        The DistilBERT configuration and the tensors by DistilBERT's names, read on access.
 
     Raises:
         BaseCorrupt: If tensors are missing.
-        BaseError: If its positions are not those of a table.
+        BaseError: If the model does not use absolute position embeddings.
     """
     if (kind := config.get("position_embedding_type", "absolute")) != "absolute":
         raise BaseError(f"This checkpoint has position_embedding_type {kind!r}; only 'absolute' can be read.")
@@ -131,11 +130,18 @@ def to_distilbert(
 
 
 def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> keras.Model:
-    """Builds KerasHub's DistilBERT from a Hugging Face checkpoint of BERT.
+    """Builds KerasHub's DistilBERT backbone from a Hugging Face BERT checkpoint.
+
+    Args:
+        config: Hugging Face's config.json.
+        tensors: The checkpoint's tensors, with or without the leading `bert.`.
+
+    Returns:
+        The backbone, with the checkpoint's weights.
 
     Raises:
-        BaseCorrupt: If tensors are missing or misshapen.
-        BaseError: If the configuration asks for what is not computed here.
+        BaseCorrupt: If tensors are missing or have the wrong shape.
+        BaseError: If the configuration is not supported.
     """
     epsilon = float(config.get("layer_norm_eps", distilbert.EPSILON))
     return distilbert.from_checkpoint(*to_distilbert(config, tensors), epsilon=epsilon)

@@ -21,7 +21,7 @@ BACKBONE = "DistilBertBackbone"
 NORMS_AFTER = True
 ROLES = {**TRANSFORMER, r"pooled_dense": "head", r"logits": "head"}
 EPSILON = 1e-12
-"""What its norms add to the variance."""
+"""Epsilon of the norms."""
 encoder = itself
 
 CHECKPOINT = CheckpointNames(
@@ -51,9 +51,9 @@ CHECKPOINT = CheckpointNames(
 
 
 def _gelu(x: Any) -> Any:
-    """The Gaussian error linear unit, exactly: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415.
+    """Exact GELU: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415.
 
-    Keras asks TensorFlow for erfc, which takes it four times as long as erf.
+    Keras computes it with erfc on TensorFlow, which takes four times as long as erf.
     """
     from keras import ops
 
@@ -66,7 +66,7 @@ def _gelu_tanh(x: Any) -> Any:
     return ops.gelu(x, approximate=True)
 
 
-# What Hugging Face calls activations; those given by name are Keras's.
+# Activations by Hugging Face's names; strings are names in Keras.
 _ACTIVATIONS: dict[str, str | Callable[[Any], Any]] = {
     "gelu": _gelu,
     "gelu_new": _gelu_tanh,
@@ -74,38 +74,41 @@ _ACTIVATIONS: dict[str, str | Callable[[Any], Any]] = {
     "relu": "relu",
     "silu": "silu",
 }
-# Keras's names of variables, and what Hugging Face calls them.
+# Hugging Face's tensor names by Keras's variable names.
 _ENDINGS = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 
 
 def max_length(config: Mapping[str, Any]) -> int:
-    """Returns the most tokens that a checkpoint reads, from its config.json."""
+    """Returns the maximum tokens per text, as given in a checkpoint's config.json."""
     return int(config["max_position_embeddings"])
 
 
 def to_distilbert(
     config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
-    """Returns a checkpoint as it is: it is a DistilBERT one."""
+    """Returns the checkpoint unchanged, since it is a DistilBERT one already."""
     return dict(config), tensors
 
 
 def from_checkpoint(
     config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, epsilon: float = EPSILON
 ) -> keras.Model:
-    """Builds KerasHub's backbone from a Hugging Face checkpoint.
+    """Builds KerasHub's DistilBERT backbone from a Hugging Face checkpoint.
 
-    Dropout is left out of it: a frozen encoder runs as in inference.
+    The backbone has no dropout, since a frozen encoder runs in inference mode.
 
     Args:
         config: Hugging Face's config.json.
-        tensors: Its tensors, with or without the leading `distilbert.`; those of
-            heads are passed over.
-        epsilon: What the norms add to the variance, for a relative of DistilBERT.
+        tensors: The checkpoint's tensors, with or without the leading `distilbert.`; those of heads are
+            ignored.
+        epsilon: Epsilon of the norms, for a relative of DistilBERT.
+
+    Returns:
+        The backbone, with the checkpoint's weights.
 
     Raises:
-        BaseCorrupt: If tensors are missing or misshapen; all are in the message.
-        BaseError: If the configuration asks for what is not computed here.
+        BaseCorrupt: If tensors are missing or have the wrong shape; the message lists all of them.
+        BaseError: If the configuration is not supported.
     """
     import keras
     import keras_hub
@@ -148,7 +151,7 @@ def from_checkpoint(
         raise BaseCorrupt(
             f"The checkpoint does not fit its config.json: {listed(problems)}; download it again."
         )
-    # KerasHub's backbone takes neither as an option.
+    # KerasHub's backbone has no option for either.
     for site in sites:
         if isinstance(site.layer, keras.layers.LayerNormalization):
             site.layer.epsilon = epsilon
@@ -158,10 +161,13 @@ def from_checkpoint(
 
 
 def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the tensors of a backbone as a Hugging Face checkpoint has them, float32.
+    """Converts a backbone's weights to the tensors of a Hugging Face checkpoint.
 
     Args:
-        backbone: What `from_checkpoint` built, whatever its weights have become.
+        backbone: A backbone that `from_checkpoint` built; its weights may have changed since.
+
+    Returns:
+        Float32 arrays by Hugging Face's names.
     """
     import keras
     import numpy as np
@@ -178,7 +184,7 @@ def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:
             if variable.name == "kernel":
                 view = projection(sites[path])
                 value = value.reshape(view.inputs, view.outputs).T
-            elif variable.name == "bias":  # Of the attention it has a row for each head.
+            elif variable.name == "bias":  # Attention biases have one row per head.
                 value = value.reshape(-1)
             tensors[f"{CHECKPOINT.prefix}.{module}.{_ENDINGS[variable.name]}"] = value
     return tensors
@@ -186,7 +192,7 @@ def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _without_random_values(kind: type[keras.Model]) -> Iterator[None]:
-    """Lets a KerasHub model begin with zeros: drawing its values takes longer than reading them."""
+    """Initialises a KerasHub model with zeros: drawing random values takes longer than loading weights."""
     module: Any = sys.modules[kind.__module__]
     original = module.distilbert_kernel_initializer
     module.distilbert_kernel_initializer = lambda *_, **__: "zeros"

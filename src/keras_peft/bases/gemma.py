@@ -19,7 +19,7 @@ ROLES = {
     r"ffw_linear": "ffn.down",
     r"\w*_norm|final_normalization": "norm",
 }
-# The two differ in what their norms are called.
+# The norms of a block are left out: Gemma 1 and 2 name them differently.
 CHECKPOINT = CheckpointNames(
     classes="Gemma",
     prefix="model",

@@ -1,4 +1,4 @@
-"""Gemma 3: Gemma Team 2025, https://arxiv.org/abs/2503.19786. Gemma's names."""
+"""Gemma 3: Gemma Team 2025, https://arxiv.org/abs/2503.19786. Its layers are named as Gemma's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Llama 3: Grattafiori et al. 2024, https://arxiv.org/abs/2407.21783. Llama's layers."""
+"""Llama 3: Grattafiori et al. 2024, https://arxiv.org/abs/2407.21783. Its layers are Llama's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """RoBERTa: Liu et al. 2019, https://arxiv.org/abs/1907.11692.
 
-For single texts and pairs a checkpoint is exactly a DistilBERT one, as BERT's are: it has one token type,
-and counts positions from behind the row of its padding.
+Like BERT's, a checkpoint is equivalent to a DistilBERT one, for pairs as well as single texts: it has one
+token type, and its positions start after the row for padding.
 """
 
 from __future__ import annotations
@@ -34,36 +34,43 @@ encoder = itself
 
 
 def max_length(config: Mapping[str, Any]) -> int:
-    """Returns the most tokens that a checkpoint reads, from its config.json."""
+    """Returns the maximum tokens per text, as given in a checkpoint's config.json."""
     return int(config["max_position_embeddings"]) - _first_position(config)
 
 
 def to_distilbert(
     config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
-    """Re-expresses a RoBERTa checkpoint as a DistilBERT one.
+    """Converts a RoBERTa checkpoint to an equivalent DistilBERT one.
 
     Args:
         config: Hugging Face's config.json of a RoBERTa model.
-        tensors: Its tensors, with or without the leading `roberta.`.
+        tensors: The checkpoint's tensors, with or without the leading `roberta.`.
 
     Returns:
-        The configuration and the tensors in DistilBERT's form, each of these read when it is asked for.
+        The DistilBERT configuration and the tensors by DistilBERT's names, read on access.
 
     Raises:
         BaseCorrupt: If tensors are missing.
-        BaseError: If its positions are not those of a table.
+        BaseError: If the model does not use absolute position embeddings.
     """
     first = _first_position(config)
     return bert.to_distilbert(config, tensors, checkpoint=CHECKPOINT, first_position=first)
 
 
 def from_checkpoint(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> keras.Model:
-    """Builds KerasHub's DistilBERT from a Hugging Face checkpoint of RoBERTa.
+    """Builds KerasHub's DistilBERT backbone from a Hugging Face RoBERTa checkpoint.
+
+    Args:
+        config: Hugging Face's config.json.
+        tensors: The checkpoint's tensors, with or without the leading `roberta.`.
+
+    Returns:
+        The backbone, with the checkpoint's weights.
 
     Raises:
-        BaseCorrupt: If tensors are missing or misshapen.
-        BaseError: If the configuration asks for what is not computed here.
+        BaseCorrupt: If tensors are missing or have the wrong shape.
+        BaseError: If the configuration is not supported.
     """
     epsilon = float(config.get("layer_norm_eps", distilbert.EPSILON))
     return distilbert.from_checkpoint(*to_distilbert(config, tensors), epsilon=epsilon)

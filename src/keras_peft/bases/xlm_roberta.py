@@ -1,4 +1,4 @@
-"""XLM-RoBERTa: Conneau et al. 2019, https://arxiv.org/abs/1911.02116. RoBERTa's layers and names."""
+"""XLM-RoBERTa: Conneau et al. 2019, https://arxiv.org/abs/1911.02116. Its layers and names are RoBERTa's."""
 
 from __future__ import annotations
 
