@@ -1,9 +1,9 @@
-"""Where a base comes from: one file, one kind of place.
+"""Sources of base models, one module each.
 
-minilm                          embedded.py    a Python package's data files
-./folder                        folder.py      Hugging Face's files on disk
-hf://owner/name                 hub.py         the same files, downloaded
-distil_bert_base_en, ./preset   preset.py      a KerasHub preset
+minilm                          embedded.py    data files of a Python package
+./folder                        folder.py      Hugging Face checkpoint on disk
+hf://owner/name                 hub.py         Hugging Face checkpoint on the hub
+distil_bert_base_en, ./preset   preset.py      KerasHub preset
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ DEFAULT = "minilm"
 
 
 def load(name: str = DEFAULT) -> Base:
-    """Finds, downloads where needed, checks and loads a base.
+    """Loads a base model, downloading it if necessary.
 
     Args:
-        name: `minilm`; a folder with a Hugging Face checkpoint or a KerasHub preset;
-            `hf://owner/name`, with `@revision` behind it if need be; or the name or
-            `kaggle://` handle of a preset.
+        name: `minilm`; a folder with a Hugging Face checkpoint or a KerasHub preset; `hf://owner/name`,
+            optionally followed by `@revision`; or the name or `kaggle://` handle of a KerasHub preset.
+
+    Returns:
+        The base model with its encoder and tokenizer.
 
     Raises:
-        BaseNotFound: If there is no such base.
+        BaseNotFound: If the base model does not exist.
         BaseAccessDenied: If it is private or gated.
-        BaseUnreachable: If it has to be downloaded and there is no network.
+        BaseUnreachable: If it must be downloaded and the network is unavailable.
         BaseCorrupt: If its files are damaged or incomplete.
-        BaseError: If its architecture cannot be read.
+        BaseError: If its architecture is not supported.
 
     Example:
         >>> base = load("minilm")
@@ -77,16 +79,18 @@ def load(name: str = DEFAULT) -> Base:
 
 
 def load_tokenizer(name: str = DEFAULT) -> tuple[str, int]:
-    """Finds a base's tokenizer without loading its weights, and but for presets without importing Keras.
+    """Loads a base model's tokenizer without its weights.
+
+    Keras is imported only for KerasHub presets, whose weights are loaded too.
 
     Args:
-        name: As `load` takes it.
+        name: Base model, as accepted by `load`.
 
     Returns:
-        The content of a tokenizer.json, and the most tokens that the base reads.
+        The content of a tokenizer.json, and the base model's maximum tokens per text.
 
     Raises:
-        BaseError: As `load` does.
+        BaseError: As raised by `load`.
 
     Example:
         >>> content, max_length = load_tokenizer("minilm")
@@ -103,13 +107,16 @@ def load_tokenizer(name: str = DEFAULT) -> tuple[str, int]:
 
 
 def checkpoint(name: str) -> Path | None:
-    """Returns the folder of the Hugging Face checkpoint that a base is read from; None where it is no such.
+    """Returns the folder of a base model's Hugging Face checkpoint, downloading it if necessary.
 
     Args:
-        name: As `load` takes it.
+        name: Base model, as accepted by `load`.
+
+    Returns:
+        The folder, or None if the base model is not a Hugging Face checkpoint.
 
     Raises:
-        BaseError: As `load` does.
+        BaseError: As raised by `load`.
     """
     from keras_peft.sources import hub
 
@@ -122,10 +129,13 @@ def checkpoint(name: str) -> Path | None:
 
 
 def repository_of(name: str) -> str | None:
-    """Returns the owner/name under which a base lies on Hugging Face's hub; None where it is not known to.
+    """Returns a base model's `owner/name` on the Hugging Face hub.
 
     Args:
-        name: As `load` takes it.
+        name: Base model, as accepted by `load`.
+
+    Returns:
+        The `owner/name`, or None if the base model has no known repository there.
 
     Example:
         >>> repository_of("minilm")
@@ -139,7 +149,13 @@ def repository_of(name: str) -> str | None:
 
 
 def is_preset(name: str) -> bool:
-    """Tells whether a base is a KerasHub preset, if it is anything; without importing Keras."""
+    """Returns whether a base model can only be a KerasHub preset.
+
+    Existence is not checked for names that are not folders, and Keras is not imported.
+
+    Args:
+        name: Base model, as accepted by `load`.
+    """
     if name in embedded.NAMES or name.startswith("hf://"):
         return False
     path = Path(name).expanduser()

@@ -1,4 +1,4 @@
-"""What every source gives."""
+"""The base model that every source returns."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Base:
     """A pretrained encoder with its tokenizer.
 
     Attributes:
-        name: What it is called, enough to find it again.
-        architecture: Name of the file in `bases/`.
-        sha256: Of the file that holds its weights.
-        encoder: The model from {token_ids, padding_mask}, both (batch, length)
-            int32, to (batch, length, dim) floats.
-        tokenizer: The content of a tokenizer.json.
-        max_length: The most tokens that it reads.
-        source: Where it was found, for people.
-        head: Where it is a classifier already, its head.
-        activation: What acts in the head that Hugging Face puts on it to classify texts.
+        name: Name from which the base model can be loaded again.
+        architecture: Name of its architecture, such as "distilbert".
+        sha256: SHA-256 that identifies the weights.
+        encoder: Model from {token_ids, padding_mask}, both (batch, length) int32, to (batch, length, dim)
+            floats.
+        tokenizer: Content of a tokenizer.json.
+        max_length: Maximum tokens per text.
+        source: Human-readable description of where it was loaded from.
+        head: The checkpoint's own head if it is a classifier, else None.
+        activation: Activation in Hugging Face's text classification head for this architecture.
     """
 
     name: str
@@ -40,5 +40,5 @@ class Base:
 
     @property
     def dim(self) -> int:
-        """Size of the encoder's vectors."""
+        """Size of the encoder's output vectors."""
         return int(self.encoder.output_shape[-1])

@@ -1,4 +1,4 @@
-"""The head of a checkpoint that is a classifier already, with what its outputs mean."""
+"""The head of a checkpoint that is already a classifier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_peft.bases._checkpoint import CheckpointNames
     from keras_peft.tasks import Task
 
-# The ends of the names of Hugging Face's classes, and whether they read words.
+# Suffixes of Hugging Face's class names, and whether these classes label words.
 _CLASSES = {"ForSequenceClassification": False, "ForTokenClassification": True}
 _ENDINGS = {"kernel": "weight", "bias": "bias"}
 
@@ -25,9 +25,9 @@ class CheckpointHead:
     """A checkpoint's own head.
 
     Attributes:
-        task: What its outputs mean, with its labels and what acts between its layers.
-        names: The names of its tensors in the checkpoint, by their keys here.
-        tensors: Those of the checkpoint, each read when it is asked for.
+        task: The head's task, with its labels and activation.
+        names: Tensor names in the checkpoint, by the keys of `Task.head_shapes`.
+        tensors: Tensors of the checkpoint by name, read on access.
     """
 
     task: Task
@@ -35,21 +35,21 @@ class CheckpointHead:
     tensors: Mapping[str, np.ndarray]
 
     def read(self) -> dict[str, np.ndarray]:
-        """Returns its tensors by the keys of `Task.head_shapes`, float32."""
+        """Returns the head's tensors as float32 arrays by the keys of `Task.head_shapes`."""
         import numpy as np
 
         values = {key: self.tensors[name].astype(np.float32) for key, name in self.names.items()}
         return {key: np.ascontiguousarray(value.T) for key, value in values.items()}
 
     def start(self, task: Task) -> tuple[Task, dict[str, np.ndarray], str]:
-        """Says with what of it a head for a task can start.
+        """Selects the tensors that a new head for a task can start from.
 
         Args:
             task: The task to train for.
 
         Returns:
-            The task, with this head's activation where anything is taken of it; what is taken, by the keys of
-            `Task.head_shapes`; and what that is, for people.
+            The task, with this head's activation if any tensors are reused; the reused tensors by the keys of
+            `Task.head_shapes`; and a human-readable description of them.
         """
         own = self.task
         if own.per_word != task.per_word:
@@ -79,15 +79,15 @@ def find_head(
     """Finds the head of a checkpoint.
 
     Args:
-        config: Its config.json.
-        tensors: Its tensors.
-        checkpoint: The names in it.
-        dim: Size of the encoder's vectors.
-        labels: What the outputs mean, in place of what the configuration says.
-        task: The same for the task.
+        config: The checkpoint's config.json.
+        tensors: The checkpoint's tensors by name.
+        checkpoint: Names used in the checkpoint.
+        dim: Size of the encoder's output vectors.
+        labels: Labels to use instead of those in the configuration.
+        task: Name of the task to use instead of the one in the configuration.
 
     Returns:
-        The head, or all that stands in the way of one.
+        The head, or None; and the problems that prevent its use, empty if there is a head.
     """
     classes = config.get("architectures") or ["no class"]
     ending = next((ending for ending in _CLASSES if str(classes[0]).endswith(ending)), None)
@@ -129,20 +129,20 @@ def find_head(
 
 
 def task_meant(config: Mapping[str, Any], outputs: int, *, per_word: bool) -> str:
-    """Returns the name of the task that a model's configuration means.
+    """Returns the name of the task that a model's configuration describes.
 
     Args:
-        config: Its config.json, or nothing.
-        outputs: How many outputs its head has.
-        per_word: Whether it classifies words.
+        config: The model's config.json; may be empty.
+        outputs: Number of outputs of its head.
+        per_word: Whether the model labels words.
 
     Raises:
-        OptionError: If it means none that there is.
+        OptionError: If the `problem_type` is not supported.
     """
     if per_word:
         return "token-labels"
     said = config.get("problem_type")
-    # Where nothing is said Hugging Face takes one output for a number.
+    # Without a problem_type, Hugging Face treats a single output as regression.
     if said is None or (said == "single_label_classification" and outputs == 1):
         return "regression" if outputs == 1 else "single-label"
     for name in ("single-label", "multi-label", "regression"):
@@ -152,7 +152,7 @@ def task_meant(config: Mapping[str, Any], outputs: int, *, per_word: bool) -> st
 
 
 def _labels(config: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
-    """Returns the labels in the order of the outputs; those that Hugging Face makes up where there are none.
+    """Returns the labels in the order of the outputs, or Hugging Face's default labels if there are none.
 
     Raises:
         OptionError: If they are not numbered from 0.

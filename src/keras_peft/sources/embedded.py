@@ -1,7 +1,7 @@
-"""Bases whose weights come from a Python package, so that no account or hub is needed.
+"""Base models whose weights come from a Python package, which needs no account and no hub.
 
-Only the data files of the package are read, never its code, and they are
-checked against the sha256 known here. What is made of them is kept in the cache.
+Only the package's data files are read, never its code. They are checked against known SHA-256 sums, and the
+converted checkpoint is cached.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from keras_peft.files import cache_folder, sha256_of, whole_folder
 
 @dataclass(frozen=True)
 class Embedded:
-    """A package that carries a checkpoint.
+    """A package that contains a checkpoint.
 
     Attributes:
-        package: Its name and version.
-        folder: Where the files lie in it.
-        sha256: Of each file.
-        source: For people: what it is and where it comes from.
-        repository: Where it lies on Hugging Face's hub.
-        licence: Of the weights.
-        parameters: Number of values in the encoder.
-        description: One line about it.
+        package: Name of the package.
+        version: Version of the package.
+        folder: Folder of the checkpoint inside the package.
+        sha256: SHA-256 of each file, by file name.
+        source: Human-readable description of the checkpoint and its origin.
+        repository: The checkpoint's `owner/name` on the Hugging Face hub.
+        licence: Licence of the weights.
+        parameters: Number of parameters in the encoder.
+        description: One-line description.
     """
 
     package: str
@@ -66,18 +67,20 @@ NAMES = {
 
 
 def prepare(name: str) -> Path:
-    """Returns the cache folder with a base as a DistilBERT checkpoint, made on first use.
+    """Returns the cache folder with a base model's DistilBERT checkpoint, creating it on first use.
+
+    Args:
+        name: A key of `NAMES`.
 
     Raises:
-        BaseUnreachable: If its package is not installed and cannot be downloaded.
-        BaseCorrupt: If a file is not the one that is known here, or the cache was
-            altered.
+        BaseUnreachable: If the package is not installed and cannot be downloaded.
+        BaseCorrupt: If a file has the wrong SHA-256, or the cache was altered.
     """
     entry = NAMES[name]
     target = _place(name)
     if not target.is_dir():
         with tempfile.TemporaryDirectory() as scratch, suppress(FileExistsError):
-            # Another process may have made the same meanwhile.
+            # Another process may have created the same folder meanwhile.
             _convert(entry, _find(entry) or _download(entry, Path(scratch)), target)
     made = (target / "model.sha256").read_text() if (target / "model.sha256").is_file() else ""
     if sha256_of(target / "model.safetensors") != made:
@@ -88,7 +91,7 @@ def prepare(name: str) -> Path:
 
 
 def is_prepared(name: str) -> bool:
-    """Tells whether a base lies in the cache already."""
+    """Returns whether a base model is cached already."""
     return _place(name).is_dir()
 
 
@@ -109,8 +112,7 @@ def _find(entry: Embedded) -> Path | None:
 def _download(entry: Embedded, scratch: Path) -> Path:
     """Downloads the package's wheel and unpacks its data files.
 
-    Its declared dependencies are left out: they bring a deep learning framework
-    that is not needed to read a file.
+    Its dependencies are skipped: they include a deep learning framework that is not needed to read files.
     """
     wanted = f"{entry.package}=={entry.version}"
     command = [

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint in a folder: config.json, safetensors, tokenizer files."""
+"""Hugging Face checkpoints in a folder: config.json, safetensors and tokenizer files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
 
 def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> Base:
-    """Loads a checkpoint folder.
+    """Loads a base model from a checkpoint folder.
 
     Args:
-        folder: The folder.
-        name: The base's name in bundles.
-        source: Where it was found, for people.
-        sha256: What identifies it, where that is not the sum of its own files.
+        folder: Folder of the checkpoint.
+        name: Name of the base model in bundles.
+        source: Human-readable description of its origin.
+        sha256: SHA-256 that identifies the weights; computed from the weight files by default.
+
+    Returns:
+        The base model with its encoder and tokenizer.
 
     Raises:
-        BaseNotFound: If a file is not there.
-        BaseCorrupt: If a file is damaged or does not fit the others.
-        BaseError: If the architecture cannot be read.
+        BaseNotFound: If a file is missing.
+        BaseCorrupt: If a file is damaged or inconsistent with the others.
+        BaseError: If the architecture is not supported.
     """
     from keras_peft import bases
     from keras_peft.sources._base import Base
@@ -64,11 +67,18 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
 
 
 def load_tokenizer(folder: Path) -> tuple[str, int]:
-    """Reads the tokenizer of a checkpoint folder and the most tokens that its base takes.
+    """Reads the tokenizer of a checkpoint folder.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Returns:
+        The content of a tokenizer.json, and the model's maximum tokens per text.
 
     Raises:
-        BaseNotFound: If a file is not there.
+        BaseNotFound: If a file is missing.
         BaseCorrupt: If a file is damaged.
+        BaseError: If the architecture is not supported.
     """
     config = _read_json(folder / "config.json")
     readable = _readable(config, folder)
@@ -82,7 +92,7 @@ def load_tokenizer(folder: Path) -> tuple[str, int]:
 
 
 def _readable(config: Mapping[str, Any], folder: Path) -> ModuleType:
-    """Returns the architecture of a checkpoint."""
+    """Returns the architecture module of a checkpoint."""
     from keras_peft import bases
 
     kind = config.get("model_type")
@@ -95,16 +105,16 @@ def _readable(config: Mapping[str, Any], folder: Path) -> ModuleType:
 
 
 class _Tensors(Mapping[str, "np.ndarray"]):
-    """The tensors of safetensors files, each read when it is asked for.
+    """The tensors of safetensors files, read on access.
 
-    So a base and its whole checkpoint never lie in memory together. A file is opened
-    for each tensor, because the pages of an open one count as this process's memory.
+    A base model and its whole checkpoint are thus never in memory together. The file is opened for each
+    tensor, because the pages of an open file count towards the memory of the process.
 
     Args:
-        files: The files.
+        files: The safetensors files.
 
     Raises:
-        BaseCorrupt: If one of them is damaged.
+        BaseCorrupt: If a file is damaged.
     """
 
     def __init__(self, files: Iterable[Path]) -> None:
@@ -132,20 +142,22 @@ class _Tensors(Mapping[str, "np.ndarray"]):
 
 
 def read_tensors(folder: Path) -> Mapping[str, np.ndarray]:
-    """Returns the tensors of a checkpoint folder by Hugging Face's names, each read when it is asked for.
+    """Returns the tensors of a checkpoint folder by Hugging Face's names, read on access.
+
+    Args:
+        folder: Folder of the checkpoint.
 
     Raises:
-        BaseNotFound: If a file is not there.
+        BaseNotFound: If a file is missing.
         BaseCorrupt: If a file is damaged.
     """
     return _Tensors(folder / file for file in _weight_files(folder))
 
 
 def _read_weights(folder: Path) -> tuple[Mapping[str, np.ndarray], str]:
-    """Finds all tensors and says what identifies them.
+    """Returns the tensors and a SHA-256 that identifies them.
 
-    The identity is the sha256 of model.safetensors, or for a sharded checkpoint that
-    of its shards' sums.
+    It is the sum of model.safetensors, or for a sharded checkpoint that of the concatenated shard sums.
     """
     files = _weight_files(folder)
     sums = [sha256_of(folder / file) for file in files]
@@ -196,7 +208,7 @@ def _read_tokenizer(folder: Path) -> str:
 
 
 def _byte_pairs(vocabulary: Path, merges: Path, *, add_prefix_space: bool) -> str:
-    """Makes the tokenizer of a RoBERTa from its older files."""
+    """Builds a RoBERTa tokenizer from vocab.json and merges.txt."""
     from tokenizers import AddedToken, ByteLevelBPETokenizer
     from tokenizers.processors import RobertaProcessing
 
@@ -209,7 +221,7 @@ def _byte_pairs(vocabulary: Path, merges: Path, *, add_prefix_space: bool) -> st
     first, last = (made.token_to_id(token) for token in ("<s>", "</s>"))
     if first is None or last is None:
         raise BaseCorrupt(f"{vocabulary} has no <s> and </s>, which a RoBERTa's has; add a tokenizer.json.")
-    # A mask stands for a word with the space before it.
+    # The mask token also covers the space before the word.
     made.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True)])
     made._tokenizer.post_processor = RobertaProcessing(
         ("</s>", last), ("<s>", first), add_prefix_space=add_prefix_space

@@ -1,8 +1,7 @@
-"""What lies on Hugging Face's hub: bases, adapters and bundles, kept in its own cache.
+"""Downloads of base models, adapters and bundles from the Hugging Face hub, stored in its own cache.
 
-Only files that are read here are downloaded, and never a pickle. A token for private
-and gated repositories is found by huggingface_hub itself: in `HF_TOKEN`, or where
-`hf auth login` left it.
+Only supported files are downloaded, and never a pickle. For private and gated repositories, huggingface_hub
+takes the token from `HF_TOKEN` or from `hf auth login`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _ADAPTER = (
     "adapter.safetensors",
     "head_config.json",
     "model_head.safetensors",
-    # Of one that was exported together with its base.
+    # An adapter that was exported together with its base model.
     "base/*.json",
     "base/*.safetensors",
 )
@@ -44,25 +43,26 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def is_hub_name(name: object) -> bool:
-    """Tells whether something names a repository on the hub: `hf://owner/name`."""
+    """Returns whether a value names a repository on the hub: `hf://owner/name`."""
     return isinstance(name, str) and name.startswith(SCHEME)
 
 
 def download(name: str, files: Sequence[str] = _BASE) -> tuple[Path, str]:
-    """Downloads what is needed of `hf://owner/name`, or finds it in the cache.
+    """Downloads files of `hf://owner/name`, or finds them in the cache.
 
     Args:
-        name: The repository; a branch, tag or commit may stand behind an `@`.
-        files: Names of files, or patterns of them; by default those of a base.
+        name: Repository, optionally followed by `@` and a branch, tag or commit.
+        files: File names or patterns; by default those of a base model.
 
     Returns:
-        The folder, and the name with the commit, so that the same files are found when
-        the repository has moved on.
+        The folder, and the name pinned to the commit, which refers to the same files after the repository
+        changes.
 
     Raises:
-        BaseNotFound: If there is no such repository, or it is private.
-        BaseAccessDenied: If it is gated or the token does not open it.
-        BaseUnreachable: If there is no network and it is not in the cache.
+        BaseNotFound: If the repository does not exist or is private.
+        BaseAccessDenied: If the repository is gated or the token does not grant access.
+        BaseUnreachable: If the network is unavailable and the files are not cached.
+        BaseError: If the disk is full.
 
     Example:
         >>> download("hf://owner/name")[1]
@@ -79,15 +79,17 @@ def download(name: str, files: Sequence[str] = _BASE) -> tuple[Path, str]:
 
 
 def download_adapter(name: str) -> Path:
-    """Downloads an adapter or a whole classifier that another library wrote; see `download`.
+    """Downloads an adapter or a whole classifier that another library wrote.
+
+    Args:
+        name: Repository, as accepted by `download`.
 
     Returns:
-        The folder.
+        The folder with the files.
 
     Raises:
-        BaseNotFound: If there is no such repository, or nothing in it that can be read, as where
-            its weights are only there as a pickle.
-        BaseError: As `download` does.
+        BaseNotFound: If the repository does not exist, or has no weights as safetensors.
+        BaseError: As raised by `download`.
     """
     folder, pinned = download(name, _ADAPTER)
     if not any(folder.rglob("*.safetensors")):
@@ -96,14 +98,14 @@ def download_adapter(name: str) -> Path:
 
 
 def name_of(folder: Path) -> str:
-    """Returns what people call a folder: its own name, and of a downloaded one that on the hub.
+    """Returns the display name of a folder: its name on the hub if it was downloaded, else its own name.
 
     Example:
         >>> name_of(download("hf://owner/name")[0])
         'hf://owner/name@0123456789abcdef0123456789abcdef01234567'
     """
     folder = folder.resolve()
-    # The cache keeps it as models--owner--name/snapshots/commit.
+    # Cache layout: models--owner--name/snapshots/commit.
     kind, *repository = folder.parent.parent.name.split("--")
     if folder.parent.name != "snapshots" or kind != "models":
         return folder.name
@@ -130,14 +132,14 @@ def _refuse_pickles(name: str, pinned: str) -> None:
 
 
 def _split(name: str) -> tuple[str, str | None]:
-    """Returns repository and revision of a name."""
+    """Splits a name into repository and revision."""
     repository, _, revision = name.removeprefix(SCHEME).partition("@")
     return repository, revision or None
 
 
 @contextmanager
 def _told(name: str, revision: str | None) -> Iterator[None]:
-    """Turns what goes wrong on the way into sentences for people."""
+    """Converts download errors to this library's exceptions with readable messages."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -190,7 +192,7 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
 
 
 def token_state() -> str:
-    """Says whether there is a token, and nothing of what it is."""
+    """Describes whether a token is set, without revealing it."""
     from huggingface_hub import get_token
 
     if os.environ.get("HF_TOKEN"):
@@ -199,9 +201,10 @@ def token_state() -> str:
 
 
 def unfit_token() -> str:
-    """Says why the token cannot be one; empty where it can, or there is none.
+    """Returns why the token is not valid, or an empty string if it is valid or not set.
 
-    HTTP cannot send all characters, as the dots of an example that was copied, and fails in its own ways.
+    HTTP libraries fail in different ways on a token with non-ASCII characters, such as the ellipsis of a
+    copied example.
     """
     from huggingface_hub import get_token
 
@@ -212,5 +215,5 @@ def unfit_token() -> str:
 
 
 def is_of_network(error: BaseException) -> bool:
-    """Tells whether an error is one of the HTTP libraries that may be in use."""
+    """Returns whether an error comes from one of the supported HTTP libraries."""
     return type(error).__module__.partition(".")[0].startswith(("httpx", "requests", "urllib3", "hf_xet"))

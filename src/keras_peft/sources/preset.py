@@ -1,4 +1,4 @@
-"""KerasHub presets: built-in names, kaggle:// handles and saved folders."""
+"""KerasHub presets: built-in names, `kaggle://` handles and saved folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """Lists the built-in presets that can be used."""
+    """Returns the names of the supported built-in presets, sorted."""
     import keras_hub
 
     classes = [getattr(keras_hub.models, name) for name in _usable()]
@@ -24,20 +24,28 @@ def names() -> list[str]:
 
 
 def is_built_in(name: str) -> bool:
-    """Tells whether KerasHub has a preset of that name, usable here or not."""
+    """Returns whether KerasHub has a preset of that name, supported or not."""
     import keras_hub
 
     return name in keras_hub.models.Backbone.presets
 
 
 def load(preset: str | Path, *, name: str, source: str) -> Base:
-    """Loads a preset's encoder and tokenizer.
+    """Loads a base model from a KerasHub preset.
+
+    Args:
+        preset: Name or `kaggle://` handle of the preset, or a folder.
+        name: Name of the base model in bundles.
+        source: Human-readable description of its origin.
+
+    Returns:
+        The base model with its encoder and tokenizer.
 
     Raises:
-        BaseNotFound: If there is no such preset or it is not whole.
+        BaseNotFound: If the preset does not exist or is incomplete.
         BaseAccessDenied: If it is gated.
         BaseUnreachable: If it cannot be downloaded.
-        BaseError: If the architecture cannot be used.
+        BaseError: If its architecture is not supported.
     """
     import keras_hub
     from keras_hub.src.utils.preset_utils import get_preset_loader
@@ -49,7 +57,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
     if is_built_in(name) and name not in names():
         raise BaseError(f"The KerasHub preset {name} cannot be used for texts; {only}.")
     try:
-        # KerasHub has no public way to ask what a preset is before its weights are loaded.
+        # KerasHub has no public API for the class of a preset before its weights are loaded.
         kind = get_preset_loader(str(preset)).check_backbone_class().__name__
         if kind not in usable:
             raise BaseError(f"{name} is a {kind}; {only}.")
@@ -68,7 +76,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
         raise BaseNotFound(
             f"KerasHub does not know the preset {name!r}: {str(error).splitlines()[0]}"
         ) from None
-    except Exception as error:  # every network library in use raises its own
+    except Exception as error:  # each network library raises its own exceptions
         if isinstance(preset, Path):
             raise
         raise BaseUnreachable(
@@ -87,7 +95,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
 
 
 def _usable() -> dict[str, ModuleType]:
-    """Lists the encoders whose tokenizer `_as_json` can write, by their backbone's name."""
+    """Returns the encoders whose tokenizer `_as_json` can convert, by backbone name."""
     import keras_hub
 
     from keras_peft.bases import encoders
@@ -103,7 +111,7 @@ def _usable() -> dict[str, ModuleType]:
 
 
 def _sum(backbone: keras.Model) -> str:
-    """Identifies weights that come in no single file: shapes and values, in order."""
+    """Returns a SHA-256 over the weights' dtypes, shapes and values: not all presets have a single file."""
     import keras
     import numpy as np
 
@@ -116,7 +124,7 @@ def _sum(backbone: keras.Model) -> str:
 
 
 def _as_json(tokenizer: keras.Layer) -> str:
-    """Writes KerasHub's WordPiece tokenizer as a tokenizer.json."""
+    """Converts KerasHub's WordPiece tokenizer to the content of a tokenizer.json."""
     from tokenizers import BertWordPieceTokenizer
 
     vocabulary = {word: index for index, word in enumerate(tokenizer.get_vocabulary())}
