@@ -1,9 +1,10 @@
-"""What other libraries write and read: one file or package, one form.
+"""Import and export of other libraries' formats, one module or package each.
 
-What a form has stands in `forms.py`, which finds them. Files whose names begin with `_` hold what several forms share.
-
-Every function that imports or exports is to be had here, and is imported on first use:
+All import and export functions are available from this package and are loaded on first use:
 `keras_peft.interop.export_adapter_hub`.
+
+`forms.py` finds the formats and documents their interface. Modules whose names begin with `_` hold code that
+several formats share.
 """
 
 from __future__ import annotations

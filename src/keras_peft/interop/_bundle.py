@@ -1,4 +1,4 @@
-"""The bundle of what was trained elsewhere."""
+"""Bundles of adapters that other libraries trained."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 def labelled(
     task: type[Task], activation: str, labels: Sequence[str], outputs: int, *, are_given: bool
 ) -> Task:
-    """Makes a task for a head, with labels that are made up where none are known.
+    """Creates the task of a head, with default labels if none are known.
 
     Args:
-        task: What the head means.
-        activation: What acts between its layers.
-        labels: Those that are known, in the order of the outputs.
-        outputs: How many outputs the head has.
-        are_given: Whether the user named the labels, so that they have to be as many.
+        task: Class of the task.
+        activation: Activation between the head's layers.
+        labels: Known labels in the order of the outputs; may be empty.
+        outputs: Number of outputs of the head.
+        are_given: Whether the user named the labels. If not, labels of the wrong number are replaced by
+            LABEL_0, LABEL_1 and so on.
 
     Raises:
-        OptionError: If there are more or fewer labels than outputs, or two are the same.
+        OptionError: If the numbers of labels and outputs differ, or a label occurs twice.
     """
     labels = tuple(labels)
     if task.from_config((), {}).outputs:
-        labels = ()  # A number has no labels.
+        labels = ()  # Regression has no labels.
     elif not are_given and len(labels) != outputs:
         labels = tuple(f"LABEL_{number}" for number in range(outputs))
     made = task.from_config(labels, {}).with_activation(activation)
@@ -63,22 +64,25 @@ def write_imported(
     max_length: int | None,
     overwrite: bool,
 ) -> Bundle:
-    """Writes a bundle of an adapter that was not trained here, and verifies it.
+    """Writes a bundle of an adapter that another library trained, and verifies it.
 
     Args:
-        out: Where to write it.
-        folder: Where the adapter comes from.
-        source: The same, in the bundle's words: "the PEFT adapter mine".
-        sha256: Of the file with the adapter's weights.
-        base: Its base.
-        task: What its head means.
-        methods: Its methods, with their sites.
-        tensors: All that it is, by the keys here, the head's included.
-        max_length: Most tokens of a text; as many as the base reads by default.
-        overwrite: Replace a bundle that lies at `out`.
+        out: Folder to write the bundle to.
+        folder: Path that the adapter was read from, for error messages.
+        source: Description of the origin, recorded in the bundle: "the PEFT adapter mine".
+        sha256: SHA-256 of the file with the adapter's weights.
+        base: The base model. It is adapted in place.
+        task: Task of the head.
+        methods: The adapter's methods, with their sites.
+        tensors: The adapter's tensors by their keys in an adapted model, including the head's.
+        max_length: Maximum tokens per text; defaults to the base model's limit.
+        overwrite: Replace an existing bundle at `out`.
+
+    Returns:
+        The bundle.
 
     Raises:
-        AdapterError: If it does not fit the base.
+        AdapterError: If the adapter does not fit the base model.
         BundleError: If the bundle cannot be written.
     """
     from keras_peft import attach

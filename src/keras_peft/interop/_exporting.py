@@ -1,4 +1,4 @@
-"""What all exports have in common: a folder is written, read again and compared before it is put in place."""
+"""Steps that all exports share: a folder is written, read back and compared before it is put in place."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written in the form of another library.
+    """The result of an export to another library's format.
 
     Attributes:
-        folder: Where it lies.
-        config: The content of its configuration file; empty where the form has none.
-        texts: On how many texts it was compared.
-        max_abs_logit_difference: Between the bundle and what was written, read again.
+        folder: Folder that was written.
+        config: Content of the configuration file; empty if the format has none.
+        texts: Number of texts in the comparison.
+        max_abs_logit_difference: Largest absolute difference between the logits of the bundle and of the
+            exported files, read back.
     """
 
     folder: Path
@@ -37,14 +38,14 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleExport:
-    """A bundle on its way into the form of another library.
+    """An export of a bundle to another library's format.
 
     Attributes:
-        out: The folder to write.
+        out: Folder to write.
         read: The bundle.
-        expected: What its model says of the verifying texts.
-        template: Name of the README's template.
-        overwrite: Whether what lies at `out` is replaced.
+        expected: Outputs of its model on the verification texts.
+        template: Name of the README template.
+        overwrite: Whether to replace an existing folder at `out`.
     """
 
     out: Path
@@ -64,13 +65,17 @@ class BundleExport:
         """Writes the folder, verifies it, and puts it in place.
 
         Args:
-            files: Writes all but the README into a folder.
-            compare: Reads them again and returns how far they are from the outputs that are expected.
-            config: What goes into the report.
-            template_values: What the README's template is given beside the bundle.
+            files: Called with a staging folder; writes all files except the README.
+            compare: Called with the staging folder and the expected outputs; reads the files back and
+                returns the largest difference between the outputs.
+            config: Configuration for the result.
+            template_values: Additional values for the README template.
+
+        Returns:
+            The written folder and the measured difference.
 
         Raises:
-            BundleError: If it cannot be written, or is too far from the bundle.
+            BundleError: If the folder cannot be written, or its outputs differ too much from the bundle's.
         """
         try:
             with whole_folder(self.out.absolute(), overwrite=self.overwrite) as staging:
@@ -98,16 +103,16 @@ class BundleExport:
 
 
 def outputs_of(model: AdaptedModel, read: Bundle) -> Any:
-    """Returns what a bundle's model says of the verifying texts."""
+    """Returns the outputs of a bundle's model on the verification texts."""
     return outputs_on(model, read.encoder(), verifying_texts(read.input))
 
 
 @contextmanager
 def reading_again() -> Iterator[None]:
-    """Says of what goes wrong that nothing was written.
+    """Converts errors while an export is read back to a `BundleError`.
 
     Raises:
-        BundleError: If what was exported cannot be read.
+        BundleError: If the exported files cannot be read.
     """
     try:
         yield

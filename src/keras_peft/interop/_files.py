@@ -1,4 +1,4 @@
-"""Files as the libraries of PyTorch write them."""
+"""Files in the layout that PyTorch libraries expect."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import numpy as np
 
 
 def write_torch_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a safetensors file that PyTorch's libraries take for one of theirs.
+    """Writes a safetensors file with the metadata that PyTorch libraries expect.
+
+    Args:
+        path: File to write.
+        tensors: Arrays by name.
 
     Raises:
-        OSError: If it cannot be written whole.
+        OSError: If the file cannot be written completely.
     """
     import safetensors.numpy
 
@@ -23,9 +27,13 @@ def write_torch_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file for people to read, too.
+    """Writes an indented JSON file.
+
+    Args:
+        path: File to write.
+        content: The JSON object.
 
     Raises:
-        OSError: If it cannot be written whole.
+        OSError: If the file cannot be written completely.
     """
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where a file or folder of another library lies on this machine."""
+"""Local paths of other libraries' files and folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def locate(source: str | Path) -> Path:
-    """Returns where a source lies on this machine; one on Hugging Face's hub is downloaded.
+    """Returns the local path of a source, downloading it if it is on the Hugging Face hub.
 
     Args:
         source: A path, or `hf://owner/name`.

@@ -1,4 +1,4 @@
-"""Texts that an adapter is tried on after it was carried over."""
+"""Verification of an adapter after import or export, on a fixed set of texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keras_peft.core.method import Method
     from keras_peft.sources import Base
 
-# As many tokens as short and long messages have, so that padding is tried too.
+# Short and long texts, so that padding is tested too.
 _SENTENCES = (
     "Which of the two is faster?",
     "The train was late again, so we walked along the river and talked about the new bridge.",
@@ -34,10 +34,10 @@ _SENTENCES = (
 
 
 def verifying_texts(rows: Input) -> tuple[Text, ...]:
-    """Returns some rows.
+    """Returns the verification texts for a kind of input.
 
     Args:
-        rows: What each is.
+        rows: Kind of input: single texts, pairs of texts or lists of words.
     """
     if isinstance(rows, WordInput):
         return tuple(tuple(sentence.split()) for sentence in _SENTENCES)
@@ -48,7 +48,7 @@ def verifying_texts(rows: Input) -> tuple[Text, ...]:
 
 
 def outputs_on(model: AdaptedModel, encoder: Encoder, texts: Sequence[Text]) -> Any:
-    """Returns what a model says of texts, as `compute_outputs` does."""
+    """Returns a model's outputs on texts, as `compute_outputs` does."""
     from keras_peft.runtime.inference import Inference
     from keras_peft.runtime.outputs import compute_outputs
 
@@ -57,15 +57,18 @@ def outputs_on(model: AdaptedModel, encoder: Encoder, texts: Sequence[Text]) -> 
 
 
 def check_same(outputs: np.ndarray, expected: np.ndarray, *, unit: float = 1.0) -> float:
-    """Returns how far what was read again is from the bundle.
+    """Checks that exported files give the same outputs as the bundle.
 
     Args:
-        outputs: What it says, read again.
-        expected: What the bundle says.
-        unit: How much of an output is one of the bundle's: the deviation, where it is folded in.
+        outputs: Outputs of the exported files, read back.
+        expected: Outputs of the bundle.
+        unit: Scale of the outputs. For regression it is the standard deviation, which is folded into them.
+
+    Returns:
+        The largest absolute difference.
 
     Raises:
-        BundleError: If that is too far.
+        BundleError: If the difference exceeds the tolerance.
     """
     from keras_peft.runtime.outputs import difference
 
@@ -78,8 +81,13 @@ def check_same(outputs: np.ndarray, expected: np.ndarray, *, unit: float = 1.0) 
 
 
 def folded_outputs(outputs: np.ndarray, task: Task) -> np.ndarray:
-    """Returns what a head gives with its task folded in, from what it gives without."""
-    # The rows of outputs are turned as those of the last layer's weights are.
+    """Converts a head's outputs to those of the head with its task folded in.
+
+    Args:
+        outputs: Outputs of the unchanged head, with the outputs on the last axis.
+        task: Task of the head.
+    """
+    # Outputs are transformed in the same way as the kernel of the last layer.
     factored, added = task.to_plain(outputs, np.zeros(task.outputs, np.float32))
     return np.asarray(factored + added)
 
@@ -91,17 +99,20 @@ def compared_on(
     tensors: Mapping[str, np.ndarray],
     expected: np.ndarray,
 ) -> float:
-    """Returns how far an adapter that was written and read again is from its bundle.
+    """Checks that an exported adapter gives the same outputs as its bundle.
 
     Args:
-        base: A fresh base; it is adapted.
+        base: A freshly loaded base model. It is adapted in place.
         read: The bundle.
-        methods: Those that were read again, with their selections.
-        tensors: The adapter's that were read again, the head's included.
-        expected: What the bundle says of the verifying texts.
+        methods: Methods that were read back, with their selections.
+        tensors: Tensors that were read back, including the head's.
+        expected: Outputs of the bundle on the verification texts.
+
+    Returns:
+        The largest absolute difference.
 
     Raises:
-        BundleError: If it is too far.
+        BundleError: If the difference exceeds the tolerance.
     """
     from keras_peft import attach
 
@@ -111,5 +122,5 @@ def compared_on(
     outputs = outputs_on(model, read.encoder(), verifying_texts(read.input))
     if task.labels:
         return check_same(outputs, expected)
-    # The deviation of a number was folded in.
+    # For regression, the mean and standard deviation were folded in.
     return check_same(outputs, folded_outputs(expected, task), unit=getattr(task, "deviation", 1.0))

@@ -1,7 +1,7 @@
-"""Whole classifiers of Hugging Face's transformers, in and out.
+"""Import and export of whole classifiers of Hugging Face's transformers.
 
-`_read.py` makes a bundle of one, which is its head on a base that is the checkpoint itself; `_write.py` folds a
-bundle's adapter into its base and writes both as a checkpoint.
+`_read.py` converts a checkpoint to a bundle of its head, with the checkpoint itself as the base model.
+`_write.py` merges a bundle's adapter into its base model and writes a checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import_, export = import_hf_model, export_hf_model
 
 
 def recognises(path: Path) -> bool:
-    """Tells whether a path is a folder with a checkpoint of transformers, and no adapter for one."""
+    """Returns whether a path is a folder with a transformers checkpoint and no PEFT adapter."""
     if (path / "adapter_config.json").exists() or not any(path.glob("*model*")):
         return False
     try:

@@ -1,4 +1,4 @@
-"""From a classifier of transformers to a bundle."""
+"""Import of a transformers classifier as a bundle."""
 
 from __future__ import annotations
 
@@ -29,28 +29,30 @@ def import_hf_model(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Makes a bundle of a classifier that Hugging Face's transformers saved, and verifies it.
+    """Imports a classifier that Hugging Face's transformers saved as a bundle, and verifies it.
 
-    The checkpoint stays where it is and is the bundle's base; the bundle has its head. To train on instead, name
-    the checkpoint as `base` of `fine_tune`, which begins with its head.
+    The bundle holds the classifier's head. Its base model is the checkpoint, which is not copied. To continue
+    training instead, pass the checkpoint to `fine_tune` as `base`; training then starts from its head.
 
     Args:
-        source: A folder with a checkpoint of a class ForSequenceClassification or ForTokenClassification, of an
-            architecture that can be a base; or its `hf://owner/name`.
-        out: Folder of the bundle to write.
-        base: Nothing, as the checkpoint is its own base.
-        labels: What the head's outputs mean, in their order; those of its config.json by default.
-        task: What the head means; by default what `problem_type` of its config.json says.
-        max_length: Most tokens of a text; as many as the checkpoint reads by default.
-        overwrite: Replace a bundle that lies at `out`.
+        source: Folder with a ForSequenceClassification or ForTokenClassification checkpoint of a supported
+            architecture, or its `hf://owner/name`.
+        out: Folder to write the bundle to.
+        base: Must be None, since the checkpoint is its own base model.
+        labels: Labels in the order of the head's outputs; defaults to those in config.json.
+        task: Name of the task; defaults to the `problem_type` in config.json.
+        max_length: Maximum tokens per text; defaults to the `model_max_length` of the checkpoint's tokenizer,
+            else the model's limit.
+        overwrite: Replace an existing bundle at `out`.
 
     Returns:
         The bundle.
 
     Raises:
-        AdapterError: If the checkpoint is no classifier, or its head is damaged; all that is wrong is in the message.
-        OptionError: If a base is named.
-        BaseError: If the checkpoint cannot be had, or is of no architecture that can be read.
+        AdapterError: If the checkpoint is not a classifier or its head is damaged; the message lists all
+            problems.
+        OptionError: If `base` is given.
+        BaseError: If the checkpoint cannot be loaded or its architecture is not supported.
         BundleError: If the bundle cannot be written.
 
     Example:
@@ -63,7 +65,7 @@ def import_hf_model(
         )
     out = Path(out)
     bundles.refuse_existing(out, overwrite=overwrite)
-    # A folder may be called as a base is that has a name of its own.
+    # The absolute path, since a relative one may equal the name of a base model, such as minilm.
     loaded = load_base(str(source) if hub.is_hub_name(source) else str(locate(source).absolute()))
     tensors = loaded.tensors()
     head, problems = find_head(
@@ -88,7 +90,7 @@ def import_hf_model(
 
 
 def _most_tokens(folder: Path) -> int | None:
-    """Returns how many tokens a checkpoint's tokenizer cuts to; None where it does not say."""
+    """Returns the `model_max_length` of a checkpoint's tokenizer, or None if it is not set."""
     try:
         said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"]
     except (OSError, ValueError, KeyError, TypeError):

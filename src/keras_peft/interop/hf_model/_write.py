@@ -1,4 +1,4 @@
-"""From a bundle to a classifier of transformers."""
+"""Export of a bundle as a transformers classifier."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
 _MADE_BY = "written by keras-peft"
-# What Hugging Face's tokenizers call their special tokens, and what the tokens are.
+# Special tokens by their names in Hugging Face's tokenizers: BERT's, then RoBERTa's.
 _SPECIAL = {
     "cls_token": ("[CLS]", "<s>"),
     "sep_token": ("[SEP]", "</s>"),
@@ -34,7 +34,7 @@ _SPECIAL = {
     "unk_token": ("[UNK]", "<unk>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-# Of the writer's surroundings, or of how the weights were kept.
+# These keys describe the environment that wrote the base model, or how its weights were stored.
 _LEFT_OUT = (
     "_name_or_path",
     "auto_map",
@@ -49,24 +49,26 @@ _TABLES = (bert.POSITIONS, bert.TYPES)
 def export_hf_model(
     bundle: str | Path, *, out: str | Path, base: str | None = None, overwrite: bool = False
 ) -> Exported:
-    """Folds a bundle's adapter into its base, writes both as a classifier of transformers, and verifies it.
+    """Exports a bundle as a classifier of Hugging Face's transformers, and verifies it.
 
-    It is read again as a fresh checkpoint and has to give the bundle's logits. A temperature is folded into the last
-    layer, so that a plain softmax gives the calibrated probabilities; for a number, mean and deviation are.
+    The adapter is merged into the base model. The written checkpoint is read back, and its logits must match
+    the bundle's. The temperature is folded into the last layer, so that a plain softmax returns the
+    calibrated probabilities; for regression, the mean and standard deviation are.
 
     Args:
-        bundle: The bundle.
-        out: The folder to write.
-        base: Where the bundle's base lies now, if not where it was in training.
-        overwrite: Replace a checkpoint that was written here to `out` before.
+        bundle: Folder of the bundle, or its `hf://owner/name`.
+        out: Folder to write the checkpoint to.
+        base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
+        overwrite: Replace a previously exported checkpoint at `out`.
 
     Returns:
-        What was written, and the measured difference.
+        The written folder and the measured difference.
 
     Raises:
-        AdapterError: If the adapter cannot be folded in, or no class of transformers has such a head; all that stands
-            in the way is in the message.
-        BundleError: If there is no sound bundle, or the folder cannot be written.
+        AdapterError: If the adapter cannot be merged, or no transformers class has such a head; the message
+            lists all problems.
+        BaseError: If the base model cannot be loaded.
+        BundleError: If the bundle is not valid, or the folder cannot be written.
 
     Example:
         >>> keras_peft.interop.export_hf_model("my-bundle", out="classifier").max_abs_logit_difference
@@ -111,7 +113,7 @@ def export_hf_model(
         write_torch_tensors(staging / "model.safetensors", tensors)
         write_json(staging / "tokenizer.json", _tokenizer(read))
         write_json(staging / "tokenizer_config.json", _tokenizer_config(read))
-        tensors.clear()  # They take as much memory as the model that is read again.
+        tensors.clear()  # They take as much memory as the model that is read back.
 
     return export.write(
         files,
@@ -122,7 +124,7 @@ def export_hf_model(
 
 
 def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None, list[str]]:
-    """Finds the architecture whose classifier has the task's head: the base's own, or DistilBERT."""
+    """Returns the architecture whose classifier has the task's head, the base model's or DistilBERT."""
     own = head_of(loaded.kind, type(task))
     if task.per_word or own.activation == task.activation:
         return (loaded.kind, own), []
@@ -139,7 +141,7 @@ def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None,
 
 
 def _encoder(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns the configuration and the tensors of the base as it is now, as a checkpoint of an architecture."""
+    """Returns the configuration and current tensors of the base model as a checkpoint of an architecture."""
     config, before = loaded.as_kind(distilbert.MODEL_TYPE)
     now = distilbert.to_checkpoint(loaded.base.encoder)
     if kind == distilbert.MODEL_TYPE:
@@ -154,7 +156,7 @@ def _encoder(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, Any], dict[s
         if f"{distilbert.CHECKPOINT.prefix}.{paths[path]}.{ending}" in now
     }
     there = {own.bare(name): value for name, value in loaded.tensors().items() if own.bare(name) in _TABLES}
-    # In DistilBERT's form the token type is part of the positions; what training changed is added to both alike.
+    # DistilBERT's position table includes the token type, so only its change goes into the original table.
     change = (
         tensors[f"{own.prefix}.{bert.POSITIONS}"] - before[f"{distilbert.CHECKPOINT.prefix}.{bert.POSITIONS}"]
     )
@@ -165,7 +167,7 @@ def _encoder(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, Any], dict[s
 
 
 def _config(config: Mapping[str, Any], task: Task, class_name: str) -> dict[str, Any]:
-    """Returns a base's config.json with the class and the labels of the classifier."""
+    """Returns the base model's config.json with the classifier's class and labels."""
     names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
     kept = {key: value for key, value in config.items() if key not in _LEFT_OUT}
     return {
@@ -179,17 +181,17 @@ def _config(config: Mapping[str, Any], task: Task, class_name: str) -> dict[str,
 
 
 def _tokenizer(read: Bundle) -> dict[str, Any]:
-    """Returns the bundle's tokenizer.json, which by itself reads words as the bundle does."""
+    """Returns the bundle's tokenizer.json, set up so that lists of words give the bundle's tokens."""
     content: dict[str, Any] = json.loads((read.folder / "tokenizer.json").read_text(encoding="utf-8"))
     before = content.get("pre_tokenizer") or {}
     if read.task().per_word and "add_prefix_space" in before:
-        # Words that come one by one have a space before them.
+        # Words that are given one by one are tokenised with a leading space.
         before["add_prefix_space"] = True
     return content
 
 
 def _tokenizer_config(read: Bundle) -> dict[str, Any]:
-    """Returns what lets AutoTokenizer read the tokenizer.json and cut texts as the bundle does."""
+    """Returns a tokenizer_config.json for AutoTokenizer that truncates texts as the bundle does."""
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(read.folder / "tokenizer.json"))
@@ -200,14 +202,14 @@ def _tokenizer_config(read: Bundle) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": read.content["max_length"],
-        # No token types: the base gives all tokens the first.
+        # No token types: all tokens have the first type.
         "model_input_names": ["input_ids", "attention_mask"],
         **{role: word for role, word in special.items() if word is not None},
     }
 
 
 def _compare(staging: Path, read: Bundle, expected: Any) -> float:
-    """Reads the staged files as a fresh checkpoint and compares the logits with the bundle's."""
+    """Reads the staged checkpoint back and compares its logits with the bundle's."""
     from keras_peft import attach
     from keras_peft.methods.linear_probe import LinearProbe
 
@@ -228,7 +230,7 @@ def _compare(staging: Path, read: Bundle, expected: Any) -> float:
 
 
 def _was_exported(folder: Path) -> bool:
-    """Tells whether a folder is a checkpoint that was exported here, and nothing else."""
+    """Returns whether a folder holds an exported checkpoint and no other files."""
     if not folder.is_dir() or {file.name for file in folder.iterdir()} - set(_FILES):
         return False
     card = folder / "README.md"

@@ -1,8 +1,8 @@
-"""KerasHub's own LoRA: what `backbone.save_lora_weights("name.lora.h5")` writes.
+"""Import of KerasHub's own LoRA, the files of `backbone.save_lora_weights("name.lora.h5")`.
 
-`_file.py` reads the file, `_factors.py` writes Keras's factors of a kernel as those of its matrix,
-`_beside.py` takes what the file lacks from a model that has it, `_read.py` puts them together, and
-`_classifier.py` makes a bundle where the weights of a classifier lie beside it.
+`_file.py` reads the file, `_factors.py` converts Keras's factors of a kernel to those of its matrix,
+`_beside.py` takes the biases and the head, which the file lacks, from the trained model, `_read.py` adapts a
+model, and `_classifier.py` writes a bundle if the weights of a classifier are next to the file.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ import_ = import_classifier
 
 
 def recognises(path: Path) -> bool:
-    """Tells whether a path is that of such a file, or a folder with one, by its name."""
+    """Returns whether a path is a KerasHub LoRA file or a folder with one, judged by file name."""
     return path.name.endswith(ENDING) or (path.is_dir() and any(path.glob(f"*{ENDING}")))

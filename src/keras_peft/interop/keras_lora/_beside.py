@@ -1,4 +1,4 @@
-"""A model that still has what the file lacks: the biases that trained, and the head on top."""
+"""The trained model, which has the weights that a LoRA file lacks: trained biases and the head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_peft.core.sites import Site, own_variables
 from keras_peft.errors import AdapterError, listed
 from keras_peft.interop.keras_lora._file import Factors
 
-# By how much a kernel that LoRA was added to may be off, as a share of its largest value: some steps of its type.
+# Allowed rounding error of a kernel with LoRA added, relative to its largest value: a few ulps of the dtype.
 _ROUNDING = {"float16": 2**-8, "bfloat16": 2**-6}
 _ROUNDING_OF_FLOAT32 = 2**-19
 _OWN = ("lora_kernel_a", "lora_kernel_b")
@@ -21,31 +21,31 @@ _OWN = ("lora_kernel_a", "lora_kernel_b")
 
 @dataclass(frozen=True)
 class TrainedBackbone:
-    """Another copy of a backbone, as it came out of training.
+    """A copy of the backbone after training.
 
     Attributes:
-        layers: Its layers that have weights, in order.
+        layers: The layers that have weights, in order.
     """
 
     layers: list[keras.Layer]
 
     def strength(self, number: int) -> float | None:
-        """Returns alpha of a layer's LoRA, if it is enabled there."""
+        """Returns the alpha of a layer's LoRA, or None if LoRA is not enabled there."""
         layer: Any = self.layers[number] if number < len(self.layers) else None
         return float(layer.lora_alpha) if getattr(layer, "lora_enabled", False) else None
 
     def refuse_unlike(
         self, sites: list[Site], factors: Mapping[int, Factors], scalings: Mapping[int, float]
     ) -> None:
-        """Checks that it is the base with the file's LoRA and nothing more than biases of its own.
+        """Checks that the model is the base model with the file's LoRA, apart from biases of LoRA layers.
 
         Args:
-            sites: The base's layers that have weights.
-            factors: What the file holds, by the layers' numbers.
-            scalings: What their products are multiplied by.
+            sites: The base model's layers that have weights.
+            factors: The file's factors by layer number.
+            scalings: Scaling of the factors' product by layer number.
 
         Raises:
-            AdapterError: If anything else differs; all that does is in the message.
+            AdapterError: If anything else differs; the message lists all differences.
         """
         ours = [(site.layer.name, _shapes(site.layer)) for site in sites]
         if ours != [(layer.name, _shapes(layer)) for layer in self.layers]:
@@ -79,7 +79,7 @@ class TrainedBackbone:
             )
 
     def bias(self, number: int, site: Site) -> np.ndarray | None:
-        """Returns what training added to a layer's bias, flattened; None where that is nothing."""
+        """Returns the change of a layer's bias in training, flattened, or None if it did not change."""
         if getattr(site.layer, "bias", None) is None:
             return None
         moved = _array(self.layers[number].bias) - _array(site.layer.bias)
@@ -87,7 +87,7 @@ class TrainedBackbone:
 
 
 def _values(layer: keras.Layer) -> dict[str, np.ndarray]:
-    """Returns a layer's own values but for LoRA's, with LoRA in the kernel."""
+    """Returns a layer's own values without LoRA's factors; the kernel includes LoRA."""
     values = {v.name: _array(v) for v in own_variables(layer) if v.name not in _OWN}
     if getattr(layer, "lora_enabled", False):
         values["kernel"] = _array(layer.kernel)

@@ -1,7 +1,7 @@
-"""From a classifier of KerasHub, trained with LoRA, to a bundle.
+"""Import of a KerasHub classifier that was trained with LoRA as a bundle.
 
-The file of the LoRA has no head. All of the classifier is in what its `save_weights` wrote: the head, the biases
-that trained, and the kernels with LoRA in them, which tell whether base, LoRA and strength are the right ones.
+A LoRA file has no head. The file of the classifier's `save_weights` has the head, the trained biases, and the
+kernels with LoRA added, which show whether the base model, the LoRA and its alpha are the right ones.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ def import_classifier(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Makes a bundle of a text classifier of KerasHub that was trained with LoRA, and verifies it.
+    """Imports a KerasHub text classifier that was trained with LoRA as a bundle, and verifies it.
 
     Args:
         source: `name.lora.h5`, from the backbone's `save_lora_weights`, with `name.weights.h5`, from the
-            classifier's `save_weights`, in the same folder; or a folder with these two.
-        out: Folder of the bundle to write.
-        base: The base that was trained on, as `load_base` takes it.
-        labels: What the head's outputs mean, in their order; by default LABEL_0 and so on.
-        task: What the head means; by default "single-label".
-        max_length: Most tokens of a text; as many as the base reads by default.
-        overwrite: Replace a bundle that lies at `out`.
+            classifier's `save_weights`, in the same folder; or a folder with these two files.
+        out: Folder to write the bundle to.
+        base: Base model that was trained on, as accepted by `load_base`. Required.
+        labels: Labels in the order of the head's outputs; defaults to LABEL_0, LABEL_1 and so on.
+        task: Name of the task; defaults to "single-label".
+        max_length: Maximum tokens per text; defaults to the base model's limit.
+        overwrite: Replace an existing bundle at `out`.
 
     Returns:
-        The bundle. Its logits are those of the classifier.
+        The bundle. Its logits match those of the classifier.
 
     Raises:
-        AdapterError: If the weights are not there, or are not the base's with this LoRA.
-        OptionError: If the task or the labels do not fit.
-        BaseError: If the base is not named or cannot be had.
+        AdapterError: If the weights are missing, or are not those of the base model with this LoRA.
+        OptionError: If the task or the labels do not fit the classifier.
+        BaseError: If the base model is not named or cannot be loaded.
         BundleError: If the bundle cannot be written.
     """
     path, out = file_in(locate(source)), Path(out)
@@ -109,10 +109,10 @@ def import_classifier(
 
 
 def file_in(path: Path) -> Path:
-    """Returns the file of LoRA that a path is or that lies in a folder.
+    """Returns the LoRA file at a path, which may be the file or a folder with it.
 
     Raises:
-        AdapterError: If there are several.
+        AdapterError: If a folder does not hold exactly one LoRA file.
     """
     if not path.is_dir():
         return path
@@ -123,7 +123,7 @@ def file_in(path: Path) -> Path:
 
 
 def _classifier(weights: Path, backbone: keras.Model) -> keras.Model:
-    """Builds the classifier that was trained, on a copy of the backbone, with its weights."""
+    """Builds the trained classifier on a copy of the backbone and loads its weights."""
     import keras_hub
 
     subclasses = keras_hub.models.TextClassifier.__subclasses__()
@@ -141,25 +141,25 @@ def _classifier(weights: Path, backbone: keras.Model) -> keras.Model:
 
 
 def _load(classifier: keras.Model, weights: Path) -> str:
-    """Loads weights and says what of them does not fit, empty if all does."""
+    """Loads weights and returns the first mismatch, or an empty string if all of them fit."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            # A task of KerasHub is compiled from the start, and the optimizer of its training had other variables.
+            # KerasHub compiles a task on creation, and its optimizer may differ from the one in training.
             keras.saving.load_weights(classifier, weights, objects_to_skip=[classifier.optimizer])
         except (ValueError, KeyError) as error:
-            # The first line says how many objects did not fit, the next one what did not fit of the first.
+            # The first line counts the objects that do not fit; the second explains the first of them.
             return [line for line in str(error).splitlines() if line.strip()][:2][-1]
-    # Keras only warns of layers that it leaves as they are.
+    # Keras only warns about layers that it skips.
     return next((str(one.message) for one in caught if issubclass(one.category, UserWarning)), "")
 
 
 def _outputs(weights: Path) -> int:
-    """Returns how many outputs the head has whose weights are in a file of Keras."""
+    """Returns the number of outputs of the head in a Keras weights file."""
     sizes = []
 
     def visit(_: str, group: Any) -> None:
-        # Keras writes a layer's name beside its variables, and calls the group after its class.
+        # Keras names the group after the layer's class and stores the layer's name as an attribute.
         if isinstance(group, h5py.Group) and group.attrs.get("name") == "logits" and "0" in group:
             sizes.append(int(group["0"].shape[-1]))
 
@@ -177,7 +177,7 @@ def _outputs(weights: Path) -> int:
 
 
 def _head(classifier: keras.Model, weights: Path) -> dict[str, np.ndarray]:
-    """Returns the head's values by their keys here."""
+    """Returns the head's values by their keys in an adapted model."""
     head: dict[str, np.ndarray] = {}
     for name in _LAYERS:
         layer = classifier_layer(classifier, name)
@@ -192,7 +192,7 @@ def _head(classifier: keras.Model, weights: Path) -> dict[str, np.ndarray]:
 
 
 def classifier_layer(classifier: keras.Model, name: str) -> keras.layers.Dense:
-    """Returns a layer of a classifier's head, which may be the pooler of its backbone."""
+    """Returns a layer of a classifier's head by name; it may be the pooler of the backbone."""
     return next(layer for layer in classifier._flatten_layers() if layer.name == name)
 
 
@@ -204,7 +204,7 @@ def _refuse_other_logits(
     head: Mapping[str, np.ndarray],
     classifier: keras.Model,
 ) -> None:
-    """Compares what is imported with the classifier on token ids that are drawn."""
+    """Compares the imported model's logits with the classifier's on random token ids."""
     generator = np.random.default_rng(0)
     length = min(16, base.max_length)
     vocabulary = backbone_of(base.encoder).vocabulary_size

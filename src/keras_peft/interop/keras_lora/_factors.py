@@ -1,9 +1,9 @@
-"""Keras's LoRA of a kernel, written as LoRA of the matrix (in, out).
+"""Conversion of Keras's LoRA of a kernel to LoRA of the matrix (in, out).
 
-Keras factorises the kernel's last axis alone. On a kernel (in, heads, head_dim) it computes
-Δ[i, h, d] = Σ_r A[i, h, r] B[r, d]: each head has columns of its own in A, and all heads share B. As a
-matrix that is LoRA of rank heads × r, in which B is repeated along a diagonal of blocks. On a kernel
-(heads, head_dim, out) the last axis is all that the output has, and A is only reshaped: the rank stays r.
+Keras factorises only the kernel's last axis. For a kernel (in, heads, head_dim) it computes
+Δ[i, h, d] = Σ_r A[i, h, r] B[r, d]: each head has its own columns of A, and all heads share B. As a matrix,
+this is LoRA of rank heads × r, in which B is repeated as the blocks of a block-diagonal matrix. For a kernel
+(heads, head_dim, out) the last axis is the whole output, so A is only reshaped and the rank stays r.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from keras_peft.core.projection import Projection
 
 
 def flat_factors(a: np.ndarray, b: np.ndarray, view: Projection) -> tuple[np.ndarray, np.ndarray]:
-    """Turns Keras's factors of a kernel into two of its matrix, with the same product.
+    """Converts Keras's factors of a kernel to factors of its matrix with the same product.
 
     Args:
-        a: The kernel's shape with the rank in place of its last axis.
-        b: (rank, size of the kernel's last axis).
+        a: A, of the kernel's shape with the rank in place of the last axis.
+        b: B, (rank, size of the kernel's last axis).
         view: The kernel as a matrix.
 
     Returns:
-        A of (inputs, paths) and B of (paths, outputs). There are as many paths as values of trained
-        factors can make the rank of their product, so no fewer would do in general.
+        A of shape (inputs, paths) and B of shape (paths, outputs). The number of paths is the highest rank
+        that the product can have, so fewer would not suffice in general.
     """
     rank, last = b.shape
-    # Where the kernel's last axis is among the axes of the input and the output.
+    # Position of the kernel's last axis in the order of input and output axes.
     place = view.order.index(len(view.order) - 1)
     ins, outs = range(view.summed), range(view.summed, len(view.order))
     is_output = place in outs
@@ -42,7 +42,7 @@ def flat_factors(a: np.ndarray, b: np.ndarray, view: Projection) -> tuple[np.nda
     flat_a, flat_b = (wide, blocks) if is_output else (blocks.T, wide.T)
     if flat_a.shape[1] <= min(view.inputs, view.outputs):
         return flat_a, flat_b
-    # More paths than a matrix of that shape can use: its own columns or rows are enough.
+    # There are more paths than the matrix's rank can be, so the product itself is one of the factors.
     product = flat_a.astype(np.float64) @ flat_b
     if view.inputs <= view.outputs:
         return np.eye(view.inputs), product

@@ -1,10 +1,10 @@
-"""What KerasHub's `save_lora_weights` writes: an HDF5 file.
+"""The HDF5 file that KerasHub's `save_lora_weights` writes.
 
 lora/vars/rank                      the rank
 lora/<number>/vars/lora_kernel_a    A: the kernel's shape with the rank in place of its last axis
 lora/<number>/vars/lora_kernel_b    B: (rank, size of the kernel's last axis)
 
-A layer's number is its place in the list of those of the backbone's layers that have weights.
+A layer's number is its index among the backbone's layers that have weights.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _TENSORS = ("lora_kernel_a", "lora_kernel_b")
 
 @dataclass(frozen=True)
 class Factors:
-    """What Keras's LoRA holds at one layer.
+    """The factors of Keras's LoRA at one layer.
 
     Attributes:
-        a: A, with the shape of the kernel but for the rank in place of its last axis.
+        a: A, of the kernel's shape with the rank in place of the last axis.
         b: B, (rank, size of the kernel's last axis).
     """
 
@@ -37,26 +37,26 @@ class Factors:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether the product is zero because A or B is."""
         return not (self.a.any() and self.b.any())
 
     @property
     def is_dead(self) -> bool:
-        """Whether it changes nothing and training could not change that: every gradient is zero."""
+        """Whether both A and B are zero. Training cannot change that, since every gradient is zero."""
         return not (self.a.any() or self.b.any())
 
     def product(self) -> np.ndarray:
-        """Returns A B, which has the kernel's shape."""
+        """Returns the product A B, of the kernel's shape."""
         return np.asarray(self.a @ self.b)
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A file of KerasHub's LoRA.
+    """The content of a KerasHub LoRA file.
 
     Attributes:
-        rank: The rank, the same at all layers.
-        layers: What it holds, by the layers' numbers.
+        rank: The rank, the same for all layers.
+        layers: Factors by layer number.
     """
 
     rank: int
@@ -67,10 +67,10 @@ def read(path: Path) -> LoraFile:
     """Reads a file that `save_lora_weights` wrote.
 
     Args:
-        path: The file.
+        path: The LoRA file.
 
     Raises:
-        AdapterError: If it is no such file or not whole; all that is wrong is in the message.
+        AdapterError: If the file is missing, damaged or not a LoRA file; the message lists all problems.
     """
     if not path.is_file():
         raise AdapterError(f"There is no file {path}; name what backbone.save_lora_weights() wrote.")
@@ -85,7 +85,7 @@ def read(path: Path) -> LoraFile:
 
 
 def _refuse_elsewhere(file: h5py.File, path: Path) -> None:
-    """HDF5 can take values from any other file of this machine, which no one who writes a LoRA means."""
+    """Refuses values stored outside the file: HDF5 links and external data can refer to any local file."""
     found = []
 
     def visit(name: str, link: Any) -> None:
@@ -138,7 +138,7 @@ def _read(file: h5py.File, path: Path) -> LoraFile:
 
 
 def _tensor(dataset: h5py.Dataset) -> np.ndarray:
-    # HDF5 has no bfloat16; Keras notes beside the bytes what they are.
+    # HDF5 has no bfloat16, so Keras stores the dtype as an attribute.
     if dataset.attrs.get("dtype") == "bfloat16":
         return np.array(dataset, dtype=ml_dtypes.bfloat16).astype(np.float32)
     return np.array(dataset, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""From a file of KerasHub's LoRA to an adapted model."""
+"""Import of a KerasHub LoRA file into an adapted model."""
 
 from __future__ import annotations
 
@@ -34,31 +34,32 @@ def import_keras_lora(
     head: keras.Layer | None = None,
     adapter: str = DEFAULT_NAME,
 ) -> AdaptedModel:
-    """Adapts a KerasHub model with what `backbone.save_lora_weights` saved.
+    """Adapts a KerasHub model with LoRA weights that `backbone.save_lora_weights` saved.
 
-    The file does not say which model it is for, how strong the LoRA is, or what became of the biases
-    of its layers, which `enable_lora` leaves trainable. Each of these is checked or warned of.
+    The file does not record its model, its alpha, or the biases of its layers, which `enable_lora` leaves
+    trainable. This function checks them if it can and warns otherwise.
 
     Args:
-        path: The file, `*.lora.h5`.
-        model: A backbone of KerasHub or a task on one, made as it was before `enable_lora`.
-        beside: The model that was trained, or another with its weights: the biases that trained, and
-            the head of a task, are taken from it, and it is checked to be `model` with this LoRA.
-        alpha: Strength of the LoRA; that of `beside`, or the rank, as `backbone.enable_lora` has it.
-        head: A layer put on top of the model's output, as `adapt` takes it.
+        path: The LoRA file, `*.lora.h5`.
+        model: A KerasHub backbone or a task on one, in its state before `enable_lora`.
+        beside: The trained model, or another with its weights. The trained biases and the head of a task are
+            taken from it. It must equal `model` with this LoRA.
+        alpha: Alpha of the LoRA; defaults to that of `beside`, else the rank, as in `backbone.enable_lora`.
+        head: A layer to put on top of the model's output, as accepted by `adapt`.
         adapter: Name of the adapter.
 
     Returns:
-        The model with LoRA at the file's layers. It gives the same outputs, and can be trained on,
-        saved and merged as any other.
+        The model with LoRA at the file's layers. It computes the same outputs as the trained model, and can
+        be trained, saved and merged like any adapted model.
 
     Raises:
-        AdapterError: If the file is damaged, does nothing for good, or is not for this model, or
-            `beside` is another model; all that does not fit is in the message.
-        OptionError: If `model` has no backbone of KerasHub in it, or is adapted already.
+        AdapterError: If the file is damaged, holds only zeros, or is not for this model, or if `beside` is a
+            different model; the message lists all problems.
+        OptionError: If `model` contains no KerasHub backbone, or is already adapted.
 
     Warns:
-        UserWarning: If biases trained that are not in the file, or the LoRA does nothing yet.
+        UserWarning: If the file's layers have biases and `beside` is not given, or if the LoRA has no effect
+            at some or all layers.
 
     Example:
         >>> backbone = keras_hub.models.Backbone.from_preset("gemma_2b_en")
@@ -83,12 +84,12 @@ def import_keras_lora(
 
 @dataclass(frozen=True)
 class ReadAdapter:
-    """What `keras_peft.adapt` and `assign_adapter_tensors` take.
+    """The arguments of `keras_peft.adapt` and `assign_adapter_tensors`.
 
     Attributes:
-        methods: LoRA, once for each rank and strength, and BitFit where biases are known to have trained.
-        tensors: What they hold, by the keys here.
-        warnings: What the file lacks, to be read after its name.
+        methods: LoRA, once for each rank and alpha, and BitFit for biases that are known to have trained.
+        tensors: Their tensors by key.
+        warnings: Warnings about the file, phrased to follow its name.
     """
 
     methods: list[Method | Placement]
@@ -99,17 +100,17 @@ class ReadAdapter:
 def translate(
     path: Path, model: keras.Model, *, beside: keras.Model | None = None, alpha: float | None = None
 ) -> ReadAdapter:
-    """Turns a file into methods and their tensors.
+    """Converts a LoRA file to methods and their tensors.
 
     Args:
-        path: The file.
-        model: A model with a backbone of KerasHub in it.
-        beside: Another one, as it came out of training.
-        alpha: Strength of the LoRA.
+        path: The LoRA file.
+        model: A model that is or contains a KerasHub backbone.
+        beside: The trained model.
+        alpha: Alpha of the LoRA.
 
     Raises:
-        AdapterError: As `import_keras_lora` does.
-        OptionError: If there is no backbone of KerasHub.
+        AdapterError: As raised by `import_keras_lora`.
+        OptionError: If the model contains no KerasHub backbone.
     """
     file = _file.read(path)
     if all(factors.is_dead for factors in file.layers.values()):
@@ -154,7 +155,7 @@ def translate(
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
-    """Returns the backbone of KerasHub that a model is or contains.
+    """Returns the KerasHub backbone that a model is or contains.
 
     Raises:
         OptionError: If there is none.
@@ -172,7 +173,7 @@ def backbone_of(model: keras.Model) -> keras.Model:
 
 
 def _weighted(backbone: keras.Model) -> list[keras.Layer]:
-    """Returns the layers in the order in which KerasHub numbers them."""
+    """Returns the layers with weights, in the order in which KerasHub numbers them."""
     return [layer for layer in backbone._flatten_layers(include_self=False) if layer.weights]
 
 
@@ -206,14 +207,14 @@ def _unfit(file: _file.LoraFile, sites: Sequence[Site]) -> list[str]:
 def _strength(
     number: int, alpha: float | None, trained: TrainedBackbone | None, file: _file.LoraFile
 ) -> float:
-    """Returns alpha at a layer."""
+    """Returns the LoRA alpha of a layer."""
     if alpha is None and trained is not None:
         alpha = trained.strength(number)
     return float(file.rank) if alpha is None else alpha
 
 
 def _heads(adapted: AdaptedModel, beside: keras.Model | None) -> dict[str, np.ndarray]:
-    """Returns the values of a task's own head, where the model beside is such a task too."""
+    """Returns the values of a task's own head, if `beside` is such a task too."""
     if beside is None:
         return {}
     there = {
