@@ -1,20 +1,21 @@
-"""Adapters of AdapterHub's library `adapters`, out and in: one file, one way to adapt.
+"""Import and export of adapters of AdapterHub's `adapters` library, one module per kind of adapter.
 
-A file here has
+A module defines:
 
-- `METHODS`: the methods here that it is written from;
+- `METHODS`: the methods of this package that it can export;
 - `matches(config)`: whether a configuration is of its kind;
-- `SETTINGS`: which keys of the configuration matter, with their defaults;
-- `read(file)`: from AdapterHub's tensors to pieces, each a method with its options, a site, and the tensors
-  that the method holds there;
-- `write(adapter)`: the way back. It puts AdapterHub's tensors into the adapter and returns the settings.
+- `SETTINGS`: the relevant keys of the configuration, with their defaults;
+- `read(file)`: converts AdapterHub's tensors to pieces, each with a method and its options, a site, and the
+  method's tensors at the site;
+- `write(adapter)`: the reverse. It puts AdapterHub's tensors into the adapter and returns the settings;
+- `held_at(module)`: the prefix of the tensor names for a module.
 
-What the library computes and how it names and shapes its tensors is written down in
-`tests/reference/make_adapter_hub.py`. Its matrices are (out, in), as PyTorch's; those here are (in, out).
+`tests/reference/make_adapter_hub.py` documents what the library computes, and the names and shapes of its
+tensors. Its matrices are (out, in), as in PyTorch; those of this package are (in, out).
 
-Files whose names begin with `_` hold what all have in common: `_folder.py` reads and names the files, `_places.py`
-the places of the tensors, `_head.py` the prediction heads; `_kinds.py` finds the ways to adapt; `_read.py` and
-`_write.py` are the two ways through them. What is alike for PEFT's adapters is taken from there.
+Modules whose names begin with `_` hold shared code: `_folder.py` reads the files, `_places.py` handles the
+tensor names and `_head.py` the prediction heads, `_kinds.py` finds the modules, `_read.py` imports and
+`_write.py` exports. Code shared with PEFT's adapters is in `hf_peft`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all bottlenecks have in common: how they act, where they are and how wide."""
+"""Settings that all bottleneck adapters share: activations, places and sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-"""AdapterHub's names of what acts in a bottleneck, and those here."""
+"""Activations of a bottleneck: AdapterHub's names, mapped to those of this package."""
 TOLD = frozenset(
     {
         "adapter_residual_before_ln",
@@ -29,7 +29,7 @@ TOLD = frozenset(
         "version",
     }
 )
-"""Keys that are told by the tensors, matter while training only, or do so beside what is refused."""
+"""Keys that follow from the tensors, matter only in training, or matter only for unsupported features."""
 FIXED = {
     "inv_adapter": None,
     "ln_after": False,
@@ -37,12 +37,12 @@ FIXED = {
     "original_ln_after": True,
     "use_gating": False,
 }
-"""Keys that may have one value only."""
+"""Keys with a single supported value."""
 _FLAGS = {"attention.output": "mh_adapter", "ffn.down": "output_adapter"}
 
 
 def activation_of(file: IncomingAdapter) -> str:
-    """Returns what acts in the bottlenecks, and notes where that is not known here."""
+    """Returns the activation of the bottlenecks, and records a problem if it is not supported."""
     there = str(file.config["non_linearity"])
     if there.lower() not in ACTIVATIONS:
         file.problems.append(
@@ -52,7 +52,7 @@ def activation_of(file: IncomingAdapter) -> str:
 
 
 def settings_of(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Returns the keys that say where bottlenecks are and how wide, and notes what they cannot say."""
+    """Returns the settings for the places and sizes of bottlenecks, and records what they cannot express."""
     found = {
         (site.block, site.role): place
         for place in adapter.places
@@ -92,8 +92,8 @@ def settings_of(adapter: OutgoingAdapter) -> dict[str, Any]:
 
 
 def reduction(dim: int, size: int) -> float:
-    """Returns the factor for which dim // factor is a size."""
+    """Returns a factor for which dim // factor equals the size."""
     if dim % size == 0:
         return dim // size
-    # In the middle between this size and the next, so that no rounding makes another of it.
+    # Midway between this size and the next, so that rounding cannot change the size.
     return dim / (size + 0.5)

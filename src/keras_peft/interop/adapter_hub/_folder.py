@@ -1,4 +1,4 @@
-"""The files of an adapter of AdapterHub, read with all that is wrong said at once."""
+"""The files of an AdapterHub adapter. Errors list all problems at once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HEAD_CONFIG, HEAD_TENSORS, HEAD_PICKLE = (
 
 @dataclass(frozen=True)
 class Folder:
-    """What lies in a folder.
+    """The content of an adapter's folder.
 
     Attributes:
-        config: The content of `adapter_config.json`.
-        tensors: The adapter's.
-        head_config: The content of `head_config.json`.
-        head_tensors: The head's.
+        config: Content of `adapter_config.json`.
+        tensors: The adapter's tensors by name.
+        head_config: Content of `head_config.json`.
+        head_tensors: The head's tensors by name.
     """
 
     config: Mapping[str, Any]
@@ -38,12 +38,12 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """The adapter's name, which stands in the names of its tensors."""
+        """The adapter's name, which is part of its tensor names."""
         return str(self.config.get("name"))
 
 
 def recognises(path: Path) -> bool:
-    """Tells whether a path is a folder that AdapterHub's library saved, complete or not."""
+    """Returns whether a path is a folder that AdapterHub's library saved, complete or not."""
     if any((path / name).is_file() for name in (TENSORS, PICKLE)):
         return True
     try:
@@ -54,10 +54,13 @@ def recognises(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> Folder:
-    """Reads the configurations and the tensors of an adapter and its head.
+    """Reads the configurations and tensors of an adapter and its head.
+
+    Args:
+        folder: Folder that AdapterHub's `save_adapter` wrote.
 
     Raises:
-        AdapterError: If one is not there or damaged, or the tensors are pickles.
+        AdapterError: If a file is missing or damaged, or the tensors are pickles.
     """
     if not folder.is_dir():
         raise AdapterError(f"{folder} does not exist; name the folder that save_adapter() wrote.")

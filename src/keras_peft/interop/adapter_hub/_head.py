@@ -1,4 +1,4 @@
-"""The head on top of an adapter: a flexible one of AdapterHub, or that of a class of Hugging Face."""
+"""Prediction heads: AdapterHub's flexible heads, and those of Hugging Face's model classes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _TYPES = {
     "multilabel_classification": "multi-label",
     _TAGGING: "token-labels",
 }
-# The classes of Hugging Face that are classifiers, and which of AdapterHub's heads they are.
+# Suffixes of Hugging Face's classifier classes, and the equivalent head types of AdapterHub.
 _CLASSES = {"ForSequenceClassification": "classification", "ForTokenClassification": _TAGGING}
 
 
 @dataclass(frozen=True)
 class DescribedHead:
-    """What a head's configuration says.
+    """A head as its configuration describes it.
 
     Attributes:
-        task: What its outputs mean.
-        head: Its modules.
-        labels: What the outputs are called, in their order; none where that is not said.
+        task: Class of its task.
+        head: Names of its modules.
+        labels: Labels in the order of the outputs; empty if they are not given.
     """
 
     task: type[Task]
@@ -40,13 +40,13 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
     """Reads the configuration of a head.
 
     Args:
-        config: The content of `head_config.json`.
-        kind: What Hugging Face calls the architecture below it.
-        task: What the head means, if the user says it.
+        config: Content of `head_config.json`.
+        kind: Hugging Face's `model_type` of the base model.
+        task: Name of the task, if the user gave one.
 
     Raises:
-        AdapterError: If it computes something that no head here does.
-        OptionError: If it cannot be of the task.
+        AdapterError: If the head is not supported.
+        OptionError: If the head does not fit the task.
     """
     flexible: Mapping[str, Any] = config.get("config") or {}
     if not isinstance(flexible, Mapping):
@@ -78,11 +78,11 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
 
 
 def written(task: Task, name: str) -> tuple[dict[str, Any], Head]:
-    """Returns the configuration and the modules of the flexible head that a task's head is.
+    """Returns the configuration and module names of the flexible head for a task.
 
     Args:
         task: The task.
-        name: What the head shall be called.
+        name: Name of the head.
     """
     types = {usual: said for said, usual in _TYPES.items()}
     labels = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
@@ -100,7 +100,7 @@ def written(task: Task, name: str) -> tuple[dict[str, Any], Head]:
 
 
 def _flexible(config: Mapping[str, Any], name: str, kind: str) -> Head:
-    """The modules of a head that is a sequence: dropout, dense, activation, dropout, dense."""
+    """Returns the module names of a flexible head: dropout, dense, activation, dropout, dense."""
     first, second = f"heads.{name}.1", f"heads.{name}.4"
     layers, activation = config.get("layers"), config.get("activation_function")
     if config["head_type"] == _TAGGING:

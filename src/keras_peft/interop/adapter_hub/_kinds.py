@@ -1,4 +1,4 @@
-"""Which ways to adapt there are files for."""
+"""The supported kinds of adapters."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _SHELF = Shelf(__package__, "way to adapt", "ways to adapt")
 
 
 def kinds() -> tuple[ModuleType, ...]:
-    """Returns the files of this folder, one for each way to adapt."""
+    """Returns the modules of this package, one for each kind of adapter."""
     return tuple(_SHELF.modules().values())

@@ -1,4 +1,4 @@
-"""Which layers AdapterHub's LoRA and (IA)³ are at."""
+"""Settings that AdapterHub's LoRA and (IA)³ share: their layers and their alpha."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from keras_peft.interop.hf_peft._pieces import OutgoingAdapter
 
 ARCHITECTURE = "lora"
-"""What the library calls both."""
+"""AdapterHub's name for both."""
 TOLD = frozenset(
     {
         "architecture",
@@ -22,21 +22,21 @@ TOLD = frozenset(
         "selfattn_lora",
     }
 )
-"""Keys that are told by the tensors or matter while training only."""
+"""Keys that follow from the tensors or matter only in training."""
 FIXED = {"use_dora": False, "use_gating": False, "vera_b": None, "vera_d": None}
-"""Keys that may have one value only."""
-# Before it the library computed without a strength, whatever the configuration said.
+"""Keys with a single supported value."""
+# Earlier versions of the library ignored alpha.
 _SCALES_SINCE = (1, 1)
 _MATRICES = {"attention.query": "q", "attention.key": "k", "attention.value": "v"}
 _FLAGS = {"ffn.up": "intermediate_lora", "ffn.down": "output_lora"}
 
 
 def alpha_of(config: Mapping[str, Any], rank: int) -> float:
-    """Returns the strength that an adapter was trained with, which early versions of the library ignored.
+    """Returns the effective alpha of an adapter.
 
     Args:
-        config: The settings that matter.
-        rank: The strength by which nothing is scaled.
+        config: The relevant settings.
+        rank: The alpha that scales by 1, for versions of the library that ignored the setting.
     """
     version = re.fullmatch(r"adapters\.(\d+)\.(\d+).*", str(config["version"]))
     is_early = version is not None and (int(version[1]), int(version[2])) < _SCALES_SINCE
@@ -44,11 +44,11 @@ def alpha_of(config: Mapping[str, Any], rank: int) -> float:
 
 
 def settings_of(adapter: OutgoingAdapter, roles: set[str]) -> dict[str, Any]:
-    """Returns the keys that say where an adapter is, and notes what they cannot say.
+    """Returns the settings for an adapter's layers, and records what they cannot express.
 
     Args:
         adapter: The adapter.
-        roles: Those that can be adapted.
+        roles: Roles that AdapterHub can adapt.
     """
     found = {(place.site.block, str(place.site.role)) for place in adapter.places}
     own = {role for _, role in found}

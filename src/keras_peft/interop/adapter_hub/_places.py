@@ -1,4 +1,4 @@
-"""Where AdapterHub keeps its tensors, and which sites these places are here."""
+"""AdapterHub's tensor names, and the sites that they refer to."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from keras_peft.interop.hf_peft._pieces import IncomingAdapter, Module, Tensors
 if TYPE_CHECKING:
     import numpy as np
 
-# What stands between the place and the adapter's name.
+# Parts of a tensor's name between its place and the adapter's name.
 BOTTLENECK, LOW_RANK, SHARED = "adapters", "loras", "shared_parameters"
-# DistilBERT's blocks have their bottlenecks beside the modules that they follow; elsewhere they lie in the
-# module whose last layer is called `dense`.
+# In DistilBERT, a bottleneck is a module of the block; in other architectures it is in the same module as the
+# `dense` layer that it follows.
 _FOLLOWED = {"attention_adapters": "attention.out_lin", "output_adapters": "ffn.lin2"}
 _LAYER = "dense"
 
 
 def sorted_by_module(tensors: Tensors, name: str, names: Names) -> tuple[list[Module], Tensors]:
-    """Sorts an adapter's tensors by the modules that they follow or change.
+    """Groups an adapter's tensors by the modules that they follow or change.
 
     Args:
-        tensors: The adapter's.
-        name: Its name.
-        names: The modules of its base.
+        tensors: The adapter's tensors by name.
+        name: Name of the adapter.
+        names: Module names of the base model.
 
     Returns:
-        The modules with what is held there by the ends of the names, and the tensors that are no known module's.
+        The modules with their tensors by name suffix, and the tensors of unknown modules.
     """
     pattern = re.compile(
         rf"^(?P<place>.+)\.(?P<what>{BOTTLENECK}|{LOW_RANK})\.{re.escape(name)}\.(?P<rest>.+)$"
@@ -48,7 +48,7 @@ def sorted_by_module(tensors: Tensors, name: str, names: Names) -> tuple[list[Mo
 
 
 def bottleneck_at(module: str) -> str:
-    """Returns the place of the bottleneck that follows a module."""
+    """Returns the tensor name prefix of the bottleneck that follows a module."""
     for place, followed in _FOLLOWED.items():
         if module.endswith(f".{followed}"):
             return f"{module.removesuffix(followed)}{place}.{BOTTLENECK}"
@@ -56,20 +56,20 @@ def bottleneck_at(module: str) -> str:
 
 
 def block_of(names: Names, site: Site) -> Site:
-    """Returns the block that a site lies in."""
+    """Returns the block that contains a site."""
     return next(one for one in names.all_sites if one.role == "block" and one.block == site.block)
 
 
 def low_rank_at(module: str) -> str:
-    """Returns the place of what is added to a module or scales it."""
+    """Returns the tensor name prefix of the LoRA or (IA)³ of a module."""
     return f"{module}.{LOW_RANK}"
 
 
 def take_shared(file: IncomingAdapter, name: str) -> np.ndarray:
-    """Takes what all places have in common out of an adapter.
+    """Removes and returns a shared tensor of an adapter.
 
     Raises:
-        KeyError: With its name, if it is not there.
+        KeyError: With the tensor's name, if it is missing.
     """
     key = next((key for key in file.rest if f".{SHARED}." in key and key.endswith(f".{name}")), None)
     if key is None:

@@ -1,4 +1,4 @@
-"""From a folder of AdapterHub to a bundle."""
+"""Import of an AdapterHub adapter as a bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.tasks import Task
 
-# Before its version 0 the library wrote no version, and meant others by these names.
+# Files without a version are from early releases, in which these names had another meaning.
 _FORMER_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 
 
@@ -37,26 +37,26 @@ def import_adapter_hub(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Makes a bundle of an adapter and its head that AdapterHub's library saved, and verifies it.
+    """Imports an adapter with its head that AdapterHub's library saved as a bundle, and verifies it.
 
     Args:
-        folder: What `save_adapter(folder, name, use_safetensors=True)` wrote for a classifier of
+        folder: Folder that `save_adapter(folder, name, use_safetensors=True)` wrote for a classifier of
             texts or tokens, or its `hf://owner/name`.
-        out: Folder of the bundle to write.
-        base: The base, as `load_base` takes it; by default the one that the adapter names.
-        labels: What the head's outputs mean, in their order; by default as the head says.
-        task: What the head means; by default what its type says.
-        max_length: Most tokens of a text; as many as the base reads by default.
-        overwrite: Replace a bundle that lies at `out`.
+        out: Folder to write the bundle to.
+        base: Base model, as accepted by `load_base`; defaults to the one that the adapter names.
+        labels: Labels in the order of the head's outputs; defaults to those in the head's configuration.
+        task: Name of the task; defaults to the one for the head's type.
+        max_length: Maximum tokens per text; defaults to the base model's limit.
+        overwrite: Replace an existing bundle at `out`.
 
     Returns:
         The bundle.
 
     Raises:
-        AdapterError: If the adapter or its head computes something that nothing here does, or
-            its files are damaged; all that is wrong is in the message.
-        OptionError: If the task is another one than the head's.
-        BaseError: If the base cannot be loaded.
+        AdapterError: If the adapter or its head is not supported, or the files are damaged; the message lists
+            all problems.
+        OptionError: If the head does not fit the task.
+        BaseError: If the base model cannot be loaded.
         BundleError: If the bundle cannot be written.
 
     Example:
@@ -110,19 +110,18 @@ def import_adapter_hub(
 
 
 def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> ReadAdapter:
-    """Turns an adapter of AdapterHub into methods and their tensors.
+    """Converts an AdapterHub adapter to methods and their tensors.
 
     Args:
-        config: The content of `adapter_config.json`.
-        tensors: That of `adapter.safetensors`.
-        names: The modules of the base.
+        config: Content of `adapter_config.json`.
+        tensors: Content of `adapter.safetensors`.
+        names: Module names of the base model.
 
     Returns:
-        What `keras_peft.adapt` and `assign_adapter_tensors` take.
+        The arguments of `keras_peft.adapt` and `assign_adapter_tensors`.
 
     Raises:
-        AdapterError: If the methods here do not compute what the adapter does; all that
-            stands in the way is in the message.
+        AdapterError: If the adapter is not supported; the message lists all problems.
     """
     own = _as_meant(config)
     kind = next((one for one in kinds() if one.matches(own)), None)
@@ -146,7 +145,7 @@ def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read
 
 
 def _as_meant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of an adapter with the version that the library puts beside it."""
+    """Returns an adapter's configuration with the library's version and today's activation names."""
     own = {**config["config"], "version": config.get("version")}
     if not own["version"] and "non_linearity" in own:
         said = str(own["non_linearity"])

@@ -1,4 +1,4 @@
-"""From a bundle to a folder of AdapterHub."""
+"""Export of a bundle as an AdapterHub adapter."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapter import Adapter
 
-# The form that is written, as the library marks it.
+# The library version whose format is written.
 _VERSION = "adapters.1.3.0"
-# All that is written here; where more lies in a folder, it is not replaced.
+# All files of an export; a folder with any other file is not replaced.
 _FILES = (CONFIG, TENSORS, HEAD_CONFIG, HEAD_TENSORS, "tokenizer.json", "README.md")
 
 
@@ -41,25 +41,25 @@ def export_adapter_hub(
     base: str | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Writes a bundle's adapter and head as AdapterHub's library saves them, and verifies the folder.
+    """Exports a bundle's adapter and head for AdapterHub's library, and verifies them.
 
-    It is read again onto a fresh base and has to give the bundle's logits. Beside the library's
-    files lie the tokenizer and a README. The head becomes a flexible head, on every architecture;
-    for a number, mean and deviation are folded into its last layer.
+    The adapter is read back onto a freshly loaded base model, and its logits must match the bundle's. The
+    folder also holds the tokenizer and a README. The head becomes a flexible head on every architecture; for
+    regression, the mean and standard deviation are folded into its last layer.
 
     Args:
-        bundle: The bundle.
-        out: The folder to write; the adapter has its name.
-        base: Where the bundle's base lies now, if not where it was in training.
-        overwrite: Replace an adapter that lies at `out`.
+        bundle: Folder of the bundle, or its `hf://owner/name`.
+        out: Folder to write. The adapter takes its name.
+        base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
+        overwrite: Replace an existing adapter at `out`.
 
     Returns:
-        What was written, and the measured difference.
+        The written folder and the measured difference.
 
     Raises:
-        AdapterError: If the library computes nothing of the kind; all that stands in the way
-            is in the message.
-        BundleError: If there is no sound bundle, or the folder cannot be written.
+        AdapterError: If AdapterHub has no equivalent of the adapter; the message lists all problems.
+        BaseError: If the base model cannot be loaded.
+        BundleError: If the bundle is not valid, or the folder cannot be written.
 
     Example:
         >>> keras_peft.interop.export_adapter_hub("my-bundle", out="adapter").max_abs_logit_difference
@@ -119,15 +119,15 @@ def export_adapter_hub(
 
 
 def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[str, Any], Tensors, list[str]]:
-    """Turns an adapter into the configuration and tensors of AdapterHub, without its head.
+    """Converts an adapter to AdapterHub's configuration and tensors, without its head.
 
     Args:
         adapter: The adapter.
-        names: The modules of its base.
-        name: What it shall be called.
+        names: Module names of its base model.
+        name: Name of the adapter in AdapterHub.
 
     Returns:
-        The configuration, the tensors by their whole names, and what cannot be written.
+        The configuration, the tensors by full name, and the problems that prevent the export.
     """
     found = [_kind_of(placement.method) for placement in adapter.placements]
     without = [
@@ -165,15 +165,15 @@ def _kind_of(method: Any) -> ModuleType | None:
 
 
 def _as_there(loaded: HuggingFaceBase) -> tuple[Names, str]:
-    """Returns the modules and the name that a base has at Hugging Face."""
+    """Returns a base model's module names and its name on Hugging Face."""
     if (known := embedded.NAMES.get(loaded.base.name)) is not None:
-        # It is a BERT that is kept here in DistilBERT's form.
+        # It is a BERT that was converted to DistilBERT.
         return Names(loaded.names.all_sites, bert.MODEL_TYPE), known.source.partition(",")[0]
     return loaded.names, loaded.base.name.removeprefix("hf://").partition("@")[0]
 
 
 def _compare(staging: Path, read: Bundle, loaded: HuggingFaceBase, names: Names, expected: Any) -> float:
-    """Reads the staged files onto a fresh base and compares the logits with the bundle's."""
+    """Reads the staged files onto a fresh base model and compares the logits with the bundle's."""
     from keras_peft.interop.adapter_hub._read import translate
 
     task = read.task()

@@ -1,7 +1,8 @@
-"""Bottlenecks, after a part of a block, at its norm or beside it.
+"""Bottleneck adapters after a part of a block, at its norm or parallel to it.
 
-`adapter_down.0` and `adapter_up` are Dᵀ and Uᵀ with their biases. A strength that was learned is a tensor, which
-is multiplied into U here. With `original_ln_before` the bottleneck reads what the norm that follows would give.
+`adapter_down.0` and `adapter_up` hold Dᵀ and Uᵀ with their biases. A learned scaling is a tensor there; here
+it is multiplied into U and its bias. With `original_ln_before`, the bottleneck reads the output that the
+following norm has without the adapter.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ held_at = bottleneck_at
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    """Tells whether a configuration is of bottlenecks with plain matrices."""
+    """Returns whether a configuration describes bottlenecks with plain matrices."""
     return config.get("architecture") in (None, "bottleneck") and not config.get("phm_layer")
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Each bottleneck has a size of its own, so there may be several methods."""
+    """Reads the bottlenecks, with one method for each size."""
     config = file.config
     method, in_block = _method_of(file)
     activation = _bottlenecks.activation_of(file)
@@ -67,7 +68,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
             file.refuse(module, f"{method.title} are not computed after attention here")
             continue
         down, up = module.take("adapter_down.0.weight").T, module.take("adapter_up.weight").T
-        # The strength of a method is above 0 and the same for all its sites.
+        # A method's scaling is positive and the same at all sites, so other scalings go into U.
         factor = module.take("scaling") if learned else np.float32(1 if number > 0 else number)
         yield MethodPiece(
             method(
@@ -87,7 +88,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """All bottlenecks of an adapter are of one kind there."""
+    """Writes the bottlenecks, which must all be of the same kind."""
     for place in adapter.places:
         adapter.put(place, "adapter_down.0.weight", place.weights["down"].T)
         adapter.put(place, "adapter_down.0.bias", place.weights["down_bias"])
@@ -108,7 +109,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
 
 
 def _method_of(file: IncomingAdapter) -> tuple[type[Bottleneck], bool]:
-    """Returns the method, and whether its sites are blocks."""
+    """Returns the method's class, and whether its sites are blocks."""
     config = file.config
     if config["is_parallel"]:
         return ParallelAdapter, True

@@ -1,4 +1,4 @@
-"""Compacter: `W_left` and `W_right` are L and R, `b` is the bias, and `phm_rule`, which all share, is A."""
+"""Compacter: `W_left` and `W_right` are L and R, `b` is the bias, and the shared `phm_rule` is A."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = Settings(
         "phm_init_range",
         "phm_layer",
         "phm_rank",
-        # It means something before the norm only.
+        # Only matters with original_ln_before.
         "residual_before_ln",
     },
     fixed={
@@ -42,7 +42,7 @@ SETTINGS = Settings(
 )
 held_at = bottleneck_at
 _RULE = "phm_rule"
-# From what is there to what is here.
+# AdapterHub's tensor names, mapped to weight names of the method.
 _NAMES = {
     "adapter_down.0.W_left": "down_left",
     "adapter_down.0.W_right": "down_right",
@@ -54,12 +54,12 @@ _NAMES = {
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    """Tells whether a configuration is of bottlenecks whose matrices are sums of products."""
+    """Returns whether a configuration describes bottlenecks whose matrices are sums of Kronecker products."""
     return config.get("architecture") in (None, "bottleneck") and bool(config.get("phm_layer"))
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """All have one rule, so they have to be of one size."""
+    """Reads the bottlenecks, which share one rule and so must have the same size."""
     rule = take_shared(file, _RULE)
     activation = _bottlenecks.activation_of(file)
     dropout = float(file.config["dropout"])
@@ -80,7 +80,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Writes the rule once."""
+    """Writes the bottlenecks, and the rule once for all of them."""
     for place in adapter.places:
         for there, here in _NAMES.items():
             adapter.put(place, there, place.weights[here])

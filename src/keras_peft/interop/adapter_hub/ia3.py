@@ -1,4 +1,4 @@
-"""(IA)³: `lora_B` (out, 1) multiplies what a layer gives, before its activation."""
+"""(IA)³: `lora_B` (out, 1) multiplies a layer's output before its activation."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SETTINGS = Settings(
     fixed={**_low_rank.FIXED, "r": 1},
 )
 held_at = low_rank_at
-# Where it scales what a projection gives.
+# Roles at which (IA)³ scales the output of a projection.
 _ROLES = {"attention.query", "attention.key", "attention.value", "ffn.up"}
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    """Tells whether a configuration is of vectors that scale."""
+    """Returns whether a configuration describes scaling vectors."""
     return config.get("architecture") == _low_rank.ARCHITECTURE and config.get("composition_mode") == "scale"
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Refuses what is scaled on the other side here."""
+    """Reads the scales of outputs; (IA)³ in this package scales the inputs of other layers."""
     factor = np.float32(_low_rank.alpha_of(file.config, 1))
     for module in file.modules:
         scale = module.take("lora_B").ravel() * factor
@@ -41,7 +41,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Writes the scales as columns."""
+    """Writes the scales as columns (out, 1)."""
     for place in adapter.places:
         adapter.put(place, "lora_B", place.weights["scale"][:, None])
     return {
@@ -49,6 +49,6 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         "r": 1,
         "alpha": 1,
         "composition_mode": "scale",
-        # With another start the library warns of it.
+        # AdapterHub warns about any other initialisation.
         "init_weights": "ia3",
     }

@@ -22,7 +22,7 @@ _ROLES = {"attention.query", "attention.key", "attention.value", "ffn.up", "ffn.
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    """Tells whether a configuration is of products that are added."""
+    """Returns whether a configuration describes low-rank matrices that are added."""
     return (
         config.get("architecture") == _low_rank.ARCHITECTURE
         and config.get("composition_mode", "add") == "add"
@@ -30,7 +30,7 @@ def matches(config: Mapping[str, Any]) -> bool:
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Each module has a rank of its own."""
+    """Reads the factors of each module, which determine its rank."""
     config = file.config
     alpha = _low_rank.alpha_of(config, config["r"])
     for module in file.modules:
@@ -40,7 +40,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """rsLoRA is the same with another strength."""
+    """Writes the factors; rsLoRA becomes LoRA with the equivalent alpha."""
     for place in adapter.places:
         adapter.put(place, "lora_A", place.weights["a"].T)
         adapter.put(place, "lora_B", place.weights["b"].T)

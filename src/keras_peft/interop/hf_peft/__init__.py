@@ -1,22 +1,22 @@
-"""Adapters of Hugging Face PEFT, out and in: one file, one method.
+"""Import and export of Hugging Face PEFT adapters, one module per method.
 
-A file here has
+A module defines:
 
-- `TYPE`: what PEFT calls the method, its `peft_type`;
-- `BESIDE`: the types of other methods that it can hold in the same folder;
-- `TAKES_FUSED = True`, where it can act on a part of a module there that is several layers here;
-- `SETTINGS`: which keys of `adapter_config.json` matter, with their defaults;
-- `read(file)`: from PEFT's tensors to pieces, each a method with its options, a site, and the tensors
-  that the method holds there;
-- `write(adapter)`: the way back. It puts PEFT's tensors into the adapter and returns the settings.
+- `TYPE`: PEFT's name of the method, its `peft_type`;
+- `BESIDE`: types of other methods that can be in the same folder;
+- `TAKES_FUSED = True`, if the method can act on a part of a PEFT module that corresponds to several layers;
+- `SETTINGS`: the relevant keys of `adapter_config.json`, with their defaults;
+- `read(file)`: converts PEFT's tensors to pieces, each with a method and its options, a site, and the
+  method's tensors at the site;
+- `write(adapter)`: the reverse. It puts PEFT's tensors into the adapter and returns the settings.
 
-What PEFT computes and how it names and shapes its tensors is written down in
-`tests/reference/make_peft.py`. Its matrices are (out, in), as PyTorch's; those here are (in, out).
+`tests/reference/make_peft.py` documents what PEFT computes, and the names and shapes of its tensors. PEFT's
+matrices are (out, in), as in PyTorch; those of this package are (in, out).
 
-Files whose names begin with `_` hold what all have in common: `_settings.py` reads the configuration,
-`_names.py` the modules' names, `_pieces.py` the tensors, `_fused.py` modules that are several layers here, `_head.py`
-the classifier on top, `_base.py` the base and `_folder.py` the files; `_kinds.py` finds the methods; `_read.py` and
-`_write.py` are the two ways through them for bundles, and `_model.py` those for models without one.
+Modules whose names begin with `_` hold shared code: `_settings.py` reads the configuration, `_names.py`
+handles module names, `_pieces.py` tensors, `_fused.py` modules that correspond to several layers, `_head.py`
+the classification head, `_base.py` the base model and `_folder.py` the files. `_kinds.py` finds the modules,
+`_read.py` and `_write.py` import and export bundles, and `_model.py` loads and saves adapters without one.
 """
 
 from __future__ import annotations

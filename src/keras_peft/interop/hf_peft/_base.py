@@ -1,4 +1,4 @@
-"""A base with what Hugging Face knows of it."""
+"""Base models with their Hugging Face checkpoints."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HuggingFaceBase:
-    """A base that was read from a checkpoint of Hugging Face.
+    """A base model that was loaded from a Hugging Face checkpoint.
 
     Attributes:
-        base: The loaded base.
-        folder: Where its checkpoint lies.
+        base: The loaded base model.
+        folder: Folder of its checkpoint.
         config: The checkpoint's config.json.
-        names: Its modules.
+        names: Its module names.
     """
 
     base: Base
@@ -39,18 +39,21 @@ class HuggingFaceBase:
 
     @property
     def kind(self) -> str:
-        """What Hugging Face calls its architecture."""
+        """Hugging Face's `model_type` of the architecture."""
         return self.names.kind
 
     def tensors(self) -> Mapping[str, np.ndarray]:
-        """Returns the tensors of its checkpoint, each read when it is asked for."""
+        """Returns the tensors of the checkpoint by name, read on access."""
         return folders.read_tensors(self.folder)
 
     def as_kind(self, kind: str) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
-        """Returns the configuration and the tensors, without a head, of a base that computes the same.
+        """Returns the base model as a checkpoint of a given architecture, without a head.
 
         Args:
-            kind: Its own, or DistilBERT's; see `no_distilbert`.
+            kind: The base model's own `model_type`, or DistilBERT's; see `no_distilbert`.
+
+        Returns:
+            The configuration and the tensors by name.
         """
         config, tensors = dict(self.config), self.tensors()
         if kind != self.kind:
@@ -63,7 +66,7 @@ class HuggingFaceBase:
 
     @property
     def no_distilbert(self) -> str:
-        """Why no DistilBERT computes the same; empty where one does."""
+        """Why the base model has no equivalent DistilBERT; empty if it has one."""
         epsilon = self.config.get("layer_norm_eps", distilbert.EPSILON)
         if epsilon == distilbert.EPSILON:
             return ""
@@ -74,7 +77,7 @@ class HuggingFaceBase:
 
     @property
     def no_pairs(self) -> str:
-        """Why classifiers of pairs that were trained elsewhere are not computed here; empty where they are."""
+        """Why classifiers of text pairs from other libraries are not supported; empty if they are."""
         tensors, checkpoint = self.tensors(), self.names.checkpoint
         types = [len(tensors[name]) for name in tensors if checkpoint.bare(name) == bert.TYPES]
         if max(types, default=1) == 1:
@@ -86,13 +89,13 @@ class HuggingFaceBase:
 
 
 def load_base(name: str) -> HuggingFaceBase:
-    """Loads a base.
+    """Loads a base model with its Hugging Face checkpoint.
 
     Args:
-        name: As `keras_peft.load_base` takes it.
+        name: Base model, as accepted by `keras_peft.load_base`.
 
     Raises:
-        BaseError: If it cannot be had, or is no checkpoint of Hugging Face.
+        BaseError: If it cannot be loaded, or is not a Hugging Face checkpoint.
     """
     base = sources.load(name)
     found = sources.checkpoint(name)
@@ -107,17 +110,17 @@ def load_base(name: str) -> HuggingFaceBase:
 
 
 def base_named(name: str | None, folder: Path, *, revision: str | None = None) -> str:
-    """Returns the base that an adapter names, as `load_base` takes it.
+    """Returns the base model that an adapter names, as accepted by `load_base`.
 
-    An adapter from the hub can mean no folder of this machine but one inside its own.
+    An adapter from the hub may name only a folder inside its own, no other local folder.
 
     Args:
-        name: How the adapter calls it.
-        folder: Where the adapter lies, in which the base may lie.
-        revision: Of its repository.
+        name: Name of the base model in the adapter's configuration.
+        folder: Folder of the adapter, which may contain the base model.
+        revision: Revision of the base model's repository.
 
     Raises:
-        BaseNotFound: If it names none, or a folder that is not there.
+        BaseNotFound: If the adapter names no base model, or a folder that does not exist.
     """
     if not isinstance(name, str) or not name:
         raise BaseNotFound(f"{folder} does not say what base it is for; name it with `base`.")

@@ -1,4 +1,4 @@
-"""The files of a PEFT adapter, read with all that is wrong said at once."""
+"""The files of a PEFT adapter. Errors list all problems at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from keras_peft.errors import AdapterError
 from keras_peft.interop.hf_peft._pieces import Tensors
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-# All that is written here but for a base; where more lies in a folder, it is not replaced.
+# All files of an export, except for the base model; a folder with any other file is not replaced.
 FILES = (CONFIG, TENSORS, "config.json", "tokenizer.json", "README.md")
 
 
 def recognises(path: Path) -> bool:
-    """Tells whether a path is a folder that PEFT saved, complete or not."""
+    """Returns whether a path is a folder that PEFT saved, complete or not."""
     if (path / TENSORS).is_file() or (path / PICKLE).is_file():
         return True
     try:
@@ -26,15 +26,21 @@ def recognises(path: Path) -> bool:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Tells whether a folder holds the configuration of an adapter."""
+    """Returns whether a folder holds an adapter's configuration."""
     return (folder / CONFIG).is_file()
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
-    """Reads configuration and tensors.
+    """Reads the configuration and tensors of an adapter.
+
+    Args:
+        folder: Folder that PEFT's `save_pretrained` wrote.
+
+    Returns:
+        The content of `adapter_config.json`, and the tensors by name.
 
     Raises:
-        AdapterError: If either is not there or damaged, or the tensors are a pickle.
+        AdapterError: If a file is missing or damaged, or the tensors are a pickle.
     """
     if not folder.is_dir():
         raise AdapterError(f"{folder} does not exist; name the folder that PEFT's save_pretrained() wrote.")
@@ -66,7 +72,11 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
 
 
 def config_in(folder: Path) -> dict[str, Any]:
-    """Returns the config.json of a model that lies in a folder; nothing without."""
+    """Returns the content of a folder's config.json, empty if there is none.
+
+    Raises:
+        AdapterError: If it is not a JSON object.
+    """
     path = folder / "config.json"
     if not path.is_file():
         return {}
@@ -77,7 +87,11 @@ def config_in(folder: Path) -> dict[str, Any]:
 
 
 def labels_in(folder: Path) -> tuple[str, ...]:
-    """Returns the labels that a config.json in a folder names, in the order of their numbers; none without."""
+    """Returns the labels in a folder's config.json by their numbers, empty if there are none.
+
+    Raises:
+        AdapterError: If its `id2label` is not valid.
+    """
     named = config_in(folder).get("id2label") or {}
     try:
         numbered = sorted((int(number), str(label)) for number, label in named.items())

@@ -1,11 +1,11 @@
-"""LoRA at a module that is several layers here: GPT-2's `c_attn` makes query, key and value at once.
+"""LoRA at a PEFT module that corresponds to several layers: GPT-2's `c_attn` computes query, key and value.
 
-On the way in each of the layers has the module's A and its own rows of B. Layers that have trained apart
-have an A each. On the way out these lie below one another, and each B beside zeros for the others:
+On import, each layer gets the module's A and its own rows of B. Layers that were trained separately have
+different A; on export, these are stacked, and B becomes block-diagonal:
 
     [B_q 0 0; 0 B_k 0; 0 0 B_v] [A_q; A_k; A_v]
 
-which computes the same with the ranks added up. What has this form is taken apart again.
+This computes the same with the sum of the ranks. On import, matrices of this form are split again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from keras_peft.core.sites import Site
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import IncomingAdapter, Module, Place, Tensors
 
-# What has a row for each output.
+# Tensors with one row per output.
 _BY_OUTPUTS = ("lora_B.weight", "lora_magnitude_vector", "lora_B.bias", "base_layer.bias")
 _PLAIN = {"lora_A.weight", "lora_B.weight"}
 
 
 def apart(file: IncomingAdapter) -> list[Module]:
-    """Returns the modules of a file, those that are several layers once for each layer."""
+    """Splits the modules of an adapter that correspond to several layers into one module per layer."""
     modules: list[Module] = []
     for module in file.modules:
         sites = file.names.sites(module.name)
@@ -40,11 +40,11 @@ def apart(file: IncomingAdapter) -> list[Module]:
 
 
 def together(places: Iterable[Place], names: Names) -> list[Place]:
-    """Puts places that are one module there together.
+    """Joins the places that belong to the same PEFT module.
 
     Args:
-        places: Where LoRA, or DoRA, acts.
-        names: The modules of the base.
+        places: Places of LoRA or DoRA.
+        names: Module names of the base model.
     """
     joined: list[Place] = []
     for module, own in by_module(places).items():
@@ -54,7 +54,7 @@ def together(places: Iterable[Place], names: Names) -> list[Place]:
 
 
 def by_module(places: Iterable[Place]) -> dict[str, list[Place]]:
-    """Groups places by their modules."""
+    """Groups places by module name."""
     groups: dict[str, list[Place]] = {}
     for place in places:
         groups.setdefault(place.module, []).append(place)
@@ -78,7 +78,7 @@ def _layers(file: IncomingAdapter, module: Module, sites: Sequence[Site]) -> Ite
             for own, rows in zip(split, np.split(tensors[name], np.cumsum(outputs)[:-1]), strict=True):
                 own[name] = rows
     used = np.array([np.any(own["lora_B.weight"], axis=0) for own in split])
-    # A layer that nothing acts on can be left out, unless it has more than A and B.
+    # A layer whose B is zero can be left out, unless the module has more tensors than A and B.
     if not (used.sum(axis=0) == 1).all() or not (used.any(axis=1).all() or set(tensors) == _PLAIN):
         used[:] = True
     for site, own, columns in zip(sites, split, used, strict=True):
@@ -89,7 +89,7 @@ def _layers(file: IncomingAdapter, module: Module, sites: Sequence[Site]) -> Ite
 
 
 def _joined(module: str, own: Sequence[Place], sites: Sequence[Site]) -> Place:
-    """Returns one place for those of a module, as if it were one layer."""
+    """Joins the places of a module into one, as if the module were a single layer."""
     method = own[0].method
     by_site = {place.site.key: place for place in own}
     alike = [np.array_equal(place.weights["a"], own[0].weights["a"]) for place in own]
@@ -118,7 +118,7 @@ def _joined(module: str, own: Sequence[Place], sites: Sequence[Site]) -> Place:
 
 
 def _rows(place: Place, site: Site, scaling: float) -> np.ndarray:
-    """Returns what a place adds to the outputs of a layer: its B, or zeros where it is another layer's."""
+    """Returns the columns of B for a layer's outputs: the place's own B, or zeros for another layer."""
     if place.site.key != site.key:
         return _zeros(place.method.rank, site)
     return np.asarray(place.weights["b"] * np.float32(place.method.scaling / scaling))
@@ -129,7 +129,7 @@ def _zeros(rank: int, site: Site) -> np.ndarray:
 
 
 def _lengths(site: Site) -> np.ndarray:
-    """Returns the magnitude that DoRA starts with, which changes nothing."""
+    """Returns the initial magnitude of DoRA, which leaves the layer unchanged."""
     from keras import ops
 
     return np.asarray(np.linalg.norm(ops.convert_to_numpy(matrix_of(site)), axis=0))

@@ -1,4 +1,4 @@
-"""The classifier on top of the base, which PEFT saves whole."""
+"""The classification head, all of whose weights PEFT saves."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from keras_peft.interop.hf_peft._pieces import Tensors
 from keras_peft.tasks import Task
 
 TASK_TYPES = {"SEQ_CLS": "single-label", "TOKEN_CLS": "token-labels"}
-"""PEFT's words for classifiers of texts and of tokens, and what they are here if nothing else is said."""
+"""PEFT's task types for text and token classifiers, with the default task for each."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The head of one of Hugging Face's classes.
+    """The head of a Hugging Face model class.
 
     Attributes:
-        class_name: The end of the class's name.
-        layers: From its modules to the layers of the head here.
-        activation: What acts between them, where there are two.
-        saved: What `modules_to_save` has to name.
+        class_name: Suffix of the class name.
+        layers: Mapping from module names to the head's layer names in this package.
+        activation: Activation between the layers, if there are two.
+        saved: Module names to list in `modules_to_save`.
     """
 
     class_name: str
@@ -32,14 +32,14 @@ class Head:
     saved: tuple[str, ...]
 
     def read(self, tensors: Tensors, base: Mapping[str, np.ndarray]) -> tuple[Tensors, list[str]]:
-        """Takes the head's tensors out of an adapter, or out of its base where they did not train.
+        """Takes the head's tensors from an adapter, or from its base model if they were not trained.
 
         Args:
-            tensors: Those of the adapter that belong to no method.
-            base: Those of the base's checkpoint.
+            tensors: The adapter's tensors by name. Those of the head are removed.
+            base: Tensors of the base model's checkpoint by name.
 
         Returns:
-            The head's tensors by their keys here, and the names of those that are not there.
+            The head's tensors by their keys in an adapted model, and the names of missing tensors.
         """
         found: Tensors = {}
         missing = []
@@ -48,7 +48,7 @@ class Head:
                 name = f"{module}.{ending}"
                 saved = [f"{prefix}{name}" for prefix in ("base_model.model.", "base_model.", "")]
                 values = [tensors.pop(key) for key in saved if key in tensors]
-                # A checkpoint of the bare base has no prefix.
+                # A checkpoint of a model without a head has no prefix.
                 values += [base[key] for key in (name, name.partition(".")[2]) if key in base]
                 if not values:
                     missing.append(name)
@@ -57,7 +57,11 @@ class Head:
         return found, missing
 
     def write(self, tensors: Mapping[str, np.ndarray]) -> Tensors:
-        """Returns the head's tensors by their names there."""
+        """Returns the head's tensors by their names in Hugging Face's model.
+
+        Args:
+            tensors: The head's tensors by their keys in an adapted model.
+        """
         return {
             f"{module}.{ending}": np.ascontiguousarray(tensors[f"head/{layer}/{variable}"].T)
             for module, layer in self.layers.items()
@@ -66,11 +70,11 @@ class Head:
 
 
 def head_of(kind: str, task: type[Task]) -> Head:
-    """Returns the head that Hugging Face puts on an architecture.
+    """Returns Hugging Face's head for an architecture and a task.
 
     Args:
-        kind: What Hugging Face calls it, the `MODEL_TYPE` of a file in `bases/`.
-        task: The task.
+        kind: Hugging Face's `model_type` of the architecture.
+        task: Class of the task.
     """
     if task.per_word:
         return Head("ForTokenClassification", {"classifier": "logits"}, "relu", ("classifier",))
@@ -79,17 +83,20 @@ def head_of(kind: str, task: type[Task]) -> Head:
 
 
 def folded(tensors: Mapping[str, np.ndarray], task: Task) -> Tensors:
-    """Folds a task into the last layer of a head, so that its outputs need nothing of the task to be read.
+    """Folds the temperature, or the mean and standard deviation, of a task into the head's last layer.
 
     Args:
-        tensors: The head's, by their keys here.
+        tensors: The head's tensors by their keys in an adapted model.
         task: The task.
+
+    Returns:
+        The tensors with the last layer changed.
     """
     last = ("head/logits/kernel", "head/logits/bias")
     return dict(tensors) | dict(zip(last, task.to_plain(*(tensors[key] for key in last)), strict=True))
 
 
 def task_type_of(task: type[Task]) -> str:
-    """Returns PEFT's word for a task."""
+    """Returns PEFT's `task_type` of a task."""
     words = {tasks.find(name).per_word: word for word, name in TASK_TYPES.items()}
     return words[task.per_word]

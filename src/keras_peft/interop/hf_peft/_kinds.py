@@ -1,4 +1,4 @@
-"""Which methods of PEFT there are files for."""
+"""The supported methods of PEFT."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _SHELF = Shelf(__package__, "method", "methods")
 
 
 def kinds() -> dict[str, ModuleType]:
-    """Returns the files of this folder by what PEFT calls their methods."""
+    """Returns the modules of this package by the `peft_type` of their methods."""
     return {module.TYPE: module for module in _SHELF.modules().values()}

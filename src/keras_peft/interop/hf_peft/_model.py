@@ -1,4 +1,4 @@
-"""Adapters of Hugging Face PEFT on a Keras model, without a bundle: its language models above all."""
+"""Hugging Face PEFT adapters on a Keras model without a bundle, mainly for language models."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Adapter
 
-# Of the largest value of what an adapter adds to a matrix.
+# Relative to the largest value that an adapter adds to a matrix.
 _TOLERANCE = 1e-5
 
 
 def load_hf_peft(
     model: keras.Model | AdaptedModel, folder: str | Path, name: str | None = None
 ) -> AdaptedModel:
-    """Puts an adapter that Hugging Face PEFT saved on a KerasHub model.
+    """Loads an adapter that Hugging Face PEFT saved onto a KerasHub model.
 
     Args:
-        model: A backbone or a CausalLM whose weights are those that the adapter was trained on, or a
-            model that is adapted already, which gets one more adapter; that is not active yet.
-        folder: What PEFT's `save_pretrained` wrote, or its `hf://owner/name`.
-        name: Its name in the model. By default "default", or the folder's or the repository's name
-            where the model has adapters already.
+        model: A backbone or a CausalLM with the weights that the adapter was trained on. An adapted model
+            gets the adapter as an additional one, which is not active yet.
+        folder: Folder that PEFT's `save_pretrained` wrote, or its `hf://owner/name`.
+        name: Name of the adapter in the model; defaults to "default", or to the name of the folder or
+            repository if the model already has adapters.
 
     Returns:
-        The adapted model, to ask, to train on or to let generate.
+        The adapted model, ready for inference, training or generation.
 
     Raises:
-        AdapterError: If the methods here do not compute what the adapter does, its files are
-            damaged, or its tensors do not fit the model; all that is wrong is in the message.
-        BaseError: If it cannot be downloaded.
+        AdapterError: If the adapter is not supported, its files are damaged, or its tensors do not fit the
+            model; the message lists all problems.
+        BaseError: If the adapter cannot be downloaded.
 
     Example:
         >>> llama = keras_hub.models.CausalLM.from_preset("hf://meta-llama/Llama-3.2-1B")
@@ -95,22 +95,22 @@ def save_hf_peft(
     base: str,
     overwrite: bool = False,
 ) -> None:
-    """Writes an adapter of a KerasHub model as Hugging Face PEFT saves it, whole or not at all.
+    """Saves an adapter of a KerasHub model in Hugging Face PEFT's format.
 
-    It is read again and has to add the same to each matrix before it is in its place. Beside PEFT's two
-    files lies a README.md, by which Hugging Face's hub knows what it is.
+    The adapter is read back and must add the same to each matrix before the folder is put in place. Besides
+    PEFT's two files, the folder holds a README.md with the metadata for the Hugging Face hub.
 
     Args:
-        model: The adapted model. An adapter of a CausalLM is for Hugging Face's model of the same
-            kind, one of a backbone for the model without a head.
-        folder: Where to write it.
-        name: The adapter; the only active one by default.
-        base: What Hugging Face calls the model's checkpoint: `owner/name`, or a folder.
-        overwrite: Replace an adapter of PEFT that lies there.
+        model: The adapted model. An adapter of a CausalLM is for Hugging Face's causal language model, an
+            adapter of a backbone for the model without a head.
+        folder: Folder to write.
+        name: Name of the adapter; defaults to the active one, if there is only one.
+        base: Hugging Face's name of the model's checkpoint: `owner/name`, or a folder.
+        overwrite: Replace an existing PEFT adapter.
 
     Raises:
-        AdapterError: If PEFT computes nothing of the kind, or the folder is taken or cannot be
-            written; all that stands in the way is in the message.
+        AdapterError: If PEFT has no equivalent of the adapter, or the folder exists or cannot be written; the
+            message lists all problems.
 
     Example:
         >>> keras_peft.interop.save_hf_peft(adapted, "peft-adapter", base="meta-llama/Llama-3.2-1B")
@@ -159,10 +159,10 @@ def save_hf_peft(
 
 
 def names_of(model: keras.Model) -> Names:
-    """Returns what Hugging Face calls the modules of a KerasHub model.
+    """Returns Hugging Face's module names of a KerasHub model.
 
     Raises:
-        AdapterError: If it is of none of the architectures that are known.
+        AdapterError: If the architecture is not supported.
     """
     from keras_peft.core.sites import find_sites
 
@@ -183,7 +183,7 @@ def names_of(model: keras.Model) -> Names:
 
 
 def _name_of(folder: Path) -> str:
-    """Returns what an adapter is called: its folder's name, and of a downloaded one that of its repository."""
+    """Returns the name of an adapter: its repository's if it was downloaded, else its folder's."""
     name = hub.name_of(folder)
     return name.partition("@")[0].rpartition("/")[2] if hub.is_hub_name(name) else name
 
@@ -199,7 +199,7 @@ def _card(name: str, config: Mapping[str, Any]) -> str:
     from keras_peft.templating import environment
 
     base = config["base_model_name_or_path"]
-    # A folder is no base on the hub, which would refuse a card that says so.
+    # The hub rejects model cards whose base model is a local folder.
     repository = base if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) and not Path(base).exists() else None
     template = environment().get_template("hf_peft_model.md")
     return template.render(name=name, config=config, repository=repository)
@@ -217,7 +217,7 @@ def _adapter_of(model: AdaptedModel, name: str | None) -> Adapter:
 
 
 def _refuse_prompts(methods: Iterable[Method]) -> list[str]:
-    """Says which methods act between the layers: where a language model puts their rows is not known here."""
+    """Returns a problem for each method that changes no matrix, such as the prompt methods."""
     return [
         f"{method.name} changes no matrix, and only what does is exchanged without a bundle"
         for method in methods
@@ -226,7 +226,7 @@ def _refuse_prompts(methods: Iterable[Method]) -> list[str]:
 
 
 def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
-    """Reads what was written and compares what it makes of each layer's own weights."""
+    """Reads the written adapter back and compares its changes to each layer's weights."""
     from keras_peft.core.adapter import Adapter, choose_placements
 
     config, tensors = read_folder(folder)
@@ -250,7 +250,7 @@ def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
 
 
 def _changes(adapter: Adapter) -> dict[str, tuple[np.ndarray, float]]:
-    """Returns what methods add to the variables of layers, and how large these become."""
+    """Returns the changes to the layers' variables, each with a largest absolute value for the tolerance."""
     from keras import ops
 
     from keras_peft.core.sites import own_variables

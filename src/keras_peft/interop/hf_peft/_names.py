@@ -1,4 +1,4 @@
-"""What Hugging Face calls the modules of a base, and which sites they are here."""
+"""Hugging Face's module names of a base model, and the sites that they refer to."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Names:
-    """The modules of a base.
+    """The module names of a base model.
 
-    Where several architectures compute with the same layers, an adapter may name them as any of these does:
-    a BERT that is kept in DistilBERT's form is a BERT to an adapter.
+    An adapter may use the names of any architecture with the same layers: a BERT that was converted to
+    DistilBERT accepts adapters for a BERT.
 
     Args:
-        all_sites: The sites of the base.
-        kind: What Hugging Face calls its architecture, the `MODEL_TYPE` of a file in `bases/`.
-        below: What the paths of its architecture's layers begin with, where they lie in a larger model.
-        has_head: Whether there is a head on it, below which the modules' names have a prefix.
+        all_sites: Sites of the base model.
+        kind: Hugging Face's `model_type` of the architecture.
+        below: Prefix of the layer paths, if the backbone is part of a larger model.
+        has_head: Whether the model has a head, so that module names have the architecture's prefix.
 
     Attributes:
-        all_sites: The same.
-        kind: The same.
-        checkpoint: The names in checkpoints of that architecture.
+        all_sites: Sites of the base model.
+        kind: Hugging Face's `model_type` of the architecture.
+        checkpoint: Names in the architecture's checkpoints.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Names:
         found = {name: _present(places, paths) for name, places in own.items()}
         self._modules = {site.key: f"{prefix}{name}" for name, sites in found.items() for site in sites}
         self._sites: dict[str, tuple[Site, ...]] = {}
-        # The architectures by the prefixes of their names, the base's own first, as others may have the same.
+        # Architectures by prefix. The base model's own comes first, since others may have the same prefix.
         self._kinds = {self.checkpoint.prefix: kind}
         for other, module in bases.checkpoints().items():
             names = module.CHECKPOINT.layers(blocks)
@@ -53,12 +53,12 @@ class Names:
                 self._kinds.setdefault(module.CHECKPOINT.prefix, other)
 
     def kind_in(self, keys: Iterable[str]) -> str:
-        """Returns the architecture whose modules some tensors' names have; the base's own where none has."""
+        """Returns the `model_type` that tensor names refer to, or the base model's own if it is unknown."""
         found = {part for key in keys for part in key.split(".")} & set(self._kinds)
         return self.kind if not found else self._kinds[min(found)]
 
     def split(self, key: str) -> tuple[str, str] | None:
-        """Splits a tensor's name into that of a known module and the rest; None where there is none."""
+        """Splits a tensor's name into the module's name and the rest, or returns None for unknown modules."""
         parts = key.split(".")
         for end in range(len(parts) - 1, 0, -1):
             module = ".".join(parts[:end])
@@ -67,23 +67,23 @@ class Names:
         return None
 
     def site(self, module: str) -> Site | None:
-        """Returns the site that a module is, the first where it is several."""
+        """Returns the first site of a module, or None if the module is unknown."""
         return next(iter(self.sites(module)), None)
 
     def sites(self, module: str) -> tuple[Site, ...]:
-        """Returns the sites that a module is, in the order in which it has their outputs."""
+        """Returns the sites of a module, in the order of its outputs."""
         prefix, _, bare = module.partition(".")
         return self._sites.get(bare if prefix in self._kinds else module, ())
 
     def module(self, site: Site) -> str | None:
-        """Returns the name of the module that a site is, below a head; None where it has none."""
+        """Returns the module name of a site, or None if it has none."""
         return self._modules.get(site.key)
 
     def targets(self, modules: Iterable[str]) -> list[str]:
-        """Returns the entries of `target_modules` that match some modules and no others.
+        """Returns `target_modules` entries that match the given modules and no others.
 
-        An entry matches a module whose name is it, or ends with it after a dot. What is
-        chosen in every block has one entry without the block's number.
+        An entry matches a module whose name equals it or ends with a dot and the entry. Modules that are
+        targets in every block get one entry without the block's number.
         """
         chosen = set(modules)
         entries: dict[str, None] = {}
@@ -96,10 +96,10 @@ class Names:
         return list(entries)
 
     def selection(self, sites: Sequence[Site]) -> Selection:
-        """Names sites as `selection_of` does."""
+        """Returns the selection of sites, as `selection_of` does."""
         return selection_of(self.all_sites, sites)
 
 
 def _present(paths: Sequence[str], sites: Mapping[str, Site]) -> tuple[Site, ...]:
-    """Returns the sites at some paths; none where one of them is not there, as in KerasHub's own BERT."""
+    """Returns the sites at some paths, or none if one is missing, as in KerasHub's own BERT."""
     return tuple(sites[path] for path in paths) if set(paths) <= set(sites) else ()

@@ -1,4 +1,4 @@
-"""An adapter on its way: PEFT's tensors sorted by modules, and those of a method at its sites."""
+"""Adapters during conversion: PEFT's tensors by module, and the methods' tensors by site."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Tensors = dict[str, np.ndarray]
 
 @dataclass
 class Module:
-    """A module of PEFT's base that the adapter changes.
+    """A module of PEFT's base model that the adapter changes.
 
     Attributes:
-        name: Its name there.
-        site: The site that it is here.
-        tensors: What PEFT holds there, by the ends of their names.
-        whole_rank: The rank of the module, of which this site may have a part.
+        name: Name of the module in PEFT.
+        site: The corresponding site.
+        tensors: PEFT's tensors of the module, by name suffix.
+        whole_rank: Rank of the whole module, if the site has only a part of it.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Module:
     whole_rank: int | None = None
 
     def take(self, name: str) -> np.ndarray:
-        """Takes a tensor out.
+        """Removes and returns a tensor.
 
         Raises:
-            KeyError: With its whole name, if it is not there.
+            KeyError: With the tensor's full name, if it is missing.
         """
         if name not in self.tensors:
             raise KeyError(f"{self.name}.{name}")
@@ -51,14 +51,14 @@ class Module:
 
 @dataclass
 class IncomingAdapter:
-    """An adapter of PEFT. What is understood is taken out of it.
+    """An adapter of PEFT or AdapterHub during import. Tensors that have been read are removed from it.
 
     Attributes:
-        config: The settings that matter.
-        modules: What it changes.
-        rest: Tensors that are no module's.
-        names: The base's modules.
-        problems: What cannot be read.
+        config: The relevant settings.
+        modules: Modules that the adapter changes.
+        rest: Tensors that belong to no module.
+        names: Module names of the base model.
+        problems: Problems that prevent the import.
     """
 
     config: Mapping[str, Any]
@@ -68,25 +68,25 @@ class IncomingAdapter:
     problems: list[str] = field(default_factory=list)
 
     def refuse(self, module: Module, reason: str) -> None:
-        """Notes why a module cannot be read; its tensors are not missed then."""
+        """Records why a module cannot be read, and drops its tensors so that they are not reported again."""
         self.problems.append(f"{module.name}: {reason}")
         module.tensors.clear()
 
 
 @dataclass
 class MethodPiece:
-    """What a method holds at one site or, without one, for all of them together."""
+    """A method's tensors at one site or, without a site, those that all of its sites share."""
 
     method: Method
     site: Site | None
     tensors: Tensors
-    # Where a method goes to fixed places, it knows them by itself.
+    # Set for methods with fixed sites, which need no selection.
     places_itself: bool = False
 
 
 @dataclass
 class ReadAdapter:
-    """What `keras_peft.adapt` and `assign_adapter_tensors` take."""
+    """The arguments of `keras_peft.adapt` and `assign_adapter_tensors`."""
 
     methods: list[Method | Placement]
     tensors: Tensors
@@ -95,11 +95,11 @@ class ReadAdapter:
 def pieces_of(
     read: Callable[[IncomingAdapter], Iterable[MethodPiece]], file: IncomingAdapter
 ) -> list[MethodPiece]:
-    """Reads a file, and notes what is missing in it or is not what it has to be.
+    """Reads an adapter, and records missing tensors and invalid values as problems.
 
     Args:
-        read: The way of its method.
-        file: The file.
+        read: The `read` function of the adapter's method.
+        file: The adapter.
     """
     try:
         return list(read(file))
@@ -108,13 +108,13 @@ def pieces_of(
     except OptionError as error:
         file.problems.append(str(error).removesuffix("."))
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        # In a damaged file a setting can be of any kind, and a tensor of any shape.
+        # In a damaged file, settings can be of any type and tensors of any shape.
         file.problems.append(f"a setting or a tensor in it is not what it has to be ({error})")
     return []
 
 
 def joined(pieces: Iterable[MethodPiece], names: Names) -> ReadAdapter:
-    """Puts pieces of the same method together and names their sites."""
+    """Groups pieces by method and selects their sites."""
     pieces = list(pieces)
     methods: list[Method | Placement] = []
     tensors: Tensors = {}
@@ -132,13 +132,14 @@ def joined(pieces: Iterable[MethodPiece], names: Names) -> ReadAdapter:
 
 @dataclass
 class Place:
-    """A site with what a method holds there.
+    """A site with a method's weights.
 
     Attributes:
-        module: What PEFT's base calls it.
+        module: Module name of the site in the other library.
         method: The method.
         site: The site.
-        weights: What it holds, those that it holds for all sites together included.
+        weights: The method's weights at the site by name, including those that all sites share.
+        site_weights: The variables that the weights were read from.
     """
 
     module: str
@@ -149,11 +150,11 @@ class Place:
 
 
 def places_of(adapter: Adapter, names: Names) -> list[Place]:
-    """Returns the sites of an adapter with what is held there.
+    """Returns the sites of an adapter with their weights.
 
     Args:
         adapter: The adapter.
-        names: The modules of its base.
+        names: Module names of its base model.
     """
     from keras import ops
 
@@ -178,17 +179,17 @@ def places_of(adapter: Adapter, names: Names) -> list[Place]:
 
 @dataclass
 class OutgoingAdapter:
-    """An adapter on its way to another library, PEFT where nothing else is said.
+    """An adapter during export to another library.
 
     Attributes:
-        places: Where it acts, in the order of the base.
-        names: The base's modules.
-        task_type: PEFT's word for what is on top.
-        tensors: PEFT's of modules, by their names without the prefix that all have.
-        whole: PEFT's others, by their whole names.
-        head_prefix: What the names of the head's tensors begin with.
-        problems: What cannot be written.
-        library: Whose form it is to have, for people.
+        places: Places of the adapter, in the order of the base model.
+        names: Module names of the base model.
+        task_type: PEFT's `task_type`.
+        tensors: Tensors of modules, by name without the common prefix.
+        whole: All other tensors, by full name.
+        head_prefix: Prefix of the head's tensor names.
+        problems: Problems that prevent the export.
+        library: Name of the library, for messages.
     """
 
     places: list[Place]
@@ -210,7 +211,7 @@ class OutgoingAdapter:
         return self.names.targets(place.module for place in self.places)
 
     def common(self, name: str, places: Sequence[Place] | None = None) -> Any:
-        """Returns an option that all places have to share, and notes where they do not."""
+        """Returns an option that all places must share, and records a problem if they differ."""
         values = list(dict.fromkeys(getattr(place.method, name) for place in places or self.places))
         if len(values) > 1:
             shown = " and ".join(f"{name}={value!r}" for value in values)
@@ -218,7 +219,7 @@ class OutgoingAdapter:
         return values[0]
 
     def with_pattern(self, name: str, places: Sequence[Place]) -> tuple[Any, dict[str, Any]]:
-        """Returns the most frequent value of an option, and the others by their modules as PEFT's patterns."""
+        """Returns the most frequent value of an option, and the other values as a PEFT pattern by module."""
         values = {place.module: getattr(place.method, name) for place in places}
         found = list(values.values())
         most = max(dict.fromkeys(found), key=found.count)

@@ -1,4 +1,4 @@
-"""What the methods that put learned vectors before a text have in common."""
+"""Shared code of the methods that put learned vectors before a text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REASON = (
 
 
 def read_rows(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Reads the vectors as they are, as prompt tuning."""
+    """Reads the vectors as prompt tuning."""
     rows = file.rest.pop(ROWS)
     if file.config["task_type"] == _FOR_TEXTS:
         file.problems.append(_REASON)
@@ -31,11 +31,11 @@ def read_rows(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write_rows(adapter: OutgoingAdapter, *, reads_texts_alike: bool = False) -> dict[str, Any]:
-    """Writes the vectors and what PEFT wants to know of the base.
+    """Writes the vectors, and returns the settings with the sizes of the base model.
 
     Args:
         adapter: The adapter.
-        reads_texts_alike: Whether a classifier of texts reads the same there.
+        reads_texts_alike: Whether PEFT's text classifier reads the same token.
     """
     if adapter.task_type == _FOR_TEXTS and not reads_texts_alike:
         adapter.problems.append(_REASON)
@@ -47,7 +47,7 @@ def write_rows(adapter: OutgoingAdapter, *, reads_texts_alike: bool = False) -> 
 
 
 def sizes(all_sites: Sequence[Site]) -> dict[str, int]:
-    """Returns the sizes of a base in PEFT's words."""
+    """Returns the sizes of a base model as PEFT settings."""
     queries = [site for site in all_sites if site.role == "attention.query"]
     view = projection(queries[0])
     return {

@@ -1,4 +1,4 @@
-"""From a folder of PEFT to a bundle."""
+"""Import of a PEFT adapter as a bundle."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ def import_hf_peft(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Makes a bundle of an adapter that Hugging Face PEFT saved, and verifies it.
+    """Imports an adapter that Hugging Face PEFT saved as a bundle, and verifies it.
 
     Args:
-        folder: What PEFT's `save_pretrained` wrote for a classifier of texts or tokens on
-            DistilBERT, BERT, RoBERTa or XLM-RoBERTa, or its `hf://owner/name`.
-        out: Folder of the bundle to write.
-        base: The base, as `load_base` takes it; by default the one that the adapter names.
-        labels: What the head's outputs mean, in their order. By default the labels are
-            those of a config.json beside the adapter or in the base, else LABEL_0 and so on.
-        task: What the head means; by default what `problem_type` of a config.json beside the
-            adapter says, else "regression" for one output, "token-labels" for a classifier of
-            tokens and "single-label" for others.
-        max_length: Most tokens of a text; as many as the base reads by default.
-        overwrite: Replace a bundle that lies at `out`.
+        folder: Folder that PEFT's `save_pretrained` wrote for a classifier of texts or tokens on DistilBERT,
+            BERT, RoBERTa or XLM-RoBERTa, or its `hf://owner/name`.
+        out: Folder to write the bundle to.
+        base: Base model, as accepted by `load_base`; defaults to the one that the adapter names.
+        labels: Labels in the order of the head's outputs; defaults to those of a config.json next to the
+            adapter or in the base model, else LABEL_0, LABEL_1 and so on.
+        task: Name of the task; defaults to the `problem_type` of a config.json next to the adapter, else to
+            "token-labels" for a token classifier, "regression" for a single output and "single-label"
+            otherwise.
+        max_length: Maximum tokens per text; defaults to the base model's limit.
+        overwrite: Replace an existing bundle at `out`.
 
     Returns:
         The bundle.
 
     Raises:
-        AdapterError: If the adapter computes something that no method here does, or its
-            files are damaged; all that is wrong is in the message.
-        OptionError: If the task is another one than the adapter's.
-        BaseError: If the base cannot be loaded.
+        AdapterError: If the adapter is not supported, or its files are damaged; the message lists all
+            problems.
+        OptionError: If the adapter does not fit the task.
+        BaseError: If the base model cannot be loaded.
         BundleError: If the bundle cannot be written.
 
     Example:
@@ -120,19 +120,18 @@ def import_hf_peft(
 
 
 def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -> ReadAdapter:
-    """Turns an adapter of PEFT into methods and their tensors.
+    """Converts a PEFT adapter to methods and their tensors.
 
     Args:
-        config: The content of `adapter_config.json`.
-        tensors: That of `adapter_model.safetensors`, without a head.
-        names: The modules of the base.
+        config: Content of `adapter_config.json`.
+        tensors: Content of `adapter_model.safetensors`, without the head.
+        names: Module names of the base model.
 
     Returns:
-        What `keras_peft.adapt` and `assign_adapter_tensors` take.
+        The arguments of `keras_peft.adapt` and `assign_adapter_tensors`.
 
     Raises:
-        AdapterError: If the methods here do not compute what the adapter does; all that
-            stands in the way is in the message.
+        AdapterError: If the adapter is not supported; the message lists all problems.
     """
     kind = config.get("peft_type")
     if kind not in tuple(kinds()):
@@ -172,7 +171,7 @@ def _sorted(used: Mapping[str, Any], tensors: Mapping[str, Any], names: Names) -
 
 
 def _task_of(config: Mapping[str, Any], task: str | None, folder: Path) -> type[Task]:
-    """Returns what the head means."""
+    """Returns the class of the head's task."""
     said = config.get("task_type")
     if said not in tuple(TASK_TYPES):
         raise AdapterError(

@@ -1,4 +1,4 @@
-"""Which keys of `adapter_config.json` matter, and what is refused because it is not computed here."""
+"""Keys of `adapter_config.json`: relevant ones, ignored ones, and unsupported values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# They say how an adapter was found, started or trained, or are told by the tensors anyway.
+# These keys describe the origin, initialisation or training of an adapter, or follow from its tensors.
 _PASSED_OVER = frozenset(
     {
         "auto_mapping",
@@ -15,7 +15,7 @@ _PASSED_OVER = frozenset(
         "encoder_dropout",
         "encoder_num_layers",
         "exclude_modules",
-        # Only layers of GPT-2's kind keep their matrix the other way round.
+        # Set only for layers such as GPT-2's, which store their matrices transposed.
         "fan_in_fan_out",
         "feedforward_modules",
         "inference_mode",
@@ -46,13 +46,12 @@ _PASSED_OVER = frozenset(
 
 @dataclass(frozen=True)
 class Settings:
-    """What the keys of a method's configuration mean here.
+    """The configuration keys of a method.
 
     Attributes:
-        used: Keys that are read, with PEFT's defaults for files that lack them.
-        training: Keys that matter while training only.
-        fixed: Keys that may have this value alone: what PEFT computes with others is not
-            computed here. None stands for all that turns a feature off.
+        used: Keys that are read, with the library's defaults for files that lack them.
+        training: Keys that matter only in training.
+        fixed: Keys with a single supported value. None means any value that turns a feature off.
     """
 
     used: Mapping[str, Any] = field(default_factory=dict)
@@ -60,13 +59,13 @@ class Settings:
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Fills in defaults and finds what cannot be read.
+        """Fills in defaults and finds unsupported settings.
 
         Args:
-            config: The content of `adapter_config.json`.
+            config: Content of `adapter_config.json`.
 
         Returns:
-            The values of all keys in `used`, and what is wrong with the others.
+            The values of all keys in `used`, and the problems with other keys.
         """
         problems = []
         for key, value in config.items():
@@ -80,7 +79,7 @@ class Settings:
 
 
 def in_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """Returns a module's own value of a setting; the first key that matches the end of its name wins."""
+    """Returns a module's value from a PEFT pattern: the first key that matches the end of its name wins."""
     for key, value in (pattern or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value

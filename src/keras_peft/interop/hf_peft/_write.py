@@ -1,4 +1,4 @@
-"""From a bundle to a folder of PEFT."""
+"""Export of a bundle as a PEFT adapter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keras_peft.core.adapter import Adapter
     from keras_peft.tasks import Task
 BASE_FOLDER = "base"
-"""Where the base lies in an adapter's folder that is written with it."""
+"""Subfolder for the base model in the folder of an adapter that is exported with it."""
 
 
 def export_hf_peft(
@@ -37,28 +37,28 @@ def export_hf_peft(
     with_base: bool = False,
     overwrite: bool = False,
 ) -> Exported:
-    """Writes a bundle's adapter and head as Hugging Face PEFT saves them, and verifies the folder.
+    """Exports a bundle's adapter and head in Hugging Face PEFT's format, and verifies them.
 
-    It is read again onto a fresh base and has to give the bundle's logits; for a number, mean and
-    deviation are folded into the last layer. Beside PEFT's files lie the tokenizer, a README and a
-    config.json with the labels.
+    The adapter is read back onto a freshly loaded base model, and its logits must match the bundle's; for
+    regression, the mean and standard deviation are folded into the last layer. The folder also holds the
+    tokenizer, a README and a config.json with the labels.
 
     Args:
-        bundle: The bundle.
-        out: The folder to write.
-        base: Where the bundle's base lies now, if not where it was in training.
-        with_base: Write the base too. A bundle on `minilm` needs it, and a classifier of texts whose
-            head has a ReLU on a base for which Hugging Face's has tanh: the base is then written in
-            DistilBERT's form, whose head has a ReLU.
-        overwrite: Replace an adapter that lies at `out`.
+        bundle: Folder of the bundle, or its `hf://owner/name`.
+        out: Folder to write the adapter to.
+        base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
+        with_base: Export the base model too. Required for a bundle on `minilm`, and for a text classifier
+            whose head has a ReLU if Hugging Face's head for its architecture has tanh. The base model is then
+            converted to DistilBERT, whose head has a ReLU.
+        overwrite: Replace an existing adapter at `out`.
 
     Returns:
-        What was written, and the measured difference.
+        The written folder and the measured difference.
 
     Raises:
-        AdapterError: If PEFT computes nothing of the kind; all that stands in the way is in
-            the message.
-        BundleError: If there is no sound bundle, or the folder cannot be written.
+        AdapterError: If PEFT has no equivalent of the adapter; the message lists all problems.
+        BaseError: If the base model cannot be loaded.
+        BundleError: If the bundle is not valid, or the folder cannot be written.
 
     Example:
         >>> keras_peft.export_hf_peft("my-bundle", out="peft-adapter").max_abs_logit_difference
@@ -134,16 +134,16 @@ def export_hf_peft(
 def write_tensors_of(
     adapter: Adapter, names: Names, *, task_type: str | None = None
 ) -> tuple[dict[str, Any], Tensors, str, list[str]]:
-    """Turns an adapter into the settings and tensors of PEFT, without its head.
+    """Converts an adapter to PEFT's settings and tensors, without its head.
 
     Args:
         adapter: The adapter.
-        names: The modules of its base.
-        task_type: PEFT's word for what is on top.
+        names: Module names of its base model.
+        task_type: PEFT's `task_type`.
 
     Returns:
-        The settings that are the method's, the tensors by their whole names, what the names of
-        a head begin with, and what cannot be written.
+        The method's settings, the tensors by full name, the prefix of the head's tensor names, and the
+        problems that prevent the export.
     """
     wanted = {placement.method.hugging_face for placement in adapter.placements}
     without = [
@@ -188,7 +188,7 @@ def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, A
 
 
 def _compare(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any) -> float:
-    """Reads the staged files onto a fresh base and compares the logits with the bundle's."""
+    """Reads the staged files onto a fresh base model and compares the logits with the bundle's."""
     from keras_peft.interop.hf_peft._read import translate
 
     task = read.task()
@@ -202,19 +202,19 @@ def _compare(staging: Path, read: Bundle, loaded: HuggingFaceBase, expected: Any
 
 
 def _hub_name(loaded: HuggingFaceBase) -> tuple[str, str | None]:
-    """Returns what Hugging Face calls a base, and its revision."""
+    """Returns a base model's name on Hugging Face, and its revision."""
     name = loaded.base.name
     repository, _, revision = name.removeprefix("hf://").partition("@")
     return (repository, revision or None) if name.startswith("hf://") else (name, None)
 
 
 def _has_head_of(kind: str, task: Task) -> bool:
-    """Tells whether a task's head is the one that Hugging Face puts on an architecture."""
+    """Returns whether a task's head equals Hugging Face's head for an architecture."""
     return task.per_word or task.activation == head_of(kind, type(task)).activation
 
 
 def _model_config(loaded: HuggingFaceBase, task: Task, kind: str) -> dict[str, Any]:
-    """Returns the base's config.json with the class and the labels of the classifier."""
+    """Returns the base model's config.json with the classifier's class and labels."""
     config, _ = loaded.as_kind(kind)
     classes = bases.checkpoints()[config["model_type"]].CHECKPOINT.classes
     names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))

@@ -1,7 +1,7 @@
 """AdaLoRA: `lora_A` (r, in) is Aᵀ, `lora_E` (r, 1) is E and `lora_B` (out, r) is Bᵀ.
 
-Entries of E that were cut are zero here; there their rows are cut out of the file, and `rank_pattern` says
-which are left. PEFT counts in steps what is a share of them here.
+Pruned entries of E are zero in this package. PEFT removes their rows from the file and marks the remaining
+ones in `rank_pattern`. PEFT gives the schedule in steps, this package in fractions of the training.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ SETTINGS = Settings(
     | {"alpha_pattern", "beta1", "beta2", "init_lora_weights", "lora_bias", "r", "use_rslora"},
     fixed={**LORA_SETTINGS.fixed, "bias": "none", "use_dora": None},
 )
-# What shares of the steps are told in; how long a training there will be is not known here.
+# Number of steps to write the schedule in, since the length of a training in PEFT is unknown.
 _STEPS = 1000
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Puts the rows that were cut out back, as zeros."""
+    """Reads the factors, with zeros for the pruned rows."""
     config = file.config
     steps = config["total_step"] or _STEPS
     method = AdaLoRA(
@@ -64,7 +64,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Cuts out the rows of entries that are zero, unless nothing is there yet."""
+    """Writes the factors without the rows of pruned entries; an untrained adapter keeps all rows."""
     first = adapter.common("initial_rank")
     cut = {place.module: place.weights["e"] != 0 for place in adapter.places}
     is_cut = any(kept.any() for kept in cut.values()) and not all(kept.all() for kept in cut.values())

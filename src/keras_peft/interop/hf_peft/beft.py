@@ -1,4 +1,4 @@
-"""BitFit at projections, which is BEFT there: `beft_bias` (1, out) is added to what a projection gives."""
+"""BitFit at projections, which PEFT calls BEFT: `beft_bias` (1, out) is added to a projection's output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTINGS = Settings()
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Adds the vector to the bias."""
+    """Reads the vectors as changes of the biases."""
     for module in file.modules:
         if is_projection(module.site):
             yield MethodPiece(BitFit(), module.site, {"bias": module.take("beft_bias")[0]})
@@ -25,7 +25,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Norms have biases too, which BEFT does not know."""
+    """Writes the biases of projections; BEFT does not support those of norms."""
     for place in adapter.places:
         if is_projection(place.site):
             adapter.put(place, "beft_bias", place.weights["bias"][None])

@@ -1,6 +1,6 @@
-"""(IA)³: `ia3_l` is the scale, (out, 1) of outputs and (1, in) of inputs.
+"""(IA)³: `ia3_l` is the scale, (out, 1) for outputs and (1, in) for inputs.
 
-Whether inputs or outputs are scaled follows from the role here, and there from `feedforward_modules`.
+A site's role decides whether its inputs or outputs are scaled; in PEFT, `feedforward_modules` does.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from keras_peft.methods.ia3 import IA3
 TYPE = "IA3"
 BESIDE: frozenset[str] = frozenset()
 SETTINGS = Settings()
-# Where it scales what a projection reads.
+# Roles at which (IA)³ scales the input of a projection.
 _INPUTS = ("ffn.down", "attention.output")
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Refuses what is scaled on the other side."""
+    """Reads the scales, and refuses modules that are scaled on the other side."""
     for module in file.modules:
         scale = module.take("ia3_l")
         if (len(scale) == 1) != (module.site.role in _INPUTS):
@@ -30,7 +30,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Names the feed-forward modules among the targets."""
+    """Writes the scales, and lists the modules with scaled inputs as feed-forward modules."""
     inputs = [place for place in adapter.places if place.site.role in _INPUTS]
     for place in adapter.places:
         scale = place.weights["scale"]

@@ -1,6 +1,6 @@
 """Norm tuning: `ln_tuning_layers.weight` and `.bias` replace a norm's scale and shift.
 
-Here the norm's output is scaled and shifted: γ' = γ g and β' = β g + d.
+In this package, the norm's output is scaled and shifted: γ' = γ g and β' = β g + d.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SETTINGS = Settings()
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Divides by what the base has."""
+    """Converts PEFT's scale and shift to changes relative to the base model's."""
     for module in file.modules:
         before = _own(module.site)
         if "gamma" not in before:
@@ -36,7 +36,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Multiplies with what the base has."""
+    """Writes the scale and shift of the base model's norms with the changes applied."""
     for place in adapter.places:
         before, scale = _own(place.site), place.weights["scale"]
         adapter.put(place, "ln_tuning_layers.weight", before["gamma"] * scale)

@@ -1,4 +1,4 @@
-"""LoHa: `hada_w1_b` (r, in) and `hada_w1_a` (out, r) are A1ᵀ and B1ᵀ, and `hada_w2_b` and `hada_w2_a` the second."""
+"""LoHa: `hada_w1_b` (r, in) and `hada_w1_a` (out, r) are A1ᵀ and B1ᵀ; `hada_w2_b` and `hada_w2_a`, A2ᵀ and B2ᵀ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = {"a1": "hada_w1_b", "b1": "hada_w1_a", "a2": "hada_w2_b", "b2": "hada_w
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Each module has a rank and a strength of its own."""
+    """Reads the factors of each module, with its own rank and alpha."""
     config = file.config
     for module in file.modules:
         weights = {ours: module.take(name).T for ours, name in _NAMES.items()}
@@ -28,7 +28,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Ranks and strengths that are not the most frequent ones go into patterns."""
+    """Writes the factors; ranks and alphas other than the most frequent ones go into patterns."""
     for place in adapter.places:
         for ours, name in _NAMES.items():
             adapter.put(place, name, place.weights[ours].T)

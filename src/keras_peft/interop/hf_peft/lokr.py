@@ -1,6 +1,6 @@
 """LoKr: `lokr_w1` (o1, i1) is Kᵀ; `lokr_w2` (o2, i2) is Cᵀ, or `lokr_w2_b` and `lokr_w2_a` are Aᵀ and Bᵀ.
 
-The smaller matrix is whole here. Where it is a product there (`decompose_both`), it is multiplied out.
+In this package, the smaller matrix is not factorised. A product in PEFT (`decompose_both`) is multiplied out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SETTINGS = Settings(
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """The rank is the setting's: where the larger matrix is whole, no shape tells it."""
+    """Reads the matrices. The rank comes from the settings: if C is not factorised, no shape shows it."""
     config = file.config
     factor = config["decompose_factor"]
     for module in file.modules:
@@ -44,7 +44,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Ranks and strengths that are not the most frequent ones go into patterns."""
+    """Writes the matrices; ranks and alphas other than the most frequent ones go into patterns."""
     names = {"k": "lokr_w1", "c": "lokr_w2", "a": "lokr_w2_b", "b": "lokr_w2_a"}
     for place in adapter.places:
         for ours, value in place.weights.items():

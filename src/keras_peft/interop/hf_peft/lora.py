@@ -1,11 +1,11 @@
-"""LoRA, rsLoRA, DoRA, PiSSA and OLoRA, which are one method there.
+"""LoRA, rsLoRA, DoRA, PiSSA and OLoRA, which are one method in PEFT.
 
-`lora_A.weight` (r, in) is Aᵀ, `lora_B.weight` (out, r) is Bᵀ and `lora_magnitude_vector` (out,) is the
-magnitude of DoRA. A rank or strength of its own is in `rank_pattern` and `alpha_pattern`. With PiSSA and
-OLoRA the base there lacks what A and B started with, and whoever reads the file repeats that on the base;
-here it is subtracted. Biases that train are BitFit beside it: a bias of its own (`lora_bias`) or the
-layer's (`bias="lora_only"`), which is what is written. Where a module there is several layers here,
-`_fused.py` takes it apart and puts it together.
+`lora_A.weight` (r, in) is Aᵀ, `lora_B.weight` (out, r) is Bᵀ and `lora_magnitude_vector` (out,) is DoRA's
+magnitude. `rank_pattern` and `alpha_pattern` hold the rank and alpha of individual modules. With PiSSA and
+OLoRA, PEFT removes the initial product of A and B from the base weights, and repeats this when it loads the
+file; this package subtracts the product instead. Trained biases become BitFit: either the adapter's own
+(`lora_bias`) or the layer's (`bias="lora_only"`). Export writes the latter. `_fused.py` splits and joins
+modules that correspond to several layers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from keras_peft.methods.dora import DoRA
 from keras_peft.methods.lora import LoRA
 
 TYPE = "LORA"
-# Biases that train beside it.
+# LoRA may train biases too.
 BESIDE = frozenset({"BEFT"})
 TAKES_FUSED = True
 SETTINGS = Settings(
@@ -60,7 +60,7 @@ SETTINGS = Settings(
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Each module has a rank and a strength of its own, so there may be several methods."""
+    """Reads the factors of each module, with one method for each rank and alpha."""
     from keras import ops
 
     from keras_peft.core.projection import bias_of
@@ -83,7 +83,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
         )
         if module.whole_rank is not None:
             share = rank / module.whole_rank
-            # Roots and thirds leave something behind the last digit that was meant.
+            # Removes the rounding error of square roots and thirds.
             alpha = round(alpha * (math.sqrt(share) if config["use_rslora"] else share), 12)
             if start != "default":
                 file.refuse(module, f"{start} started from a matrix that is several layers' here")
@@ -114,7 +114,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Ranks and strengths that are not the most frequent ones go into patterns."""
+    """Writes the factors; ranks and alphas other than the most frequent ones go into patterns."""
     from keras import ops
 
     from keras_peft.core.projection import bias_of
@@ -171,7 +171,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
 
 
 def _start(file: IncomingAdapter) -> str:
-    """The initialisations that take a part out of the base have a name here as well."""
+    """Returns "pissa" or "olora", which subtract a part of the base weights, else "default"."""
     word = str(file.config["init_lora_weights"]).lower()
     if word in ("true", "false", "gaussian", "orthogonal", "eva"):
         return "default"
@@ -189,7 +189,7 @@ def _start(file: IncomingAdapter) -> str:
 
 
 def _taken_out(module: Module, method: LoRA) -> Tensors:
-    """What is subtracted from the base: A and B as they were before training."""
+    """Returns the initial A and B, whose product is subtracted from the base weights."""
     from keras import ops
 
     weights = method.weights(module.site)

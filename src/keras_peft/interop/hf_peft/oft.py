@@ -1,7 +1,7 @@
 """OFT: `oft_R.weight` (blocks, size (size - 1) / 2) holds the values above the diagonal.
 
-Blocks that turn alike (`block_share`) are repeated, and what is constrained (`coft`) is taken as it ended up.
-The exact transform turns the other way there, so its values change their signs.
+Shared blocks (`block_share`) are repeated, and the constraint (`coft`) is applied to the values. PEFT's exact
+transform rotates in the opposite direction, so its values change sign.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ SETTINGS = Settings(
         "use_cayley_neumann": True,
         "num_cayley_neumann_terms": 5,
     },
-    # The size of the blocks is told by the shapes, as PEFT may have moved it to one that divides.
+    # The block size follows from the shapes, since PEFT may have changed it to a divisor of the inputs.
     training=frozenset({"module_dropout", "oft_block_size", "r"}),
     fixed={"bias": "none"},
 )
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Takes the size of the blocks from the shape."""
+    """Reads the values of each module; their shape determines the block size."""
     config = file.config
     for module in file.modules:
         skew = module.take("oft_R.weight")
         size = _size(skew)
         if config["coft"]:
-            # The norm is that of the skew matrix, which has each value twice.
+            # The norm of the skew matrix, which contains each value twice.
             norms = np.sqrt(2) * np.linalg.norm(skew, axis=1, keepdims=True)
             skew = skew * np.minimum(1, config["eps"] / math.sqrt(len(skew)) / np.maximum(norms, 1e-30))
         if config["block_share"]:
             skew = np.repeat(skew, projection(module.site).inputs // size, axis=0)
         if config["use_cayley_neumann"]:
-            # Three terms give there what four give.
+            # PEFT computes the same with three terms as with four.
             terms = 4 if config["num_cayley_neumann_terms"] == 3 else config["num_cayley_neumann_terms"]
         else:
             terms, skew = 0, -skew
@@ -54,7 +54,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Finds one size or one number of blocks from which PEFT comes to the sizes that there are."""
+    """Writes the values, with one block size or number of blocks from which PEFT derives all block sizes."""
     terms = adapter.common("terms")
     if terms == 3:
         adapter.problems.append("terms=3 is a series that PEFT does not compute; train with terms=4 or 5")
@@ -80,6 +80,6 @@ def _size(skew: np.ndarray) -> int:
 
 
 def _moved(size: int, inputs: int) -> int:
-    """The nearest size that divides, the smaller where two are as near."""
+    """Returns the divisor of `inputs` that is nearest to `size`, the smaller one of two equally near."""
     divisors = [number for number in range(1, inputs + 1) if inputs % number == 0]
     return min(divisors, key=lambda number: (abs(number - size), number))

@@ -1,6 +1,6 @@
-"""P-tuning: `prompt_embeddings` (tokens, dim) are the vectors that the network made.
+"""P-tuning: `prompt_embeddings` (tokens, dim) are the output vectors of the prompt encoder.
 
-PEFT does not save the network, so what is read is the prompt tuning that it comes to.
+PEFT does not save the encoder, so the vectors are imported as prompt tuning.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SETTINGS = Settings(
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Reads the vectors."""
+    """Reads the vectors as prompt tuning."""
     return read_rows(file)
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Writes the vectors that the network makes, and what network that is."""
+    """Writes the encoder's output vectors and the encoder's settings."""
     return {
         **write_rows(adapter),
         "encoder_reparameterization_type": adapter.common("encoder").upper(),

@@ -1,7 +1,7 @@
 """Prefix tuning: `prompt_embeddings` (tokens, layers · 2 · out) are the keys and values of each layer.
 
-Where a perceptron makes them, PEFT saves what it makes. The text's positions count from the end of the prefix
-there. PEFT's DistilBERT takes no prefix, its BERT does.
+If a perceptron computes them, PEFT saves its outputs. In PEFT, the text's positions count from the end of the
+prefix. Hugging Face's DistilBERT does not support a prefix, its BERT does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prompt tuning: `prompt_embeddings` (tokens, dim) are the vectors."""
+"""Prompt tuning: `prompt_embeddings` (tokens, dim) are the learned vectors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """VeRA: `vera_lambda_d` (r,) and `vera_lambda_b` (out,) are d and b; `vera_A` and `vera_B` are Aᵀ and Bᵀ.
 
-The random matrices are in the file or, without `save_projection`, drawn again as PyTorch draws them. They
-are always written.
+The random matrices are read from the file or, without `save_projection`, drawn as PyTorch draws them. Export
+always writes them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SETTINGS = Settings(
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Draws the random matrices again where the file does not hold them."""
+    """Reads the vectors, and reads or draws the random matrices."""
     config = file.config
     method = VeRA(rank=config["r"], initial=float(config["d_initial"]), dropout=float(config["vera_dropout"]))
     if config["save_projection"]:
@@ -48,7 +48,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
-    """Writes the random matrices once."""
+    """Writes the vectors, and the random matrices once for all of them."""
     for place in adapter.places:
         for name in ("scale_d", "scale_b"):
             adapter.put(place, f"vera_lambda_{name[-1]}", place.weights[name])
@@ -65,9 +65,9 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
 
 
 def random_matrices(key: int, rank: int, inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the matrices that PEFT draws: A (rank, inputs), then B (outputs, rank).
+    """Draws the same matrices as PEFT: A (rank, inputs), then B (outputs, rank).
 
-    The words are those of PyTorch's generator, of which a float takes the lower 24 bits.
+    The 32-bit words equal those of PyTorch's generator, which uses the lower 24 bits for a float.
     """
     words = np.random.RandomState(key)
     matrices = []
