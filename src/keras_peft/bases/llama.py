@@ -1,4 +1,7 @@
-"""Llama 1 and 2: Touvron et al. 2023, https://arxiv.org/abs/2302.13971 and https://arxiv.org/abs/2307.09288."""
+"""Llama 1 and 2: Touvron et al. 2023.
+
+https://arxiv.org/abs/2302.13971 and https://arxiv.org/abs/2307.09288
+"""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def read_tensors(folder: Path) -> Mapping[str, np.ndarray]:
 def _read_weights(folder: Path) -> tuple[Mapping[str, np.ndarray], str]:
     """Returns the tensors and a SHA-256 that identifies them.
 
-    It is the sum of model.safetensors, or for a sharded checkpoint that of the concatenated shard sums.
+    It is the SHA-256 of model.safetensors or, for a sharded checkpoint, of its shards' concatenated SHA-256s.
     """
     files = _weight_files(folder)
     sums = [sha256_of(folder / file) for file in files]
@@ -191,7 +191,7 @@ def _read_tokenizer(folder: Path) -> str:
         text = path.read_text(encoding="utf-8")
         try:
             Tokenizer.from_str(text)
-        except Exception as error:  # tokenizers raises nothing narrower
+        except Exception as error:  # tokenizers raises no narrower exception
             raise BaseCorrupt(f"{path} is not a tokenizer ({error}); download the base again.") from None
         return text
     settings = folder / "tokenizer_config.json"
@@ -214,7 +214,7 @@ def _byte_pairs(vocabulary: Path, merges: Path, *, add_prefix_space: bool) -> st
 
     try:
         made = ByteLevelBPETokenizer(str(vocabulary), str(merges), add_prefix_space=add_prefix_space)
-    except Exception as error:  # tokenizers raises nothing narrower
+    except Exception as error:  # tokenizers raises no narrower exception
         raise BaseCorrupt(
             f"{vocabulary} and {merges} are no tokenizer ({error}); download the base again."
         ) from None

@@ -37,7 +37,7 @@ def import_adapter_hub(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Imports an adapter with its head that AdapterHub's library saved as a bundle, and verifies it.
+    """Imports an AdapterHub adapter with its head as a bundle, and verifies it.
 
     Args:
         folder: Folder that `save_adapter(folder, name, use_safetensors=True)` wrote for a classifier of

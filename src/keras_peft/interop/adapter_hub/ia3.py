@@ -30,7 +30,7 @@ def matches(config: Mapping[str, Any]) -> bool:
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
-    """Reads the scales of outputs; (IA)³ in this package scales the inputs of other layers."""
+    """Reads the scales, and refuses modules whose inputs (IA)³ scales in this package."""
     factor = np.float32(_low_rank.alpha_of(file.config, 1))
     for module in file.modules:
         scale = module.take("lora_B").ravel() * factor

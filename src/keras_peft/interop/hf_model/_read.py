@@ -29,7 +29,7 @@ def import_hf_model(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Imports a classifier that Hugging Face's transformers saved as a bundle, and verifies it.
+    """Imports a classifier of Hugging Face's transformers as a bundle, and verifies it.
 
     The bundle holds the classifier's head. Its base model is the checkpoint, which is not copied. To continue
     training instead, pass the checkpoint to `fine_tune` as `base`; training then starts from its head.

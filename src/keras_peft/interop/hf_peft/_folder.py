@@ -87,7 +87,7 @@ def config_in(folder: Path) -> dict[str, Any]:
 
 
 def labels_in(folder: Path) -> tuple[str, ...]:
-    """Returns the labels in a folder's config.json by their numbers, empty if there are none.
+    """Returns the labels in a folder's config.json in the order of their numbers, empty if there are none.
 
     Raises:
         AdapterError: If its `id2label` is not valid.

@@ -35,7 +35,7 @@ _TOLERANCE = 1e-5
 def load_hf_peft(
     model: keras.Model | AdaptedModel, folder: str | Path, name: str | None = None
 ) -> AdaptedModel:
-    """Loads an adapter that Hugging Face PEFT saved onto a KerasHub model.
+    """Loads a Hugging Face PEFT adapter onto a KerasHub model.
 
     Args:
         model: A backbone or a CausalLM with the weights that the adapter was trained on. An adapted model
@@ -250,7 +250,7 @@ def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
 
 
 def _changes(adapter: Adapter) -> dict[str, tuple[np.ndarray, float]]:
-    """Returns the changes to the layers' variables, each with a largest absolute value for the tolerance."""
+    """Returns the changes to the layers' variables, and the largest values that scale the tolerance."""
     from keras import ops
 
     from keras_peft.core.sites import own_variables

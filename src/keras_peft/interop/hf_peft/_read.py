@@ -42,7 +42,7 @@ def import_hf_peft(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Imports an adapter that Hugging Face PEFT saved as a bundle, and verifies it.
+    """Imports a Hugging Face PEFT adapter with its head as a bundle, and verifies it.
 
     Args:
         folder: Folder that PEFT's `save_pretrained` wrote for a classifier of texts or tokens on DistilBERT,

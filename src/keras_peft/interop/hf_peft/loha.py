@@ -1,4 +1,7 @@
-"""LoHa: `hada_w1_b` (r, in) and `hada_w1_a` (out, r) are A1ᵀ and B1ᵀ; `hada_w2_b` and `hada_w2_a`, A2ᵀ and B2ᵀ."""
+"""LoHa: `hada_w1_b` (r, in) is A1ᵀ and `hada_w1_a` (out, r) is B1ᵀ.
+
+`hada_w2_b` and `hada_w2_a` are A2ᵀ and B2ᵀ in the same way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trained model, which has the weights that a LoRA file lacks: trained biases and the head."""
+"""The trained model, which has the biases and the head that a LoRA file lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import of a KerasHub classifier that was trained with LoRA as a bundle.
+"""Import of a LoRA-trained KerasHub classifier as a bundle.
 
 A LoRA file has no head. The file of the classifier's `save_weights` has the head, the trained biases, and the
 kernels with LoRA added, which show whether the base model, the LoRA and its alpha are the right ones.
@@ -44,7 +44,7 @@ def import_classifier(
     max_length: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Imports a KerasHub text classifier that was trained with LoRA as a bundle, and verifies it.
+    """Imports a LoRA-trained KerasHub text classifier as a bundle, and verifies it.
 
     Args:
         source: `name.lora.h5`, from the backbone's `save_lora_weights`, with `name.weights.h5`, from the

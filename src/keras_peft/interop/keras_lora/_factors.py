@@ -42,7 +42,7 @@ def flat_factors(a: np.ndarray, b: np.ndarray, view: Projection) -> tuple[np.nda
     flat_a, flat_b = (wide, blocks) if is_output else (blocks.T, wide.T)
     if flat_a.shape[1] <= min(view.inputs, view.outputs):
         return flat_a, flat_b
-    # There are more paths than the matrix's rank can be, so the product itself is one of the factors.
+    # The matrix has a lower maximum rank than there are paths, so the product itself becomes one factor.
     product = flat_a.astype(np.float64) @ flat_b
     if view.inputs <= view.outputs:
         return np.eye(view.inputs), product

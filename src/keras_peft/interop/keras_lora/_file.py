@@ -85,7 +85,7 @@ def read(path: Path) -> LoraFile:
 
 
 def _refuse_elsewhere(file: h5py.File, path: Path) -> None:
-    """Refuses values stored outside the file: HDF5 links and external data can refer to any local file."""
+    """Refuses values outside the file: HDF5 links and external datasets can refer to any local file."""
     found = []
 
     def visit(name: str, link: Any) -> None:
