@@ -3,9 +3,8 @@
     python scripts/make_docs.py            write
     python scripts/make_docs.py --check    fail where a file would change
 
-`docs/command-line.md` and `docs/methods.md` are written whole; in README.md the
-method table stands between two markers, and so do the tables of `docs/serving.md` and `docs/interop.md` and the
-picture in `docs/house.md`.
+Two pages of `docs/reference/` are written whole. In README.md and the other pages what is generated stands
+between markers.
 """
 
 from __future__ import annotations
@@ -36,13 +35,15 @@ ROUTES = (
     "metrics",
     "page",
 )
-RESULTS_NOTE = """\
-Test accuracy on the [sample conversations](../examples/conversations.jsonl) with each method's defaults on the
-default base, mean of two or three seeds with the lowest and the highest. Each seed holds out another fifth, 48 rows,
-so a row is two points and neighbours in this table are not told apart. Parameters are those that train, the head's
-149,380 among them. Seconds are those of one training on one core of a server processor beside other work, the frozen
-blocks included. Measured by `python benchmarks/methods.py examples/conversations.jsonl --store`; how the learning
-rates were found stands in [decision 3](decisions/0003-training-defaults.md).\
+REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main"
+RESULTS_NOTE = f"""\
+Test accuracy on the [sample conversations]({REPOSITORY}/examples/conversations.jsonl)
+with each method's defaults on the default base: the mean of two or three seeds with the lowest and the highest. Each
+seed holds out another fifth, which is 48 rows. One row is two points, so the table does not separate neighbours.
+Parameters are the trainable ones, including the 149,380 of the head. Seconds are for one training on one core of a
+server processor that did other work too, and include the frozen blocks. Measured by
+`python benchmarks/methods.py examples/conversations.jsonl --store`. [Decision 3](../internals/decisions/0003-training-defaults.md)
+tells how the learning rates were found.\
 """
 
 
@@ -53,7 +54,7 @@ def method_table() -> str:
     rows = ["| method | what it is | paper |", "|---|---|---|"]
     for name in methods.names():
         method = methods.find(name)
-        rows.append(f"| [`{name}`](docs/methods.md#{name}) | {method.title} | {method.paper} |")
+        rows.append(f"| [`{name}`](docs/reference/methods.md#{name}) | {method.title} | {method.paper} |")
     return "\n".join(rows)
 
 
@@ -134,7 +135,7 @@ def methods_page() -> str:
     parts = [
         "# Methods",
         "",
-        method_table().replace("docs/methods.md#", "#"),
+        method_table().replace("docs/reference/methods.md#", "#"),
         "",
         "## Where each attaches",
         "",
@@ -228,9 +229,9 @@ def readme() -> str:
 
 
 def serving_page() -> str:
-    """docs/serving.md with the routes and metrics of today, and what was measured."""
+    """docs/guides/serving.md with the routes and metrics of today, and what was measured."""
     return filled(
-        "docs/serving.md",
+        "docs/guides/serving.md",
         {
             "routes": route_table(),
             "metrics": metric_table(),
@@ -294,12 +295,12 @@ def soak_figures() -> str:
 
 
 def interop_page() -> str:
-    """docs/interop.md with the settings that are known, and what tests/interop measured."""
+    """docs/guides/exchange.md with the settings that are known, and what tests/interop measured."""
     from keras_peft.interop import adapter_hub, hf_peft
 
     kinds = {kind.__name__.rpartition(".")[2]: kind for kind in adapter_hub.kinds()}
     return filled(
-        "docs/interop.md",
+        "docs/guides/exchange.md",
         {
             "settings": settings_table("`peft_type`", "while training only", hf_peft.kinds()),
             "differences": difference_table(
@@ -375,10 +376,10 @@ def difference_table(file: str, about: str) -> str:
 
 
 def house_page() -> str:
-    """docs/house.md with the picture of the package as it is."""
+    """docs/internals/house.md with the picture of the package as it is."""
     from scripts import house
 
-    return filled("docs/house.md", {"picture": house.picture(), "rooms": house.table()})
+    return filled("docs/internals/house.md", {"picture": house.picture(), "rooms": house.table()})
 
 
 def filled(page: str, parts: dict[str, str]) -> str:
@@ -398,11 +399,11 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))  # For what the benchmarks say of themselves.
     pages = {
         "README.md": readme(),
-        "docs/methods.md": methods_page(),
-        "docs/command-line.md": command_page(),
-        "docs/serving.md": serving_page(),
-        "docs/interop.md": interop_page(),
-        "docs/house.md": house_page(),
+        "docs/reference/methods.md": methods_page(),
+        "docs/reference/command-line.md": command_page(),
+        "docs/guides/serving.md": serving_page(),
+        "docs/guides/exchange.md": interop_page(),
+        "docs/internals/house.md": house_page(),
     }
     stale = []
     for name, text in pages.items():

@@ -26,7 +26,7 @@ LOWEST, HIGHEST, STEPS = 1e-5, 3.0, 100
 # How much of the mean is what came before.
 _SMOOTHING = 0.9
 # Rates that were searched for lie so far below the one where the loss has fallen by half of its whole
-# fall, within a factor of 2: docs/decisions/0003-training-defaults.md.
+# fall, within a factor of 2: docs/internals/decisions/0003-training-defaults.md.
 _BELOW = 2.5
 # How many losses show where it begins, and the least fall that is no chance.
 _FIRST, _LEAST_FALL = 5, 0.02

@@ -18,7 +18,7 @@ from keras_peft.training.checkpoint import Checkpoint, State
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.watcher import Trained, Watcher
 
-# Found by measuring: docs/decisions/0003-training-defaults.md.
+# Found by measuring: docs/internals/decisions/0003-training-defaults.md.
 WARMUP = 0.1
 WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
