@@ -20,8 +20,8 @@ class Reading(griffe.Extension):
         if obj.docstring:
             obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
 
-    def on_attribute(self, *, attr: griffe.Attribute, **_: Any) -> None:
-        """Is called for each attribute."""
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        """Is called for each attribute as soon as it is read."""
         made = attr.value
         if (
             isinstance(made, griffe.ExprCall)
