@@ -118,6 +118,10 @@ def commands(code: str) -> Iterator[str]:
         command = ""
 
 
+# Several pages begin with the same training of a few rows, which is done once. By the command without its --out.
+_TRAINED: dict[tuple[str, ...], Path] = {}
+
+
 class Shell:
     """Runs commands in a folder, `keras-peft` in this process; a command with `&` ends with the page."""
 
@@ -145,14 +149,28 @@ class Shell:
             )
         elif words[:2] == ["keras-peft", "serve"] and words[-1] == "&":
             self._serve(words[1:-1])
+        elif words[:3] == ["keras-peft", "train", "few.jsonl"]:
+            self._train_once(words[1:], where)
         elif words[0] == "keras-peft" and not {"|", ">", "&", "&&"} & set(words):
-            code, _, errors = self.command_line(*words[1:])
-            assert code == 0, f"{where}: {command}\n{errors}"
+            self._run(words[1:], where)
         else:
             result = subprocess.run(
                 ["bash", "-euc", command], cwd=self.folder, capture_output=True, text=True
             )
             assert result.returncode == 0, f"{where}: {command}\n{result.stdout}{result.stderr}"
+
+    def _run(self, words: list[str], where: str) -> None:
+        code, _, errors = self.command_line(*words)
+        assert code == 0, f"{where}: {' '.join(words)}\n{errors}"
+
+    def _train_once(self, words: list[str], where: str) -> None:
+        at = words.index("--out")
+        bundle, same = self.folder / words[at + 1], (*words[:at], *words[at + 2 :])
+        if same in _TRAINED:
+            shutil.copytree(_TRAINED[same], bundle)
+        else:
+            self._run(words, where)
+            _TRAINED[same] = bundle
 
     def _serve(self, words: list[str]) -> None:
         program = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
