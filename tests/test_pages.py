@@ -64,7 +64,7 @@ def blocks(page: str) -> list[Block]:
 
 
 WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
-QUICK = ["README.md"]
+QUICK = ["README.md", "docs/guides/data.md", "docs/guides/sample-data.md", "docs/install.md"]
 # Of more than a few steps, which are done sooner with tracing.
 TRACED = ["docs/tutorials/first-classifier.md"]
 
