@@ -110,8 +110,8 @@ def test_the_frameworks_own_refusals_have_the_same_form(method, path, status, ki
 
 
 def test_the_docs_list_what_can_go_wrong():
-    lines = (DOCS / "serving.md").read_text(encoding="utf-8").splitlines()
-    start = lines.index("| status | `error_type` | when |") + 2
+    lines = (DOCS / "guides" / "serving.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| Status | `error_type` | Cause |") + 2
     listed = set()
     for line in lines[start : lines.index("", start)]:
         statuses, kinds = (cell.replace("`", "").replace(" ", "").split(",") for cell in line.split("|")[1:3])
