@@ -23,7 +23,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop peers coverage package check fix docs site bench bench-serve soak clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers peers coverage package check fix docs site bench bench-serve soak clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,21 +34,23 @@ demo: .venv/installed ## train on the sample conversations, show the result, pre
 	  "Jon: A lab released a small open model this morning. Sumit: I saw, the weights are up already." \
 	  "Jon: Which one is faster on a laptop? Sumit: The small one by far, but the large one writes better."
 
-test: .venv/developer ## run the tests, a sample where there are many of a kind: minutes
+test: .venv/developer ## run the tests, a sample where there are many of a kind
 	$(TESTS) -m "not thorough"
 	KERAS_BACKEND=jax $(TESTS) -m "not thorough" tests/contract/test_weights.py
 
 # JAX runs each law on a sample of the methods and bases; TensorFlow runs it on all of them.
-test-all: .venv/developer ## run all tests, on both backends, in a browser and with other libraries: half an hour
+test-all: .venv/developer ## run all tests, on both backends, in a browser and with other libraries
 	REQUIRE_BROWSER=1 $(TESTS)
 	KERAS_BACKEND=jax $(TESTS) -m "not thorough" $(ON_JAX)
 	$(MAKE) test-interop
 
 test-interop: .venv/developer peers ## the same answers in both directions with the libraries themselves
-	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_peft.py --peers $(PEERS)/bin/python $(INTEROP)
-	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_transformers.py --peers $(PEERS)/bin/python $(INTEROP)
-	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_decoders.py --peers $(PEERS)/bin/python $(INTEROP)
-	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/with_adapters.py --peers $(PEERS)-adapters/bin/python $(INTEROP)
+	$(MAKE) --jobs=$(JOBS) --output-sync=target with_peft with_adapters with_decoders with_transformers
+
+with_peft with_decoders with_transformers: THERE := $(PEERS)/bin/python
+with_adapters: THERE := $(PEERS)-adapters/bin/python
+with_peft with_adapters with_decoders with_transformers: .venv/developer peers
+	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/$@.py --peers $(THERE) $(INTEROP)
 
 peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries that are compared with
 
