@@ -6,6 +6,7 @@ Blocks of `python` and `sh` run. What cannot run here, such as an installation, 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -153,8 +154,13 @@ class Shell:
         elif words[0] == "keras-peft" and not {"|", ">", "&", "&&"} & set(words):
             self._run(words[1:], where)
         else:
+            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             result = subprocess.run(
-                ["bash", "-euc", command], cwd=self.folder, capture_output=True, text=True
+                ["bash", "-euc", command],
+                cwd=self.folder,
+                env={**os.environ, "PATH": path},
+                capture_output=True,
+                text=True,
             )
             assert result.returncode == 0, f"{where}: {command}\n{result.stdout}{result.stderr}"
 
