@@ -130,7 +130,7 @@ def test_a_trunk_that_gives_too_much_to_be_kept_is_computed_in_each_epoch(tmp_pa
     result = fine_tune(data, out=tmp_path / "b", progress=notes, **SETTINGS)
     plain = fine_tune(data, out=tmp_path / "plain", trunk_cache=False, **SETTINGS)
     assert result.report["cache"] is None
-    assert [note for note in notes.notes if "is computed anew in each epoch" in note]
+    assert [note for note in notes.notes if "are recomputed in each epoch" in note]
     assert (result.bundle / "adapter.safetensors").read_bytes() == (
         plain.bundle / "adapter.safetensors"
     ).read_bytes()
