@@ -180,7 +180,7 @@ def test_a_label_that_is_not_said_is_told_so(classifier, monkeypatch):
     monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.999))
     (withheld,) = keras_peft.explain(classifier, ["the model people"])
     assert withheld.is_withheld
-    assert "The classifier says nothing here" in explanations.as_html([withheld], "my-bundle")
+    assert "The classifier abstains" in explanations.as_html([withheld], "my-bundle")
     monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.5))
     (said,) = keras_peft.explain(classifier, ["the model people"])
     assert not said.is_withheld
