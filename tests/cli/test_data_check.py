@@ -44,7 +44,7 @@ def test_json_and_strict(run, tmp_path):
     write_jsonl(tmp_path / "bad.jsonl", [*make_rows(40), {"text": "", "label": "alpha"}])
     code, out, _ = run("good.jsonl", "--base", TINY, "--similarity", "1", "--strict")
     assert code == 0
-    assert "Nothing odd was found." in out
+    assert "No problems found." in out
     code, out, _ = run("bad.jsonl", "--base", TINY, "--similarity", "1", "--strict", "--json")
     assert code == 1
     told = json.loads(out)

@@ -49,7 +49,7 @@ def test_generate(run, tmp_path, chat):
     code, out, err = run("--labels", "news,opinion", "--label", "question=somebody asks", "--yes")
     assert code == 0
     assert "rows.jsonl: 12 rows" in out
-    assert "2 requests, 200 tokens read and 120 written, " in out
+    assert "2 requests, 200 input tokens and 120 output tokens, " in out
     assert "news 4, opinion 4, question 4" in err
     assert f"{chat.url}/chat/completions, model small, without a key" in err
     assert "12 of 12 rows" in err
@@ -107,7 +107,7 @@ def test_the_prompt_is_printed_without_anything_else_given(capfd):
 @pytest.mark.parametrize(
     ("arguments", "replaced", "message"),
     [
-        (["--labels", "news,opinion"], {}, "say --yes, or look first with --dry-run"),
+        (["--labels", "news,opinion"], {}, "pass --yes, or preview it with --dry-run"),
         (["--yes"], {}, "No labels to write texts for"),
         (["--labels", "news", "--label", "news=x"], {}, "The label 'news' is given twice"),
         (["--labels", "news,"], {}, "--labels '': expected a word or more"),
@@ -157,7 +157,7 @@ def test_what_is_kept_is_told_with_the_error(run, chat):
 def test_a_key_over_plain_http_to_elsewhere_is_pointed_out(run, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
     _, out, _ = run("--labels", "a,b", "--dry-run", endpoint="http://models.example/v1")
-    assert "with the key in $OPENAI_API_KEY, which http sends unencrypted" in out
+    assert "with the key in $OPENAI_API_KEY, sent unencrypted over http" in out
     _, out, _ = run("--labels", "a,b", "--dry-run")
     assert "unencrypted" not in out
 

@@ -63,7 +63,7 @@ def test_a_text_to_start_with_is_read_by_the_tokenizer(data, tmp_path, capfd):
     [
         (["--method", "prompt", "--layers", "last:1"], "goes through the whole base"),
         (["--method", "prompt", "--tokens", "0"], "--tokens must be at least 1"),
-        (["--method", "prompt", "--text", "words"], "a text go together"),
+        (["--method", "prompt", "--text", "words"], "--text require each other"),
         (["--method", "prompt", "--tokens", "5000"], "uses? fewer|lower one of them|use fewer"),
         (["--method", "linear-probe", "--targets", "ffn.up"], "takes no targets"),
         (["--method", "linear-probe", "--layers", "last:2"], "takes no targets and no layers"),
@@ -73,7 +73,7 @@ def test_a_text_to_start_with_is_read_by_the_tokenizer(data, tmp_path, capfd):
         (["--method", "prefx"], "Did you mean 'prefix'"),
         (["--method", "adalora", "--rank", "20"], "--initial-rank must be at least --rank"),
         (["--method", "lora", "--initialization", "pisa"], "Did you mean 'pissa'"),
-        (["--method", "compacter", "--size", "7"], "size must divide by products"),
+        (["--method", "compacter", "--size", "7"], "--size must be divisible by --products"),
     ],
 )
 def test_mistakes_are_one_sentence(flags, message, data, tmp_path, capfd):

@@ -65,7 +65,7 @@ def test_a_push_and_what_is_shown_of_it(run, hub, sealed):
     assert code == 0, err
     repository = hub.repositories["org/made"]
     assert out.splitlines() == [
-        f"hf://org/made@{repository.branches['main']} was compared with the folder and is the same: 7 files, 0.00 MB",
+        f"hf://org/made@{repository.branches['main']} is up to date and matches the folder: 7 files, 0.00 MB",
         f"{hub.address}/org/made",
     ]
     assert err.splitlines() == [f"Pushing {sealed} to hf://org/made …"]

@@ -484,7 +484,7 @@ def test_a_bundle_of_a_classifier(classifier, tmp_path, command_line):
         *("import", classifier.file, "--base", classifier.base, "--labels", "good,bad,so", "--out", "bundle")
     )
     assert code == 0
-    assert "bundle: loaded again, the logits differ by at most" in out
+    assert "bundle: reloaded, the logits differ by at most" in out
     loaded = keras_peft.load(tmp_path / "bundle")
     assert loaded.labels == ("good", "bad", "so")
     assert [part["method"]["name"] for part in loaded.bundle.content["parts"]] == ["lora", "bitfit"]

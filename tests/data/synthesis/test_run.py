@@ -552,7 +552,7 @@ def test_a_killed_run_loses_no_row_that_it_had(chat, tmp_path, number):
     assert len(kept) >= 14
     if number != signal.SIGKILL:
         assert (
-            f"Interrupted; {len(kept)} rows are kept in {side}; the same command goes on from them." in said
+            f"Interrupted. {len(kept)} rows are kept in {side}; the same command goes on from them." in said
         )
         assert "Traceback" not in said
     asked = len(chat.requests)
