@@ -65,7 +65,7 @@ def test_flags_win(tmp_path, capsys, data):
     [
         (None, "No such file or directory; expected a .toml file"),
         ("epochs = ", "is not valid TOML"),
-        ("epoch = 3", "unknown flags: epoch Did you mean 'epochs'?"),
+        ("epoch = 3", "unknown flags: epoch. Did you mean 'epochs'?"),
         ('method = "lora"\ntokens = 3', "unknown flags: tokens"),
         ("[train]\nepochs = 3", "unknown flags: train"),
         ("epochs = [3]", "epochs: expected a word, a number"),

@@ -52,7 +52,9 @@ def check(values: dict[str, Any], known: Iterable[str]) -> None:
     names = [name.replace("_", "-") for name in known]
     wrong = [key.replace("_", "-") for key in values if key.replace("_", "-") not in names]
     if wrong:
-        unknown = listed(f"{key}{did_you_mean(key, names)}" for key in wrong)
-        raise OptionError(f"{FLAG}: unknown flags: {unknown} Expected one of {', '.join(names)}.")
+        hints = "".join(did_you_mean(key, names) for key in wrong)
+        raise OptionError(
+            f"{FLAG}: unknown flags: {listed(wrong)}.{hints} Expected one of {', '.join(names)}."
+        )
     if nested := [key for key, value in values.items() if isinstance(value, dict | list)]:
         raise OptionError(f"{FLAG}: {listed(nested)}: expected a word, a number, true or false.")
