@@ -422,6 +422,6 @@ def test_the_command_line_finds_out_what_is_imported_and_says_what_was_exported(
     code, said, _ = command_line("export", "bundle", "--format", "hf-model", "--out", "whole")
     assert code == 0 and said.startswith("whole: a folder with config.json, model.safetensors")
     code, _, said = command_line("export", "bundle", "--format", "hf-model", "--with-base", "--out", "whole")
-    assert code == 2 and "--with-base means nothing for hf-model; leave it out" in said
+    assert code == 2 and "hf-model does not support --with-base; leave it out" in said
     code, _, said = command_line("export", "bundle", "--format", "hf-modell", "--out", "whole")
     assert code == 2 and "Did you mean 'hf-model'?" in said

@@ -427,7 +427,7 @@ def test_models_that_cannot_be_adapted(file):
     with pytest.raises(OptionError, match=r"at transformer_layer_0/.*without enable_lora\(\)"):
         keras_peft.adapt(there, keras_peft.LoRA())
     adapted = keras_peft.interop.import_keras_lora(file, make("distilbert"))
-    with pytest.raises(OptionError, match="adapted model already"):
+    with pytest.raises(OptionError, match="already an adapted model"):
         keras_peft.interop.import_keras_lora(file, adapted)
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(OptionError, match="no backbone of KerasHub"):

@@ -75,7 +75,7 @@ def test_where_it_has_no_place():
         model = keras_peft.adapt(models.albert(), keras_peft.PromptTuning(tokens=3))
         outputs = model(models.inputs_of(model.base))
         assert outputs is not None
-    with pytest.raises(SelectionError, match=r"goes through the whole base.*layers='all'"):
+    with pytest.raises(SelectionError, match=r"must act on the whole base model.*layers='all'"):
         adapted(keras_peft.PromptTuning(), layers="last:1")
-    with pytest.raises(SelectionError, match="trains nothing"):
+    with pytest.raises(SelectionError, match="has nothing to train"):
         keras_peft.adapt(models.vit(), keras_peft.PromptTuning())

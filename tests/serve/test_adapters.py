@@ -246,7 +246,7 @@ def test_a_broken_one_fails_alone_and_names_no_path(make, root, heard):
             "The adapter 'mood' cannot be loaded. mood is not the bundle that was written"
         )
         assert str(root) not in failed.reason
-        with pytest.raises(AdapterFailed, match=r"adapter.safetensors was altered") as raised:
+        with pytest.raises(AdapterFailed, match=r"adapter.safetensors was modified") as raised:
             await adapters.get("mood")
         assert 0 < raised.value.retry_after <= 1
         assert (await adapters.get("news")).name == "news"
@@ -330,7 +330,7 @@ def test_the_old_generation_stays_where_the_new_one_fails(make, root, heard):
         assert await adapters.get("mood") is old
         state = state_of(adapters, "mood")
         assert (state.state, state.generation) == ("READY", 1)
-        assert "was altered" in state.reason
+        assert "was modified" in state.reason
         write_bundle(root / "mood")
         assert (await adapters.load("mood")).generation == 2
         assert state_of(adapters, "mood").reason == ""

@@ -150,7 +150,7 @@ def test_all_that_does_not_fit_is_in_one_message(folder, engine):
     message = refusal(folder, engine)
     for part in (
         f"missing {key}",
-        "not expected other/lora/a (3,)",
+        "unexpected other/lora/a (3,)",
         "head/logits/kernel: expected (16, 2), got (16, 5)",
         "head/pooled_dense/bias: has values that are not finite",
     ):
@@ -174,7 +174,7 @@ def test_more_labels_than_the_head_has_outputs(folder, engine):
         ),
         ({"max_length": 2}, "leaves no room for text"),
         ({"task": "os.system"}, "There is no task 'os.system'"),
-        ({"task_options": {"command": "rm"}}, "has other options"),
+        ({"task_options": {"command": "rm"}}, "the options do not fit its task"),
         ({"task_options": {"temperature": "hot"}}, "has invalid content"),
         (
             {"parts": [{"method": {"name": "os.path"}, "selection": {"targets": [], "layers": "all"}}]},
@@ -201,7 +201,7 @@ def test_half_a_character_in_bundle_json_is_refused(folder, engine):
 def test_names_that_are_no_unicode_can_be_told(folder, engine):
     (folder / os.fsdecode(b"\xff.txt")).write_text("")
     message = refusal(folder, engine)
-    assert r"\udcff.txt does not belong there" in message
+    assert r"\udcff.txt is unexpected" in message
     assert message.isascii()
 
 
@@ -235,13 +235,13 @@ def test_weights_of_half_precision_are_taken(folder, engine):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "adapter.safetensors").write_bytes(b"cut"), "adapter.safetensors was altered"),
+        (lambda f: (f / "adapter.safetensors").write_bytes(b"cut"), "adapter.safetensors was modified"),
         (lambda f: (f / "adapter.safetensors").unlink(), "adapter.safetensors is missing"),
-        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json was altered"),
-        (lambda f: (f / "adapter.pkl").write_bytes(b"\x80\x04"), "adapter.pkl does not belong there"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json was modified"),
+        (lambda f: (f / "adapter.pkl").write_bytes(b"\x80\x04"), "adapter.pkl is unexpected"),
         (lambda f: (f / "bundle.json").write_text("{"), "news/bundle.json is damaged"),
         (lambda f: (f / "bundle.json").write_text("[" * 100_000), "has invalid content"),
-        (lambda f: (f / "bundle.json").unlink(), "is no bundle"),
+        (lambda f: (f / "bundle.json").unlink(), "is not a bundle"),
         (lambda f: shutil.rmtree(f), "cannot be read"),
         (lambda f: (f / "more").mkdir(), "more is not a file"),
         (lambda f: os.mkfifo(f / "report.html"), "report.html is not a file"),

@@ -449,7 +449,7 @@ def test_what_cannot_be_explained_is_said(served):
         ):
             await service.explain("mood", "the", label="gamma")
         for name in ("stars", "tags"):
-            with pytest.raises(Invalid, match="gives no probabilities"):
+            with pytest.raises(Invalid, match="has no label probabilities"):
                 await service.explain(name, "the")
         with pytest.raises(Invalid, match="wrap each text"):
             await service.explain("mood", ["the", "model"])

@@ -132,7 +132,7 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
             "`batch_size=-1`: expected a number above 0. `learning_rate=0.0`: expected",
         ),
         ({"layers": "lats:2"}, "Did you mean 'last:2'"),
-        ({"layers": "last:4"}, "this base has 3"),
+        ({"layers": "last:4"}, "this base model has 3"),
         ({"targets": ["attention.qeury"]}, "Did you mean 'attention.query'"),
         ({"label_smoothing": 1.0}, "`label_smoothing=1.0`: expected a share from 0 to below 1"),
         ({"label_smoothing": -0.1}, "`label_smoothing=-0.1`: expected a share"),

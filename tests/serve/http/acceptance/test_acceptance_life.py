@@ -59,9 +59,9 @@ def not_finite(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (corrupt, "adapter.safetensors was altered"),
-        (cut_short, "adapter.safetensors was altered"),
-        (pickled, "adapter.safetensors was altered"),
+        (corrupt, "adapter.safetensors was modified"),
+        (cut_short, "adapter.safetensors was modified"),
+        (pickled, "adapter.safetensors was modified"),
         (without_tokenizer, "tokenizer.json"),
         (of_another_base, "trained on the base model elsewhere"),
         (of_another_shape, "stray"),
