@@ -72,7 +72,7 @@ def test_the_weights_are_the_same_as_from_memory(tmp_path, monkeypatch, on_disk,
     outside = fine_tune(data, out=tmp_path / "outside", **SETTINGS)
     assert isinstance(read_examples(data).texts, OnDisk)
     assert outcome(outside) == outcome(inside)
-    assert "1 exact duplicate was left out" in outside.report["notes"]
+    assert "1 exact duplicate was removed" in outside.report["notes"]
 
 
 @pytest.mark.thorough

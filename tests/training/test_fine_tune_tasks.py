@@ -101,7 +101,7 @@ def test_another_task_s_rows_are_refused(tmp_path, bundle):
 @pytest.mark.one_backend
 def test_tags_and_words_must_be_as_many(tmp_path):
     rows = [*rows_of("token-labels", 5), {"tokens": ["a", "b"], "tags": ["O"]}]
-    with pytest.raises(DataError, match=r"1 row has not a tag for each word \(row 6\)"):
+    with pytest.raises(DataError, match=r"1 row has a different number of tags and words \(row 6\)"):
         keras_peft.read_examples(write_jsonl(tmp_path / "d.jsonl", rows))
 
 
