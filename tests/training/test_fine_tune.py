@@ -138,7 +138,7 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
         ({"label_smoothing": -0.1}, "`label_smoothing=-0.1`: expected a share"),
         ({"seed": -1}, "`seed=-1`: expected an integer"),
         ({"seed": 2**32}, "expected an integer from 0"),
-        ({"max_length": 2}, "`max_length=2` leaves no room for text beside 2 special tokens"),
+        ({"max_length": 2}, "`max_length=2` leaves no room for text after 2 special tokens"),
         ({"max_length": 100}, "`max_length=100` exceeds the limit of"),
         ({"validation": 1.5}, "between 0 and 1"),
         ({"validation": "missing.csv"}, "missing.csv does not exist"),

@@ -156,5 +156,5 @@ def test_long_texts_in_windows(tmp_path):
     accuracies = [keras_peft.load(tmp_path / name).evaluate(examples).main for name in ("cut", "window")]
     assert accuracies[0] < 0.8 <= accuracies[1]
     tagged = write_jsonl(tmp_path / "t.jsonl", rows_of("token-labels", 9))
-    with pytest.raises(OptionError, match="Rows of words are not read in windows"):
+    with pytest.raises(OptionError, match="Lists of words cannot be read in windows"):
         fine_tune(tagged, out=tmp_path / "x", base=str(TINY), long_text="window")
