@@ -130,7 +130,7 @@ def test_it_may_abstain(tmp_path, data):
     assert result.report["validation"]["precision_of_answers"] >= 0.5
     assert "the classifier abstains below" in (tmp_path / "b" / "report.html").read_text()
     rows = write_jsonl(tmp_path / "d.jsonl", rows_of("regression", 20))
-    with pytest.raises(OptionError, match="regression always answers"):
+    with pytest.raises(OptionError, match="regression cannot abstain"):
         fine_tune(rows, out=tmp_path / "c", base=str(TINY), abstain_below=0.9)
     with pytest.raises(OptionError, match="expected a fraction above 0"):
         fine_tune(data, out=tmp_path / "c", base=str(TINY), abstain_below=1.5)
