@@ -180,7 +180,7 @@ def test_what_lies_there_is_compared(hub, sealed):
         ("hf_wrong", TO, r"status 401 \(HF_TOKEN is set\).*create a new one with write permission"),
         (READ_TOKEN, TO, "status 403.*has no write permission there"),
         (TOKEN, "hf://others/made", 'status 403.*rights to write under the namespace "others"'),
-        ("hf_…", TO, r"characters that no token has \(HF_TOKEN is set\); copy it again"),
+        ("hf_…", TO, r"characters that no token has \(HF_TOKEN is set\); copy only the token"),
         ("hf_ri\x01ght", TO, "characters that no token has"),
     ],
 )
@@ -228,7 +228,9 @@ def test_failures_on_the_way(hub, sealed, failing, status, match):
 @pytest.mark.parametrize("token", ["hf_…", "hf_ri\x01ght"])
 def test_nothing_is_asked_for_with_what_is_no_token(hub, sealed, tmp_path, monkeypatch, token):
     use(hub, monkeypatch, tmp_path / "home", token)
-    with pytest.raises(BundleError, match="cannot be asked for: the token has characters that no token has"):
+    with pytest.raises(
+        BundleError, match="cannot be requested: the token contains characters that no token has"
+    ):
         bundles.read(TO)
     assert not hub.asked
 
@@ -306,7 +308,7 @@ def test_pickles_are_not_downloaded(hub, tmp_path):
     hub.add("org/pickled", folder)
     from keras_peft.interop._locating import locate
 
-    with pytest.raises(KerasPeftError, match="has its weights as adapter_model.bin, which is a pickle"):
+    with pytest.raises(KerasPeftError, match="stores its weights as adapter_model.bin, a pickle"):
         locate("hf://org/pickled")
     assert not list((tmp_path / "home").rglob("*.bin"))
     assert not any("adapter_model.bin" in asked for asked in hub.asked)

@@ -78,7 +78,7 @@ def test_a_push_and_what_is_shown_of_it(run, hub, sealed):
 
     code, out, err = run("show", "hf://org/none")
     assert (code, out) == (2, "")
-    assert err.startswith("keras-peft: hf://org/none does not exist, or is private and not open to you")
+    assert err.startswith("keras-peft: hf://org/none does not exist, or is private and you have no access")
 
     code, out, _ = run("push", sealed, "hf://org/made", "--json")
     made = json.loads(out)
@@ -99,7 +99,7 @@ def test_logged_in_without_a_variable(run, hub, sealed, tmp_path):
     [
         (None, {}, "keras-peft: Pushing requires a token, and none is set"),
         ("hf_wrong", {}, "The Hub responded with status 401 (HF_TOKEN is set)"),
-        ("hf_ri\x01ght", {}, "the token has characters that no token has (HF_TOKEN is set)"),
+        ("hf_ri\x01ght", {}, "the token contains characters that no token has (HF_TOKEN is set)"),
         (READ_TOKEN, {}, "The Hub responded with status 403 (HF_TOKEN is set)"),
         (TOKEN, {"POST */commit/*": 500}, "The Hub responded with status 500"),
         (TOKEN, {"POST */commit/*": 0}, "could not be reached"),

@@ -158,27 +158,27 @@ def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
             "bert_single",
             {"architectures": ["BertModel"]},
             {},
-            "a BertModel, which has no head .* BertForTokenCl",
+            "a BertModel, which has no classification head.* BertForTokenCl",
         ),
-        ("bert_single", {"problem_type": "ranking"}, {}, "its problem_type 'ranking' is no task here"),
-        ("bert_single", {"problem_type": "regression"}, {}, "3 outputs, and a number is one"),
+        ("bert_single", {"problem_type": "ranking"}, {}, "its problem_type 'ranking' is not supported"),
+        ("bert_single", {"problem_type": "regression"}, {}, "3 outputs, and a number needs one"),
         (
             "bert_single",
             {"id2label": {"1": "a", "2": "b", "3": "c"}},
             {},
-            "numbers 1, 2, 3, which are not .* 0 on",
+            "numbers 1, 2, 3, which do not count up from 0",
         ),
         (
             "bert_single",
             {"id2label": ["a", "b", "c"]},
             {},
-            "not from numbers to labels; name them with `labels`",
+            "does not map numbers to labels; set `labels`",
         ),
         (
             "bert_single",
             {},
             {"task": "token-labels"},
-            "BertForSequenceClassification cannot be of the task token-l",
+            "BertForSequenceClassification does not fit the task token-l",
         ),
         ("bert_single", {}, {"task": "pairs"}, "token type of its own in a Bert"),
         (
@@ -247,12 +247,12 @@ def test_other_labels_start_with_the_layer_below_and_another_kind_with_nothing(t
     assert set(tensors) == {"pooled_dense/kernel", "pooled_dense/bias"}
     assert task.activation == "tanh"
     assert said == (
-        "the base's own below the logits, which are fresh: the base knows other labels (beta, gamma, alpha)"
+        "the base's own except the logits, which are new: the base's are for other labels (beta, gamma, alpha)"
     )
     task, tensors, said = words.start(other)
-    assert (task, tensors, said) == (other, {}, "fresh, as the base's own is one for token-labels")
+    assert (task, tensors, said) == (other, {}, "new, because the base's head is for token-labels")
     task, tensors, said = words.start(tasks.find("token-labels")(("A", "B")))
-    assert (tensors, said) == ({}, "fresh, as the base's own is for other labels (O, B-name, I-name)")
+    assert (tensors, said) == ({}, "new, because the base's head is for other labels (O, B-name, I-name)")
     # Several labels for a text are another head than one, though the labels are the same.
     several = tasks.find("multi-label")(texts.task.labels)
     assert "logits/kernel" not in texts.start(several)[1]
