@@ -290,7 +290,7 @@ def test_an_adapter_of_the_hub_names_no_folder_of_this_machine(hub, tmp_path, mo
     config["base_model_name_or_path"] = named.format(tmp_path)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     hub.add("org/adapter", folder)
-    with pytest.raises(BaseError, match=r"which is not there; name its place with `base`|hf://base "):
+    with pytest.raises(BaseError, match=r"which was not found; set `base` to its path|hf://base "):
         forms.recognise("hf://org/adapter").import_("hf://org/adapter", out=tmp_path / "bundle")
 
 

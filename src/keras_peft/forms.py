@@ -36,7 +36,7 @@ def formats() -> dict[str, ModuleType]:
 
     Example:
         >>> formats()["hf-peft"].LOOKS_LIKE
-        'a folder with adapter_config.json and adapter_model.safetensors, which PEFT saves'
+        'a folder with adapter_config.json and adapter_model.safetensors, saved by PEFT'
     """
     return _SHELF.modules()
 

@@ -102,7 +102,7 @@ def test_labels_task_and_length_can_be_said(tmp_path):
         folder, out=tmp_path / "two", labels=["x", "y", "z"], task="pairs", max_length=16
     )
     assert (made.labels, made.content["max_length"], made.task().name) == (("x", "y", "z"), 16, "pairs")
-    with pytest.raises(OptionError, match="is its own base; leave `base='minilm'` out"):
+    with pytest.raises(OptionError, match="is its own base; remove `base='minilm'`"):
         keras_peft.interop.import_hf_model(folder, out=tmp_path / "three", base="minilm")
 
 
@@ -180,7 +180,7 @@ def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
             {"task": "token-labels"},
             "BertForSequenceClassification does not fit the task token-l",
         ),
-        ("bert_single", {}, {"task": "pairs"}, "token type of its own in a Bert"),
+        ("bert_single", {}, {"task": "pairs"}, "its own token type in a Bert"),
         (
             "distilbert_words",
             {"architectures": ["DistilBertForSequenceClassification"]},
@@ -350,7 +350,7 @@ def test_other_tasks_go_out_and_come_back(task, labels, options, line, tmp_path)
     [
         (
             keras_peft.PrefixTuning(tokens=4),
-            "prefix cannot be merged .*`format='hf-peft'` writes the adapter by itself",
+            "prefix cannot be merged .*`format='hf-peft'` exports only the adapter",
         ),
         (keras_peft.methods.PfeifferAdapter(), "pfeiffer cannot be merged"),
     ],
@@ -385,9 +385,9 @@ def test_a_relu_on_a_bert_goes_out_as_a_distilbert(tmp_path):
         (
             "roberta",
             "relu",
-            "Roberta at Hugging Face has tanh; its base cannot be written in DistilBERT's form, whose norms add 1",
+            "Hugging Face's Roberta uses tanh; its base cannot be written in DistilBERT's format, whose norms use ",
         ),
-        ("distilbert", "tanh", "has tanh in it, and that of a DistilBert at Hugging Face has relu"),
+        ("distilbert", "tanh", "uses tanh, but that of Hugging Face's DistilBert uses relu"),
     ],
 )
 def test_a_head_that_no_class_has_is_refused(architecture, activation, message, tmp_path):
@@ -407,7 +407,7 @@ def test_what_lies_there_is_only_replaced_where_it_was_exported_here(tmp_path):
         keras_peft.interop.export_hf_model(folder, out=out)
     keras_peft.interop.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(BundleError, match="is not a checkpoint that was exported here"):
+    with pytest.raises(BundleError, match="is not a checkpoint exported by keras-peft"):
         keras_peft.interop.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").unlink()
     keras_peft.interop.import_hf_model(out, out=tmp_path / "again")
