@@ -23,7 +23,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop peers coverage package check fix docs bench bench-serve soak clean help
+.PHONY: demo test test-all test-lowest test-interop peers coverage package check fix docs site bench bench-serve soak clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,8 +79,11 @@ fix: .venv/developer ## mend the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/developer ## write the generated docs anew
+docs: .venv/developer ## write the generated docs again
 	$(BIN)/python scripts/make_docs.py
+
+site: .venv/site ## build the site of the documentation in site/, with every warning an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/bench $(PEERS)/installed ## measure speed and memory beside HF PEFT and enable_lora; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.speed --peers $(PEERS)/bin/python $(BENCH)
@@ -92,7 +95,7 @@ soak: .venv/serving .venv/bench ## ten minutes of mixed load on the server; flag
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
 clean: ## remove what the verbs made
-	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist .bench-serve demo-bundle demo-bundle.partial logs
+	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .bench-serve demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
@@ -107,6 +110,10 @@ clean: ## remove what the verbs made
 
 .venv/bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+.venv/site: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
 	@touch $@
 
 .venv/serving: .venv/installed

@@ -6,7 +6,7 @@ DATA is a folder with train.jsonl and test.jsonl, or a single .jsonl file of whi
 another fifth. Methods train with their own defaults; `--rates` tries others. The base is loaded once and
 given back by each adapter. Prints a Markdown table of test accuracies: a row for each method and rate, as
 soon as it is known. `--store` keeps what was measured at the defaults in benchmarks/results/methods.json,
-from which `make docs` writes the table of docs/methods.md.
+from which `make docs` writes the table of docs/reference/methods.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The picture of the package in docs/house.md, drawn from its imports."""
+"""The picture of the package in docs/internals/house.md, drawn from its imports."""
 
 from __future__ import annotations
 

@@ -3,9 +3,7 @@
     python scripts/make_docs.py            write
     python scripts/make_docs.py --check    fail where a file would change
 
-`docs/command-line.md` and `docs/methods.md` are written whole; in README.md the
-method table stands between two markers, and so do the tables of `docs/serving.md` and `docs/interop.md` and the
-picture in `docs/house.md`.
+The pages of `docs/reference/` are written whole. In the others what is generated stands between two markers.
 """
 
 from __future__ import annotations
@@ -36,13 +34,17 @@ ROUTES = (
     "metrics",
     "page",
 )
-RESULTS_NOTE = """\
-Test accuracy on the [sample conversations](../examples/conversations.jsonl) with each method's defaults on the
-default base, mean of two or three seeds with the lowest and the highest. Each seed holds out another fifth, 48 rows,
-so a row is two points and neighbours in this table are not told apart. Parameters are those that train, the head's
-149,380 among them. Seconds are those of one training on one core of a server processor beside other work, the frozen
-blocks included. Measured by `python benchmarks/methods.py examples/conversations.jsonl --store`; how the learning
-rates were found stands in [decision 3](decisions/0003-training-defaults.md).\
+# What the results call the two ways between this library and another.
+DIRECTIONS = {"there to here": "imported", "here to there": "exported"}
+REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main"
+RESULTS_NOTE = f"""\
+Test accuracy on the [sample conversations]({REPOSITORY}/examples/conversations.jsonl)
+with each method's defaults on the default base: the mean of two or three seeds with the lowest and the highest. Each
+seed holds out another fifth, which is 48 rows. One row is two points, so the table does not separate neighbours.
+Parameters are the trainable ones, including the 149,380 of the head. Seconds are for one training on one core of a
+server processor that did other work too, and include the frozen blocks. Measured by
+`python benchmarks/methods.py examples/conversations.jsonl --store`. How the learning rates were found:
+[decision 3](../internals/decisions/0003-training-defaults.md).\
 """
 
 
@@ -53,7 +55,7 @@ def method_table() -> str:
     rows = ["| method | what it is | paper |", "|---|---|---|"]
     for name in methods.names():
         method = methods.find(name)
-        rows.append(f"| [`{name}`](docs/methods.md#{name}) | {method.title} | {method.paper} |")
+        rows.append(f"| [`{name}`](#{name}) | {method.title} | {method.paper} |")
     return "\n".join(rows)
 
 
@@ -77,7 +79,7 @@ def ability_table() -> str:
     from keras_peft.cli.methods import describe
 
     abilities = {
-        "starts_as_identity": "identity at start",
+        "starts_as_identity": "starts as the identity",
         "merges": "merge",
         "supports_mixed_batch": "mixed batch",
         "quantised": "quantised base",
@@ -134,22 +136,22 @@ def methods_page() -> str:
     parts = [
         "# Methods",
         "",
-        method_table().replace("docs/methods.md#", "#"),
+        method_table(),
         "",
-        "## Where each attaches",
+        "## Where each method attaches",
         "",
         place_table(),
         "",
-        "Roles that an architecture lacks are left out. `--targets` and `--layers` choose others.",
+        "A role that an architecture does not have is skipped. `--targets` and `--layers` choose other places.",
         "",
-        "## What each can do",
+        "## What each method can do",
         "",
         ability_table(),
         "",
-        "What a method does not do it refuses with a reason. The last column names the same method in HF PEFT: from",
-        "the same weights the same hidden states come out, to 1e-5 of the largest.",
+        "A method raises an error that gives the reason when it is asked for something it cannot do. The last column",
+        "names the same method in HF PEFT: equal weights give equal hidden states, to 1e-5 of the largest value.",
         "",
-        "## What each reaches",
+        "## What each method reaches",
         "",
         RESULTS_NOTE,
         "",
@@ -159,7 +161,7 @@ def methods_page() -> str:
         method = methods.find(name)
         described = describe(method)
         equation = inspect.getdoc(inspect.getmodule(method)) or ""
-        body = (inspect.getdoc(method) or "").split("\nArgs:")[0].rstrip()
+        body = re.split(r"\n(?:Args|Example):", inspect.getdoc(method) or "")[0].rstrip()
         parts += [
             "",
             f"## `{name}`",
@@ -175,7 +177,7 @@ def methods_page() -> str:
             f"| `--{p['name'].replace('_', '-')}` | {'' if p['default'] is None else p['default']} | {p['help']} |"
             for p in described["parameters"]
         ]
-        parts += ["", f"Learning rate where none is given: {described['learning_rate']:g}."]
+        parts += ["", f"Default learning rate: {described['learning_rate']:g}."]
     return "\n".join(parts) + "\n"
 
 
@@ -186,7 +188,7 @@ def command_page() -> str:
     from keras_peft.cli.application import build
 
     application = typer.main.get_command(build([]))
-    parts = ["# Command line", "", "`keras-peft COMMAND --help` prints the same.", ""]
+    parts = ["# Command line", "", "`keras-peft COMMAND --help` prints the same text.", ""]
     parts += ["| command | what it does |", "|---|---|"]
     parts += [
         f"| [`{name}`](#keras-peft-{name}) | {found.help} |" for name, found in application.commands.items()
@@ -199,7 +201,7 @@ def command_page() -> str:
         parts += ["", f"## keras-peft {name}", "", found.help]
         if hasattr(found, "commands"):
             continue
-        parts += ["", "| | default | what it is |", "|---|---|---|"]
+        parts += ["", "| argument or option | default | description |", "|---|---|---|"]
         for parameter in found.params:
             if parameter.param_type_name == "argument":
                 parts.append(f"| `{parameter.name.upper()}` | | {parameter.help} |")
@@ -222,22 +224,48 @@ def default_of(parameter: Any) -> str:
     return str(parameter.default)
 
 
-def readme() -> str:
-    """README.md with the method table of today."""
-    return filled("README.md", {"methods": method_table()})
+def python_page() -> str:
+    """Every public name; mkdocstrings puts the docstrings in when the site is built."""
+    import keras_peft
+    from keras_peft import interop, methods
+
+    sections = {
+        "Adapt a Keras model": ("attach", "core", "adapter_files", "arithmetic", "sources"),
+        "Train and predict": ("training", "predict", "explanation", "data", "checking", "pushing"),
+        "Exchange with other libraries": ("interop",),
+        "Errors": ("errors",),
+        "Methods": ("methods",),
+    }
+    # What has the same name in both is listed by the shorter path.
+    exported = {name: f"keras_peft.{name}" for name in keras_peft.__all__}
+    for package in (interop, methods):
+        names = [name for name in getattr(package, "__all__", ()) if name.lower() not in ("locate", "method")]
+        exported = {name: f"{package.__name__}.{name}" for name in names} | exported
+    found: dict[str, list[str]] = {title: [] for title in sections}
+    for name, path in sorted(exported.items(), key=lambda pair: pair[0].lower()):
+        value = getattr(importlib.import_module(path.rpartition(".")[0]), name)
+        if home := getattr(value, "__module__", ""):
+            room = home.split(".")[1]
+            (title,) = [title for title, rooms in sections.items() if room in rooms]
+            found[title].append(path)
+    parts = [
+        "# Python API",
+        "",
+        "[Methods](methods.md) compares the methods, whose classes are at the end of this page.",
+    ]
+    for title, paths in found.items():
+        parts += ["", f"## {title}", *[f"\n::: {path}" for path in paths]]
+    return "\n".join(parts) + "\n"
 
 
 def serving_page() -> str:
-    """docs/serving.md with the routes and metrics of today, and what was measured."""
-    return filled(
-        "docs/serving.md",
-        {
-            "routes": route_table(),
-            "metrics": metric_table(),
-            "figures": serving_figures(),
-            "soak": soak_figures(),
-        },
-    )
+    """docs/guides/serving.md with the routes and metrics of today."""
+    return filled("docs/guides/serving.md", {"routes": route_table(), "metrics": metric_table()})
+
+
+def measured_serving_page() -> str:
+    """docs/benchmarks/serving.md with what was measured."""
+    return filled("docs/benchmarks/serving.md", {"figures": serving_figures(), "soak": soak_figures()})
 
 
 def route_table() -> str:
@@ -293,48 +321,38 @@ def soak_figures() -> str:
     return tables.soak(json.loads(path.read_text(encoding="utf-8")))
 
 
-def interop_page() -> str:
-    """docs/interop.md with the settings that are known, and what tests/interop measured."""
+def exchange_page() -> str:
+    """docs/guides/exchange.md with the settings that are known."""
     from keras_peft.interop import adapter_hub, hf_peft
 
     kinds = {kind.__name__.rpartition(".")[2]: kind for kind in adapter_hub.kinds()}
     return filled(
-        "docs/interop.md",
+        "docs/guides/exchange.md",
         {
-            "settings": settings_table("`peft_type`", "while training only", hf_peft.kinds()),
-            "differences": difference_table(
-                "interop.json",
-                "Each method was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on "
-                "tiny\ncheckpoints. A cell is the largest difference of a logit, divided by the largest logit. All are "
-                "text\nclassifiers but those with prompts, which tag words.",
-            ),
-            "differences of language models": difference_table(
-                "interop_decoders.json",
-                "Each was trained some steps with PEFT and asked here, and trained here and asked with PEFT, on tiny\n"
-                "checkpoints. A cell is the largest difference of a logit, divided by the largest logit.",
-            ),
-            "differences of whole models": difference_table(
-                "interop_models.json",
-                "There to here, transformers made a classifier that was imported; here to there, a bundle was trained, "
-                "exported\nand asked with transformers. A cell is the largest difference of a logit, divided by the "
-                "largest logit.",
-            ),
+            "settings": settings_table("`peft_type`", "ignored: affects training only", hf_peft.kinds()),
             "settings of AdapterHub": settings_table(
-                "what it is", "told by the tensors, or without effect", kinds
+                "adapter", "ignored: given by the tensors, or without effect", kinds
             ),
-            "differences from AdapterHub": difference_table(
-                "interop_adapter_hub.json",
-                "Each was trained some steps with the library and asked here, and trained here and asked with the "
-                "library, on\ntiny checkpoints. A cell is the largest difference of a logit, divided by the largest "
-                "logit.",
-            ),
+        },
+    )
+
+
+def measured_exchange_page() -> str:
+    """docs/benchmarks/exchange.md with what tests/interop measured."""
+    return filled(
+        "docs/benchmarks/exchange.md",
+        {
+            "differences": difference_table("interop.json"),
+            "differences of language models": difference_table("interop_decoders.json"),
+            "differences of whole models": difference_table("interop_models.json"),
+            "differences from AdapterHub": difference_table("interop_adapter_hub.json"),
         },
     )
 
 
 def settings_table(what: str, others: str, modules: Mapping[str, Any]) -> str:
     """A row for each way to adapt of another library: what the keys of its configuration mean here."""
-    rows = [f"| {what} | read, and taken to be this where missing | only this value | {others} |"]
+    rows = [f"| {what} | read (default when missing) | accepted with this value only | {others} |"]
     rows += ["|---|---|---|---|"]
     for name, module in sorted(modules.items()):
         known = module.SETTINGS
@@ -348,7 +366,7 @@ def settings_table(what: str, others: str, modules: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def difference_table(file: str, about: str) -> str:
+def difference_table(file: str) -> str:
     """A row for each method: the largest difference of a logit on each architecture in each direction."""
     path = ROOT / "benchmarks" / "results" / file
     if not path.is_file():
@@ -360,10 +378,7 @@ def difference_table(file: str, about: str) -> str:
     columns = list(dict.fromkeys((row["architecture"], row["direction"]) for row in content["rows"]))
     columns.sort(key=lambda column: (column[0] != "distilbert", column[0], column[1] != "there to here"))
     lines = [
-        about,
-        "`make test-interop` measures it and fails above 1e-5.",
-        "",
-        f"| method | {' | '.join(f'{architecture}, {direction}' for architecture, direction in columns)} |",
+        f"| method | {' | '.join(f'{architecture}, {DIRECTIONS[direction]}' for architecture, direction in columns)} |",
         "|---" * (len(columns) + 1) + "|",
     ]
     for method in sorted({row["method"] for row in content["rows"]}, key=str.lower):
@@ -375,10 +390,10 @@ def difference_table(file: str, about: str) -> str:
 
 
 def house_page() -> str:
-    """docs/house.md with the picture of the package as it is."""
+    """docs/internals/house.md with the picture of the package as it is."""
     from scripts import house
 
-    return filled("docs/house.md", {"picture": house.picture(), "rooms": house.table()})
+    return filled("docs/internals/house.md", {"picture": house.picture(), "rooms": house.table()})
 
 
 def filled(page: str, parts: dict[str, str]) -> str:
@@ -397,12 +412,14 @@ def main() -> None:
     """Writes or checks every page."""
     sys.path.insert(0, str(ROOT))  # For what the benchmarks say of themselves.
     pages = {
-        "README.md": readme(),
-        "docs/methods.md": methods_page(),
-        "docs/command-line.md": command_page(),
-        "docs/serving.md": serving_page(),
-        "docs/interop.md": interop_page(),
-        "docs/house.md": house_page(),
+        "docs/reference/methods.md": methods_page(),
+        "docs/reference/command-line.md": command_page(),
+        "docs/reference/python.md": python_page(),
+        "docs/guides/serving.md": serving_page(),
+        "docs/guides/exchange.md": exchange_page(),
+        "docs/benchmarks/serving.md": measured_serving_page(),
+        "docs/benchmarks/exchange.md": measured_exchange_page(),
+        "docs/internals/house.md": house_page(),
     }
     stale = []
     for name, text in pages.items():

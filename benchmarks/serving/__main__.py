@@ -6,7 +6,7 @@
 
 The adapters are trained on the first run and kept. The sides of a scene take turns on servers that run all
 the time, and the load comes from one more process on the same cores, the same for all. Each repetition is
-kept in benchmarks/results/serving.json as soon as it is measured; `make docs` writes it into docs/serving.md.
+kept in benchmarks/results/serving.json as soon as it is measured; `make docs` writes it into docs/guides/serving.md.
 """
 
 from __future__ import annotations

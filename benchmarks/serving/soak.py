@@ -4,7 +4,7 @@
 
 The load is 80 % of the highest throughput that the same mixture had just before. Every few seconds an adapter
 of the mixture is loaded anew, and another one that nobody asks is unloaded, or loaded again. What came of it
-goes to benchmarks/results/soak.json and docs/images/soak.png; `make docs` writes it into docs/serving.md.
+goes to benchmarks/results/soak.json and docs/images/soak.png; `make docs` writes it into docs/guides/serving.md.
 """
 
 from __future__ import annotations

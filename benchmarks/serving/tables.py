@@ -97,7 +97,7 @@ def soak(content: dict[str, Any]) -> str:
         "memory in the last tenth": f"{content['memory_last_mb']:,.0f} MB",
     }
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
-    picture = "![Memory of the server and latency over the time](images/soak.png)"
+    picture = "![Memory of the server and latency over the time](../images/soak.png)"
     return "\n\n".join([machine(content["machine"]), "\n".join(lines), picture])
 
 

@@ -8,7 +8,7 @@
 
 All sides train on the same text with the same base, rank, batch and most tokens, each in a process of
 its own, one after the other. Each run is kept in benchmarks/results/speed.json as soon as it is measured,
-and is not measured again: what was interrupted goes on where it stopped. At the end docs/benchmark.md, its
+and is not measured again: what was interrupted goes on where it stopped. At the end docs/benchmarks/speed.md, its
 pictures and the table in README.md are written.
 """
 
@@ -39,7 +39,7 @@ from .texts import Data
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
-PAGE = ROOT / "docs" / "benchmark.md"
+PAGE = ROOT / "docs" / "benchmarks" / "speed.md"
 README = ROOT / "README.md"
 IMAGES = ROOT / "docs" / "images"
 LENGTH_ROWS = 1000

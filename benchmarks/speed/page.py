@@ -22,7 +22,7 @@ def write(results: Results, page: Path, images: list[Path]) -> None:
         ValueError: If the page lacks the markers.
     """
     parts = [tables.machine(results.machine), tables.sections(results)]
-    pictures = [f"![{_CAPTIONS[image.name]}](images/{image.name})" for image in images]
+    pictures = [f"![{_CAPTIONS[image.name]}](../images/{image.name})" for image in images]
     if pictures:
         parts += ["## How it grows", *pictures]
     _put(page, "\n\n".join(part for part in parts if part))

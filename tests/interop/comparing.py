@@ -37,7 +37,7 @@ def main(
     Args:
         run: From a folder to work in, the other Python, and the parts to compare where there
             are any, to rows. It leaves a versions.json of the other side in the folder.
-        file: What the differences are kept in, for `docs/interop.md`.
+        file: What the differences are kept in, for `docs/guides/exchange.md`.
         parts: What `--only` chooses from.
         least: The least that a logit counts as, where the largest is smaller.
     """

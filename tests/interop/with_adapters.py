@@ -3,7 +3,7 @@
     PYTHONPATH=tests python tests/interop/with_adapters.py --peers .venv-peers-adapters/bin/python [--store]
 
 Fails where any logit differs by more than 1e-5 of the largest. With `--store` the differences are kept for
-`docs/interop.md`.
+`docs/guides/exchange.md`.
 """
 
 from __future__ import annotations

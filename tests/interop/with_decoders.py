@@ -3,7 +3,7 @@
     PYTHONPATH=tests python tests/interop/with_decoders.py --peers .venv-peers/bin/python [--store]
 
 Fails where any logit differs by more than 1e-5 of the largest, or a tensor that was loaded is not saved as it was.
-With `--store` the differences are kept for `docs/interop.md`.
+With `--store` the differences are kept for `docs/guides/exchange.md`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Random classifiers that transformers saved are imported and asked here; classifiers that were trained here, on a bare
 encoder or on one of those, are exported and asked there, by their logits and by `pipeline`. Fails where a logit differs
 by more than 1e-5 of the largest or of 1, or a score by more than 1e-5. With `--store` the differences are kept for
-`docs/interop.md`.
+`docs/guides/exchange.md`.
 """
 
 from __future__ import annotations

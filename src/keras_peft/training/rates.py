@@ -26,7 +26,7 @@ LOWEST, HIGHEST, STEPS = 1e-5, 3.0, 100
 # Weight of the previous mean in the running mean.
 _SMOOTHING = 0.9
 # Rates found by a search are lower by this factor than the rate where half of the loss's total fall
-# is reached, within a factor of 2: docs/decisions/0003-training-defaults.md.
+# is reached, within a factor of 2: docs/internals/decisions/0003-training-defaults.md.
 _BELOW = 2.5
 # Number of losses that define the starting loss, and the smallest relative fall that counts.
 _FIRST, _LEAST_FALL = 5, 0.02

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from keras_peft.tasks import Task
     from keras_peft.training.settings import Settings
 
-# Chosen by experiment: docs/decisions/0003-training-defaults.md.
+# Chosen by experiment: docs/internals/decisions/0003-training-defaults.md.
 STEPS = 600
 LEAST_EPOCHS = 3
 MOST_EPOCHS = 30

@@ -18,7 +18,7 @@ from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.watcher import TrainingOutcome, Watcher
 
-# Chosen by experiment: docs/decisions/0003-training-defaults.md.
+# Chosen by experiment: docs/internals/decisions/0003-training-defaults.md.
 WARMUP = 0.1
 WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
