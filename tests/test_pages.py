@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import pytest
 
-from conftest import REFERENCE, ROOT, TINY
+from conftest import REFERENCE, ROOT
 from sampling import sample
 
 PAGES = {
@@ -38,7 +38,6 @@ GIVEN: dict[str, dict[str, Path]] = {
     "docs/guides/exchange.md": {
         "gpt2": REFERENCE / "gpt2",
         "gpt2-adapter": REFERENCE / "decoders" / "gpt2_lora",
-        "distilbert": TINY,
     },
 }
 
