@@ -160,12 +160,12 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(model, tmp_path):
     assert "head/logits/bias" in str(raised.value)
     assert list(model.adapters) == ["first"]
     other = keras_peft.adapt(models.distilbert(layers=1), keras_peft.LoRA())
-    with pytest.raises(AdapterError, match="not expected transformer_layer_2"):
+    with pytest.raises(AdapterError, match="unexpected transformer_layer_2"):
         keras_peft.load_adapter(other, folder, head=dense())
     content = json.loads((folder / "adapter.json").read_text())
     for damage, message in (
         ({"format": 9}, "has format 9"),
-        ({"sha256": "0"}, "was altered"),
+        ({"sha256": "0"}, "was modified"),
         ({"parts": [{}]}, "is damaged"),
     ):
         (folder / "adapter.json").write_text(json.dumps({**content, **damage}))
@@ -179,18 +179,18 @@ def test_unclear_requests_are_refused(model):
     model.add_adapter("second", keras_peft.LoRA(), head=dense())
     with pytest.raises(AdapterError, match="have a head each"):
         model.activate("first", "second")
-    with pytest.raises(AdapterError, match="There is an adapter 'second' already"):
+    with pytest.raises(AdapterError, match="The adapter 'second' already exists"):
         model.add_adapter("second", keras_peft.LoRA())
-    with pytest.raises(AdapterError, match="is no name"):
+    with pytest.raises(AdapterError, match="is not a valid adapter name"):
         model.add_adapter("a/b", keras_peft.LoRA())
     with pytest.raises(SelectionError, match="same method at"):
         model.add_adapter("twice", [keras_peft.LoRA(rank=2), keras_peft.LoRA(rank=4)])
-    with pytest.raises(SelectionError, match="takes no targets"):
+    with pytest.raises(SelectionError, match="takes neither `targets`"):
         model.add_adapter("probe", keras_peft.LinearProbe(), targets="ffn.up", head=dense())
-    with pytest.raises(OptionError, match="adapted model already"):
+    with pytest.raises(OptionError, match="already an adapted model"):
         keras_peft.adapt(model, keras_peft.LoRA())
     model.activate()
-    with pytest.raises(AdapterError, match="nothing would train"):
+    with pytest.raises(AdapterError, match="nothing to train"):
         model.fit(models.inputs_of(model.base), np.zeros(4))
     with pytest.raises(AdapterError, match="0 adapters are active"):
         model.adapter_tensors()

@@ -406,7 +406,7 @@ def test_every_method_that_merges_into_kernels_becomes_a_lora(name):
     head = keras.layers.Dense(3) if not method.default_targets else None
     model = model_of({"a": (method, "all", targets)}, base=base, heads={"a": head})
     if name in NO_KERNELS:
-        with pytest.raises(AdapterError, match=r"/bias|/beta|changes no kernel of a projection"):
+        with pytest.raises(AdapterError, match=r"/bias|/beta|does not change projection kernels"):
             keras_peft.convert_to_lora(model, "a", into="b")
         assert list(model.adapters) == ["a"]
         return
@@ -552,7 +552,11 @@ def test_heads_of_one_shape_become_their_weighted_mean():
             "The heads of 'a', 'b' have different layers or shapes. Name the adapter",
         ),
         ((head(3), keras.layers.Dense(3)), (0.5, 0.5), "have different layers or shapes"),
-        ((head(3), head(3)), (0.5, -0.5), "have no mean with weights of 0.5, -0.5.* such as `head='a'`"),
+        (
+            (head(3), head(3)),
+            (0.5, -0.5),
+            "cannot be averaged with the weights 0.5, -0.5.* such as `head='a'`",
+        ),
         ((head(3), head(3)), (0, 0), "and not all zero"),
     ],
 )
@@ -576,7 +580,7 @@ def test_the_head_of_the_base_itself():
         np.testing.assert_array_equal(named[key], two[key])
         np.testing.assert_array_equal(again[key], one[key])
     np.testing.assert_allclose(outputs(model, "a2"), outputs(model, "a"), atol=1e-5)
-    with pytest.raises(OptionError, match="none may be negative"):
+    with pytest.raises(OptionError, match="not negative and not all zero"):
         keras_peft.combine(model, {"a": 1.0, "b": -1.0}, into="less")
 
 
@@ -615,13 +619,13 @@ def test_all_that_is_wrong_is_said_at_once():
     for said in (
         "there is no adapter 'bb', the adapters are a, b, c",
         "there is no adapter 'd'",
-        "there is an adapter 'c' already",
+        "the adapter 'c' already exists",
         "weight of 'a' must be a finite number, got nan",
         "weight of 'bb' must be a finite number, got '1'",
-        "`rank` must be a whole number of at least 1, got 0",
-        "`seed` must be a whole number of at least 0, got -1",
+        "`rank` must be an integer of at least 1, got 0",
+        "`seed` must be an integer of at least 0, got -1",
         "`density` must be above 0 and at most 1, got 0",
-        "`how='linear'` takes no rank",
+        "`how='linear'` does not take rank",
     ):
         assert said in str(raised.value)
 
@@ -629,18 +633,21 @@ def test_all_that_is_wrong_is_said_at_once():
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (lambda m: keras_peft.combine(m, {}, into="x"), "no adapter was named"),
+        (lambda m: keras_peft.combine(m, {}, into="x"), "no adapters were given"),
         (lambda m: keras_peft.combine(m, ["a"], into="x"), r"expected weights by name.*got \['a'\]"),
-        (lambda m: keras_peft.combine(m, {"a": 1}, into="x/y"), "`into='x/y'` is no name for an adapter"),
+        (lambda m: keras_peft.combine(m, {"a": 1}, into="x/y"), "`into='x/y'` is not a valid adapter name"),
         (lambda m: keras_peft.combine(m, {"a": True}, into="x"), "must be a finite number, got True"),
         (
             lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="tis"),
             "expected one of cat, dare, linear, svd, ties",
         ),
-        (lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="cat", rank=4), "`how='cat'` takes no rank"),
+        (
+            lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="cat", rank=4),
+            "`how='cat'` does not take rank",
+        ),
         (
             lambda m: keras_peft.combine(m, {"a": 1}, into="x", density=0.5),
-            "`how='svd'` takes no density, only rank",
+            "`how='svd'` does not take density, only rank",
         ),
         (
             lambda m: keras_peft.combine(m, {"a": 1}, into="x", how="ties", density=1.5),
@@ -650,7 +657,7 @@ def test_all_that_is_wrong_is_said_at_once():
         (lambda m: keras_peft.combine(m, {"lor": 1}, into="x"), r"\(did you mean 'lora'\?\)"),
         (
             lambda m: keras_peft.convert_to_lora(m, "no", rank=2.0, into="a"),
-            "there is no adapter 'no'.*'a' already.*2.0",
+            "there is no adapter 'no'.*'a' already exists.*2.0",
         ),
         (lambda m: keras_peft.reduce_rank(m, "a", into="x"), "either `rank` or `error`, got neither"),
         (lambda m: keras_peft.reduce_rank(m, "a", rank=1, error=0.1, into="x"), "got both"),
@@ -661,14 +668,20 @@ def test_all_that_is_wrong_is_said_at_once():
         (lambda m: keras_peft.reduce_rank(m, "b", rank=1, into="x"), r"'b' is dora, .* convert_to_lora\(\)"),
         (
             lambda m: keras_peft.combine(m, {"a": 1, "b": 1}, into="x", how="cat"),
-            r"'b' \(dora\) is no product",
+            r"'b' \(dora\) is not a product",
         ),
-        (lambda m: keras_peft.combine(m, {"a": 1, "p": 1}, into="x"), "'p' has prefix, which is no update"),
+        (
+            lambda m: keras_peft.combine(m, {"a": 1, "p": 1}, into="x"),
+            "'p' has prefix, which is not an update",
+        ),
         (
             lambda m: keras_peft.combine(m, {"p": 1}, into="x", how="cat"),
-            "'p' has prefix, which is no update",
+            "'p' has prefix, which is not an update",
         ),
-        (lambda m: keras_peft.reduce_rank(m, "p", rank=1, into="x"), "'p' has prefix, which is no update"),
+        (
+            lambda m: keras_peft.reduce_rank(m, "p", rank=1, into="x"),
+            "'p' has prefix, which is not an update",
+        ),
         (lambda m: keras_peft.combine(m, {"a": 1, "f": 1}, into="x"), r"'f' \(bitfit\) changes .*/bias"),
         (
             lambda m: keras_peft.combine(m, {"f": 1, "n": 1}, into="x", how="linear"),
@@ -716,7 +729,7 @@ def test_merged_broken_and_detached_models():
         keras_peft.combine(model, LORAS, into="all")
     model.unmerge()
     model.adapters["a"].site_weights[0].values["a"].assign(np.full((16, 2), np.nan, "float32"))
-    with pytest.raises(AdapterError, match=r"not finite: 'a' at .*/query/lora/a\. Train them anew"):
+    with pytest.raises(AdapterError, match=r"not finite: 'a' at .*/query/lora/a\. Train them again"):
         keras_peft.combine(model, LORAS, into="all")
     model.detach()
     with pytest.raises(AdapterError, match="was detached"):

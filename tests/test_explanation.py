@@ -149,7 +149,9 @@ def test_both_texts_of_a_pair(tmp_path):
 
 
 def test_what_cannot_be_explained_is_said(classifier):
-    with pytest.raises(OptionError, match=r"'alpah' cannot be explained.*Did you mean 'alpha'.*alpha, beta"):
+    with pytest.raises(
+        OptionError, match=r"does not have the label 'alpah'.*Did you mean 'alpha'.*alpha, beta"
+    ):
         keras_peft.explain(classifier, ["the model"], label="alpah")
     with pytest.raises(DataError, match="put it in a list"):
         keras_peft.explain(classifier, "the model")
@@ -162,7 +164,7 @@ def test_what_cannot_be_explained_is_said(classifier):
 def test_tasks_with_probabilities_can_be_explained(name):
     task = tasks.find(name)(("a", "b"))
     if name in ("regression", "token-labels"):
-        with pytest.raises(OptionError, match=f"{name} gives no probabilities of labels"):
+        with pytest.raises(OptionError, match=f"{name} has no label probabilities"):
             explanations.check_explainable(task)
     else:
         explanations.check_explainable(task, "a")
@@ -180,7 +182,7 @@ def test_a_label_that_is_not_said_is_told_so(classifier, monkeypatch):
     monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.999))
     (withheld,) = keras_peft.explain(classifier, ["the model people"])
     assert withheld.is_withheld
-    assert "The classifier says nothing here" in explanations.as_html([withheld], "my-bundle")
+    assert "The classifier abstains" in explanations.as_html([withheld], "my-bundle")
     monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.5))
     (said,) = keras_peft.explain(classifier, ["the model people"])
     assert not said.is_withheld

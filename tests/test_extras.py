@@ -84,7 +84,7 @@ def test_every_public_name_is_there_on_the_small_install():
         ("load('x')", "Loading a bundle needs"),
         ("load_base('x')", "Loading a base needs"),
         ("check_data('x.jsonl')", "Checking labelled text needs"),
-        ("push('x', 'hf://owner/x')", "Pushing to Hugging Face's hub needs huggingface-hub, which is"),
+        ("push('x', 'hf://owner/x')", "Pushing to the Hugging Face Hub needs huggingface-hub, which is"),
         (
             "DataGeneration(topic='x', labels=[], rows=1, out='x', endpoint='x', model='x')",
             "Generating labelled text needs",

@@ -137,8 +137,8 @@ def holds_a_mark(folder):
         (
             ["mark", "notes"],
             True,
-            "{} holds notes beside a marked folder, which would be lost, so it is not overwritten; choose another "
-            "`out`.",
+            "{} contains notes in addition to a marked folder, which would be lost, so it is not overwritten; "
+            "choose another `out`.",
         ),
     ],
 )

@@ -24,11 +24,11 @@ def test_a_form_is_found_by_its_files():
 
 
 def test_what_is_of_no_form_is_told_what_the_forms_look_like(tmp_path):
-    with pytest.raises(AdapterError, match="of no form that can be read") as raised:
+    with pytest.raises(AdapterError, match="has no known format") as raised:
         forms.recognise(tmp_path)
     for form in forms.formats().values():
         assert f"{form.FORMAT}: {form.LOOKS_LIKE}" in str(raised.value)
-    with pytest.raises(AdapterError, match="does not exist; name a file or folder, or hf://owner/name"):
+    with pytest.raises(AdapterError, match="does not exist; pass a file or folder, or hf://owner/name"):
         forms.recognise(tmp_path / "nowhere")
     with pytest.raises(OptionError, match="Did you mean 'hf-peft'"):
         forms.find("hf-pefd")
@@ -38,17 +38,17 @@ def test_what_is_of_two_forms_is_refused(tmp_path, monkeypatch):
     for form in list(forms.formats().values())[:1]:
         monkeypatch.setattr(forms, "formats", lambda form=form: {"one": form, "two": form})
         monkeypatch.setattr(form, "recognises", lambda path: True)
-    with pytest.raises(AdapterError, match="is at once a folder with"):
+    with pytest.raises(AdapterError, match="matches several formats: a folder with"):
         forms.recognise(tmp_path)
 
 
 def test_what_is_only_read_is_not_written(tmp_path):
     with pytest.raises(
-        OptionError, match="`format='keras-lora'` is only read here; those that are written: "
+        OptionError, match="`format='keras-lora'` can only be imported; the formats that can be exported are "
     ):
         forms.export(tmp_path / "bundle", out=tmp_path / "out", format="keras-lora")
 
 
 def test_an_option_that_a_form_does_not_have_is_told(tmp_path):
-    with pytest.raises(OptionError, match="`with_base` means nothing for hf-model; leave it out"):
+    with pytest.raises(OptionError, match="hf-model does not support `with_base`; leave it out"):
         forms.export(tmp_path / "bundle", out=tmp_path / "out", format="hf-model", with_base=True)

@@ -47,9 +47,9 @@ def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
     assert (made.deleted, made.unchanged) == ((), False)
     report = bundles.read(bundle).report()
     assert made.notes == (
-        f"its base is {TINY}, a folder on this machine: whoever loads it elsewhere names theirs with `base`.",
-        f"its report shows {len(report['worst']) + len(report['doubtful'])} texts of the validation rows to everybody "
-        "who may read the repository.",
+        f"its base model is {TINY}, a folder on this machine: users on other machines pass their own path as `base`.",
+        f"its report shows {len(report['worst']) + len(report['doubtful'])} texts of the validation rows to everyone "
+        "who can read the repository.",
     )
 
     texts = ["the model and the model", "people with people"]
@@ -71,7 +71,7 @@ def test_again_and_with_less_in_it(hub, sealed):
     hub.files("org/made").update({"LICENSE": b"do what you like", "results.json": b"{}"})
     less = pushing.push(sealed, TO, message="less")
     assert less.deleted == ("run.toml",)
-    assert less.notes == (f"{TO} holds other files, which are left as they are: LICENSE, results.json.",)
+    assert less.notes == (f"{TO} contains other files, which are not changed: LICENSE, results.json.",)
     assert hub.repositories["org/made"].messages[-1] == "less"
     assert set(hub.files("org/made")) == {*bytes_of(sealed), "LICENSE", "results.json", ".gitattributes"}
     assert bundles.read(TO).content["checksum"]
@@ -83,7 +83,7 @@ def test_what_else_lies_there_is_in_nobodys_way(hub, sealed):
     hub.files("org/made")["LICENSE"] = b"do what you like"
     folder = snapshot_download("org/made")
     assert bundles.read(TO).folder.samefile(folder)
-    with pytest.raises(BundleMismatch, match="LICENSE does not belong there"):
+    with pytest.raises(BundleMismatch, match="LICENSE is unexpected"):
         bundles.read(folder)
 
 
@@ -115,7 +115,7 @@ def test_what_export_wrote(hub, tmp_path):
     assert forms.recognise(TO).FORMAT == "hf-peft"
     assert (there / "base" / "config.json").read_bytes() == (TINY / "config.json").read_bytes()
     (folder / "optimizer.pt").write_bytes(b"")
-    with pytest.raises(HubError, match=r"holds optimizer.pt, which 'keras-peft export' does not write"):
+    with pytest.raises(HubError, match=r"contains optimizer.pt, which 'keras-peft export' does not write"):
         pushing.push(folder, TO)
 
 
@@ -125,14 +125,14 @@ def test_what_export_wrote(hub, tmp_path):
         (
             lambda folder: (folder / "report.html").write_text("other"),
             BundleMismatch,
-            "report.html was altered",
+            "report.html was modified",
         ),
         (
             lambda folder: (folder / "notes.txt").write_text(""),
             BundleMismatch,
-            "notes.txt does not belong there",
+            "notes.txt is unexpected",
         ),
-        (lambda folder: shutil.rmtree(folder), HubError, "is no folder; name a bundle, or a folder"),
+        (lambda folder: shutil.rmtree(folder), HubError, "is not a folder; pass a bundle, or a folder"),
     ],
 )
 def test_only_what_is_sound_is_pushed(hub, sealed, change, error, match):
@@ -154,7 +154,7 @@ def test_places_that_are_none(hub, sealed, to):
 def test_something_else_lies_there(hub, sealed, tmp_path):
     hub.add("org/made", TINY)
     with pytest.raises(
-        HubError, match=r"holds config.json, so it is something else than what has bundle.json"
+        HubError, match=r"contains config.json, so it is of another kind than a folder with bundle.json"
     ):
         pushing.push(sealed, TO)
     hub.repositories["org/made"].private = False
@@ -166,21 +166,21 @@ def test_something_else_lies_there(hub, sealed, tmp_path):
 def test_what_lies_there_is_compared(hub, sealed):
     hub.spoils = {"adapter.safetensors", "report.json"}
     with pytest.raises(
-        HubError, match=r"not what was meant: adapter.safetensors is another file, report.json is another"
+        HubError, match=r"not as expected: adapter.safetensors is different, report.json is different"
     ):
         pushing.push(sealed, TO)
-    with pytest.raises(BundleMismatch, match=r"adapter.safetensors was altered, report.json was altered"):
+    with pytest.raises(BundleMismatch, match=r"adapter.safetensors was modified, report.json was modified"):
         bundles.read(TO)
 
 
 @pytest.mark.parametrize(
     ("token", "to", "match"),
     [
-        (None, TO, "needs a token, and there is none.*HF_TOKEN or log in with 'hf auth login'"),
-        ("hf_wrong", TO, r"status 401 \(HF_TOKEN is set\).*make a new one with the right to write"),
-        (READ_TOKEN, TO, "status 403.*take one with the right to write"),
+        (None, TO, "requires a token, and none is set.*HF_TOKEN or log in with 'hf auth login'"),
+        ("hf_wrong", TO, r"status 401 \(HF_TOKEN is set\).*create a new one with write permission"),
+        (READ_TOKEN, TO, "status 403.*has no write permission there"),
         (TOKEN, "hf://others/made", 'status 403.*rights to write under the namespace "others"'),
-        ("hf_…", TO, r"characters that no token has \(HF_TOKEN is set\); copy it again"),
+        ("hf_…", TO, r"characters that no token has \(HF_TOKEN is set\); copy only the token"),
         ("hf_ri\x01ght", TO, "characters that no token has"),
     ],
 )
@@ -206,9 +206,9 @@ def test_what_the_hub_thinks_of_the_card_is_told_without_the_token(hub, sealed):
         ("POST /api/repos/create", 500, "status 500.*push again later"),
         ("POST */commit/*", 401, "status 401"),
         ("POST */commit/*", 403, "status 403"),
-        ("POST */commit/*", 404, "status 404.*no such owner or repository"),
-        ("POST */commit/*", 409, "status 409.*somebody else changes it right now"),
-        ("POST */commit/*", 412, "status 412.*somebody else changed it meanwhile"),
+        ("POST */commit/*", 404, "status 404.*the owner or repository does not exist"),
+        ("POST */commit/*", 409, "status 409.*someone else is changing the repository"),
+        ("POST */commit/*", 412, "status 412.*someone else changed the repository"),
         ("POST */commit/*", 503, "status 503.*push again later"),
         ("POST */commit/*", 0, "could not be reached.*check the network"),
         ("PUT /large/*", 403, "status 403"),
@@ -228,7 +228,9 @@ def test_failures_on_the_way(hub, sealed, failing, status, match):
 @pytest.mark.parametrize("token", ["hf_…", "hf_ri\x01ght"])
 def test_nothing_is_asked_for_with_what_is_no_token(hub, sealed, tmp_path, monkeypatch, token):
     use(hub, monkeypatch, tmp_path / "home", token)
-    with pytest.raises(BundleError, match="cannot be asked for: the token has characters that no token has"):
+    with pytest.raises(
+        BundleError, match="cannot be requested: the token contains characters that no token has"
+    ):
         bundles.read(TO)
     assert not hub.asked
 
@@ -245,7 +247,7 @@ def test_no_network(hub, sealed, monkeypatch):
         ("hf://org/none", "hf://org/none does not exist, or is private"),
         (
             "hf://org/base",
-            "has no bundle.json, so it is no bundle; an adapter of another library becomes one by",
+            "has no bundle.json, so it is not a bundle; to convert an adapter of another library, use",
         ),
         ("hf://org/base@dev", "has no revision 'dev'"),
         ("hf://org/gated", "is gated .HF_TOKEN is not set"),
@@ -288,7 +290,7 @@ def test_an_adapter_of_the_hub_names_no_folder_of_this_machine(hub, tmp_path, mo
     config["base_model_name_or_path"] = named.format(tmp_path)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     hub.add("org/adapter", folder)
-    with pytest.raises(BaseError, match=r"which is not there; name its place with `base`|hf://base "):
+    with pytest.raises(BaseError, match=r"which was not found; set `base` to its path|hf://base "):
         forms.recognise("hf://org/adapter").import_("hf://org/adapter", out=tmp_path / "bundle")
 
 
@@ -306,7 +308,7 @@ def test_pickles_are_not_downloaded(hub, tmp_path):
     hub.add("org/pickled", folder)
     from keras_peft.interop._locating import locate
 
-    with pytest.raises(KerasPeftError, match="has its weights as adapter_model.bin, which is a pickle"):
+    with pytest.raises(KerasPeftError, match="stores its weights as adapter_model.bin, a pickle"):
         locate("hf://org/pickled")
     assert not list((tmp_path / "home").rglob("*.bin"))
     assert not any("adapter_model.bin" in asked for asked in hub.asked)

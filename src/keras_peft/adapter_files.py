@@ -98,7 +98,7 @@ def load_adapter(
     if content["head"] != (head is not None):
         raise AdapterError(
             f"{folder} was saved {'with' if content['head'] else 'without'} a head; "
-            + ("give one of the same layers with head=." if content["head"] else "leave head= out.")
+            + ("pass one with the same layers as `head`." if content["head"] else "do not pass `head`.")
         )
     tensors = read_tensors(folder / "adapter.safetensors")
     model.add_adapter(name, methods.placements_from_config(content["parts"]), head=head)
@@ -114,7 +114,8 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / "adapter.json"
     if not path.is_file():
         raise AdapterError(
-            f"{folder} has no adapter.json, so it is no adapter; name what save_adapter() wrote."
+            f"{folder} has no adapter.json, so it is not an adapter; expected a folder written by "
+            "save_adapter()."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -131,5 +132,5 @@ def _read(folder: Path) -> dict[str, Any]:
         )
     tensors = folder / "adapter.safetensors"
     if not tensors.is_file() or sha256_of(tensors) != expected:
-        raise AdapterError(f"{tensors} is missing or was altered; copy the adapter again.")
+        raise AdapterError(f"{tensors} is missing or was modified; copy the adapter again.")
     return dict(content)

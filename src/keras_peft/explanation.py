@@ -267,13 +267,13 @@ def check_explainable(task: Task, label: str | None = None) -> None:
         task.probabilities(np.zeros((1, task.outputs), np.float32))
     except OptionError:
         raise OptionError(
-            f"The task {task.name} gives no probabilities of labels, whose fall is what explains a decision; "
-            "expected a bundle that gives texts or pairs labels."
+            f"The task {task.name} has no label probabilities, which explanations are based on; "
+            "expected a classifier of texts or pairs."
         ) from None
     if label is not None and label not in task.labels:
         raise OptionError(
-            f"The label {label!r} cannot be explained: the classifier does not know it."
-            f"{did_you_mean(label, task.labels)} It knows {listed(task.labels, most=40)}."
+            f"The classifier does not have the label {label!r}.{did_you_mean(label, task.labels)} Its "
+            f"labels are {listed(task.labels, most=40)}."
         )
 
 

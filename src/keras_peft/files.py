@@ -85,8 +85,8 @@ def refuse_existing(
         )
     if others := sorted({file.name for file in target.iterdir()} - set(files)) if files is not None else []:
         raise error(
-            f"{target} holds {listed(others)} beside {kind}, which would be lost, so it is not overwritten; choose "
-            f"another `{option}`."
+            f"{target} contains {listed(others)} in addition to {kind}, which would be lost, so it is "
+            f"not overwritten; choose another `{option}`."
         )
 
 
@@ -137,7 +137,7 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if overwrite and target.exists():
             _replace(target, staging)
         elif target.exists():
-            raise FileExistsError(17, "made by another process meanwhile", str(target))
+            raise FileExistsError(17, "created by another process in the meantime", str(target))
         else:
             staging.rename(target)
     finally:

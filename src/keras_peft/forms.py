@@ -36,7 +36,7 @@ def formats() -> dict[str, ModuleType]:
 
     Example:
         >>> formats()["hf-peft"].LOOKS_LIKE
-        'a folder with adapter_config.json and adapter_model.safetensors, which PEFT saves'
+        'a folder with adapter_config.json and adapter_model.safetensors, saved by PEFT'
     """
     return _SHELF.modules()
 
@@ -84,11 +84,12 @@ def export(
     if not hasattr(form, "export"):
         written = [name for name, one in formats().items() if hasattr(one, "export")]
         raise OptionError(
-            f"`format={format!r}` is only read here; those that are written: {listed(written)}."
+            f"`format={format!r}` can only be imported; the formats that can be exported are "
+            f"{listed(written)}."
         )
     if unknown := [name for name in options if name not in inspect.signature(form.export).parameters]:
         shown = listed(f"`{name}`" for name in unknown)
-        raise OptionError(f"{shown} means nothing for {format}; leave it out.")
+        raise OptionError(f"{format} does not support {shown}; leave it out.")
     made: Exported = form.export(bundle, out=out, base=base, overwrite=overwrite, **options)
     return made
 
@@ -121,7 +122,7 @@ def recognise(source: str | Path) -> ModuleType:
     path = locate(source)
     if not path.exists():
         raise AdapterError(
-            f"{path} does not exist; name a file or folder, or hf://owner/name for one on Hugging Face."
+            f"{path} does not exist; pass a file or folder, or hf://owner/name for one on Hugging Face."
         )
     readable = {name: form for name, form in formats().items() if hasattr(form, "recognises")}
     found = [form for form in readable.values() if form.recognises(path)]
@@ -129,8 +130,8 @@ def recognise(source: str | Path) -> ModuleType:
         return found[0]
     if found:
         raise AdapterError(
-            f"{path} is at once {listed(form.LOOKS_LIKE for form in found)}; leave only the files of one of them "
-            "in it."
+            f"{path} matches several formats: {listed(form.LOOKS_LIKE for form in found)}; keep only "
+            "the files of one of them."
         )
     looks = "".join(f"\n  {name}: {form.LOOKS_LIKE}" for name, form in readable.items())
-    raise AdapterError(f"{path} is of no form that can be read here. Those that can be:{looks}")
+    raise AdapterError(f"{path} has no known format. The known formats are:{looks}")

@@ -90,12 +90,12 @@ class Classifier:
             DataError: If a text is empty or not a string.
         """
         if isinstance(texts, str):
-            raise DataError("Expected a list of texts, got one string; put it in a list.")
+            raise DataError("Expected a list of texts, got a single string; put it in a list.")
         read = [self.read(text) for text in texts]
         if bad := [n for n, text in enumerate(read, 1) if text is None]:
             raise DataError(
-                f"Texts {listed(bad)} (counted from 1) are empty, are no strings or hold half a character; "
-                f"expected {self.input.described}."
+                f"Texts {listed(bad)} (counted from 1) are empty, are not strings or contain an unpaired "
+                f"surrogate; expected {self.input.described}."
             )
         return [text for text in read if text is not None]
 
@@ -202,6 +202,6 @@ def load_on_base(bundle: Bundle, *, base: str | None = None) -> Classifier:
         loaded = sources.load(base or bundle.base_name)
     except BaseNotFound as error:
         raise BaseNotFound(
-            f"{bundle.folder} needs its base. {error} If it was moved, name its place with `base`."
+            f"{bundle.folder} needs its base model. {error} If it was moved, set `base` to its location."
         ) from None
     return Classifier(bundle, bundles.load_model(bundle, loaded))

@@ -14,7 +14,7 @@ class Progress:
     """Receives the events of a run. The methods do nothing; override the ones you need."""
 
     def stage(self, text: str) -> None:
-        """Called when a stage begins, such as "Loading the base minilm"."""
+        """Called when a stage begins, such as "Loading the base model minilm"."""
 
     def importing(self) -> AbstractContextManager[Any]:
         """Returns a context in which Keras and its backend are imported."""

@@ -35,16 +35,23 @@ _ENDINGS = (".json", ".safetensors", ".md", ".txt")
 _MACHINE_READ = (".json", ".safetensors")
 
 _ADVICE = {
-    400: "what was sent is not what it takes",
-    401: "it takes no such token: it may have expired or been revoked; make a new one with the right to write at "
-    "https://huggingface.co/settings/tokens and set it as HF_TOKEN",
-    403: "the token may not write there: take one with the right to write, and check that the owner is you or an "
-    "organisation that you may write for",
-    404: "there is no such owner or repository, or it is not open to you: check the spelling and the token",
-    409: "somebody else changes it right now: look at what is there, and push again",
-    412: "somebody else changed it meanwhile: look at what is there, and push again",
-    413: "it is too large",
-    429: "there were too many requests: wait some minutes and push again",
+    400: "the request is invalid",
+    401: (
+        "the token is not valid: it may have expired or been revoked; create a new one with "
+        "write permission at https://huggingface.co/settings/tokens and set it as HF_TOKEN"
+    ),
+    403: (
+        "the token has no write permission there: use one that has it, and check that the owner "
+        "is you or an organisation that you can write to"
+    ),
+    404: (
+        "the owner or repository does not exist, or you have no access to it: check the spelling "
+        "and the token"
+    ),
+    409: "someone else is changing the repository: look at it, and push again",
+    412: "someone else changed the repository in the meantime: look at it, and push again",
+    413: "the upload is too large",
+    429: "there were too many requests: wait a few minutes and push again",
 }
 
 
@@ -109,11 +116,11 @@ def push(
         'hf://owner/my-bundle@0123456789abcdef0123456789abcdef01234567'
         >>> keras_peft.load("hf://owner/my-bundle").predict(["Which model is faster?"])
     """
-    need("Pushing to Hugging Face's hub", "huggingface_hub")
+    need("Pushing to the Hugging Face Hub", "huggingface_hub")
     folder = Path(folder).expanduser()
     repository = _repository(to)
     if reason := hub.unfit_token():
-        raise HubError(f"{to} cannot be pushed to: {reason}.")
+        raise HubError(f"Cannot push to {to}: {reason}.")
     files, notes = _files_of(folder)
     with _told(to):
         return _push(
@@ -136,16 +143,17 @@ def _push(
     name = f"{hub.SCHEME}{repository}"
     if not get_token():
         raise HubError(
-            "A push needs a token, and there is none: make one with the right to write at "
-            "https://huggingface.co/settings/tokens, and set it as HF_TOKEN or log in with 'hf auth login'."
+            "Pushing requires a token, and none is set: create one with write permission at "
+            "https://huggingface.co/settings/tokens, and set it as HF_TOKEN or log in with 'hf auth "
+            "login'."
         )
     api = HfApi(library_name="keras-peft", library_version=__version__)
     api.create_repo(repository, private=private or None, exist_ok=True)
     info = api.model_info(repository)
     if private and not info.private:
         raise HubError(
-            f"{name} is there and is public, so nothing was pushed: make it private on its page, or leave out "
-            "`private`."
+            f"{name} already exists and is public, so nothing was pushed: make it private on its "
+            "page, or leave out `private`."
         )
     if branch != _MAIN:
         api.create_branch(repository, branch=branch, exist_ok=True)
@@ -155,7 +163,7 @@ def _push(
     stale = _stale(name, files, before)
     others = [path for path in before if path not in {*files, *stale} and not path.startswith(".")]
     if others:
-        notes.append(f"{name} holds other files, which are left as they are: {listed(others)}.")
+        notes.append(f"{name} contains other files, which are not changed: {listed(others)}.")
     unchanged = not stale and not _differing(files, before)
     if not unchanged:
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
@@ -175,11 +183,11 @@ def _push(
         notes += [_said(str(one.message)) for one in told if issubclass(one.category, UserWarning)]
         commit = made.oid
         after = _list(api, repository, commit)
-        wrong = [*_differing(files, after), *(f"{path} is still there" for path in stale if path in after)]
+        wrong = [*_differing(files, after), *(f"{path} still exists" for path in stale if path in after)]
         if wrong:
             raise HubError(
-                f"{name} was pushed as commit {commit}, and what lies there is not what was meant: {listed(wrong)}. "
-                "Push again, or look at its files on its page."
+                f"{name} was pushed as commit {commit}, but its files are not as expected: "
+                f"{listed(wrong)}. Push again, or check the files on its page."
             )
     return Pushed(
         name=f"{name}@{commit}",
@@ -197,8 +205,8 @@ def _repository(to: str) -> str:
     """Returns the "owner/name" of the repository to push to."""
     repository = to.removeprefix(hub.SCHEME)
     if not hub.is_hub_name(to) or repository.count("/") != 1 or "@" in repository:
-        hint = " A branch is named with `branch`." if "@" in repository else ""
-        raise HubError(f"{to!r} is no place to push to; expected hf://owner/name.{hint}")
+        hint = " Set `branch` to push to a branch." if "@" in repository else ""
+        raise HubError(f"{to!r} is not a repository to push to; expected hf://owner/name.{hint}")
     return repository
 
 
@@ -211,7 +219,9 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
         HubError: If the folder contains files that must not be pushed.
     """
     if not folder.is_dir():
-        raise HubError(f"{folder} is no folder; name a bundle, or a folder that 'keras-peft export' wrote.")
+        raise HubError(
+            f"{folder} is not a folder; pass a bundle, or a folder written by 'keras-peft export'."
+        )
     if (folder / bundles.CONTENT).is_file():
         bundle = bundles.read(folder)
         names = (bundles.CONTENT, *bundle.content["files"])
@@ -227,8 +237,8 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
     foreign = [path for path in files if not path.endswith(_ENDINGS)]
     if foreign:
         raise HubError(
-            f"{folder} holds {listed(foreign)}, which 'keras-peft export' does not write; only files that end in "
-            f"{listed(_ENDINGS)} are pushed. Move the others away."
+            f"{folder} contains {listed(foreign)}, which 'keras-peft export' does not write; only "
+            f"files that end in {listed(_ENDINGS)} are pushed. Move the other files away."
         )
     return files, []
 
@@ -237,12 +247,14 @@ def _notes_on(bundle: bundles.Bundle) -> Iterator[str]:
     """Yields notes on what may surprise the user who pushes a bundle."""
     if Path(bundle.base_name).is_absolute():
         yield (
-            f"its base is {bundle.base_name}, a folder on this machine: whoever loads it elsewhere names theirs with "
-            "`base`."
+            f"its base model is {bundle.base_name}, a folder on this machine: users on other machines "
+            "pass their own path as `base`."
         )
     report = bundle.report()
     if texts := len(report.get("worst", ())) + len(report.get("doubtful", ())):
-        yield f"its report shows {texts} texts of the validation rows to everybody who may read the repository."
+        yield (
+            f"its report shows {texts} texts of the validation rows to everyone who can read the repository."
+        )
 
 
 def _list(api: HfApi, repository: str, revision: str) -> dict[str, RepoFile]:
@@ -262,8 +274,8 @@ def _stale(name: str, files: Mapping[str, Path], there: Mapping[str, RepoFile]) 
     kind, kind_there = (next((mark for mark in _MARKS if mark in names), None) for names in (files, there))
     if kind_there not in (kind, None):
         raise HubError(
-            f"{name} holds {kind_there}, so it is something else than what has {kind}; nothing was pushed. Choose "
-            "another name, or delete its files on its page."
+            f"{name} contains {kind_there}, so it is of another kind than a folder with {kind}; "
+            "nothing was pushed. Choose another name, or delete its files on its page."
         )
     if kind_there is None:
         return []
@@ -283,7 +295,7 @@ def _differing(files: Mapping[str, Path], there: Mapping[str, RepoFile]) -> list
             continue
         same = entry.lfs.sha256 == sha256_of(file) if entry.lfs else entry.blob_id == _git_sum(file)
         if entry.size != file.stat().st_size or not same:
-            wrong.append(f"{path} is another file")
+            wrong.append(f"{path} is different")
     return wrong
 
 
@@ -315,8 +327,9 @@ def _told(to: str) -> Iterator[None]:
             raise HubError(_refused(to, cause)) from None
         if hub.is_of_network(cause):
             raise HubError(
-                f"{to} could not be reached ({_said(str(cause) or type(cause).__name__)}); check the network and any "
-                "proxy, and push again: what lies there already is not sent twice."
+                f"{to} could not be reached ({_said(str(cause) or type(cause).__name__)}); check the "
+                "network and any proxy, and push again: files that were already uploaded are not sent "
+                "again."
             ) from None
         if isinstance(error, OSError | RuntimeError | ValueError):
             raise HubError(
@@ -328,10 +341,10 @@ def _told(to: str) -> Iterator[None]:
 def _refused(to: str, error: HfHubHTTPError) -> str:
     """Describes the Hub's answer and what the user can do about it."""
     status = error.response.status_code
-    advice = _ADVICE.get(status, "that is a failure of the hub, so push again later")
+    advice = _ADVICE.get(status, "this is a failure of the Hub, so push again later")
     said = f', and "{_said(error.server_message)}"' if error.server_message else ""
     return (
-        f"{to} was not pushed. The hub answered with status {status} ({hub.token_state()}){said}: {advice}."
+        f"{to} was not pushed. The Hub responded with status {status} ({hub.token_state()}){said}: {advice}."
     )
 
 

@@ -192,6 +192,7 @@ class _File:
 
 def _cannot_be_written(error: OSError) -> OptionError:
     return OptionError(
-        f"{cache_folder()} cannot be written ({error.strerror or error}); what is too much for memory lies there for "
-        "as long as it is used. Make room, or name another folder with KERAS_PEFT_CACHE."
+        f"{cache_folder()} cannot be written to ({error.strerror or error}); it temporarily holds "
+        "data that does not fit in memory. Free some space, or set KERAS_PEFT_CACHE to another "
+        "folder."
     )

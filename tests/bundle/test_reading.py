@@ -21,15 +21,15 @@ def copy(tmp_path, bundle):
     ("damage", "message"),
     [
         (lambda f: (f / "adapter.safetensors").unlink(), "adapter.safetensors is missing"),
-        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json was altered"),
-        (lambda f: (f / "extra.bin").write_text("x"), "extra.bin does not belong there"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json was modified"),
+        (lambda f: (f / "extra.bin").write_text("x"), "extra.bin is unexpected"),
         (lambda f: (f / "bundle.json").write_text("{"), "is damaged"),
         (lambda f: (f / "bundle.json").write_text("[]"), "is damaged"),
         (
             lambda f: (f / "bundle.json").write_text(
                 (f / "bundle.json").read_text().replace('"alpha",\n    "beta"', '"beta",\n    "alpha"')
             ),
-            "bundle.json was altered",
+            "bundle.json was modified",
         ),
         (lambda f: reseal(f, labels="alpha"), "labels is missing or not a list"),
     ],
@@ -52,7 +52,7 @@ def test_all_changes_are_in_one_error(copy):
     (copy / "extra").write_text("x")
     with pytest.raises(BundleMismatch) as raised:
         keras_peft.load(copy)
-    for part in ("README.md is missing", "report.json was altered", "extra does not belong there"):
+    for part in ("README.md is missing", "report.json was modified", "extra is unexpected"):
         assert part in str(raised.value)
 
 
@@ -62,7 +62,7 @@ def test_a_newer_format_and_what_is_no_bundle(copy, tmp_path):
         keras_peft.load(copy)
     with pytest.raises(BundleError, match="does not exist"):
         keras_peft.load(tmp_path / "nothing")
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         keras_peft.load(tmp_path)
 
 

@@ -45,10 +45,10 @@ def test_the_page_is_sound_and_escapes_labels(content):
     label = "<script>alert(1)</script>"
     content["labels"][0] = label
     content["validation"]["labels"][label] = content["validation"]["labels"].pop("alpha")
-    content["notes"] = ["3 of 60 texts were cut to 8 tokens"]
+    content["notes"] = ["3 of 60 texts were truncated to 8 tokens"]
     page = report.as_html(content)
     assert "<script>" not in page
-    assert "3 of 60 texts were cut" in read(page)
+    assert "3 of 60 texts were truncated" in read(page)
 
 
 def test_many_labels_become_a_list_of_mistakes(content):

@@ -70,7 +70,7 @@ def test_a_bundle_made_meanwhile_is_kept_and_ours_is_rescued(tmp_path, data, bun
 
     monkeypatch.setattr(verifying, "verify", slow)
     with pytest.raises(
-        BundleError, match=r"made by another process meanwhile\); the trained bundle was saved as"
+        BundleError, match=r"created by another process in the meantime\); the trained bundle was saved as"
     ):
         keras_peft.fine_tune(data, out=out, base=str(TINY), epochs=1, seed=7)
     assert (out / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()

@@ -202,7 +202,7 @@ def test_a_late_fault_leaves_no_half_object(run, trained, tmp_path, monkeypatch)
     write_jsonl(source, [{"text": " "}])
     code, out, err = run("predict", bundle, "--input", source, "--skip-bad-rows")
     assert (code, out) == (2, "")
-    assert "has no row with a text" in err
+    assert "has no row with text" in err
 
 
 def test_show(run, trained):
@@ -268,9 +268,9 @@ def test_help_and_version(run):
         (["train", "empty.jsonl", "--out", "b"], "is empty"),
         (["evaluate", "nothing", "d.jsonl"], "nothing does not exist"),
         (["predict", "nothing", "text"], "nothing does not exist"),
-        (["predict", "nothing"], "Give either texts or --input FILE"),
-        (["predict", "nothing", "text", "--input", "d.jsonl"], "Give either texts or --input FILE"),
-        (["predict", "nothing", "text", "--output", "o.csv"], "--output goes with --input"),
+        (["predict", "nothing"], "Pass either texts or --input FILE"),
+        (["predict", "nothing", "text", "--input", "d.jsonl"], "Pass either texts or --input FILE"),
+        (["predict", "nothing", "text", "--output", "o.csv"], "--output requires --input"),
         (["predict", "nothing", "--input", "d.jsonl", "--output", "o.xlsx"], "expected a file that ends in"),
         (["predict", "nothing", " "], "A text to predict is empty or not valid UTF-8"),
         (["show", "nothing"], "nothing does not exist"),
@@ -278,7 +278,7 @@ def test_help_and_version(run):
         (["tarin"], "No such command 'tarin'. Did you mean 'train'?"),
         (["show", "x", "--method", "lroa"], "No such option: --method"),
         (["show", "x" * 300], "File name too long"),
-        (["train", "d.jsonl", "--out", "b", "--seed", "-1"], "--seed -1: expected a whole number"),
+        (["train", "d.jsonl", "--out", "b", "--seed", "-1"], "--seed -1: expected an integer"),
     ],
 )
 def test_a_users_mistake_is_one_sentence(run, tmp_path, arguments, message):
@@ -313,7 +313,7 @@ def test_an_interrupted_run_leaves_no_bundle_and_what_was_trained(tmp_path, data
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     if number != signal.SIGKILL:
         assert (
-            "Interrupted; What was trained until the end of the last epoch is kept: go on with --resume."
+            "Interrupted. The training up to the last complete epoch is kept; continue it with --resume."
             in said
         )
     assert "Traceback" not in said

@@ -24,8 +24,8 @@ def test_what_a_person_reads(run, tmp_path):
     assert "Checking d.jsonl" in err
     assert "d.jsonl: 41 rows, 3 labels" in out
     assert "Letters: Latin 100.0%" in out
-    assert "• 1 text holds HTML\n    row 41: [red] salt &amp; pepper" in out
-    assert "→ Take the text out of it" in out
+    assert "• 1 text contains HTML\n    row 41: [red] salt &amp; pepper" in out
+    assert "→ Extract the text" in out
     assert "'alpha' (20), 'Alpha ' (1)" in out
     assert "41 rows of d.jsonl are also in d.jsonl" in out
     assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("Tokens"))
@@ -44,7 +44,7 @@ def test_json_and_strict(run, tmp_path):
     write_jsonl(tmp_path / "bad.jsonl", [*make_rows(40), {"text": "", "label": "alpha"}])
     code, out, _ = run("good.jsonl", "--base", TINY, "--similarity", "1", "--strict")
     assert code == 0
-    assert "Nothing odd was found." in out
+    assert "No problems found." in out
     code, out, _ = run("bad.jsonl", "--base", TINY, "--similarity", "1", "--strict", "--json")
     assert code == 1
     told = json.loads(out)
@@ -52,7 +52,7 @@ def test_json_and_strict(run, tmp_path):
     assert told["checks"]["oddities"]["findings"] == [
         {
             "title": "1 row has no text",
-            "advice": "Add it or remove them; `skip_bad_rows=True` leaves them out of a training.",
+            "advice": "Add a text or remove them; `skip_bad_rows=True` skips them in training.",
             "rows": [41],
             "samples": [],
         }

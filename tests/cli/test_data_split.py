@@ -141,8 +141,8 @@ def test_values_are_spread_and_no_labels_are_no_fault(tmp_path):
     ("arguments", "message"),
     [
         (["d.jsonl", "--out", "there"], "there exists; choose another --out, or replace it with --overwrite"),
-        (["d.jsonl", "--out", "there", "--overwrite"], "there exists and is not the folder of a split alone"),
-        (["in/train.jsonl", "--out", "in", "--overwrite"], "lies in in, which would be replaced"),
+        (["d.jsonl", "--out", "there", "--overwrite"], "there exists and is not a folder with only a split"),
+        (["in/train.jsonl", "--out", "in", "--overwrite"], "is in in, which would be replaced"),
         (["d.jsonl", "--out", "o", "--test", "1"], "--test 1: expected a share from 0 to below 1"),
         (["d.jsonl", "--out", "o", "--test", "0.5", "--validation", "0.5"], "together less than 1"),
         (["d.jsonl", "--out", "o", "--test", "0", "--validation", "0"], "at least one above 0"),
@@ -207,5 +207,5 @@ def test_a_file_that_is_changed_meanwhile_is_not_split(run, tmp_path, monkeypatc
     monkeypatch.setattr(splitting, "read_rows", changing)
     code, _, err = run(path, "--out", "parts")
     assert code == 2
-    assert "d.jsonl was changed while it was read; split it again" in err
+    assert "d.jsonl changed while it was being read; split it again" in err
     assert list(tmp_path.iterdir()) == [path]

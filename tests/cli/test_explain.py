@@ -51,7 +51,7 @@ def test_a_page_is_written_and_kept(run, bundle, tmp_path):
     ("arguments", "message"),
     [
         (["the model", "--label", "alhpa"], "Did you mean 'alpha'?"),
-        (["the model", "--html", "nowhere/page.html"], "there is no folder nowhere"),
+        (["the model", "--html", "nowhere/page.html"], "the folder nowhere does not exist"),
         ([" "], "are empty"),
         ([], "Missing argument"),
     ],

@@ -49,7 +49,7 @@ def test_generate(run, tmp_path, chat):
     code, out, err = run("--labels", "news,opinion", "--label", "question=somebody asks", "--yes")
     assert code == 0
     assert "rows.jsonl: 12 rows" in out
-    assert "2 requests, 200 tokens read and 120 written, " in out
+    assert "2 requests, 200 input tokens and 120 output tokens, " in out
     assert "news 4, opinion 4, question 4" in err
     assert f"{chat.url}/chat/completions, model small, without a key" in err
     assert "12 of 12 rows" in err
@@ -107,16 +107,16 @@ def test_the_prompt_is_printed_without_anything_else_given(capfd):
 @pytest.mark.parametrize(
     ("arguments", "replaced", "message"),
     [
-        (["--labels", "news,opinion"], {}, "say --yes, or look first with --dry-run"),
+        (["--labels", "news,opinion"], {}, "pass --yes, or preview it with --dry-run"),
         (["--yes"], {}, "No labels to write texts for"),
         (["--labels", "news", "--label", "news=x"], {}, "The label 'news' is given twice"),
-        (["--labels", "news,"], {}, "--labels '': expected a word or more"),
-        (["--labels", "a,b"], {"rows": "1"}, "--rows 1: expected at least one for each of 2 labels"),
+        (["--labels", "news,"], {}, "--labels '': expected at least one word"),
+        (["--labels", "a,b"], {"rows": "1"}, "--rows 1: expected at least one row for each of 2 labels"),
         (["--labels", "a,b"], {"rows": "many"}, "'--rows': Input should be a valid integer"),
         (["--labels", "a,b"], {"out": "rows.csv"}, "expected a file that ends in .jsonl"),
         (["--labels", "a,b"], {"out": "there.jsonl"}, "there.jsonl exists; choose another --out"),
         (["--labels", "a,b"], {"endpoint": "localhost"}, "--endpoint localhost: expected an address"),
-        (["--labels", "a,b", "--prompt", "bad.md"], {}, "The prompt bad.md uses what there is not: 'topc'"),
+        (["--labels", "a,b", "--prompt", "bad.md"], {}, "The prompt bad.md cannot be rendered: 'topc'"),
         (["--labels", "a,b", "--key", "x"], {}, "No such option: --key"),
     ],
 )
@@ -139,7 +139,7 @@ def test_what_the_server_refuses_is_one_sentence(run, chat, monkeypatch, tmp_pat
     code, out, err = run("--labels", "a,b", "--yes", "--key-variable", "MY_KEY")
     assert (code, out) == (2, "")
     assert "with the key in $MY_KEY" in err
-    assert "answers 401 (bad key ***): the key that was sent is wrong" in err.splitlines()[-1]
+    assert "returned 401 (bad key ***): the key is wrong" in err.splitlines()[-1]
     assert "sk-x" not in err
     assert list(tmp_path.iterdir()) == []
 
@@ -150,14 +150,14 @@ def test_what_is_kept_is_told_with_the_error(run, chat):
     code, _, err = run("--labels", "a,b", "--yes")
     assert code == 2
     last = err.splitlines()[-1]
-    assert "answers 403" in last
-    assert last.endswith("10 rows are kept in rows.jsonl.partial; the same command goes on from them.")
+    assert "returned 403" in last
+    assert last.endswith("10 rows are kept in rows.jsonl.partial; run the same command to resume from them.")
 
 
 def test_a_key_over_plain_http_to_elsewhere_is_pointed_out(run, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
     _, out, _ = run("--labels", "a,b", "--dry-run", endpoint="http://models.example/v1")
-    assert "with the key in $OPENAI_API_KEY, which http sends unencrypted" in out
+    assert "with the key in $OPENAI_API_KEY, sent unencrypted over http" in out
     _, out, _ = run("--labels", "a,b", "--dry-run")
     assert "unencrypted" not in out
 

@@ -61,19 +61,19 @@ def test_a_text_to_start_with_is_read_by_the_tokenizer(data, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--method", "prompt", "--layers", "last:1"], "goes through the whole base"),
+        (["--method", "prompt", "--layers", "last:1"], "must act on the whole base model"),
         (["--method", "prompt", "--tokens", "0"], "--tokens must be at least 1"),
-        (["--method", "prompt", "--text", "words"], "a text go together"),
+        (["--method", "prompt", "--text", "words"], "--text require each other"),
         (["--method", "prompt", "--tokens", "5000"], "uses? fewer|lower one of them|use fewer"),
-        (["--method", "linear-probe", "--targets", "ffn.up"], "takes no targets"),
-        (["--method", "linear-probe", "--layers", "last:2"], "takes no targets and no layers"),
+        (["--method", "linear-probe", "--targets", "ffn.up"], "takes neither --targets nor --layers"),
+        (["--method", "linear-probe", "--layers", "last:2"], "takes neither --targets nor --layers"),
         (["--method", "LoRA"], "Did you mean 'lora'"),
         (["--method", "lora", "--method=dora"], "--method is given 2 times"),
         (["--learning-rate-ratio", "-1"], "--learning-rate-ratio must be above 0, got -1"),
         (["--method", "prefx"], "Did you mean 'prefix'"),
         (["--method", "adalora", "--rank", "20"], "--initial-rank must be at least --rank"),
         (["--method", "lora", "--initialization", "pisa"], "Did you mean 'pissa'"),
-        (["--method", "compacter", "--size", "7"], "size must divide by products"),
+        (["--method", "compacter", "--size", "7"], "--size must be divisible by --products"),
     ],
 )
 def test_mistakes_are_one_sentence(flags, message, data, tmp_path, capfd):

@@ -65,7 +65,7 @@ def test_a_push_and_what_is_shown_of_it(run, hub, sealed):
     assert code == 0, err
     repository = hub.repositories["org/made"]
     assert out.splitlines() == [
-        f"hf://org/made@{repository.branches['main']} was compared with the folder and is the same: 7 files, 0.00 MB",
+        f"hf://org/made@{repository.branches['main']} is up to date and matches the folder: 7 files, 0.00 MB",
         f"{hub.address}/org/made",
     ]
     assert err.splitlines() == [f"Pushing {sealed} to hf://org/made …"]
@@ -73,12 +73,12 @@ def test_a_push_and_what_is_shown_of_it(run, hub, sealed):
 
     (sealed / "report.html").write_text("other")
     code, _, err = run("push", sealed, "hf://org/made")
-    assert (code, err.count("report.html was altered")) == (2, 1)
+    assert (code, err.count("report.html was modified")) == (2, 1)
     (sealed / "report.html").write_text("<p>")
 
     code, out, err = run("show", "hf://org/none")
     assert (code, out) == (2, "")
-    assert err.startswith("keras-peft: hf://org/none does not exist, or is private and not open to you")
+    assert err.startswith("keras-peft: hf://org/none does not exist, or is private and you have no access")
 
     code, out, _ = run("push", sealed, "hf://org/made", "--json")
     made = json.loads(out)
@@ -97,11 +97,11 @@ def test_logged_in_without_a_variable(run, hub, sealed, tmp_path):
 @pytest.mark.parametrize(
     ("token", "failures", "expected"),
     [
-        (None, {}, "keras-peft: A push needs a token, and there is none"),
-        ("hf_wrong", {}, "The hub answered with status 401 (HF_TOKEN is set)"),
-        ("hf_ri\x01ght", {}, "the token has characters that no token has (HF_TOKEN is set)"),
-        (READ_TOKEN, {}, "The hub answered with status 403 (HF_TOKEN is set)"),
-        (TOKEN, {"POST */commit/*": 500}, "The hub answered with status 500"),
+        (None, {}, "keras-peft: Pushing requires a token, and none is set"),
+        ("hf_wrong", {}, "The Hub responded with status 401 (HF_TOKEN is set)"),
+        ("hf_ri\x01ght", {}, "the token contains characters that no token has (HF_TOKEN is set)"),
+        (READ_TOKEN, {}, "The Hub responded with status 403 (HF_TOKEN is set)"),
+        (TOKEN, {"POST */commit/*": 500}, "The Hub responded with status 500"),
         (TOKEN, {"POST */commit/*": 0}, "could not be reached"),
     ],
     # A folder is named after the test.

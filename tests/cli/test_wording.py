@@ -16,7 +16,7 @@ OPTIONS = {"max_length", "overwrite", "subtopic", "trunk_cache", "long_text"}
         ("`max_length=900` is too long.", "--max-length 900 is too long."),
         ("Replace it with `overwrite=True`.", "Replace it with --overwrite."),
         ("Leave it out with `trunk_cache=False`.", "Leave it out with --no-trunk-cache."),
-        ("`long_text='window'` reads all.", "--long-text window reads all."),
+        ("`long_text='window'` reads all of them.", "--long-text window reads all of them."),
         ("`subtopics` go with `topics`.", "--subtopic go with `topics`."),
         ("`long_text=''`: expected a word.", "--long-text '': expected a word."),
         ("`long_text='a b'`: expected a word.", "--long-text 'a b': expected a word."),

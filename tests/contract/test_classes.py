@@ -45,7 +45,7 @@ def test_no_matching_site_lists_what_there_is(method):
     with pytest.raises(SelectionError) as raised:
         keras_peft.adapt(base, method(), targets="attention.qeury", head=head())
     if method.default_targets:
-        assert "This base has: attention, attention.query" in str(raised.value)
+        assert "This base model has: attention, attention.query" in str(raised.value)
         assert "Did you mean 'attention.query'?" in str(raised.value)
     adapt(base, make(method)).detach()  # A refused try leaves no trace.
     assert models.same(models.values(base), before)

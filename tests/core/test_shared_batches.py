@@ -29,7 +29,7 @@ def test_an_incomplete_last_batch_is_left_out_and_no_other():
 
 @pytest.mark.usefixtures("two_devices")
 def test_batches_that_do_not_divide_are_refused():
-    with pytest.raises(AdapterError, match="3 rows, which 2 devices cannot share equally"):
+    with pytest.raises(AdapterError, match="3 rows, which cannot be split equally across 2 devices"):
         shared_batches(batches(9, 3))
 
 

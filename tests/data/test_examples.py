@@ -80,7 +80,7 @@ def test_broken_json_lines(tmp_path, content, message):
         (b"", "is empty"),
         (b"text,label\n", "no rows"),
         (b"text,label\ncaf\xe9,b\n", "not UTF-8: byte 0xe9 in line 2"),
-        (b"text,label\na,b,c,d\n", "not a sound CSV file"),
+        (b"text,label\na,b,c,d\n", "not a valid CSV file"),
     ],
 )
 def test_broken_csv(tmp_path, content, message):
@@ -106,20 +106,22 @@ def test_brackets_in_a_path_are_no_pattern(tmp_path):
 def test_half_characters_and_deep_nesting(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text('{"text": "cut \\ud83d", "label": "a"}\n{"text": "b", "label": "a"}\n')
-    with pytest.raises(DataError, match=r"1 row has half a character, as of a cut emoji \(row 1\)"):
+    with pytest.raises(DataError, match=r"1 row has an unpaired surrogate \(row 1\)"):
         read_examples(path)
     path.write_text("[" * 100_000 + "\n")
-    with pytest.raises(DataError, match="is not sound JSON Lines"):
+    with pytest.raises(DataError, match="is not valid JSON Lines"):
         read_examples(path)
 
 
 def test_what_is_no_file_or_no_table(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_examples(tmp_path / "missing.csv")
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="has no dataset_info.json or state.json"):
         read_examples(tmp_path)
     (tmp_path / "data.xlsx").write_text("x")
-    with pytest.raises(DataError, match=r"ends in '.xlsx'; the formats that are read"):
+    with pytest.raises(
+        DataError, match=r"ends in '.xlsx', which is not supported; the supported formats are"
+    ):
         read_examples(tmp_path / "data.xlsx")
 
 
@@ -137,10 +139,10 @@ def test_all_bad_rows_are_named_at_once(tmp_path):
         read_examples(path)
     message = str(raised.value)
     assert "of 17 rows, 1 row has no text (row 13); 3 rows have no label (rows 14, 15, 17)" in message
-    assert "1 text carries two labels: rows 1 (alpha), 16 (other)" in message
+    assert "1 text has contradictory labels: rows 1 (alpha), 16 (other)" in message
     kept = read_examples(path, skip_bad_rows=True)
     assert len(kept) == 11
-    assert "6 of 17 rows were left out" in kept.notes[0]
+    assert "6 of 17 rows were skipped" in kept.notes[0]
 
 
 def test_what_cannot_be_trained_on():
@@ -152,7 +154,7 @@ def test_what_cannot_be_trained_on():
         check_trainable(Examples(("a", "b", "c", "c"), ("x", "x", "y", "y"), "f"))
     kept = check_trainable(Examples(("a", "b", "a", "c", "d"), ("x", "x", "x", "y", "y"), "f"))
     assert kept.texts == ("a", "b", "c", "d")
-    assert kept.notes == ("1 exact duplicate was left out",)
+    assert kept.notes == ("1 exact duplicate was removed",)
 
 
 def test_unknown_labels_are_counted():

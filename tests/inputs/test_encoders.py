@@ -101,6 +101,6 @@ def test_an_encoder_is_made_again_from_what_a_bundle_holds(encoder, rows):
 def test_there_has_to_be_room_for_text():
     with pytest.raises(
         OptionError,
-        match="`max_length=2` leaves no room for text beside 2 special tokens; expected at least 3",
+        match="`max_length=2` leaves no room for text after 2 special tokens; expected at least 3",
     ):
         TextEncoder(CONTENT, 2)

@@ -73,6 +73,6 @@ def test_long_rows_are_cut_or_read_in_windows():
     ):
         TextInput().check("windows")
     with pytest.raises(
-        OptionError, match="Rows of words are not read in windows; leave `long_text='window'` out"
+        OptionError, match="Lists of words cannot be read in windows; remove `long_text='window'`"
     ):
         WordInput().check("window")

@@ -225,7 +225,7 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("case", "changes", "message"),
     [
-        ("llama_lora", {"config": {"use_qalora": True}}, "use_qalora=True is not computed here"),
+        ("llama_lora", {"config": {"use_qalora": True}}, "use_qalora=True is not supported"),
         (
             "llama_lora",
             {"tensors": lambda kept: {**kept, "base_model.model.lm_head.lora_A.weight": np.ones((3, 24))}},
@@ -239,9 +239,9 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path):
         (
             "gpt2_lora",
             {"config": {"init_lora_weights": "pissa"}},
-            "pissa started from a matrix that is several",
+            "pissa was initialised from a matrix that is split",
         ),
-        ("gpt2_lora", {"config": {"peft_type": "IA3"}}, "it is several layers here, and IA3 is not split"),
+        ("gpt2_lora", {"config": {"peft_type": "IA3"}}, "it is several layers here, and IA3 cannot be split"),
         ("gpt2_lora", {"config": {"peft_type": "PREFIX_TUNING"}}, "missing"),
     ],
 )
@@ -255,11 +255,15 @@ def test_what_is_not_computed_here(case, changes, message, tmp_path):
 @pytest.mark.parametrize(
     ("name", "methods", "message"),
     [
-        ("gpt2", keras_peft.LoRA(rank=2, initialization="pissa"), "starts from another matrix than there"),
-        ("gpt2", keras_peft.IA3(), "is a part of a module there, and IA3 acts on whole ones"),
+        (
+            "gpt2",
+            keras_peft.LoRA(rank=2, initialization="pissa"),
+            "is initialised from a different matrix than in PEFT",
+        ),
+        ("gpt2", keras_peft.IA3(), "is part of a module there, but IA3 acts on whole modules"),
         ("llama", keras_peft.PromptTuning(tokens=2), "prompt changes no matrix"),
-        ("llama", keras_peft.methods.HoulsbyAdapter(), "PEFT has no counterpart of houlsby"),
-        ("phi3", keras_peft.LoRA(rank=2), "a Phi3Backbone, whose layers PEFT has no names for"),
+        ("llama", keras_peft.methods.HoulsbyAdapter(), "PEFT has no equivalent of houlsby"),
+        ("phi3", keras_peft.LoRA(rank=2), "a Phi3Backbone, whose layers have no PEFT names"),
     ],
 )
 def test_what_is_not_computed_there(name, methods, message, tmp_path):
@@ -333,6 +337,6 @@ def test_nothing_is_saved_that_reads_otherwise(tmp_path, monkeypatch):
     model = keras_peft.interop.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")
     write = lora.write
     monkeypatch.setattr(lora, "write", lambda adapter: {**write(adapter), "lora_alpha": 9.0})
-    with pytest.raises(AdapterError, match="Nothing was saved: read again"):
+    with pytest.raises(AdapterError, match="Nothing was saved: when read back"):
         keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     assert not list(tmp_path.iterdir())

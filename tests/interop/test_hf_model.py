@@ -102,7 +102,7 @@ def test_labels_task_and_length_can_be_said(tmp_path):
         folder, out=tmp_path / "two", labels=["x", "y", "z"], task="pairs", max_length=16
     )
     assert (made.labels, made.content["max_length"], made.task().name) == (("x", "y", "z"), 16, "pairs")
-    with pytest.raises(OptionError, match="is its own base; leave `base='minilm'` out"):
+    with pytest.raises(OptionError, match="is its own base; remove `base='minilm'`"):
         keras_peft.interop.import_hf_model(folder, out=tmp_path / "three", base="minilm")
 
 
@@ -158,29 +158,29 @@ def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
             "bert_single",
             {"architectures": ["BertModel"]},
             {},
-            "a BertModel, which has no head .* BertForTokenCl",
+            "a BertModel, which has no classification head.* BertForTokenCl",
         ),
-        ("bert_single", {"problem_type": "ranking"}, {}, "its problem_type 'ranking' is no task here"),
-        ("bert_single", {"problem_type": "regression"}, {}, "3 outputs, and a number is one"),
+        ("bert_single", {"problem_type": "ranking"}, {}, "its problem_type 'ranking' is not supported"),
+        ("bert_single", {"problem_type": "regression"}, {}, "3 outputs, and a number needs one"),
         (
             "bert_single",
             {"id2label": {"1": "a", "2": "b", "3": "c"}},
             {},
-            "numbers 1, 2, 3, which are not .* 0 on",
+            "numbers 1, 2, 3, which do not count up from 0",
         ),
         (
             "bert_single",
             {"id2label": ["a", "b", "c"]},
             {},
-            "not from numbers to labels; name them with `labels`",
+            "does not map numbers to labels; set `labels`",
         ),
         (
             "bert_single",
             {},
             {"task": "token-labels"},
-            "BertForSequenceClassification cannot be of the task token-l",
+            "BertForSequenceClassification does not fit the task token-l",
         ),
-        ("bert_single", {}, {"task": "pairs"}, "token type of its own in a Bert"),
+        ("bert_single", {}, {"task": "pairs"}, "its own token type in a Bert"),
         (
             "distilbert_words",
             {"architectures": ["DistilBertForSequenceClassification"]},
@@ -247,12 +247,12 @@ def test_other_labels_start_with_the_layer_below_and_another_kind_with_nothing(t
     assert set(tensors) == {"pooled_dense/kernel", "pooled_dense/bias"}
     assert task.activation == "tanh"
     assert said == (
-        "the base's own below the logits, which are fresh: the base knows other labels (beta, gamma, alpha)"
+        "the base's own except the logits, which are new: the base's are for other labels (beta, gamma, alpha)"
     )
     task, tensors, said = words.start(other)
-    assert (task, tensors, said) == (other, {}, "fresh, as the base's own is one for token-labels")
+    assert (task, tensors, said) == (other, {}, "new, because the base's head is for token-labels")
     task, tensors, said = words.start(tasks.find("token-labels")(("A", "B")))
-    assert (tensors, said) == ({}, "fresh, as the base's own is for other labels (O, B-name, I-name)")
+    assert (tensors, said) == ({}, "new, because the base's head is for other labels (O, B-name, I-name)")
     # Several labels for a text are another head than one, though the labels are the same.
     several = tasks.find("multi-label")(texts.task.labels)
     assert "logits/kernel" not in texts.start(several)[1]
@@ -350,7 +350,7 @@ def test_other_tasks_go_out_and_come_back(task, labels, options, line, tmp_path)
     [
         (
             keras_peft.PrefixTuning(tokens=4),
-            "prefix cannot be merged .*`format='hf-peft'` writes the adapter by itself",
+            "prefix cannot be merged .*`format='hf-peft'` exports only the adapter",
         ),
         (keras_peft.methods.PfeifferAdapter(), "pfeiffer cannot be merged"),
     ],
@@ -385,9 +385,9 @@ def test_a_relu_on_a_bert_goes_out_as_a_distilbert(tmp_path):
         (
             "roberta",
             "relu",
-            "Roberta at Hugging Face has tanh; its base cannot be written in DistilBERT's form, whose norms add 1",
+            "Hugging Face's Roberta uses tanh; its base cannot be written in DistilBERT's format, whose norms use ",
         ),
-        ("distilbert", "tanh", "has tanh in it, and that of a DistilBert at Hugging Face has relu"),
+        ("distilbert", "tanh", "uses tanh, but that of Hugging Face's DistilBert uses relu"),
     ],
 )
 def test_a_head_that_no_class_has_is_refused(architecture, activation, message, tmp_path):
@@ -407,7 +407,7 @@ def test_what_lies_there_is_only_replaced_where_it_was_exported_here(tmp_path):
         keras_peft.interop.export_hf_model(folder, out=out)
     keras_peft.interop.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(BundleError, match="is not a checkpoint that was exported here"):
+    with pytest.raises(BundleError, match="is not a checkpoint exported by keras-peft"):
         keras_peft.interop.export_hf_model(folder, out=out, overwrite=True)
     (out / "mine.txt").unlink()
     keras_peft.interop.import_hf_model(out, out=tmp_path / "again")
@@ -422,6 +422,6 @@ def test_the_command_line_finds_out_what_is_imported_and_says_what_was_exported(
     code, said, _ = command_line("export", "bundle", "--format", "hf-model", "--out", "whole")
     assert code == 0 and said.startswith("whole: a folder with config.json, model.safetensors")
     code, _, said = command_line("export", "bundle", "--format", "hf-model", "--with-base", "--out", "whole")
-    assert code == 2 and "--with-base means nothing for hf-model; leave it out" in said
+    assert code == 2 and "hf-model does not support --with-base; leave it out" in said
     code, _, said = command_line("export", "bundle", "--format", "hf-modell", "--out", "whole")
     assert code == 2 and "Did you mean 'hf-model'?" in said

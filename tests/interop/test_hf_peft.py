@@ -43,7 +43,7 @@ OTHERWISE = {
     "text_oft_coft": "what is constrained is taken as it ended up",
 }
 REFUSED = {
-    "text_lora_embedding": "it is no projection, and LoRA here is for projections",
+    "text_lora_embedding": "it is not a projection, and LoRA adapts only projections",
 }
 CASES = sorted(
     folder.name
@@ -131,11 +131,11 @@ def test_all_that_cannot_be_read_is_said_at_once(tmp_path):
     with pytest.raises(AdapterError) as raised:
         import_copy(folder, tmp_path)
     for reason in (
-        "use_qalora=True is not computed here",
-        "a_key_of_the_future=3 is not known here",
+        "use_qalora=True is not supported",
+        "a_key_of_the_future=3 is not supported",
         "bias='all' trains biases of layers that are not adapted",
-        "init_lora_weights='corda' is not known here",
-        "classifier.bias of distilbert's head is neither in the adapter nor in the base",
+        "init_lora_weights='corda' is not supported",
+        "classifier.bias of distilbert's head is in neither the adapter nor the base",
     ):
         assert reason in str(raised.value)
     assert not (tmp_path / "bundle").exists()
@@ -146,7 +146,7 @@ def test_tensors_that_nothing_takes_and_adapters_for_other_sizes_are_refused(tmp
     tensors = load_file(folder / "adapter_model.safetensors")
     extra = {"base_model.model.distilbert.transformer.layer.0.attention.q_lin.other": np.zeros(3, "float32")}
     save_file(tensors | extra, folder / "adapter_model.safetensors")
-    with pytest.raises(AdapterError, match=r"no method here holds .*layer.0.attention.q_lin.other"):
+    with pytest.raises(AdapterError, match=r"layer.0.attention.q_lin.other fits no supported method"):
         import_copy(folder, tmp_path)
     wide = {
         key: np.pad(value, ((0, 0), (0, 2))) if "lora_A" in key else value for key, value in tensors.items()
@@ -209,9 +209,9 @@ def test_other_tasks_go_there_and_come_back(task, options, problem_type, tmp_pat
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (keras_peft.PromptTuning(tokens=4), "reads the first of them where the one here reads"),
-        (keras_peft.PrefixTuning(tokens=4), "keep their positions.*DistilBertModel takes no prefix"),
-        (keras_peft.methods.OFT(block_size=4, terms=3), "terms=3 is a series that PEFT does not compute"),
+        (keras_peft.PromptTuning(tokens=4), "reads the first of them, but here it reads"),
+        (keras_peft.PrefixTuning(tokens=4), "keep their positions.*DistilBertModel ignores a prefix"),
+        (keras_peft.methods.OFT(block_size=4, terms=3), "PEFT does not support terms=3"),
     ],
 )
 def test_what_would_not_be_the_same_there_is_refused(method, message, tmp_path):
@@ -223,7 +223,7 @@ def test_what_would_not_be_the_same_there_is_refused(method, message, tmp_path):
 def test_prompts_in_a_classifier_of_texts_are_refused(tmp_path):
     folder = copy_of("token_prompt_tuning", tmp_path, task_type="SEQ_CLS")
     with pytest.raises(
-        AdapterError, match=r"pre_classifier.weight of .* is neither.*reads the first of them"
+        AdapterError, match=r"pre_classifier.weight of .* is in neither.*reads the first of them"
     ):
         import_copy(folder, tmp_path)
 
@@ -244,17 +244,17 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "options", "error", "message"),
     [
-        ({"peft_type": "XLORA"}, {}, AdapterError, "peft_type='XLORA' has no counterpart here"),
-        ({"task_type": "CAUSAL_LM"}, {}, AdapterError, "'CAUSAL_LM' is no classifier"),
-        ({}, {"task": "token-labels"}, OptionError, "'SEQ_CLS' cannot be the task token-labels"),
-        ({}, {"labels": ("a", "b")}, AdapterError, "the head has 3 outputs, and there are 2 labels"),
+        ({"peft_type": "XLORA"}, {}, AdapterError, "peft_type='XLORA' is not supported"),
+        ({"task_type": "CAUSAL_LM"}, {}, AdapterError, "'CAUSAL_LM' is not a classifier"),
+        ({}, {"task": "token-labels"}, OptionError, "'SEQ_CLS' does not fit the task token-labels"),
+        ({}, {"labels": ("a", "b")}, AdapterError, "the head has 3 outputs, but there are 2 labels"),
         ({}, {"labels": ("a", "b", "a")}, AdapterError, "two of its outputs have the label a"),
-        ({"base_model_name_or_path": None}, {"base": None}, BaseNotFound, "name it with `base`"),
+        ({"base_model_name_or_path": None}, {"base": None}, BaseNotFound, "set `base`"),
         (
             {"base_model_name_or_path": "/no/where"},
             {"base": None},
             BaseNotFound,
-            "/no/where, which is not there",
+            "/no/where, which was not found",
         ),
     ],
 )
@@ -273,7 +273,7 @@ def test_one_output_is_a_number(tmp_path):
 
 
 def test_a_pair_on_a_bert_is_refused_because_of_its_token_types(tmp_path):
-    with pytest.raises(AdapterError, match="second text of a pair has a token type of its own in a Bert"):
+    with pytest.raises(AdapterError, match="second text of a pair has its own token type in a Bert"):
         import_case("text_lora_bert", tmp_path / "bundle", task="pairs")
     assert import_case("text_lora_roberta", tmp_path / "bundle", task="pairs").task().name == "pairs"
 
@@ -281,10 +281,10 @@ def test_a_pair_on_a_bert_is_refused_because_of_its_token_types(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"lora_alpha": None}, "a setting or a tensor in it is not what it has to be"),
-        ({"rank_pattern": [4], "alpha_pattern": 3}, "a setting or a tensor in it is not what it has to be"),
-        ({"peft_type": ["LORA"]}, r"peft_type=\['LORA'\] has no counterpart"),
-        ({"task_type": {}}, "task_type={} is no classifier"),
+        ({"lora_alpha": None}, "it has an invalid setting or tensor"),
+        ({"rank_pattern": [4], "alpha_pattern": 3}, "it has an invalid setting or tensor"),
+        ({"peft_type": ["LORA"]}, r"peft_type=\['LORA'\] is not supported"),
+        ({"task_type": {}}, "task_type={} is not a classifier"),
     ],
 )
 def test_settings_of_another_kind_are_said_to_be_wrong(changes, reason, tmp_path):
@@ -297,13 +297,13 @@ def test_tensors_of_another_shape_and_a_damaged_config_are_said_to_be_wrong(tmp_
     tensors = load_file(folder / "adapter_model.safetensors")
     name = next(key for key in tensors if "lora_A" in key)
     save_file(tensors | {name: np.zeros((), "f")}, folder / "adapter_model.safetensors")
-    with pytest.raises(AdapterError, match="a setting or a tensor in it is not what it has to be"):
+    with pytest.raises(AdapterError, match="it has an invalid setting or tensor"):
         import_copy(folder, tmp_path)
-    with pytest.raises(BaseNotFound, match="does not say what base it is for"):
+    with pytest.raises(BaseNotFound, match="does not name its base model"):
         import_copy(folder, tmp_path, base=None)
     save_file(tensors, folder / "adapter_model.safetensors")
     (folder / "config.json").write_text("3")
-    with pytest.raises(AdapterError, match=r"config.json is not a JSON object; mend it, or leave it out"):
+    with pytest.raises(AdapterError, match=r"config.json is not a JSON object; fix or remove it"):
         import_copy(folder, tmp_path, labels=None)
 
 
@@ -350,10 +350,10 @@ def test_ranks_of_their_own_go_into_patterns(tmp_path):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (keras_peft.methods.HoulsbyAdapter(), "PEFT has no counterpart of houlsby"),
-        (keras_peft.LinearProbe(), "PEFT has no counterpart of linear-probe"),
-        ([keras_peft.LoRA(), keras_peft.BitFit()], "trains other biases than those of the layers"),
-        (keras_peft.BitFit(), "BEFT adds to projections only"),
+        (keras_peft.methods.HoulsbyAdapter(), "PEFT has no equivalent of houlsby"),
+        (keras_peft.LinearProbe(), "PEFT has no equivalent of linear-probe"),
+        ([keras_peft.LoRA(), keras_peft.BitFit()], "trains biases of layers without LoRA"),
+        (keras_peft.BitFit(), "BEFT adapts only projections"),
     ],
 )
 def test_what_peft_does_not_compute_is_refused(method, message, tmp_path):
@@ -372,7 +372,8 @@ def test_a_head_of_ours_on_bert_goes_with_the_base_in_distilberts_form(tmp_path)
     described["task_options"]["activation"] = "relu"
     bundles.seal(tmp_path / "bundle", described)
     with pytest.raises(
-        AdapterError, match="its head has relu in it and that of bert .* has tanh; `with_base=True`"
+        AdapterError,
+        match="its head uses relu, but that of Hugging Face's bert .* uses tanh; `with_base=True`",
     ):
         keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter")
     made = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
@@ -401,7 +402,7 @@ def test_what_is_trained_here_has_the_head_of_its_architecture(kind, data, tmp_p
         back = keras_peft.import_hf_peft(out, out=tmp_path / "back", overwrite=True)
         assert back.base_name == place
         np.testing.assert_allclose(keras_peft.load(back.folder).outputs(["the model"]), expected, atol=1e-5)
-    with pytest.raises(BundleError, match="holds the bundle's base, so it is not overwritten"):
+    with pytest.raises(BundleError, match="contains the bundle's base, so it is not overwritten"):
         keras_peft.export_hf_peft(back.folder, out=out, with_base=True, overwrite=True)
 
 
@@ -412,7 +413,7 @@ def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_pa
     described = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     described["task_options"]["activation"] = "relu"
     bundles.seal(tmp_path / "bundle", described)
-    with pytest.raises(AdapterError, match="whose norms add 1e-12 to the variance and this one's 0.01"):
+    with pytest.raises(AdapterError, match="whose norms use epsilon 1e-12, but its norms use 0.01"):
         keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
 
 
@@ -420,7 +421,7 @@ def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_pa
 @pytest.mark.real
 def test_the_default_base_goes_along_because_it_is_kept_in_another_form(data, tmp_path):
     keras_peft.fine_tune(data, out=tmp_path / "bundle", epochs=1)
-    with pytest.raises(AdapterError, match="minilm is kept here in DistilBERT's form.* `with_base=True`"):
+    with pytest.raises(AdapterError, match="minilm is in DistilBERT's format here.* `with_base=True`"):
         keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter")
     made = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)
     assert made.max_abs_logit_difference < 1e-5

@@ -51,5 +51,5 @@ def test_training_keeps_the_rank_that_matters():
 def test_options_have_to_go_together():
     with pytest.raises(OptionError, match="`initial_rank` must be at least `rank`, got 2 and 4"):
         keras_peft.AdaLoRA(rank=4, initial_rank=2)
-    with pytest.raises(OptionError, match="below 1 together"):
+    with pytest.raises(OptionError, match="the sum of `warmup` and `settled` must be below 1"):
         keras_peft.AdaLoRA(warmup=0.6, settled=0.5)

@@ -32,5 +32,5 @@ def test_it_is_the_base_with_other_biases():
 
 
 def test_a_base_without_biases_is_refused():
-    with pytest.raises(SelectionError, match="bitfit trains nothing"):
+    with pytest.raises(SelectionError, match="bitfit has nothing to train"):
         keras_peft.adapt(models.llama(), keras_peft.BitFit())

@@ -36,7 +36,7 @@ def test_bottleneck_written_out():
 
 
 def test_sizes_have_to_divide():
-    with pytest.raises(OptionError, match="size must divide by products, got 7 and 2"):
+    with pytest.raises(OptionError, match="`size` must be divisible by `products`, got 7 and 2"):
         keras_peft.methods.Compacter(size=7, products=2)
-    with pytest.raises(OptionError, match="gives 16 values, which do not divide by products=3"):
+    with pytest.raises(OptionError, match="returns 16 values, which is not divisible by `products=3`"):
         adapted(keras_peft.methods.Compacter(size=6, products=3))

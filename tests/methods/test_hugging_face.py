@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 
 # What the methods here do not compute, and what the translation says of it.
 UNSUPPORTED = {
-    "lora_embedding": "word_embeddings: it is no projection, and LoRA here is for projections",
+    "lora_embedding": "word_embeddings: it is not a projection, and LoRA adapts only projections",
 }
 
 # How many more values train here than there, where that is not the same.
@@ -223,7 +223,7 @@ def test_sites_without_a_common_role_are_named_by_their_paths():
     ("name", "changes", "reason"),
     [
         ("lora", {"bias": "all"}, "biases of layers that are not adapted"),
-        ("lora", {"init_lora_weights": "corda"}, "init_lora_weights='corda' is not known"),
+        ("lora", {"init_lora_weights": "corda"}, "init_lora_weights='corda' is not supported"),
         ("lora_pissa", {"init_lora_weights": "pissa_niter_4"}, "a randomised SVD"),
     ],
 )

@@ -18,5 +18,5 @@ def test_count():
 
 
 def test_without_a_head_it_is_refused():
-    with pytest.raises(SelectionError, match="give one with `head`"):
+    with pytest.raises(SelectionError, match="set `head`"):
         keras_peft.adapt(models.distilbert(), keras_peft.LinearProbe())

@@ -17,5 +17,5 @@ def test_count():
 def test_norms_without_a_shift_have_a_scale_only():
     model = keras_peft.adapt(models.llama(), keras_peft.methods.NormTuning())
     assert all(key.endswith("/norm/scale") for key in model.adapter_tensors())
-    with pytest.raises(AdapterError, match="how that uses its scale is not known"):
+    with pytest.raises(AdapterError, match="whose use of the scale is unknown"):
         model.merge()

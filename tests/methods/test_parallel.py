@@ -41,5 +41,5 @@ def test_a_block_of_unknown_parts_is_refused():
 
     inputs = keras.Input((4,))
     model = keras.Model(inputs, Block(name="block")(inputs))
-    with pytest.raises(SelectionError, match=r"no layers of the roles 'ffn.up' and 'ffn.down'.*`roles`"):
+    with pytest.raises(SelectionError, match=r"no layers with the roles 'ffn.up' and 'ffn.down'.*`roles`"):
         keras_peft.adapt(model, keras_peft.methods.ParallelAdapter(), roles={"block": "block"})

@@ -50,5 +50,5 @@ def test_a_block_without_norms_is_refused():
 
     inputs = keras.Input((4,))
     model = keras.Model(inputs, Block(name="block")(inputs))
-    with pytest.raises(SelectionError, match=r"no layer of the role 'norm'.*`roles`"):
+    with pytest.raises(SelectionError, match=r"no layer with the role 'norm'.*`roles`"):
         keras_peft.adapt(model, keras_peft.methods.PfeifferNormAdapter(), roles={"block": "block"})

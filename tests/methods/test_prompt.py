@@ -47,7 +47,7 @@ def test_starts():
 
 def test_a_text_is_read_by_the_tokenizer_repeated_and_cut():
     method = keras_peft.PromptTuning(tokens=5, initialization="text", text="two words")
-    with pytest.raises(OptionError, match="not been turned into token ids"):
+    with pytest.raises(OptionError, match="is not tokenised"):
         adapted(method)
     read = method.reads(lambda text: {"two words": [3, 4]}[text])
     assert read.token_ids == (3, 4)
@@ -61,21 +61,21 @@ def test_a_text_is_read_by_the_tokenizer_repeated_and_cut():
 
 
 def test_options_have_to_go_together():
-    with pytest.raises(OptionError, match="a text go together"):
+    with pytest.raises(OptionError, match="`text` require each other"):
         keras_peft.PromptTuning(initialization="text")
-    with pytest.raises(OptionError, match="a text go together"):
+    with pytest.raises(OptionError, match="`text` require each other"):
         keras_peft.PromptTuning(text="words")
 
 
 def test_where_it_has_no_place():
-    with pytest.raises(AdapterError, match="more than the 24 positions"):
+    with pytest.raises(AdapterError, match="exceed the 24 positions"):
         model = adapted(keras_peft.PromptTuning(tokens=15))
         model(models.inputs_of(model.base))
     with pytest.raises(AdapterError, match="called more than once"):
         model = keras_peft.adapt(models.albert(), keras_peft.PromptTuning(tokens=3))
         outputs = model(models.inputs_of(model.base))
         assert outputs is not None
-    with pytest.raises(SelectionError, match=r"goes through the whole base.*layers='all'"):
+    with pytest.raises(SelectionError, match=r"must act on the whole base model.*layers='all'"):
         adapted(keras_peft.PromptTuning(), layers="last:1")
-    with pytest.raises(SelectionError, match="trains nothing"):
+    with pytest.raises(SelectionError, match="has nothing to train"):
         keras_peft.adapt(models.vit(), keras_peft.PromptTuning())

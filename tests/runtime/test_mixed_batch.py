@@ -45,5 +45,5 @@ def test_what_moves_the_base_itself_is_refused(base):
 
 def test_the_same_method_twice_at_a_site_is_refused(base):
     placement = Placement(keras_peft.LoRA(rank=2), Selection.of(["attention.query"], "last:1"))
-    with pytest.raises(AdapterError, match="a method once at a site"):
+    with pytest.raises(AdapterError, match="a method can act only once per layer"):
         base.top([placement, placement], first_position_only=True)

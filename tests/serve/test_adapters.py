@@ -243,10 +243,10 @@ def test_a_broken_one_fails_alone_and_names_no_path(make, root, heard):
         failed = state_of(adapters, "mood")
         assert failed.state == "FAILED"
         assert failed.reason.startswith(
-            "The adapter 'mood' cannot be used. mood is not the bundle that was written"
+            "The adapter 'mood' cannot be loaded. mood is not the bundle that was written"
         )
         assert str(root) not in failed.reason
-        with pytest.raises(AdapterFailed, match=r"adapter.safetensors was altered") as raised:
+        with pytest.raises(AdapterFailed, match=r"adapter.safetensors was modified") as raised:
             await adapters.get("mood")
         assert 0 < raised.value.retry_after <= 1
         assert (await adapters.get("news")).name == "news"
@@ -325,12 +325,12 @@ def test_the_old_generation_stays_where_the_new_one_fails(make, root, heard):
         adapters = make()
         old = await adapters.get("mood")
         (root / "mood" / "adapter.safetensors").write_bytes(b"x")
-        with pytest.raises(AdapterFailed, match="Its generation 1 goes on answering"):
+        with pytest.raises(AdapterFailed, match="Its generation 1 is still available"):
             await adapters.load("mood")
         assert await adapters.get("mood") is old
         state = state_of(adapters, "mood")
         assert (state.state, state.generation) == ("READY", 1)
-        assert "was altered" in state.reason
+        assert "was modified" in state.reason
         write_bundle(root / "mood")
         assert (await adapters.load("mood")).generation == 2
         assert state_of(adapters, "mood").reason == ""
@@ -396,7 +396,7 @@ def test_unloading_waits_for_the_last_request(make, heard):
             await until(lambda: state_of(adapters, "mood").state == "DRAINING")
             assert not unloading.done()
             assert heard.states["DRAINING"] == 1
-            with pytest.raises(NotReady, match="unloaded by order"):
+            with pytest.raises(NotReady, match="unloaded by an administrator"):
                 await adapters.get("mood")
         await unloading
         state = state_of(adapters, "mood")
@@ -645,7 +645,7 @@ def test_a_disk_that_is_away_unloads_nothing(make, root, heard, caplog):
         adapters = make(watch_s=0.01)
         async with watched(adapters):
             root.rename(root.with_name("away"))
-            await until(lambda: "The bundles cannot be looked at" in caplog.text)
+            await until(lambda: "Cannot check the bundles" in caplog.text)
             assert heard.states["READY"] == 2
             root.with_name("away").rename(root)
             write_bundle(root / "late")

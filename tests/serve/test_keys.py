@@ -178,15 +178,15 @@ def test_keys_of_the_environment_and_of_a_file(tmp_path):
         (f'[[key]]\nname = "a"\nkey = "{DATA}"\nadaptors = []', "Did you mean 'adapters'?"),
         (
             f'[[key]]\nname = "a"\nkey = "{DATA}"\n[[key]]\nname = "a"\nkey = "{ADMIN}"',
-            "Two keys have one name",
+            "Two keys have the same name",
         ),
         (
             f'[[key]]\nname = "a"\nkey = "{DATA}"\n[[key]]\nname = "b"\nkey = "{DATA}"',
-            "Two keys have one secret",
+            "Two keys have the same secret",
         ),
-        (f'key = "{DATA}"', "expected tables [[key]]"),
-        ("[[key", "is no TOML"),
-        ("", "expected tables [[key]]"),
+        (f'key = "{DATA}"', "expected [[key]] tables"),
+        ("[[key", "is not valid TOML"),
+        ("", "expected [[key]] tables"),
     ],
 )
 def test_keys_that_cannot_be_used(tmp_path, content, words):

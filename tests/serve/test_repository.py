@@ -136,9 +136,9 @@ def test_places_that_cannot_be_served_are_all_in_one_error(root, tmp_path):
         Repository([tmp_path / "nothing", tmp_path / "file", strange, root / "mood", twin])
     for part in (
         "nothing does not exist",
-        "file is no folder",
+        "file is not a folder",
         "-strange: its name",
-        "called mood; rename one",
+        "the name mood; rename all but one",
     ):
         assert part in str(raised.value)
     with pytest.raises(OptionError, match="nothing to serve"):

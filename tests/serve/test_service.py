@@ -179,7 +179,7 @@ def test_a_request_is_tokenised_once_and_runs_together(served, heard, monkeypatc
 @pytest.mark.parametrize(
     ("names", "texts", "kind", "message"),
     [
-        (["mood"], [], Malformed, "nothing to read"),
+        (["mood"], [], Malformed, "request is empty"),
         ([], ["the"], Malformed, "name an adapter"),
         (["mood"], ["the"] * 9, TooLarge, "has 9 texts; expected at most 8"),
         (["mood", "news", "stars"], ["the"] * 3, TooLarge, "3 texts for 3 adapters; .* 8 in all, got 9"),
@@ -187,9 +187,14 @@ def test_a_request_is_tokenised_once_and_runs_together(served, heard, monkeypatc
         (["tags"], [["the", "x" * 200]], Invalid, "more than 200 characters"),
         (["tags"], [[""] * 201], Invalid, "more than 200 characters"),
         (["mood"], ["the", " ", "\ud800"], Invalid, r"Texts 2, 3 .* are empty, .* 'mood' reads texts"),
-        (["mood"], ["the", 3, None], Invalid, "Texts 2, 3 .* are no strings"),
-        (["mood"], [["the", "model"]], Invalid, "'mood' reads one text at a time, got 2; wrap each text"),
-        (["mood"], [[]], Invalid, "'mood' reads one text at a time, got 0; wrap each text"),
+        (["mood"], ["the", 3, None], Invalid, "Texts 2, 3 .* are not strings"),
+        (
+            ["mood"],
+            [["the", "model"]],
+            Invalid,
+            "'mood' reads one text at a time, got 2; to send a batch, wrap each text",
+        ),
+        (["mood"], [[]], Invalid, "'mood' reads one text at a time, got 0; to send a batch, wrap each text"),
         (["pairs"], ["the"], Invalid, r"'pairs' reads 2 texts together, got 1; .*\[\[text, text\]"),
         (["pairs"], [["the", "model"], ["the"] * 3], Invalid, "Texts 2 .* 2 texts together, got 3"),
         (["pairs"], [["the", " "]], Invalid, "Texts 1 .* 'pairs' reads pairs of texts"),
@@ -217,7 +222,7 @@ def test_long_texts_are_cut_or_refused(served):
         assert (await service.predict(["mood"], TEXTS)).cut == 1
         assert (await service.predict(["whole"], TEXTS, truncate=False)).cut == 0
         with pytest.raises(
-            Invalid, match="1 of 5 texts have more than the 32 tokens that the adapter 'mood'"
+            Invalid, match="1 of 5 texts have more than 32 tokens, the maximum of the adapter 'mood'"
         ):
             await service.predict(["mood"], TEXTS, truncate=False)
 
@@ -249,7 +254,7 @@ def test_failures_of_adapters_and_of_the_queue_pass_on(served, heard, root, tmp_
             await asyncio.gather(*full)
         with pytest.raises(TimedOut):
             await service.predict(["mood"], ["the"], deadline=time.monotonic())
-        with pytest.raises(TooLarge, match="one for each of its windows"):
+        with pytest.raises(TooLarge, match="counting each window of a long text"):
             await service.predict(["whole"], [LONG])
         service.engine.run = lambda rows: []
         with pytest.raises(BackendFailed):
@@ -317,7 +322,7 @@ def test_the_deadline_holds_while_an_adapter_is_loaded(served):
             await asyncio.Event().wait()
 
         service.adapters.loaded, service.adapters.get = lambda name: None, never
-        with pytest.raises(TimedOut, match="deadline"):
+        with pytest.raises(TimedOut, match="timed out"):
             await service.predict(["mood"], ["the"], deadline=time.monotonic() + 0.01)
 
     served(use)
@@ -329,7 +334,7 @@ def test_an_adapter_that_failed_says_why(served, engine, tmp_path):
     async def main():
         service = Service.create(Repository([tmp_path]), engine, ServeSettings(), Observer())
         await service.start()
-        with pytest.raises(AdapterFailed, match="'bad' cannot be used"):
+        with pytest.raises(AdapterFailed, match="'bad' cannot be loaded"):
             await service.predict(["bad"], ["the"])
         await service.stop(0)
 
@@ -440,17 +445,17 @@ def test_explanations_are_those_of_the_bundle(served, root, name, given):
 def test_what_cannot_be_explained_is_said(served):
     async def use(service):
         with pytest.raises(
-            Invalid, match="`label`: the adapter 'mood' does not know it; it knows alpha, beta"
+            Invalid, match="`label`: the adapter 'mood' does not have this label; its labels are alpha, beta"
         ):
             await service.explain("mood", "the", label="gamma")
         for name in ("stars", "tags"):
-            with pytest.raises(Invalid, match="gives no probabilities"):
+            with pytest.raises(Invalid, match="has no label probabilities"):
                 await service.explain(name, "the")
         with pytest.raises(Invalid, match="wrap each text"):
             await service.explain("mood", ["the", "model"])
         with pytest.raises(AdapterNotFound):
             await service.explain("none", "the")
-        with pytest.raises(Invalid, match="Explain a part of it"):
+        with pytest.raises(Invalid, match="Send a shorter text"):
             await service.explain("whole", "the model " * 9000)
         assert (await service.explain("mood", "the model " * 9000)).unread > 17_000
         with pytest.raises(TimedOut):

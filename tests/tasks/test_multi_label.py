@@ -82,7 +82,7 @@ def test_rare_labels_keep_near_the_common_threshold():
 
 
 def test_what_cannot_be_learned():
-    with pytest.raises(DataError, match="no row has any label"):
+    with pytest.raises(DataError, match="no row has a label"):
         Task.check([(), ()], [1, 2], "f")
     with pytest.raises(DataError, match=r"seen only once: 'b' \(row 3\)"):
         Task.check([("a",), ("a",), ("a", "b")], [1, 2, 3], "f")

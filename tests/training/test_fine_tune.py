@@ -105,12 +105,12 @@ def test_a_file_to_validate_on(tmp_path, data):
     )
     assert result.report["data"]["validation_rows"] == 20
     assert result.report["data"]["training_rows"] == 60
-    assert any("texts were cut to 8 tokens" in news[1] for news in recorder.news if news[0] == "note")
+    assert any("texts were truncated to 8 tokens" in news[1] for news in recorder.news if news[0] == "note")
     recorder = Recorder()
     fine_tune(data, out=tmp_path / "c", base=str(TINY), epochs=1, validation=data, progress=recorder)
     assert (
         "note",
-        "60 validation texts are also in the training file, which flatters the scores",
+        "60 validation texts are also in the training file, so the scores are too optimistic",
     ) in recorder.news
 
 
@@ -132,14 +132,14 @@ def test_labels_of_the_validation_file_must_be_known(tmp_path, data):
             "`batch_size=-1`: expected a number above 0. `learning_rate=0.0`: expected",
         ),
         ({"layers": "lats:2"}, "Did you mean 'last:2'"),
-        ({"layers": "last:4"}, "this base has 3"),
+        ({"layers": "last:4"}, "this base model has 3"),
         ({"targets": ["attention.qeury"]}, "Did you mean 'attention.query'"),
         ({"label_smoothing": 1.0}, "`label_smoothing=1.0`: expected a share from 0 to below 1"),
         ({"label_smoothing": -0.1}, "`label_smoothing=-0.1`: expected a share"),
-        ({"seed": -1}, "`seed=-1`: expected a whole number"),
-        ({"seed": 2**32}, "expected a whole number from 0"),
-        ({"max_length": 2}, "`max_length=2` leaves no room for text beside 2 special tokens"),
-        ({"max_length": 100}, "`max_length=100` is more than the 64 tokens"),
+        ({"seed": -1}, "`seed=-1`: expected an integer"),
+        ({"seed": 2**32}, "expected an integer from 0"),
+        ({"max_length": 2}, "`max_length=2` leaves no room for text after 2 special tokens"),
+        ({"max_length": 100}, "`max_length=100` exceeds the limit of"),
         ({"validation": 1.5}, "between 0 and 1"),
         ({"validation": "missing.csv"}, "missing.csv does not exist"),
         ({"base": "minlim"}, "Did you mean 'minilm'"),

@@ -101,7 +101,7 @@ def test_another_task_s_rows_are_refused(tmp_path, bundle):
 @pytest.mark.one_backend
 def test_tags_and_words_must_be_as_many(tmp_path):
     rows = [*rows_of("token-labels", 5), {"tokens": ["a", "b"], "tags": ["O"]}]
-    with pytest.raises(DataError, match=r"1 row has not a tag for each word \(row 6\)"):
+    with pytest.raises(DataError, match=r"1 row has a different number of tags and words \(row 6\)"):
         keras_peft.read_examples(write_jsonl(tmp_path / "d.jsonl", rows))
 
 
@@ -128,11 +128,11 @@ def test_it_may_abstain(tmp_path, data):
     threshold = keras_peft.load(tmp_path / "b").task.abstain_below
     assert 0 < threshold <= 1
     assert result.report["validation"]["precision_of_answers"] >= 0.5
-    assert "nothing is said below" in (tmp_path / "b" / "report.html").read_text()
+    assert "the classifier abstains below" in (tmp_path / "b" / "report.html").read_text()
     rows = write_jsonl(tmp_path / "d.jsonl", rows_of("regression", 20))
-    with pytest.raises(OptionError, match="regression always answers"):
+    with pytest.raises(OptionError, match="regression cannot abstain"):
         fine_tune(rows, out=tmp_path / "c", base=str(TINY), abstain_below=0.9)
-    with pytest.raises(OptionError, match="expected a share above 0"):
+    with pytest.raises(OptionError, match="expected a fraction above 0"):
         fine_tune(data, out=tmp_path / "c", base=str(TINY), abstain_below=1.5)
 
 
@@ -156,5 +156,5 @@ def test_long_texts_in_windows(tmp_path):
     accuracies = [keras_peft.load(tmp_path / name).evaluate(examples).main for name in ("cut", "window")]
     assert accuracies[0] < 0.8 <= accuracies[1]
     tagged = write_jsonl(tmp_path / "t.jsonl", rows_of("token-labels", 9))
-    with pytest.raises(OptionError, match="Rows of words are not read in windows"):
+    with pytest.raises(OptionError, match="Lists of words cannot be read in windows"):
         fine_tune(tagged, out=tmp_path / "x", base=str(TINY), long_text="window")

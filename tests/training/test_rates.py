@@ -74,10 +74,10 @@ def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch):
 
 def test_what_cannot_be_searched(data):
     for options, message in (
-        ({"lowest": 1.0, "highest": 0.1}, "expected two rates above 0, rising"),
-        ({"lowest": 0.0}, "expected two rates above 0, rising"),
+        ({"lowest": 1.0, "highest": 0.1}, "expected two rates above 0, the lower first"),
+        ({"lowest": 0.0}, "expected two rates above 0, the lower first"),
         ({"steps": 3}, "`steps=3`: expected 10 or more"),
-        ({"learning_rate": 0.1, "epochs": 3}, "'learning_rate', 'epochs' would change nothing here"),
+        ({"learning_rate": 0.1, "epochs": 3}, "'learning_rate', 'epochs' have no effect here"),
     ):
         with pytest.raises(OptionError, match=message):
             keras_peft.find_rate(data, base=str(TINY), **options)
@@ -90,4 +90,4 @@ def test_the_command_draws_and_suggests(command_line, tmp_path):
     assert code == 0
     assert "Suggested: --learning-rate" in out
     assert "←" in out
-    assert "lora has 0.002 by default" in out
+    assert "the default of lora is 0.002" in out

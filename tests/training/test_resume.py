@@ -97,7 +97,7 @@ def test_it_goes_on_bit_for_bit(tmp_path, data, name):
     assert not (tmp_path / "b").exists()
     notes = Notes()
     resumed = fine_tune(data, out=tmp_path / "b", resume=True, progress=notes, **settings)
-    assert notes.notes == ["Going on after epoch 3 of 5"]
+    assert notes.notes == ["Resuming after epoch 3 of 5"]
     assert weights_of(tmp_path / "b") == weights_of(tmp_path / "whole")
     assert resumed.report["history"] == whole.report["history"]
     assert resumed.report["validation"] == whole.report["validation"]
@@ -131,7 +131,7 @@ def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
     notes = Notes()
     fine_tune(data, out=tmp_path / "b", resume=True, progress=notes, **KILLABLE)
     done = {"step": 3, "state": 3, "swap": 1, "bundle": 4}[moment]
-    assert notes.notes == [f"Going on after epoch {done} of 4"]
+    assert notes.notes == [f"Resuming after epoch {done} of 4"]
     assert weights_of(tmp_path / "b") == weights_of(not_killed)
     assert {path.name for path in tmp_path.iterdir()} == {"b", "logs"}
 
@@ -142,7 +142,7 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
     settings = {"base": str(TINY), "epochs": 2, "validation": 0.2}
     with pytest.raises(KeyboardInterrupt):
         fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
-    with pytest.raises(OptionError, match=r"another run: epochs was 2 and is 3\."):
+    with pytest.raises(OptionError, match=r"different run: epochs was 2 and is now 3\."):
         fine_tune(data, out=tmp_path / "b", resume=True, **{**settings, "epochs": 3})
     notes = Notes()
     fine_tune(data, out=tmp_path / "b", progress=notes, **settings)
@@ -169,7 +169,7 @@ def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch)
         fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
     read = Checkpoint.read
     monkeypatch.setattr(Checkpoint, "read", lambda self: TrainingState({}, read(self).content))
-    with pytest.raises(OptionError, match="has other weights"):
+    with pytest.raises(OptionError, match="has different weights"):
         fine_tune(data, out=tmp_path / "b", resume=True, **settings)
     assert (tmp_path / "b.partial").is_dir()
 

@@ -198,8 +198,8 @@ def reduce_rank(
         updates = _source.narrow_updates_of(sources)
         if updates is None:
             raise AdapterError(
-                f"{adapter!r} is {sources[0].methods}, whose update is no product of narrow matrices; make "
-                "it a LoRA of the rank with convert_to_lora()."
+                f"{adapter!r} uses {sources[0].methods}, whose update is not a product of low-rank "
+                "matrices; convert it to a LoRA of that rank with convert_to_lora()."
             )
         head = _insertion.choose_head(model, sources, None)
         new_adapter = _new_adapter.nearest_lora(sources[0].all_sites, updates, rank=rank, error=error)
@@ -222,16 +222,16 @@ def _name_problems(
     there = model.adapters
     problems = []
     if not adapters:
-        problems.append(f"no adapter was named, give their weights by name, such as {_EXAMPLE}")
+        problems.append(f"no adapters were given, pass their weights by name, such as {_EXAMPLE}")
     for name in dict.fromkeys([*adapters, *([] if head is None else [head])]):
         if name not in there:
             hint = did_you_mean(str(name), there).replace(" D", " (d").replace("?", "?)")
             problems.append(f"there is no adapter {name!r}, the adapters are {listed(there)}{hint}")
     if not isinstance(into, str) or not into or "/" in into:
-        problems.append(f"`into={into!r}` is no name for an adapter, expected a word without '/'")
+        problems.append(f"`into={into!r}` is not a valid adapter name, expected a name without '/'")
     elif into in there:
         problems.append(
-            f"there is an adapter {into!r} already, choose another name for `into` or delete that one"
+            f"the adapter {into!r} already exists, choose another name for `into` or delete it first"
         )
     return problems
 
@@ -249,7 +249,7 @@ def _option_problems(given: Mapping[str, Any]) -> list[str]:
     problems = []
     for name, least in (("rank", 1), ("seed", 0)):
         if name in given and (type(given[name]) is not int or given[name] < least):
-            problems.append(f"`{name}` must be a whole number of at least {least}, got {given[name]!r}")
+            problems.append(f"`{name}` must be an integer of at least {least}, got {given[name]!r}")
     for name in ("density", "error"):
         if name not in given:
             continue
@@ -267,7 +267,7 @@ def _way_problems(how: str, given: Mapping[str, Any]) -> list[str]:
         return [f"`how={how!r}` is unknown, expected one of {', '.join(ways())}"]
     takes = [name for name in inspect.signature(_find(how)).parameters if name != "sources"]
     return [
-        f"`how={how!r}` takes no {name}, {'only ' + ' and '.join(takes) if takes else 'and nothing in its place'}"
+        f"`how={how!r}` does not take {name}{', only ' + ' and '.join(takes) if takes else ''}"
         for name in given
         if name not in takes
     ]

@@ -72,7 +72,7 @@ def choose_head(model: AdaptedModel, sources: Sequence[Source], named: str | Non
         chosen = [Source(named, 1.0, model.adapters[named], sources[0].all_sites)]
         if chosen[0].adapter.head is None and not _in_base(chosen[0]):
             raise OptionError(
-                f"`head={named!r}` has no head; name an adapter that has one, or leave `head` out."
+                f"`head={named!r}` has no head; choose an adapter that has one, or leave `head` out."
             )
     else:
         chosen = list(sources)
@@ -132,7 +132,7 @@ def _mean(sources: Sequence[Source], heads: Sequence[Mapping[str, np.ndarray]]) 
         return dict(heads[0]) if heads else {}
     names = listed(repr(source.name) for source in sources)
     first = sources[0]
-    what_to_do = f"Name the adapter whose head the new one takes, such as `head={first.name!r}`."
+    what_to_do = f"Choose the adapter whose head the new one uses, such as `head={first.name!r}`."
     shapes = [{key: value.shape for key, value in head.items()} for head in heads]
     kinds = {type(source.adapter.head) for source in sources}
     if len(kinds) > 1 or any(shape != shapes[0] for shape in shapes):
@@ -140,8 +140,8 @@ def _mean(sources: Sequence[Source], heads: Sequence[Mapping[str, np.ndarray]]) 
     weights = np.array([source.weight for source in sources])
     if weights.min() < 0 or weights.sum() == 0:
         raise OptionError(
-            f"The heads of {names} have no mean with weights of {listed(weights)}, of which none may be negative "
-            f"and not all zero. {what_to_do}"
+            f"The heads of {names} cannot be averaged with the weights {listed(weights)}; expected "
+            f"weights that are not negative and not all zero. {what_to_do}"
         )
     shares = weights / weights.sum()
     return {
@@ -164,7 +164,7 @@ def _copied(head: keras.Layer) -> keras.Layer:
     except (NotImplementedError, TypeError, ValueError) as error:
         why = " ".join(str(error).split())
         raise AdapterError(
-            f"The head {head.name!r} cannot be copied ({why}); give a head of Keras's own layers, or one with "
-            "get_config() and from_config()."
+            f"The head {head.name!r} cannot be copied ({why}); use a head made of Keras's own layers, "
+            "or one with get_config() and from_config()."
         ) from error
     return copy

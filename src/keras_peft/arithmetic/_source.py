@@ -116,8 +116,8 @@ def sources_of(model: AdaptedModel, adapters: Mapping[str, float]) -> list[Sourc
     ]
     if broken:
         raise AdapterError(
-            f"Adapters have values that are not finite: {'; '.join(broken)}. Train them anew with a smaller "
-            "learning rate, or leave them out."
+            f"Adapters have values that are not finite: {'; '.join(broken)}. Train them again with a "
+            "smaller learning rate, or leave them out."
         )
     return [Source(name, float(weight), there[name], all_sites) for name, weight in adapters.items()]
 
@@ -136,8 +136,9 @@ def keys_of(sources: Sequence[Source]) -> list[str]:
     keys = frozenset[str]().union(*(source.touched for source in sources))
     if not any(_view(sources[0].all_sites[key]) for key in keys):
         raise AdapterError(
-            f"{listed(repr(source.name) for source in sources)} changes no kernel of a projection, so there is no "
-            "update that a LoRA could take up. Adapters of one such method are combined with `how='linear'`."
+            f"{listed(repr(source.name) for source in sources)} does not change projection kernels, "
+            "so it has no update that a LoRA could represent. To combine adapters of one such "
+            "method, use `how='linear'`."
         )
     return [key for key in sources[0].all_sites if key in keys]
 
@@ -168,8 +169,8 @@ def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarra
             yield site, [zero if matrix is None else matrix for matrix in matrices]
     if problems:
         raise AdapterError(
-            f"A LoRA changes kernels of projections and nothing else, but {listed(problems, most=6)}. Adapters of one "
-            "such method are combined with `how='linear'`; else choose targets without these."
+            f"A LoRA can only change projection kernels, but {listed(problems, most=6)}. To combine "
+            "adapters of one such method, use `how='linear'`; otherwise choose targets without these."
         )
 
 
@@ -195,8 +196,8 @@ def refuse_unmergeable(sources: Sequence[Source]) -> None:
     ]
     if unfit:
         raise AdapterError(
-            f"{listed(unfit)}, which is no update of the base's weights and cannot become one; leave it out, or "
-            "train one adapter on the data of all."
+            f"{listed(unfit)}, which is not an update of the base model's weights and cannot be "
+            "converted to one; leave it out, or train one adapter on all the data."
         )
 
 

@@ -36,7 +36,7 @@ def combined(sources: Sequence[Source]) -> NewAdapter:
     if problems:
         names = dict.fromkeys(f"{source.name!r} ({source.methods})" for source in problems)
         raise AdapterError(
-            f"`how='cat'` puts narrow matrices side by side, but the update of {listed(names)} is no product of such; "
-            "take `how='svd'`."
+            f"`how='cat'` concatenates low-rank matrices, but the update of {listed(names)} is not a "
+            "product of such matrices; use `how='svd'`."
         )
     return lora_of_products(sources[0].all_sites, products)

@@ -36,8 +36,9 @@ def combined(sources: Sequence[Source]) -> NewAdapter:
     problems = []
     if products:
         problems.append(
-            f"the effect of {listed(products)} is not linear in its weights, so their sum is not the sum of the "
-            "updates (take `how='svd'`, or 'cat' where the updates are products of narrow matrices)"
+            f"the effect of {listed(products)} is not linear in its weights, so the sum of the "
+            "weights is not the sum of the updates (use `how='svd'`, or 'cat' if the updates are "
+            "products of low-rank matrices)"
         )
     if any(
         [p.method for p in s.adapter.placements] != [p.method for p in first.adapter.placements]

@@ -92,7 +92,9 @@ def to_distilbert(
         BaseError: If the model does not use absolute position embeddings.
     """
     if (kind := config.get("position_embedding_type", "absolute")) != "absolute":
-        raise BaseError(f"This checkpoint has position_embedding_type {kind!r}; only 'absolute' can be read.")
+        raise BaseError(
+            f"This checkpoint has position_embedding_type {kind!r}; only 'absolute' is supported."
+        )
     layers = int(config["num_hidden_layers"])
     source = {checkpoint.bare(name): name for name in tensors}
     there = {path: module for module, path in distilbert.CHECKPOINT.modules(layers).items()}
@@ -106,7 +108,7 @@ def to_distilbert(
     if missing or len(names) != 4 + 16 * layers:
         raise BaseCorrupt(
             f"The {checkpoint.classes} checkpoint has {len(names)} of {4 + 16 * layers} expected tensors"
-            f"{', without ' + listed(missing) if missing else ''}; download it again."
+            f"{'; missing: ' + listed(missing) if missing else ''}; download it again."
         )
     positions, types = tensors[source[POSITIONS]], tensors[source[TYPES]]
     made = {f"distilbert.{POSITIONS}": positions[first_position:] + types[0]}

@@ -118,7 +118,7 @@ def from_checkpoint(
     activation = config.get("activation", "gelu")
     if activation not in _ACTIVATIONS:
         raise BaseError(
-            f"This checkpoint uses the activation {activation!r}; those that can be read are "
+            f"This checkpoint uses the activation {activation!r}; the supported ones are "
             f"{listed(_ACTIVATIONS)}."
         )
     with _without_random_values(keras_hub.models.DistilBertBackbone):

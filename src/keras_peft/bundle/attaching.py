@@ -32,9 +32,9 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
     wanted = bundle.content["base"]
     if (base.architecture, base.sha256) != (wanted["architecture"], wanted["sha256"]):
         raise BundleMismatch(
-            f"{bundle.folder} was trained on the base {wanted['name']} ({wanted['architecture']}, sha256 "
-            f"{wanted['sha256'][:12]}…); {base.name} is another one ({base.architecture}, sha256 "
-            f"{base.sha256[:12]}…). Name the right one with `base`."
+            f"{bundle.folder} was trained on the base model {wanted['name']} "
+            f"({wanted['architecture']}, sha256 {wanted['sha256'][:12]}…); {base.name} is a different "
+            f"one ({base.architecture}, sha256 {base.sha256[:12]}…). Set `base` to the right one."
         )
     try:
         task = bundle.task()

@@ -52,7 +52,9 @@ class Bundle:
         try:
             return kind.from_config(self.labels, self.content["task_options"])
         except TypeError as error:
-            raise BundleMismatch(f"{self.folder}: its task {kind.name} has other options: {error}.") from None
+            raise BundleMismatch(
+                f"{self.folder}: the options do not fit its task {kind.name}: {error}."
+            ) from None
 
     @property
     def input(self) -> Input:

@@ -47,8 +47,8 @@ def read(folder: str | Path) -> Bundle:
     folder = _download(str(folder)) if is_downloaded else Path(folder)
     path = folder / CONTENT
     if not path.is_file():
-        what = "has no bundle.json, so it is no bundle" if folder.is_dir() else "does not exist"
-        raise BundleError(f"{folder} {what}; name the folder that a training wrote.")
+        what = "has no bundle.json, so it is not a bundle" if folder.is_dir() else "does not exist"
+        raise BundleError(f"{folder} {what}; expected a folder written by a training.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
@@ -65,7 +65,7 @@ def read(folder: str | Path) -> Bundle:
         if not isinstance(content.get(field), kind)
     ]
     if not problems and content.get("checksum") != checksum(content):
-        problems.append("bundle.json was altered")
+        problems.append("bundle.json was modified")
     if not problems:
         expected = content["files"]
         there = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {CONTENT}
@@ -73,15 +73,16 @@ def read(folder: str | Path) -> Bundle:
             # If the whole repository was downloaded before, the cache also has files such as the licence.
             there &= set(FILES)
         problems += [f"{name} is missing" for name in sorted(set(expected) - there)]
-        problems += [f"{name} does not belong there" for name in sorted(there - set(expected))]
+        problems += [f"{name} is unexpected" for name in sorted(there - set(expected))]
         problems += [
-            f"{name} was altered"
+            f"{name} was modified"
             for name in sorted(there & set(expected) - {CARD})
             if not (folder / name).is_file() or sha256_of(folder / name) != expected[name]
         ]
     if problems:
         raise BundleMismatch(
-            f"{folder} is not the bundle that was written: {listed(problems)}. Copy it again, or train it again."
+            f"{folder} is not the bundle that was written: {listed(problems)}. Copy it again, or "
+            "train it again."
         )
     return Bundle(folder, content)
 
@@ -100,7 +101,7 @@ def _download(name: str) -> Path:
         raise BundleError(str(error)) from None
     if not (downloaded / CONTENT).is_file():
         raise BundleError(
-            f"{name} has no {CONTENT}, so it is no bundle; an adapter of another library becomes one by "
-            f"'keras-peft import {name}'."
+            f"{name} has no {CONTENT}, so it is not a bundle; to convert an adapter of another "
+            f"library, use 'keras-peft import {name}'."
         )
     return downloaded

@@ -157,8 +157,10 @@ def _bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
             width=100 * (one["high"] - one["low"]),
             right=100 * one["accuracy"],
             rows=100 * one["rows"] / whole,
-            in_words=f"{one['low']:.1f} to {one['high']:.1f}: {one['rows']} answers, {one['confidence']:.2f} sure, "
-            f"{one['accuracy']:.2f} right",
+            in_words=(
+                f"{one['low']:.1f} to {one['high']:.1f}: {one['rows']} predictions, confidence "
+                f"{one['confidence']:.2f}, accuracy {one['accuracy']:.2f}"
+            ),
         )
         for one in bins
     ]

@@ -37,13 +37,15 @@ def verify(staged: Bundle, texts: Sequence[Text], outputs: Any) -> dict[str, Any
     try:
         fresh = load_model(staged, sources.load(staged.base_name))
     except KerasPeftError as error:
-        raise BundleError(f"The bundle cannot be loaded again, so it was not written: {error}") from error
+        raise BundleError(
+            f"The bundle was not written, because it cannot be loaded again: {error}"
+        ) from error
     tokens = staged.encoder()(texts)
     answers = compute_outputs(Inference(fresh, tokens.signature), tokens)
     largest = difference(answers, outputs)
     if not largest <= TOLERANCE:
         raise BundleError(
-            f"The bundle was not written: loaded again, its logits differ by {largest:.2e}, more than "
-            f"{TOLERANCE:.0e}."
+            f"The bundle was not written: when loaded again, its logits differ by {largest:.2e}, more "
+            f"than {TOLERANCE:.0e}."
         )
     return {"reloaded": {"texts": len(texts), "max_abs_logit_difference": largest}}

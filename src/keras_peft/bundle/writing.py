@@ -110,7 +110,7 @@ def write(folder: Path, contents: BundleContents, *, overwrite: bool = False) ->
     except BundleError as error:
         kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
         write_tensors(kept, contents.tensors)
-        raise BundleError(f"{error} The trained weights alone were kept as {kept}.") from error
+        raise BundleError(f"{error} Only the trained weights were saved, as {kept}.") from error
     except OSError as error:
         reason = error.strerror or str(error)
         rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / (folder.name or "bundle")
@@ -118,11 +118,12 @@ def write(folder: Path, contents: BundleContents, *, overwrite: bool = False) ->
             _write(rescue, contents, overwrite=False)
         except OSError:
             raise BundleError(
-                f"{folder} could not be written ({reason}), and neither could {rescue}; make room and train again."
+                f"{folder} could not be written ({reason}), and neither could {rescue}; free some space "
+                "and train again."
             ) from error
         raise BundleError(
-            f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} instead: move it "
-            "to where you want it."
+            f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} "
+            "instead: move it where you want it."
         ) from error
 
 

@@ -22,20 +22,20 @@ from keras_peft.errors import KerasPeftError, OptionError
 # The help, in this order. Equal to the docstrings of the commands, whose files the help does not import.
 COMMANDS = {
     "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
-    "cross-validate": "Score settings by several trainings, each without one part of the rows.",
-    "find-rate": "Find the learning rate by a short training in which it rises.",
+    "cross-validate": "Score settings by cross-validation.",
+    "find-rate": "Suggest a learning rate from a short training with a rising rate.",
     "evaluate": "Score a bundle on labelled text.",
-    "explain": "Show which words of a text carried a bundle's decision.",
-    "predict": "Label texts with a bundle; a file of any size is streamed.",
-    "serve": "Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs.",
-    "export": "Write a bundle in the form of another library.",
-    "import": "Make a bundle of what another library wrote.",
-    "push": "Push a bundle, or what export wrote, to Hugging Face's hub.",
-    "show": "Show what a bundle holds and check its files.",
-    "methods": "List the methods, or the options of one.",
-    "bases": "List the bases that come with the package, and how to name others.",
-    "data": "Check, split and make labelled text.",
-    "cache": "Show or clear what trainings keep to be computed once only.",
+    "explain": "Show which words of a text a bundle's prediction depends on.",
+    "predict": "Label texts with a bundle; files of any size are streamed.",
+    "serve": "Serve bundles over HTTP, many on one base, and load and unload them at runtime.",
+    "export": "Export a bundle to another library's format.",
+    "import": "Create a bundle from another library's format.",
+    "push": "Push a bundle or an exported folder to the Hugging Face Hub.",
+    "show": "Show the contents of a bundle and verify its files.",
+    "methods": "List the methods, or show the options of one.",
+    "bases": "List the built-in bases, and how to use others.",
+    "data": "Check, split and generate labelled text.",
+    "cache": "Show or clear cached features.",
 }
 
 # Commands with the flags of the settings and of a method.
@@ -103,13 +103,13 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(as_flags(" ".join([str(error), *_notes(error)]), _options(arguments)))
     except _Interrupted as error:
         notes = as_flags(" ".join(_notes(error)), _options(arguments))
-        _fail(f"Interrupted; {notes or 'nothing was written.'}", code=130)
+        _fail(f"Interrupted. {notes or 'Nothing was written.'}", code=130)
     except BrokenPipeError:
         # The reader closed the pipe, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        reason = f"{error.filename or 'The system refuses'}: {error.strerror or error}."
+        reason = f"{error.filename or 'Operating system error'}: {error.strerror or error}."
         _fail(" ".join([reason, *_notes(error)]))
     except typer.TyperException as error:
         _fail(error.format_message())
@@ -131,7 +131,7 @@ def _common(
 
 
 def _not_imported() -> NoReturn:
-    raise RuntimeError("This command was not asked for, so it is not here.")
+    raise RuntimeError("This command is not imported, because it was not requested.")
 
 
 def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str:
@@ -152,8 +152,8 @@ def _chosen_method(arguments: Sequence[str], settings: Mapping[str, Any]) -> str
     ]
     if len(chosen) > 1:
         raise OptionError(
-            f"--method is given {len(chosen)} times, and the command line trains one; in Python several make one "
-            "adapter: fine_tune(data, out=folder, method=[LoRA(), PrefixTuning()])."
+            f"--method is given {len(chosen)} times, but the command line trains a single method; in Python, several "
+            "methods can be combined into one adapter: fine_tune(data, out=folder, method=[LoRA(), PrefixTuning()])."
         )
     return chosen[0] if chosen else str(settings.get("method", DEFAULT_METHOD))
 

@@ -10,7 +10,7 @@ BundleName = Annotated[
     str,
     typer.Argument(
         metavar="BUNDLE",
-        help="A folder that train wrote, or hf://owner/name of one on Hugging Face's hub.",
+        help="A bundle's folder, or hf://owner/name of one on the Hugging Face Hub.",
         show_default=False,
     ),
 ]

@@ -8,9 +8,9 @@ import typer
 
 
 def bases(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """List the bases that come with the package, and how to name others."""
+    """List the built-in bases, and how to use others."""
     from keras_peft.cli.console import out, print_json, table
     from keras_peft.sources import DEFAULT, embedded
 
@@ -38,6 +38,6 @@ def bases(
     )
     out.print(table(None, ("base", "", "licence", "parameters"), rows, left=3))
     out.print(
-        "Also: a folder with a Hugging Face checkpoint (DistilBERT, BERT, RoBERTa, XLM-RoBERTa), hf://owner/name\n"
+        "Also accepted: a folder with a Hugging Face checkpoint (DistilBERT, BERT, RoBERTa, XLM-RoBERTa), hf://owner/name\n"
         "(with HF_TOKEN set for private and gated ones), a KerasHub preset's name, kaggle:// handle or folder."
     )

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-cache = typer.Typer(no_args_is_help=True, help="Show or clear what trainings keep to be computed once only.")
+cache = typer.Typer(no_args_is_help=True, help="Show or clear cached features.")
 
 
 @cache.command("show")
 def show(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """List the cached features: one folder per base and set of texts."""
     from keras_peft.cli.console import out, print_json, table
@@ -33,12 +33,12 @@ def show(
     rows = ((entry["name"], entry["used"], f"{entry['bytes'] / 1e6:,.1f} MB") for entry in found)
     if found:
         out.print(table(None, ("features", "last used", "size"), rows, left=2))
-    out.print(f"{len(found)} kept in {trunk_folder()}, {total / 1e6:,.1f} MB", soft_wrap=True)
+    out.print(f"{len(found)} cached in {trunk_folder()}, {total / 1e6:,.1f} MB", soft_wrap=True)
 
 
 @cache.command("clear")
 def clear(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Remove all cached features; they are recomputed when a training needs them."""
     import shutil
@@ -53,7 +53,7 @@ def clear(
     if as_json:
         print_json({"folder": str(trunk_folder()), "features": len(found), "bytes": freed})
         return
-    out.print(f"Removed {len(found)} kept features, {freed / 1e6:,.1f} MB", soft_wrap=True)
+    out.print(f"Removed {len(found)} cached features, {freed / 1e6:,.1f} MB", soft_wrap=True)
 
 
 def _minute(seconds: float) -> str:

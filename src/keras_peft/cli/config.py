@@ -35,7 +35,7 @@ def read(arguments: Sequence[str]) -> dict[str, Any]:
     except OSError as error:
         raise OptionError(f"{FLAG} {path}: {error.strerror}; expected a .toml file with flags.") from None
     except ValueError as error:
-        raise OptionError(f"{FLAG} {path} is not sound TOML: {error}.") from None
+        raise OptionError(f"{FLAG} {path} is not valid TOML: {error}.") from None
     return {key.replace("-", "_"): value for key, value in content.items()}
 
 
@@ -52,7 +52,9 @@ def check(values: dict[str, Any], known: Iterable[str]) -> None:
     names = [name.replace("_", "-") for name in known]
     wrong = [key.replace("_", "-") for key in values if key.replace("_", "-") not in names]
     if wrong:
-        told = listed(f"{key}{did_you_mean(key, names)}" for key in wrong)
-        raise OptionError(f"{FLAG}: no such flags: {told} The flags are: {', '.join(names)}.")
+        hints = "".join(did_you_mean(key, names) for key in wrong)
+        raise OptionError(
+            f"{FLAG}: unknown flags: {listed(wrong)}.{hints} Expected one of {', '.join(names)}."
+        )
     if nested := [key for key, value in values.items() if isinstance(value, dict | list)]:
         raise OptionError(f"{FLAG}: {listed(nested)}: expected a word, a number, true or false.")

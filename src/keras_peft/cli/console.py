@@ -140,10 +140,10 @@ class ConsoleProgress(Progress):
         err.print(f"  where     {', '.join(roles)} in {where}, and the head", soft_wrap=True)
         if settings["head"] is not None:
             err.print(f"  head      {settings['head']}", soft_wrap=True)
-        err.print(f"  frozen    {plan.trunk_blocks} of {plan.blocks} blocks lie below everything that trains")
+        err.print(f"  frozen    {plan.trunk_blocks} of {plan.blocks} blocks are below all trainable weights")
         err.print(
-            f"  data      {settings['training_rows']:,} rows to train on, {settings['validation_rows']:,} to "
-            "validate on",
+            f"  data      {settings['training_rows']:,} training rows, {settings['validation_rows']:,} "
+            "validation rows",
             soft_wrap=True,
         )
         err.print(
@@ -153,7 +153,7 @@ class ConsoleProgress(Progress):
         )
 
     def trunk_started(self, *, rows: int) -> None:
-        self._bars = row_bar("Frozen blocks, once for each text")
+        self._bars = row_bar("Computing the frozen blocks")
         self._task = self._bars.add_task("", total=rows)
         self._bars.start()
 

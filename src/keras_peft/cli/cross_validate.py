@@ -22,11 +22,11 @@ def cross_validate(
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     *,
     method: Any,
-    folds: Annotated[int, typer.Option(help="Number of parts, each of which is held out once.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    folds: Annotated[int, typer.Option(help="Number of folds; each is held out once.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
-    """Score settings by several trainings, each without one part of the rows."""
+    """Score settings by cross-validation."""
     from keras_peft.cli.console import ConsoleProgress, out, print_json, table
     from keras_peft.sources import is_preset
     from keras_peft.tasks import metric_name
@@ -44,7 +44,7 @@ def cross_validate(
         return
     summary = result.summary()
     made = table(
-        f"{data}: {folds} trainings",
+        f"{data}: {folds} folds",
         ("fold", *map(metric_name, summary)),
         (
             (str(number), *(f"{one.metrics[key]:.3f}" for key in summary))
@@ -52,7 +52,5 @@ def cross_validate(
         ),
     )
     made.add_section()
-    made.add_row(
-        "mean ± deviation", *(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in summary.values())
-    )
+    made.add_row("mean ± std", *(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in summary.values()))
     out.print(made)

@@ -16,7 +16,7 @@ from keras_peft.errors import OptionError
 if TYPE_CHECKING:
     from keras_peft.data.synthesis import DataGeneration, Generated, GenerationPlan
 
-data = typer.Typer(no_args_is_help=True, help="Check, split and make labelled text.")
+data = typer.Typer(no_args_is_help=True, help="Check, split and generate labelled text.")
 data.command("check")(check)
 data.command("split")(split)
 
@@ -31,93 +31,96 @@ def _print_prompt(asked: bool) -> None:
 
 @data.command("generate")
 def generate(
-    topic: Annotated[str, typer.Argument(help="What the texts are about.", show_default=False)],
+    topic: Annotated[str, typer.Argument(help="Topic of the texts.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The .jsonl file to write.", show_default=False)],
     endpoint: Annotated[
         str,
         typer.Option(
-            help="A chat-completions server in OpenAI's form: https://api.openai.com/v1, "
+            help="An OpenAI-compatible chat-completions endpoint: https://api.openai.com/v1, "
             "http://localhost:11434/v1, …",
             show_default=False,
         ),
     ],
-    model: Annotated[str, typer.Option(help="Name of the model there.", show_default=False)],
-    rows: Annotated[int, typer.Option(help="Rows of the file, the same number of each label.")] = 100,
+    model: Annotated[str, typer.Option(help="Name of the model at the endpoint.", show_default=False)],
+    rows: Annotated[int, typer.Option(help="Number of rows, balanced over the labels.")] = 100,
     labels: Annotated[
         str | None, typer.Option(help="Labels, separated by commas.", show_default=False)
     ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help='A label and what it means: news="something happened". Repeatable.', show_default=False
+            help='A label and its description: news="something happened". Repeatable.', show_default=False
         ),
     ] = None,
     speakers: Annotated[
         str | None,
         typer.Option(
-            help="Who speaks in each text, separated by commas: Jon,Sumit.", show_default="plain texts"
+            help="Speakers of each text, separated by commas: Jon,Sumit.", show_default="plain texts"
         ),
     ] = None,
     subtopic: Annotated[
         list[str] | None,
-        typer.Option(help="A part of the topic that some requests keep to. Repeatable.", show_default=False),
+        typer.Option(help="A subtopic for some of the requests. Repeatable.", show_default=False),
     ] = None,
     key_variable: Annotated[
         str, typer.Option(help="Environment variable with the API key, if one is needed.")
     ] = "OPENAI_API_KEY",
     prompt: Annotated[
         Path | None,
-        typer.Option(help="File with a jinja2 template for the requests.", show_default="the package's own"),
+        typer.Option(
+            help="File with a Jinja2 template for the requests.", show_default="the built-in template"
+        ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="How freely the model writes.", show_default="the endpoint's own")
+        float | None,
+        typer.Option(help="Sampling temperature of the model.", show_default="the endpoint's default"),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of an answer.", show_default="the endpoint's own")
+        int | None, typer.Option(help="Maximum tokens per response.", show_default="the endpoint's default")
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Decides the order of the rows and the variety of the requests; sent along where given.",
-            show_default="0, and not sent",
+            help="Random seed for the order of the rows and the variety of the requests; sent along if given.",
+            show_default="0, not sent",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Rows to ask for in a request.")] = 10,
-    concurrency: Annotated[int, typer.Option(help="Requests under way at once.")] = 4,
-    timeout: Annotated[float, typer.Option(help="Seconds until an answer has to be there.")] = 120.0,
+    batch: Annotated[int, typer.Option(help="Rows per request.")] = 10,
+    concurrency: Annotated[int, typer.Option(help="Number of concurrent requests.")] = 4,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a response.")] = 120.0,
     retries: Annotated[
-        int, typer.Option(help="Times to send a request again after a failure that may pass.")
+        int, typer.Option(help="Number of retries of a request after a temporary failure.")
     ] = 5,
     max_requests: Annotated[
-        int | None, typer.Option(help="Most requests of a run.", show_default="3 × the least + 10")
+        int | None, typer.Option(help="Maximum number of requests.", show_default="3 × the minimum + 10")
     ] = None,
-    min_characters: Annotated[int, typer.Option(help="Least characters of a text.")] = 20,
-    max_characters: Annotated[int, typer.Option(help="Most characters of a text.")] = 500,
+    min_characters: Annotated[int, typer.Option(help="Minimum characters per text.")] = 20,
+    max_characters: Annotated[int, typer.Option(help="Maximum characters per text.")] = 500,
     similarity: Annotated[
-        float, typer.Option(help="Texts from this likeness on, up to 1, are near duplicates.")
+        float, typer.Option(help="Similarity, up to 1, from which texts count as near duplicates.")
     ] = 0.7,
     input_price: Annotated[
         float | None,
-        typer.Option(help="Price of a million tokens that the model reads.", show_default=False),
+        typer.Option(help="Price per million input tokens.", show_default=False),
     ] = None,
     output_price: Annotated[
-        float | None, typer.Option(help="Price of a million tokens that it writes.", show_default=False)
+        float | None, typer.Option(help="Price per million output tokens.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Begin without asking.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start without asking for confirmation.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and the first request, and send nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan and the first request without sending anything.")
     ] = False,
     print_prompt: Annotated[
         bool,
         typer.Option(
             "--print-prompt",
-            help="Print the package's template, to be changed and given as --prompt, and exit.",
+            help="Print the built-in template, to edit and pass as --prompt, and exit.",
             is_eager=True,
             callback=_print_prompt,
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Generate labelled text with a language model: validated, balanced and without duplicates."""
     from keras_peft.cli.console import ConsoleProgress, err, print_json
@@ -162,7 +165,7 @@ def generate(
     if plan.requests and not yes:
         if not sys.stdin.isatty():
             raise OptionError(
-                "Nobody is there to be asked whether to begin; say --yes, or look first with --dry-run."
+                "stdin is not a terminal, so nobody can confirm the run; pass --yes, or preview it with --dry-run."
             )
         if not _agreed():
             err.print("Nothing was sent.")
@@ -176,7 +179,7 @@ def generate(
 
 def _agreed() -> bool:
     try:
-        return typer.confirm("Begin?", err=True)
+        return typer.confirm("Start?", err=True)
     except typer.Abort:  # End of input means no.
         return False
 
@@ -190,7 +193,7 @@ def _labels(words: str | None, described: list[str]) -> dict[str, str]:
     labels = dict(pairs)
     if len(labels) < len(pairs):
         twice = next(name for name in labels if [name for name, _ in pairs].count(name) > 1)
-        raise OptionError(f"The label {twice!r} is given twice; give it once, in --labels or in --label.")
+        raise OptionError(f"The label {twice!r} is given twice; pass it once, in --labels or in --label.")
     return labels
 
 
@@ -207,17 +210,17 @@ def _described(generation: DataGeneration, plan: GenerationPlan) -> str:
     parts = urlsplit(plan.url)
     key = f"with the key in ${generation.key_variable}" if plan.sends_key else "without a key"
     if plan.sends_key and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        key += ", which http sends unencrypted"
+        key += ", sent unencrypted over http"
     lines = {
         "labels": ", ".join(f"{label} {rows:,}" for label, rows in plan.labels.items()),
         "endpoint": f"{plan.url}, model {generation.model}, {key}",
-        "requests": f"{plan.requests:,} or more, of up to {_rows(generation.batch)}, {generation.concurrency} at once",
-        "tokens": f"about {plan.prompt_tokens:,} to read and {plan.completion_tokens:,} to write",
+        "requests": f"at least {plan.requests:,} of up to {_rows(generation.batch)}, {generation.concurrency} at once",
+        "tokens": f"about {plan.prompt_tokens:,} input and {plan.completion_tokens:,} output",
     }
     if plan.cost is not None:
         lines["cost"] = f"about {plan.cost:,.4f}"
     if plan.kept:
-        lines["kept"] = f"{_rows(plan.kept)} of an earlier run"
+        lines["kept"] = f"{_rows(plan.kept)} from an earlier run"
     width = max(map(len, lines))
     title = f"{_rows(generation.rows)} about {generation.topic}"
     return "\n".join([title, *(f"  {name:{width}}  {words}" for name, words in lines.items())])
@@ -229,20 +232,20 @@ def _show(made: Generated, *, priced: bool) -> None:
     tally = made.tally
     rows = ((label, f"{count:,}") for label, count in made.labels.items())
     out.print(table(f"{made.out}: {_rows(sum(made.labels.values()))}", ("label", "rows"), rows))
-    turned_down = [
+    rejected = [
         *((f"rows: {reason}", count) for reason, count in tally.rejected.most_common()),
-        *((f"answers: {fault}", count) for fault, count in tally.bad_answers.most_common()),
+        *((f"responses: {fault}", count) for fault, count in tally.bad_answers.most_common()),
     ]
-    if turned_down:
-        out.print(table("Turned down", ("", "times"), ((why, f"{count:,}") for why, count in turned_down)))
-    again = f" ({tally.retries:,} sent again)" if tally.retries else ""
+    if rejected:
+        out.print(table("Rejected", ("", "count"), ((why, f"{count:,}") for why, count in rejected)))
+    again = f" ({tally.retries:,} retried)" if tally.retries else ""
     cost = "" if made.cost is None else f", cost {made.cost:,.4f}"
     if tally.without_usage:
-        answers = "1 answer" if tally.without_usage == 1 else f"{tally.without_usage:,} answers"
-        cost = f", {answers} did not tell the tokens" + (", so the cost is not known" if priced else "")
+        responses = "1 response" if tally.without_usage == 1 else f"{tally.without_usage:,} responses"
+        cost = f", {responses} without token counts" + (", so the cost is unknown" if priced else "")
     out.print(
-        f"{tally.requests:,} requests{again}, {tally.prompt_tokens:,} tokens read and "
-        f"{tally.completion_tokens:,} written{cost}, {made.seconds:.0f} s",
+        f"{tally.requests:,} requests{again}, {tally.prompt_tokens:,} input tokens and "
+        f"{tally.completion_tokens:,} output tokens{cost}, {made.seconds:.0f} s",
         soft_wrap=True,
     )
     out.print(f"Train on it: keras-peft train {made.out} --out my-bundle", soft_wrap=True)

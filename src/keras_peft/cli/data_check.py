@@ -21,24 +21,24 @@ _ADVISED = ("max_length", "skip_bad_rows")
 def check(
     file: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     validation: Annotated[
-        Path | None, typer.Option(help="Another, with no text of which the first is to share.")
+        Path | None, typer.Option(help="A validation file; texts that occur in both files are reported.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="The base whose tokens are counted.", show_default="minilm")
+        str | None, typer.Option(help="Base whose tokenizer counts the tokens.", show_default="minilm")
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option(help="A bundle, or its hf://owner/name; lists the rows whose label it doubts most."),
+        typer.Option(
+            help="A bundle or hf://owner/name; lists the rows whose labels it finds least probable."
+        ),
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
     label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
     similarity: Annotated[
-        float, typer.Option(help="Texts from this likeness on, up to 1, are near duplicates.")
+        float, typer.Option(help="Similarity, up to 1, from which texts count as near duplicates.")
     ] = 0.9,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with code 1 where anything is found.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if anything is found.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Check labelled text for problems that would harm training."""
     from keras_peft.checking import check_data
@@ -85,17 +85,17 @@ def _show(report: DataReport) -> None:
     repeats = report.facts("duplicates")
     if repeats["compared"] < repeats["of"]:
         out.print(
-            f"Near duplicates: looked for among {repeats['compared']:,} of {repeats['of']:,} texts, drawn by chance",
+            f"Near duplicates: searched among {repeats['compared']:,} of {repeats['of']:,} texts, chosen at random",
             soft_wrap=True,
         )
     if not report.findings:
-        out.print("\nNothing odd was found.", style="green")
+        out.print("\nNo problems found.", style="green")
         return
     count = len(report.findings)
     out.print(f"\n{count} finding{'s' if count > 1 else ''}", style="bold")
     for finding in report.findings:
         _show_finding(finding)
-    out.print("\nEvery row number: --json", style="dim")
+    out.print("\nFor all row numbers, use --json", style="dim")
 
 
 def _show_finding(finding: Finding) -> None:

@@ -15,18 +15,18 @@ _MOST_LABELS = 30
 def split(
     file: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    test: Annotated[float, typer.Option(help="Share to test on; 0 for none.")] = 0.2,
-    validation: Annotated[float, typer.Option(help="Share to validate on; 0 for none.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Fraction of the rows to test on; 0 for none.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Fraction of the rows to validate on; 0 for none.")] = 0.1,
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="Column whose values are not to be on two sides.", show_default="rows of the same text"
+            help="Column whose values must each stay within one file.", show_default="rows with the same text"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same files.")] = 0,
     label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a split that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing split.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Split labelled text into training, validation and test files with the same share of every label."""
     from keras_peft.cli.console import out as stdout

@@ -15,19 +15,20 @@ def evaluate(
     bundle: BundleName,
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     base: Annotated[
-        str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")
+        str | None,
+        typer.Option(help="Where to find the base model.", show_default="its location in training"),
     ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(help="Column with the texts.", show_default="the one trained on"),
+        typer.Option(help="Column with the texts.", show_default="the column used in training"),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(help="Column with the labels.", show_default="the one trained on")
+        str | None, typer.Option(help="Column with the labels.", show_default="the column used in training")
     ] = None,
     skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
+        bool, typer.Option("--skip-bad-rows", help="Skip rows that cannot be used.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Score a bundle on labelled text."""
     from keras_peft import bundle as bundles
@@ -69,4 +70,4 @@ def evaluate(
     )
     if mistakes:
         rows = ((true, said, str(count)) for count, true, said in mistakes[:10])
-        out.print(table("Most frequent mistakes", ("label", "taken for", "rows"), rows, left=2))
+        out.print(table("Most frequent mistakes", ("label", "predicted", "rows"), rows, left=2))

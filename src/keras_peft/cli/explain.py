@@ -31,22 +31,23 @@ _STYLES = (
 def explain(
     bundle: BundleName,
     texts: Annotated[
-        list[str], typer.Argument(help="Texts to explain, by twos where pairs are.", show_default=False)
+        list[str], typer.Argument(help="Texts to explain; for pairs, two texts each.", show_default=False)
     ],
     label: Annotated[
         str | None,
-        typer.Option(help="The label to explain.", show_default="the most probable of each text"),
+        typer.Option(help="Label to explain.", show_default="the most probable label of each text"),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page to look at, as a file.", show_default=False)
+        Path | None, typer.Option(help="Also write the explanation to this HTML file.", show_default=False)
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")
+        str | None,
+        typer.Option(help="Where to find the base model.", show_default="its location in training"),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing HTML file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Show which words of a text carried a bundle's decision."""
+    """Show which words of a text a bundle's prediction depends on."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar
     from keras_peft.explanation import UNIT, as_html, check_explainable
@@ -58,7 +59,9 @@ def explain(
     if html:
         refuse_existing(html, overwrite=overwrite, error=OptionError, option="html")
     if html and not html.parent.is_dir():
-        raise OptionError(f"--html {html}: there is no folder {html.parent}; make it, or choose another.")
+        raise OptionError(
+            f"--html {html}: the folder {html.parent} does not exist; create it, or choose another one."
+        )
     rows = _rows(texts, described.columns[:-1])
 
     classifier = open_classifier(bundle, described, base)
@@ -85,8 +88,8 @@ def _rows(texts: list[str], columns: tuple[str, ...]) -> list[list[str]] | list[
     """Groups texts into pairs if the bundle reads pairs."""
     if len(texts) % len(columns):
         raise OptionError(
-            f"{len(texts)} texts were given, and this bundle reads {len(columns)} together ({', '.join(columns)}); "
-            "give them one after the other."
+            f"This bundle reads {len(columns)} texts per row ({', '.join(columns)}), but the number of texts is "
+            f"{len(texts)}; pass the texts of each row one after the other."
         )
     if len(columns) == 1:
         return texts
@@ -119,17 +122,16 @@ def _print(explanation: Explanation) -> None:
     out.print(table(None, ("word", "   against│for", "weight", "without it"), lines, left=2))
     if explanation.is_withheld:
         out.print(
-            f"The classifier says nothing here: no label has the probability {explanation.abstain_below:.3f} that it "
-            "was told to ask for.",
+            f"The classifier abstains: no label reaches the required probability of {explanation.abstain_below:.3f}.",
             soft_wrap=True,
         )
     if explanation.run_length > 1:
         out.print(
-            f"The text is long: up to {explanation.run_length} words were left out together.", soft_wrap=True
+            f"The text is long: up to {explanation.run_length} words are left out at a time.", soft_wrap=True
         )
     if explanation.unread:
         out.print(
-            f"The text is cut for the base: {explanation.unread} words at its end were not read.",
+            f"The text is too long for the base; words at its end that were not read: {explanation.unread}.",
             soft_wrap=True,
         )
 

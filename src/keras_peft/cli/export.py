@@ -14,22 +14,23 @@ from keras_peft.errors import listed
 
 def export(
     bundle: BundleName,
-    out: Annotated[Path, typer.Option(help="What to write.", show_default=False)],
-    format: Annotated[str, typer.Option(help=f"The form: {listed(forms.names())}.")] = "hf-peft",
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    format: Annotated[str, typer.Option(help=f"Format: {listed(forms.names())}.")] = "hf-peft",
     base: Annotated[
-        str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")
+        str | None,
+        typer.Option(help="Where to find the base model.", show_default="its location in training"),
     ] = None,
     with_base: Annotated[
         bool,
         typer.Option(
             "--with-base",
-            help="Write the base too, with hf-peft; one on minilm needs it.",
+            help="Also write the base, for hf-peft; required for bundles on minilm.",
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Write a bundle in the form of another library."""
+    """Export a bundle to another library's format."""
     if format not in forms.names():
         forms.find(format)
     from keras_peft.cli.console import err, print_json
@@ -51,7 +52,7 @@ def export(
         )
     else:
         screen.print(
-            f"{made.folder}: {forms.find(format).LOOKS_LIKE}; read again, the logits of {made.texts} texts differ "
+            f"{made.folder}: {forms.find(format).LOOKS_LIKE}; reloaded, the logits of {made.texts} texts differ "
             f"by at most {made.max_abs_logit_difference:.1e}",
             soft_wrap=True,
         )

@@ -28,13 +28,15 @@ def find_rate(
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     *,
     method: Any,
-    lowest: Annotated[float, typer.Option(help="The learning rate of the first step.")] = LOWEST,
-    highest: Annotated[float, typer.Option(help="That of the last, if it gets there.")] = HIGHEST,
+    lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = LOWEST,
+    highest: Annotated[
+        float, typer.Option(help="Learning rate of the last step; the search may stop earlier.")
+    ] = HIGHEST,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = STEPS,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
-    """Find the learning rate by a short training in which it rises."""
+    """Suggest a learning rate from a short training with a rising rate."""
     from keras_peft.cli.console import ConsoleProgress, out, print_json, table
     from keras_peft.sources import is_preset
     from keras_peft.training.rates import find_rate as run
@@ -51,9 +53,9 @@ def find_rate(
     if as_json:
         print_json(found.to_json())
         return
-    out.print(table(f"{data}: the loss while the rate rises", ("rate", "", "loss"), _chart(found), left=2))
+    out.print(table(f"{data}: loss by learning rate", ("rate", "", "loss"), _chart(found), left=2))
     out.print(
-        f"Suggested: --learning-rate {found.suggestion:g}; {method.name} has {method.learning_rate:g} by default.",
+        f"Suggested: --learning-rate {found.suggestion:g}; the default of {method.name} is {method.learning_rate:g}.",
         soft_wrap=True,
     )
 

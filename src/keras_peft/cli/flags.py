@@ -72,7 +72,8 @@ def with_flags(
         annotation=Annotated[
             Path | None,
             typer.Option(
-                help="A .toml file with any of these flags, such as a bundle's run.toml; flags win."
+                help="A .toml file with values for these flags, such as a bundle's run.toml; flags given here take "
+                "precedence."
             ),
         ],
     )

@@ -15,33 +15,35 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help=f"A file or folder, or hf://owner/name, of a form that is found out: {listed(forms.names())}.",
+            help=f"A file, a folder or hf://owner/name; the format is detected: {listed(forms.names())}.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],
-    base: Annotated[str | None, typer.Option(help="The base.", show_default="the one that it names")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.", show_default=False)],
+    base: Annotated[
+        str | None, typer.Option(help="Base model.", show_default="the one named in the source")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="The labels in the order of the head's outputs, with commas between.",
-            show_default="those of its config.json, else LABEL_0 and so on",
+            help="Labels in the order of the head's outputs, separated by commas.",
+            show_default="those of its config.json, or LABEL_0, LABEL_1, …",
         ),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="What the head means.",
-            show_default="what it says, else single-label or token-labels",
+            help="Task of the head.",
+            show_default="the one named in the source, or single-label or token-labels",
         ),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Most tokens of a text.", show_default="as many as the base reads")
+        int | None, typer.Option(help="Maximum tokens per text.", show_default="the base's limit")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Make a bundle of what another library wrote."""
+    """Create a bundle from another library's format."""
     from keras_peft.cli.console import err, print_json
     from keras_peft.cli.console import out as screen
     from keras_peft.cli.process import quiet_import
@@ -70,4 +72,4 @@ def import_(
     for what, value in describe_placements(content["parts"]).items():
         screen.print(f"{what:<9} {value}", soft_wrap=True)
     difference = content["verification"]["reloaded"]["max_abs_logit_difference"]
-    screen.print(f"{out}: loaded again, the logits differ by at most {difference:.1e}", soft_wrap=True)
+    screen.print(f"{out}: reloaded, the logits differ by at most {difference:.1e}", soft_wrap=True)

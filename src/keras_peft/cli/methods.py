@@ -10,11 +10,11 @@ import typer
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="One method, with its options.", show_default=False)
+        str | None, typer.Argument(help="Method to show the options of.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """List the methods, or the options of one."""
+    """List the methods, or show the options of one."""
     from keras_peft import methods as shelf
     from keras_peft.cli.console import out, print_json, table
 

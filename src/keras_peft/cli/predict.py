@@ -28,37 +28,40 @@ _CHUNK = 4096
 def predict(
     bundle: BundleName,
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts to label, by twos where pairs are.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Texts to label; for pairs, two texts each.", show_default=False),
     ] = None,
     input: Annotated[
         Path | None,
         typer.Option(help=f"Label the rows of a {READABLE}.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write the rows with labels to a .csv, .tsv or .jsonl file.")
+        Path | None,
+        typer.Option(help="Write the rows with their predictions to a .csv, .tsv or .jsonl file."),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Where the base lies now.", show_default="where it was in training")
+        str | None,
+        typer.Option(help="Where to find the base model.", show_default="its location in training"),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Column with the texts.", show_default="the one trained on")
+        str | None, typer.Option(help="Column with the texts.", show_default="the column used in training")
     ] = None,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave out rows without text.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Skip rows without text.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Label texts with a bundle; a file of any size is streamed."""
+    """Label texts with a bundle; files of any size are streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
     from keras_peft.files import refuse_existing
     from keras_peft.inputs.strings import is_text
 
     if bool(texts) == bool(input):
-        raise OptionError("Give either texts or --input FILE to predict.")
+        raise OptionError("Pass either texts or --input FILE.")
     if output and not input:
-        raise OptionError("--output goes with --input; texts on the command line are answered on stdout.")
+        raise OptionError(
+            "--output requires --input; predictions for texts on the command line are printed to stdout."
+        )
     if output and output.suffix.lower() not in OUTPUTS:
         raise OptionError(f"--output {output}: expected a file that ends in {', '.join(OUTPUTS)}.")
     if output:
@@ -71,8 +74,8 @@ def predict(
         columns = list(described.columns[:-1])
     if len(columns) != described.texts_per_row:
         raise OptionError(
-            f"--text-column {text_column}: {bundle} reads {described.texts_per_row} texts in each row; name as "
-            "many columns, with commas between."
+            f"--text-column {text_column}: {bundle} reads {described.texts_per_row} texts per row; pass as "
+            "many column names, separated by commas."
         )
     given = _rows_of(texts or [], columns)
     # A first pass over the file finds bad rows and all columns before anything is loaded or written.
@@ -97,7 +100,7 @@ def predict(
     if output and as_json:
         print_json({"rows": total, "output": str(output)})
     elif output:
-        out.print(f"{total:,} rows labelled in {output}", soft_wrap=True)
+        out.print(f"Wrote {total:,} rows with predictions to {output}", soft_wrap=True)
     elif texts and not as_json:
         lines = ((*prediction.summary(), _joined(row, columns)) for row, prediction in answers)
         shown = table(None, ("label", "", "next", "text"), lines, left=4)
@@ -108,8 +111,8 @@ def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
     """Groups texts from the command line into rows."""
     if len(texts) % len(columns):
         raise OptionError(
-            f"{len(texts)} texts were given, and this bundle reads {len(columns)} together ({', '.join(columns)}); "
-            "give them one after the other."
+            f"This bundle reads {len(columns)} texts per row ({', '.join(columns)}), but the number of texts is "
+            f"{len(texts)}; pass the texts of each row one after the other."
         )
     return [dict(zip(columns, row, strict=True)) for row in zip(*[iter(texts)] * len(columns), strict=True)]
 
@@ -133,7 +136,7 @@ def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
         bad = [seen + n for n, fine in enumerate(with_text, 1) if not fine]
         if bad and not skip:
             raise DataError(
-                f"{path}: row {bad[0]} has no text (rows are counted from 1); mend it, or leave such rows out with "
+                f"{path}: row {bad[0]} has no text (rows are counted from 1); fix it, or skip such rows with "
                 "--skip-bad-rows."
             )
         seen += len(rows)
@@ -141,7 +144,7 @@ def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
             kept_rows += len(kept)
             yield kept
     if not kept_rows:
-        raise DataError(f"{path} has no row with a text; expected texts in the column {', '.join(columns)}.")
+        raise DataError(f"{path} has no row with text; expected texts in the column {', '.join(columns)}.")
 
 
 def _labelled(

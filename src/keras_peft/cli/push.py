@@ -10,25 +10,24 @@ import typer
 
 
 def push(
-    folder: Annotated[
-        Path, typer.Argument(help="A bundle, or a folder that export wrote.", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(help="A bundle or an exported folder.", show_default=False)],
     to: Annotated[
         str,
-        typer.Argument(help="hf://owner/name, which is made where there is none.", show_default=False),
+        typer.Argument(help="hf://owner/name; created if it does not exist.", show_default=False),
     ],
     branch: Annotated[
-        str | None, typer.Option(help="A branch, which is made where there is none.", show_default="main")
+        str | None, typer.Option(help="Branch to push to; created if it does not exist.", show_default="main")
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Make it private; one that is public is refused.")
+        bool, typer.Option("--private", help="Make the repository private; pushing to a public one fails.")
     ] = False,
     message: Annotated[
-        str | None, typer.Option(help="The first line of the commit.", show_default="what was pushed")
+        str | None,
+        typer.Option(help="First line of the commit message.", show_default="a description of the push"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Push a bundle, or what export wrote, to Hugging Face's hub."""
+    """Push a bundle or an exported folder to the Hugging Face Hub."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from keras_peft import bundle as bundles
@@ -48,8 +47,8 @@ def push(
     if as_json:
         print_json(asdict(made))
         return
-    what = "had all of it already" if made.unchanged else "was compared with the folder and is the same"
+    what = "was already up to date" if made.unchanged else "is up to date and matches the folder"
     out.print(f"{made.name} {what}: {len(made.files)} files, {made.size / 2**20:.2f} MB", soft_wrap=True)
     for path in made.deleted:
-        out.print(f"deleted there: {path}, of an earlier push", soft_wrap=True)
+        out.print(f"deleted {path}, which an earlier push left", soft_wrap=True)
     out.print(made.url, soft_wrap=True)

@@ -26,11 +26,13 @@ _MOST_SHOWN = 8
 def _serve(
     places: Annotated[
         list[Path],
-        typer.Argument(help="A folder with bundles, which may come and go; or bundles.", show_default=False),
+        typer.Argument(
+            help="A folder of bundles, which is watched for changes, or single bundles.", show_default=False
+        ),
     ],
     settings: ServeSettings,
 ) -> None:
-    """Serve bundles over HTTP, many on one base; they are loaded and unloaded while it runs."""
+    """Serve bundles over HTTP, many on one base, and load and unload them at runtime."""
     from keras_peft.serve.http import process
 
     if not process.serve(places, settings, _console_start()):

@@ -12,9 +12,9 @@ from keras_peft.cli.arguments import BundleName
 
 def show(
     bundle: BundleName,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Show what a bundle holds and check its files."""
+    """Show the contents of a bundle and verify its files."""
     from keras_peft import bundle as bundles
     from keras_peft.bundle import describe_placements
     from keras_peft.cli.console import out, print_json, scores_table, table
@@ -34,9 +34,9 @@ def show(
         "trained": f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters",
         "data": _data(content["data"]),
         "max length": f"{content['max_length']} tokens",
-        "verified": "loaded again, logits differ by at most "
+        "verified": "reloaded, logits differ by at most "
         f"{content['verification']['reloaded']['max_abs_logit_difference']:.1e}",
-        "size": f"{size / 2**20:.2f} MB, all files as they were written",
+        "size": f"{size / 2**20:.2f} MB, all files unmodified",
         "versions": ", ".join(f"{key} {value}" for key, value in content["versions"].items()),
     }
     out.print(table(str(bundle), ("", ""), ((key, value) for key, value in facts.items()), left=2))
@@ -46,4 +46,4 @@ def show(
 
 def _data(data: Mapping[str, Any]) -> str:
     rows = data["training_rows"]
-    return f"{data['source']}, {rows} rows to train on" if rows else f"imported from {data['source']}"
+    return f"{data['source']}, {rows} training rows" if rows else f"imported from {data['source']}"

@@ -22,18 +22,16 @@ def train(
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     *,
     method: Any,
-    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.", show_default=False)],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
-    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
     track: Annotated[
         str,
         typer.Option(
-            help=f"Where to write the training down: {', '.join(tracking.names())}, several with commas, or none."
+            help=f"Trackers to log to, separated by commas: {', '.join(tracking.names())}; or none."
         ),
     ] = tracking.DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
     """Fine-tune a classifier on labelled text and write it as a bundle."""
@@ -61,8 +59,8 @@ def train(
         scores_table(f"{out}: scores on {report['validation']['rows']} validation rows", report["validation"])
     )
     stdout.print(
-        f"Trained in {seconds['train']:.0f} s of {seconds['total']:.0f} s, peak memory {report['peak_rss_mb']} MB. "
-        f"Report: {out / 'report.html'}",
+        f"Trained in {seconds['train']:.0f} s ({seconds['total']:.0f} s in total), peak memory "
+        f"{report['peak_rss_mb']} MB. Report: {out / 'report.html'}",
         soft_wrap=True,
     )
     stdout.print(f'Try it: keras-peft predict {out} "a text"', soft_wrap=True)

@@ -82,7 +82,7 @@ class AdaptedModel(keras.Model):
         refuse_unbuilt(base)
         if isinstance(base, AdaptedModel):
             raise OptionError(
-                f"{base.name!r} is an adapted model already; give it one more adapter with add_adapter()."
+                f"{base.name!r} is already an adapted model; add another adapter with add_adapter()."
             )
         all_sites = find_sites(base, roles)
         refuse_taken(base, all_sites)
@@ -179,7 +179,7 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_merged("train")
         if not self.active:
-            raise AdapterError("No adapter is active, so nothing would train; activate one first.")
+            raise AdapterError("No adapter is active, so there is nothing to train; activate one first.")
         given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
         for adapter in self._registry.actives():
             for method in dict.fromkeys(placement.method for placement in adapter.placements):
@@ -301,12 +301,12 @@ class AdaptedModel(keras.Model):
         self._refuse_detached()
         if not hasattr(self.base, "generate"):
             raise AdapterError(
-                f"{self.base.name!r} does not generate; adapt a KerasHub CausalLM instead of its backbone."
+                f"{self.base.name!r} cannot generate text; adapt a KerasHub CausalLM instead of its backbone."
             )
         if unfit := sorted({h.method.name for h in self._registry.site_weights() if not h.method.generates}):
             raise AdapterError(
-                f"{listed(unfit)} does not work with cached generation: it needs all positions of the text in each "
-                "step. Use another method, or deactivate it."
+                f"{listed(unfit)} does not work with cached generation, since it needs all positions of "
+                "the text in each step. Use another method, or deactivate it."
             )
         self._traced.forget_older_weights(self._registry.actives())
         return self.base.generate(*args, **kwargs)
@@ -454,7 +454,7 @@ class AdaptedModel(keras.Model):
         """
         adapter = self._find(name or self._registry.only())
         if adapter.moves:
-            self._refuse_merged("read weights of the base that it trains")
+            self._refuse_merged("read weights of the base model that it trains")
         return adapter.tensors()
 
     def assign_adapter_tensors(self, tensors: Mapping[str, np.ndarray], name: str | None = None) -> None:
@@ -616,9 +616,10 @@ class AdaptedModel(keras.Model):
             AdapterError: Always, with a message that lists the other ways to save.
         """
         raise AdapterError(
-            "An adapted model is not saved as a whole .keras file. Save an adapter with "
-            "keras_peft.save_adapter(), or all weights with save_weights() and load them into a model adapted in "
-            "the same way, or save what merge_and_detach() returns, which is a plain Keras model."
+            "An adapted model cannot be saved as a whole .keras file. Save an adapter with "
+            "keras_peft.save_adapter(), or save all weights with save_weights() and load them into a "
+            "model that is adapted in the same way, or save the plain Keras model that "
+            "merge_and_detach() returns."
         )
 
     def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
@@ -678,7 +679,7 @@ class AdaptedModel(keras.Model):
 
     def _refuse_detached(self) -> None:
         if self._stack.interception.is_released:
-            raise AdapterError(f"{self.name!r} was detached from its base; adapt the base anew.")
+            raise AdapterError(f"{self.name!r} was detached from its base model; adapt the base model again.")
 
     def _refuse_merged(self, what: str) -> None:
         self._refuse_detached()
@@ -698,7 +699,9 @@ class _Bag(keras.layers.Layer):
 def _built(head: keras.Layer | None, base: keras.Model) -> keras.Layer | None:
     if head is not None and not head.built:
         if not hasattr(base, "output_shape"):
-            raise OptionError(f"The head {head.name!r} is not built; call it once on the base's output.")
+            raise OptionError(
+                f"The head {head.name!r} is not built; call it once on the base model's output."
+            )
         head.build(base.output_shape)
     return head
 

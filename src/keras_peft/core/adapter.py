@@ -60,7 +60,8 @@ def choose_placements(
         elif not method.default_targets:
             if targets is not None or layers != "all":
                 raise SelectionError(
-                    f"{method.name} attaches to no layer, so it takes no targets and no layers; leave them out."
+                    f"{method.name} does not attach to layers, so it takes neither `targets` nor `layers`; "
+                    "leave them out."
                 )
             placements.append(Placement(method, Selection((), "all")))
         else:
@@ -106,8 +107,8 @@ class PlacedMethod:
         chosen = select_sites(all_sites, placement.selection) if targets else []
         if not method.quantised and (whole := [s.path for s in chosen if _is_quantised(s)]):
             raise SelectionError(
-                f"{listed(whole, most=3)} is quantised, and {method.name} cannot train whole numbers; use another "
-                "method, or a base that is not quantised."
+                f"{listed(whole, most=3)} is quantised, and {method.name} cannot train integer weights; "
+                "use another method, or a base model that is not quantised."
             )
         if method.every_block:
             _refuse_some_blocks(method, chosen, all_sites)
@@ -158,7 +159,7 @@ class Adapter:
             )
             if placed.chosen and not holds and not trained:
                 raise SelectionError(
-                    f"{method.name} trains nothing at the {len(placed.chosen)} chosen layers."
+                    f"{method.name} has nothing to train at the {len(placed.chosen)} chosen layers."
                 )
             moved |= trained
             self.movers |= dict.fromkeys(trained, method)
@@ -173,20 +174,18 @@ class Adapter:
         ]
         if twice := sorted({name for name in common if common.count(name) > 1}):
             raise SelectionError(
-                f"Two placements of the adapter are {listed(twice)}, whose sites have weights in common; "
-                "make it one placement."
+                f"Two placements of the adapter use {listed(twice)}, which shares weights between layers; "
+                "merge them into one placement."
             )
         keys = [f"{weights.site.key}/{weights.method.name}" for weights in self.site_weights]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise SelectionError(
-                f"Two placements of the adapter are the same method at {listed(twice, most=4)}; an adapter has a "
-                "method once at a site. Make them two adapters, or choose other targets."
+                f"Two placements of the adapter use the same method at {listed(twice, most=4)}; a method "
+                "can act only once per layer. Use two adapters, or choose other targets."
             )
         if not self.site_weights and not moved and head is None:
             names = " and ".join(placement.method.name for placement in self.placements)
-            raise SelectionError(
-                f"{names} trains no layer of the base but its head, and this base has none; give one with `head`."
-            )
+            raise SelectionError(f"{names} trains only the head, and this base model has none; set `head`.")
         # The values of the base's own variables under this adapter, and their original values.
         self.originals = _copied(moved)
         self.trained = _copied(moved)
@@ -294,7 +293,7 @@ def refuse_unfit(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
             values that are not finite. The message lists all problems.
     """
     missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
-    extra = [f"not expected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
+    extra = [f"unexpected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
     misshapen = [
         f"{key}: expected {shapes[key]}, got {value.shape}"
         for key, value in tensors.items()
@@ -315,8 +314,8 @@ def _refuse_some_blocks(method: Method, chosen: Iterable[Site], all_sites: Itera
     wanted = [site for site in all_sites if site.role in roles]
     if left_out := [site.path for site in wanted if site.key not in inside]:
         raise SelectionError(
-            f"{method.name} lengthens the text, so it goes through the whole base, but {listed(left_out, most=3)} is "
-            "left out; use `layers='all'` and no targets of your own."
+            f"{method.name} lengthens the text, so it must act on the whole base model, but "
+            f"{listed(left_out, most=3)} is left out; use `layers='all'` and the default targets."
         )
 
 

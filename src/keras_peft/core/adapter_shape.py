@@ -102,7 +102,8 @@ class AdapterShape:
         names = {name: f"{prefix}/{name}" for name in weights}
         if twice := sorted(self.shapes.keys() & set(names.values())):
             raise AdapterError(
-                f"Two placements of the adapter hold {listed(twice, most=4)}; an adapter has a method once at a site."
+                f"Two placements of the adapter use the same method at {listed(twice, most=4)}; a method "
+                "can act only once per layer."
             )
         self.shapes |= {names[name]: tuple(weight.shape) for name, weight in weights.items()}
         return names
@@ -135,11 +136,11 @@ def reason_against(methods: Sequence[Method], moved: Sequence[str]) -> str | Non
         moved: Keys of the base's own variables that the adapter trains.
     """
     if unfit := sorted({method.name for method in methods if not method.supports_mixed_batch}):
-        return f"is {listed(unfit)}, which needs the whole batch for itself"
+        return f"uses {listed(unfit)}, which does not support mixed batches"
     if moved:
         return (
-            f"trains weights of the base itself ({listed(moved, most=2)}); adapt the backbone and give a head of "
-            "your own with `head`"
+            f"trains weights of the base model itself ({listed(moved, most=2)}); adapt the backbone "
+            "and pass a separate head as `head`"
         )
     return None
 

@@ -72,8 +72,8 @@ def refuse_unbuilt(base: keras.Model) -> None:
     """
     if not base.built:
         raise OptionError(
-            f"The base {base.name!r} is not built, so its layers have no weights yet; call it once "
-            "on an input, or call its build(), and adapt it then."
+            f"The base model {base.name!r} is not built, so its layers have no weights yet; call it "
+            "once on an input, or call its build() method, before you adapt it."
         )
 
 
@@ -94,15 +94,15 @@ def refuse_taken(base: keras.Model, all_sites: Iterable[Site]) -> None:
     sites = list(all_sites)
     if taken := [site.path for site in sites if intercept.is_attached(site.layer)]:
         raise SelectionError(
-            f"The base carries an adapter already, at {listed(taken, most=4)}; detach that one first, or add "
-            "another one to its model with add_adapter()."
+            f"The base model already has an adapter, at {listed(taken, most=4)}; detach that one "
+            "first, or add another one to its model with add_adapter()."
         )
     if own := [site.path for site in sites if getattr(site.layer, "lora_enabled", False)]:
         raise OptionError(
-            f"Keras's own LoRA is enabled in {base.name!r}, at {listed(own, most=2)}. Build the model again without "
-            "enable_lora(); to keep what was learnt, take it over from save_lora_weights() with "
-            "keras_peft.interop.import_keras_lora(), or fold it in for good: save_weights() here, and load_weights() "
-            "in the new model."
+            f"Keras's own LoRA is enabled in {base.name!r}, at {listed(own, most=2)}. Build the model "
+            "again without enable_lora(). To keep the trained LoRA, import the file of "
+            "save_lora_weights() with keras_peft.interop.import_keras_lora(), or merge it: call "
+            "save_weights() here, and load_weights() in the new model."
         )
 
 

@@ -57,8 +57,8 @@ def joined(base: keras.Model, head: keras.Layer | None) -> Any:
         return None
     if not hasattr(base, "output"):
         raise AdapterError(
-            f"{base.name!r} is no Functional model, so base and head cannot be joined into one; adapt it "
-            "without a head of its own to merge."
+            f"{base.name!r} is not a Functional model, so the base model and head cannot be joined "
+            "into one; to merge, adapt it without a separate head."
         )
     return head(base.output)
 
@@ -78,16 +78,16 @@ def merged_values(site_weights: Iterable[SiteWeights]) -> dict[str, tuple[keras.
     everyone = list(site_weights)
     problems = []
     if unfit := sorted({one.method.name for one in everyone if not one.method.merges}):
-        problems.append(f"{listed(unfit)} cannot be merged into the base's weights")
+        problems.append(f"{listed(unfit)} cannot be merged into the base model's weights")
     if whole := sorted({one.site.path for one in everyone if _is_quantised(one)}):
         problems.append(
-            f"{listed(whole, most=4)} is quantised, and an update cannot be folded into whole numbers"
+            f"{listed(whole, most=4)} is quantised, and an update cannot be merged into integer weights"
         )
     inner = [one.site.path for one in everyone if one.method.innermost]
     if twice := sorted({path for path in inner if inner.count(path) > 1}):
         problems.append(
-            f"{listed(twice, most=4)} has two adapters that both reckon with its own weights, and merging one "
-            "would change what the other does; activate one of them"
+            f"{listed(twice, most=4)} has two adapters that both depend on its weights, so merging "
+            "one would change the effect of the other; activate one of them"
         )
     if problems:
         raise AdapterError(f"{'; '.join(problems)}.")

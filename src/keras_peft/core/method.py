@@ -243,7 +243,7 @@ class Method:
         if unknown:
             hints = "".join(did_you_mean(name, known) for name in unknown)
             raise OptionError(
-                f"{cls.name} has no option {', '.join(map(repr, unknown))}; it has "
+                f"{cls.name} has no option {', '.join(map(repr, unknown))}; its options are "
                 f"{', '.join(known) or 'none'}.{hints}"
             )
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
@@ -292,4 +292,4 @@ def _types_of(method: Any) -> dict[str, Any]:
 
 
 def _in_words(kind: Any) -> str:
-    return "a tuple of whole numbers" if typing.get_origin(kind) is tuple else str(kind.__name__)
+    return "a tuple of integers" if typing.get_origin(kind) is tuple else str(kind.__name__)

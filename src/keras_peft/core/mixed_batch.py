@@ -170,13 +170,13 @@ def predict_rows(
     parts = keras.tree.flatten(x)
     if strange := sorted({type(part).__name__ for part in parts if not hasattr(part, "shape")}):
         raise AdapterError(
-            f"Rows of several adapters are told apart by their place, so arrays are needed, and {listed(strange)} was "
-            "given; gather the rows into arrays first."
+            f"Rows are matched to adapters by position, so they must be arrays, but {listed(strange)} "
+            "was given; convert the rows to arrays first."
         )
     counts = {len(part) for part in parts}
     if counts != {len(names)}:
         raise AdapterError(
-            f"There are {listed(sorted(counts))} rows and {len(names)} adapters; give one for each row."
+            f"There are {listed(sorted(counts))} rows and {len(names)} adapters; pass one adapter per row."
         )
     places: list[int] = []
     found: list[Any] = []
@@ -203,8 +203,8 @@ def _through_head(adapter: Adapter, outputs: Any, rows: Sequence[int]) -> Any:
         return keras.tree.map_structure(lambda leaf: leaf[rows], outputs)
     if not hasattr(outputs, "shape"):
         raise AdapterError(
-            "The base gives several outputs, and heads of rows of different adapters read one; adapt a part "
-            "of it that gives one."
+            "The base model has several outputs, but heads read only one; adapt a part of it that "
+            "has one output."
         )
     return ops.convert_to_numpy(adapter.head(outputs[rows], training=False))
 

@@ -34,7 +34,7 @@ def rates_of(
     """
     if unknown := [start for start in rates if not any(key.startswith(start) for key in variables)]:
         raise OptionError(
-            f"`rates`: no weight's key begins with {listed(map(repr, unknown))}; the keys are "
+            f"`rates`: no weight's key starts with {listed(map(repr, unknown))}; the keys are "
             f"{listed(variables, most=4)}."
         )
     multiples = {id(variable): _rate(key, rates) for key, variable in variables.items()}
@@ -71,8 +71,8 @@ def specialise(
         return
     if optimizer.built:
         raise OptionError(
-            f"The optimizer {optimizer.name!r} has trained already, and rates of its own for each weight have to be "
-            "known before; compile with a new one."
+            f"The optimizer {optimizer.name!r} has already trained, but per-weight learning rates "
+            "must be set before that; compile with a new one."
         )
     is_watched = {id(variable) for variable in watched}
 

@@ -157,8 +157,8 @@ def _einsum_projection(site: Site) -> Projection:
         or out[len(out) - len(made) :] != made
     ):
         raise SelectionError(
-            f"{site.path} computes {layer.equation!r}, which is not a product with one matrix; "
-            "leave this layer out of the targets."
+            f"{site.path} computes {layer.equation!r}, which is not a product with a single matrix; "
+            "exclude this layer from the targets."
         )
     sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
     return Projection(

@@ -52,7 +52,7 @@ class AdapterRegistry:
         self.refuse_name(name)
         if adapter.head is not None and any(other.head is adapter.head for other in self._adapters.values()):
             raise AdapterError(
-                "The head belongs to another adapter of this model already; give one of its own."
+                "The head already belongs to another adapter of this model; pass a separate one."
             )
         self._adapters[name] = adapter
 
@@ -77,7 +77,7 @@ class AdapterRegistry:
         """
         if len(self.active) != 1:
             raise AdapterError(
-                f"{len(self.active)} adapters are active; name one of {listed(self._adapters)}."
+                f"{len(self.active)} adapters are active; choose one of {listed(self._adapters)}."
             )
         return self.active[0]
 
@@ -92,7 +92,7 @@ class AdapterRegistry:
         chosen = [self.find(name) for name in names]
         if len([adapter for adapter in chosen if adapter.head is not None]) > 1:
             raise AdapterError(
-                f"{listed(names)} have a head each, and one has to be chosen; activate one of them."
+                f"{listed(names)} have a head each, but only one can be used; activate one of them."
             )
         moved = [key for adapter in chosen for key in adapter.moves]
         if twice := sorted({key for key in moved if moved.count(key) > 1}):
@@ -124,7 +124,7 @@ class AdapterRegistry:
         """
         self.find(name)
         if name in self.active:
-            raise AdapterError(f"{name!r} is active; activate another one, or none, and delete it then.")
+            raise AdapterError(f"{name!r} is active; before you delete it, activate another one or none.")
         del self._adapters[name]
 
     def refuse_name(self, name: str) -> None:
@@ -136,7 +136,7 @@ class AdapterRegistry:
         refuse_no_name(name)
         if name in self._adapters:
             raise AdapterError(
-                f"There is an adapter {name!r} already; choose another name, or delete that one."
+                f"The adapter {name!r} already exists; choose another name, or delete it first."
             )
 
     def actives(self) -> list[Adapter]:
@@ -187,4 +187,4 @@ def refuse_no_name(name: str) -> None:
         AdapterError: If it is empty or contains "/".
     """
     if not name or "/" in name:
-        raise AdapterError(f"{name!r} is no name for an adapter; expected a word without '/'.")
+        raise AdapterError(f"{name!r} is not a valid adapter name; expected a name without '/'.")

@@ -58,7 +58,7 @@ class Selection:
         """
         targets = (targets,) if isinstance(targets, str) else tuple(targets)
         if not targets:
-            raise SelectionError(f"No targets were given; name at least one role: {', '.join(ROLES)}.")
+            raise SelectionError(f"No targets were given; choose at least one role: {', '.join(ROLES)}.")
         return cls(targets, layers if isinstance(layers, str) else tuple(layers))
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class Selection:
             if not re.fullmatch(r"all|(last|first):\d+|-?\d+(,\s*-?\d+)*", self.layers):
                 words = ("all", "last:2", "first:2")
                 raise SelectionError(
-                    f"`layers={self.layers!r}` is not understood; expected 'all', 'last:N', 'first:N' or block "
+                    f"`layers={self.layers!r}` is invalid; expected 'all', 'last:N', 'first:N' or block "
                     f"numbers such as '4,5' or '-1,-2'.{did_you_mean(self.layers, words)}"
                 )
         elif not self.layers or any(type(number) is not int for number in self.layers):
@@ -96,8 +96,8 @@ class Selection:
             count = int(digits)
             if not 1 <= count <= total:
                 raise SelectionError(
-                    f"`layers={self.layers!r}` asks for {count} blocks; this base has {total}, so the number must be "
-                    f"between 1 and {total}."
+                    f"`layers={self.layers!r}` selects {count} blocks, but this base model has {total}; "
+                    f"expected a number between 1 and {total}."
                 )
             return set(range(total - count, total) if end == "last" else range(count))
         numbers = self.layers
@@ -105,7 +105,8 @@ class Selection:
             numbers = tuple(int(number) for number in numbers.split(","))
         if outside := [number for number in numbers if not -total <= number < total]:
             raise SelectionError(
-                f"`layers={self.shown}`: there is no block {listed(outside)}; this base has blocks 0 to {total - 1}."
+                f"`layers={self.shown}`: there is no block {listed(outside)}; this base model has blocks "
+                f"0 to {total - 1}."
             )
         return {number % total for number in numbers}
 

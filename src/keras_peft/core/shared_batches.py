@@ -35,7 +35,7 @@ def shared_batches(data: Any) -> Any:
     rows = int(keras.tree.flatten(first)[0].shape[0])
     if rows % devices:
         raise AdapterError(
-            f"A batch has {rows} rows, which {devices} devices cannot share equally; make the batches a multiple "
-            f"of {devices}."
+            f"A batch has {rows} rows, which cannot be split equally across {devices} devices; use a "
+            f"batch size that is a multiple of {devices}."
         )
     return data.rebatch(rows, drop_remainder=True)

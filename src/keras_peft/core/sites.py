@@ -129,8 +129,8 @@ def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
             continue
         if total == 0:
             raise SelectionError(
-                f"`layers={selection.shown}` was asked for, but what target {target!r} matches lies in no repeated "
-                "block; use `layers='all'`, or a regular expression with a group named 'block'."
+                f"`layers={selection.shown}` was given, but target {target!r} matches no layer in a "
+                "repeated block; use `layers='all'`, or a regular expression with a group named 'block'."
             )
         blocks = selection.blocks(total)
         inside = [site for site in found if site.block in blocks]
@@ -293,8 +293,8 @@ def _matching(sites: Iterable[Site], target: str) -> Iterator[Site]:
             block = found.groupdict().get("block")
             if block is not None and not block.isdigit():
                 raise SelectionError(
-                    f"Target {target!r} finds {block!r} as the block of {site.path}; its group 'block' has to match "
-                    "digits only."
+                    f"Target {target!r} finds {block!r} as the block of {site.path}; its group 'block' must "
+                    "match only digits."
                 )
             yield site if block is None else replace(site, block=int(block))
 
@@ -302,11 +302,11 @@ def _matching(sites: Iterable[Site], target: str) -> Iterator[Site]:
 def _no_match(target: str, sites: Sequence[Site]) -> str:
     present = Counter(site.role for site in sites if site.role is not None)
     if present:
-        has = "This base has: " + ", ".join(role for role in ROLES if role in present) + "."
+        has = "This base model has: " + ", ".join(role for role in ROLES if role in present) + "."
     else:
-        has = "This base has no layer of a known role; its layers: " + (
+        has = "This base model has no layer with a known role; its layers: " + (
             listed((site.path for site in sites), most=30) or "none"
         )
-        has += ". Give a regular expression on the path."
+        has += ". Use a regular expression that matches the path."
     words = [*present, *(site.path for site in sites)]
     return f"No layer matches target {target!r}. {has}{did_you_mean(target, words)}"

@@ -33,4 +33,4 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return dict(safetensors.numpy.load_file(path))
     except (safetensors.SafetensorError, OSError) as error:
-        raise AdapterError(f"{path.name} cannot be read as safetensors: {error}.") from error
+        raise AdapterError(f"{path.name} is not a valid safetensors file: {error}.") from error

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Faults that make a row unusable.
 _NO_TEXT, _NO_LABEL = "no text", "no label"
-_HALF, _UNEVEN = "half a character, as of a cut emoji", "not a tag for each word"
+_HALF, _UNEVEN = "an unpaired surrogate", "a different number of tags and words"
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,14 @@ def read_examples(
         examples = examples.pick(np.delete(np.arange(len(examples)), at))
     if found and not skip_bad_rows:
         unknown = known is None and len(faults[_NO_LABEL]) == count
-        meant = f" The task was taken to be {chosen.name}; name another with `task`." if unknown else ""
+        meant = f" The task was inferred as {chosen.name}; set `task` to use another." if unknown else ""
         raise DataError(
-            f"{path}: of {count} rows, {'; '.join(found)}. Mend them, or leave them out with "
+            f"{path}: of {count} rows, {'; '.join(found)}. Fix them, or skip them with "
             f"`skip_bad_rows=True`.{meant}"
         )
     if not examples:
-        raise DataError(f"{path}: not one of {count} rows has both a text and a label.")
-    notes = (f"{len(bad)} of {count} rows were left out: {'; '.join(found)}",) if bad else ()
+        raise DataError(f"{path}: none of the {count} rows has both a text and a label.")
+    notes = (f"{len(bad)} of {count} rows were skipped: {'; '.join(found)}",) if bad else ()
     return replace(examples, notes=notes)
 
 
@@ -188,7 +188,7 @@ def check_trainable(examples: Examples) -> Examples:
     unique = examples
     if dropped := len(examples) - len(first):
         were = "duplicate was" if dropped == 1 else "duplicates were"
-        notes = (*examples.notes, f"{dropped} exact {were} left out")
+        notes = (*examples.notes, f"{dropped} exact {were} removed")
         unique = replace(examples.pick(first), notes=notes)
     examples.task.check(unique.labels, array("q", 1 + first), examples.source)
     return unique
@@ -221,7 +221,7 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
         held_out[rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))]] = True
     if not held_out.any():
         raise DataError(
-            f"{examples.source}: {len(examples)} rows are too few to hold out some for validation; add more."
+            f"{examples.source}: {len(examples)} rows are too few to hold any out for validation; add more."
         )
     return examples.pick(np.flatnonzero(~held_out)), examples.pick(np.flatnonzero(held_out))
 
@@ -261,8 +261,8 @@ def check_column(row: Row, column: str, path: Path, option: str) -> None:
     """
     if column not in row:
         raise DataError(
-            f"{path} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Name the "
-            f"right one with `{option}`."
+            f"{path} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Set "
+            f"`{option}` to the right one."
         )
 
 
@@ -282,8 +282,8 @@ def _describe_contradictions(labels: Sequence[Any], found: Sequence[np.ndarray],
     shown = (
         "rows " + ", ".join(f"{numbers[place]} ({labels[place]})" for place in group[:4]) for group in found
     )
-    count = "1 text carries" if len(found) == 1 else f"{len(found)} texts carry"
-    return f"{count} two labels: {listed(shown, most=5)}"
+    count = "1 text has" if len(found) == 1 else f"{len(found)} texts have"
+    return f"{count} contradictory labels: {listed(shown, most=5)}"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -115,8 +115,9 @@ def split_file(
     rows = {side: int((sides == number).sum()) for number, side in enumerate(wanted)}
     if empty := [side for side, count in rows.items() if not count]:
         raise DataError(
-            f"{path} is too small for this split: nothing is left for {' and '.join(empty)}. Add rows, take a larger "
-            "share or leave it out with 0" + ("." if group_by is None else ", or group by another column.")
+            f"{path} is too small for this split: nothing is left for {' and '.join(empty)}. Add rows, use a larger "
+            "share"
+            + (" or set it to 0." if group_by is None else ", set it to 0 or group by another column.")
         )
     ending = ending_of(path) if path.is_file() and ending_of(path) != ".arrow" else ".parquet"
     try:
@@ -140,13 +141,13 @@ def _check_options(path: Path, out: Path, shares: dict[str, float], overwrite: b
     if not 0 < sum(shares.values()) < 1:
         raise OptionError(
             f"`test={shares['test']:g}` and `validation={shares['validation']:g}`: expected at least one above 0, and "
-            "together less than 1, so that something is left to train on."
+            "together less than 1, so that some rows are left for training."
         )
     refuse_existing(
-        out, overwrite=overwrite, error=OptionError, kind="the folder of a split alone", is_kind=_is_split
+        out, overwrite=overwrite, error=OptionError, kind="a folder with only a split", is_kind=_is_split
     )
     if out.exists() and path.resolve().is_relative_to(out.resolve()):
-        raise OptionError(f"{path} lies in {out}, which would be replaced; choose another `out`.")
+        raise OptionError(f"{path} is in {out}, which would be replaced; choose another `out`.")
 
 
 def _is_split(folder: Path) -> bool:
@@ -292,4 +293,4 @@ def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> Non
                         batch[chosen] if isinstance(batch, pl.DataFrame) else [batch[row] for row in chosen]
                     )
         if start != len(sides):
-            raise DataError(f"{path} was changed while it was read; split it again.")
+            raise DataError(f"{path} changed while it was being read; split it again.")

@@ -58,7 +58,7 @@ class Encoder(ABC):
         special = self._tokenizer.num_special_tokens_to_add(False)
         if max_length <= special:
             raise OptionError(
-                f"`max_length={max_length}` leaves no room for text beside {special} special tokens; expected at "
+                f"`max_length={max_length}` leaves no room for text after {special} special tokens; expected at "
                 f"least {special + 1}."
             )
         self._tokenizer.no_padding()

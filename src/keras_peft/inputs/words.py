@@ -80,7 +80,7 @@ class WordInput(Input):
     def check(self, long_text: str) -> None:
         if long_text != LONG_TEXT[0]:
             raise OptionError(
-                f"Rows of words are not read in windows; leave `long_text={long_text!r}` out, or give shorter texts."
+                f"Lists of words cannot be read in windows; remove `long_text={long_text!r}`, or use shorter texts."
             )
 
     def _cells(self, given: Any) -> list[Any]:

@@ -45,7 +45,7 @@ def labelled(
         labels = tuple(f"LABEL_{number}" for number in range(outputs))
     made = task.from_config(labels, {}).with_activation(activation)
     if made.outputs != outputs:
-        raise OptionError(f"the head has {outputs} outputs, and there are {made.outputs} labels for them")
+        raise OptionError(f"the head has {outputs} outputs, but there are {made.outputs} labels")
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise OptionError(f"two of its outputs have the label {listed(twice)}")
     return made
@@ -108,7 +108,7 @@ def write_imported(
         "task": task.name,
         "data": data,
         "settings": {"max_length": encoder.max_length},
-        "notes": ["It was imported, so nothing is known here of its training."],
+        "notes": ["The adapter was imported, so details of its training are unknown."],
         "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
         "cache": None,
         "history": [],

@@ -118,5 +118,5 @@ def reading_again() -> Iterator[None]:
         yield
     except KerasPeftError as error:
         raise BundleError(
-            f"What was exported cannot be read again, so it was not written: {error}"
+            f"Nothing was exported, because the result could not be read back: {error}"
         ) from error

@@ -75,7 +75,7 @@ def check_same(outputs: np.ndarray, expected: np.ndarray, *, unit: float = 1.0) 
     largest, allowed = difference(outputs, expected), TOLERANCE * max(1.0, unit)
     if not largest <= allowed:
         raise BundleError(
-            f"Nothing was exported: read again, the logits differ by {largest:.2e}, more than {allowed:.0e}."
+            f"Nothing was exported: when read back, the logits differ by {largest:.2e}, more than {allowed:.0e}."
         )
     return largest
 

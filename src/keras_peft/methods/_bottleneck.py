@@ -20,11 +20,11 @@ class Bottleneck(Method):
 
     learning_rate: ClassVar[float] = 3e-3
 
-    size: int = option(48, "units in the bottleneck", minimum=1)
-    activation: str = option("gelu", "what acts in the bottleneck", choices=ACTIVATIONS)
-    scaling: float = option(1.0, "strength of what the bottleneck adds", above=0)
+    size: int = option(48, "number of units in the bottleneck", minimum=1)
+    activation: str = option("gelu", "activation of the bottleneck", choices=ACTIVATIONS)
+    scaling: float = option(1.0, "scale of the bottleneck's output", above=0)
     dropout: float = option(
-        0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1
+        0.1, "fraction of the bottleneck's inputs to drop during training", minimum=0, below=1
     )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:

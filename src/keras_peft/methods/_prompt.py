@@ -88,7 +88,7 @@ class Prompt(Method):
             mask = named[name]
             if None not in (length, mask.shape[1]) and length < mask.shape[1] + self.tokens:
                 raise AdapterError(
-                    f"{weights.site.path} is called more than once for a text, and {self.name} cannot tell its last "
+                    f"{weights.site.path} is called more than once per text, and {self.name} cannot identify the last "
                     "call; choose another method for this base."
                 )
             seen = ops.ones((ops.shape(mask)[0], self.tokens), mask.dtype)
@@ -114,7 +114,7 @@ def refuse_beyond_positions(method: Method, site: Site, length: int | None) -> N
     own = method.extra_positions
     if length is not None and most is not None and length > most:
         raise AdapterError(
-            f"{length - own} tokens of text and {own} of {method.name} are more than the {most} positions of the base; "
+            f"{length - own} tokens of text and {own} of {method.name} exceed the {most} positions of the base; "
             "shorten the texts or use fewer `tokens`."
         )
 
@@ -131,6 +131,6 @@ def refuse_cache(method: Method, site: Site, named: Mapping[str, Any]) -> None:
 
     if any("cache" in name and value is not None for name, value in named.items()):
         raise AdapterError(
-            f"{site.path} was called with a cache, as in generation, and {method.name} needs all positions of the "
+            f"{site.path} was called with a cache, as in generation, but {method.name} needs all positions of the "
             "text in each step; deactivate the adapter to generate."
         )

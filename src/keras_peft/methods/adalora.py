@@ -60,14 +60,14 @@ class AdaLoRA(Method):
     watched: ClassVar[tuple[str, ...]] = ("a", "e", "b")
     hugging_face: ClassVar[str | None] = "ADALORA"
 
-    rank: int = option(8, "entries kept in the end, a site on average", minimum=1)
-    initial_rank: int = option(12, "entries at each site to begin with", minimum=1)
+    rank: int = option(8, "average number of entries per site at the end", minimum=1)
+    initial_rank: int = option(12, "number of entries per site at the start", minimum=1)
     alpha: float = option(32.0, "strength of the update, which is scaled by alpha / initial_rank", above=0)
-    dropout: float = option(0.1, "share of the path's inputs dropped while training", minimum=0, below=1)
+    dropout: float = option(0.1, "fraction of the inputs of A to drop during training", minimum=0, below=1)
     orthogonality: float = option(0.1, "weight of the penalty that keeps A and B orthogonal", minimum=0)
-    warmup: float = option(0.1, "share of the steps before the first cut", minimum=0, below=1)
-    settled: float = option(0.3, "share of the steps after the last cut", minimum=0, below=1)
-    interval: int = option(10, "steps between cuts", minimum=1)
+    warmup: float = option(0.1, "fraction of the steps before the first pruning", minimum=0, below=1)
+    settled: float = option(0.3, "fraction of the steps after the last pruning", minimum=0, below=1)
+    interval: int = option(10, "number of steps between prunings", minimum=1)
 
     def __post_init__(self) -> None:
         from keras_peft.errors import OptionError
@@ -79,7 +79,7 @@ class AdaLoRA(Method):
             )
         if self.warmup + self.settled >= 1:
             raise OptionError(
-                f"AdaLoRA: `warmup` and `settled` must be below 1 together, got {self.warmup} and {self.settled}."
+                f"AdaLoRA: the sum of `warmup` and `settled` must be below 1, got {self.warmup} and {self.settled}."
             )
 
     @property

@@ -47,12 +47,12 @@ class Compacter(Method):
     default_targets: ClassVar[tuple[str, ...]] = ("attention.output", "ffn.down")
     learning_rate: ClassVar[float] = 1e-2
 
-    size: int = option(48, "units in the bottleneck", minimum=1)
-    products: int = option(4, "number of Kronecker products in a matrix", minimum=1)
+    size: int = option(48, "number of units in the bottleneck", minimum=1)
+    products: int = option(4, "number of Kronecker products per matrix", minimum=1)
     rank: int = option(1, "rank of the larger factor", minimum=1)
-    activation: str = option("gelu", "what acts in the bottleneck", choices=ACTIVATIONS)
+    activation: str = option("gelu", "activation of the bottleneck", choices=ACTIVATIONS)
     dropout: float = option(
-        0.1, "share of the bottleneck's inputs dropped while training", minimum=0, below=1
+        0.1, "fraction of the bottleneck's inputs to drop during training", minimum=0, below=1
     )
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Compacter(Method):
         super().__post_init__()
         if self.size % self.products:
             raise OptionError(
-                f"Compacter: size must divide by products, got {self.size} and {self.products}."
+                f"Compacter: `size` must be divisible by `products`, got {self.size} and {self.products}."
             )
 
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
@@ -74,7 +74,7 @@ class Compacter(Method):
 
         n, dim = self.products, projection(site).outputs
         if dim % n:
-            raise OptionError(f"{site.path} gives {dim} values, which do not divide by products={n}.")
+            raise OptionError(f"{site.path} returns {dim} values, which is not divisible by `products={n}`.")
         return {
             "down_left": Weight((n, dim // n, self.rank), "glorot_uniform"),
             "down_right": Weight((n, self.rank, self.size // n), "glorot_uniform"),

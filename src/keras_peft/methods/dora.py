@@ -50,9 +50,9 @@ class DoRA(Method):
     innermost: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LORA"
 
-    rank: int = option(8, "width of the low-rank path", minimum=1)
+    rank: int = option(8, "rank of the update", minimum=1)
     alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
-    dropout: float = option(0.1, "share of the path's inputs dropped while training", minimum=0, below=1)
+    dropout: float = option(0.1, "fraction of the inputs of A to drop during training", minimum=0, below=1)
 
     @property
     def scaling(self) -> float:

@@ -32,7 +32,7 @@ class FullFineTuning(Method):
     """
 
     name: ClassVar[str] = "full"
-    title: ClassVar[str] = "Full fine-tuning (yardstick)"
+    title: ClassVar[str] = "Full fine-tuning (baseline)"
     paper: ClassVar[str] = "Howard and Ruder 2018, https://arxiv.org/abs/1801.06146"
     default_targets: ClassVar[tuple[str, ...]] = (".",)
     default_layers: ClassVar[str] = "all"

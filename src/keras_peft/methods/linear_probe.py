@@ -25,7 +25,7 @@ class LinearProbe(Method):
     """
 
     name: ClassVar[str] = "linear-probe"
-    title: ClassVar[str] = "Linear probe (yardstick)"
+    title: ClassVar[str] = "Linear probe (baseline)"
     paper: ClassVar[str] = "Alain and Bengio 2016, https://arxiv.org/abs/1610.01644"
     default_targets: ClassVar[tuple[str, ...]] = ()
     default_layers: ClassVar[str] = "all"

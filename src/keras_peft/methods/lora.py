@@ -65,14 +65,16 @@ class LoRA(Method):
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LORA"
 
-    rank: int = option(8, "width of the low-rank path", minimum=1)
+    rank: int = option(8, "rank of the update", minimum=1)
     alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
-    dropout: float = option(0.1, "share of the path's inputs dropped while training", minimum=0, below=1)
+    dropout: float = option(0.1, "fraction of the inputs of A to drop during training", minimum=0, below=1)
     rank_stabilized: bool = option(False, "scale by alpha / sqrt(rank) instead (rsLoRA)")
     initialization: str = option(
-        "default", "what A and B start with: default, pissa or olora", choices=("default", "pissa", "olora")
+        "default", "initialization of A and B: default, pissa or olora", choices=("default", "pissa", "olora")
     )
-    learning_rate_ratio: float = option(1.0, "how much faster B learns than A (LoRA+ uses 16)", above=0)
+    learning_rate_ratio: float = option(
+        1.0, "learning rate of B relative to that of A (LoRA+ uses 16)", above=0
+    )
 
     @property
     def scaling(self) -> float:
@@ -142,8 +144,8 @@ class LoRA(Method):
         matrix = keras.ops.convert_to_numpy(matrix_of(site)).astype(np.float64)
         if self.rank > min(matrix.shape):
             raise OptionError(
-                f"{site.path} multiplies by a {matrix.shape[0]} × {matrix.shape[1]} matrix, which has no "
-                f"{self.rank} principal directions; use a smaller rank with {self.initialization}."
+                f"{site.path} multiplies by a {matrix.shape[0]} × {matrix.shape[1]} matrix, which has fewer "
+                f"than {self.rank} principal directions; use a smaller rank with {self.initialization}."
             )
         if self.initialization == "pissa":
             left, values, right = np.linalg.svd(matrix, full_matrices=False)

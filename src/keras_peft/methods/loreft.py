@@ -48,9 +48,9 @@ class LoReFT(Method):
     starts_as_identity: ClassVar[bool] = False
     generates: ClassVar[bool] = False
 
-    rank: int = option(8, "dimensions of the subspace", minimum=1)
-    first: int = option(4, "tokens edited from the start of a text", minimum=0)
-    last: int = option(4, "tokens edited from its end", minimum=0)
+    rank: int = option(8, "dimension of the subspace", minimum=1)
+    first: int = option(4, "number of tokens to edit at the start of a text", minimum=0)
+    last: int = option(4, "number of tokens to edit at the end of a text", minimum=0)
 
     def __post_init__(self) -> None:
         from keras_peft.errors import OptionError
@@ -58,7 +58,7 @@ class LoReFT(Method):
         super().__post_init__()
         if self.first == self.last == 0:
             raise OptionError(
-                "LoReFT: first and last are both 0, so nothing would be edited; raise one of them."
+                "LoReFT: `first` and `last` are both 0, so no token is edited; raise one of them."
             )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
@@ -108,6 +108,6 @@ def _dim(site: Site) -> int:
         if role in site.inner:
             return projection(site.inner[role]).outputs
     raise SelectionError(
-        f"{site.path} has no layer of the role 'ffn.down' or 'attention.output' in it, so the size of what it gives is "
-        "not known; say which layers these are with `roles`."
+        f"{site.path} contains no layer with the role 'ffn.down' or 'attention.output', so its output size is "
+        "unknown; set `roles` to name these layers."
     )

@@ -72,8 +72,8 @@ class NormTuning(Method):
         scale, shift = _variables(site)
         if not type(site.layer).__module__.startswith("keras.src.layers"):
             raise AdapterError(
-                f"{site.path} is a {type(site.layer).__name__}, and how that uses its scale is not known here, so "
-                "norm tuning cannot be merged into it."
+                f"{site.path} is a {type(site.layer).__name__}, whose use of the scale is unknown, so norm "
+                "tuning cannot be merged into it."
             )
         changed = {}
         factor = weights.get("scale", 1.0)

@@ -52,8 +52,10 @@ class OFT(Method):
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "OFT"
 
-    block_size: int = option(32, "size of the blocks that are rotated", minimum=2)
-    terms: int = option(0, "terms of the series for the inverse; 0 for the inverse itself", minimum=0)
+    block_size: int = option(32, "size of the rotated blocks", minimum=2)
+    terms: int = option(
+        0, "number of terms of the series for the inverse; 0 for the exact inverse", minimum=0
+    )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         from keras_peft.core.projection import projection

@@ -50,9 +50,9 @@ class PTuning(Prompt):
     learning_rate: ClassVar[float] = 3e-3
     hugging_face: ClassVar[str | None] = "P_TUNING"
 
-    encoder: str = option("mlp", "the network that makes them: mlp or lstm", choices=("mlp", "lstm"))
-    hidden: int = option(128, "units of that network", minimum=1)
-    encoder_layers: int = option(1, "layers of the LSTM", minimum=1)
+    encoder: str = option("mlp", "network that generates the vectors: mlp or lstm", choices=("mlp", "lstm"))
+    hidden: int = option(128, "number of hidden units of that network", minimum=1)
+    encoder_layers: int = option(1, "number of layers of the LSTM", minimum=1)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         if site.role != "embedding.token":

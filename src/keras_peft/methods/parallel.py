@@ -45,8 +45,8 @@ class ParallelAdapter(Bottleneck):
     paper: ClassVar[str] = "He et al. 2021, https://arxiv.org/abs/2110.04366"
     default_targets: ClassVar[tuple[str, ...]] = ("block",)
 
-    activation: str = option("relu", "what acts in the bottleneck", choices=ACTIVATIONS)
-    scaling: float = option(4.0, "strength of what the bottleneck adds", above=0)
+    activation: str = option("relu", "activation of the bottleneck", choices=ACTIVATIONS)
+    scaling: float = option(4.0, "scale of the bottleneck's output", above=0)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         from keras_peft.core.projection import projection
@@ -78,6 +78,6 @@ def _feed_forward(site: Site) -> tuple[Site, Site]:
         return site.inner["ffn.up"], site.inner["ffn.down"]
     except KeyError:
         raise SelectionError(
-            f"{site.path} has no layers of the roles 'ffn.up' and 'ffn.down' in it; choose blocks that have, or say "
-            "which layers these are with `roles`."
+            f"{site.path} contains no layers with the roles 'ffn.up' and 'ffn.down'; choose blocks that do, or set "
+            "`roles` to name these layers."
         ) from None

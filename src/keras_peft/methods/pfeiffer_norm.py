@@ -71,8 +71,8 @@ def _last_norm(site: Site) -> Site:
 
     if "norm" not in site.inner:
         raise SelectionError(
-            f"{site.path} has no layer of the role 'norm' in it; choose blocks that have, or say which layers these "
-            "are with `roles`."
+            f"{site.path} contains no layer with the role 'norm'; choose blocks that do, or set `roles` to name "
+            "these layers."
         )
     # `find_sites` does not know an architecture's own norm class here, so compare classes, too.
     kind = type(site.inner["norm"].layer)

@@ -53,8 +53,8 @@ class PrefixTuning(Method):
     hugging_face: ClassVar[str | None] = "PREFIX_TUNING"
 
     tokens: int = option(16, "number of learned keys and values", minimum=1)
-    projection: bool = option(False, "make them by a perceptron (reparametrisation)")
-    hidden: int = option(128, "width of that perceptron", minimum=1)
+    projection: bool = option(False, "generate the keys and values with a perceptron (reparametrisation)")
+    hidden: int = option(128, "number of hidden units of that perceptron", minimum=1)
     shift_positions: bool = option(False, "count the text's positions from the end of the prefix")
 
     @property
@@ -199,8 +199,8 @@ def _part(site: Site, part: str) -> Site:
     role = f"attention.{part}"
     if role not in site.inner:
         raise SelectionError(
-            f"{site.path} has no layer of the role {role!r} in it; choose attention layers that have, or say which "
-            "layers these are with `roles`."
+            f"{site.path} contains no layer with the role {role!r}; choose attention layers that do, or set "
+            "`roles` to name these layers."
         )
     return site.inner[role]
 
@@ -216,9 +216,9 @@ def _outputs(site: Site, part: str) -> int:
     view = projection(_part(site, part))
     if len(view.shape) - view.summed != 2 or not (known or _takes_cache(site)):
         raise SelectionError(
-            f"{site.path} is a {type(site.layer).__name__}, which has no place for keys and values beside those of the "
-            "text; prefix tuning knows Keras's attention and KerasHub's with one cache of keys and values. Choose "
-            "another method for this base."
+            f"{site.path} is a {type(site.layer).__name__}, which cannot take keys and values in addition to those of "
+            "the text; prefix tuning supports Keras's attention, and KerasHub's with one cache of keys and values. "
+            "Choose another method for this base."
         )
     return view.outputs
 

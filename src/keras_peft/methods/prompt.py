@@ -51,11 +51,11 @@ class PromptTuning(Prompt):
 
     initialization: str = option(
         "vocabulary",
-        "what the vectors start with: random, vocabulary or text",
+        "initialization of the vectors: random, vocabulary or text",
         choices=("random", "vocabulary", "text"),
     )
-    text: str | None = option(None, "the text to start with")
-    token_ids: tuple[int, ...] | None = option(None, "the text to start with, as token ids", flag=False)
+    text: str | None = option(None, "the text to start from")
+    token_ids: tuple[int, ...] | None = option(None, "the text to start from, as token ids", flag=False)
 
     def __post_init__(self) -> None:
         from keras_peft.errors import OptionError
@@ -64,7 +64,7 @@ class PromptTuning(Prompt):
         given = bool(self.text) or bool(self.token_ids)
         if given != (self.initialization == "text"):
             raise OptionError(
-                f"PromptTuning: initialization='text' and a text go together, got {self.initialization!r} and "
+                f"PromptTuning: `initialization='text'` and `text` require each other, got {self.initialization!r} and "
                 f"{'a text' if given else 'none'}."
             )
 
@@ -74,7 +74,7 @@ class PromptTuning(Prompt):
         if self.text is None or self.token_ids is not None:
             return self
         if not (ids := tokenize(self.text)):
-            raise OptionError(f"PromptTuning: the text {self.text!r} has no token in it.")
+            raise OptionError(f"PromptTuning: the text {self.text!r} contains no token.")
         return dataclasses.replace(self, token_ids=tuple(ids))
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
@@ -101,9 +101,7 @@ class PromptTuning(Prompt):
             ids = ops.convert_to_numpy(keras.random.randint((self.tokens,), 0, layer.input_dim))
             return _embed(layer, ids)
         if self.token_ids is None:
-            raise OptionError(
-                "PromptTuning: the text has not been turned into token ids; give token_ids= instead of text=."
-            )
+            raise OptionError("PromptTuning: the text is not tokenised; pass `token_ids` instead of `text`.")
         if beyond := [number for number in self.token_ids if number >= layer.input_dim]:
             raise OptionError(f"PromptTuning: the base has {layer.input_dim} tokens, got the ids {beyond}.")
         repeated = self.token_ids * (self.tokens // len(self.token_ids) + 1)

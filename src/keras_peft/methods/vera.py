@@ -49,9 +49,9 @@ class VeRA(Method):
     merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "VERA"
 
-    rank: int = option(256, "width of the random path", minimum=1)
-    initial: float = option(0.1, "what the vector d starts with")
-    dropout: float = option(0.0, "share of the path's inputs dropped while training", minimum=0, below=1)
+    rank: int = option(256, "rank of the random matrices", minimum=1)
+    initial: float = option(0.1, "initial value of the vector d")
+    dropout: float = option(0.0, "fraction of the inputs of A to drop during training", minimum=0, below=1)
 
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
         import keras

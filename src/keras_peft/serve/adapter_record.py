@@ -184,7 +184,7 @@ class AdapterRecord:
             return AdapterFailed(f"The adapter {self.name!r} was not loaded; try again.")
         message = str(self.trouble.failure)
         if self.loaded is not None:
-            message += f" Its generation {self.generation} goes on answering."
+            message += f" Its generation {self.generation} is still available."
         return type(self.trouble.failure)(message, retry_after=retry_after)
 
     def status(self, in_flight: int) -> AdapterStatus:

@@ -104,7 +104,7 @@ class Adapters:
                 await self.look()
             except OSError as error:
                 # A disk that is briefly unavailable is no reason to unload adapters.
-                _log.warning("The bundles cannot be looked at: %s", error)
+                _log.warning("Cannot check the bundles: %s", error)
 
     async def look(self) -> None:
         """Checks the bundles once: loads new and changed ones, unloads removed ones.
@@ -146,9 +146,7 @@ class Adapters:
             return loaded
         record = await self._known(name)
         if record.is_off:
-            raise NotReady(
-                f"The adapter {name!r} was unloaded by order; whoever administers the server can load it again."
-            )
+            raise NotReady(f"The adapter {name!r} was unloaded by an administrator, who can load it again.")
         if (trouble := record.trouble) is not None and record.loading is None:
             wait = trouble.until - time.monotonic()
             same = wait > 0 and await asyncio.to_thread(self._loader.mark, name) == record.mark

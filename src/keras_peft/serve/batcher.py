@@ -215,14 +215,14 @@ class Batcher:
             raise NotReady(_ENDS)
         if rows > most:
             raise TooLarge(
-                f"The request has {rows} rows, a long text having one for each of its windows; the server holds "
-                f"{most} at most. Send fewer texts in a request."
+                f"The request has {rows} rows, counting each window of a long text; the server accepts at "
+                f"most {most}. Send fewer texts per request."
             )
         if self._admitted + rows > most:
             wait = max(self._timing.soonest, self._admitted * self._seconds_per_row)
             raise Overloaded(
-                f"The server is busy: {self._admitted} of at most {most} rows wait or run. Try again in "
-                f"{wait:.1f} seconds.",
+                f"The server is busy: {self._admitted} of at most {most} rows are waiting or running. Try "
+                f"again in {wait:.1f} seconds.",
                 retry_after=wait,
             )
         if remaining <= 0:
@@ -296,5 +296,5 @@ class Batcher:
         self._observer.queue_changed(waiting=self.waiting, running=self.running)
 
 
-_ENDS = "The server ends and takes no more requests; ask another, or try again later."
-_FAILED = "The answer could not be computed; the server's log says why."
+_ENDS = "The server is shutting down; try another one, or try again later."
+_FAILED = "The prediction failed; see the server's log."

@@ -36,9 +36,9 @@ def refuse_strange_files(folder: Path) -> None:
             continue
         most = _MOST_BYTES.get(file.name, _MOST_BYTES_OF_OTHERS)
         if file.is_symlink():
-            problems.append(f"{file.name} is a link; put the file itself there.")
+            problems.append(f"{file.name} is a link; replace it with the file itself.")
         elif not file.is_file():
-            problems.append(f"{file.name} is no file.")
+            problems.append(f"{file.name} is not a file.")
         elif (size := file.stat().st_size) > most:
             problems.append(f"{file.name} has {size:,} bytes; expected at most {most:,}.")
     if problems:
@@ -60,7 +60,7 @@ def read_checked(bundle: Bundle, name: str) -> bytes:
     """
     data = (bundle.folder / name).read_bytes()
     if hashlib.sha256(data).hexdigest() != bundle.content["files"].get(name):
-        raise BundleMismatch(f"{name} was changed while the bundle was read; try again.")
+        raise BundleMismatch(f"{name} was modified while the bundle was read; try again.")
     return data
 
 
@@ -88,7 +88,7 @@ def read_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     try:
         tensors = safetensors.numpy.load(data)
     except safetensors.SafetensorError as error:
-        raise AdapterError(f"{name} cannot be read as safetensors: {error}.") from None
+        raise AdapterError(f"{name} is not a valid safetensors file: {error}.") from None
     if strange := [f"{key} ({value.dtype})" for key, value in tensors.items() if value.dtype.kind != "f"]:
-        raise AdapterError(f"{name} has values that are no floating-point numbers: {listed(strange)}.")
+        raise AdapterError(f"{name} has values that are not floating-point numbers: {listed(strange)}.")
     return dict(tensors)

@@ -57,7 +57,7 @@ async def explain(
     """
     if label is not None and label not in adapter.task.labels:
         raise Invalid(
-            f"`label`: the adapter {adapter.name!r} does not know it; it knows "
+            f"`label`: the adapter {adapter.name!r} does not have this label; its labels are "
             f"{listed(adapter.task.labels, most=40)}."
         )
     try:
@@ -73,8 +73,8 @@ async def explain(
     characters = sum(map(size_of, texts))
     if characters > settings.max_body_bytes:
         raise Invalid(
-            f"The text is read once without each of its parts, which makes {characters} characters; expected "
-            f"at most {settings.max_body_bytes}. Explain a part of it."
+            f"The explanation runs the text once without each of its words, which is {characters} "
+            f"characters in all; expected at most {settings.max_body_bytes}. Send a shorter text."
         )
     tokens = await quickly(lambda: adapter.tokenizer(texts), characters=characters, deadline=deadline)
     observer.tokenized(

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from keras_peft.errors import KerasPeftError
 
-LATE = "There was no answer before the request's deadline; send fewer or shorter texts, or try again later."
+LATE = "The request timed out; send fewer or shorter texts, or try again later."
 """Message for a request whose deadline has passed."""
 
 

@@ -129,7 +129,7 @@ class Keys:
             keys += [_read(entry, f"{file}: key {n}", problems) for n, entry in enumerate(_entries(file), 1)]
         for what, values in (("name", [key.name for key in keys]), ("secret", [key.digest for key in keys])):
             if len(set(values)) < len(values):
-                problems.append(f"Two keys have one {what}; give each its own.")
+                problems.append(f"Two keys have the same {what}; give each a different one.")
         if problems:
             raise OptionError(" ".join(problems))
         return cls(keys)
@@ -147,9 +147,9 @@ def check_exposure(settings: ServeSettings, keys: Keys) -> None:
     """
     if not keys and not settings.without_keys and not is_loopback(settings.host):
         raise OptionError(
-            f"Other machines reach `host={settings.host}`, and there are no keys: anyone there could use every "
-            f"adapter. Set {DATA_KEY} and {ADMIN_KEY} in the environment, or give `keys=FILE`; `without_keys=True` "
-            "listens all the same."
+            f"`host={settings.host}` can be reached from other machines, but there are no API keys, "
+            f"so anyone could use every adapter. Set {DATA_KEY} and {ADMIN_KEY} in the environment, "
+            "or pass `keys=FILE`; `without_keys=True` allows it anyway."
         )
 
 
@@ -175,11 +175,14 @@ def _of_environment(variable: str, environment: Mapping[str, str], problems: lis
 def _weakness(secret: str) -> str:
     if len(secret) < _LEAST_CHARACTERS:
         return (
-            f"has {len(secret)} characters; expected at least {_LEAST_CHARACTERS}, such as what `openssl rand -hex 24` "
-            "prints"
+            f"has {len(secret)} characters; expected at least {_LEAST_CHARACTERS}, such as the output "
+            "of `openssl rand -hex 24`"
         )
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        return "holds a space or a sign that no header can hold; expected letters, digits and signs of ASCII"
+        return (
+            "contains characters that are not allowed in a header; expected ASCII letters, digits "
+            "and punctuation"
+        )
     return ""
 
 
@@ -190,10 +193,10 @@ def _entries(file: Path) -> Sequence[Any]:
     except OSError as error:
         raise OptionError(f"`keys={file}` cannot be read: {error.strerror or error}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"`keys={file}` is no TOML: {error}.") from None
+        raise OptionError(f"`keys={file}` is not valid TOML: {error}.") from None
     entries = content.get("key")
     if not isinstance(entries, list) or not entries or set(content) != {"key"}:
-        raise OptionError(f"`keys={file}`: expected tables [[key]] with name and sha256, and nothing else.")
+        raise OptionError(f"`keys={file}`: expected [[key]] tables, and nothing else.")
     return entries
 
 
@@ -202,17 +205,19 @@ def _read(entry: Any, where: str, problems: list[str]) -> Key:
     entry = entry if isinstance(entry, dict) else {}
     for field in entry:
         if field not in _FIELDS:
-            problems.append(f"{where} has {field!r}, which no key has.{did_you_mean(field, _FIELDS)}")
+            problems.append(f"{where} has an unknown field {field!r}.{did_you_mean(field, _FIELDS)}")
     name, secret, digest = entry.get("name"), entry.get("key"), entry.get("sha256")
     admin, adapters = entry.get("admin", False), entry.get("adapters")
     if not isinstance(name, str) or not name.strip():
-        problems.append(f"{where} has no name; the logs call it by that.")
+        problems.append(f"{where} has no name; expected one, which identifies the key in the logs.")
     if (secret is None) == (digest is None):
         problems.append(f"{where}: expected either sha256 or key.")
-    if secret is not None and (problem := _weakness(secret) if isinstance(secret, str) else "is no string"):
+    if secret is not None and (
+        problem := _weakness(secret) if isinstance(secret, str) else "is not a string"
+    ):
         problems.append(f"{where} {problem}.")
     if digest is not None and not _is_digest(digest):
-        problems.append(f"{where}: sha256 must be {_DIGITS} hexadecimal digits, as `sha256sum` prints them.")
+        problems.append(f"{where}: sha256 must be {_DIGITS} hexadecimal digits, as printed by `sha256sum`.")
     if not isinstance(admin, bool):
         problems.append(f"{where}: admin must be true or false, got {admin!r}.")
     if adapters is not None and not (

@@ -135,17 +135,15 @@ def load(
     except KerasPeftError as error:
         reason = str(error).replace(str(folder), name)
     except OSError as error:
-        reason = f"It cannot be read: {error.strerror or type(error).__name__}."
+        reason = f"The bundle cannot be read: {error.strerror or type(error).__name__}."
     except Exception as error:
         # A bundle with valid checksums may still have arbitrary content, for example if it was
         # written by hand.
         _log.exception("The adapter %s cannot be loaded.", name)
-        reason = (
-            f"Its bundle holds something that cannot be used ({type(error).__name__}); the log says more."
-        )
+        reason = f"Its bundle has invalid content ({type(error).__name__}); see the server's log."
     # File names may contain characters that cannot be encoded in a response or a log.
     reason = reason.encode(errors="backslashreplace").decode()
-    raise AdapterFailed(f"The adapter {name!r} cannot be used. {reason}")
+    raise AdapterFailed(f"The adapter {name!r} cannot be loaded. {reason}")
 
 
 def _loaded(
@@ -155,7 +153,7 @@ def _loaded(
     bundle = bundles.read(folder)
     if not is_unicode(json.dumps(bundle.content, ensure_ascii=False)):
         # Otherwise no list of adapters that includes it could be encoded.
-        raise BundleError("bundle.json holds half a character; expected whole ones.")
+        raise BundleError("bundle.json contains an unpaired surrogate; expected valid Unicode.")
     if problems := [*_problems_with_base(bundle, engine.base), *_problems_with_labels(bundle)]:
         raise BundleMismatch(" ".join(problems))
     task = bundle.task()
@@ -170,9 +168,12 @@ def _problems_with_base(bundle: Bundle, base: Base) -> list[str]:
     if (base.architecture, base.sha256) == (wanted.get("architecture"), wanted.get("sha256")):
         return []
     return [
-        f"It was trained on the base {shown_name(bundle.base_name)} ({wanted['architecture']}, sha256 "
-        f"{wanted['sha256'][:12]}…); this server runs {shown_name(base.name)} ({base.architecture}, sha256 "
-        f"{base.sha256[:12]}…). Train it on that one, or serve it by a server of its own."
+        (
+            f"It was trained on the base model {shown_name(bundle.base_name)} "
+            f"({wanted['architecture']}, sha256 {wanted['sha256'][:12]}…); this server runs "
+            f"{shown_name(base.name)} ({base.architecture}, sha256 {base.sha256[:12]}…). Train it on "
+            "that one, or serve it on a separate server."
+        )
     ]
 
 
@@ -181,7 +182,7 @@ def _problems_with_labels(bundle: Bundle) -> list[str]:
     for field, least in (("labels", 0), ("columns", 2)):
         values = bundle.content[field]
         if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):
-            problems.append(f"Its {field} are not different strings.")
+            problems.append(f"Its {field} are not distinct strings.")
         elif len(values) < least:
             problems.append(f"It has {len(values)} {field}; expected at least {least}.")
     return problems
@@ -195,7 +196,7 @@ def _let_it_answer(loaded: LoadedAdapter, run: Run) -> None:
     (output,) = run([AdapterRow(tokens.ids[0], loaded)])
     if not np.isfinite(output).all():
         raise AdapterError(
-            "Its answer to a first text is not finite, so its weights are of no use; train it again."
+            "Its prediction of a sample text is not finite, so its weights are unusable; train it again."
         )
     outputs = [output[tokens.words[0]]] if tokens.words is not None else output[None]
     task.predictions(outputs, [text])

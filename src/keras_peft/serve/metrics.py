@@ -50,44 +50,45 @@ class Metrics(Observer):
         self._loaded: dict[str, tuple[str, str]] = {}
 
         info = self._gauge(
-            "build_info", "Version of the server and of its base.", "version", "base", "base_sha256"
+            "build_info", "Versions of the server and its base model.", "version", "base", "base_sha256"
         )
         info.labels(__version__, base, base_sha256).set(1)
-        self._requests = self._counter("requests", "Requests that have ended.", "route", "status")
-        self._failures = self._counter("request_failures", "Requests that failed.", "reason")
+        self._requests = self._counter("requests", "Completed requests.", "route", "status")
+        self._failures = self._counter("request_failures", "Failed requests.", "reason")
         self._request_seconds = self._histogram(
-            "request_duration_seconds", "From the first byte to the answer.", _SECONDS, "route"
+            "request_duration_seconds",
+            "Time from the first byte of a request to its response.",
+            _SECONDS,
+            "route",
         )
         self._tokenization = self._histogram(
-            "tokenization_duration_seconds", "Texts of a request to tokens.", _SECONDS
+            "tokenization_duration_seconds", "Time to tokenize the texts of a request.", _SECONDS
         )
-        self._input_tokens = self._histogram("request_input_tokens", "Tokens of a request.", _TOKENS)
-        self._cut_texts = self._counter(
-            "cut_texts", "Texts that were too long, so that their end was not read."
-        )
-        self._queue = self._histogram("queue_duration_seconds", "How long a row waited.", _SECONDS)
-        self._waiting = self._gauge("queue_size", "Rows that wait.")
-        self._running = self._gauge("in_flight", "Rows that are being computed.")
+        self._input_tokens = self._histogram("request_input_tokens", "Tokens per request.", _TOKENS)
+        self._cut_texts = self._counter("cut_texts", "Texts that were truncated because they are too long.")
+        self._queue = self._histogram("queue_duration_seconds", "Time a row waited in the queue.", _SECONDS)
+        self._waiting = self._gauge("queue_size", "Rows waiting in the queue.")
+        self._running = self._gauge("in_flight", "Rows being computed.")
         self._inference = self._histogram(
-            "inference_duration_seconds", "How long the base took for a batch.", _SECONDS
+            "inference_duration_seconds", "Time the base model took per batch.", _SECONDS
         )
-        self._failed_batches = self._counter("failed_batches", "Batches without outputs.")
-        self._rows = self._histogram("batch_size", "Rows of a batch.", _ROWS)
-        self._tokens = self._histogram("batch_tokens", "Tokens of a batch, padding included.", _TOKENS)
-        self._padding = self._histogram("batch_padding_ratio", "Share of a batch that is padding.", _SHARES)
-        self._distinct = self._histogram("batch_distinct_adapters", "Adapters of the rows of a batch.", _ROWS)
+        self._failed_batches = self._counter("failed_batches", "Batches that failed.")
+        self._rows = self._histogram("batch_size", "Rows per batch.", _ROWS)
+        self._tokens = self._histogram("batch_tokens", "Tokens per batch, including padding.", _TOKENS)
+        self._padding = self._histogram("batch_padding_ratio", "Share of padding per batch.", _SHARES)
+        self._distinct = self._histogram("batch_distinct_adapters", "Distinct adapters per batch.", _ROWS)
         self._adapter_texts = self._counter(
-            "adapter_requests", "Texts that an adapter was asked about.", "adapter", "status"
+            "adapter_requests", "Texts predicted per adapter.", "adapter", "status"
         )
         self._adapter_loaded = self._gauge(
-            "adapter_loaded", "1 for each adapter that answers.", "adapter", "generation", "pinned"
+            "adapter_loaded", "1 for each adapter that is loaded.", "adapter", "generation", "pinned"
         )
         self._loads = self._counter("adapter_loads", "Attempts to load an adapter.", "result")
         self._load_seconds = self._histogram(
-            "adapter_load_duration_seconds", "How long it took to load an adapter.", _LOAD_SECONDS
+            "adapter_load_duration_seconds", "Time to load an adapter.", _LOAD_SECONDS
         )
-        self._evictions = self._counter("adapter_evictions", "Adapters that answer no more.", "reason")
-        self._slots = self._gauge("adapter_slots", "Adapters in each state.", "state")
+        self._evictions = self._counter("adapter_evictions", "Adapters that were unloaded.", "reason")
+        self._slots = self._gauge("adapter_slots", "Adapters per state.", "state")
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Returns all metrics in a text format of Prometheus.

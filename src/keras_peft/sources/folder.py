@@ -50,7 +50,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BaseCorrupt(
-            f"{folder / 'config.json'} describes no model ({reason}); download the base again."
+            f"{folder / 'config.json'} does not describe a model ({reason}); download the base again."
         ) from None
     head, _ = find_head(config, tensors, readable.CHECKPOINT, int(encoder.output_shape[-1]))
     return Base(
@@ -86,7 +86,7 @@ def load_tokenizer(folder: Path) -> tuple[str, int]:
         max_length = readable.max_length(config)
     except (KeyError, TypeError, ValueError):
         raise BaseCorrupt(
-            f"{folder / 'config.json'} has no whole number as max_position_embeddings; download the base again."
+            f"{folder / 'config.json'} has no integer max_position_embeddings; download the base again."
         ) from None
     return _read_tokenizer(folder), max_length
 
@@ -99,7 +99,7 @@ def _readable(config: Mapping[str, Any], folder: Path) -> ModuleType:
     known = {name: one for name, one in bases.checkpoints().items() if hasattr(one, "from_checkpoint")}
     if kind not in known:
         raise BaseError(
-            f"{folder} holds a checkpoint of type {kind!r}; the types that can be read are: {', '.join(known)}."
+            f"{folder} holds a checkpoint of type {kind!r}; the supported types are: {', '.join(known)}."
         )
     return known[kind]
 
@@ -172,7 +172,7 @@ def _weight_files(folder: Path) -> list[str]:
         files = sorted(set(_read_json(index).get("weight_map", {}).values()))
         if outside := [file for file in files if Path(file).name != file]:
             raise BaseCorrupt(
-                f"{index} names {listed(outside)}, which do not lie beside it; download the base again."
+                f"{index} lists {listed(outside)}, which are not in its folder; download the base again."
             )
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
@@ -202,8 +202,8 @@ def _read_tokenizer(folder: Path) -> str:
     if pairs.is_file() and merges.is_file():
         return _byte_pairs(pairs, merges, add_prefix_space=bool(said.get("add_prefix_space", False)))
     raise BaseNotFound(
-        f"The folder {folder} has no tokenizer.json and neither vocab.txt nor vocab.json with merges.txt; add the "
-        "tokenizer's files of this base."
+        f"The folder {folder} has no tokenizer.json, no vocab.txt and no vocab.json with merges.txt; add the "
+        "tokenizer files of this base."
     )
 
 
@@ -216,11 +216,11 @@ def _byte_pairs(vocabulary: Path, merges: Path, *, add_prefix_space: bool) -> st
         made = ByteLevelBPETokenizer(str(vocabulary), str(merges), add_prefix_space=add_prefix_space)
     except Exception as error:  # tokenizers raises no narrower exception
         raise BaseCorrupt(
-            f"{vocabulary} and {merges} are no tokenizer ({error}); download the base again."
+            f"{vocabulary} and {merges} are not a tokenizer ({error}); download the base again."
         ) from None
     first, last = (made.token_to_id(token) for token in ("<s>", "</s>"))
     if first is None or last is None:
-        raise BaseCorrupt(f"{vocabulary} has no <s> and </s>, which a RoBERTa's has; add a tokenizer.json.")
+        raise BaseCorrupt(f"{vocabulary} has no <s> and </s>, which RoBERTa needs; add a tokenizer.json.")
     # The mask token also covers the space before the word.
     made.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True)])
     made._tokenizer.post_processor = RobertaProcessing(
@@ -235,7 +235,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BaseCorrupt(f"{path} is not JSON ({error}); download the base again.") from None
+        raise BaseCorrupt(f"{path} is not valid JSON ({error}); download the base again.") from None
     if not isinstance(content, dict):
         raise BaseCorrupt(f"{path} is not a JSON object; download the base again.")
     return content

@@ -121,12 +121,12 @@ def _refuse_pickles(name: str, pinned: str) -> None:
     pickles = [file for file in there if file.endswith(_PICKLES)]
     if pickles:
         raise BaseNotFound(
-            f"{name} has its weights as {listed(pickles)}, which is a pickle and can run code when it is read, so it "
-            "is not downloaded: load it with its own library where you trust it, save it as safetensors, and name "
-            "that folder."
+            f"{name} stores its weights as {listed(pickles)}, a pickle, which can run code when it is loaded, so it is "
+            "not downloaded. If you trust it, load it with its own library, save it as safetensors, and pass that "
+            "folder."
         )
     raise BaseNotFound(
-        f"{name} has no weights that can be read here; expected a file that ends in .safetensors, and it holds "
+        f"{name} has no supported weights; expected a file that ends in .safetensors, but it contains "
         f"{listed(there) or 'no files'}."
     )
 
@@ -150,35 +150,35 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
     )
 
     if reason := unfit_token():
-        raise BaseAccessDenied(f"{name} cannot be asked for: {reason}.")
+        raise BaseAccessDenied(f"{name} cannot be requested: {reason}.")
     try:
         yield
     except HFValidationError:
         raise BaseNotFound(f"{name!r} is not of the form hf://owner/name.") from None
     except GatedRepoError:
         raise BaseAccessDenied(
-            f"{name} is gated ({token_state()}): accept its terms on its page, make a read token in your "
+            f"{name} is gated ({token_state()}): accept its terms on its page, create a read token in your "
             "Hugging Face settings, and set it as HF_TOKEN."
         ) from None
     except RevisionNotFoundError:
         raise BaseNotFound(
-            f"{name}: the repository has no revision {revision!r}; name a branch, a tag or a commit of it, or leave "
-            "it out."
+            f"{name}: the repository has no revision {revision!r}; use one of its branches, tags or commits, or "
+            "remove the revision."
         ) from None
     except RepositoryNotFoundError:
         raise BaseNotFound(
-            f"{name} does not exist, or is private and not open to you ({token_state()}): check the "
-            "spelling, or set HF_TOKEN to a token that may read it."
+            f"{name} does not exist, or is private and you have no access ({token_state()}): check the "
+            "spelling, or set HF_TOKEN to a token that can read it."
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
             raise BaseAccessDenied(
                 f"{name} was refused with status {status} ({token_state()}): set HF_TOKEN to a token that "
-                "may read it."
+                "can read it."
             ) from None
         raise BaseUnreachable(
-            f"{name} could not be downloaded: the server answered with status {status}; try again later."
+            f"{name} could not be downloaded: the server returned status {status}; try again later."
         ) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -186,7 +186,7 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
         if not isinstance(error, LocalEntryNotFoundError | OSError) and not is_of_network(error):
             raise
         raise BaseUnreachable(
-            f"{name} is not on this machine and could not be downloaded; check the network and any proxy, or name "
+            f"{name} is not on this machine and could not be downloaded; check the network and any proxy, or use "
             "a folder."
         ) from None
 
@@ -211,7 +211,7 @@ def unfit_token() -> str:
     token = get_token() or ""
     if token.isascii() and token.isprintable():
         return ""
-    return f"the token has characters that no token has ({token_state()}); copy it again, and nothing with it"
+    return f"the token contains characters that no token has ({token_state()}); copy only the token, again"
 
 
 def is_of_network(error: BaseException) -> bool:

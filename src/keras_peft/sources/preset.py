@@ -53,7 +53,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
     from keras_peft.sources._base import Base
 
     usable = _usable()
-    only = f"those that can be used are encoders with a WordPiece tokenizer: {', '.join(usable)}"
+    only = f"the supported presets are encoders with a WordPiece tokenizer: {', '.join(usable)}"
     if is_built_in(name) and name not in names():
         raise BaseError(f"The KerasHub preset {name} cannot be used for texts; {only}.")
     try:
@@ -68,7 +68,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
     except FileNotFoundError as error:
         if "not accessible" in str(error):
             raise BaseAccessDenied(f"{name} is gated: {error}") from None
-        raise BaseNotFound(f"{name} is not a whole KerasHub preset: {error}") from None
+        raise BaseNotFound(f"{name} is not a complete KerasHub preset: {error}") from None
     except (ValueError, TypeError, KeyError) as error:
         if isinstance(preset, Path):
             first = str(error).strip().splitlines()[0]

@@ -41,7 +41,9 @@ class PooledTask(Task):
 
     def __post_init__(self) -> None:
         if self.activation not in _ACTIVATIONS:
-            raise OptionError(f"A head has one of {listed(_ACTIVATIONS)} in it, got {self.activation!r}.")
+            raise OptionError(
+                f"Expected one of {listed(_ACTIVATIONS)} as the activation of the head, got {self.activation!r}."
+            )
 
     @property
     def first_position_only(self) -> bool:

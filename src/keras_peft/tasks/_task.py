@@ -168,7 +168,7 @@ class Task(ABC):
         if unknown := Counter(self.unknown(labels)):
             words = listed(f"{label!r} ({count} rows)" for label, count in unknown.most_common())
             raise DataError(
-                f"{source} has labels that the classifier does not know: {words}; it knows "
+                f"{source} has labels that the classifier does not know: {words}; its labels are "
                 f"{listed(self.labels, most=40)}."
             )
 
@@ -303,9 +303,7 @@ class Task(ABC):
         Raises:
             OptionError: If the task has no probabilities.
         """
-        raise OptionError(
-            f"The task {self.name} gives no probabilities; use predict, which gives what it has."
-        )
+        raise OptionError(f"The task {self.name} has no probabilities; use predict instead.")
 
     @abstractmethod
     def score(self, outputs: Any, targets: Any) -> Scores:
@@ -346,7 +344,7 @@ class Task(ABC):
         Raises:
             OptionError: If the task always answers.
         """
-        raise OptionError(f"The task {cls.name} always answers; leave `abstain_below` out.")
+        raise OptionError(f"The task {cls.name} cannot abstain; remove `abstain_below`.")
 
     @abstractmethod
     def agreement(self, outputs: Any, targets: Any) -> np.ndarray:

@@ -93,15 +93,15 @@ class Task(PooledTask):
     def check(cls, labels: Sequence[tuple[str, ...]], numbers: Sequence[int], source: str) -> None:
         counts = Counter(one for row in labels for one in row)
         if not counts:
-            raise DataError(f"{source}: no row has any label; expected some in at least two rows.")
+            raise DataError(f"{source}: no row has a label; expected labels in at least two rows.")
         if single := [label for label, count in counts.items() if count == 1]:
             where = listed(
                 f"{label!r} (row {next(n for n, row in zip(numbers, labels, strict=True) if label in row)})"
                 for label in single
             )
             raise DataError(
-                f"{source}: seen only once: {where}; each label needs at least two different texts, one to "
-                "train on and one to validate on. Add more, or remove it."
+                f"{source}: seen only once: {where}; each label needs at least two different texts, one for "
+                "training and one for validation. Add more texts, or remove the label."
             )
 
     @classmethod

@@ -87,7 +87,7 @@ class Task(PooledTask):
     def check(cls, labels: Sequence[float], numbers: Sequence[int], source: str) -> None:
         if len(labels) < 2 or not np.std(_array(labels)) > 0:
             raise DataError(
-                f"{source}: all {len(labels)} rows have the same number; expected at least two different ones."
+                f"{source}: all {len(labels)} rows have the same number; expected at least two different numbers."
             )
 
     @classmethod

@@ -94,8 +94,8 @@ class Task(PooledTask):
         if single := [label for label, count in counts.items() if count == 1]:
             where = listed(f"{label!r} (row {numbers[labels.index(label)]})" for label in single)
             raise DataError(
-                f"{source}: seen only once: {where}; each label needs at least two different texts, one to "
-                "train on and one to validate on. Add more, or remove it."
+                f"{source}: seen only once: {where}; each label needs at least two different texts, one for "
+                "training and one for validation. Add more texts, or remove the label."
             )
 
     def to_plain(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,8 +204,8 @@ class Task(PooledTask):
         enough = np.flatnonzero(last & (shares >= precision))
         if not len(enough):
             raise DataError(
-                f"A share of {precision:g} right answers is not reached on the {len(order)} validation rows by any "
-                f"threshold; the most is {shares[last].max():.3f}."
+                f"No threshold reaches a precision of {precision:g} on the {len(order)} validation rows; the highest "
+                f"precision is {shares[last].max():.3f}."
             )
         return replace(self, abstain_below=float(confidence[enough[-1]]))
 

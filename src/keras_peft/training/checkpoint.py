@@ -105,18 +105,18 @@ class Checkpoint:
             before = content.pop("run")
         except (OSError, ValueError, KeyError, AttributeError, AdapterError) as error:
             raise OptionError(
-                f"{self.folder} is damaged ({error}); train without `resume=True` to begin again."
+                f"{self.folder} is damaged ({error}); train without `resume=True` to start over."
             ) from error
         now = json.loads(json.dumps(self.run))
         differing = [
-            f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+            f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
             for key in dict.fromkeys([*now, *before])
             if before.get(key) != now.get(key)
         ]
         if differing:
             raise OptionError(
-                f"{self.folder} is of another run: {listed(differing)}. Resume with what it was begun with, or train "
-                "without `resume=True` to begin again."
+                f"{self.folder} belongs to a different run: {listed(differing)}. Resume with the same data and "
+                "settings, or train without `resume=True` to start over."
             )
         return TrainingState(tensors, content)
 

@@ -93,7 +93,7 @@ def _calibrated(
     try:
         return task.abstaining(outputs, truth, abstain_below), ()
     except DataError as error:
-        return task, (f"{error} So the bundle always answers.",)
+        return task, (f"{error} The bundle therefore always answers.",)
 
 
 def _outputs(prepared: PreparedTraining, texts: Sequence[Any]) -> Any:

@@ -139,7 +139,7 @@ def fine_tune(
             stopwatch,
         )
 
-    progress.stage("Saving the bundle and verifying it")
+    progress.stage("Saving and verifying the bundle")
     content = content_of(data, prepared, trained, cached, chosen, progress, stopwatch)
     # The bundle is verified on a fresh base; free this one first, so that memory holds only one.
     del prepared
@@ -182,10 +182,10 @@ def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progr
     """Reads the state to resume from; without `resume`, removes that of an interrupted run."""
     state = checkpoint.read() if resume else None
     if state is not None:
-        progress.note(f"Going on after epoch {state.content['epoch']} of {epochs}")
+        progress.note(f"Resuming after epoch {state.content['epoch']} of {epochs}")
     elif checkpoint.is_there():
         progress.note(
-            f"{checkpoint.folder} holds an interrupted training; it is replaced, as `resume` is not set"
+            f"{checkpoint.folder} holds an interrupted training; it is replaced, because `resume` is not set"
         )
         checkpoint.remove()
     return state
@@ -237,6 +237,6 @@ def _kept(checkpoint: Checkpoint) -> Iterator[None]:
     except BaseException as error:
         if checkpoint.is_there():
             error.add_note(
-                "What was trained until the end of the last epoch is kept: go on with `resume=True`."
+                "The training up to the last complete epoch is kept; continue it with `resume=True`."
             )
         raise

@@ -60,7 +60,7 @@ def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
     held_out = read_examples(settings.validation, task=training.task, **settings.columns())
     training.task.from_labels(training.labels).check_known(held_out.labels, held_out.source)
     if shared := len(np.intersect1d(digests(held_out.texts), digests(training.texts))):
-        note = f"{shared} validation texts are also in the training file, which flatters the scores"
+        note = f"{shared} validation texts are also in the training file, so the scores are too optimistic"
         held_out = replace(held_out, notes=(*held_out.notes, note))
     return training, held_out
 
@@ -118,7 +118,7 @@ def prepare(
     rows = {"training_rows": len(training), "validation_rows": len(held_out)}
     progress.planned(model.plan, {**rows, "head": origin, **decided})
     if origin is not None:
-        notes.append(f"Training began with a head that was {origin}.")
+        notes.append(f"Training started from a head that was {origin}.")
     (adapter,) = model.adapters.values()
     return PreparedTraining(
         training=training,
@@ -141,18 +141,16 @@ def _max_length(settings: Settings, base: Base, extra: int) -> int:
     wanted = settings.max_length
     if wanted is not None and wanted > base.max_length:
         raise OptionError(
-            f"`max_length={wanted}` is more than the {base.max_length} tokens that {settings.base} reads."
+            f"`max_length={wanted}` exceeds the limit of {settings.base}, which is {base.max_length} tokens."
         )
     if (wanted or 0) + extra > base.max_length:
         raise OptionError(
-            f"`max_length={wanted}` and {extra} positions of the method are more than the {base.max_length} "
-            f"tokens that {settings.base} reads; lower one of them."
+            f"`max_length={wanted}` and {extra} positions of the method exceed the limit of {settings.base}, which "
+            f"is {base.max_length} tokens; lower one of them."
         )
     length = wanted or min(DEFAULT_MAX_LENGTH, base.max_length - extra)
     if length < 1:
-        raise OptionError(
-            f"The method takes all {base.max_length} positions that {settings.base} has; use fewer."
-        )
+        raise OptionError(f"The method takes all {base.max_length} positions of {settings.base}; use fewer.")
     return length
 
 
@@ -207,7 +205,7 @@ def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max
     if truncated := sum(one.truncated for one in tokens):
         rows = len(training) + len(held_out)
         notes.append(
-            f'{truncated} of {rows} texts were cut to {max_length} tokens; `long_text="window"` reads all'
+            f'{truncated} of {rows} texts were truncated to {max_length} tokens; `long_text="window"` reads all of them'
         )
     return notes
 

@@ -96,8 +96,8 @@ class PreparedTraining:
                 )
             if made is None:
                 progress.note(
-                    f"There is no room for what the frozen part gives for all texts (at most {MOST_KEPT / 1e9:.1f} GB, "
-                    "and where the cache cannot be written less), so it is computed anew in each epoch"
+                    f"The outputs of the frozen blocks do not fit into the cache (at most {MOST_KEPT / 1e9:.1f} GB, "
+                    "less if it cannot be written), so they are recomputed in each epoch"
                 )
                 yield self.tokens, None
                 return

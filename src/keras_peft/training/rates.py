@@ -91,7 +91,7 @@ def find_rate(
     check_installed()
     if not 0 < lowest < highest:
         raise OptionError(
-            f"`lowest={lowest:g}` and `highest={highest:g}`: expected two rates above 0, rising."
+            f"`lowest={lowest:g}` and `highest={highest:g}`: expected two rates above 0, the lower first."
         )
     if steps < 10:
         raise OptionError(f"`steps={steps}`: expected 10 or more.")
@@ -180,8 +180,8 @@ def suggest(rates: Sequence[float], means: Sequence[float]) -> float:
     fall = start - min(means)
     if means.index(min(means)) < _FIRST or fall < _LEAST_FALL * start:
         raise OptionError(
-            f"The loss did not fall between the rates {rates[0]:g} and {rates[-1]:g}, so none can be chosen; "
-            "widen `lowest` and `highest`, take more `steps`, or see whether the labels can be told from the texts."
+            f"The loss did not fall between the rates {rates[0]:g} and {rates[-1]:g}, so none can be suggested; "
+            "widen `lowest` and `highest`, raise `steps`, or check that the texts determine the labels."
         )
     half = next(place for place, mean in enumerate(means) if mean <= start - fall / 2)
     return float(f"{rates[half] / _BELOW:.2g}")

@@ -64,54 +64,64 @@ class Settings:
         >>> Settings(epochs=3, layers="all")
     """
 
-    task: str | None = setting(
-        None, f"What the labels are: {', '.join(tasks.names())}.", shown="read from the columns"
-    )
-    base: str = setting("minilm", "minilm, a folder, hf://owner/name, or a KerasHub preset.")
+    task: str | None = setting(None, f"Task: {', '.join(tasks.names())}.", shown="inferred from the columns")
+    base: str = setting("minilm", "Base model: minilm, a folder, hf://owner/name or a KerasHub preset.")
     layers: str | tuple[int, ...] | None = setting(
-        None, "Blocks to train in: last:2, first:2, all, or numbers such as 4,5.", shown="the method's"
+        None,
+        "Blocks to train in: last:2, first:2, all, or numbers such as 4,5.",
+        shown="the method's default",
     )
     targets: str | tuple[str, ...] | None = setting(
-        None, "Roles, separated by commas, or a regular expression on paths.", shown="the method's"
+        None,
+        "Layers to adapt: roles, separated by commas, or a regular expression on paths.",
+        shown="the method's default",
     )
-    validation: float | str = setting(0.1, "Share of the rows to validate on, or a file with such rows.")
-    epochs: int | None = setting(None, "Times to see all rows.", shown="about 600 steps")
-    batch_size: int = setting(16, "Rows in a batch.")
-    gradient_accumulation: int = setting(1, "Batches that make one step together, for less memory.")
+    validation: float | str = setting(
+        0.1, "Fraction of the rows to validate on, or a file with validation rows."
+    )
+    epochs: int | None = setting(None, "Number of passes over the training data.", shown="about 600 steps")
+    batch_size: int = setting(16, "Rows per batch.")
+    gradient_accumulation: int = setting(
+        1, "Number of batches per step; more need less memory for the same effective batch."
+    )
     learning_rate: float | None = setting(
-        None, "The highest in the schedule; the head's goes along.", shown="the method's"
+        None, "Peak learning rate; the head's rate scales with it.", shown="the method's default"
     )
-    label_smoothing: float = setting(0.1, "Share of each target that is spread over all labels.")
-    class_weights: bool = setting(False, "Let rare labels count as much as frequent ones.")
+    label_smoothing: float = setting(0.1, "Fraction of each target to spread over all labels.")
+    class_weights: bool = setting(
+        False, "Weight rows of rare labels higher, so that all labels count equally."
+    )
     patience: int | None = setting(
         None,
-        "Stop after so many epochs without a better validation score, and keep the best.",
+        "Stop after this many epochs without a better validation score, and keep the best.",
         shown="train all epochs",
     )
     abstain_below: float | None = setting(
         None,
-        "Say nothing where unsure: the share of answers on the validation rows that shall be right.",
+        "Abstain when unsure; target precision, on the validation rows, of the answers that are given.",
         shown="always answer",
     )
     max_length: int | None = setting(
-        None, "Most tokens of a text.", shown=f"{DEFAULT_MAX_LENGTH}, or the base's limit"
+        None, "Maximum tokens per text.", shown=f"{DEFAULT_MAX_LENGTH}, or the base's limit"
     )
     long_text: str = setting(
-        "cut", "What to do with longer texts: cut, or window, which reads them in parts.", choices=LONG_TEXT
+        "cut",
+        "How to handle longer texts: cut, or window, which reads them in overlapping windows.",
+        choices=LONG_TEXT,
     )
-    seed: int = setting(0, "The same seed gives the same result on one machine.")
+    seed: int = setting(0, "Random seed; the same seed gives the same result on the same machine.")
     text_column: str | None = setting(
         None,
-        "Column with the texts; two with a comma between are a pair.",
+        "Column with the texts; for pairs, two columns separated by a comma.",
         shown="text, text_a,text_b or tokens",
     )
     label_column: str | None = setting(None, "Column with the labels.", shown="label, labels or tags")
-    skip_bad_rows: bool = setting(False, "Leave out rows that cannot be used.")
-    trunk_cache: bool = setting(True, "Compute the frozen blocks once for each text, not in every step.")
+    skip_bad_rows: bool = setting(False, "Skip rows that cannot be used.")
+    trunk_cache: bool = setting(True, "Compute the frozen blocks once per text, not in every step.")
     frozen_precision: str = setting(
         "auto",
-        "What frozen matrices multiply in while training: float32, bfloat16, or auto, which is bfloat16 on processors "
-        "made for it.",
+        "Precision of the frozen matrix multiplications in training: float32, bfloat16, or auto, which is bfloat16 on "
+        "processors with native support for it.",
         choices=PRECISIONS,
     )
 
@@ -147,11 +157,12 @@ class Settings:
         """
         known = [one.name for one in fields(cls) if one.name not in without]
         if idle := [name for name in values if name in without]:
-            raise OptionError(f"{', '.join(map(repr, idle))} would change nothing here; leave it out.")
+            verb, them = ("has", "it") if len(idle) == 1 else ("have", "them")
+            raise OptionError(f"{', '.join(map(repr, idle))} {verb} no effect here; remove {them}.")
         if unknown := [name for name in values if name not in known]:
             hints = "".join(did_you_mean(name, known) for name in unknown)
             raise OptionError(
-                f"There is no setting {', '.join(map(repr, unknown))}; there are: {', '.join(known)}.{hints}"
+                f"Unknown setting {', '.join(map(repr, unknown))}; expected one of {', '.join(known)}.{hints}"
             )
         return cls(**values)
 
@@ -170,11 +181,11 @@ class Settings:
         if one.name in _ABOVE_0 and not value > 0:
             return f"{given}: expected a number above 0."
         if one.name == "seed" and not 0 <= value < _SEEDS:
-            return f"{given}: expected a whole number from 0 to {_SEEDS - 1}."
+            return f"{given}: expected an integer from 0 to {_SEEDS - 1}."
         if one.name == "label_smoothing" and not 0 <= value < 1:
-            return f"{given}: expected a share from 0 to below 1."
+            return f"{given}: expected a fraction from 0 to below 1."
         if one.name == "abstain_below" and not 0 < value <= 1:
-            return f"{given}: expected a share above 0, up to 1."
+            return f"{given}: expected a fraction above 0, up to 1."
         return None
 
 

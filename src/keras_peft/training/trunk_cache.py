@@ -150,7 +150,7 @@ class _Job:
                 if _size(self.split, self.texts, dtype) > IN_MEMORY:
                     return None
                 return self._compute(trunk, np.zeros)
-        raise FloatingPointError("The trunk gives values that are not finite.")
+        raise FloatingPointError("The frozen blocks return values that are not finite.")
 
     def _compute(
         self, trunk: TrunkRunner, allocate: Callable[[tuple[int, ...], Any], np.ndarray]

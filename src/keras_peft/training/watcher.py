@@ -104,7 +104,7 @@ class Watcher(keras.callbacks.Callback):
             if self._checkpoint is not None:  # Resuming from it would diverge again.
                 self._checkpoint.remove()
             raise OptionError(
-                f"Training diverged: the loss is {loss} after {batch + 1} steps of an epoch; use a smaller "
+                f"Training diverged: the loss is {loss} after {batch + 1} steps of an epoch; use a lower "
                 f"`learning_rate` than {self._learning_rate:g}."
             )
         self._progress.stepped(loss=loss)
@@ -133,7 +133,7 @@ class Watcher(keras.callbacks.Callback):
             except OSError as error:  # Training can finish without checkpoints, even on a full disk.
                 reason = error.strerror or str(error)
                 self._progress.note(
-                    f"{self._checkpoint.folder} cannot be written ({reason}); going on without it"
+                    f"{self._checkpoint.folder} cannot be written ({reason}); training continues without it"
                 )
                 self._checkpoint = None
 
@@ -169,7 +169,7 @@ class Watcher(keras.callbacks.Callback):
         variables = self._moving()
         if {key: tuple(v.shape) for key, v in variables.items()} != {k: v.shape for k, v in tensors.items()}:
             raise OptionError(
-                "The state of the interrupted training has other weights; train without `resume=True` to begin again."
+                "The interrupted training has different weights; train without `resume=True` to start over."
             )
         for key, variable in variables.items():
             variable.assign(tensors[key])

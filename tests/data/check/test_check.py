@@ -73,17 +73,17 @@ def test_oddities(check):
         "1 row has no label": (42,),
         "1 text has fewer than 3 characters": (43,),
         "1 text has more than 10,000 characters": (50,),
-        "1 text holds control characters": (44,),
-        "1 text holds replacement characters (\ufffd)": (46,),
-        "1 text was read in a wrong encoding": (45,),
-        "2 texts hold HTML": (47, 48),
-        "1 text holds half a character, as of a cut emoji": (49,),
+        "1 text contains control characters": (44,),
+        "1 text contains replacement characters (\ufffd)": (46,),
+        "1 text was read in the wrong encoding": (45,),
+        "2 texts contain HTML": (47, 48),
+        "1 text contains an unpaired surrogate": (49,),
     }
     samples = {finding.title: finding.samples for finding in report.findings}
-    assert samples["1 text was read in a wrong encoding"] == (
+    assert samples["1 text was read in the wrong encoding"] == (
         "row 45: a cafÃ© in Orléans, theyâ€™re open → a café in Orléans, they’re open",
     )
-    assert samples["1 text holds control characters"] == (r"row 44: a bell\x07 rings",)
+    assert samples["1 text contains control characters"] == (r"row 44: a bell\x07 rings",)
     assert report.facts("lengths")["over_limit"] == 1
 
 
@@ -107,12 +107,12 @@ def test_duplicates_and_contradictions(check):
     ]
     report = check(rows)
     assert found(report, "duplicates") == {
-        "1 row repeats another, text and label": (6,),
+        "1 row is an exact duplicate": (6,),
         "4 rows are near duplicates of one another, in 1 group": (5, 6, 7, 8),
     }
     assert report.facts("duplicates")["near_groups"] == [[5, 6, 7, 8]]
-    assert found(report, "contradictions")["1 text carries different labels"] == (5, 6, 8)
-    assert "1 pair of near duplicates differs in label" in found(report, "contradictions")
+    assert found(report, "contradictions")["1 text has contradictory labels"] == (5, 6, 8)
+    assert "1 pair of near duplicates has different labels" in found(report, "contradictions")
 
 
 def test_leakage(check):
@@ -127,7 +127,7 @@ def test_leakage(check):
     assert "1 row of" in titles[0][0]
     assert "is also in" in titles[0][0]
     assert "is nearly in" in titles[1][0]
-    assert titles[2][0].endswith("has not: 'gamma'")
+    assert titles[2][0].endswith("lacks: 'gamma'")
     assert report.facts("leakage") == {"rows": 1, "near": 1}
 
 
@@ -139,7 +139,7 @@ def test_labels_that_are_rare_or_look_alike(check):
         ["Positive", "positive ", "positives"],
         ["NEW_ITEM", "new-item"],
     ]
-    assert found(report, "spelling") == {"2 labels are written in several ways": (42, 43, 45)}
+    assert found(report, "spelling") == {"2 labels have several spellings": (42, 43, 45)}
     titles = list(found(report, "labels"))
     assert titles[0] == "9 labels have fewer than 10 examples"
     assert titles[1] == "the most frequent label 'alpha' is 20 times as frequent as the rarest"
@@ -170,7 +170,7 @@ def test_scripts(check):
         {"text": "これは日本語です", "label": "beta"},
     ]
     report = check(rows)
-    assert found(report, "scripts") == {"2 texts are in another script than Latin": (41, 42)}
+    assert found(report, "scripts") == {"2 texts are in a script other than Latin": (41, 42)}
     assert report.facts("scripts")["rows"] == {"Latin": 40, "Cyrillic": 1, "Chinese or Japanese": 1}
     assert [script_of(one) for one in "aé1Жあ漢"] == [
         "Latin",
@@ -199,7 +199,7 @@ def test_the_other_forms_of_rows(check):
     tagged = [{"tokens": ["a", "word", str(n)], "tags": ["O", "B"] + ["O"] * (n != 4)} for n in range(20)]
     report = check(tagged)
     assert (report.text_form, report.label_form) == ("tokens", "tags")
-    assert found(report, "oddities") == {"1 row has another number of tags than of tokens": (5,)}
+    assert found(report, "oddities") == {"1 row has a different number of tags and tokens": (5,)}
     assert report.facts("labels")["counts"]["O"]["count"] == 39
     classes = [{"text": f"text {n}", "label": n % 3} for n in range(30)]
     assert check(classes).label_form == "label"
@@ -216,7 +216,7 @@ def test_what_cannot_be_checked(check, bundle):
         check(ROWS, text_column="body")
     with pytest.raises(OptionError, match="`similarity=0`: expected"):
         check(ROWS, similarity=0)
-    with pytest.raises(OptionError, match="`bundle` goes with one text and one label"):
+    with pytest.raises(OptionError, match="`bundle` requires one text and one label"):
         check([{"text": "a", "labels": ["b"]}], bundle=bundle)
 
 

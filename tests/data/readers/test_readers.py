@@ -98,27 +98,27 @@ def test_gzip_in_several_parts_is_read_to_its_end(tmp_path, ending):
 def test_what_may_be_wrong_with_gzip(tmp_path, ending):
     path = tmp_path / f"d.{ending}"
     sound = write(path, ROWS).read_bytes()
-    assert "is cut off" in refusal(path, sound[:-9])
-    assert "is cut off" in refusal(path, sound[:40])
-    assert "is not sound gzip" in refusal(path, sound[:30] + b"\xff\xff" + sound[32:])
-    assert "take .gz off its name" in refusal(path, b"text,label\na,b\n")
+    assert "is truncated" in refusal(path, sound[:-9])
+    assert "is truncated" in refusal(path, sound[:40])
+    assert "is not valid gzip" in refusal(path, sound[:30] + b"\xff\xff" + sound[32:])
+    assert "remove .gz from its name" in refusal(path, b"text,label\na,b\n")
     assert "is empty" in refusal(path, gzip.compress(b""))
     assert "is empty" in refusal(path, b"")
     assert "compressed twice" in refusal(path, gzip.compress(sound))
     assert "in line 2" in refusal(path, gzip.compress(b"a\ncaf\xe9"))
-    assert f"name it x.{ending}" in refusal(tmp_path / f"x.{ending[:-3]}", sound)
+    assert f"rename it to x.{ending}" in refusal(tmp_path / f"x.{ending[:-3]}", sound)
 
 
 def test_what_is_no_file_of_a_known_format(tmp_path):
     (tmp_path / "data.jsonl").write_text(GOOD)
     assert "does not exist" in (message := refusal(tmp_path / "dat.jsonl"))
     assert "Did you mean 'data.jsonl'?" in message
-    assert "There is no folder" in refusal(tmp_path / "nowhere" / "d.csv")
+    assert "nowhere does not exist either" in refusal(tmp_path / "nowhere" / "d.csv")
     assert "Did you mean '.jsonl'?" in refusal(tmp_path / "d.jsnl", b"x")
     assert "ends in '.xlsx.gz'" in refusal(tmp_path / "d.xlsx.gz", b"x")
     assert "ends in ''" in refusal(tmp_path / "d", b"x")
-    assert "is a folder without dataset_info.json and state.json" in (message := refusal(tmp_path))
-    assert "Or name a file in it: data.jsonl" in message
+    assert "has no dataset_info.json or state.json" in (message := refusal(tmp_path))
+    assert "Or choose a file in it: data.jsonl" in message
 
 
 @pytest.mark.parametrize(
@@ -149,23 +149,23 @@ def test_json_larger_than_a_piece(tmp_path):
     ("text", "message"),
     [
         ("", "is empty"),
-        (" \n", "is not JSON at line 2 (Expecting value)"),
-        ("3", "holds a single value; expected a list of objects"),
+        (" \n", "is not valid JSON at line 2 (Expecting value)"),
+        ("3", "contains a single value; expected a list of objects"),
         ("[1, {}, null]", "item 1 is a JSON int, item 3 is a JSON NoneType; expected a list of objects"),
-        (f"[{GOOD},\n{GOOD},]", "is not JSON at line 2 ("),
-        (f"[{GOOD}\n{GOOD}]", "is not JSON at line 2 (Expecting ',' or ']')"),
+        (f"[{GOOD},\n{GOOD},]", "is not valid JSON at line 2 ("),
+        (f"[{GOOD}\n{GOOD}]", "is not valid JSON at line 2 (Expecting ',' or ']')"),
         (f"[{GOOD}", "Expecting ',' or ']'"),
         ('[{"text": "a', "Unterminated string"),
-        ('[{"n": 1' + "0" * 5000 + "}]", "is not JSON at line 1 (Exceeds the limit"),
-        ("[" * 100_000, "is not JSON at line 1 ("),
-        ('[{"x": ' + "[" * 100_000, "is not JSON at line 1 ("),
-        (f"{GOOD}\n{GOOD}", "is JSON Lines, an object a line; name it d.jsonl"),
+        ('[{"n": 1' + "0" * 5000 + "}]", "is not valid JSON at line 1 (Exceeds the limit"),
+        ("[" * 100_000, "is not valid JSON at line 1 ("),
+        ('[{"x": ' + "[" * 100_000, "is not valid JSON at line 1 ("),
+        (f"{GOOD}\n{GOOD}", "is JSON Lines, one object per line; rename it to d.jsonl"),
         (GOOD, "is an object without a list of objects (it has text, label)"),
         ("{}", "is an object without a list of objects"),
-        (f'{{"a": [{GOOD}], "b": [{GOOD}]}}', "has more than one list of objects, in 'a', 'b'"),
-        (f"[{GOOD}] 1", "holds more than one value"),
-        (f"[{GOOD}] x", "is not JSON at line 1 (Expecting value)"),
-        ("{1: 2}", "is not JSON at line 1 ("),
+        (f'{{"a": [{GOOD}], "b": [{GOOD}]}}', "has more than one list of objects: 'a', 'b'"),
+        (f"[{GOOD}] 1", "contains more than one value"),
+        (f"[{GOOD}] x", "is not valid JSON at line 1 (Expecting value)"),
+        ("{1: 2}", "is not valid JSON at line 1 ("),
     ],
 )
 def test_what_may_be_wrong_with_json(tmp_path, text, message):
@@ -175,7 +175,7 @@ def test_what_may_be_wrong_with_json(tmp_path, text, message):
 def test_broken_lines_are_counted_and_not_held(tmp_path):
     message = refusal(tmp_path / "d.jsonl", b"[1]\n" + b"{oops\n" * 8)
     assert "at line 1 (a JSON list, not an object), line 2 (" in message
-    assert message.endswith("and 4 more. Mend these 9 lines.")
+    assert message.endswith("and 4 more. Fix these 9 lines.")
 
 
 def test_a_saved_dataset_with_the_names_of_its_labels():
@@ -203,19 +203,19 @@ def test_what_may_be_wrong_with_a_saved_dataset(tmp_path):
     folder = tmp_path / "saved"
     for part in ("train", "test"):
         shutil.copytree(SAMPLE, folder / part)
-    assert f"holds 2 datasets; name one: {folder / 'test'}, {folder / 'train'}" in refusal(folder)
+    assert f"contains 2 datasets; choose one: {folder / 'test'}, {folder / 'train'}" in refusal(folder)
     train = folder / "train"
     stream = train / "data-00001-of-00002.arrow"
     sound = stream.read_bytes()
     for content in (sound[:300], sound[:-500], b"no arrow at all"):
         stream.write_bytes(content)
-        with pytest.raises(DataError, match=r"data-00001-of-00002.arrow is cut off"):
+        with pytest.raises(DataError, match=r"data-00001-of-00002.arrow is truncated"):
             read(train)
     stream.write_bytes(b"ARROW1\0\0")
     with pytest.raises(DataError, match="is Feather"):
         read(train)
     stream.unlink()
-    assert "is not whole: it lacks data-00001-of-00002.arrow" in refusal(train)
+    assert "is incomplete: it lacks data-00001-of-00002.arrow" in refusal(train)
     info, state = train / "dataset_info.json", train / "state.json"
     for entries in ([{"filename": "../x.arrow"}], [3], "x", None):
         state.write_text(json.dumps({"_data_files": entries}))
@@ -223,7 +223,7 @@ def test_what_may_be_wrong_with_a_saved_dataset(tmp_path):
             read(train)
     state.write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00002.arrow"}]}))
     info.write_text(json.dumps({"features": {"label": {"_type": "ClassLabel", "names": ["only"]}}}))
-    assert "row 2: 1 in the column 'label' is no number of a label" in refusal(train)
+    assert "row 2: 1 in the column 'label' is not the number of a label" in refusal(train)
     info.write_text("{")
-    with pytest.raises(DataError, match="is not JSON"):
+    with pytest.raises(DataError, match="is not valid JSON"):
         read(train)

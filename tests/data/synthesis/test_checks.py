@@ -28,25 +28,25 @@ def generation(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"topic": " "}, "`topic=' '`: expected a word or more"),
-        ({"model": ""}, "`model=''`: expected a word"),
+        ({"topic": " "}, "`topic=' '`: expected at least one word"),
+        ({"model": ""}, "`model=''`: expected at least one word"),
         ({"labels": []}, "No labels to write texts for"),
         ({"labels": "news"}, "`labels='news'`: expected a list"),
         ({"labels": ["news", "news "]}, "`labels='news'`: given twice"),
-        ({"labels": ["news", ""]}, "`labels=''`: expected a word or more"),
-        ({"labels": {"news": "\udcff", "b": ""}}, "The label 'news': what it means is not valid UTF-8"),
-        ({"topic": "\udcff"}, "expected a word or more"),
+        ({"labels": ["news", ""]}, "`labels=''`: expected at least one word"),
+        ({"labels": {"news": "\udcff", "b": ""}}, "The label 'news': its description is not valid UTF-8"),
+        ({"topic": "\udcff"}, "expected at least one word"),
         ({"speakers": ["Jon:"]}, "`speakers='Jon:'`: expected a name without a colon"),
-        ({"rows": 1}, "`rows=1`: expected at least one for each of 2 labels"),
+        ({"rows": 1}, "`rows=1`: expected at least one row for each of 2 labels"),
         ({"rows": 0}, "`rows=0`: expected a number of at least 1"),
         ({"batch": 0}, "`batch=0`"),
         ({"concurrency": -1}, "`concurrency=-1`"),
         ({"retries": -1}, "`retries=-1`: expected a number of at least 0"),
-        ({"timeout": 0}, "`timeout=0`: expected seconds above 0"),
+        ({"timeout": 0}, "`timeout=0`: expected a number of seconds above 0"),
         ({"temperature": float("nan")}, "`temperature=nan`"),
         ({"similarity": 1.5}, "`similarity=1.5`"),
         ({"max_characters": 20}, "`max_characters=20`: expected more than `min_characters=20`"),
-        ({"input_price": 1}, "`input_price` and `output_price` go together"),
+        ({"input_price": 1}, "`input_price` and `output_price` together"),
         ({"out": "rows.csv"}, "rows.csv'`: expected a file that ends in .jsonl"),
         ({"prompt": "missing.md"}, "The prompt missing.md cannot be read.*--print-prompt"),
     ],
@@ -59,15 +59,15 @@ def test_mistakes(generation, options, message):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ topc }}", "'topc' is undefined.*There is: topic, labels.*Did you mean 'topic'"),
-        ("one\n{% for %}", "faulty in line 2"),
-        ("{{ labels[9].name }}", "uses what there is not"),
+        ("{{ topc }}", "'topc' is undefined.*Available variables: topic, labels.*Did you mean 'topic'"),
+        ("one\n{% for %}", "syntax error in line 2"),
+        ("{{ labels[9].name }}", "cannot be rendered"),
         ("{{ 1 / 0 }}", "fails: ZeroDivisionError"),
         ("{{ pick([]) }}", "fails: IndexError"),
         ("{% if seen %}{{ tpic }}{% endif %}x", "'tpic' is undefined"),
         ("{% if subtopic == 'law' %}{{ tpic }}{% endif %}x", "'tpic' is undefined"),
-        ("{# nothing #}", "gives an empty text"),
-        ("{{ ''.__class__.__mro__ }}", "unsafe|uses what there is not"),
+        ("{# nothing #}", "renders to an empty text"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe|cannot be rendered"),
         (b"\xff", "not UTF-8"),
     ],
 )
@@ -118,11 +118,11 @@ def test_what_is_no_address(address):
 
 
 def test_a_key_is_not_taken_from_the_address_and_not_told(generation, monkeypatch):
-    with pytest.raises(OptionError, match="`endpoint` holds a user or password") as told:
+    with pytest.raises(OptionError, match="`endpoint` contains a user or password") as told:
         generation(endpoint="http://me:hidden@x.org/v1").plan()
     assert "hidden" not in str(told.value)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hidden\nAnother: header")
-    with pytest.raises(OptionError, match="OPENAI_API_KEY holds characters") as told:
+    with pytest.raises(OptionError, match="OPENAI_API_KEY contains characters") as told:
         generation().plan()
     assert "hidden" not in str(told.value)
     monkeypatch.setenv("OPENAI_API_KEY", " sk-hidden\n")

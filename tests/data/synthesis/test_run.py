@@ -187,7 +187,7 @@ def test_a_request_that_is_refused_later_is_asked_anew(chat, generation):
         (error(500), "500 no"),
         (Reply(503, b"<html>busy</html>"), "503"),
         (Reply(200, {"choices": ["x" * 100]}, drop=True), "closed"),
-        (Reply(hang=True), "no answer within 0.2 s"),
+        (Reply(hang=True), "no response within 0.2 s"),
     ],
     ids=["429", "500", "503 page", "dropped", "hanging"],
 )
@@ -226,7 +226,7 @@ def test_retry_after_is_obeyed(chat, generation, heard, given):
 
 def test_a_pause_until_tomorrow_is_told_and_not_waited_for(chat, generation):
     chat.script = [good, error(429, "daily limit", **{"Retry-After": "86400"})]
-    with pytest.raises(EndpointError, match=r"pause of 86,400 s \(429 daily limit\)") as told:
+    with pytest.raises(EndpointError, match=r"asks to wait 86,400 s \(429 daily limit\)") as told:
         generation(concurrency=1).run()
     assert "5 rows are kept" in told.value.__notes__[0]
 
@@ -236,13 +236,13 @@ def test_a_pause_until_tomorrow_is_told_and_not_waited_for(chat, generation):
     [
         (
             error(401, "Incorrect API key: sk-secret."),
-            r"answers 401 \(Incorrect API key: \*\*\*\): the key that was sent is wrong",
+            r"returned 401 \(Incorrect API key: \*\*\*\): the key is wrong",
         ),
-        (error(403), "answers 403.*`key_variable`"),
-        (error(404, "model not found"), "404.*no model 'small'.*up to /v1"),
-        (error(400, "bad temperature"), r"400 \(bad temperature\): the request cannot be answered"),
+        (error(403), "returned 403.*`key_variable`"),
+        (error(404, "model not found"), "404.*the model 'small' does not exist.*ends in /v1"),
+        (error(400, "bad temperature"), r"400 \(bad temperature\): the request is invalid"),
         (error(402, "pay first"), r"402 \(pay first\)"),
-        (Reply(301, b"", {"Location": "https://else.where/v1"}), "points to: https://else.where/v1"),
+        (Reply(301, b"", {"Location": "https://else.where/v1"}), "redirects to: https://else.where/v1"),
         (error(429, "insufficient_quota: pay"), "no credit left"),
     ],
 )
@@ -257,7 +257,7 @@ def test_what_cannot_pass_is_told_at_once(chat, generation, tmp_path, monkeypatc
 
 
 def test_a_server_that_is_not_there(generation, chat, tmp_path, heard):
-    with pytest.raises(EndpointError, match="failed 3 times in a row.*Check that the server runs"):
+    with pytest.raises(EndpointError, match="failed 3 times in a row.*Check that the server is running"):
         generation(endpoint="http://127.0.0.1:9/v1", retries=2).run(heard)
     assert names(tmp_path) == []
     assert heard.ended == 1
@@ -330,7 +330,7 @@ def test_the_plan_is_what_a_run_would_do(chat, generation):
 def test_a_model_that_gives_nothing_of_use_is_not_asked_for_ever(chat, generation, tmp_path):
     chat.otherwise = lambda number, body: says("No.")
     with pytest.raises(
-        EndpointError, match=r"gave 0 of 20 rows, and 10 answers in a row.*no rows in JSON \(10\)"
+        EndpointError, match=r"returned 0 of 20 rows, and 10 responses in a row.*no rows in JSON \(10\)"
     ):
         generation(concurrency=1).run()
     assert len(chat.requests) == 10
@@ -342,7 +342,9 @@ def test_a_model_that_gives_little_is_asked_so_often_and_not_more(chat, generati
         return says([{"text": some_text(random.Random(number)), "label": "news"}])
 
     chat.otherwise = one
-    with pytest.raises(EndpointError, match="gave 7 of 20 rows, and 7 requests are the most") as told:
+    with pytest.raises(
+        EndpointError, match="returned 7 of 20 rows, and `max_requests` allows only 7 requests"
+    ) as told:
         generation(max_requests=7).run()
     assert "7 rows are kept" in told.value.__notes__[0]
     chat.otherwise = good
@@ -398,7 +400,7 @@ class TestGoingOn:
         with stopped.open("rb") as held:
             assert lock(held)
             before = stopped.read_bytes()
-            with pytest.raises(DataError, match="Another run is writing to .*wait for its end"):
+            with pytest.raises(DataError, match="Another run is writing to .*wait until it ends"):
                 generation().run()
             assert stopped.read_bytes() == before
         assert generation().run().kept == 10
@@ -408,7 +410,10 @@ class TestGoingOn:
         with stopped.open("a") as file:
             file.write('{"text": "of another run", "label": "news"}\n')
         grown = stopped.read_bytes()
-        with pytest.raises(DataError, match="has written to .* meanwhile; start again"), partial.opened():
+        with (
+            pytest.raises(DataError, match="has written to .* in the meantime; start again"),
+            partial.opened(),
+        ):
             pass
         assert stopped.read_bytes() == grown
 
@@ -552,7 +557,8 @@ def test_a_killed_run_loses_no_row_that_it_had(chat, tmp_path, number):
     assert len(kept) >= 14
     if number != signal.SIGKILL:
         assert (
-            f"Interrupted; {len(kept)} rows are kept in {side}; the same command goes on from them." in said
+            f"Interrupted. {len(kept)} rows are kept in {side}; run the same command to resume from them."
+            in said
         )
         assert "Traceback" not in said
     asked = len(chat.requests)

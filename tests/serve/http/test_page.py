@@ -208,7 +208,7 @@ def test_every_task_is_told_side_by_side(page):
     expect(card(page, "single").locator(".answer")).to_have_text(single.label)
     bars = [f"{label} {probability:.3f}" for label, probability in single.probabilities.items()]
     expect(card(page, "single").locator(".bars li")).to_have_text(bars)
-    expect(card(page, "unsure").locator(".answer")).to_have_text("says nothing")
+    expect(card(page, "unsure").locator(".answer")).to_have_text("abstains")
     expect(card(page, "unsure")).to_contain_text("0.990")
     several = fake.TASKS["several"].predictions(np.array([logits], np.float32), ["x"])[0]
     expect(card(page, "several").locator(".said .label")).to_have_text(list(several.labels))
@@ -216,7 +216,7 @@ def test_every_task_is_told_side_by_side(page):
     expect(card(page, "tags").locator("mark")).to_have_text(["blue room\u00a0room"])
     expect(card(page, "pairs").locator(".answer")).to_have_text(re.compile("^(no|yes)$"))
     expect(page.locator("#told")).to_contain_text(
-        re.compile(r"^\d+ ms, of these tokenising 1, waiting 2, computing 3\.")
+        re.compile(r"^\d+ ms, including tokenizing 1, waiting 2, computing 3\.")
     )
 
 
@@ -232,7 +232,7 @@ def test_the_lengths_of_the_bars_are_the_probabilities(page):
 
 def test_all_is_done_by_keyboard_alone(page):
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Go to the text")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the text")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_label("Search the adapters")).to_be_focused()
     page.keyboard.type("single gamma")
@@ -246,7 +246,7 @@ def test_all_is_done_by_keyboard_alone(page):
     expect(page.locator("#chosen")).to_have_text("6 of 6 chosen")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
-    page.get_by_role("link", name="Go to the text").focus()
+    page.get_by_role("link", name="Skip to the text").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.type("one")
@@ -263,7 +263,7 @@ def test_what_is_missing_is_said(page, service):
     expect(page.locator("#told")).to_have_text("Choose at least one adapter.")
     choose(page, "single")
     predict(page, "  ")
-    expect(page.locator("#told")).to_have_text("Type a text first.")
+    expect(page.locator("#told")).to_have_text("Enter a text first.")
     choose(page, "pairs")
     page.get_by_label("First text").fill("one")
     page.get_by_role("button", name="Predict", exact=True).click()
@@ -312,7 +312,7 @@ def test_an_adapter_tells_what_it_is(page):
     item = page.locator("#adapter-list li").filter(has_text="unsure")
     item.locator("summary").click()
     expect(item.locator("dl")).to_have_text("methodsloralabelsalpha, beta, gammaaccuracy0.500")
-    expect(page.locator("#summary")).to_have_text("6 adapters on the base tiny")
+    expect(page.locator("#summary")).to_have_text("6 adapters on the base model tiny")
 
 
 # ---- Which words
@@ -407,11 +407,11 @@ def test_a_file_comes_back_with_what_the_adapters_say(page):
         "",
         "",
         "",
-        "There is no text.",
+        "The text is empty.",
         "A text cannot be read.",
         "",
     ]
-    expect(page.locator("#file-told")).to_contain_text("2 rows could not be answered")
+    expect(page.locator("#file-told")).to_contain_text("2 rows could not be predicted")
     task = fake.TASKS["single"]
     for row in rows:
         if row["error"]:
@@ -449,13 +449,13 @@ def test_pairs_take_two_columns(page, service):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("x.xlsx", "PK", "save the table as one of them"),
+        ("x.xlsx", "PK", "save the table as one of these"),
         ("x.csv", "text\n", "has no rows"),
         ("x.csv", "a,b\n1\n", "Row 1 has 1 values; expected 2"),
-        ("x.csv", 'text\n"open\n', "mend its quotes"),
-        ("x.csv", 'text\n"a"b\n', "line 2; mend its quotes"),
-        ("x.csv", "a,a\n1,2\n", "Two columns have one name"),
-        ("x.jsonl", '{"text": "a"}\n[1]\n', "Line 2 is no JSON object"),
+        ("x.csv", 'text\n"open\n', "fix its quotes"),
+        ("x.csv", 'text\n"a"b\n', "line 2; fix its quotes"),
+        ("x.csv", "a,a\n1,2\n", "Two columns have the same name"),
+        ("x.jsonl", '{"text": "a"}\n[1]\n', "Line 2 is not a JSON object"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(page, name, content, told):
@@ -501,7 +501,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(context, service, report):
         expect(field).to_be_focused()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#chosen")).to_contain_text("This needs a key that is known")
+        expect(page.locator("#chosen")).to_contain_text("A valid API key is required")
         field.fill(SECRET)
         page.keyboard.press("Enter")
         expect(page.locator("#adapter-list li")).to_have_count(1)

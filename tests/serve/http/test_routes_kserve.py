@@ -65,11 +65,11 @@ def test_the_metadata_is_what_is_answered(name):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"inputs": [tensor("text", ["a"], [2])]}, "has the shape [2] and 1 texts"),
+        ({"inputs": [tensor("text", ["a"], [2])]}, "the shape [2] of a tensor does not match"),
         ({"inputs": [tensor("text_pair", ["a"])]}, "expected the tensors text"),
         ({"inputs": [tensor("text", ["a", "b"]), tensor("text_pair", ["a"])]}, "different numbers of texts"),
         ({"inputs": [tensor("text", [])]}, "`inputs` is empty"),
-        ({"inputs": [tensor("text", ["a"])], "outputs": [{"name": "colour"}]}, "has label, probs"),
+        ({"inputs": [tensor("text", ["a"])], "outputs": [{"name": "colour"}]}, "are label, probs"),
         (
             {"inputs": [{"name": "text", "datatype": "FP32", "shape": [1], "data": [1.0]}]},
             "`inputs`: expected tensors",

@@ -33,7 +33,10 @@ def test_a_list_of_strings_for_an_adapter_of_single_texts_is_refused_with_the_re
         answer = http.post("/predict", json={"inputs": ["one", "two"], "adapter_id": "single"})
     assert answer.status_code == 422
     assert answer.json()["error_type"] == "validation"
-    assert "the adapter 'single' reads one text at a time; wrap each text" in answer.json()["error"]
+    assert (
+        "the adapter 'single' reads one text at a time; to send a batch, wrap each text"
+        in answer.json()["error"]
+    )
 
 
 @pytest.mark.parametrize("inputs", [["one", "two"], [["one", "two"]]])
@@ -101,7 +104,11 @@ def test_tags_are_entities_with_their_places():
         ({"inputs": [], "adapter_id": "single"}, 422, "`inputs` is empty"),
         ({"inputs": "a", "adapter_id": []}, 422, "name at least one"),
         ({"inputs": "a", "adapter_id": "nothing"}, 404, "There is no adapter"),
-        ({"inputs": "a", "adapter_id": "single", "truncation_direction": "left"}, 422, "right end only"),
+        (
+            {"inputs": "a", "adapter_id": "single", "truncation_direction": "left"},
+            422,
+            "only truncated on the right",
+        ),
         ({"inputs": "a", "adapter_id": "single", "top_k": 0}, 422, "`top_k`: expected"),
         ([], 422, "Expected a JSON object with `inputs`"),
     ],

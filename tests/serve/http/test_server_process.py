@@ -130,17 +130,17 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded(command_line, tm
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(OptionError, match=f"`port={port}` cannot be listened at"):
+        with pytest.raises(OptionError, match=f"Cannot listen on .* and `port={port}` "):
             bind("127.0.0.1", port)
         code, _, err = command_line("serve", tmp_path, "--port", port)
     assert code == 2
-    assert "--port 0 takes one that is free" in err
+    assert "set --port 0 to pick a free port" in err
 
 
 def test_what_cannot_be_served_is_told(command_line, tmp_path):
     for arguments, words in [
         ([tmp_path / "none"], "does not exist"),
-        ([tmp_path], "name it with --base"),
+        ([tmp_path], "set --base"),
         ([tmp_path, "--host", "0.0.0.0"], "KERAS_PEFT_API_KEY"),
         ([tmp_path, "--max-texts", 0], "--max-texts must be at least 1"),
         ([tmp_path, "--keys", tmp_path / "keys.toml"], "cannot be read"),
@@ -163,7 +163,7 @@ def test_the_base_is_the_one_that_all_bundles_name(tmp_path):
     (tmp_path / "deep" / "bundle.json").write_text("[" * 100_000)
     assert base_of(repository, None) == named
     write_bundle(tmp_path / "c", base={"name": "minilm", "architecture": "distilbert", "sha256": "0" * 64})
-    with pytest.raises(BundleError, match="these are of 2: a, b of .*; c of minilm"):
+    with pytest.raises(BundleError, match="these have 2: a, b of .*; c of minilm"):
         base_of(repository, None)
 
 

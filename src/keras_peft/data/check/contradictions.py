@@ -23,8 +23,8 @@ def check(subject: Subject) -> Checked:
     if torn:
         findings.append(
             Finding(
-                counted(len(torn), "text carries different labels", "texts carry different labels"),
-                "Decide on one label for each, or say in the guidelines what tells them apart.",
+                counted(len(torn), "text has contradictory labels", "texts have contradictory labels"),
+                "Choose one label for each, or explain the difference in the labelling guidelines.",
                 tuple(place + 1 for group in torn for place in group),
                 tuple(
                     f"{shortened(rows.texts[group[0]])}\n  "
@@ -47,9 +47,12 @@ def check(subject: Subject) -> Checked:
     if near:
         findings.append(
             Finding(
-                counted(len(near), "pair of near duplicates differs", "pairs of near duplicates differ")
-                + " in label",
-                "Look at them: either the small difference decides, or one label is wrong.",
+                counted(
+                    len(near),
+                    "pair of near duplicates has different labels",
+                    "pairs of near duplicates have different labels",
+                ),
+                "Review them: either the small difference matters, or one label is wrong.",
                 tuple(sorted({place + 1 for pair in near for place in pair})),
                 tuple(
                     "\n".join(

@@ -25,7 +25,7 @@ def check_form(rows: LabelledRows) -> None:
     """
     if (rows.text_form, rows.label_form) != ("text", "label"):
         raise OptionError(
-            f"`bundle` goes with one text and one label in each row; {rows.source} has the columns of "
+            f"`bundle` requires one text and one label per row; {rows.source} has the columns of "
             f"{rows.text_form} and {rows.label_form}."
         )
 
@@ -49,7 +49,7 @@ def check(subject: Subject) -> Checked:
             Finding(
                 counted(len(unknown), "row has a label", "rows have labels")
                 + f" that {classifier.name} does not know: {', '.join(map(repr, names[:10]))}",
-                "Take a bundle that was trained on the same labels.",
+                "Use a bundle that was trained on the same labels.",
                 tuple(n + 1 for n in unknown),
             )
         )
@@ -72,11 +72,11 @@ def check(subject: Subject) -> Checked:
             findings.append(
                 Finding(
                     counted(len(doubted), "row has a label", "rows have labels")
-                    + f" that {classifier.name} gives less than {_DOUBTED:.0%} and another more",
-                    "Read those with the least first; a bundle that was trained on these very rows doubts too few.",
+                    + f" to which {classifier.name} assigns less than {_DOUBTED:.0%}, and more to another",
+                    "Review the lowest first; a bundle that was trained on these rows finds too few.",
                     tuple(sorted(places[at] + 1 for at in doubted)),
                     tuple(
-                        f"row {one['row']}: {one['label']} {one['probability']:.3f}, rather {one['instead']}: "
+                        f"row {one['row']}: {one['label']} {one['probability']:.3f}, predicted {one['instead']}: "
                         f"{shortened(str(one['text']))}"
                         for one in ranked[: min(10, len(doubted))]
                     ),

@@ -24,17 +24,17 @@ def check(subject: Subject) -> Checked:
     if len(counts) < 2:
         findings.append(
             Finding(
-                f"there is {'only one label' if counts else 'no label'}",
-                "A classifier needs at least two; add rows of another.",
+                "there is only one label" if counts else "there are no labels",
+                "A classifier needs at least two; add rows with another label.",
             )
         )
     if few := sorted(label for label, count in counts.items() if count < _FEW):
         shown = ", ".join(f"{label!r} ({counts[label]})" for label in few[:6])
-        single = ", and one that is there once cannot be split" if least == 1 else ""
+        single = ", and one that occurs once cannot be split" if least == 1 else ""
         findings.append(
             Finding(
                 counted(len(few), f"{what} has", f"{what}s have") + f" fewer than {_FEW} examples",
-                f"Add rows, or put it together with another; so few teach little{single}.",
+                f"Add rows, or merge it with another; a model learns little from so few{single}.",
                 samples=(f"{shown}{' …' if len(few) > 6 else ''}",),
             )
         )
@@ -43,7 +43,7 @@ def check(subject: Subject) -> Checked:
         findings.append(
             Finding(
                 f"the most frequent {what} {top!r} is {most // least:,} times as frequent as the rarest",
-                "Judge by macro-F1 rather than accuracy, and add rows of the rare ones.",
+                "Use macro-F1 rather than accuracy, and add rows with the rare ones.",
             )
         )
     total = sum(counts.values())

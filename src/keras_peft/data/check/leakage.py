@@ -36,10 +36,10 @@ def check(subject: Subject) -> Checked:
             findings.append(
                 Finding(
                     f"{title} {rows.source}",
-                    "Remove them from one side; else the validation measures what was learnt by heart.",
+                    "Remove them from one side; otherwise the validation measures memorisation.",
                     tuple(place + 1 for place in sorted(found)),
                     tuple(
-                        f"row {place + 1} there, row {found[place] + 1} here: {shortened(others.texts[place])}"
+                        f"validation row {place + 1}, row {found[place] + 1}: {shortened(others.texts[place])}"
                         for place in sorted(found)[:3]
                     ),
                 )
@@ -47,8 +47,8 @@ def check(subject: Subject) -> Checked:
     if rows.has_classes and others.has_classes and (new := sorted(set(others.counts) - set(rows.counts))):
         findings.append(
             Finding(
-                f"{others.source} has labels that {rows.source} has not: {', '.join(map(repr, new[:10]))}",
-                "Add rows of them to train on, or remove them there; they cannot be learnt.",
+                f"{others.source} has labels that {rows.source} lacks: {', '.join(map(repr, new[:10]))}",
+                "Add training rows with them, or remove them from the validation data; a model cannot learn them.",
             )
         )
     return Checked("leakage", tuple(findings), {"rows": len(exact), "near": len(near)})

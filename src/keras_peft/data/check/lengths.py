@@ -45,7 +45,7 @@ def check(subject: Subject) -> Checked:
             Finding(
                 counted(len(over_limit), "text is", "texts are")
                 + f" longer than the {limit} tokens that {name} reads",
-                "The rest is never read: put what matters first, cut them into several rows, or take a base that "
+                "The rest is ignored: put the important part first, split them into several rows, or use a base that "
                 "reads more.",
                 tuple((over_limit + 1).tolist()),
                 sample(subject.rows.texts, over_limit.tolist()),
@@ -56,8 +56,8 @@ def check(subject: Subject) -> Checked:
         findings.append(
             Finding(
                 counted(len(over), "text is", "texts are")
-                + f" longer than the {DEFAULT_MAX_LENGTH} tokens of train",
-                f"If their ends matter, train with `max_length`, up to {wanted} for the longest; it takes longer.",
+                + f" longer than train's default of {DEFAULT_MAX_LENGTH} tokens",
+                f"If their ends matter, set `max_length`, up to {wanted} for the longest; training takes longer.",
                 tuple((over + 1).tolist()),
             )
         )

@@ -31,20 +31,20 @@ def check(subject: Subject) -> Checked:
         (
             [n for n, sides in enumerate(rows.sides) if not all(sides)],
             ("row has no text", "rows have no text"),
-            "Add it or remove them; `skip_bad_rows=True` leaves them out of a training.",
+            "Add a text or remove them; `skip_bad_rows=True` skips them in training.",
         ),
         (
             unlabelled,
             ("row has no label", "rows have no label"),
-            "Label or remove them; `skip_bad_rows=True` leaves them out of a training.",
+            "Label or remove them; `skip_bad_rows=True` skips them in training.",
         ),
         (
             list(rows.uneven),
             (
-                "row has another number of tags than of tokens",
-                "rows have another number of tags than of tokens",
+                "row has a different number of tags and tokens",
+                "rows have a different number of tags and tokens",
             ),
-            "Each token needs one tag; mend or remove them.",
+            "Each token needs one tag; fix or remove them.",
         ),
     ]
     findings = [
@@ -104,36 +104,36 @@ _TESTS: tuple[tuple[Callable[[str], re.Match[str] | None], tuple[str, str], str]
     (
         re.compile(r".{1,2}", re.DOTALL).fullmatch,
         ("text has fewer than 3 characters", "texts have fewer than 3 characters"),
-        "See whether they say anything of their label; remove them if not.",
+        "Check whether they carry any information about their label; remove them if not.",
     ),
     (
         re.compile(r".{10001}", re.DOTALL).match,
         ("text has more than 10,000 characters", "texts have more than 10,000 characters"),
-        "Only the beginning of a text is read; cut it to what matters, or into several rows.",
+        "Only the beginning of a text is read; shorten it, or split it into several rows.",
     ),
     (
         _CONTROL.search,
-        ("text holds control characters", "texts hold control characters"),
-        "Remove them; they come from a damaged file or from a wrong encoding.",
+        ("text contains control characters", "texts contain control characters"),
+        "Remove them; they come from a damaged file or a wrong encoding.",
     ),
     (
         re.compile("\ufffd").search,
-        ("text holds replacement characters (\ufffd)", "texts hold replacement characters (\ufffd)"),
-        "What stood there is lost; read the source anew in its own encoding.",
+        ("text contains replacement characters (\ufffd)", "texts contain replacement characters (\ufffd)"),
+        "The original characters are lost; read the source again in its own encoding.",
     ),
     (
         _mangled,
-        ("text was read in a wrong encoding", "texts were read in a wrong encoding"),
-        "Read the source anew in its own encoding, most often UTF-8, or replace what is shown.",
+        ("text was read in the wrong encoding", "texts were read in the wrong encoding"),
+        "Read the source again in its own encoding, usually UTF-8, or replace the characters shown.",
     ),
     (
         _html,
-        ("text holds HTML", "texts hold HTML"),
-        "Take the text out of it (html.unescape, a parser), unless such texts are to be labelled later too.",
+        ("text contains HTML", "texts contain HTML"),
+        "Extract the text (html.unescape, a parser), unless the texts to classify later contain HTML too.",
     ),
     (
         re.compile("[\ud800-\udfff]").search,
-        ("text holds half a character, as of a cut emoji", "texts hold half a character, as of a cut emoji"),
-        "Cut texts by characters and not by UTF-16 units; such a text cannot be read.",
+        ("text contains an unpaired surrogate", "texts contain an unpaired surrogate"),
+        "Cut texts between characters, not between UTF-16 units; such texts cannot be read.",
     ),
 )

@@ -28,8 +28,8 @@ def check(subject: Subject) -> Checked:
         extra = sum(len(group) - 1 for group in exact)
         findings.append(
             Finding(
-                counted(extra, "row repeats another, text and label", "rows repeat others, text and label"),
-                "Remove them, so that none is both trained on and validated on; train leaves them out by itself.",
+                counted(extra, "row is an exact duplicate", "rows are exact duplicates"),
+                "Remove them, so that none is in both the training and the validation set; train skips them.",
                 tuple(place + 1 for group in exact for place in group[1:]),
                 tuple(_told(rows.texts, group) for group in sorted(exact, key=len, reverse=True)[:3]),
             )
@@ -48,7 +48,7 @@ def check(subject: Subject) -> Checked:
         findings.append(
             Finding(
                 f"{inside:,} rows are near duplicates of one another, in {counted(len(near), 'group', 'groups')}",
-                "Keep one of each group, or keep a group on one side of a split; else a validation flatters.",
+                "Keep one of each group, or each group on one side of a split; otherwise scores are too optimistic.",
                 tuple(place + 1 for group in near for place in group),
                 tuple(_told(rows.texts, group, pairs) for group in sorted(near, key=len, reverse=True)[:3]),
             )

@@ -39,8 +39,8 @@ def check(subject: Subject) -> Checked:
     if not other:
         return Checked("scripts", (), facts)
     finding = Finding(
-        counted(len(other), "text is", "texts are") + f" in another script than {main}",
-        "See whether they belong here; a base reads well only the languages that it was trained on.",
+        counted(len(other), "text is", "texts are") + f" in a script other than {main}",
+        "Check whether they belong here; a base works well only for the languages it was trained on.",
         tuple(place + 1 for place in other),
         sample(texts, other),
     )

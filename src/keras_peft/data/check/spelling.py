@@ -24,8 +24,8 @@ def check(subject: Subject) -> Checked:
         return Checked("spelling")
     odd = {label for group in groups for label in group[1:]}
     finding = Finding(
-        counted(len(groups), "label is written in several ways", "labels are written in several ways"),
-        "Write each in one way, unless they mean different things.",
+        counted(len(groups), "label has several spellings", "labels have several spellings"),
+        "Use one spelling for each, unless they mean different things.",
         tuple(n for n, one in enumerate(rows.written, 1) if not odd.isdisjoint(one)),
         tuple(", ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups[:6]),
     )

@@ -182,7 +182,7 @@ def _text_form(row: Row, column: str, path: Path) -> str:
         return "tokens"
     raise DataError(
         f"{path} has no column 'text', nor 'text_a' and 'text_b', nor 'tokens'; it has: {listed(row)}."
-        f"{did_you_mean('text', row)} Name the right one with `text_column`."
+        f"{did_you_mean('text', row)} Set `text_column` to the right one."
     )
 
 
@@ -195,7 +195,7 @@ def _label_form(row: Row, column: str, path: Path) -> str:
             return form
     raise DataError(
         f"{path} has no column 'label', 'labels' or 'tags'; it has: {listed(row)}.{did_you_mean('label', row)} "
-        "Name the right one with `label_column`."
+        "Set `label_column` to the right one."
     )
 
 

@@ -53,7 +53,7 @@ def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
     ending = ending_of(path)
     if ending not in FORMATS:
         raise DataError(
-            f"{path} ends in {ending!r}; the formats that are read are {', '.join(FORMATS)}."
+            f"{path} ends in {ending!r}, which is not supported; the supported formats are {', '.join(FORMATS)}."
             f"{did_you_mean(ending, FORMATS)}"
         )
     if path.stat().st_size == 0:
@@ -63,5 +63,5 @@ def read_rows(path: Path, *, chunk: int = 4096) -> Iterator[list[Row]]:
 
 def _similar(path: Path) -> str:
     if not path.parent.is_dir():
-        return f" There is no folder {path.parent} either."
+        return f" The folder {path.parent} does not exist either."
     return did_you_mean(path.name, [other.name for other in path.parent.iterdir()])

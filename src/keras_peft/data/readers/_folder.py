@@ -47,8 +47,8 @@ def read(folder: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
                         row[column] = named[column](row[column])
                     except (IndexError, TypeError, AttributeError):
                         raise DataError(
-                            f"{folder}, row {number}: {row[column]!r} in the column {column!r} is no number of a "
-                            f"label in {_INFO}; save the dataset anew."
+                            f"{folder}, row {number}: {row[column]!r} in the column {column!r} is not the number "
+                            f"of a label in {_INFO}; save the dataset again."
                         ) from None
             yield rows
 
@@ -59,13 +59,13 @@ def _check_kind(folder: Path) -> None:
     parts = sorted(path.parent.name for path in folder.glob(f"*/{_STATE}"))
     if parts:
         raise DataError(
-            f"{folder} holds {len(parts)} datasets; name one: {listed(str(folder / part) for part in parts)}."
+            f"{folder} contains {len(parts)} datasets; choose one: {listed(str(folder / part) for part in parts)}."
         )
     inside = sorted(path.name for path in folder.iterdir() if ending_of(path) in FORMATS)
-    hint = f" Or name a file in it: {listed(inside, most=5)}." if inside else ""
+    hint = f" Or choose a file in it: {listed(inside, most=5)}." if inside else ""
     raise DataError(
-        f"{folder} is a folder without {_INFO} and {_STATE}, so it is none that Dataset.save_to_disk wrote; "
-        f"expected one of those, or a file ({', '.join(FORMATS)}).{hint}"
+        f"{folder} has no {_INFO} or {_STATE}, so Dataset.save_to_disk did not write it; "
+        f"expected such a folder, or a file ({', '.join(FORMATS)}).{hint}"
     )
 
 
@@ -76,13 +76,13 @@ def _files(folder: Path, state: dict[str, Any]) -> list[Path]:
     if not isinstance(entries, list) or not all(
         isinstance(name, str) and Path(name).name == name for name in names
     ):
-        raise DataError(f"{folder / _STATE} does not list the files of the dataset; save the dataset anew.")
+        raise DataError(f"{folder / _STATE} does not list the files of the dataset; save the dataset again.")
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise DataError(
-            f"{folder} keeps its rows by an index, as datasets before 1.7 did; save it anew with a newer one."
+            f"{folder} stores its rows through an index, as datasets before 1.7 did; save it again with a newer one."
         )
     if missing := [name for name in names if not (folder / name).is_file()]:
-        raise DataError(f"{folder} is not whole: it lacks {listed(missing)}; copy it or save it anew.")
+        raise DataError(f"{folder} is incomplete: it lacks {listed(missing)}; copy it or save it again.")
     return [folder / name for name in names]
 
 
@@ -132,7 +132,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}); save the dataset anew.") from None
+        raise DataError(f"{path} is not valid JSON ({error}); save the dataset again.") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object; save the dataset anew.")
+        raise DataError(f"{path} is not a JSON object; save the dataset again.")
     return content

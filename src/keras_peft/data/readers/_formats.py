@@ -24,8 +24,8 @@ FORMATS = tuple(formats())
 _PLAIN = [ending for ending in FORMATS if not ending.endswith(".gz")]
 # Follows "A" or "a" in help texts and messages.
 READABLE = (
-    f"file ({', '.join(_PLAIN[:-1])} or {_PLAIN[-1]}; those of text also with .gz) or a folder that Hugging Face's "
-    "datasets saved"
+    f"file ({', '.join(_PLAIN[:-1])} or {_PLAIN[-1]}; text formats also with .gz) or a folder saved by Hugging "
+    "Face's datasets"
 )
 
 

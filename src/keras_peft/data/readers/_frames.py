@@ -48,4 +48,4 @@ def faults_of(path: Path, name: str) -> Iterator[None]:
         OverflowError,
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not a sound {name} file: {reason}") from None
+        raise DataError(f"{path} is not a valid {name} file: {reason}") from None

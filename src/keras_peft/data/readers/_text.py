@@ -31,11 +31,11 @@ def check_text(path: Path) -> None:
             _check_utf8(path, file)
         except EOFError:
             raise DataError(
-                f"{path} is cut off: its gzip data does not end. Copy or download it again."
+                f"{path} is truncated: its gzip data ends early. Copy or download it again."
             ) from None
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(
-                f"{path} is not sound gzip ({error}); copy or download it again, or take .gz off its name if it is "
+                f"{path} is not valid gzip ({error}); copy or download it again, or remove .gz from its name if it is "
                 "not compressed."
             ) from None
 
@@ -70,7 +70,7 @@ def _check_utf8(path: Path, file: BinaryIO) -> None:
     if data.startswith(_GZIP):
         if path.suffix.lower() == ".gz":
             raise DataError(f"{path} is compressed twice; decompress it once.")
-        raise DataError(f"{path} is compressed with gzip; name it {path.name}.gz.")
+        raise DataError(f"{path} is compressed with gzip; rename it to {path.name}.gz.")
     lines = 1
     while True:
         try:

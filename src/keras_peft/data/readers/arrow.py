@@ -31,7 +31,7 @@ def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
 
         if file.read(len(_FEATHER)) == _FEATHER:
             raise DataError(
-                f"{path} is Feather, not the Arrow stream that Hugging Face's datasets writes; save it as Parquet."
+                f"{path} is Feather, not the Arrow stream format of Hugging Face's datasets; save it as Parquet."
             )
         file.seek(0)
         for stream in _streams(file, path):
@@ -80,7 +80,7 @@ def _messages(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
             kind, body = _describe(described)
         except struct.error:
             raise DataError(
-                f"{path} is not a sound Arrow file: a message of it cannot be read. Write it anew."
+                f"{path} is not a valid Arrow file: one of its messages cannot be read. Write it again."
             ) from None
         left -= length
         if not 0 <= body <= left:
@@ -99,10 +99,12 @@ def _describe(message: bytes) -> tuple[int, int]:
     (table,) = struct.unpack_from("<I", message)
     fields = table - struct.unpack_from("<i", message, table)[0]
     if fields < 0:
-        raise struct.error("the table's fields lie before the message")
+        raise struct.error("the table's fields start before the message")
     (size,) = struct.unpack_from("<H", message, fields)
     return field(1, "<B"), field(3, "<q")
 
 
 def _cut(path: Path) -> DataError:
-    return DataError(f"{path} is cut off or is no Arrow file; write it anew, or copy or download it again.")
+    return DataError(
+        f"{path} is truncated or is not an Arrow file; write it again, or copy or download it again."
+    )

@@ -33,7 +33,7 @@ def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             line = pieces.line(error.pos if isinstance(error, json.JSONDecodeError) else None)
             raise DataError(
-                f"{path} is not JSON at line {line} ({reason}); mend it, or write it anew."
+                f"{path} is not valid JSON at line {line} ({reason}); fix it, or write it again."
             ) from None
 
 
@@ -122,10 +122,10 @@ def _objects(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
         yield from _member(pieces, path)
     else:
         pieces.value()  # Raises an error if the file is not JSON at all.
-        raise DataError(f"{path} holds a single value; {_EXPECTED}.")
+        raise DataError(f"{path} contains a single value; {_EXPECTED}.")
     if pieces.next():
         pieces.value()
-        raise DataError(f"{path} holds more than one value, as JSON Lines do; {_EXPECTED}.")
+        raise DataError(f"{path} contains more than one value, like JSON Lines; {_EXPECTED}.")
 
 
 def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
@@ -143,7 +143,7 @@ def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
             names.append(name)
             if len(names) == 2:
                 raise DataError(
-                    f"{path} has more than one list of objects, in {listed(map(repr, names))}; {_EXPECTED}."
+                    f"{path} has more than one list of objects: {listed(map(repr, names))}; {_EXPECTED}."
                 )
             yield from _items(pieces, path)
         else:
@@ -155,7 +155,7 @@ def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
     if names:
         return
     if pieces.next() == "{":
-        raise DataError(f"{path} is JSON Lines, an object a line; name it {_as_lines(path)}.")
+        raise DataError(f"{path} is JSON Lines, one object per line; rename it to {_as_lines(path)}.")
     raise DataError(f"{path} is an object without a list of objects (it has {listed(others)}); {_EXPECTED}.")
 
 

@@ -41,6 +41,6 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
     if broken:
         count = len(broken) + more
         raise DataError(
-            f"{path} is not sound JSON Lines, one object a line, at {listed(broken)}"
-            f"{f' and {more} more' if more else ''}. Mend {'this line' if count == 1 else f'these {count} lines'}."
+            f"{path} is not valid JSON Lines, one object per line, at {listed(broken)}"
+            f"{f' and {more} more' if more else ''}. Fix {'this line' if count == 1 else f'these {count} lines'}."
         )

@@ -29,7 +29,7 @@ def check_words(options: Mapping[str, Any]) -> None:
         if isinstance(given, str):
             raise OptionError(f"`{name}={given!r}`: expected a list of words.")
         if bad := [word for word in given if not is_text(word)]:
-            raise OptionError(f"`{name}={bad[0]!r}`: expected a word or more.")
+            raise OptionError(f"`{name}={bad[0]!r}`: expected at least one word.")
         counts = Counter(word.strip() for word in given)
         if twice := [word for word, count in counts.items() if count > 1]:
             raise OptionError(f"`{name}={twice[0]!r}`: given twice.")
@@ -37,12 +37,14 @@ def check_words(options: Mapping[str, Any]) -> None:
     if isinstance(labels, Mapping):
         for label, description in labels.items():
             if not is_unicode(description):
-                raise OptionError(f"The label {label.strip()!r}: what it means is not valid UTF-8.")
+                raise OptionError(f"The label {label.strip()!r}: its description is not valid UTF-8.")
     if not labels:
-        raise OptionError("No labels to write texts for; give `labels`, with what each means where it helps.")
+        raise OptionError(
+            "No labels to write texts for; set `labels`, with a description of each where it helps."
+        )
     if with_colon := [speaker for speaker in speakers if ":" in speaker]:
         raise OptionError(
-            f"`speakers={with_colon[0]!r}`: expected a name without a colon, which ends names in the texts."
+            f"`speakers={with_colon[0]!r}`: expected a name without a colon, because a colon ends names in the texts."
         )
 
 
@@ -62,13 +64,13 @@ def check_numbers(options: Mapping[str, Any]) -> None:
                 raise OptionError(f"`{name}={value}`: expected a number of at least {least}.")
     rows, labels = options["rows"], len(options["labels"])
     if not 0 < options["timeout"] < math.inf:
-        raise OptionError(f"`timeout={options['timeout']}`: expected seconds above 0.")
+        raise OptionError(f"`timeout={options['timeout']}`: expected a number of seconds above 0.")
     if not 0 < options["similarity"] <= 1:
-        raise OptionError(f"`similarity={options['similarity']}`: expected a number above 0, up to 1.")
+        raise OptionError(f"`similarity={options['similarity']}`: expected a number above 0 and at most 1.")
     if rows < labels:
-        raise OptionError(f"`rows={rows}`: expected at least one for each of {labels} labels.")
+        raise OptionError(f"`rows={rows}`: expected at least one row for each of {labels} labels.")
     least, most = options["min_characters"], options["max_characters"]
     if most <= least:
         raise OptionError(f"`max_characters={most}`: expected more than `min_characters={least}`.")
     if (options["input_price"] is None) != (options["output_price"] is None):
-        raise OptionError("`input_price` and `output_price` go together; a cost needs both.")
+        raise OptionError("Set `input_price` and `output_price` together; a cost needs both.")

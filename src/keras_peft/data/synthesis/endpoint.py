@@ -151,7 +151,7 @@ class Endpoint:
             except httpx2.ConnectTimeout:
                 reason = "no connection in time"
             except (TimeoutError, httpx2.TimeoutException):
-                reason = f"no answer within {self._timeout:g} s"
+                reason = f"no response within {self._timeout:g} s"
             except httpx2.RequestError as error:
                 reason = self._said(str(error) or type(error).__name__)
             else:
@@ -165,14 +165,14 @@ class Endpoint:
                 asked_to_wait = retry_after(response)
             if asked_to_wait is not None and asked_to_wait > _LONGEST_PAUSE:
                 raise EndpointError(
-                    f"{self.url} asks for a pause of {asked_to_wait:,.0f} s ({reason}). Go on after that."
+                    f"{self.url} asks to wait {asked_to_wait:,.0f} s ({reason}). Resume after that."
                 )
             if failed < self._retries:
                 await self._pause(failed, asked_to_wait, reason)
         times = "once" if self._retries == 0 else f"{self._retries + 1} times in a row"
         raise EndpointError(
-            f"{self.url} failed {times}, at last with: {reason}. Check that the server runs and that its address "
-            "is right; `retries`, `timeout` and a lower `concurrency` may help."
+            f"{self.url} failed {times}, most recently with: {reason}. Check that the server is running and its "
+            "address is correct; `retries`, `timeout` and a lower `concurrency` may help."
         )
 
     async def _pause(self, failed: int, asked_to_wait: float | None, reason: str) -> None:
@@ -186,19 +186,19 @@ class Endpoint:
 
     def _refused(self, response: httpx2.Response) -> EndpointError:
         status, message = response.status_code, self._said(message_of(response))
-        what = f"{self.url} answers {status}" + (f" ({message})" if message else "")
+        what = f"{self.url} returned {status}" + (f" ({message})" if message else "")
         if status in (401, 403):
-            key = "the key that was sent is wrong or may not do this" if self._key else "no key was sent"
-            help_ = f"{key}; put the right one into the environment variable that `key_variable` names"
+            key = "the key is wrong or lacks permission" if self._key else "no key was sent"
+            help_ = f"{key}; set the environment variable that `key_variable` names to a valid key"
         elif status == 404:
             help_ = (
-                f"either there is no model {self.model!r}, or the address is not right: expected one up to /v1, such "
-                "as http://localhost:11434/v1"
+                f"either the model {self.model!r} does not exist, or the address is wrong: expected one that ends in "
+                "/v1, such as http://localhost:11434/v1"
             )
         elif response.is_redirect:
-            help_ = f"give `endpoint` the address that it points to: {response.headers.get('location', '')}"
+            help_ = f"set `endpoint` to the address it redirects to: {response.headers.get('location', '')}"
         else:
-            help_ = "the request cannot be answered as it is; check `model`, `temperature`, `seed` and `max_tokens`"
+            help_ = "the request is invalid; check `model`, `temperature`, `seed` and `max_tokens`"
         return EndpointError(f"{what}: {help_}.")
 
     def _said(self, message: str, *, most: int = 300) -> str:
@@ -228,7 +228,7 @@ def completions_url(address: str) -> str:
             "http://localhost:11434/v1."
         )
     if parts.username or parts.password:
-        raise OptionError("`endpoint` holds a user or password; put the key into an environment variable.")
+        raise OptionError("`endpoint` contains a user or password; set the key in an environment variable.")
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path = f"{path}/chat/completions"
@@ -246,7 +246,7 @@ def key_in(variable: str) -> str:
     """
     key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise OptionError(f"${variable} holds characters that no API key has; set it to the key alone.")
+        raise OptionError(f"${variable} contains characters that no API key has; set it to only the key.")
     return key
 
 

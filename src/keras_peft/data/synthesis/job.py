@@ -286,6 +286,6 @@ def _told_what_is_kept(rows: RowCollector, partial: PartialOutput) -> Iterator[N
     except BaseException as error:
         if len(rows):
             error.add_note(
-                f"{len(rows):,} rows are kept in {partial.path}; the same command goes on from them."
+                f"{len(rows):,} rows are kept in {partial.path}; run the same command to resume from them."
             )
         raise

@@ -87,11 +87,11 @@ class PartialOutput:
         with self.path.open("ab") as file:
             if not lock(file):
                 raise DataError(
-                    f"Another run is writing to {self.path}; wait for its end, or choose another `out`."
+                    f"Another run is writing to {self.path}; wait until it ends, or choose another `out`."
                 )
             if os.fstat(file.fileno()).st_size != self._size:
                 raise DataError(
-                    f"Another run has written to {self.path} meanwhile; start again to go on from it."
+                    f"Another run has written to {self.path} in the meantime; start again to resume from it."
                 )
             with self._appending(file):
                 yield
@@ -123,7 +123,7 @@ class PartialOutput:
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         if self._file is None:
-            raise RuntimeError("The side file is written inside of opened().")
+            raise RuntimeError("The side file can only be written inside opened().")
         self._file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -154,8 +154,8 @@ class PartialOutput:
             if begun.get(name) != value:
                 was, now = _short(begun.get(name)), _short(value)
                 raise DataError(
-                    f"{self.path} holds the rows of a run with the {name} {was}, not {now}. Give what it was "
-                    "begun with to go on, choose another `out`, or remove that file to start again."
+                    f"{self.path} contains the rows of a run with the {name} {was}, not {now}. Use the settings of "
+                    "that run to resume it, choose another `out`, or remove the file to start again."
                 )
 
 

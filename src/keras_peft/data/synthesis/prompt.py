@@ -53,7 +53,7 @@ class Prompt:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise OptionError(
                 f"{self._name} cannot be read: {reason}. Expected a jinja2 template; 'keras-peft data generate "
-                "--print-prompt' prints one to begin with."
+                "--print-prompt' prints one to start from."
             ) from None
         import jinja2
         from jinja2.sandbox import SandboxedEnvironment
@@ -67,7 +67,9 @@ class Prompt:
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            raise OptionError(f"{self._name} is faulty in line {error.lineno}: {error.message}.") from None
+            raise OptionError(
+                f"{self._name} has a syntax error in line {error.lineno}: {error.message}."
+            ) from None
 
     def render(
         self,
@@ -117,14 +119,14 @@ class Prompt:
         except jinja2.UndefinedError as error:
             name = str(error.message).partition("'")[2].partition("'")[0]
             raise OptionError(
-                f"{self._name} uses what there is not: {error.message}. There is: {listed(values)}."
+                f"{self._name} cannot be rendered: {error.message}. Available variables: {listed(values)}."
                 f"{did_you_mean(name, values)}"
             ) from None
         # A template can fail in any way, and its author can fix it.
         except Exception as error:
             raise OptionError(f"{self._name} fails: {type(error).__name__}: {error}.") from None
         if not text:
-            raise OptionError(f"{self._name} gives an empty text; expected what the model is to do.")
+            raise OptionError(f"{self._name} renders to an empty text; expected instructions for the model.")
         return text
 
 

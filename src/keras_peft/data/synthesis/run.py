@@ -144,17 +144,14 @@ class GenerationRun:
     def _too_little(self) -> EndpointError:
         tally = self._partial.tally
         reasons = (tally.rejected + tally.bad_answers).most_common()
-        why = (
-            f" Turned down: {listed(f'{reason} ({count})' for reason, count in reasons)}." if reasons else ""
-        )
+        why = f" Rejected: {listed(f'{reason} ({count})' for reason, count in reasons)}." if reasons else ""
         how = (
-            f"{self._fruitless} answers in a row held no row of use"
+            f"{self._fruitless} responses in a row had no usable row"
             if self._fruitless >= _MOST_FRUITLESS
-            else f"{self._sent} requests are the most that `max_requests` allows"
+            else f"`max_requests` allows only {self._sent} requests"
         )
         wanted = len(self._rows) + self._rows.missing
         return EndpointError(
-            f"{self._endpoint.model} gave {len(self._rows):,} of {wanted:,} rows, and {how}.{why} Subtopics, a "
-            "`prompt` of your own, a smaller `batch` or more `max_tokens` may help, or a larger model from the "
-            "beginning."
+            f"{self._endpoint.model} returned {len(self._rows):,} of {wanted:,} rows, and {how}.{why} Subtopics, a "
+            "custom `prompt`, a smaller `batch`, more `max_tokens` or a larger model may help."
         )

@@ -28,5 +28,5 @@ from keras_peft.interop.adapter_hub._write import export_adapter_hub
 __all__ = ["export_adapter_hub", "import_adapter_hub", "kinds", "recognises"]
 
 FORMAT = "adapter-hub"
-LOOKS_LIKE = "a folder with adapter_config.json and adapter.safetensors, which AdapterHub's library saves"
+LOOKS_LIKE = "a folder with adapter_config.json and adapter.safetensors, saved by AdapterHub's library"
 import_, export = import_adapter_hub, export_adapter_hub

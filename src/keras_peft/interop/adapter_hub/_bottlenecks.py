@@ -46,7 +46,7 @@ def activation_of(file: IncomingAdapter) -> str:
     there = str(file.config["non_linearity"])
     if there.lower() not in ACTIVATIONS:
         file.problems.append(
-            f"non_linearity={there!r} is not known here, only {', '.join(sorted(ACTIVATIONS))}"
+            f"non_linearity={there!r} is not supported; expected one of {', '.join(sorted(ACTIVATIONS))}"
         )
     return ACTIVATIONS.get(there.lower(), "relu")
 
@@ -62,21 +62,21 @@ def settings_of(adapter: OutgoingAdapter) -> dict[str, Any]:
     roles = {role for _, role in found}
     if not roles <= set(_FLAGS) or None in blocks:
         adapter.problems.append(
-            f"AdapterHub has bottlenecks after {' and '.join(_FLAGS)} only, and it has some after "
+            f"AdapterHub supports bottlenecks only after {' and '.join(_FLAGS)}, but it has some after "
             f"{', '.join(sorted(map(str, roles - set(_FLAGS))))}"
         )
         return {}
     if len(found) < len(blocks) * len(roles):
         adapter.problems.append(
-            "it has bottlenecks after attention in other blocks than after the feed-forward part, and AdapterHub "
-            "leaves out whole blocks"
+            "its bottlenecks after attention and after the feed-forward part are in different blocks, but "
+            "AdapterHub can only skip whole blocks"
         )
     sizes: dict[int, set[int]] = {}
     for (block, _), place in found.items():
         sizes.setdefault(int(block or 0), set()).add(place.method.size)
     if any(len(own) > 1 for own in sizes.values()):
         adapter.problems.append(
-            "the bottlenecks of a block differ in size, and AdapterHub has one size for a block"
+            "the bottlenecks of a block differ in size, but AdapterHub has one size per block"
         )
     dim = len(next(iter(found.values())).weights["up_bias"])
     factors = {block: reduction(dim, min(own)) for block, own in sizes.items()}

@@ -63,26 +63,26 @@ def read_folder(folder: Path) -> Folder:
         AdapterError: If a file is missing or damaged, or the tensors are pickles.
     """
     if not folder.is_dir():
-        raise AdapterError(f"{folder} does not exist; name the folder that save_adapter() wrote.")
+        raise AdapterError(f"{folder} does not exist; pass the folder written by save_adapter().")
     problems: list[str] = []
     config = _read_config(folder / CONFIG, problems)
     if config and not isinstance(config.get("config"), dict):
-        problems.append(f"{CONFIG} has no config of the adapter in it")
+        problems.append(f"{CONFIG} does not contain the config of the adapter")
     if any((folder / name).is_file() for name in (HEAD_CONFIG, HEAD_TENSORS, HEAD_PICKLE)):
         head_config = _read_config(folder / HEAD_CONFIG, problems)
         pairs = [(TENSORS, PICKLE), (HEAD_TENSORS, HEAD_PICKLE)]
     else:
         head_config, pairs = {}, [(TENSORS, PICKLE)]
         problems.append(
-            "it has no head, and a bundle has one: give the model one with add_classification_head(), train it with "
-            "the adapter, and save_adapter() writes both"
+            "it has no head, which a bundle needs: add one with add_classification_head(), train it with "
+            "the adapter, and save both with save_adapter()"
         )
     pickles = [pickle for tensors, pickle in pairs if _is_only(folder, pickle, tensors)]
     if pickles:
-        are = "are pickles, which" if len(pickles) > 1 else "is a pickle, which"
+        what, are = ("pickles", "are") if len(pickles) > 1 else ("a pickle", "is")
         problems.append(
-            f"{' and '.join(pickles)} {are} can run code when read, so that is not done: load the adapter where you "
-            "trust it, and save_adapter(folder, name, use_safetensors=True) writes safetensors"
+            f"{' and '.join(pickles)} {are} {what}, which can run code when loaded, and {are} not read: if you trust "
+            "the adapter, load it and save it with save_adapter(folder, name, use_safetensors=True)"
         )
     problems += [
         f"{tensors} is missing"

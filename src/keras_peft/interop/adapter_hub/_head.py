@@ -50,15 +50,15 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
     """
     flexible: Mapping[str, Any] = config.get("config") or {}
     if not isinstance(flexible, Mapping):
-        raise AdapterError("its head_config.json has no config of the head in it.")
+        raise AdapterError("its head_config.json does not contain the config of the head.")
     class_name = str(config.get("model_class"))
     by_class = next((said for end, said in _CLASSES.items() if class_name.endswith(end)), None)
     said = flexible.get("head_type") if flexible else by_class
     if said not in tuple(_TYPES):
         what = f"a head of the type {said!r}" if flexible else f"the head of {class_name}"
         raise AdapterError(
-            f"{what} is no classifier of texts or tokens, and a bundle has one; expected {listed(_TYPES)}, or a class "
-            f"whose name ends in {listed(_CLASSES)}."
+            f"{what} is not a classifier of texts or tokens, which a bundle needs; expected {listed(_TYPES)}, or a "
+            f"class whose name ends in {listed(_CLASSES)}."
         )
     described = flexible or config
     usual = _TYPES[said]
@@ -67,12 +67,12 @@ def describe(config: Mapping[str, Any], kind: str, task: str | None) -> Describe
     found = tasks.find(task or usual)
     if found.per_word != (said == _TAGGING):
         raise OptionError(
-            f"A head of the type {said!r} cannot be the task {found.name}; leave the task out, which is then {usual}."
+            f"A head of the type {said!r} does not fit the task {found.name}; omit the task to use {usual}."
         )
     try:
         labels = sorted((described.get("label2id") or {}).items(), key=lambda item: int(item[1]))
     except (AttributeError, TypeError, ValueError):
-        raise AdapterError("its head_config.json has no label2id from labels to numbers.") from None
+        raise AdapterError("its head_config.json has no label2id that maps labels to numbers.") from None
     head = _flexible(flexible, str(config.get("name")), kind) if flexible else head_of(kind, found)
     return DescribedHead(found, head, tuple(str(label) for label, _ in labels))
 
@@ -113,10 +113,10 @@ def _flexible(config: Mapping[str, Any], name: str, kind: str) -> Head:
     if layers != wanted:
         pooled = " with use_pooler" if config.get("use_pooler") else ""
         raise AdapterError(
-            f"its head of the type {config['head_type']!r}{pooled} has layers={layers!r}, and here it has {wanted}."
+            f"its head of the type {config['head_type']!r}{pooled} has layers={layers!r}; only {wanted} is supported."
         )
     if head.activation not in ("relu", "tanh"):
         raise AdapterError(
-            f"its head has activation_function={activation!r}, and here it has 'relu' or 'tanh'."
+            f"its head has activation_function={activation!r}; only 'relu' and 'tanh' are supported."
         )
     return head

@@ -54,12 +54,12 @@ def settings_of(adapter: OutgoingAdapter, roles: set[str]) -> dict[str, Any]:
     own = {role for _, role in found}
     if own - roles:
         adapter.problems.append(
-            f"it is at {', '.join(sorted(own - roles))}, and AdapterHub's is at {', '.join(sorted(roles))} only"
+            f"it is at {', '.join(sorted(own - roles))}, but AdapterHub supports only {', '.join(sorted(roles))}"
         )
     blocks = {block for block, _ in found}
     if len(found) < len(blocks) * len(own):
         adapter.problems.append(
-            "it is at other layers in some of its blocks, and AdapterHub's is at the same in all of them"
+            "it is at different layers in different blocks, but AdapterHub's is at the same ones in all blocks"
         )
     count = sum(site.role == "block" for site in adapter.names.all_sites)
     return {

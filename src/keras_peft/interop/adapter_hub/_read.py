@@ -79,8 +79,8 @@ def import_adapter_hub(
         described = describe(files.head_config, loaded.names.kind_in(files.tensors), task)
         left = dict(files.head_tensors)
         found, missing = described.head.read(left, loaded.tensors())
-        problems += [f"{name} is neither in the head nor in the base {loaded.base.name}" for name in missing]
-        problems += [f"no head here has {name}" for name in left]
+        problems += [f"{name} is in neither the head nor the base {loaded.base.name}" for name in missing]
+        problems += [f"{name} fits no supported head" for name in left]
     except AdapterError as error:
         problems.append(str(error).removesuffix("."))
     else:
@@ -128,7 +128,7 @@ def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read
     if kind is None:
         known = listed(one.__name__.rpartition(".")[2] for one in kinds())
         raise AdapterError(
-            f"architecture={own.get('architecture')!r} has no counterpart here; those that have are {known}."
+            f"architecture={own.get('architecture')!r} is not supported; the supported values are {known}."
         )
     used, problems = kind.SETTINGS.read(own)
     modules, rest = sorted_by_module(tensors, str(config.get("name")), names)
@@ -136,9 +136,9 @@ def translate(config: Mapping[str, Any], tensors: Tensors, names: Names) -> Read
     pieces = pieces_of(kind.read, file)
     if not file.problems:
         left = [*file.rest, *(f"{m.name}: {name}" for m in file.modules for name in m.tensors)]
-        file.problems += [f"no method here holds {name}" for name in left]
+        file.problems += [f"{name} fits no supported method" for name in left]
     if not file.problems and not pieces:
-        file.problems.append(f"it has no tensor of the adapter {config.get('name')!r}")
+        file.problems.append(f"it has no tensors of the adapter {config.get('name')!r}")
     if file.problems:
         raise AdapterError(f"{'; '.join(file.problems)}.")
     return joined(pieces, names)

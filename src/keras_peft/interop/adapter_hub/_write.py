@@ -136,14 +136,14 @@ def write_tensors_of(adapter: Adapter, names: Names, name: str) -> tuple[dict[st
         if kind is None
     ]
     if without:
-        return {}, {}, [f"AdapterHub has no counterpart of {listed(without)}"]
+        return {}, {}, [f"AdapterHub has no equivalent of {listed(without)}"]
     kind = found[0]
     if kind is None or any(other is not kind for other in found):
         together = listed(placement.method.name for placement in adapter.placements)
         return (
             {},
             {},
-            [f"AdapterHub has one method in an adapter, and this one is made of {together or 'none'}"],
+            [f"AdapterHub supports one method per adapter, but this one combines {together or 'none'}"],
         )
     places = places_of(adapter, names)
     for place in places:

@@ -65,7 +65,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     number = 1.0 if learned else float(config["scaling"])
     for module in file.modules:
         if in_block and module.site.role != "ffn.down":
-            file.refuse(module, f"{method.title} are not computed after attention here")
+            file.refuse(module, f"{method.title} are not supported after attention")
             continue
         down, up = module.take("adapter_down.0.weight").T, module.take("adapter_up.weight").T
         # A method's scaling is positive and the same at all sites, so other scalings go into U.
@@ -97,7 +97,9 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     before = {isinstance(place.method, PfeifferNormAdapter) for place in adapter.places}
     beside = {isinstance(place.method, ParallelAdapter) for place in adapter.places}
     if len(before) + len(beside) > 2:
-        adapter.problems.append("its bottlenecks are of different kinds, and AdapterHub has one for all")
+        adapter.problems.append(
+            "its bottlenecks are of different kinds, but AdapterHub uses one kind for all"
+        )
     return {
         **_bottlenecks.settings_of(adapter),
         "non_linearity": adapter.common("activation"),
@@ -116,7 +118,7 @@ def _method_of(file: IncomingAdapter) -> tuple[type[Bottleneck], bool]:
     if config["original_ln_before"]:
         if config["residual_before_ln"] is not True:
             file.problems.append(
-                f"residual_before_ln={config['residual_before_ln']!r} is not computed here, only True"
+                f"residual_before_ln={config['residual_before_ln']!r} is not supported, only True"
             )
         return PfeifferNormAdapter, True
     is_double = any(module.site.role == "attention.output" for module in file.modules)

@@ -73,7 +73,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
         yield MethodPiece(method, module.site, weights)
     if len(methods) > 1:
         file.problems.append(
-            "its bottlenecks differ in size and share the small matrices, which they do not do here"
+            "its bottlenecks differ in size but share the small matrices, which is not supported"
         )
     for method in methods:
         yield MethodPiece(method, None, {"rule": rule})

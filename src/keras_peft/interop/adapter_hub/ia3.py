@@ -37,7 +37,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
         if module.site.role in _ROLES:
             yield MethodPiece(IA3(), module.site, {"scale": scale})
         else:
-            file.refuse(module, "its outputs are scaled, and (IA)³ here scales the inputs of such a layer")
+            file.refuse(module, "it scales the outputs, but here (IA)³ scales the inputs of such a layer")
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:

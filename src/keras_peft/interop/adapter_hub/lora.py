@@ -46,7 +46,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         adapter.put(place, "lora_B", place.weights["b"].T)
     if (start := adapter.common("initialization")) != "default":
         adapter.problems.append(
-            f"it began as {start}, with a part of the base that is subtracted again, which AdapterHub does not do"
+            f"it was initialised as {start}, which subtracts part of the base; AdapterHub does not support this"
         )
     rank, scaling = adapter.common("rank"), adapter.common("scaling")
     return {

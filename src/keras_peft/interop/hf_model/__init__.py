@@ -15,7 +15,7 @@ from keras_peft.interop.hf_model._write import export_hf_model
 __all__ = ["export_hf_model", "import_hf_model", "recognises"]
 
 FORMAT = "hf-model"
-LOOKS_LIKE = "a folder with config.json, model.safetensors and tokenizer.json, which transformers saves"
+LOOKS_LIKE = "a folder with config.json, model.safetensors and tokenizer.json, saved by transformers"
 import_, export = import_hf_model, export_hf_model
 
 

@@ -61,7 +61,7 @@ def import_hf_model(
     """
     if base is not None:
         raise OptionError(
-            f"{source} is a whole classifier, which is its own base; leave `base={base!r}` out."
+            f"{source} is a complete classifier, which is its own base; remove `base={base!r}`."
         )
     out = Path(out)
     bundles.refuse_existing(out, overwrite=overwrite)

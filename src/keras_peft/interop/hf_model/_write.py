@@ -82,7 +82,7 @@ def export_hf_model(
         out,
         overwrite=overwrite,
         error=BundleError,
-        kind="a checkpoint that was exported here",
+        kind="a checkpoint exported by keras-peft",
         is_kind=_was_exported,
     )
     model = bundles.load_model(read, loaded.base)
@@ -98,7 +98,7 @@ def export_hf_model(
     try:
         model.merge()
     except AdapterError as error:
-        problems.append(f"{str(error).removesuffix('.')}; `format='hf-peft'` writes the adapter by itself")
+        problems.append(f"{str(error).removesuffix('.')}; `format='hf-peft'` exports only the adapter")
     if problems or form is None:
         raise AdapterError(f"{read.folder} cannot be exported as a whole model: {'; '.join(problems)}.")
     kind, head = form
@@ -130,7 +130,7 @@ def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None,
         return (loaded.kind, own), []
     other = head_of(distilbert.MODEL_TYPE, type(task))
     differs = (
-        f"its head has {task.activation} in it, and that of a {loaded.names.checkpoint.classes} at Hugging Face has "
+        f"its head uses {task.activation}, but that of Hugging Face's {loaded.names.checkpoint.classes} uses "
         f"{own.activation}"
     )
     if other.activation != task.activation:
@@ -217,7 +217,7 @@ def _compare(staging: Path, read: Bundle, expected: Any) -> float:
     with reading_again():
         fresh = sources.load(str(staging))
     if fresh.head is None:
-        raise BundleError("What was exported has no head when it is read again, so it was not written.")
+        raise BundleError("Nothing was exported: when read back, the checkpoint has no head.")
     head = fresh.head.task.head(fresh.dim)
     model = attach.adapt(
         fresh.encoder, LinearProbe(), head=head, first_position_only=task.first_position_only

@@ -30,5 +30,5 @@ from keras_peft.interop.hf_peft._write import export_hf_peft
 __all__ = ["export_hf_peft", "import_hf_peft", "kinds", "load_hf_peft", "recognises", "save_hf_peft"]
 
 FORMAT = "hf-peft"
-LOOKS_LIKE = "a folder with adapter_config.json and adapter_model.safetensors, which PEFT saves"
+LOOKS_LIKE = "a folder with adapter_config.json and adapter_model.safetensors, saved by PEFT"
 import_, export = import_hf_peft, export_hf_peft

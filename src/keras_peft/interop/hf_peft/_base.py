@@ -71,8 +71,8 @@ class HuggingFaceBase:
         if epsilon == distilbert.EPSILON:
             return ""
         return (
-            f"its base cannot be written in DistilBERT's form, whose norms add {distilbert.EPSILON:g} to the variance "
-            f"and this one's {epsilon:g}"
+            f"its base cannot be written in DistilBERT's format, whose norms use epsilon {distilbert.EPSILON:g}, but "
+            f"its norms use {epsilon:g}"
         )
 
     @property
@@ -83,8 +83,8 @@ class HuggingFaceBase:
         if max(types, default=1) == 1:
             return ""
         return (
-            f"the second text of a pair has a token type of its own in a {checkpoint.classes}, which is not computed "
-            "here"
+            f"the second text of a pair has its own token type in a {checkpoint.classes}, which is not "
+            "supported"
         )
 
 
@@ -101,8 +101,8 @@ def load_base(name: str) -> HuggingFaceBase:
     found = sources.checkpoint(name)
     if found is None:
         raise BaseError(
-            f"{name} is a KerasHub preset, whose layers Hugging Face has no names for; use a base that is a checkpoint "
-            "of Hugging Face: a folder, hf://owner/name or minilm."
+            f"{name} is a KerasHub preset, whose layers have no Hugging Face names; use a Hugging Face checkpoint as "
+            "the base: a folder, hf://owner/name or minilm."
         )
     config = json.loads((found / "config.json").read_text(encoding="utf-8"))
     all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
@@ -123,7 +123,7 @@ def base_named(name: str | None, folder: Path, *, revision: str | None = None) -
         BaseNotFound: If the adapter names no base model, or a folder that does not exist.
     """
     if not isinstance(name, str) or not name:
-        raise BaseNotFound(f"{folder} does not say what base it is for; name it with `base`.")
+        raise BaseNotFound(f"{folder} does not name its base model; set `base`.")
     places = [folder / name, Path(name)]
     if hub.is_hub_name(hub.name_of(folder)):
         places = [place for place in places[:1] if place.resolve().is_relative_to(folder.resolve())]
@@ -132,4 +132,4 @@ def base_named(name: str | None, folder: Path, *, revision: str | None = None) -
             return str(place)
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         return f"hf://{name}@{revision}" if revision else f"hf://{name}"
-    raise BaseNotFound(f"{folder} is for the base {name}, which is not there; name its place with `base`.")
+    raise BaseNotFound(f"{folder} is for the base {name}, which was not found; set `base` to its path.")

@@ -43,7 +43,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
         AdapterError: If a file is missing or damaged, or the tensors are a pickle.
     """
     if not folder.is_dir():
-        raise AdapterError(f"{folder} does not exist; name the folder that PEFT's save_pretrained() wrote.")
+        raise AdapterError(f"{folder} does not exist; pass the folder written by PEFT's save_pretrained().")
     problems = []
     config: Any = {}
     path = folder / CONFIG
@@ -59,8 +59,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     if not (folder / TENSORS).is_file():
         if (folder / PICKLE).is_file():
             problems.append(
-                f"{PICKLE} is a pickle, which can run code when it is read, so it is not: load it with PEFT where you "
-                f"trust it, and save_pretrained(safe_serialization=True) writes {TENSORS}"
+                f"{PICKLE} is a pickle, which can run code when loaded, and is not read: if you trust it, load it with "
+                f"PEFT and save it with save_pretrained(safe_serialization=True), which writes {TENSORS}"
             )
         else:
             problems.append(f"{TENSORS} is missing")
@@ -83,7 +83,7 @@ def config_in(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
-        raise AdapterError(f"{path} is not a JSON object; mend it, or leave it out.") from None
+        raise AdapterError(f"{path} is not a JSON object; fix or remove it.") from None
 
 
 def labels_in(folder: Path) -> tuple[str, ...]:
@@ -97,6 +97,6 @@ def labels_in(folder: Path) -> tuple[str, ...]:
         numbered = sorted((int(number), str(label)) for number, label in named.items())
     except (ValueError, AttributeError):
         raise AdapterError(
-            f"{folder / 'config.json'} has no id2label from numbers to labels; mend it, or leave it out."
+            f"{folder / 'config.json'} has no id2label that maps numbers to labels; fix or remove it."
         ) from None
     return tuple(label for _, label in numbered)

@@ -70,7 +70,7 @@ def _layers(file: IncomingAdapter, module: Module, sites: Sequence[Site]) -> Ite
         if name in _BY_OUTPUTS and len(value) != sum(outputs)
     ]
     if wrong:
-        file.refuse(module, f"{', '.join(wrong)}, and the base has {sum(outputs)} outputs there")
+        file.refuse(module, f"{', '.join(wrong)}, but the base has {sum(outputs)} outputs there")
         return
     split: list[Tensors] = [dict(tensors) for _ in sites]
     for name in tensors:

@@ -128,17 +128,17 @@ def save_hf_peft(
     adapter = _adapter_of(model, name)
     if model.is_merged:
         raise AdapterError(
-            "The adapters are merged, so the base is not what they were trained on; unmerge() them to save one."
+            "The adapters are merged, so the base is not the one they were trained on; call unmerge() to save one."
         )
     names = names_of(model.base)
     settings, tensors, _, problems = write_tensors_of(adapter, names)
     problems += _refuse_prompts(placement.method for placement in adapter.placements)
     if adapter.head is not None:
         problems.append(
-            "it has a head of its own, which PEFT has no place for without a task; save it without"
+            "it has its own head, which PEFT cannot store without a task; save it without the head"
         )
     if problems:
-        raise AdapterError(f"The adapter cannot be saved as PEFT's: {'; '.join(problems)}.")
+        raise AdapterError(f"The adapter cannot be saved in PEFT's format: {'; '.join(problems)}.")
     config = {
         **settings,
         "auto_mapping": None,
@@ -170,8 +170,8 @@ def names_of(model: keras.Model) -> Names:
     if architecture is None or not hasattr(architecture, "CHECKPOINT"):
         known = [module.BACKBONE for module in bases.architectures() if hasattr(module, "CHECKPOINT")]
         raise AdapterError(
-            f"{model.name!r} is a {type(model).__name__}, whose layers PEFT has no names for; those that have are "
-            f"{listed(known, most=20)} and what contains one."
+            f"{model.name!r} is a {type(model).__name__}, whose layers have no PEFT names; expected a model that is or "
+            f"contains one of {listed(known, most=20)}."
         )
     own = next((layer for layer in model.layers if type(layer).__name__ == architecture.BACKBONE), None)
     return Names(
@@ -208,7 +208,7 @@ def _card(name: str, config: Mapping[str, Any]) -> str:
 def _adapter_of(model: AdaptedModel, name: str | None) -> Adapter:
     if name is None and len(model.active) != 1:
         raise AdapterError(
-            f"{len(model.active)} adapters are active; say which one to save: {listed(model.adapters)}."
+            f"{len(model.active)} adapters are active; choose the one to save: {listed(model.adapters)}."
         )
     name = name or model.active[0]
     if name not in model.adapters:
@@ -219,7 +219,7 @@ def _adapter_of(model: AdaptedModel, name: str | None) -> Adapter:
 def _refuse_prompts(methods: Iterable[Method]) -> list[str]:
     """Returns a problem for each method that changes no matrix, such as the prompt methods."""
     return [
-        f"{method.name} changes no matrix, and only what does is exchanged without a bundle"
+        f"{method.name} changes no matrix; only methods that do can be exchanged without a bundle"
         for method in methods
         if not method.merges
     ]
@@ -235,7 +235,9 @@ def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
         again = Adapter(names.all_sites, choose_placements(names.all_sites, read.methods, "all", None))
         again.refuse_unfit(read.tensors)
     except KerasPeftError as error:
-        raise AdapterError(f"Nothing was saved, as it could not be read again: {error}") from error
+        raise AdapterError(
+            f"Nothing was saved, because the result could not be read back: {error}"
+        ) from error
     again.assign(read.tensors)
     before, after = _changes(adapter), _changes(again)
     for key in before | after:
@@ -244,8 +246,8 @@ def _verify(folder: Path, adapter: Adapter, names: Names) -> None:
         difference = float(np.abs(change - other).max())
         if not difference <= _TOLERANCE * max(size, other_size):
             raise AdapterError(
-                f"Nothing was saved: read again, {key} becomes another by {difference:.2e}, where its values are up "
-                f"to {size:.2e}."
+                f"Nothing was saved: when read back, {key} differs by {difference:.2e}, with values up to "
+                f"{size:.2e}."
             )
 
 

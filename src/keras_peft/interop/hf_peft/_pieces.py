@@ -109,7 +109,7 @@ def pieces_of(
         file.problems.append(str(error).removesuffix("."))
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         # In a damaged file, settings can be of any type and tensors of any shape.
-        file.problems.append(f"a setting or a tensor in it is not what it has to be ({error})")
+        file.problems.append(f"it has an invalid setting or tensor ({error})")
     return []
 
 
@@ -215,7 +215,9 @@ class OutgoingAdapter:
         values = list(dict.fromkeys(getattr(place.method, name) for place in places or self.places))
         if len(values) > 1:
             shown = " and ".join(f"{name}={value!r}" for value in values)
-            self.problems.append(f"its placements differ in {shown}, and {self.library} has one for all")
+            self.problems.append(
+                f"its placements differ in {shown}, but {self.library} has one value for all"
+            )
         return values[0]
 
     def with_pattern(self, name: str, places: Sequence[Place]) -> tuple[Any, dict[str, Any]]:

@@ -16,8 +16,8 @@ from keras_peft.methods.prompt import PromptTuning
 ROWS = "prompt_embeddings"
 _FOR_TEXTS = next(iter(TASK_TYPES))
 _REASON = (
-    "it puts vectors before the text, and PEFT's classifier of texts reads the first of them where the one here reads "
-    "the text's own first token; a classifier of tokens can be carried over"
+    "it prepends vectors to the text, and PEFT's text classifier reads the first of them, but here it reads the first "
+    "token of the text; a token classifier can be converted"
 )
 
 

@@ -82,7 +82,7 @@ def import_hf_peft(
     head = head_of(architecture, kind)
     found, missing = head.read(tensors, loaded.tensors())
     problems = [
-        f"{name} of {architecture}'s head is neither in the adapter nor in the base {loaded.base.name}"
+        f"{name} of {architecture}'s head is in neither the adapter nor the base {loaded.base.name}"
         for name in missing
     ]
     made: Task | None = None
@@ -136,7 +136,7 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
     kind = config.get("peft_type")
     if kind not in tuple(kinds()):
         raise AdapterError(
-            f"peft_type={kind!r} has no counterpart here; those that have are {listed(sorted(kinds()), most=20)}."
+            f"peft_type={kind!r} is not supported; the supported types are {listed(sorted(kinds()), most=20)}."
         )
     method = kinds()[kind]
     used, problems = method.SETTINGS.read(config)
@@ -145,13 +145,13 @@ def translate(config: Mapping[str, Any], tensors: Mapping[str, Any], names: Name
     if not getattr(method, "TAKES_FUSED", False):
         for module in file.modules:
             if len(names.sites(module.name)) > 1:
-                file.refuse(module, f"it is several layers here, and {kind} is not split between them")
+                file.refuse(module, f"it is several layers here, and {kind} cannot be split between them")
     pieces = pieces_of(method.read, file)
     if not file.problems:
         left = [*file.rest, *(f"{m.name}.{name}" for m in file.modules for name in m.tensors)]
-        file.problems += [f"no method here holds {name}" for name in left]
+        file.problems += [f"{name} fits no supported method" for name in left]
     if not file.problems and not pieces:
-        file.problems.append(f"it has no tensor of {kind}")
+        file.problems.append(f"it has no tensors of {kind}")
     if file.problems:
         raise AdapterError(f"{'; '.join(file.problems)}.")
     return joined(pieces, names)
@@ -175,12 +175,12 @@ def _task_of(config: Mapping[str, Any], task: str | None, folder: Path) -> type[
     said = config.get("task_type")
     if said not in tuple(TASK_TYPES):
         raise AdapterError(
-            f"{folder}: task_type={said!r} is no classifier, and a bundle has one; expected {listed(TASK_TYPES)}."
+            f"{folder}: task_type={said!r} is not a classifier, which a bundle needs; expected {listed(TASK_TYPES)}."
         )
     found = tasks.find(task or TASK_TYPES[said])
     if found.per_word != tasks.find(TASK_TYPES[said]).per_word:
         raise OptionError(
-            f"{folder}: task_type={said!r} cannot be the task {found.name}; leave the task out, which is then "
+            f"{folder}: task_type={said!r} does not fit the task {found.name}; omit the task to use "
             f"{TASK_TYPES[said]}."
         )
     return found

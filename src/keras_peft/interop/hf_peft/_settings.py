@@ -71,9 +71,9 @@ class Settings:
         for key, value in config.items():
             if key in self.fixed:
                 if value != self.fixed[key] and not (_is_off(value) and _is_off(self.fixed[key])):
-                    problems.append(f"{key}={value!r} is not computed here, only {self.fixed[key]!r}")
+                    problems.append(f"{key}={value!r} is not supported, only {self.fixed[key]!r}")
             elif key not in {*self.used, *self.training, *_PASSED_OVER} and not _is_off(value):
-                problems.append(f"{key}={value!r} is not known here")
+                problems.append(f"{key}={value!r} is not supported")
         used = dict(self.used) | {key: value for key, value in config.items() if key in self.used}
         return used, problems
 

@@ -75,7 +75,9 @@ def export_hf_peft(
     read = bundles.read(bundle)
     loaded = load_base(base or read.base_name)
     if with_base and (out / BASE_FOLDER).resolve() == loaded.folder.resolve():
-        raise BundleError(f"{out} holds the bundle's base, so it is not overwritten; choose another `out`.")
+        raise BundleError(
+            f"{out} contains the bundle's base, so it is not overwritten; choose another `out`."
+        )
     model = bundles.load_model(read, loaded.base)
     task = read.task()
     kind = loaded.kind
@@ -85,7 +87,7 @@ def export_hf_peft(
     config, tensors, problems = _translated(adapter, Names(loaded.names.all_sites, kind), task)
     if loaded.base.name in embedded.NAMES and not with_base:
         problems.append(
-            f"its base {loaded.base.name} is kept here in DistilBERT's form, which Hugging Face does not have; "
+            f"its base {loaded.base.name} is in DistilBERT's format here, but not on Hugging Face; "
             "`with_base=True` writes it too"
         )
     if kind != loaded.kind and (problem := loaded.no_distilbert):
@@ -152,18 +154,18 @@ def write_tensors_of(
         if placement.method.hugging_face not in kinds()
     ]
     if without:
-        return {}, {}, "", [f"PEFT has no counterpart of {listed(without)}"]
+        return {}, {}, "", [f"PEFT has no equivalent of {listed(without)}"]
     fitting = [
         module for name, module in kinds().items() if name in wanted and wanted <= {name, *module.BESIDE}
     ]
     if not fitting:
         together = listed(placement.method.name for placement in adapter.placements)
-        return {}, {}, "", [f"PEFT has one method in a folder, and this adapter is made of {together}"]
+        return {}, {}, "", [f"PEFT supports one method per folder, but this adapter combines {together}"]
     outgoing = OutgoingAdapter(places_of(adapter, names), names, task_type)
     parts = [place.site.path for place in outgoing.places if len(names.sites(place.module)) > 1]
     if parts and not getattr(fitting[0], "TAKES_FUSED", False):
         reason = (
-            f"{listed(parts, most=3)} is a part of a module there, and {fitting[0].TYPE} acts on whole ones"
+            f"{listed(parts, most=3)} is part of a module there, but {fitting[0].TYPE} acts on whole modules"
         )
         return {}, {}, "", [reason]
     settings = fitting[0].write(outgoing)
@@ -175,9 +177,9 @@ def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, A
     settings, tensors, prefix, problems = write_tensors_of(adapter, names, task_type=task_type_of(type(task)))
     head = head_of(names.kind, type(task))
     if not _has_head_of(names.kind, task):
-        way_out = "; `with_base=True` writes the base in DistilBERT's form, whose head has the ReLU"
+        way_out = "; `with_base=True` writes the base in DistilBERT's format, whose head uses ReLU"
         problems.append(
-            f"its head has {task.activation} in it and that of {names.kind} at Hugging Face has {head.activation}"
+            f"its head uses {task.activation}, but that of Hugging Face's {names.kind} uses {head.activation}"
             f"{way_out if names.kind != distilbert.MODEL_TYPE else ''}"
         )
     own = {key: value for key, value in adapter.tensors().items() if key.startswith("head/")}

@@ -21,7 +21,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
         if is_projection(module.site):
             yield MethodPiece(BitFit(), module.site, {"bias": module.take("beft_bias")[0]})
         else:
-            file.refuse(module, "it is no projection")
+            file.refuse(module, "it is not a projection")
 
 
 def write(adapter: OutgoingAdapter) -> dict[str, Any]:
@@ -31,6 +31,6 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
             adapter.put(place, "beft_bias", place.weights["bias"][None])
         else:
             adapter.problems.append(
-                f"BEFT adds to projections only, and {place.module} is none: choose targets without 'norm'"
+                f"BEFT adapts only projections, but {place.module} is not one: choose targets without 'norm'"
             )
     return {"target_modules": adapter.targets}

@@ -24,7 +24,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     for module in file.modules:
         scale = module.take("ia3_l")
         if (len(scale) == 1) != (module.site.role in _INPUTS):
-            file.refuse(module, "it is scaled on the other side than (IA)³ here does it")
+            file.refuse(module, "it is scaled on the other side than (IA)³ scales it here")
         else:
             yield MethodPiece(IA3(), module.site, {"scale": scale.ravel()})
 

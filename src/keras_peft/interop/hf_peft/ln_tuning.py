@@ -25,10 +25,10 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     for module in file.modules:
         before = _own(module.site)
         if "gamma" not in before:
-            file.refuse(module, "it is no norm")
+            file.refuse(module, "it is not a norm")
             continue
         if not before["gamma"].all():
-            file.refuse(module, "it has a scale of zero in the base, which no factor changes")
+            file.refuse(module, "its scale in the base contains zeros, which no factor can change")
             continue
         gamma, beta = (module.take(f"ln_tuning_layers.{name}") for name in ("weight", "bias"))
         scale = gamma / before["gamma"]

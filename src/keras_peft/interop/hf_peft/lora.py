@@ -68,13 +68,13 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     config = file.config
     if config["bias"] not in ("none", "lora_only"):
         file.problems.append(
-            f"bias={config['bias']!r} trains biases of layers that are not adapted, which LoRA here does not"
+            f"bias={config['bias']!r} trains biases of layers that are not adapted, which is not supported"
         )
     start = _start(file)
     file.modules = _fused.apart(file)
     for module in file.modules:
         if "lora_A.weight" not in module.tensors:
-            file.refuse(module, "it is no projection, and LoRA here is for projections")
+            file.refuse(module, "it is not a projection, and LoRA adapts only projections")
             continue
         a, b = module.take("lora_A.weight").T, module.take("lora_B.weight").T
         rank, alpha = (
@@ -86,7 +86,9 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
             # Removes the rounding error of square roots and thirds.
             alpha = round(alpha * (math.sqrt(share) if config["use_rslora"] else share), 12)
             if start != "default":
-                file.refuse(module, f"{start} started from a matrix that is several layers' here")
+                file.refuse(
+                    module, f"{start} was initialised from a matrix that is split into several layers here"
+                )
                 continue
         scaling = alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
         dropout = float(config["lora_dropout"])
@@ -120,17 +122,17 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     from keras_peft.core.projection import bias_of
 
     if unnamed := [place.site.path for place in adapter.places if not place.module]:
-        adapter.problems.append(f"PEFT's base has no module that is {listed(unnamed, most=4)}")
+        adapter.problems.append(f"PEFT's base has no module for {listed(unnamed, most=4)}")
         return {}
     biases = [place for place in adapter.places if isinstance(place.method, BitFit)]
     places = [place for place in adapter.places if not isinstance(place.method, BitFit)]
     adapted = {place.site.key for place in places}
     if biases and adapted != {place.site.key for place in biases}:
         adapter.problems.append(
-            "it trains other biases than those of the layers that LoRA is at, and PEFT trains just these with LoRA"
+            "it trains biases of layers without LoRA, or not all with LoRA, but PEFT trains exactly those with LoRA"
         )
     if len({type(place.method) for place in places}) > 1:
-        adapter.problems.append("it has LoRA at some layers and DoRA at others, and PEFT has one for all")
+        adapter.problems.append("it has LoRA at some layers and DoRA at others, but PEFT uses one for all")
         return {}
     is_dora = isinstance(places[0].method, DoRA)
     start = "default" if is_dora else adapter.common("initialization", places)
@@ -138,7 +140,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     is_stabilized = False if is_dora else adapter.common("rank_stabilized", places)
     if start != "default" and any(len(adapter.names.sites(place.module)) > 1 for place in places):
         adapter.problems.append(
-            f"{start} at a part of a module of PEFT's starts from another matrix than there"
+            f"{start} on part of a PEFT module is initialised from a different matrix than in PEFT"
         )
         return {}
     places = _fused.together(places, adapter.names)
@@ -178,12 +180,12 @@ def _start(file: IncomingAdapter) -> str:
     if word in ("pissa", "olora"):
         return word
     if word.startswith("pissa_niter_"):
-        reason = "takes out of the base what a randomised SVD finds, which cannot be computed again"
+        reason = "subtracts the result of a randomised SVD from the base, which cannot be reproduced"
     else:
-        reason = "is not known here"
+        reason = "is not supported"
     file.problems.append(
         f"init_lora_weights={file.config['init_lora_weights']!r} {reason}; save it with PEFT's "
-        "path_initial_model_for_weight_conversion, which makes a plain LoRA of it"
+        "path_initial_model_for_weight_conversion, which converts it to a plain LoRA"
     )
     return "default"
 

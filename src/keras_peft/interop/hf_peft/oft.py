@@ -57,7 +57,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Writes the values, with one block size or number of blocks from which PEFT derives all block sizes."""
     terms = adapter.common("terms")
     if terms == 3:
-        adapter.problems.append("terms=3 is a series that PEFT does not compute; train with terms=4 or 5")
+        adapter.problems.append("PEFT does not support terms=3; train with terms=4 or 5")
     for place in adapter.places:
         adapter.put(place, "oft_R.weight", place.weights["skew"] if terms else -place.weights["skew"])
     shapes = [(projection(place.site).inputs, _size(place.weights["skew"])) for place in adapter.places]
@@ -65,7 +65,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     fitting = [size for size in sorted(sizes) if all(_moved(size, inputs) == own for inputs, own in shapes)]
     counts = {inputs // size for inputs, size in shapes}
     if not fitting and len(counts) > 1:
-        adapter.problems.append("its blocks are of sizes that PEFT does not come to from one setting")
+        adapter.problems.append("its block sizes cannot be expressed with one PEFT setting")
     return {
         "target_modules": adapter.targets,
         "oft_block_size": fitting[0] if fitting else 0,

@@ -23,7 +23,7 @@ SETTINGS = Settings(
     fixed={"num_transformer_submodules": 1},
 )
 
-_NO_PREFIX = "Hugging Face's {}Model takes no prefix and computes without it; its BertModel takes one"
+_NO_PREFIX = "Hugging Face's {}Model ignores a prefix; its BertModel supports one"
 
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
@@ -33,7 +33,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
         file.problems.append(_NO_PREFIX.format(file.names.checkpoint.classes))
     sites = [site for site in file.names.all_sites if site.role == "attention"]
     if rows.shape[1] % (2 * len(sites)):
-        file.problems.append(f"its rows of {rows.shape[1]} are not of {len(sites)} layers")
+        file.problems.append(f"its rows of {rows.shape[1]} values do not fit {len(sites)} layers")
         return
     split = rows.reshape(len(rows), len(sites), 2, -1)
     method = PrefixTuning(tokens=len(rows), shift_positions=True)
@@ -48,12 +48,12 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     sites = [site for site in adapter.names.all_sites if site.role == "attention"]
     if not adapter.common("shift_positions"):
         adapter.problems.append(
-            "its texts keep their positions, and PEFT counts them from the end of the prefix; train it with "
+            "its texts keep their positions, but PEFT counts them from the end of the prefix; train it with "
             "shift_positions"
         )
     if len(places) < len(sites):
         adapter.problems.append(
-            f"it has a prefix in {len(places)} of {len(sites)} layers, and PEFT's has one in all"
+            f"it has a prefix in {len(places)} of {len(sites)} layers, but PEFT needs one in all of them"
         )
     if not adapter.names.checkpoint.takes_prefix:
         adapter.problems.append(_NO_PREFIX.format(adapter.names.checkpoint.classes))

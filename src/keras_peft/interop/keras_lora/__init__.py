@@ -17,7 +17,7 @@ __all__ = ["FORMAT", "LOOKS_LIKE", "import_", "import_keras_lora", "recognises"]
 
 FORMAT = "keras-lora"
 LOOKS_LIKE = (
-    f"a file name{ENDING}, which KerasHub's save_lora_weights() writes, with name.weights.h5 beside it"
+    f"a file name{ENDING}, written by KerasHub's save_lora_weights(), with name.weights.h5 in its folder"
 )
 import_ = import_classifier
 

@@ -50,32 +50,32 @@ class TrainedBackbone:
         ours = [(site.layer.name, _shapes(site.layer)) for site in sites]
         if ours != [(layer.name, _shapes(layer)) for layer in self.layers]:
             raise AdapterError(
-                "The model given with beside= has other layers than the base; give the one that the LoRA was "
-                "trained in, with a base made in the same way."
+                "The model given with beside= has different layers than the base; pass the one that the LoRA was "
+                "trained in, and a base built in the same way."
             )
         problems, kernels = [], []
         for number, (site, layer) in enumerate(zip(sites, self.layers, strict=True)):
             if getattr(layer, "lora_enabled", False) and number not in factors:
-                problems.append(f"{site.path} has LoRA, which is not in the file")
+                problems.append(f"{site.path} has LoRA that is not in the file")
                 continue
             own = {variable.name: variable for variable in own_variables(site.layer)}
             for name, value in _values(layer).items():
                 before = _array(own[name])
                 if number not in factors:
                     if not np.array_equal(before, value):
-                        problems.append(f"{site.path}/{name} is another one than the base's")
+                        problems.append(f"{site.path}/{name} differs from the base's")
                 elif name == "kernel":
                     update = scalings[number] * factors[number].product()
                     if not _is_close(layer.kernel, before + update, value):
                         kernels.append(site.path)
         if kernels:
             problems.append(
-                f"the kernels of {listed(kernels, most=4)} are not the base's with the file's LoRA; save the LoRA "
-                "after its last training, and give its strength with alpha= where it is not the rank"
+                f"the kernels of {listed(kernels, most=4)} are not the base's plus the file's LoRA; save the LoRA "
+                "after its last training, and pass alpha= if it is not the rank"
             )
         if problems:
             raise AdapterError(
-                f"The model given with beside= is not this base with the file's LoRA: {'; '.join(problems)}."
+                f"The model given with beside= is not this base plus the file's LoRA: {'; '.join(problems)}."
             )
 
     def bias(self, number: int, site: Site) -> np.ndarray | None:

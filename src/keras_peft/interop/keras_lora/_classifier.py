@@ -70,17 +70,17 @@ def import_classifier(
     weights = path.with_name(path.name.removesuffix(ENDING) + WEIGHTS)
     if not weights.is_file():
         raise AdapterError(
-            f"{path} is LoRA without a head, and a bundle is a classifier. Write all of the classifier to "
-            f"{weights.name} in the same folder, with classifier.save_weights(), and import it again. LoRA of a "
-            "backbone or a language model is imported in Python: keras_peft.interop.import_keras_lora(file, model)."
+            f"{path} is LoRA without a head, but a bundle is a classifier. Save the whole classifier to "
+            f"{weights.name} in the same folder with classifier.save_weights(), and import it again. To import LoRA of "
+            "a backbone or a language model, use Python: keras_peft.interop.import_keras_lora(file, model)."
         )
     if base is None:
-        raise BaseNotFound(f"{path} does not say what base it is for; name it with `base`.")
+        raise BaseNotFound(f"{path} does not name its base model; set `base`.")
     kind = tasks.find(task or "single-label")
     if kind.per_word or len(kind.input.columns) > 1:
         raise OptionError(
-            f"{path}: KerasHub's text classifier reads one text, so it cannot be the task {kind.name}; leave the "
-            "task out, which is then single-label."
+            f"{path}: KerasHub's text classifier reads one text, which does not fit the task {kind.name}; omit "
+            "the task to use single-label."
         )
     loaded = sources.load(base)
     classifier = _classifier(weights, backbone_of(loaded.encoder))
@@ -118,7 +118,7 @@ def file_in(path: Path) -> Path:
         return path
     found = sorted(path.glob(f"*{ENDING}"))
     if len(found) != 1:
-        raise AdapterError(f"{path} has {listed(one.name for one in found)} in it; name one of them.")
+        raise AdapterError(f"{path} contains {listed(one.name for one in found)}; choose one of them.")
     return found[0]
 
 
@@ -129,13 +129,13 @@ def _classifier(weights: Path, backbone: keras.Model) -> keras.Model:
     subclasses = keras_hub.models.TextClassifier.__subclasses__()
     found = next((one for one in subclasses if one.backbone_cls is type(backbone)), None)
     if found is None:
-        raise AdapterError(f"KerasHub has no text classifier on a {type(backbone).__name__}.")
+        raise AdapterError(f"KerasHub has no text classifier for a {type(backbone).__name__}.")
     outputs = _outputs(weights)
     classifier = found(type(backbone).from_config(backbone.get_config()), num_classes=outputs)
     if cause := _load(classifier, weights):
         raise AdapterError(
-            f"{weights} is not what a {found.__name__} on the base saves with save_weights(): {cause} Name the "
-            "base that the classifier was made from, and save all of its weights, not the task's alone."
+            f"{weights} was not saved by save_weights() of a {found.__name__} on the base: {cause} Pass the base "
+            "that the classifier was created from, and save all of its weights, not only the task's."
         )
     return classifier
 
@@ -167,10 +167,10 @@ def _outputs(weights: Path) -> int:
         with h5py.File(weights) as file:
             file.visititems(visit)
     except OSError:
-        raise AdapterError(f"{weights} is no HDF5 file or is damaged; save it again.") from None
+        raise AdapterError(f"{weights} is not an HDF5 file or is damaged; save it again.") from None
     if len(sizes) != 1:
         raise AdapterError(
-            f"{weights} has {len(sizes)} layers 'logits' in it, and a classifier has one; write it with "
+            f"{weights} has {len(sizes)} layers named 'logits', but a classifier has one; write it with "
             "classifier.save_weights()."
         )
     return sizes[0]
@@ -187,7 +187,9 @@ def _head(classifier: keras.Model, weights: Path) -> dict[str, np.ndarray]:
         }
     inputs, outputs = head["head/pooled_dense/kernel"].shape
     if inputs != outputs:
-        raise AdapterError(f"{weights} has a head of {inputs} × {outputs} inside, and heads here are square.")
+        raise AdapterError(
+            f"{weights} has a hidden layer of {inputs} × {outputs} in its head; only square ones are supported."
+        )
     return head
 
 
@@ -223,5 +225,5 @@ def _refuse_other_logits(
     if not difference <= TOLERANCE:
         raise AdapterError(
             f"{weights}: the logits here differ from the classifier's by {difference:.1e}, more than "
-            f"{TOLERANCE:.0e}, so its head computes something else than the heads here."
+            f"{TOLERANCE:.0e}, so its head computes something different."
         )

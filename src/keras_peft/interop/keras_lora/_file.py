@@ -73,14 +73,16 @@ def read(path: Path) -> LoraFile:
         AdapterError: If the file is missing, damaged or not a LoRA file; the message lists all problems.
     """
     if not path.is_file():
-        raise AdapterError(f"There is no file {path}; name what backbone.save_lora_weights() wrote.")
+        raise AdapterError(
+            f"The file {path} does not exist; pass one written by backbone.save_lora_weights()."
+        )
     try:
         with h5py.File(path) as file:
             _refuse_elsewhere(file, path)
             return _read(file, path)
     except OSError:
         raise AdapterError(
-            f"{path} is no HDF5 file or is damaged; name what backbone.save_lora_weights() wrote."
+            f"{path} is not an HDF5 file or is damaged; pass one written by backbone.save_lora_weights()."
         ) from None
 
 
@@ -96,7 +98,7 @@ def _refuse_elsewhere(file: h5py.File, path: Path) -> None:
     file.visititems_links(visit)
     if found:
         raise AdapterError(
-            f"{path} has {listed(found, most=4)} in another place than itself, which KerasHub does not write; it is "
+            f"{path} stores {listed(found, most=4)} outside the file, which KerasHub never does; such files are "
             "not read."
         )
 
@@ -106,13 +108,9 @@ def _read(file: h5py.File, path: Path) -> LoraFile:
     if group is None or "rank" not in group.get("vars", ()):
         weights = "layers" in file or "_layer_checkpoint_dependencies" in file
         raise AdapterError(
-            f"{path} has no lora/vars/rank in it"
-            + (
-                ", it is a file of save_weights(), in which LoRA is folded into the kernels; "
-                if weights
-                else "; "
-            )
-            + "name what backbone.save_lora_weights() wrote."
+            f"{path} has no lora/vars/rank"
+            + (", because save_weights() wrote it, with LoRA merged into the kernels; " if weights else "; ")
+            + "pass one written by backbone.save_lora_weights()."
         )
     rank = int(group["vars"]["rank"][()])
     layers, problems = {}, []
@@ -123,14 +121,14 @@ def _read(file: h5py.File, path: Path) -> LoraFile:
             continue
         a, b = (_tensor(stored[name]) for name in _TENSORS)
         if a.ndim < 2 or a.shape[-1] != rank or b.ndim != 2 or b.shape[0] != rank:
-            problems.append(f"layer {number}: A {a.shape} and B {b.shape} are not of rank {rank}")
+            problems.append(f"layer {number}: A {a.shape} and B {b.shape} do not have rank {rank}")
         elif not (np.isfinite(a).all() and np.isfinite(b).all()):
             problems.append(f"layer {number} has values that are not finite")
         else:
             layers[int(number)] = Factors(a, b)
     if not layers and not problems:
         problems.append(
-            "it holds no layer, as when save_lora_weights() stopped at an embedding, whose LoRA KerasHub cannot save"
+            "it contains no layer, for example because save_lora_weights() failed at an embedding, which it cannot save"
         )
     if problems:
         raise AdapterError(f"{path} cannot be imported: {'; '.join(problems)}.")

@@ -115,16 +115,16 @@ def translate(
     file = _file.read(path)
     if all(factors.is_dead for factors in file.layers.values()):
         raise AdapterError(
-            f"{path} holds no adapter: A and B are zero at all {len(file.layers)} layers, as load_weights() leaves "
-            "them when it puts what was learnt into the kernels. Load that file of weights into a model without "
-            "enable_lora(), which is then the base; or save the LoRA before load_weights()."
+            f"{path} contains no adapter: A and B are zero at all {len(file.layers)} layers, as after "
+            "load_weights(), which merges the update into the kernels. Load those weights into a model without "
+            "enable_lora() and use it as the base, or save the LoRA before load_weights()."
         )
     all_sites = find_sites(model, bases.roles_of(model))
     sites = _numbered(backbone_of(model), all_sites)
     if problems := _unfit(file, sites):
         raise AdapterError(
-            f"{path} is not for {model.name}: {'; '.join(problems)}. Keras names layers by their place in the "
-            "model alone, so give a model of the same architecture and size, made in the same way."
+            f"{path} is not for {model.name}: {'; '.join(problems)}. Keras names layers only by their place in "
+            "the model, so pass a model of the same architecture and size, built in the same way."
         )
     trained = None if beside is None else TrainedBackbone(_weighted(backbone_of(beside)))
     scalings = {number: _strength(number, alpha, trained, file) / file.rank for number in file.layers}
@@ -167,7 +167,7 @@ def backbone_of(model: keras.Model) -> keras.Model:
     found = next((layer for layer in inside if isinstance(layer, keras_hub.models.Backbone)), None)
     if found is None:
         raise OptionError(
-            f"{model.name!r} has no backbone of KerasHub in it, and only those save LoRA; give a backbone or a task."
+            f"{model.name!r} contains no KerasHub backbone, and only backbones save LoRA; pass a backbone or a task."
         )
     return found
 
@@ -186,21 +186,19 @@ def _unfit(file: _file.LoraFile, sites: Sequence[Site]) -> list[str]:
     problems = []
     for number, factors in file.layers.items():
         if number >= len(sites):
-            problems.append(f"there is no layer {number}, only {len(sites)}")
+            problems.append(f"layer {number} does not exist; there are {len(sites)}")
             continue
         site = sites[number]
         if not is_projection(site):
             problems.append(
-                f"layer {number} is {site.path}, a {type(site.layer).__name__}, and LoRA here is for projections"
+                f"layer {number} is {site.path}, a {type(site.layer).__name__}, and LoRA adapts only projections"
             )
             continue
         view = projection(site)
         kernel = tuple(view.shape[place] for place in np.argsort(view.order))
         shape = (*factors.a.shape[:-1], factors.b.shape[-1])
         if kernel != shape:
-            problems.append(
-                f"layer {number}, {site.path}, has a kernel {kernel}, and the file is for {shape}"
-            )
+            problems.append(f"layer {number}, {site.path}, has a kernel {kernel}, but the file has {shape}")
     return problems
 
 
@@ -229,14 +227,14 @@ def _heads(adapted: AdaptedModel, beside: keras.Model | None) -> dict[str, np.nd
 def _warnings(file: _file.LoraFile, sites: Sequence[Site], *, biases_are_known: bool) -> Iterator[str]:
     chosen = {number: sites[number] for number in file.layers}
     if all(factors.is_silent for factors in file.layers.values()):
-        yield f"does nothing yet: B is zero at all {len(chosen)} layers. It was saved before training."
+        yield f"has no effect yet: B is zero at all {len(chosen)} layers. It was saved before training."
     elif dead := [sites[number].path for number, factors in file.layers.items() if factors.is_dead]:
-        yield f"does nothing at {listed(dead, most=4)}, where A and B are zero, and cannot be trained there."
+        yield f"has no effect at {listed(dead, most=4)}, where A and B are zero, and cannot be trained there."
     biases = [site.layer.bias for site in chosen.values() if getattr(site.layer, "bias", None) is not None]
     if biases and not biases_are_known:
         values = sum(int(np.prod(bias.shape)) for bias in biases)
         yield (
             f"lacks the biases of its {len(biases)} layers ({values:,} values): enable_lora() leaves them "
-            "trainable, and save_lora_weights() does not save them. If they were not frozen by hand, the outputs are "
-            "not those of the trained model; give that model, or one with its weights, with beside=."
+            "trainable, and save_lora_weights() does not save them. Unless you froze them, the outputs differ from "
+            "those of the trained model; pass that model, or one with its weights, as beside=."
         )

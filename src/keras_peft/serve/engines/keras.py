@@ -163,7 +163,10 @@ class Engine:
         asked = bundle.content["max_length"]
         if asked <= longest:
             return None
-        return f"It reads up to {asked} tokens of a text; the base reads {longest} beside {taken} of its own."
+        return (
+            f"It reads up to {asked} tokens per text, but the base model reads at most {longest} in "
+            f"addition to its {taken} own."
+        )
 
 
 def _adapter(row: AdapterRow) -> PackedAdapter:

@@ -39,8 +39,9 @@ from keras_peft.serve.http.routes import (
 from keras_peft.serve.http.routes._document import Refusal
 
 _DESCRIPTION = (
-    "Many adapters on one frozen base. An adapter is named by `adapter_id`, `model` or the path, as the protocol has "
-    'it; failures are `{"error": …, "error_type": …}` in all of them.'
+    "Many adapters on one frozen base model. Depending on the protocol, an adapter is "
+    "selected by `adapter_id`, `model` or the path. In all protocols, errors are "
+    '`{"error": …, "error_type": …}`.'
 )
 
 
@@ -87,7 +88,7 @@ def create(context: ServerContext) -> FastAPI:
         redirect_slashes=False,
         # FastAPI's own metrics would duplicate ours, and its logs contain error messages.
         telemetry={"metrics": False, "logs": False},
-        responses={"default": {"model": Refusal, "description": "Why it was not done."}},
+        responses={"default": {"model": Refusal, "description": "Error."}},
         exception_handlers={HTTPException: framework_refusal},
         middleware=[
             Middleware(RequestLog, context=context),

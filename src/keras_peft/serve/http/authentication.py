@@ -54,16 +54,16 @@ class Authentication:
             call = Call.within(scope)
             host, origin = call.headers.get(b"host", b""), call.headers.get(b"origin")
             if origin is not None and origin.partition(b"://")[2] != host:
-                raise NotAllowed("Pages of other sites are not answered.")
+                raise NotAllowed("Requests from other sites are not allowed.")
             if self._needs_local_name and not is_local_name(host.decode("latin-1")):
                 raise NotAllowed(
-                    "Without keys this server answers only under localhost or an address in numbers; ask for that, or "
-                    "start it with keys."
+                    "Without API keys, this server only accepts requests to localhost or an IP address; use "
+                    "one of these, or start the server with API keys."
                 )
             if self._context.keys:
                 call.key = self._key(call.headers.get(b"authorization", b""))
                 if call.key is None:
-                    raise NotAuthenticated("This needs a key that is known: Authorization: Bearer KEY.")
+                    raise NotAuthenticated("A valid API key is required: Authorization: Bearer KEY.")
         await self._app(scope, receive, send)
 
     def _key(self, authorization: bytes) -> Key | None:

@@ -115,7 +115,9 @@ class Call:
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
         if problems[0]["type"] == "json_invalid":
-            raise Malformed(f"The body is no JSON: {problems[0]['msg'].removeprefix('Invalid JSON: ')}.")
+            raise Malformed(
+                f"The body is not valid JSON: {problems[0]['msg'].removeprefix('Invalid JSON: ')}."
+            )
         fields = list(dict.fromkeys(str(problem["loc"][0]) for problem in problems if problem["loc"]))
         if not fields:
             raise Invalid(f"Expected a JSON object with {_expected(model)}.")
@@ -143,8 +145,8 @@ class Call:
         known = self.known()
         if len(known) == 1:
             return known
-        there = f"it has {listed(known, most=40)}" if known else "it has none yet"
-        raise Invalid(f"Name an adapter of this server with `{field}`: {there}.")
+        there = f"the adapters are {listed(known, most=40)}" if known else "there are none yet"
+        raise Invalid(f"Set `{field}` to an adapter of this server; {there}.")
 
     def known(self) -> list[str]:
         """Returns the names of the adapters that the API key may use, loaded or not."""
@@ -165,7 +167,9 @@ class Call:
             NotAllowed: If it may not.
         """
         if self.context.keys and (self.key is None or not self.key.admin):
-            raise NotAllowed("This key may predict; to load and unload takes one with admin = true.")
+            raise NotAllowed(
+                "This API key does not allow loading and unloading adapters; use one with admin = true."
+            )
 
     def check(self, name: str) -> None:
         """Checks that the API key may use an adapter.
@@ -184,7 +188,8 @@ class Call:
     def not_found(self) -> AdapterNotFound:
         """Returns the error for all adapters that the API key may not use."""
         return AdapterNotFound(
-            f"There is no such adapter for this key; it may use {listed(self.known(), most=40) or 'none'}."
+            "There is no such adapter for this API key; it may use "
+            f"{listed(self.known(), most=40) or 'none'}."
         )
 
     async def adapter(self, name: str) -> LoadedAdapter:
@@ -263,9 +268,9 @@ class Call:
 
 def _description(model: type[BaseModel], name: str) -> str:
     known = model.model_fields.get(name)
-    return known.description if known is not None and known.description else "something else"
+    return known.description if known is not None and known.description else "a different value"
 
 
 def _expected(model: type[BaseModel]) -> str:
     needed = [f"`{name}`" for name, known in model.model_fields.items() if known.is_required()]
-    return " and ".join(needed) or "what the OpenAPI document says"
+    return " and ".join(needed) or "the fields listed in /openapi.json"

@@ -80,7 +80,9 @@ class BodyLimits:
             Overloaded: If too many large bodies are in memory.
         """
         if call.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise UnsupportedMedia("Packed bodies are not read; send this one without Content-Encoding.")
+            raise UnsupportedMedia(
+                "Compressed bodies are not supported; send the body without Content-Encoding."
+            )
         declared = int(call.headers.get(b"content-length", b"0"))
         if declared > self._most and (b"expect" in call.headers or declared > _LINGERING * self._most):
             raise self._too_large()
@@ -100,24 +102,25 @@ class BodyLimits:
                     elif size > _LINGERING * self._most:
                         raise self._too_large()
                     if self._bytes_held > _BODIES * self._most:
-                        raise Overloaded("Too many large requests at a time; ask again.", retry_after=1)
+                        raise Overloaded("Too many large requests at a time; try again later.", retry_after=1)
                     if not message.get("more_body", False):
                         break
                     timer.reschedule(min(end, loop.time() + self._idle))
         except TimeoutError:
             raise TooSlow(
-                f"The body did not come; expected more of it every {self._idle:g} s, and all in {self._longest:g} s."
+                f"The body did not arrive in time; expected more of it every {self._idle:g} s, and all of "
+                f"it within {self._longest:g} s."
             ) from None
         if size > self._most:
             raise self._too_large()
         kind = call.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
         is_json = kind == b"application/json" or kind.endswith(b"+json") or PARTED in call.headers
         if call.body and not is_json:
-            raise UnsupportedMedia("Expected JSON; send it with the header Content-Type: application/json.")
+            raise UnsupportedMedia("Expected JSON; set the header Content-Type: application/json.")
         return True
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body has more than {self._most:,} bytes; send fewer texts at a time.")
+        return TooLarge(f"The body has more than {self._most:,} bytes; send fewer texts per request.")
 
 
 async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -237,9 +240,9 @@ class Protocol(HttpToolsProtocol):
         is_large = self._in_headers and max(self._size, self._known) > MAX_HEADER_BYTES
         status = 431 if is_large else 400
         message = (
-            f"Headers have at most {MAX_HEADER_BYTES:,} bytes."
+            f"The headers are too large; expected at most {MAX_HEADER_BYTES:,} bytes."
             if is_large
-            else "This is no HTTP/1.1 request."
+            else "This is not an HTTP/1.1 request."
         )
         content = b'{"error":"%b","error_type":"validation"}' % message.encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(

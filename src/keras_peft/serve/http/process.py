@@ -58,7 +58,7 @@ class StartupEvents:
         """Called when a stage begins.
 
         Args:
-            text: Description of the stage, such as "Loading the base minilm".
+            text: Description of the stage, such as "Loading the base model minilm".
         """
 
     def importing(self, base: str) -> AbstractContextManager[Any]:
@@ -109,7 +109,7 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
     with bind(settings.host, settings.port) as listener:
         repository = Repository(places)
         base = base_of(repository, settings.base)
-        start.stage(f"Loading the base {base}")
+        start.stage(f"Loading the base model {base}")
         with start.importing(base):
             from keras_peft.serve.engines import keras as runtime
         engine = runtime.start(base, settings)
@@ -236,8 +236,8 @@ def bind(host: str, port: int) -> socket.socket:
         if taken is not None:
             taken.close()
         raise OptionError(
-            f"`host={host}` and `port={port}` cannot be listened at ({error.strerror}); choose others: `port=0` takes "
-            "one that is free."
+            f"Cannot listen on `host={host}` and `port={port}` ({error.strerror}); choose others, or "
+            "set `port=0` to pick a free port."
         ) from None
     return taken
 
@@ -269,8 +269,9 @@ def base_of(repository: Repository, chosen: str | None) -> str:
     if len(found) > 1:
         parts = "; ".join(f"{listed(own, most=5)} of {names[sha]}" for sha, own in found.items())
         raise BundleError(
-            f"One server serves bundles of one base, and these are of {len(found)}: {parts}. Part them."
+            f"All bundles of a server must have the same base model, but these have {len(found)}: "
+            f"{parts}. Serve them separately."
         )
     if chosen is None and not found:
-        raise OptionError("There is no bundle yet that names its base; name it with `base`.")
+        raise OptionError("No bundle names its base model yet; set `base`.")
     return chosen or next(iter(names.values()))

@@ -105,14 +105,16 @@ class Failures:
             if not call.context.draining:
                 raise
             failure = NotReady(
-                "The server ended before there was an answer; ask another one, or this one later."
+                "The server shut down before the response was ready; try another server, or try again later."
             )
         except KerasPeftError as error:
             _LOG.error("%s: %s", call.id, described(error))
-            failure = Invalid("This cannot be done with what was asked; the server's log says more.")
+            failure = Invalid("The request could not be processed; see the server's log.")
         except Exception as error:
             _LOG.error("%s: %s", call.id, described(error))
-            failure = BackendFailed(f"The server failed; its log has more under the request id {call.id}.")
+            failure = BackendFailed(
+                f"Internal server error; see the server's log for the request id {call.id}."
+            )
         call.kind = failure.kind
         if not started:
             await refusal(failure)(scope, receive, send)
@@ -147,11 +149,11 @@ async def framework_refusal(request: Any, error: Exception) -> Response:
     kind = _KINDS.get(status, "validation")
     Call.of(request).kind = kind
     messages = {
-        404: "There is nothing at this path; /openapi.json lists what there is.",
-        405: "This path does not take that method; /openapi.json lists what it takes.",
+        404: "There is nothing at this path; /openapi.json lists the paths.",
+        405: "This path does not support that method; /openapi.json lists the methods.",
     }
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return _error(messages.get(status, "The request cannot be read."), kind, status, headers)
+    return _error(messages.get(status, "The request is invalid."), kind, status, headers)
 
 
 def _measured(call: Call, answers: RequestResult) -> dict[str, str]:

@@ -19,7 +19,7 @@ READ_TEXTS = ["mood", "news", "topics", "stars", "seven"]
 def test_01_two_strings_for_an_adapter_of_single_texts_are_refused_with_the_remedy(server):
     answer = server.predict("mood", ["the model", "the people"])
     assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
-    assert "wrap each text to send a batch: [[…], […]]" in answer.json()["error"]
+    assert "to send a batch, wrap each text in a list: [[…], […]]" in answer.json()["error"]
     assert [len(one) for one in server.predict("mood", [["the model"], ["the people"]]).json()] == [2, 2]
     # For an adapter that reads pairs they are one.
     assert set(by_label(server.predict("pairs", PAIRS[0]).json())) == {"no", "yes"}

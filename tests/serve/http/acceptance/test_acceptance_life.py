@@ -59,11 +59,11 @@ def not_finite(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (corrupt, "adapter.safetensors was altered"),
-        (cut_short, "adapter.safetensors was altered"),
-        (pickled, "adapter.safetensors was altered"),
+        (corrupt, "adapter.safetensors was modified"),
+        (cut_short, "adapter.safetensors was modified"),
+        (pickled, "adapter.safetensors was modified"),
         (without_tokenizer, "tokenizer.json"),
-        (of_another_base, "trained on the base elsewhere"),
+        (of_another_base, "trained on the base model elsewhere"),
         (of_another_shape, "stray"),
         (not_finite, "finite"),
     ],
@@ -100,7 +100,7 @@ def test_05_the_generation_that_answers_stays_where_the_new_one_cannot_be_used(s
     corrupt(server.root / "stays")
     answer = server.load("stays")
     assert answer.status_code == 409
-    assert "Its generation 1 goes on answering" in answer.json()["error"]
+    assert "Its generation 1 is still available" in answer.json()["error"]
     assert by_label(server.predict("stays").json()) == pytest.approx(by_label(before), abs=1e-5)
 
 

@@ -81,7 +81,7 @@ export class AdapterList {
   _tell() {
     const count = this._rows.size;
     const chosen = `${this.chosen.length.toLocaleString("en")} of ${count.toLocaleString("en")} chosen`;
-    tell(byId("chosen"), count ? chosen : "No adapter yet. Put a bundle into the folder that is served.");
+    tell(byId("chosen"), count ? chosen : "No adapters yet. Put a bundle into the served folder.");
   }
 }
 
@@ -90,7 +90,7 @@ function describe(item, adapter) {
   const isOpen = item.querySelector("details")?.open ?? false;
   const { task, labels = [], methods = [], metrics = {}, state, reason } = adapter;
   const what = [task, labels.length ? counted(labels.length, "label") : ""].filter(Boolean).join(", ");
-  const report = make("a", { target: "_blank", rel: "opener" }, "Report of its training");
+  const report = make("a", { target: "_blank", rel: "opener" }, "Training report");
   report.href = `page/report.html?${new URLSearchParams({ adapter: adapter.name })}`;
   const shown = labels.slice(0, MOST_LABELS).join(", ");
   const facts = [
@@ -101,7 +101,7 @@ function describe(item, adapter) {
   const details = make(
     "details",
     { open: isOpen },
-    make("summary", {}, what || "not read yet"),
+    make("summary", {}, what || "not loaded yet"),
     make("dl", {}, ...facts.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
     state !== "FAILED" ? make("p", {}, report) : null,
   );

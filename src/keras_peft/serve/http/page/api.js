@@ -103,10 +103,10 @@ async function ask(path, body = undefined, signal = undefined) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal("The server does not answer; see whether it runs and try again.", 0);
+    throw new Refusal("Cannot reach the server; check that it is running, and try again.", 0);
   }
   if (response.ok) return response;
   const told = await response.json().catch(() => ({}));
-  const message = told.error ?? `The server answered with status ${response.status}.`;
+  const message = told.error ?? `The server responded with status ${response.status}.`;
   throw new Refusal(message, response.status, Number(response.headers.get("retry-after") ?? 0));
 }

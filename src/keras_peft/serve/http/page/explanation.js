@@ -20,12 +20,12 @@ export function drawExplanation(explanation) {
   const strongest = weighed.toSorted((one, other) => Math.abs(other.weight) - Math.abs(one.weight)).slice(0, MOST_WORDS);
   const unread = words.length - weighed.length;
   const notes = [
-    explanation.run_length > 1 ? `The text is long: up to ${explanation.run_length} words were left out together.` : "",
-    unread ? `The text is cut for the base: ${counted(unread, "word")} at its end, struck through, were not read.` : "",
+    explanation.run_length > 1 ? `The text is long, so up to ${explanation.run_length} words were removed together.` : "",
+    unread ? `The text was truncated: ${counted(unread, "word")} at its end, struck through, ${unread === 1 ? "was" : "were"} not read.` : "",
   ].filter(Boolean);
   return [
     ...texts.map((one, part) => drawText(one, words.filter((word) => word.part === part), scale)),
-    make("p", { className: "key soft" }, drawMark("solid line", 1, 0.8), " speaks for it, ", drawMark("dashed line", -1, 0.8), " against it"),
+    make("p", { className: "key soft" }, drawMark("solid line", 1, 0.8), " supports the label, ", drawMark("dashed line", -1, 0.8), " opposes it"),
     ...notes.map((note) => make("p", { className: "soft" }, note)),
     drawStrongest(strongest),
   ];

@@ -39,7 +39,7 @@ export class FilePart {
     this._offer(null);
     if (!file) return tell(byId("file-told"), "");
     try {
-      if (file.size > MOST_BYTES) throw new Error(`${file.name} has more than 200 MB; use keras-peft predict.`);
+      if (file.size > MOST_BYTES) throw new Error(`${file.name} is larger than 200 MB; use keras-peft predict.`);
       const content = decode(await file.arrayBuffer(), file.name);
       this._table = { ...readTable(content, file.name), name: file.name };
     } catch (error) {
@@ -77,7 +77,7 @@ export class FilePart {
       this._offer(writeTable([...columns, ...added], answered), name);
       const bad = cells.filter((row) => row.error).length;
       const all = `${counted(rows.length, "row")} in ${left((performance.now() - started) / 1000)}.`;
-      tell(byId("file-told"), bad ? `${all} ${counted(bad, "row")} could not be answered; the column error says why.` : all);
+      tell(byId("file-told"), bad ? `${all} ${counted(bad, "row")} could not be predicted; see the column error.` : all);
     } catch (error) {
       running.abort();
       const isCancelled = error.name === "AbortError";
@@ -126,7 +126,7 @@ async function predictRows(adapters, texts, advance, signal) {
   }
   async function answer(group, places) {
     const readable = places.filter((place) => textOf(group[0], texts[place]) !== null);
-    for (const place of places) if (!readable.includes(place)) cells[place].error = "There is no text.";
+    for (const place of places) if (!readable.includes(place)) cells[place].error = "The text is empty.";
     if (readable.length) await ask(group, readable);
   }
   /** Where a text is refused, its neighbours are asked about without it. */

@@ -19,8 +19,8 @@ export function summary(prediction) {
     return marked.join(", ") || tags.join(" ");
   }
   const { label, labels, probabilities } = prediction;
-  if (labels) return labels.join(", ") || "none of its labels";
-  return label === null ? "nothing" : `${label} ${fixed(probabilities[0][1])}`;
+  if (labels) return labels.join(", ") || "no labels";
+  return label === null ? "abstains" : `${label} ${fixed(probabilities[0][1])}`;
 }
 
 /**
@@ -49,10 +49,10 @@ export function drawFailure(adapter, message) {
 function drawLabels(adapter, prediction) {
   const { label, labels, probabilities } = prediction;
   const said = labels ?? (label === null ? [] : [label]);
-  const parts = [make("p", { className: "answer" }, said.join(", ") || (labels ? "none" : "says nothing"))];
+  const parts = [make("p", { className: "answer" }, said.join(", ") || (labels ? "none" : "abstains"))];
   if (label === null) {
     const least = adapter.abstain_below;
-    const needed = least ? `the probability ${fixed(least)} that it was told to ask for` : "enough probability";
+    const needed = least ? `the required probability of ${fixed(least)}` : "enough probability";
     parts.push(make("p", { className: "soft" }, `No label has ${needed}.`));
   }
   const rows = probabilities.map(([name, probability]) => drawBar(name, probability, said.includes(name)));
@@ -103,7 +103,7 @@ function drawAsking(adapter, text, labels) {
   async function ask(label) {
     asking.abort();
     asking = new AbortController();
-    tell(told, "Leaving out each word in turn…");
+    tell(told, "Removing each word in turn…");
     try {
       const explanation = await explain(adapter.name, text, label, asking.signal);
       const choice = make("select", {}, ...labels.map((one) => make("option", { selected: one === explanation.label }, one)));

@@ -22,8 +22,8 @@ function adapt() {
   const pairs = chosen.filter((adapter) => readsPairs(adapter));
   show(byId("second"), pairs.length > 0);
   const notes = [
-    pairs.length && pairs.length < chosen.length ? "Adapters that read no pairs get the first text." : "",
-    chosen.some((adapter) => adapter.reads_words) ? "Taggers read words, which are parted at spaces and signs." : "",
+    pairs.length && pairs.length < chosen.length ? "Adapters that do not read pairs get the first text." : "",
+    chosen.some((adapter) => adapter.reads_words) ? "Taggers read words; the text is split at spaces and punctuation." : "",
   ];
   byId("text-note").textContent = notes.filter(Boolean).join(" ");
   byId("text-label").textContent = pairs.length ? "First text" : "Text";
@@ -35,7 +35,7 @@ async function refresh() {
     const known = await listAdapters();
     adapters.update(known);
     base ||= await baseName();
-    tell(byId("summary"), `${counted(known.length, "adapter")} on the base ${base}`);
+    tell(byId("summary"), `${counted(known.length, "adapter")} on the base model ${base}`);
     show(byId("key-form"), false);
   } catch (error) {
     if (error.status === 401) askForKey(error.message);
@@ -57,12 +57,12 @@ async function predictText() {
   const missing = chosen.find((adapter) => textOf(adapter, texts) === null);
   if (missing) {
     byId(texts[0].trim() ? "second-text" : "text").focus();
-    return tell(told, texts[0].trim() ? `${missing.name} reads two texts; type the second, too.` : "Type a text first.", true);
+    return tell(told, texts[0].trim() ? `${missing.name} reads two texts; enter the second text, too.` : "Enter a text first.", true);
   }
   asking.abort();
   const mine = new AbortController();
   asking = mine;
-  tell(told, "Asking…");
+  tell(told, "Predicting…");
   const groups = byForm(chosen);
   try {
     const answered = await Promise.all(groups.map((group) => askGroup(group, textOf(group[0], texts), mine.signal)));
@@ -97,12 +97,12 @@ async function askGroup(group, text, signal) {
 /** Says how long the slowest answer took, what of it was spent on what, and whether the text was cut. */
 function timing(results) {
   const slowest = results.reduce((one, other) => ((other.milliseconds ?? 0) > (one.milliseconds ?? 0) ? other : one));
-  if (!slowest.milliseconds) return "No answer.";
-  const words = { tokenization: "tokenising", queue: "waiting", inference: "computing" };
+  if (!slowest.milliseconds) return "No prediction.";
+  const words = { tokenization: "tokenizing", queue: "waiting", inference: "computing" };
   const spent = Object.entries(slowest.parts).filter(([, milliseconds]) => milliseconds > 0);
   const parts = spent.map(([part, milliseconds]) => `${words[part]} ${milliseconds}`);
-  const note = results.some((result) => result.cut) ? " The text is long: its end was not read." : "";
-  return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, of these ${parts.join(", ")}` : ""}.${note}`;
+  const note = results.some((result) => result.cut) ? " The text was truncated." : "";
+  return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, including ${parts.join(", ")}` : ""}.${note}`;
 }
 
 byId("text-form").addEventListener("submit", (event) => {

@@ -15,10 +15,10 @@ export function readTable(content, name) {
   const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
   const separators = { csv: ",", tsv: "\t" };
   if (ending !== "jsonl" && !(ending in separators)) {
-    throw new Error(`${name} is no .csv, .tsv or .jsonl; save the table as one of them.`);
+    throw new Error(`${name} is not a .csv, .tsv or .jsonl file; save the table as one of these.`);
   }
   const table = ending === "jsonl" ? readLines(content) : readSeparated(content, separators[ending]);
-  if (!table.rows.length) throw new Error(`${name} has no rows; expected a row for each text.`);
+  if (!table.rows.length) throw new Error(`${name} has no rows; expected one text per row.`);
   return table;
 }
 
@@ -50,7 +50,7 @@ function readLines(content) {
       row = null;
     }
     if (row === null || typeof row !== "object" || Array.isArray(row)) {
-      throw new Error(`Line ${at + 1} is no JSON object; expected one a line.`);
+      throw new Error(`Line ${at + 1} is not a JSON object; expected one object per line.`);
     }
     Object.keys(row).forEach((column) => columns.add(column));
     rows.push(row);
@@ -61,10 +61,10 @@ function readLines(content) {
 function readSeparated(content, separator) {
   const [columns, ...records] = records_of(content, separator);
   if (!columns) return { columns: [], rows: [] };
-  if (new Set(columns).size < columns.length) throw new Error("Two columns have one name; give each its own.");
+  if (new Set(columns).size < columns.length) throw new Error("Two columns have the same name; rename one of them.");
   const rows = records.map((values, at) => {
     if (values.length !== columns.length) {
-      throw new Error(`Row ${at + 1} has ${values.length} values; expected ${columns.length}, as many as the header has.`);
+      throw new Error(`Row ${at + 1} has ${values.length} values; expected ${columns.length}, as in the header.`);
     }
     return Object.fromEntries(columns.map((column, place) => [column, values[place]]));
   });
@@ -86,7 +86,7 @@ function* records_of(content, separator) {
       continue;
     }
     if (next !== undefined && next !== "\r" && next !== "\n") {
-      throw new Error(`A quoted value does not end well in line ${content.slice(0, at).split("\n").length}; mend its quotes.`);
+      throw new Error(`A quoted value is not terminated correctly in line ${content.slice(0, at).split("\n").length}; fix its quotes.`);
     }
     if (record.length > 1 || record[0] !== "" || quoted !== undefined) yield record;
     record = [];

@@ -26,7 +26,7 @@ def reads(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
-def answers(model: Any, description: str = "The answer.") -> dict[int | str, dict[str, Any]]:
+def answers(model: Any, description: str = "The response.") -> dict[int | str, dict[str, Any]]:
     """Returns the OpenAPI description of a JSON response.
 
     Args:

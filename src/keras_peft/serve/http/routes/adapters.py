@@ -69,7 +69,7 @@ async def adapter(name: str, request: Request) -> Response:
     for one in call.context.service.adapters.statuses():
         if one.name == name:
             return as_json(_shown(one))
-    raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists those that there are.")
+    raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists the adapters.")
 
 
 def _shown(state: AdapterStatus) -> dict[str, Any]:

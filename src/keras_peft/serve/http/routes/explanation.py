@@ -19,12 +19,12 @@ class ExplainBody(BaseModel):
     """Text and label to explain."""
 
     model: str | None = Field(
-        None, description="the name of an adapter; a server with one adapter needs none"
+        None, description="the name of an adapter; optional if the server has one adapter"
     )
     input: str | list[str] = Field(
-        description="a text, or for an adapter that reads pairs a list of two, [text, text]"
+        description="a text, or a list of two, [text, text], for an adapter that reads pairs"
     )
-    label: str | None = Field(None, description="the label to explain, or null for the most probable")
+    label: str | None = Field(None, description="the label to explain, or null for the most probable one")
 
 
 class Explained(BaseModel):

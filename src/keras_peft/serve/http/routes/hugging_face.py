@@ -58,7 +58,7 @@ class Body(BaseModel):
 
 _ANSWERS = answers(
     list[list[Score]] | list[Entity] | list[list[Entity]],
-    "For each text its labels, the most probable first; where words are tagged, what is marked.",
+    "The labels of each text, most probable first; for token classification, the entities.",
 )
 
 
@@ -75,7 +75,7 @@ async def predict(request: Request) -> Response:
     known = call.known()
     if len(known) != 1:
         raise Invalid(
-            f"Name an adapter in the address, /adapters/NAME; there are: {', '.join(known) or 'none'}."
+            f"Name an adapter in the path, /adapters/NAME; the adapters are: {', '.join(known) or 'none'}."
         )
     return await _predict(call, known[0])
 

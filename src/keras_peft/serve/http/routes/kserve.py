@@ -56,11 +56,13 @@ class InferBody(BaseModel):
 
     id: str | None = Field(None, description="a string, or null", max_length=128)
     inputs: list[Input] = Field(
-        description='tensors `text` and, for pairs, `text_pair`: {"name": "text", "shape": [n], "datatype": "BYTES", '
-        '"data": […]}'
+        description=(
+            "tensors `text` and, for pairs, `text_pair`: "
+            '{"name": "text", "shape": [n], "datatype": "BYTES", "data": […]}'
+        )
     )
     outputs: list[Output] | None = Field(
-        None, description='the tensors to answer, such as [{"name": "label"}]'
+        None, description='the tensors to return, such as [{"name": "label"}]'
     )
 
 
@@ -121,7 +123,7 @@ async def ready(name: str, request: Request) -> Response:
     call.check(name)
     states = {one.name: one.state for one in call.context.service.adapters.statuses()}
     if name not in states:
-        raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists those that there are.")
+        raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists the adapters.")
     if states[name] != "READY":
         raise NotReady(f"The adapter {name!r} is {states[name]}.")
     return as_json({"name": name, "ready": True})
@@ -140,7 +142,8 @@ async def infer(name: str, request: Request) -> Response:
         at += size
     if "text" not in columns or not set(columns) <= set(_TEXTS):
         raise Invalid(
-            f"`inputs`: expected the tensors text and, for pairs, text_pair; got {len(columns)} others."
+            f"`inputs`: expected the tensors text and, for pairs, text_pair; got {len(columns)} "
+            "tensors with other names."
         )
     if len({len(column) for column in columns.values()}) > 1:
         raise Invalid("`inputs`: text and text_pair have different numbers of texts.")
@@ -153,7 +156,7 @@ async def infer(name: str, request: Request) -> Response:
     tensors = {one["name"]: one for one in _tensors(own.task, own.predictions, own.outputs)}
     wanted = list(tensors) if not asked.outputs else [one.name for one in asked.outputs]
     if not set(wanted) <= set(tensors):
-        raise Invalid(f"`outputs`: the adapter {name!r} has {listed(tensors)}.")
+        raise Invalid(f"`outputs`: the tensors of the adapter {name!r} are {listed(tensors)}.")
     content = {
         "model_name": name,
         "model_version": str(own.generation),
@@ -169,7 +172,8 @@ def _header_length(call: Call) -> int:
         return len(call.body)
     if not length.isdigit() or int(length) > len(call.body):
         raise Malformed(
-            f"Inference-Header-Content-Length must be a number up to the body's {len(call.body)} bytes."
+            "Inference-Header-Content-Length must be an integer up to the size of the body, "
+            f"{len(call.body)} bytes."
         )
     return int(length)
 
@@ -184,7 +188,9 @@ def _column(tensor: Input, binary: bytes | bytearray) -> list[str]:
     for length in tensor.shape:
         size *= length
     if size != len(texts):
-        raise Invalid(f"`inputs`: a tensor has the shape {tensor.shape} and {len(texts)} texts.")
+        raise Invalid(
+            f"`inputs`: the shape {tensor.shape} of a tensor does not match the number of its texts, {len(texts)}."
+        )
     return texts
 
 
@@ -200,7 +206,8 @@ def _unpacked(binary: bytes | bytearray) -> list[str]:
             texts.append(binary[at - size : at].decode())
     except (struct.error, ValueError):
         raise Invalid(
-            "`inputs`: a tensor in binary form holds no texts in UTF-8 after their lengths."
+            "`inputs`: the binary data of a tensor is invalid; expected UTF-8 texts, each preceded "
+            "by its length."
         ) from None
     return texts
 

@@ -25,15 +25,19 @@ class ClassifyBody(BaseModel):
 
     model: str | list[str] | None = Field(
         None,
-        description="the name of an adapter or a list of names; a server with one adapter needs none",
+        description="the name of an adapter or a list of names; optional if the server has one adapter",
     )
     input: str | list[str] | list[list[str]] = Field(
-        description="a text or a list of texts; for an adapter that reads pairs a list of these, [[text, text]]; for "
-        "one that tags words texts or lists of words"
+        description=(
+            "a text or a list of texts; for an adapter that reads pairs, a list of pairs, [[text, "
+            "text]]; for token classification, texts or lists of words"
+        )
     )
-    use_activation: bool = Field(True, description="true for probabilities, false for what the head gave")
+    use_activation: bool = Field(
+        True, description="true for probabilities, false for the raw outputs of the head"
+    )
     truncate: bool = Field(
-        True, description="true or false: whether long texts are cut as in training, or refused"
+        True, description="true or false: whether long texts are truncated as in training, or refused"
     )
 
 
@@ -74,7 +78,8 @@ class Classified(BaseModel):
     "/v1/classify",
     openapi_extra=reads(ClassifyBody),
     responses=answers(
-        Classified | dict[str, Classified], "For a list of models an object with an answer for each."
+        Classified | dict[str, Classified],
+        "For a list of models, an object with one such response per model.",
     ),
 )
 async def classify(request: Request) -> Response:
@@ -147,7 +152,7 @@ async def model(name: str, request: Request) -> Response:
     call = Call.of(request)
     call.check(name)
     if name not in call.known():
-        raise AdapterNotFound("There is no such adapter; GET /v1/models lists those that there are.")
+        raise AdapterNotFound("There is no such adapter; GET /v1/models lists the adapters.")
     return as_json(_adapter(call, name))
 
 

@@ -80,7 +80,7 @@ async def file(request: Request, name: str | None = None) -> Response:
     """Send a file of the web page."""
     found = _files().get("/" if name is None else f"/page/{name}")
     if found is None:
-        return Response("The page has no such file.", 404, media_type="text/plain")
+        return Response("The web page has no such file.", 404, media_type="text/plain")
     if found.headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=found.headers)
     return Response(found.content, headers=found.headers)
@@ -89,7 +89,7 @@ async def file(request: Request, name: str | None = None) -> Response:
 @router.get(
     "/v1/adapters/{name}/report",
     response_class=Response,
-    responses={200: {"content": {"text/html": {}}, "description": "The report of its training, as a page."}},
+    responses={200: {"content": {"text/html": {}}, "description": "The training report, as an HTML page."}},
 )
 async def report(name: str, request: Request) -> Response:
     """Show the training report of an adapter."""

@@ -18,7 +18,7 @@ router = APIRouter(tags=["Probes"])
 async def live(request: Request) -> Response:
     """Report whether the server is alive, regardless of its load; if not, restart it."""
     if not Call.of(request).context.is_alive:
-        raise NotReady("The workers hang; start the server anew.")
+        raise NotReady("The workers are stuck; restart the server.")
     return as_json({"live": True})
 
 
@@ -34,7 +34,7 @@ async def ready(request: Request) -> Response:
     """Report whether the server is ready for requests."""
     context = Call.of(request).context
     if context.draining:
-        raise NotReady("The server ends.")
+        raise NotReady("The server is shutting down.")
     if not context.is_ready:
-        raise NotReady("An adapter that has to be there is not, or the workers hang.")
+        raise NotReady("A required adapter is not loaded, or the workers are stuck.")
     return as_json({"ready": True})

@@ -19,7 +19,7 @@ control = APIRouter(prefix="/v2/repository", tags=["Repository"])
 class IndexBody(BaseModel):
     """Filter for the list of adapters."""
 
-    ready: bool = Field(default=False, description="true for those that are loaded only")
+    ready: bool = Field(default=False, description="true for loaded adapters only")
 
 
 class IndexEntry(BaseModel):
@@ -85,4 +85,4 @@ def _check(call: Call, name: str) -> None:
     call.check(name)
     given = call.read(ParametersBody).parameters if call.body else {}
     if set(given) - {"unload_dependents"}:
-        raise Invalid("`parameters`: an adapter is loaded as it lies in the server's folder; send none.")
+        raise Invalid("`parameters`: not supported; an adapter is loaded from the server's folder.")

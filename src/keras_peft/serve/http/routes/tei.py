@@ -18,8 +18,8 @@ router = APIRouter(tags=["Text Embeddings Inference"])
 
 Inputs = str | list[str] | list[list[str]]
 _INPUTS = (
-    "a text, a pair [text, text] for an adapter that reads pairs, or a batch with a list for each text: "
-    "[[text], [text]] or [[text, text], [text, text]]"
+    "a text, a pair [text, text] for an adapter that reads pairs, or a batch with a list for "
+    "each text: [[text], [text]] or [[text, text], [text, text]]"
 )
 
 
@@ -29,17 +29,19 @@ class PredictBody(BaseModel):
     inputs: Inputs = Field(description=_INPUTS)
     adapter_id: str | list[str] | None = Field(
         None,
-        description="the name of an adapter or a list of names; a server with one adapter needs none",
+        description="the name of an adapter or a list of names; optional if the server has one adapter",
     )
     truncate: bool = Field(
-        True, description="true or false: whether long texts are cut as in training, or refused"
+        True, description="true or false: whether long texts are truncated as in training, or refused"
     )
     truncation_direction: Literal["right", "Right", "left", "Left"] = Field(
-        "right", description='"right", the only direction in which texts are cut'
+        "right", description='"right"; texts are only truncated on the right'
     )
-    raw_scores: bool = Field(False, description="true for what the head gave, false for probabilities")
+    raw_scores: bool = Field(
+        False, description="true for the raw outputs of the head, false for probabilities"
+    )
     top_k: int | None = Field(
-        None, ge=1, description="the most labels to answer, at least 1, or null for all"
+        None, ge=1, description="the maximum number of labels, at least 1, or null for all"
     )
 
 
@@ -51,8 +53,8 @@ Scores = list[Score] | list[Entity]
     openapi_extra=reads(PredictBody),
     responses=answers(
         Scores | list[Scores] | dict[str, Scores] | dict[str, list[Scores]],
-        "For a text its labels, the most probable first; for a batch a list of such lists; for a list of adapters an "
-        "object with one of these for each.",
+        "For a text, its labels, most probable first; for a batch, a list of such lists; for a "
+        "list of adapters, an object with one of these per adapter.",
     ),
 )
 async def predict(request: Request) -> Response:
@@ -60,7 +62,7 @@ async def predict(request: Request) -> Response:
     call = Call.of(request)
     asked = call.read(PredictBody)
     if asked.truncation_direction.lower() != "right":
-        raise Invalid("`truncation_direction`: texts are cut at their right end only, as in training.")
+        raise Invalid('`truncation_direction`: expected "right"; texts are only truncated on the right.')
     names = call.names(asked.adapter_id, "adapter_id")
     texts, is_batch = await _texts(call, asked.inputs, names)
     answered = await call.predict(names, texts, truncate=asked.truncate)
@@ -97,8 +99,9 @@ async def _texts(call: Call, inputs: Inputs, names: list[str]) -> tuple[list[Any
         loaded = await call.adapter(name)
         if loaded.bundle.texts_per_row == 1 and not loaded.task.per_word:
             raise Invalid(
-                f"`inputs` is a list of {len(inputs)} strings, which stands for one pair, and the adapter {name!r} "
-                "reads one text at a time; wrap each text to send a batch: [[…], […]]."
+                f"`inputs` is a list of {len(inputs)} strings, which is one pair, but the adapter "
+                f"{name!r} reads one text at a time; to send a batch, wrap each text in a list: [[…], "
+                "[…]]."
             )
     return [inputs], False
 

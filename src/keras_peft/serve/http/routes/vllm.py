@@ -17,14 +17,14 @@ class AdapterBody(BaseModel):
     """Name of an adapter."""
 
     lora_name: str = Field(description="the name of an adapter in the server's folder")
-    lora_path: str | None = Field(None, description="the same name, or null; paths are not taken")
+    lora_path: str | None = Field(None, description="the same name, or null; paths are not supported")
 
 
 @control.post(
     "/load_lora_adapter",
     openapi_extra=reads(AdapterBody),
     response_class=Response,
-    responses=says("It is done."),
+    responses=says("Confirmation."),
 )
 async def load(request: Request) -> Response:
     """Load or reload an adapter by name."""
@@ -38,7 +38,7 @@ async def load(request: Request) -> Response:
     "/unload_lora_adapter",
     openapi_extra=reads(AdapterBody),
     response_class=Response,
-    responses=says("It is done."),
+    responses=says("Confirmation."),
 )
 async def unload(request: Request) -> Response:
     """Unload an adapter by name."""
@@ -54,7 +54,8 @@ def _asked(request: Request) -> tuple[Call, str]:
     asked = call.read(AdapterBody)
     if asked.lora_path not in (None, asked.lora_name):
         raise Invalid(
-            "`lora_path`: paths are not taken; put the bundle into the server's folder and send its name alone."
+            "`lora_path`: paths are not supported; put the bundle into the server's folder and send "
+            "only its name."
         )
     call.check(asked.lora_name)
     return call, asked.lora_name
