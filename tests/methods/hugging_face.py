@@ -1,6 +1,6 @@
-"""What makes the virtual tokens, which PEFT does not save: from its live networks to the methods here.
+"""Reads the networks that generate virtual tokens, which PEFT does not save, into the methods here.
 
-The tensors are those of `encoder/` in `reference/peft`; all that PEFT does save is read by `keras_peft.interop`.
+The tensors are in `encoder/` in `reference/peft`. `keras_peft.interop` reads everything that PEFT does save.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from keras_peft.interop.hf_peft._pieces import MethodPiece, joined
 
 
 def p_tuning(config, encoder, names):
-    """P-tuning with its perceptron or LSTM."""
+    """P-tuning with its MLP or LSTM."""
     kind, layers = config["encoder_reparameterization_type"].lower(), config["encoder_num_layers"]
     weights = {"embedding": encoder["embedding.weight"]}
     for number, name in enumerate(("dense_0", "dense_1", "dense_2")[: 3 if kind == "mlp" else 2]):
@@ -38,7 +38,7 @@ def p_tuning(config, encoder, names):
 
 
 def prefix(config, encoder, names):
-    """Prefix tuning with the perceptron that makes keys and values."""
+    """Prefix tuning with the MLP that generates keys and values."""
     sites = [site for site in names.all_sites if site.role == "attention"]
     inner, kernel, bias = (
         encoder["transform.0.weight"].T,

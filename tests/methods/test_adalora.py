@@ -1,4 +1,4 @@
-"""AdaLoRA: counts, and the budget that falls while it trains."""
+"""AdaLoRA: parameter counts, and the budget that shrinks during training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_budget_falls_with_the_cube_of_time():
 
 
 def test_training_keeps_the_rank_that_matters():
-    """After training as many entries are left as the budget says, over all sites together."""
+    """After training, the number of non-zero entries over all sites equals the budget."""
     base = models.distilbert()
     inputs = models.inputs_of(base, rows=8)
     method = keras_peft.AdaLoRA(rank=2, initial_rank=4, interval=5, dropout=0.0)

@@ -1,4 +1,4 @@
-"""BitFit: the biases that there are, before the activation."""
+"""BitFit: trains the existing biases, before the activation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from methods.counting import BLOCKS, DIM, INNER, adapted, count, fill, outputs_o
 
 
 def test_count():
-    # Query, value, output and down have DIM, up has INNER; two norms a block and one before.
+    # Query, value, output and down have DIM, up has INNER; two norms in each block and one before the blocks.
     assert count(keras_peft.BitFit()) == BLOCKS * (4 * DIM + INNER + 2 * DIM) + DIM
 
 

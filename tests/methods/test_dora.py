@@ -1,4 +1,4 @@
-"""DoRA: counts, and that its norm is that of the changed kernel."""
+"""DoRA: parameter counts, and the norm of the updated kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the chosen layers."""
+"""Full fine-tuning: trains every weight of the selected layers."""
 
 from __future__ import annotations
 

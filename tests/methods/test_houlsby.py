@@ -1,4 +1,4 @@
-"""Houlsby: a bottleneck after both parts of a block, written out."""
+"""Houlsby: a bottleneck after attention and one after the feed-forward layers, computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The methods against Hugging Face PEFT's: the same weights give the same hidden states.
+"""Compares the methods with Hugging Face PEFT: the same weights give the same hidden states.
 
 PEFT's adapters and outputs are stored in `reference/peft`, made by `reference/make_peft.py`.
 """
@@ -23,29 +23,29 @@ from keras_peft.interop.hf_peft._read import translate
 from methods import hugging_face
 
 CASES = sorted(path.stem for path in (REFERENCE / "peft").glob("*.safetensors"))
-# Of the largest hidden state, about 5. Of this, PEFT's own rounding takes up to a third: the stored
-# outputs are up to 7e-6 away from what PEFT gives in float64.
+# Relative to the largest hidden state, about 5. PEFT's own rounding takes up to a third of it: the
+# stored outputs differ by up to 7e-6 from PEFT's outputs in float64.
 TOLERANCE = 1e-5
 
-# What the methods here do not compute, and what the translation says of it.
+# Cases that the methods do not support, and the error message for each.
 UNSUPPORTED = {
     "lora_embedding": "word_embeddings: it is not a projection, and LoRA adapts only projections",
 }
 
-# How many more values train here than there, where that is not the same.
+# The difference in trainable parameters where the count is not PEFT's.
 COUNTED_OTHERWISE = {
-    # The smaller matrix of the Kronecker product is whole here and a product there: in each
+    # Here the smaller matrix of the Kronecker product is one matrix; in PEFT it is a product: in each
     # block three of 4 × 4 against 2 × 4 values ...
     "lokr_both": 3 * 3 * (16 - 8),
     # ... and three of 8 × 8 against 2 × 24 values.
     "lokr_first": 3 * 3 * (64 - 48),
-    # Each block of the rotation has 6 values of its own: 4, 4 and 8 blocks against one.
+    # Here each block of the rotation has its own 6 values; PEFT shares one block: 4, 4 and 8 against 1.
     "oft_share": 3 * 6 * (3 + 3 + 7),
-    # PyTorch's LSTM adds two biases of 4 × 8, where one does: two layers, two ways.
+    # PyTorch's LSTM has two biases of 4 × 8 where one is enough: two layers, two directions.
     "p_tuning_lstm": -2 * 2 * 4 * 8,
 }
 
-# Where PEFT's network makes the virtual tokens, it is what trains.
+# Where a network generates PEFT's virtual tokens, PEFT trains that network.
 WITH_ENCODER = {
     "p_tuning_mlp": hugging_face.p_tuning,
     "p_tuning_lstm": hugging_face.p_tuning,
@@ -55,7 +55,7 @@ WITH_ENCODER = {
 
 @dataclass
 class Case:
-    """A stored file, its tensors sorted by the folders in it."""
+    """A stored file, its tensors grouped by folder."""
 
     base: str
     config: dict
@@ -69,7 +69,7 @@ class Case:
         return {"token_ids": given["input_ids"], "padding_mask": given["attention_mask"]}
 
     def difference(self, outputs):
-        """The largest at positions of the text, by the largest value. Virtual tokens come before it there."""
+        """The largest difference at text positions, relative to the largest value; without virtual tokens."""
         mask = self.tensors["inputs"]["attention_mask"].astype(bool)
         expected = self.tensors["outputs"]["last_hidden_state"][:, -mask.shape[1] :]
         assert outputs.shape == expected.shape
@@ -80,7 +80,7 @@ def read(name):
     tensors = {"adapter": {}, "initial": {}, "encoder": {}, "projection": {}, "converted": {}}
     with safe_open(REFERENCE / "peft" / f"{name}.safetensors", "numpy") as file:
         metadata = file.metadata()
-        for key in file.keys():  # noqa: SIM118  (it is no dictionary)
+        for key in file.keys():  # not a dictionary
             folder, _, rest = key.partition("/")
             tensors.setdefault(folder, {})[rest] = file.get_tensor(key)
     configs = [json.loads(metadata.get(key, "{}")) for key in ("config", "converted_config")]
@@ -89,7 +89,7 @@ def read(name):
 
 @cache
 def load(base):
-    """One of each, because every adapter is taken off again and leaves it as it was."""
+    """Loads each base once; every adapter is detached after use, which leaves the base unchanged."""
     return load_base(str(REFERENCE / base))
 
 
@@ -98,7 +98,7 @@ def names_of(base):
 
 
 def run(base, translated, inputs):
-    """The hidden states with the adapter, and how many values train in it."""
+    """The hidden states with the adapter, and the number of trainable parameters."""
     model = keras_peft.adapt(load(base).base.encoder, translated.methods)
     try:
         model.assign_adapter_tensors(translated.tensors)
@@ -136,7 +136,7 @@ def test_every_method_that_is_said_to_be_there_has_a_case():
 
 @pytest.mark.parametrize("name", ["lora_pissa", "lora_olora"])
 def test_the_part_taken_out_of_the_base_is_the_same(name):
-    """PEFT's file alone is enough: the initialisation repeated here gives what it took out."""
+    """PEFT's file is enough: repeating the initialisation gives the part that PEFT took out of the base."""
     case = read(name)
     translated = translate(case.config, case.tensors["adapter"], names_of(case.base))
     assert case.difference(run(case.base, translated, case.inputs)[0]) < TOLERANCE
@@ -168,7 +168,7 @@ def test_converted_to_a_plain_lora(name):
     ],
 )
 def test_what_the_encoder_made_is_enough(name, method):
-    """PEFT saves the virtual tokens only, not what made them."""
+    """PEFT saves only the virtual tokens, not the network that generates them."""
     case = read(name)
     translated = translate(case.config, case.tensors["adapter"], names_of(case.base))
     assert [type(m) for m in translated.methods] == [method]

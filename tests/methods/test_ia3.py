@@ -1,4 +1,4 @@
-"""(IA)³: counts; what it computes is compared with HF PEFT's."""
+"""(IA)³: parameter counts; test_hugging_face.py compares its outputs with HF PEFT."""
 
 from __future__ import annotations
 

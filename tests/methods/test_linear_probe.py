@@ -1,4 +1,4 @@
-"""Linear probe: nothing of the base trains."""
+"""Linear probe: trains no weight of the base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoHa: counts; what it computes is compared with HF PEFT's."""
+"""LoHa: parameter counts; test_hugging_face.py compares its outputs with HF PEFT."""
 
 from __future__ import annotations
 

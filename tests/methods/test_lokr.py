@@ -1,4 +1,4 @@
-"""LoKr: counts, and how sizes are split; what it computes is compared with HF PEFT's."""
+"""LoKr: parameter counts, and how sizes are split; test_hugging_face.py compares its outputs with HF PEFT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from methods.counting import BLOCKS, count
 
 
 def test_count():
-    # 16 = 4 × 4: K is (4, 4); with rank 1 A is (4, 1) and B (1, 4), from rank 2 on C is (4, 4).
+    # 16 = 4 × 4: K is (4, 4); with rank 1, A is (4, 1) and B (1, 4); from rank 2, C is (4, 4).
     assert count(keras_peft.methods.LoKr(rank=1)) == 2 * BLOCKS * (16 + 1 * (4 + 4))
     assert count(keras_peft.methods.LoKr(rank=2)) == 2 * BLOCKS * (16 + 16)
 

@@ -1,4 +1,4 @@
-"""LoRA: what it adds, written out, and the arithmetic against the full product."""
+"""LoRA: the low-rank update against the full product, parameter counts and options."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_count_follows_the_formula(rank):
 )
 @pytest.mark.parametrize("rank_stabilized", [False, True])
 def test_low_rank_path_equals_the_changed_kernel(target, rank_stabilized):
-    """y = x (W + s A B) + b, then the activation, computed the long way round."""
+    """y = x (W + s A B) + b, then the activation, computed with the full kernel."""
     method = keras_peft.LoRA(rank=4, alpha=6.0, rank_stabilized=rank_stabilized)
     base = models.distilbert()
     inputs = models.inputs_of(base)

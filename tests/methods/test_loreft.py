@@ -1,4 +1,4 @@
-"""LoReFT: an edit in a subspace, at the first and last tokens, written out."""
+"""LoReFT: an edit in a subspace at the first and last tokens, computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Norm tuning: scales and shifts, of norms without a shift too."""
+"""Norm tuning: trains scales and shifts, also of norms without a shift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OFT: counts, and that what it turns by is a rotation."""
+"""OFT: parameter counts, and that its matrices are rotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""P-tuning: counts of its networks; that they compute what HF PEFT's do is tested with that."""
+"""P-tuning: parameter counts of its networks; test_hugging_face.py compares their outputs with HF PEFT."""
 
 from __future__ import annotations
 

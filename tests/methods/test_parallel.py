@@ -1,4 +1,4 @@
-"""Parallel: a bottleneck from what the feed-forward part reads to what it gives, written out."""
+"""Parallel: a bottleneck from the inputs of the feed-forward layers to their outputs, computed by hand."""
 
 from __future__ import annotations
 

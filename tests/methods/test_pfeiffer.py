@@ -1,4 +1,4 @@
-"""Pfeiffer: Houlsby's bottleneck, once in a block."""
+"""Pfeiffer: Houlsby's bottleneck, once in each block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pfeiffer at the norm: from what the norm gives to what it reads, written out."""
+"""Pfeiffer at the norm: a bottleneck from the outputs of the norm to its inputs, computed by hand."""
 
 from __future__ import annotations
 

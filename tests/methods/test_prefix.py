@@ -1,4 +1,4 @@
-"""Prefix tuning: learned keys and values, written out, and where they have no place."""
+"""Prefix tuning: learned keys and values, computed by hand, and attention layers that do not support them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_count():
 
 
 def test_keys_and_values_of_a_text_are_a_text():
-    """A prefix that holds what two tokens would give is as good as these tokens."""
+    """A prefix with the keys and values of two tokens gives the same outputs as these tokens."""
     keras.utils.set_random_seed(0)
     attention = keras.layers.MultiHeadAttention(2, 8, name="attention")
     inputs = keras.Input((None, 16))
@@ -36,7 +36,7 @@ def test_keys_and_values_of_a_text_are_a_text():
 
 
 def test_masks_that_keras_makes_itself_are_lengthened():
-    """A causal mask and the mask of an embedding, with and without the prefix in sight."""
+    """Covers a causal mask and the mask of an embedding, with the prefix visible and masked."""
     tokens = keras.Input((6,), dtype="int32")
     x = keras.layers.Embedding(9, 16, mask_zero=True)(tokens)
     x = keras.layers.MultiHeadAttention(2, 8, name="attention")(x, x, use_causal_mask=True)
@@ -46,7 +46,7 @@ def test_masks_that_keras_makes_itself_are_lengthened():
     longer = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, 7]])
     first, second = outputs_of(tuned, text), outputs_of(tuned, longer)
     np.testing.assert_allclose(first[0], second[0], atol=1e-6)
-    np.testing.assert_allclose(first[1, :3], second[1, :3], atol=1e-6)  # Nothing is seen from behind.
+    np.testing.assert_allclose(first[1, :3], second[1, :3], atol=1e-6)  # Later tokens are not visible.
 
 
 @pytest.mark.parametrize("make", [models.deberta_v3, models.gemma3, models.smollm3])

@@ -1,4 +1,4 @@
-"""Prompt tuning: what the vectors start with, and that they are tokens of the text."""
+"""Prompt tuning: how the vectors are initialised, and that they act as tokens of the text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_count():
 
 
 def test_the_vectors_of_words_are_these_words():
-    """A prompt of three words' embeddings gives what the three words before the text give."""
+    """A prompt of three words' embeddings gives the same outputs as these words before the text."""
     words = (7, 8, 9)
     method = keras_peft.PromptTuning(tokens=3, initialization="text", token_ids=words)
     model = adapted(method)

@@ -1,4 +1,4 @@
-"""VeRA: two vectors a site, and matrices that are shared, frozen and kept."""
+"""VeRA: two vectors for each site, and shared, frozen matrices that are saved."""
 
 from __future__ import annotations
 
