@@ -1,4 +1,4 @@
-"""Answers of a model, traced once for all lengths and anew where the model changes."""
+"""Inference of a model: traced once for all lengths, and again when the model changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model():
 
 
 class Counted(keras.Model):
-    """Counts how often Python runs its call: once for each trace, and for each batch without one."""
+    """Counts how often Python runs its call: once for each trace, or for each batch without tracing."""
 
     def __init__(self, inner):
         super().__init__()
@@ -67,7 +67,7 @@ def test_a_model_that_changed_is_traced_anew(model):
     inputs = rows.batch(np.arange(4))
     before = run(inputs)
     model.merge()
-    np.testing.assert_allclose(run(inputs), before, atol=1e-4)  # Not the adapter twice.
+    np.testing.assert_allclose(run(inputs), before, atol=1e-4)  # The adapter is not applied twice.
     model.unmerge()
     with model.disabled():
         base = run(inputs)

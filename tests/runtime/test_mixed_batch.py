@@ -1,4 +1,4 @@
-"""What runs rows of many adapters: made once for those of a shape, and refused where rows cannot share a batch."""
+"""Mixed batches: one model for each adapter shape, and errors for rows that cannot share a batch."""
 
 import gc
 
@@ -27,7 +27,7 @@ def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
         )
 
     in_use = ask(1)
-    # What was traced holds none, either.
+    # The traced function does not hold one either.
     ask(2).warm_up()
     for rank in range(3, 22):
         ask(rank)

@@ -1,4 +1,4 @@
-"""Outputs of rows put together to those of texts."""
+"""Combining the outputs of rows into the outputs of texts."""
 
 from __future__ import annotations
 

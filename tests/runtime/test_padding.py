@@ -1,4 +1,4 @@
-"""Rows of several lengths in one array."""
+"""Padding rows of different lengths to one array."""
 
 from __future__ import annotations
 

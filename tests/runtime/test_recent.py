@@ -1,4 +1,4 @@
-"""What is kept of recent texts."""
+"""The cache of recent texts."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Rows in batches by length."""
+"""Batching rows by length."""
 
 from __future__ import annotations
 

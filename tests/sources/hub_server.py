@@ -1,4 +1,4 @@
-"""A stand-in for Hugging Face's hub on this machine: the routes that downloads and pushes use."""
+"""A local stand-in for the Hugging Face hub: the routes that downloads and pushes use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from urllib.parse import unquote
 import yaml
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-# One that may write for "org", one that may only read, and whatever else is none.
+# The first may write for "org", the second may only read; every other token is invalid.
 TOKEN, READ_TOKEN = "hf_right", "hf_only_reads"
 LARGE = ("*.safetensors",)
 
 
 @dataclass
 class Repository:
-    """A repository: the files of each commit, and which commit a branch is at."""
+    """A repository: the files of each commit, and the commit of each branch."""
 
     private: bool = False
     gated: bool = False
@@ -42,17 +42,17 @@ class Repository:
         return made
 
     def find(self, revision: str) -> str | None:
-        """The commit that a branch or a commit's own name stands for."""
+        """The commit of a branch, or the commit of that name."""
         return self.branches.get(revision, revision if revision in self.commits else None)
 
 
 @dataclass
 class Hub:
-    """What the stand-in holds, and how it shall fail.
+    """The contents of the stand-in, and the failures to simulate.
 
     Attributes:
-        failures: A pattern of "METHOD path" to the status to answer with, or 0 to hang up.
-        spoils: Names of files that a commit stores other bytes of.
+        failures: A pattern of "METHOD path" to the status to answer with, or 0 to close the connection.
+        spoils: Names of files that a commit stores with other bytes.
         asked: "METHOD path" of each request.
     """
 
@@ -64,7 +64,7 @@ class Hub:
     asked: list[str] = field(default_factory=list)
 
     def add(self, name: str, folder: Path, **options: Any) -> None:
-        """Puts a folder there as a repository."""
+        """Adds a folder as a repository."""
         files = {
             file.relative_to(folder).as_posix(): file.read_bytes()
             for file in sorted(folder.rglob("*"))
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if not status:
                     self.close_connection = True
                     return
-                # Some servers repeat what they were given.
+                # Some servers repeat the request's headers.
                 said = f"refused what {self.headers.get('Authorization')} asked for"
                 self._send(status, {"error": said}, {"X-Error-Message": said})
                 return
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         except yaml.YAMLError as error:
             raise _Refused(400, body={"errors": [{"message": str(error)}], "warnings": []}) from None
         if content is None:
-            # This as well may repeat what was given.
+            # This answer may repeat the token as well.
             said = f"empty or missing yaml metadata in repo card, with {self.headers.get('Authorization')}"
             warned = [{"message": said}]
         elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", content.get("base_model", "none")):
@@ -325,7 +325,7 @@ def _listed(path: str, content: bytes) -> dict[str, Any]:
 
 @contextmanager
 def running_hub() -> Iterator[Hub]:
-    """Starts an empty one."""
+    """Starts an empty hub."""
     held = Hub()
     handler = type("Handler", (_Handler,), {"hub": held})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -342,7 +342,7 @@ def running_hub() -> Iterator[Hub]:
 
 @contextmanager
 def hub(folder: Path) -> Iterator[str]:
-    """Serves a folder as org/open, org/gated and org/private, and yields the address."""
+    """Serves a folder as org/open, org/gated and org/private; yields the address."""
     with running_hub() as held:
         held.add("org/open", folder)
         held.add("org/gated", folder, gated=True)
@@ -352,7 +352,7 @@ def hub(folder: Path) -> Iterator[str]:
 
 
 def use(held: Hub, monkeypatch: Any, home: Path, token: str | None = TOKEN) -> None:
-    """Makes huggingface_hub in this process take the stand-in for the hub, with a cache of its own."""
+    """Makes huggingface_hub in this process use the stand-in, with its own cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", held.address)

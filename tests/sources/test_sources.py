@@ -1,4 +1,4 @@
-"""Bases from every kind of place, and what is said when they cannot be had."""
+"""Loading bases from every kind of source, and the errors when they cannot be loaded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_other_activations(tmp_path, activation):
     outputs, mask = run(sources.load(str(folder)), "bert")
     expected = OUTPUTS[f"bert, {activation.replace('gelu_pytorch_tanh', 'gelu_new')}"]
     np.testing.assert_allclose(outputs[:1][mask[:1]], expected[mask[:1]], atol=1e-5)
-    # The tanh's form of GELU is close to the exact one, and not this close.
+    # The tolerance tells the tanh form of GELU from the exact one.
     assert np.abs(expected - OUTPUTS["bert"][:1])[mask[:1]].max() > 1e-4
 
 
@@ -261,7 +261,7 @@ def test_kerashub_presets_in_folders(tmp_path):
     [
         (models.gpt2, "GPT2Backbone"),
         (models.vit, "ViTBackbone"),
-        # An encoder, but its tokenizer is no WordPiece.
+        # An encoder, but its tokenizer is not a WordPiece tokenizer.
         (models.roberta, "RobertaBackbone"),
     ],
 )
@@ -323,7 +323,7 @@ def test_no_network(tmp_path):
 
 
 def download(tmp_path, name, address, token):
-    # The hub's address is read when its library is imported, so in a process of its own.
+    # The hub's library reads its address on import, so this needs a separate process.
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
     environment.pop("HF_TOKEN", None)
     if token:
