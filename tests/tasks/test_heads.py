@@ -1,4 +1,4 @@
-"""The heads without Keras are the heads that Keras builds."""
+"""Heads computed without Keras equal the heads that Keras builds."""
 
 import keras
 import numpy as np

@@ -31,7 +31,7 @@ def test_the_best_answer_to_smoothed_targets_is_not_certain():
 
 
 def overconfident(rows, seed=0):
-    """Logits that are four times too large for how often they are right."""
+    """Logits that are four times too large for their accuracy."""
     generator = np.random.default_rng(seed)
     honest = generator.normal(size=(rows, 3))
     p = np.exp(honest) / np.exp(honest).sum(axis=-1, keepdims=True)
@@ -56,7 +56,7 @@ def test_few_rows_change_the_temperature_little():
 
 
 def test_the_calibration_error_is_that_of_the_paper():
-    # Two answers of .9, one right; two of .6, both right.
+    # Two predictions of .9, one of them right; two of .6, both right.
     logits = np.log(np.array([[0.9, 0.05, 0.05]] * 2 + [[0.6, 0.2, 0.2]] * 2, np.float64))
     scores = task.score(logits, np.array([0, 1, 0, 0]))
     assert scores.metrics["calibration_error"] == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)

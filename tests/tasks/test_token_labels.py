@@ -52,7 +52,7 @@ def outputs_of(rows):
 def test_only_whole_spans_count():
     truth = task.targets([("B-x", "I-x", "O"), ("B-x", "O", "B-x")])
     scores = task.score(outputs_of(["B-x O O", "B-x O O"]), truth)
-    # Two are said and three are there; one is the same.
+    # Two spans are predicted, three are expected; one is in both.
     assert scores.metrics["entity_precision"] == 1 / 2
     assert scores.metrics["entity_recall"] == 1 / 3
     assert scores.main == scores.metrics["entity_f1"] == pytest.approx(2 / 5)

@@ -1,4 +1,4 @@
-"""The whole job on a tiny base."""
+"""Fine-tuning from the data to the bundle, on a tiny base."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_place_that_cannot_be_written(tmp_path, data):
 
 
 def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
-    # Where the processor has bfloat16, that would be rounded as well.
+    # The default would also round the frozen products to bfloat16 where the processor supports it.
     options = {"base": str(TINY), "epochs": 3, "frozen_precision": "float32"}
     kept = fine_tune(data, out=tmp_path / "a", **options).report
     whole = fine_tune(data, out=tmp_path / "b", trunk_cache=False, **options).report
@@ -189,8 +189,8 @@ def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
     assert whole["cache"] is None
     for name in ("loss", "validation_loss"):
         ours, theirs = ([epoch[name] for epoch in report["history"]] for report in (kept, whole))
-        assert ours == pytest.approx(theirs, rel=1e-4)  # Half precision, and nothing else.
-    # Single weights may differ more: Adam makes whole steps of gradients that are all but zero.
+        assert ours == pytest.approx(theirs, rel=1e-4)  # The tolerance covers half precision only.
+    # Single weights may differ more: Adam makes full steps for gradients that are almost zero.
     texts = [row["text"] for row in make_rows(20, seed=4)]
     first, second = (keras_peft.load(tmp_path / name).probabilities(texts) for name in ("a", "b"))
     np.testing.assert_allclose(first, second, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The whole job for every task, on a tiny base."""
+"""Fine-tuning for every task, on a tiny base."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rows_of(task, count=80):
 
 
 LEAST = {"multi-label": 0.8, "regression": 0.7, "pairs": 0.8, "token-labels": 0.7}
-# The tiny base mixes its words too much for a tagger on top of it.
+# The tiny base mixes its words too much for a tagger on top of it, so the tagger trains the base too.
 OWN = {
     "multi-label": {"epochs": 60},
     "token-labels": {"epochs": 60, "learning_rate": 2e-3, "method": keras_peft.FullFineTuning()},
@@ -138,7 +138,7 @@ def test_it_may_abstain(tmp_path, data):
 
 @pytest.mark.thorough
 def test_long_texts_in_windows(tmp_path):
-    # What tells the label stands at the end, behind what is cut off.
+    # The words that decide the label are at the end, after the part that would be cut.
     generator = random.Random(0)
 
     def rows():

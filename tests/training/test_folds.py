@@ -14,7 +14,7 @@ from keras_peft.data.examples import Examples
 from keras_peft.errors import DataError, OptionError
 from keras_peft.training.folds import make_folds
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 

@@ -58,7 +58,7 @@ def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "compile_model", remember)
     data = write_jsonl(tmp_path / "data.jsonl", make_rows(200))
-    # It learns less fast than its head, which is what the schedule is of.
+    # This method's learning rate is below the head's, which the schedule sets.
     method = keras_peft.FullFineTuning()
     found = keras_peft.find_rate(
         data, base=str(TINY), method=method, steps=40, highest=0.01, gradient_accumulation=accumulation

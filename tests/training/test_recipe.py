@@ -1,4 +1,4 @@
-"""How to train where nothing is said."""
+"""The default training recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An interrupted training ends as one that was not."""
+"""A resumed training gives the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.fine_tune import fine_tune
 from sampling import sample, thorough
 
-# In the new process `moment` says where it is killed: in the middle of an epoch, while the state is being
-# written, between the two renames that put it in place, or while the bundle is being written.
+# In the new process, `moment` names the point at which it is killed: in the middle of an epoch, while the
+# state is written, between the two renames that put it in place, or while the bundle is written.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -110,7 +110,7 @@ KILLABLE = {"base": str(TINY), "epochs": 4, "seed": 3, "validation": 0.2}
 
 @pytest.fixture(scope="module")
 def not_killed(tmp_path_factory, data):
-    """The bundle of the training that is killed, if it is not."""
+    """The bundle of the same training without an interruption."""
     folder = tmp_path_factory.mktemp("whole") / "b"
     fine_tune(data, out=folder, **KILLABLE)
     return folder
@@ -121,7 +121,7 @@ def not_killed(tmp_path_factory, data):
 def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
     arguments = [moment, data, tmp_path / "b", TINY]
     environment = {**os.environ, "PYTHONPATH": str(Path(keras_peft.__file__).parent.parent)}
-    # The command line sets it for itself, which comes too late for this process and not for the new one.
+    # The command line sets this variable itself: too late for this process, but not for the new one.
     environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLED, *map(str, arguments)], env=environment, check=False

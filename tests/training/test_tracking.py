@@ -1,4 +1,4 @@
-"""What a training writes down elsewhere."""
+"""Logging a training to tracking tools."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from keras_peft.errors import OptionError
 from keras_peft.training import tracking
 from keras_peft.training.fine_tune import fine_tune
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 SETTINGS = {"base": str(TINY), "epochs": 3, "validation": 0.2}
 
 
 def events_of(folder):
-    """Reads the scalars of event files: each record has its length, a checksum, its content and another."""
+    """Reads the scalars of event files. A record is a length, a checksum, the content and a checksum."""
     import tensorflow as tf
 
     found = {}
@@ -66,7 +66,7 @@ def test_the_others_by_their_own_callbacks(tmp_path, data, name):
         with pytest.raises(OptionError, match=f"needs the package {name}"):
             tracking.check([name])
         pytest.skip(f"{name} is not installed")
-    # They change the process that they are imported into.
+    # Importing these packages changes the process.
     script = (
         "import json, sys, keras_peft; keras_peft.fine_tune(sys.argv[1], out='b', **json.loads(sys.argv[2]))"
     )

@@ -1,4 +1,4 @@
-"""Features: computed once, kept, found again, never half there."""
+"""Features: computed once, cached, found again, and never cached incomplete."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_each_text_is_computed_once_and_found_again(base):
     assert (progress.started, progress.rows, progress.finished) == (3, 3, 1)
     np.testing.assert_array_equal(one.batch(np.arange(3))[0], two.batch(np.arange(3))[0])
     other = Counting()
-    # Another order, another division: the same texts.
+    # The same texts in another order and another split.
     (three,), cached = compute(base, Tokens(first.ids[::-1], 0), progress=other)
     assert cached.hit
     assert other.started == other.finished == 0
@@ -186,13 +186,13 @@ def test_large_ones_are_read_from_the_disk(base, monkeypatch):
 
 
 def test_the_cache_does_not_grow_without_end(base, monkeypatch):
-    monkeypatch.setattr(trunk_cache, "MOST_KEPT", 1200)  # Two of them.
+    monkeypatch.setattr(trunk_cache, "MOST_KEPT", 1200)  # Room for two of them.
     for seed in range(4):
         compute(base, tokens_of([9], seed))
         for age, (folder, _) in enumerate(cache.kept()):
             os.utime(folder, (1e9 - age, 1e9 - age))
         if seed == 2:
-            assert compute(base, tokens_of([9], 1))[1].hit  # Which makes it the newest.
+            assert compute(base, tokens_of([9], 1))[1].hit  # Reading it makes it the most recent one.
     assert len(cache.kept()) == 2
     assert compute(base, tokens_of([9], 3))[1].hit
     assert compute(base, tokens_of([9], 1))[1].hit
