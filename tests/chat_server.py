@@ -1,4 +1,4 @@
-"""A chat-completions server on this machine that writes labelled texts, or misbehaves as it is told to."""
+"""A local chat-completions server that writes labelled texts, or fails as a test specifies."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SYLLABLES = [
 
 @dataclass
 class Reply:
-    """What the server does with a request.
+    """The server's response to a request.
 
-    `drop` closes the connection in the middle of the body; `hang` answers only when the server stops.
+    `drop` closes the connection in the middle of the body; `hang` responds only when the server stops.
     """
 
     status: int = 200
@@ -39,7 +39,7 @@ def rows_asked_for(body: dict[str, Any]) -> list[str]:
 
 
 def some_text(chance: random.Random, words: int = 14) -> str:
-    """A text that resembles no other."""
+    """A random text that resembles no other."""
     return " ".join("".join(chance.choices(_SYLLABLES, k=3)) for _ in range(words))
 
 
@@ -48,7 +48,7 @@ def dialogue(chance: random.Random) -> str:
 
 
 def says(content: Any, *, finish: str = "stop", usage: dict[str, int] | None = None, **message: Any) -> Reply:
-    """An answer with a content that the test chooses; a list is taken for its rows."""
+    """A response with the given content; a list is sent as rows."""
     if isinstance(content, list):
         content = json.dumps({"rows": content})
     choice = {
@@ -61,7 +61,7 @@ def says(content: Any, *, finish: str = "stop", usage: dict[str, int] | None = N
 
 
 def good(number: int, body: dict[str, Any]) -> Reply:
-    """As many rows as are asked for, of the labels that are asked for, all of them new."""
+    """The requested number of new rows with the requested labels."""
     chance = random.Random(number)
     speaks = "Jon:" in body["messages"][0]["content"]
     rows = [
@@ -72,9 +72,9 @@ def good(number: int, body: dict[str, Any]) -> Reply:
 
 
 class Chat:
-    """The server's address, what it was sent, and what it does.
+    """The server's address, the requests it received, and its responses.
 
-    `script` holds what it does with the first requests; then `otherwise` decides.
+    `script` contains the responses to the first requests; `otherwise` gives the rest.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed, or wants the answer no more, is no news."""
+        """Ignores clients that were killed or closed the connection."""
 
 
 @contextmanager

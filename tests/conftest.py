@@ -1,4 +1,4 @@
-"""What the tests share: a tiny base, labelled text that it can learn, and a bundle of it."""
+"""Shared fixtures: labelled texts that a tiny base can learn, and a bundle trained on them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Compiling is what takes the time on JAX; tiny models need no optimised code.
+# Compilation takes most of the time on JAX; tiny models do not need optimised code.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# What one process has compiled, the others and the next run need not.
+# Processes and later runs share the compiled code.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
 )
@@ -24,7 +24,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import hypothesis
 import pytest
 
-# How long an example takes is the machine's luck.
+# The duration of an example depends on the machine.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.load_profile("here")
 
@@ -40,7 +40,7 @@ _FILLERS = ["the", "and", "for", "with", "that", "this", "from", "have", "not", 
 def make_rows(
     count: int, *, labels: tuple[str, ...] = ("alpha", "beta"), seed: int = 0
 ) -> list[dict[str, str]]:
-    """Makes distinct labelled texts, the same number of each label."""
+    """Makes distinct labelled texts, the same number for each label."""
     generator = random.Random(seed)
     rows: dict[str, str] = {}
     while len(rows) < count:
@@ -59,13 +59,13 @@ def write_jsonl(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves out on other backends what says nothing of them."""
+    """On other backends than TensorFlow, leaves out the tests marked `one_backend`."""
     if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
         items[:] = [item for item in items if item.get_closest_marker("one_backend") is None]
 
 
 def pytest_collection_finish() -> None:
-    """What importing made stays, so the collector need not look at it again."""
+    """Excludes the imported objects from garbage collection, since they are never freed."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -73,7 +73,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _eager(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs what is marked as eager without tracing, which takes most of the time of a few small steps."""
+    """Runs tests marked `eager` without tracing, which takes most of the time of a few small steps."""
     if request.node.get_closest_marker("eager") is None:
         yield
         return
@@ -87,7 +87,7 @@ def _eager(request: pytest.FixtureRequest) -> Iterator[None]:
     tf.config.run_functions_eagerly(True)
     try:
         with warnings.catch_warnings():
-            # Those of tf.data are traced all the same, which they warn of.
+            # tf.data traces its functions anyway, and warns.
             warnings.filterwarnings(
                 "ignore", "Even though the `tf.config.experimental_run_functions_eagerly`"
             )

@@ -1,4 +1,4 @@
-"""Which of many cases `make test` runs; `make test-all` runs all of them."""
+"""Selects the cases that `make test` runs; `make test-all` runs all of them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 
 
 def thorough(*values: object, eager: bool = True) -> list[object]:
-    """Cases that only `make test-all` runs, and without tracing: others of their kind are traced.
+    """Marks cases that only `make test-all` runs, without tracing.
 
-    Many small steps are done sooner with tracing: `eager=False`.
+    Use `eager=False` for cases of many small steps, which run faster with tracing.
     """
     return sample(values, eager=eager)
 
 
 def sample(values: Iterable[object], *quick: object, eager: bool = True) -> list[object]:
-    """All of the values; `make test` runs only those named as quick, and TensorFlow traces only those.
+    """Returns all values; `make test` runs only the quick ones, and TensorFlow traces only those.
 
-    Many small steps are done sooner with tracing: `eager=False`.
+    Use `eager=False` for cases of many small steps, which run faster with tracing.
 
     Example:
         >>> @pytest.mark.parametrize("name", sample(methods.names(), "lora", "prompt"))

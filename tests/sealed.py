@@ -1,4 +1,4 @@
-"""A bundle that is sound and that nothing was trained for."""
+"""A valid bundle without training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_peft.bundle.reading import FIELDS
 
 
 def make_sealed(folder: Path) -> Path:
-    """Writes one; its sums are right."""
+    """Writes a bundle with correct checksums."""
     folder.mkdir()
     save_file({"a": np.zeros(3, "float32")}, folder / "adapter.safetensors")
     for name in ("tokenizer.json", "report.json"):

@@ -1,6 +1,6 @@
-"""What the small install does without any extra: `make package` runs it beside a wheel and JAX; pytest does not.
+"""Checks the small install without any extra. `make package` runs it with a wheel and JAX; pytest does not.
 
-KERAS_BACKEND=torch tries the same where PyTorch is installed in place of JAX.
+With KERAS_BACKEND=torch it runs on PyTorch in place of JAX.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 import keras_peft
 
-# What the extras bring, but for what Keras and the backend bring too.
+# The packages of the extras, except those that Keras and the backend install too.
 ABSENT = {"tensorflow", "keras_hub", "polars", "sklearn", "tokenizers", "typer", "jinja2", "fastapi"} - (
     {"jinja2"} if keras.config.backend() == "torch" else set()
 )
@@ -45,7 +45,7 @@ def make_model() -> keras.Model:
 
 
 def adapts_and_keeps(method: object, folder: Path) -> None:
-    """A step of training moves the outputs, and what is saved gives the same ones elsewhere."""
+    """Checks that a training step changes the outputs, and that the saved adapter gives the same outputs."""
     tokens = np.random.default_rng(0).integers(0, 50, (12, 6))
     adapted = keras_peft.adapt(make_model(), method)
     before = adapted.predict(tokens, verbose=0)

@@ -1,4 +1,4 @@
-"""Adapters as folders, and several of them on one base."""
+"""Adapters saved in folders, and several adapters on one base."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOTH = [keras_peft.LoRA(rank=2), keras_peft.PrefixTuning(tokens=3), keras_peft.m
 
 @pytest.mark.eager
 def test_several_methods_are_one_adapter(tmp_path):
-    """Trained, saved and loaded together, on another copy of the base."""
+    """Trains, saves and loads them together, on another copy of the base."""
     base, twin = models.distilbert(), models.distilbert()
     twin.set_weights(base.get_weights())
     inputs = models.inputs_of(base, rows=6)
@@ -75,7 +75,7 @@ def test_adapters_are_switched_stacked_renamed_and_deleted(model):
 
 
 def test_full_fine_tuning_is_switched_bit_for_bit():
-    """Two adapters that move the base's own weights, and one that is trained between them."""
+    """Uses two adapters that change the base's own weights, and trains one between them."""
     base = models.distilbert()
     inputs = models.inputs_of(base)
     original, outputs = models.values(base), outputs_of(base, inputs)
@@ -97,7 +97,7 @@ def test_full_fine_tuning_is_switched_bit_for_bit():
 
 
 def test_mixed_rows_of_many_methods(model):
-    """One pass over rows with different methods, several at once, and different labels."""
+    """One pass over rows with different methods, several methods at once, and different labels."""
     specs = {
         "prompt": (keras_peft.PromptTuning(tokens=3), 2),
         "longer": (keras_peft.methods.PTuning(tokens=5, hidden=4), 3),
@@ -204,7 +204,7 @@ def test_unclear_requests_are_refused(model):
 
 @pytest.mark.eager
 def test_lora_plus_gives_b_its_own_rate():
-    """After one step of Adam from zero, the step's size is the rate."""
+    """After one step of Adam from zero, the size of the step is the learning rate."""
     base = models.distilbert()
     inputs = models.inputs_of(base)
     moved = {}

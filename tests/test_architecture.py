@@ -1,4 +1,4 @@
-"""The rules of the tree: no import leads in a circle, and the quick parts stay quick."""
+"""The rules of the architecture: no circular imports, and light modules import no heavy packages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import keras_peft
 PACKAGE = Path(keras_peft.__file__).parent
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-# Imports that still make circles.
+# Circular imports that are still allowed.
 CIRCLES: set[tuple[str, str]] = set()
 ROOM_CIRCLES: set[tuple[str, str]] = set()
 
-# Rows are read and encoded, bundles read, and outputs answered with, where Keras is not installed.
+# These read and encode rows, read bundles and compute predictions where Keras is not installed.
 LIGHT = ("errors", "extras", "files", "store", "inputs", "tasks", "bundle", "runtime")
-# What in these folders runs Keras itself.
+# The modules in these folders that run Keras.
 RUNS_KERAS = {
     f"keras_peft.runtime.{name}"
     for name in ("inference", "trunk_runner", "mixed_batch", "mixed_batch_top", "shared_trunk")
@@ -39,7 +39,7 @@ def part_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """The modules that a file imports, as they are written."""
+    """The modules that a file imports, by the names in the file."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -55,7 +55,7 @@ def test_no_file_imports_itself_through_others():
 
 def test_no_folder_imports_itself_through_others():
     found = {
-        # A folder may put together what is in folders of its own.
+        # A folder may import from its own subfolders.
         room: {one for one in others if room == "keras_peft" or not one.startswith(f"{room}.")}
         for room, others in rooms().items()
     }

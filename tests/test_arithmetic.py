@@ -1,4 +1,4 @@
-"""Arithmetic on adapters, against the same sums written out on whole matrices."""
+"""Adapter arithmetic, compared with the same sums on full matrices."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from keras_peft.core.sites import find_sites
 from keras_peft.errors import AdapterError, KerasPeftError, OptionError
 
 TARGETS = ("attention.query", "attention.value", "ffn.up")
-FULL = 64  # More than any projection of the tiny bases has.
+FULL = 64  # More than the rank of any projection of the tiny bases.
 
 
 def shake(model, name, seed):
-    """Moves every value of an adapter off its start."""
+    """Changes every value of an adapter from its initial value."""
     generator = np.random.default_rng(seed)
     tensors = model.adapter_tensors(name)
     moved = {key: value + 0.1 * generator.normal(size=value.shape) for key, value in tensors.items()}
@@ -29,7 +29,7 @@ def shake(model, name, seed):
 
 
 def model_of(adapters, *, base=None, heads=None):
-    """A tiny base with adapters, given as name -> (method, layers, targets), all of them shaken."""
+    """A tiny base with shaken adapters, given as name -> (method, layers, targets)."""
     (first, (method, layers, targets)), *others = adapters.items()
     heads = heads or {}
     model = keras_peft.adapt(
@@ -49,7 +49,7 @@ def model_of(adapters, *, base=None, heads=None):
 
 
 def updates(model, name):
-    """What merging an adapter changes in the base's matrices, by path, in float32."""
+    """The changes that merging an adapter makes in the base's matrices, by path, in float32."""
     sites = [s for s in find_sites(model.base, model.roles) if hasattr(s.layer, "kernel")]
     model.activate()
     before = {site.path: keras.ops.convert_to_numpy(site.layer.kernel) for site in sites}
@@ -67,7 +67,7 @@ def updates(model, name):
 
 
 def weighted(model, weights):
-    """The sum of the weighted updates, zero where an adapter has none."""
+    """The weighted sum of the updates; zero where an adapter has no update."""
     total = {}
     for name, weight in weights.items():
         for path, change in updates(model, name).items():
@@ -101,7 +101,7 @@ LORAS = {"a": 0.7, "b": -0.3, "c": 1.1}
 
 
 def kept(matrix, rank):
-    """The nearest matrix of a rank."""
+    """The nearest matrix of the given rank."""
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     return (left[:, :rank] * values[:rank]) @ right[:rank]
 
@@ -113,11 +113,11 @@ def share(matrix, near):
 def test_cat_is_the_sum_of_the_updates():
     model = different_loras()
     report = keras_peft.combine(model, LORAS, into="all", how="cat")
-    assert report.rank == 7  # b and the doubled c, at the first block's ffn.up
+    assert report.rank == 7  # b and the doubled c, at the ffn.up of the first block
     assert set(report.errors.values()) == {0.0}
     assert report.largest == report.mean == 0.0
     assert_equal(updates(model, "all"), weighted(model, LORAS))
-    # Written out once from the factors, without merging.
+    # Computed once from the factors, without merging.
     tensors = {name: model.adapter_tensors(name) for name in ("a", "b", "all")}
     key = "transformer_layer_1/self_attention_layer/query/lora"
     expected = 0.7 * 2 * tensors["a"][f"{key}/a"].astype("float64") @ tensors["a"][f"{key}/b"]
@@ -209,7 +209,7 @@ def test_svd_of_full_rank_is_the_sum_for_any_methods():
     model = different_methods()
     report = keras_peft.combine(model, MIXED, into="all", how="svd", rank=FULL)
     assert report.largest == 0.0
-    assert report.rank == 16  # The smaller side; no more is of use.
+    assert report.rank == 16  # The smaller dimension; a higher rank has no effect.
     assert_equal(updates(model, "all"), weighted(model, MIXED))
 
 
@@ -275,7 +275,7 @@ def test_ties_written_out(weights, density):
 
 
 def test_ties_of_what_agrees_is_the_sum():
-    """With nothing trimmed, and one sign in every entry."""
+    """Trims nothing, and all entries agree in sign."""
     model = model_of({name: (keras_peft.LoRA(rank=3), "all", "attention.query") for name in "ab"})
     double = {
         key: value * 2 if key.endswith("/b") else value for key, value in model.adapter_tensors("a").items()
@@ -337,7 +337,7 @@ LINEAR = {
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_is_the_sum_of_all_that_changes(name):
-    """Of kernels, biases, scales and shifts, by merging each."""
+    """Covers kernels, biases, scales and shifts, by merging each adapter."""
     method, targets = LINEAR[name]
     model = model_of({"a": (method, "all", targets), "b": (method, "all", targets)})
     report = keras_peft.combine(model, {"a": 0.7, "b": -0.2}, into="all", how="linear")
@@ -394,7 +394,7 @@ def test_methods_that_are_not_linear_are_refused(name):
     assert list(model.adapters) == ["a"]
 
 
-# Where nothing has a bias, these change kernels alone.
+# These change no kernels. On a base without biases, all other methods change only kernels.
 NO_KERNELS = {"bitfit", "norm", "linear-probe"}
 
 

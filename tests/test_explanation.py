@@ -1,4 +1,4 @@
-"""Which words carried a decision."""
+"""Explanations: the words that decide a prediction."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from keras_peft import explanation as explanations
 from keras_peft import tasks
 from keras_peft.errors import DataError, OptionError
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory, data):
-    """One that has learned what "model" and "people" mean, which two epochs do not teach."""
+    """A classifier that has learned the words "model" and "people", which takes more than two epochs."""
     folder = tmp_path_factory.mktemp("explained") / "bundle"
     keras_peft.fine_tune(
         data,
@@ -32,7 +32,7 @@ def classifier(tmp_path_factory, data):
         method=keras_peft.LoRA(rank=4),
         layers="all",
         epochs=14,
-        frozen_precision="float32",  # What is learned is the same on every machine.
+        frozen_precision="float32",  # gives the same training on every machine
         learning_rate=0.01,
     )
     return keras_peft.load(folder)
@@ -123,7 +123,7 @@ def test_what_is_cut_has_no_weight_and_does_not_move_up(classifier):
     assert explanation.unread == 2
     assert [word.text for word in explanation.words[-2:]] == ["people", "model"]
     assert explanation.words[-1].weight is explanation.words[-1].without is None
-    # Every word that is read is the same, so none can weigh much unless "people" moves up.
+    # All words that are read are the same, so none has a large weight unless "people" moves up.
     assert max(abs(weight) for _, weight in explanation.strongest()) < 0.5
 
 

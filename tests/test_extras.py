@@ -1,4 +1,4 @@
-"""The small install: what is missing is told in one sentence, and what the extras bring is written down twice alike."""
+"""The small install: errors for missing packages, and the same list of packages in both places."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from keras_peft.errors import ExtraNotInstalled
 from keras_peft.extras import EXTRAS, need
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# Of the whole job, but imported nowhere before Keras or KerasHub, which need them, is.
+# In the `train` extra, but imported only after Keras or KerasHub, which need them.
 BROUGHT_BY_OTHERS = {"tensorflow", "h5py", "ml-dtypes"}
-# Runs without the packages of all extras, as the small install does, but for two that Keras and JAX bring.
+# Blocks the packages of all extras, as in the small install, except two that Keras and JAX install.
 SMALL = (
     "import sys; from keras_peft.extras import EXTRAS\n"
     "names = {name for brought in EXTRAS.values() for name in brought} - {'rich', 'scipy'}\n"

@@ -1,4 +1,4 @@
-"""Folders that are whole or absent."""
+"""Folders and files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 def test_a_folder_that_was_being_replaced_comes_back(tmp_path):
-    """Killed between the two renames of an overwrite: the old one is beside its place."""
+    """The process was killed between the two renames of an overwrite; the old folder is still renamed."""
     aside = tmp_path / ".target.replaced-4194301-abc"
     aside.mkdir()
     (aside / "file").write_text("old")

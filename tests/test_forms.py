@@ -1,4 +1,4 @@
-"""The forms of other libraries: which there are, and what is of which."""
+"""The formats of other libraries, and how they are recognised."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The code of README.md and of the site's pages, run as it stands, and their links.
+"""Runs the code of README.md and of the documentation pages, and checks their links.
 
-Blocks of `python` and `sh` run. What cannot run here, such as an installation, is a block of `console`.
+Blocks of `python` and `sh` run. Code that cannot run here, such as an installation, is in `console` blocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PAGES = {
 RUN, SHOWN = {"python", "sh"}, {"console", "json", "mermaid", "text", "toml"}
 BLOCK = re.compile(r"^( *)```(.*?)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main/"
-# What a page says that its reader has, beside a checkout's examples.
+# Files that a page expects its reader to have, apart from the examples of a checkout.
 GIVEN: dict[str, dict[str, Path]] = {
     "docs/guides/exchange.md": {
         "gpt2": REFERENCE / "gpt2",
@@ -65,7 +65,7 @@ def blocks(page: str) -> list[Block]:
 
 WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
 QUICK = ["README.md", "docs/guides/data.md", "docs/guides/sample-data.md", "docs/install.md"]
-# Of more than a few steps, which are done sooner with tracing.
+# Pages with more than a few training steps, which run faster with tracing.
 TRACED = ["docs/tutorials/first-classifier.md"]
 
 
@@ -80,7 +80,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, command_line):
         shutil.copytree(source, tmp_path / name)
     names = {"__name__": "__main__"}
     with Shell(tmp_path, command_line) as shell, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # A reader sees them and goes on.
+        warnings.simplefilter("ignore")  # A reader sees the warnings and continues.
         for language, code, line in blocks(page):
             code = code.replace("localhost:8000", f"localhost:{shell.port}")
             if language == "python":
@@ -93,7 +93,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, command_line):
 
 
 def check_bundle(bundle: Path) -> None:
-    """The real run is as good as README.md says."""
+    """Checks that the bundle has the accuracy that README.md reports."""
     content = json.loads((bundle / "bundle.json").read_text())
     assert content["labels"] == ["comparison", "news", "opinion", "question"]
     assert content["base"]["name"] == "minilm"
@@ -103,13 +103,13 @@ def check_bundle(bundle: Path) -> None:
 
 
 def commands(code: str) -> Iterator[str]:
-    """Splits a block of shell code into commands, each on one or several lines."""
+    """Splits a block of shell code into commands, which may span several lines."""
     command = ""
     for line in code.splitlines(keepends=True):
         command += line
         try:
             words = shlex.split(command, comments=True)
-        except ValueError:  # A quotation goes on in the next line.
+        except ValueError:  # The quotation continues on the next line.
             continue
         if command.endswith("\\\n"):
             continue
@@ -118,12 +118,12 @@ def commands(code: str) -> Iterator[str]:
         command = ""
 
 
-# Several pages begin with the same training of a few rows, which is done once. By the command without its --out.
+# Several pages start with the same short training, which runs once. The key is the command without --out.
 _TRAINED: dict[tuple[str, ...], Path] = {}
 
 
 class Shell:
-    """Runs commands in a folder, `keras-peft` in this process; a command with `&` ends with the page."""
+    """Runs commands in a folder, `keras-peft` in this process; commands with `&` stop when the page ends."""
 
     def __init__(self, folder: Path, command_line) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Pushes to a hub, and what is loaded from it."""
+"""Pushing to a hub, and loading from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_peft.files import sha256_of
 from sealed import bytes_of, make_sealed
 from sources.hub_server import COMMIT, READ_TOKEN, TOKEN, running_hub, use
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 TO = "hf://org/made"
@@ -41,7 +41,7 @@ def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
     there = hub.files("org/made")
     assert {path: there[path] for path in there if path != ".gitattributes"} == bytes_of(bundle)
     assert hub.repositories["org/made"].private
-    assert len(hub.repositories["org/made"].messages) == 2  # The one that made it, and the push.
+    assert len(hub.repositories["org/made"].messages) == 2  # The commit that created it, and the push.
     assert made.name == f"{TO}@{hub.repositories['org/made'].branches['main']}"
     assert made.files == {file.name: sha256_of(file) for file in bundle.iterdir()}
     assert (made.deleted, made.unchanged) == ((), False)
@@ -57,7 +57,7 @@ def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
     expected = [one.probabilities for one in keras_peft.load(bundle).predict(texts)]
     for name in (TO, made.name):
         assert [one.probabilities for one in keras_peft.load(name).predict(texts)] == expected
-    # What is there already is found without a network.
+    # Files in the cache are found without a network.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert bundles.read(made.name).labels == ("alpha", "beta")
 
@@ -78,7 +78,7 @@ def test_again_and_with_less_in_it(hub, sealed):
 
 
 def test_what_else_lies_there_is_in_nobodys_way(hub, sealed):
-    """Not even where all of the repository was downloaded before, by another library."""
+    """Also where another library has downloaded the whole repository before."""
     pushing.push(sealed, TO)
     hub.files("org/made")["LICENSE"] = b"do what you like"
     folder = snapshot_download("org/made")
@@ -320,7 +320,7 @@ def test_the_card_is_one_of_the_hub(bundle):
     assert data["library_name"] == "keras-peft"
     assert data["pipeline_tag"] == "text-classification"
     assert {"keras-peft", "lora"} <= set(data["tags"])
-    # Nobody else has the folder that this one's base lies in.
+    # Nobody else has the local folder of this base.
     assert "base_model" not in data
     metrics = {result.metric_name: result.metric_value for result in card.data.eval_results}
     scores = bundles.read(bundle).content["metrics"]

@@ -1,4 +1,4 @@
-"""The load generator counts what a server does, and the tables say what was counted."""
+"""The load generator counts the server's responses, and the tables report the counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def loaded(answer, **order):
                 status, body = await answer(await reader.readexactly(length))
                 if status is None:
                     break
-                # In two parts, as large answers come.
+                # In two parts, as large responses arrive.
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body[:5])
                 await writer.drain()
                 await asyncio.sleep(0)
@@ -108,7 +108,7 @@ def test_an_open_loop_keeps_its_rate_and_counts_from_when_a_request_was_due():
     )
     assert report.failures == 0
     assert 150 <= report.answers <= 250
-    # While the one connection was held up, forty others were due; each waited from then on.
+    # While the one connection was blocked, forty other requests were due; each waited from its due time.
     assert report.p50 < 50
     assert report.p95 > 50
     assert sum(window["answers"] for window in report.windows) == report.answers

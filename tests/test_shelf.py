@@ -1,4 +1,4 @@
-"""A folder of siblings: what is on it, and how one is found."""
+"""A registry of the modules in a package: their names, and finding a module by name."""
 
 from __future__ import annotations
 

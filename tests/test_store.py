@@ -1,4 +1,4 @@
-"""Values in memory and on the disk are the same values."""
+"""Values in memory and on disk are the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VALUES = {
 
 @pytest.fixture
 def on_disk(tmp_path, monkeypatch):
-    """Whatever is collected lies on the disk."""
+    """Keeps all collected values on disk."""
     monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "IN_MEMORY", 0)
 
