@@ -80,7 +80,7 @@ def read(name):
     tensors = {"adapter": {}, "initial": {}, "encoder": {}, "projection": {}, "converted": {}}
     with safe_open(REFERENCE / "peft" / f"{name}.safetensors", "numpy") as file:
         metadata = file.metadata()
-        for key in file.keys():  # not a dictionary
+        for key in file.keys():  # noqa: SIM118  (not a dictionary)
             folder, _, rest = key.partition("/")
             tensors.setdefault(folder, {})[rest] = file.get_tensor(key)
     configs = [json.loads(metadata.get(key, "{}")) for key in ("config", "converted_config")]
