@@ -1,4 +1,4 @@
-"""Sound bundles on the tiny base that nobody trained, written in milliseconds."""
+"""Valid bundles on the tiny base, written in milliseconds without training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELS = ("alpha", "beta")
 
 @cache
 def tiny_base() -> sources.Base:
-    """The tiny base, loaded once; the bundles name it."""
+    """Loads the tiny base once; the bundles refer to it."""
     return sources.load(str(TINY))
 
 
@@ -46,22 +46,22 @@ def write_bundle(
     tensors: Mapping[str, np.ndarray] | None = None,
     **content: Any,
 ) -> Path:
-    """Writes a bundle, in place of one that is there; other seeds give other weights.
+    """Writes a bundle and replaces an existing one; different seeds give different weights.
 
     Args:
-        folder: Where it shall lie.
-        method: The method, or several; `LoRA(rank=2)` by default.
+        folder: Folder of the bundle.
+        method: One method or several; `LoRA(rank=2)` by default.
         layers: The blocks.
         task: Name of the task.
-        labels: What it can say; ignored for numbers.
-        options: Of the task, such as `{"temperature": 2.0}`.
-        seed: Of the weights.
-        scale: How far the weights are from their start.
-        max_length: Most tokens of a text.
+        labels: Labels of the task; ignored for numbers.
+        options: Task options, such as `{"temperature": 2.0}`.
+        seed: Seed of the weights.
+        scale: Standard deviation of the noise added to the initial weights.
+        max_length: Maximum number of tokens in a text.
         long_text: `"cut"` or `"window"`.
-        marks_case: Whether words with capitals have marks.
-        tensors: In place of those with the same keys; None takes one away.
-        content: In place of what bundle.json would say.
+        marks_case: Whether capitalised words are marked.
+        tensors: Replaces the tensors with the same keys; None removes a tensor.
+        content: Replaces fields of bundle.json.
     """
     kind = tasks.find(task)
     what = kind.from_config((() if task == "regression" else tuple(labels)), options or {})
@@ -103,7 +103,7 @@ def write_bundle(
 
 
 def seal(folder: Path, **changes: Any) -> None:
-    """Writes bundle.json anew with right sums, as someone who means it would."""
+    """Rewrites bundle.json with valid checksums, as an attacker could."""
     bundles.seal(folder, json.loads((folder / "bundle.json").read_text()) | changes)
 
 
@@ -111,8 +111,8 @@ def seal(folder: Path, **changes: Any) -> None:
 def _start(
     methods: tuple[Method, ...], layers: str, task: str, outputs: int
 ) -> tuple[list[Placement], dict[str, np.ndarray], frozenset[str]]:
-    """Where an adapter's weights start, and which of them train."""
-    # What is drawn is the same in whatever order tests run.
+    """The initial weights of an adapter, and the keys of the trainable ones."""
+    # The random values must not depend on the order of the tests.
     keras.utils.set_random_seed(0)
     base = tiny_base()
     kind = tasks.find(task)

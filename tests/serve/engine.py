@@ -1,4 +1,4 @@
-"""Engines for tests: one without a runtime, and one whose `run` is exchanged."""
+"""Test engines: one that computes sums, and one with a replaceable `run`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_peft.serve.loaded_adapter import AdapterRow, LoadedAdapter
 
 @dataclass(frozen=True)
 class Identity:
-    """A base that is not there."""
+    """The metadata of a base, without the model."""
 
     name: str = "tiny"
     architecture: str = "distilbert"
@@ -29,7 +29,7 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
-    """The tensors of a bundle as they are."""
+    """The unchanged tensors of a bundle."""
 
     of: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -39,7 +39,7 @@ class Tensors:
 
 
 class Sums(Engine):
-    """Answers a row with sums: of its ids, and of its adapter's tensors."""
+    """Returns sums for a row: of its ids and of its adapter's tensors."""
 
     workers = 1
 
@@ -68,7 +68,7 @@ class Sums(Engine):
 
 
 class Wrapped(Engine):
-    """Another engine, whose `run` may be put in place of."""
+    """Wraps another engine; a test can replace its `run`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.run = engine, engine.run
@@ -91,13 +91,13 @@ class Wrapped(Engine):
 
 
 def loaded(name: str, task: tasks.Task | None = None, *, folder: Path = Path("/nowhere")) -> LoadedAdapter:
-    """An adapter that was read from no bundle."""
+    """A loaded adapter without a bundle on disk."""
     task = task or tasks.find("single-label")(("alpha", "beta"))
     return LoadedAdapter(name, 1, bundle(name, task, folder=folder), task, None, Tensors())
 
 
 def bundle(name: str, task: tasks.Task, *, folder: Path = Path("/nowhere")) -> Bundle:
-    """A bundle of which nothing but its bundle.json is there."""
+    """A bundle that has only its bundle.json content."""
     content = {
         "task": task.name,
         "task_options": task.to_config(),

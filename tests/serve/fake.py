@@ -1,4 +1,4 @@
-"""A service that computes nothing: adapters of every task, whose answers depend on the text's length alone."""
+"""A service without a model: adapters of every task, whose outputs depend only on the text's length."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from keras_peft.serve.result import AdapterResult, RequestResult
 from keras_peft.serve.settings import ServeSettings
 from serve.engine import Identity, Sums, bundle, loaded
 
-# Where bundles and base lie, which no client is to hear.
+# The folder of the bundles and the base, which no response may contain.
 SECRET = Path("/secret/place")
 LABELS = ("alpha", "beta", "gamma")
 TASKS = {
@@ -94,7 +94,7 @@ class Adapters:
 
 @dataclass
 class Service:
-    """What it does with the next request may be chosen: it fails, it waits."""
+    """A test can choose what the next request does: fail or wait."""
 
     names: Sequence[str] = tuple(TASKS)
     fails: BaseException | None = None
@@ -189,7 +189,7 @@ def failing(kind: type[Failure], **options: Any) -> Service:
 
 @contextmanager
 def running(service: Service, *, keys: Keys | None = None, **settings: Any) -> Iterator[Running]:
-    """Runs a server with a service for the length of a block, as the process does but for its signals."""
+    """Runs a server with a service until the block ends, as the process does, but without signal handling."""
     state = serving(service, keys=keys, **settings)
     server = Server(create(state), state)
     with bind("127.0.0.1", 0) as listener:
@@ -216,14 +216,14 @@ class Running:
 
 
 def serving(service: Service, *, keys: Keys | None = None, **settings: Any) -> ServerContext:
-    """What the routes of a server with a service see."""
+    """The context that the routes of a server with this service use."""
     return ServerContext(service, ServeSettings(**settings), keys or Keys(), Metrics(base="tiny"))
 
 
 def client(
     service: Service | None = None, *, keys: Keys | None = None, key: str = "", **settings: Any
 ) -> TestClient:
-    """A client of an application that nobody listens for; it comes with a key, if one is given."""
+    """A test client of the application; it sends a key if one is given."""
     app = create(serving(service or Service(), keys=keys, **settings))
     headers = {"authorization": f"Bearer {key}"} if key else {}
     return TestClient(app, base_url="http://localhost", headers=headers, raise_server_exceptions=False)

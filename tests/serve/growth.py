@@ -1,4 +1,4 @@
-"""Whether memory grows with the work that is done: by its slope, since what is reserved once is no leak."""
+"""Detects memory leaks by growth per round, since memory that is reserved once is not a leak."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 def growth(
     measure: Callable[[], int], work: Callable[[], object], *, warm_up: int = 3, rounds: int = 6
 ) -> float:
-    """By how much something grows with each further round: the median, since a leak is in every one.
+    """Returns the median growth per round, since a leak grows in every round.
 
     Args:
-        measure: What it is now, such as `resident`.
-        work: A round.
-        warm_up: Rounds before anything is measured.
-        rounds: Rounds that are.
+        measure: Returns the current value, such as `resident`.
+        work: Runs one round.
+        warm_up: Rounds before the measurement.
+        rounds: Measured rounds.
     """
     for _ in range(warm_up):
         work()

@@ -1,4 +1,4 @@
-"""The life of adapters: loaded, reloaded and unloaded while others answer."""
+"""Loading, reloading and unloading adapters while others answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = "the model and the people"
 
 
 class Heard(Observer):
-    """What was told, in order."""
+    """Records the events in order."""
 
     def __init__(self):
         self.events = []
@@ -52,7 +52,7 @@ class Heard(Observer):
 
 
 class Gate(Sums):
-    """An engine with a gate before it that holds up the loading of chosen adapters."""
+    """An engine with a gate that blocks the loading of selected adapters."""
 
     def __init__(self):
         super().__init__(tiny_base())
@@ -75,7 +75,7 @@ class Gate(Sums):
 
 
 class Watched(Repository):
-    """A folder with bundles that knows when it is looked at, and what was not found."""
+    """A bundle folder that counts its scans and records the names that were not found."""
 
     def __init__(self, places):
         super().__init__(places)
@@ -96,7 +96,7 @@ class Watched(Repository):
             raise
 
     async def looked_at(self):
-        """Waits for a look that begins from now on."""
+        """Waits for a scan that starts after this call."""
         before = self.begun
         await until(lambda: self.done > before)
 
@@ -121,7 +121,7 @@ def heard():
 
 @pytest.fixture
 def make(root, gate, heard):
-    """Makes the adapters of the folder, or of the places that are named."""
+    """Makes the adapters of the folder, or of the given places."""
     made = []
 
     def adapters(*places, repository=None, settling=0.2, retry=None, **settings):
@@ -152,7 +152,7 @@ def answer(engine, loaded):
 
 
 async def until(check, seconds=20.0):
-    """Waits for something that happens by itself."""
+    """Waits until a condition holds."""
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end
@@ -193,7 +193,7 @@ def test_it_is_loaded_on_demand_and_once_for_all_who_ask(make, gate):
         asking = [asyncio.create_task(adapters.get("news")) for _ in range(20)]
         await until(lambda: gate.entered)
         assert state_of(adapters, "news").state == "LOADING"
-        asking[0].cancel()  # One who goes away takes it from nobody else.
+        asking[0].cancel()  # A request that is cancelled does not affect the others.
         gate.closed["news"].set()
         results = await asyncio.gather(*asking, return_exceptions=True)
         assert isinstance(results[0], asyncio.CancelledError)
@@ -269,12 +269,12 @@ def test_failures_are_remembered_for_longer_and_longer(make, gate):
         for _ in range(3):
             attempts = len(gate.entered)
             waits.append(await failure(adapters))
-            assert len(gate.entered) == attempts  # Nothing was tried.
+            assert len(gate.entered) == attempts  # No load was attempted.
             await asyncio.sleep(waits[-1])
             await failure(adapters)
             assert len(gate.entered) == attempts + 1
         assert 0 < waits[0] <= 0.1 < waits[1] <= 0.2 < waits[2] <= 0.4
-        # Whoever orders it does not have to wait.
+        # An explicit load does not wait for the retry delay.
         gate.broken.clear()
         assert (await adapters.load("mood")).generation == 1
         assert state_of(adapters, "mood").reason == ""
@@ -312,7 +312,7 @@ def test_a_new_generation_takes_over_when_it_is_ready(make, root, gate, heard):
         new = await loading
         assert await adapters.get("mood") is new
         assert (old.generation, new.generation) == (1, 2)
-        # The old one answers on for those who hold it.
+        # The old generation still serves the requests that use it.
         np.testing.assert_array_equal(answer(gate, old), before)
         assert np.abs(answer(gate, new) - before).max() > 0.01
         assert heard.events == [("loaded", "mood", 1), ("loaded", "mood", 2)]
@@ -458,7 +458,7 @@ def test_the_longest_unused_goes_first(make, root, heard):
                 pass
         await adapters.get("mood")
         assert heard.events[-1] == ("unloaded", "two", "evicted")
-        await adapters.get("two")  # It comes back when someone asks.
+        await adapters.get("two")  # It is loaded again on request.
         assert [s.name for s in adapters.statuses() if s.state == "READY"] == ["mood", "three", "two"]
         assert state_of(adapters, "one").state == "UNLOADED"
         assert state_of(adapters, "one").labels == ("alpha", "beta")
@@ -544,11 +544,11 @@ def test_a_slow_one_holds_up_nobody(make, root, gate):
 
 @asynccontextmanager
 async def watched(adapters):
-    """Lets the adapters follow their bundles for the length of a block."""
+    """Runs the watcher until the block ends."""
     await adapters.start()
     watching = asyncio.create_task(adapters.watch())
     yield
-    # One that has ended would have seen nothing.
+    # A watcher that had stopped would have seen nothing.
     assert not watching.done()
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -585,7 +585,7 @@ def test_a_removed_one_answers_those_who_read_with_it(make, root, heard):
                 await until(lambda: state_of(adapters, "mood").state == "DRAINING")
             await until(lambda: state_of(adapters, "mood") is None)
             assert heard.events[-1] == ("unloaded", "mood", "removed")
-            write_bundle(root / "mood")  # No generation is there twice.
+            write_bundle(root / "mood")  # Generation numbers are not reused.
             await until(lambda: heard.events[-1] == ("loaded", "mood", 2))
 
     run(main())
@@ -614,7 +614,7 @@ def test_a_folder_that_is_replaced_again_and_again_does_not_flap(make, root, hea
         adapters = make(repository=repository, settling=1.0, watch_s=0.01)
         async with watched(adapters):
             for seed in range(3):
-                # As the library itself does it, with more time between the two steps.
+                # The same steps as in the library, with more time between the two renames.
                 folder = write_bundle(root / ".next", seed=seed + 10)
                 (root / "mood").rename(root / ".last")
                 await repository.looked_at()
@@ -634,7 +634,7 @@ def test_one_that_is_unloaded_by_order_is_not_brought_back(make, root, heard):
             await adapters.unload("mood")
             write_bundle(root / "mood", seed=4)
             write_bundle(root / "late")
-            await until(lambda: ("loaded", "late", 1) in heard.events)  # It saw both.
+            await until(lambda: ("loaded", "late", 1) in heard.events)  # The watcher saw both bundles.
             assert state_of(adapters, "mood").state == "UNLOADED"
 
     run(main())

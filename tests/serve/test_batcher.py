@@ -1,4 +1,4 @@
-"""One queue, its limits, and what becomes of rows whose requests end otherwise than expected."""
+"""The batcher: its queue and limits, and the rows of requests that fail, time out or are cancelled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_peft.serve.settings import ServeSettings
 from keras_peft.serve.workers import Timing
 from serve.engine import Sums, loaded
 
-# Nothing here takes so long; a test that waits for it has failed.
+# No test waits this long unless it fails.
 PATIENCE = 20.0
 
 
@@ -32,7 +32,7 @@ def row(*ids, adapter=A):
 
 
 class Backend(Sums):
-    """Answers rows with the sum of their ids and their adapter; it can be stopped in the middle."""
+    """Returns the sum of a row's ids and its adapter; a gate can block it."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +82,7 @@ def run():
 
 @asynccontextmanager
 async def busy(backend, **changes):
-    """A batcher whose only worker is at work until the gate opens."""
+    """A batcher whose only worker is busy until the gate opens."""
     backend.gate.clear()
     async with batching(backend, **changes) as batcher:
         first = submit(batcher, row(1))
@@ -239,7 +239,7 @@ def test_rows_of_other_threads_wait_for_no_worker_that_hangs_or_has_ended(run):
         backend = Backend()
         gate = backend.gate
         async with busy(backend, timing=Timing(patience=0.01)) as batcher:
-            # The worker hangs at this gate, and who comes beside finds another.
+            # The worker hangs at the old gate; the call finds the new one.
             backend.gate = threading.Event()
             backend.gate.set()
             assert (await asyncio.to_thread(batcher.run_beside, [row(6)]))[0][0] == 6
@@ -272,7 +272,7 @@ def test_deadlines_hold_before_in_and_after_the_queue(run):
             with pytest.raises(TimedOut, match="timed out"):
                 await submit(batcher, row(7), seconds=0)
             assert batcher.waiting == 0
-            # Whoever asks for the row that runs is told in time although it runs on.
+            # A request for the row that runs times out, although the row keeps running.
             with pytest.raises(TimedOut):
                 await submit(batcher, row(1), seconds=0.02)
             late = submit(batcher, row(8), seconds=0.02)
@@ -293,7 +293,7 @@ def test_a_row_that_is_late_when_its_turn_comes_does_not_run(run):
             same = submit(batcher, row(9), seconds=0.05)
             longer = submit(batcher, row(9))
             await asyncio.sleep(0)
-            # The loop is held up, so that the worker is the first to see that it is late.
+            # The event loop is blocked, so the worker is the first to notice the deadline.
             time.sleep(0.06)
             backend.gate.set()
             await asyncio.to_thread(backend.entered.acquire, timeout=PATIENCE)
@@ -347,7 +347,7 @@ def test_an_adapter_that_fails_fails_alone(run, caplog):
         run(main)
     assert "a secret of the backend" in caplog.text
     assert "The adapter bad failed" in caplog.text
-    # The mixed batch, then each of its adapters; a batch of one adapter is not run again.
+    # First the mixed batch, then each of its adapters; a batch of one adapter is not retried.
     runs = [(len(batch), len({one.adapter for one in batch})) for batch in backend.batches]
     assert runs[:2] == [(1, 1), (5, 3)]
     assert sorted(runs[2:5]) == [(1, 1), (2, 1), (2, 1)]
@@ -434,7 +434,7 @@ def test_stopping_gives_up_what_takes_too_long(run):
         assert batcher.waiting == 0
         return batcher
 
-    # The worker comes back when the loop is closed, and ends quietly.
+    # The worker returns after the loop is closed, and ends without an error.
     batcher = run(main)
     backend.gate.set()
     batcher._workers.threads[0].join(PATIENCE)
@@ -531,7 +531,7 @@ def test_nothing_is_left_of_requests_that_end_in_any_way(run, seed, caplog):
 
 
 def test_what_a_batch_leaves_behind_wakes_another_worker(run):
-    """Rows of lengths that do not go together run at the same time, though nothing new comes."""
+    """Rows of incompatible lengths run at the same time, even if no new rows arrive."""
     both = threading.Barrier(2)
 
     class Meeting(Backend):

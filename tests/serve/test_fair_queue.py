@@ -1,4 +1,4 @@
-"""Which rows run together, and in what order."""
+"""The rows of each batch, and their order."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_flows_that_wait_get_as_many_tokens(flows, length):
     left = {flow: flows.count(flow) for flow in "abc"}
     flow_of = {id(pending): flow for flow in flows for pending in add_all(queue, [length], flow)}
     got = dict.fromkeys("abc", 0)
-    # Entries are held by the queue; their addresses stay theirs.
+    # The queue keeps the entries alive, so their ids stay unique.
     while all(left.values()):
         for pending in queue.take(0.0):
             flow = flow_of[id(pending)]

@@ -89,7 +89,7 @@ def test_loading_and_unloading_take_a_key_of_their_own(path, body):
 def test_a_key_with_adapters_of_its_own_knows_no_others():
     with client(keys=KEYS, key=NARROW) as http:
         assert http.post("/predict", json=BODY).status_code == 200
-        # It has one, so that needs no name.
+        # The key allows one adapter, so the request needs no name.
         assert http.post("/predict", json={"inputs": "a"}).status_code == 200
         there = http.post("/predict", json={"inputs": "a", "adapter_id": "pairs"})
         absent = http.post("/predict", json={"inputs": "a", "adapter_id": "nothing"})
@@ -112,7 +112,7 @@ def test_pages_of_other_sites_are_turned_away():
         own = http.post("/predict", json=BODY, headers={"origin": "http://localhost"})
         other = http.post("/predict", json=BODY, headers={"origin": "https://evil.example"})
         hidden = http.post("/v2/repository/models/single/unload", headers={"origin": "null"})
-        # A name that another site has made point to this machine.
+        # A host name that another site resolves to this machine.
         rebound = http.get("/info", headers={"host": "evil.example"})
         assert http.get("/livez", headers={"host": "10.0.0.7:8000"}).status_code == 200
     assert own.status_code == 200

@@ -1,4 +1,4 @@
-"""Loading a bundle to serve: what is loaded answers as the bundle does, and what is wrong is refused."""
+"""Loading a bundle into the server: same predictions as the bundle, and errors for invalid bundles."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def loaded_from(folder, engine, **options):
 
 
 def refusal(folder, engine):
-    """The message with which a bundle is refused."""
+    """The error message for a bundle."""
     with pytest.raises(AdapterFailed) as raised:
         loaded_from(folder, engine)
     message = str(raised.value)
@@ -53,7 +53,7 @@ def refusal(folder, engine):
 
 
 def change_tensors(folder, **changes):
-    """Replaces tensors by the ends of their keys; None takes them away; seals the bundle again."""
+    """Replaces tensors by the suffix of their key, None removes them, and updates the checksums."""
     path = folder / "adapter.safetensors"
     tensors = load_file(path)
     for end, value in changes.items():
@@ -99,7 +99,7 @@ def test_what_is_kept_of_a_bundle(folder, engine):
     }
     assert one.weights.packed.shape == (one.weights.top.shape.size,)
     assert one.bytes == one.weights.packed.nbytes + sum(value.nbytes for value in one.weights.head.values())
-    # No array keeps a larger one alive.
+    # No array is a view that keeps a larger one alive.
     for value in (one.weights.packed, *one.weights.head.values()):
         assert value.base is None
         assert value.dtype == np.float32
@@ -262,7 +262,7 @@ def test_files_that_are_links_are_refused(folder, engine, tmp_path, name):
 @pytest.mark.parametrize("name", ["adapter.safetensors", "tokenizer.json", "bundle.json", "report.json"])
 def test_files_that_are_too_large_are_refused_before_they_are_read(folder, engine, name):
     with (folder / name).open("r+b") as file:
-        file.truncate(2 << 30)  # It takes no room on the disk.
+        file.truncate(2 << 30)  # A sparse file, which takes no disk space.
     assert f"{name} has 2,147,483,648 bytes; expected at most" in refusal(folder, engine)
 
 

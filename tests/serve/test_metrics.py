@@ -7,7 +7,7 @@ from serve.fake import client
 
 
 def series(metrics: Metrics) -> dict[str, list[dict[str, str]]]:
-    """The labels of all series by their names."""
+    """The labels of all series, by name."""
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(metrics.exposition("")[0].decode()):
         for sample in family.samples:
@@ -64,7 +64,7 @@ def test_the_series_of_an_adapter_go_with_it():
         assert len(series(metrics)["keras_peft_adapter_loaded"]) == 1
         if generation % 2:
             metrics.adapter_unloaded("a", reason="asked")
-            # What was under way when it went counts for nobody in particular.
+            # A request that ends after the unload is not counted for the adapter.
             metrics.adapter_answered("a", texts=1)
     assert value(metrics, "adapter_requests_total", adapter="a", status="ok") is None
     after = series(metrics)
@@ -93,7 +93,7 @@ def test_very_many_adapters_are_counted_together():
         metrics.adapter_answered(f"a{number}", texts=1)
     assert len(series(metrics)["keras_peft_adapter_loaded"]) == MOST_ADAPTERS
     assert value(metrics, "adapter_requests_total", adapter="(others)", status="ok") == 50
-    # One of those without a series of its own goes quietly.
+    # Unloading an adapter without its own series raises no error.
     metrics.adapter_unloaded(f"a{MOST_ADAPTERS + 1}", reason="evicted")
 
 

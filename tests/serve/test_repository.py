@@ -1,4 +1,4 @@
-"""The repository: what is a name, and that no name leads anywhere else."""
+"""The repository: valid names, and no path outside the folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_peft.serve.repository import Repository, shown_name
 
 
 def make(folder):
-    """As much of a bundle as the repository looks at."""
+    """Writes the part of a bundle that the repository reads."""
     folder.mkdir(parents=True)
     (folder / "bundle.json").write_text("{}")
     return folder

@@ -1,4 +1,4 @@
-"""Texts to predictions: what a bundle says by itself, whoever else is asked at the same time."""
+"""From texts to predictions: same results as the bundle, independent of concurrent requests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def heard():
 
 @pytest.fixture
 def served(root, engine, heard):
-    """Runs something with a service of the bundles, in a loop of its own."""
+    """Runs a function with a service of the bundles, in a new event loop."""
 
     @asynccontextmanager
     async def started(settings, timing, on):
@@ -113,7 +113,7 @@ def served(root, engine, heard):
 
 
 def assert_like(one, other):
-    """Two predictions, of which numbers may differ by rounding."""
+    """Checks that two predictions are equal; numbers may differ by rounding."""
     one, other = one.to_json(), other.to_json()
     assert one.keys() == other.keys()
     for key, value in one.items():
@@ -371,7 +371,7 @@ class Held(Wrapped):
         return self.engine.run(rows)
 
     async def hold(self, service):
-        """Lets a worker begin with a batch."""
+        """Lets a worker start a batch."""
         asked = asyncio.create_task(service.predict(["news"], ["the"]))
         assert await asyncio.to_thread(self.entered.wait, PATIENCE)
         return asked
@@ -505,7 +505,7 @@ def test_explanations_are_told_as_predictions_are(served, heard):
         return len(explained.words)
 
     words = served(use)
-    # The text with its two special tokens, and once without each of its words.
+    # The whole text with its two special tokens, and the text without each of its words.
     assert heard.tokens[0] == {"texts": 1, "tokens": 4 + 3 * words, "cut": 0}
     assert heard.tokens[1]["cut"] == 1
     assert heard.answers == [("mood", 1), ("mood", 1, "validation"), ("mood", 1)]

@@ -1,4 +1,4 @@
-"""The engine: rows of any adapters in one batch give what each gives alone."""
+"""The Keras engine: a mixed batch gives the same outputs as each row alone."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def rows_of(adapters, texts=TEXTS):
 
 
 def said_alone(adapter, text):
-    """What the bundle says of a text without any server."""
+    """The outputs of the bundle for a text, without a server."""
     classifier = keras_peft.load(adapter.bundle.folder)
     if not adapter.task.per_word:
         return classifier.outputs([text])[0]
@@ -46,7 +46,7 @@ def said_alone(adapter, text):
 
 @pytest.fixture(scope="module")
 def others(engine, tmp_path_factory):
-    """Adapters of other kinds, each with the text that it gets and what it says of it alone."""
+    """Adapters of other shapes, each with a text and its outputs for the text alone."""
     folder = tmp_path_factory.mktemp("others")
     other = loaded(engine, folder, 3, layers="last:1", seed=3, labels=("x", "y", "z", "w"))
     words = loaded(engine, folder, 4, layers="last:1", seed=4, task="token-labels", labels=("O", "B-a"))

@@ -15,7 +15,7 @@ from keras_peft.serve.http.failures import STATUSES
 from keras_peft.serve.http.responses import as_json
 from serve.fake import Service, client, serving
 
-# No answer and no line of the log may hold it.
+# No response and no log line may contain it.
 CANARY = "zq-canary-7391"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 DOCS = Path(__file__).parents[3] / "docs"
@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 @pytest.fixture
 def requests(caplog):
-    """The lines of the log about requests."""
+    """The log records of requests."""
     caplog.set_level(logging.INFO, "keras_peft.serve.requests")
     return lambda: [record.request for record in caplog.records if hasattr(record, "request")]
 
@@ -119,7 +119,7 @@ def test_the_docs_list_what_can_go_wrong():
         listed |= set(zip(map(int, statuses), kinds, strict=True))
     known = {(status, one.kind) for one, status in STATUSES.items()}
     assert set(failures.Failure.__subclasses__()) == set(STATUSES)
-    # Those of the framework, and of the parser.
+    # Errors of the framework and of the parser.
     others = {(404, "not_found"), (405, "method_not_allowed"), (431, "validation")}
     assert listed == known | others
 
@@ -185,7 +185,7 @@ def test_probes_tell_life_from_readiness():
         for path in ("/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"):
             assert http.get(path).status_code == 200
             assert http.head(path).status_code == 200
-        # However many wait, it lives and is ready.
+        # A long queue affects neither liveness nor readiness.
         service.batcher.waiting = 10_000
         assert http.get("/livez").status_code == http.get("/readyz").status_code == 200
         service.adapters.is_ready = False

@@ -1,4 +1,4 @@
-"""What lies in deploy/ fits the server: metrics, flags, routes, time limits."""
+"""Checks deploy/ against the server: metrics, flags, routes and timeouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIX = "keras_peft_"
 
 
 def expressions(part):
-    """All PromQL in a dashboard."""
+    """All PromQL expressions of a dashboard."""
     if isinstance(part, dict):
         yield from (part[key] for key in ("expr", "definition") if key in part)
     for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
@@ -24,7 +24,7 @@ def expressions(part):
 
 
 def shown():
-    """The metrics of the server that the dashboard shows, without the endings of histograms and counters."""
+    """The server metrics on the dashboard, without the suffixes of histograms and counters."""
     dashboard = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
     names = set(re.findall(rf"\b{PREFIX}\w+", " ".join(expressions(dashboard))))
     return {re.sub("_(bucket|sum|count|total)$", "", name) for name in names}

@@ -1,4 +1,4 @@
-"""The short way to the routes leads where the framework's own way does."""
+"""Direct routing gives the same responses as the framework's own routing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real adapters over HTTP: what clients and operators of other servers complained of."""
+"""Real adapters over HTTP: typical problems of other servers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def engine():
 
 
 class Running:
-    """A server in a thread; `run` may stand between the batcher and the engine."""
+    """A server in a thread; `run` can replace the engine's `run`."""
 
     def __init__(self, root, engine, *, run=None, hung_after=30.0, **settings):
         self._root, self._engine, self._run, self._hung_after = root, Wrapped(engine), run, hung_after
@@ -59,7 +59,7 @@ class Running:
     def __enter__(self):
         self._listener = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        # A server that does not start fails its test and does not keep the process.
+        # A server that does not start fails its test and does not block the process.
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._ready = threading.Event()
         self._thread.start()
@@ -72,7 +72,7 @@ class Running:
         self.service = Service.create(Repository([self._root]), self._engine, self._settings, metrics)
         await self.service.start()
         if self._run is not None:
-            # Only now: adapters that are loaded run their first row this way, too.
+            # Replaced only after the start, since loading an adapter also runs a row.
             self._engine.run = self._run
         state = ServerContext(self.service, self._settings, metrics=metrics, hung_after=self._hung_after)
         self._server = Server(create(state), state)
@@ -167,7 +167,7 @@ def test_memory_stays_flat_whatever_is_sent(server):
             server.predict("mood", "a " * 1_500_000)
             server.predict("mood", [["a"]] * 100_000)
 
-    # Less than the smallest body: none of a round stays.
+    # Less than the smallest body, so nothing of a round stays in memory.
     assert growth(resident, storm) < 500_000
 
 

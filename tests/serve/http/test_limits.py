@@ -17,7 +17,7 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/
 
 
 def talk(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
-    """Sends parts one after the other and returns all that comes back until the server closes."""
+    """Sends the parts in order and returns everything received until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
         for part in parts:
             try:
@@ -40,7 +40,7 @@ def test_a_body_that_is_too_large_is_refused_and_told_so():
         answer = http.post("/predict", content=BODY.ljust(2001))
         assert (answer.status_code, answer.json()["error_type"]) == (413, "validation")
         assert "2,000 bytes" in answer.json()["error"]
-        # It is counted while it comes, whatever the client says of its size.
+        # The size is counted on arrival, whatever the client declares.
         assert http.post("/predict", content=iter([BODY, b" " * 2000])).status_code == 413
 
 
@@ -48,14 +48,14 @@ def test_a_stock_client_hears_why_its_large_body_is_refused():
     with running(Service(), max_body_bytes=1_000_000) as server:
         answer = httpx.post(f"{server.url}/predict", content=BODY.ljust(3_000_000))
         assert answer.status_code == 413
-        # One without end is cut off before it has ended.
+        # An endless body is cut off.
         came = talk(
             server.port,
             HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
             *[b"80000\r\n" + b" " * 0x80000 + b"\r\n"] * 100,
         )
         assert came.startswith(b"HTTP/1.1 413") or came == b""
-        # So is one that is announced as such, without a byte of it being read.
+        # A body that is declared too large is refused without reading it.
         came = talk(server.port, HEAD + b"Content-Length: 100000000000\r\n\r\n")
         assert came.startswith(b"HTTP/1.1 413")
         came = talk(server.port, HEAD + b"Content-Length: 2000000\r\nExpect: 100-continue\r\n\r\n")
@@ -104,7 +104,7 @@ def test_a_body_that_comes_too_slowly_is_given_up():
     with running(Service(), idle_timeout_s=0.2) as server:
         head = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY)
         assert talk(server.port, head + BODY[:3]).startswith(b"HTTP/1.1 408")
-        # One that drips is given up at the request's deadline.
+        # A body that arrives byte by byte is refused at the request's deadline.
     with running(Service(), idle_timeout_s=0.2, deadline_ms=300) as server:
         drops = [bytes([byte]) for byte in BODY]
         start = time.monotonic()
@@ -116,7 +116,7 @@ def test_a_silent_connection_and_slow_headers_are_closed():
     with running(Service(), idle_timeout_s=0.2) as server:
         assert talk(server.port) == b""
         assert talk(server.port, b"POST /predict HTTP/1.1\r\nHost: ") == b""
-        # A quick one stays open for as long as it is used.
+        # An active connection stays open.
         with httpx.Client() as http:
             for _ in range(3):
                 assert http.post(f"{server.url}/predict", content=BODY).status_code == 200
@@ -132,7 +132,7 @@ def test_headers_that_are_too_large_are_refused():
             HEAD + b"X-Long: " + b"a" * MAX_HEADER_BYTES + b"\r\n\r\n",
             HEAD + b"X: y\r\n" * MAX_HEADER_BYTES + b"\r\n",
             b"POST /" + b"a" * MAX_HEADER_BYTES + b" HTTP/1.1\r\n\r\n",
-            # One that never ends.
+            # A header that never ends.
             HEAD + b"X-Long: " + b"a" * 10 * MAX_HEADER_BYTES,
         ):
             came = talk(server.port, large)
@@ -183,7 +183,7 @@ def test_what_all_bodies_take_together_is_limited():
         lines = []
         for _ in range(40):
             line = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            # Its last byte does not come, so that the others are held.
+            # The last byte is missing, so the server keeps the bodies in memory.
             line.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b" " * 99_999)
             lines.append(line)
         answered, _, _ = select.select(lines, [], [], 5)

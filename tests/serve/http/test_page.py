@@ -1,4 +1,4 @@
-"""The page, in a real browser on the real application; only what computes is replaced."""
+"""Tests the page in a real browser on the real application; only the service is replaced."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXT = "🙂 a good <b>text</b>"
 
 
 class Service(fake.Service):
-    """Explains too, and can refuse texts and be busy for a while."""
+    """Also explains; can refuse texts and be busy for a while."""
 
     busy = 0
 
@@ -53,7 +53,7 @@ class Service(fake.Service):
 
 
 class Reader:
-    """A classifier to explain: "good" speaks for alpha, "bad" against it."""
+    """A classifier to explain: "good" raises the probability of alpha, "bad" lowers it."""
 
     task = fake.TASKS["single"]
     labels = task.labels
@@ -71,7 +71,7 @@ class Reader:
 
 @contextmanager
 def served(service, *, keys=(), **settings):
-    """Serves the application at a free port and gives its address."""
+    """Serves the application on a free port and yields its address."""
     state = ServerContext(service, ServeSettings(**settings), Keys(keys))
     server = uvicorn.Server(uvicorn.Config(app.create(state), port=0, lifespan="off", log_config=None))
     thread = threading.Thread(target=server.run)
@@ -103,7 +103,7 @@ def browser():
         missing = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
         missing("The tests of the page need Chromium; install it (apt install chromium).")
     with sync_playwright() as playwright:
-        # Containers run as root, for whom Chromium has no sandbox.
+        # Containers run as root, and Chromium's sandbox does not support root.
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
@@ -111,7 +111,7 @@ def browser():
 
 @pytest.fixture
 def context(browser):
-    """A browser's window, whose pages may not complain, as of a policy that was broken."""
+    """A browser window; the test fails if its pages report errors, such as policy violations."""
     complaints = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(10_000)
@@ -121,7 +121,7 @@ def context(browser):
     )
     yield context
     context.close()
-    # Refusals, and the script in the report, are meant to be complained about.
+    # Errors are expected for refused requests and for the script in the report.
     meant = ("Failed to load resource", "Blocked script execution in 'about:srcdoc'")
     assert [one for one in complaints if not one.startswith(meant)] == []
 
@@ -239,7 +239,7 @@ def test_all_is_done_by_keyboard_alone(page):
     expect(page.locator("#adapter-list li:visible")).to_have_count(2)
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # None of those that are shown.
+    page.keyboard.press("Enter")  # Deselects the adapters that are shown.
     expect(page.locator("#chosen")).to_have_text("4 of 6 chosen")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
@@ -536,7 +536,7 @@ def test_it_fits_and_can_be_read(browser, address, width, scheme):
     assert poor == []
 
 
-# What WCAG 2.1 asks for: a ratio of 4.5 between a text and what is behind it.
+# WCAG 2.1 requires a contrast ratio of 4.5 between a text and its background.
 POOR_CONTRAST = """() => {
   const channels = (color) => color.match(/[\\d.]+/g).map(Number);
   const luminance = (color) => {

@@ -88,7 +88,7 @@ def packed(*texts: str) -> bytes:
 
 
 def parted(*tensors: tuple[str, bytes]) -> tuple[bytes, dict[str, str]]:
-    """A body with tensors behind its JSON, as Triton's client sends them, and its headers."""
+    """A body with binary tensors after its JSON, as Triton's client sends it, and its headers."""
     inputs = [
         {"name": name, "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(data)}}
         for name, data in tensors

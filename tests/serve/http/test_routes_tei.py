@@ -75,15 +75,15 @@ def test_each_task_is_answered_as_it_is():
         def scores(name, **options):
             return http.post("/predict", json={"inputs": "abc", "adapter_id": name, **options}).json()
 
-        # Independent scores, and which of them reach their thresholds.
+        # Independent scores, and whether each reaches its threshold.
         several = scores("several")
         assert sum(one["score"] for one in several) != pytest.approx(1)
         assert {one["said"] for one in several} == {True, False}
-        # A number to which no function is applied.
+        # A number without an output function.
         assert scores("number") == [{"label": "value", "score": 3.0 + 2.0 * 0.0}]
-        # An adapter that is not sure says nothing, and that is visible.
+        # Below the abstention threshold, no label is predicted, and the response shows it.
         assert [one["said"] for one in scores("unsure")] == [False] * 3
-        # What the head gave.
+        # The raw outputs of the head.
         assert [one["score"] for one in scores("single", raw_scores=True)] == [3.0, 0.0, -1.0]
         assert len(scores("single", top_k=2)) == 2
 

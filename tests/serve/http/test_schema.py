@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI document allows, and whatever it does not, is answered as the document says."""
+"""Responses match the OpenAPI document, for valid and for invalid requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# The document has one form for all refusals; these are their statuses where nothing hangs and nothing is too much.
+# All errors have the same schema; these are the statuses of a server that is neither hanging nor overloaded.
 STATUSES = {200, 405} | {status for status in failures.STATUSES.values() if status < 500}
 
 schema = schemathesis.openapi.from_dict(create(serving(Service())).openapi())
@@ -51,7 +51,7 @@ def server(tmp_path_factory):
 
 
 def known(name: Any) -> Any:
-    """Puts an adapter that there is in place of most made-up names, so that requests go on from there."""
+    """Replaces most random names by existing adapters, so that requests pass the name check."""
     if isinstance(name, list):
         return [known(one) for one in name]
     if not isinstance(name, str):
@@ -90,7 +90,7 @@ def test_whatever_is_sent_is_answered_as_the_document_says(case, server):
 
 
 def tensors(texts: list[Any]) -> dict[str, Any]:
-    """A body of the Open Inference Protocol."""
+    """A request body of the Open Inference Protocol."""
     columns = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
     return {
         "id": "one",

@@ -22,7 +22,7 @@ from keras_peft.serve.repository import Repository
 from serve.bundles import write_bundle
 
 BODY = {"inputs": "a", "adapter_id": "single"}
-# A server with a service that takes its time, as the process runs it.
+# A server with a slow service, as the process runs it.
 SLOW = """
 import asyncio, sys
 from serve.fake import Service, serving
@@ -66,7 +66,7 @@ def wait_for(url: str, seconds: float = 60) -> None:
 
 @contextmanager
 def asking(url: str, requests: int) -> Iterator[list[httpx.Response | Exception]]:
-    """Sends requests at the same time; when the block ends, all have their answers."""
+    """Sends concurrent requests; all have their responses when the block ends."""
     answers: list[httpx.Response | Exception] = []
 
     def ask() -> None:
@@ -76,11 +76,11 @@ def asking(url: str, requests: int) -> Iterator[list[httpx.Response | Exception]
             answers.append(error)
 
     threads = [threading.Thread(target=ask) for _ in range(requests)]
-    # One for all, since each takes longer to make than the requests take to come in.
+    # One client for all requests, since creating one takes longer than a request takes to arrive.
     with httpx.Client(timeout=20) as client:
         for thread in threads:
             thread.start()
-        # All of them have come in.
+        # All requests have arrived.
         time.sleep(0.4)
         yield answers
         for thread in threads:
@@ -157,7 +157,7 @@ def test_the_base_is_the_one_that_all_bundles_name(tmp_path):
     named = base_of(repository, None)
     assert Path(named).is_dir()
     assert base_of(repository, "elsewhere") == "elsewhere"
-    # What is damaged keeps none of the others from being served.
+    # A damaged bundle does not prevent serving the others.
     write_bundle(tmp_path / "odd", base={})
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "bundle.json").write_text("[" * 100_000)

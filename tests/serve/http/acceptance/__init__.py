@@ -1,10 +1,10 @@
 """The twenty acceptance tests of serving; each has its number in its name.
 
-     1-4, 19     test_acceptance_answers.py      what is answered, in which grammar, by how many adapters
-     5-8, 15     test_acceptance_life.py         adapters are loaded, reloaded, evicted and unloaded
-     9, 10, 16, 17   test_acceptance_guards.py   names, sizes, keys, and what an error tells
-    11-14, 18    test_acceptance_load.py         too much, too slow, gone, hanging, ending
+     1-4, 19     test_acceptance_answers.py      predictions, protocols, several adapters
+     5-8, 15     test_acceptance_life.py         loading, reloading, evicting and unloading adapters
+     9, 10, 16, 17   test_acceptance_guards.py   names, sizes, keys, and the contents of errors
+    11-14, 18    test_acceptance_load.py         overload, timeouts, disconnects, hangs, shutdown
 
-They ask real servers, each a process of its own. 20, the same training on several processes as on one, is no
-matter of serving.
+They test real servers, each in its own process. Test 20 compares training on several processes with
+training on one; it does not involve serving.
 """

@@ -1,4 +1,4 @@
-"""Servers that many of the tests ask."""
+"""Servers that many of the tests share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, root):
-    """A server with all bundles, keys, and no patience with slow clients."""
+    """A server with all bundles and keys, and a short timeout for slow clients."""
     with running.serve(
         tmp_path_factory.mktemp("server"), root, "--watch-s", "0", "--idle-timeout-s", "1"
     ) as one:
@@ -23,7 +23,7 @@ def server(tmp_path_factory, root):
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
-    """A server that can be held up, with room for eight rows and three adapters."""
+    """A server that tests can block, with room for eight rows and three adapters."""
     root = running.write_all(tmp_path_factory.mktemp("others"))
     flags = "--watch-s", "0", "--max-queue", "8", "--max-adapters", "3"
     with running.serve(tmp_path_factory.mktemp("small"), root, *flags, hung_after=PATIENT) as one:

@@ -1,7 +1,7 @@
-"""Loads and unloads adapters again and again, in a process of its own: `python cycling.py FOLDER CYCLES`.
+"""Loads and unloads adapters repeatedly in a separate process: `python cycling.py FOLDER CYCLES`.
 
-Prints what is there after a tenth of the cycles and after each further three tenths: memory in bytes,
-series of metrics, and loaded adapters that nobody uses; and how many loads went well.
+Prints measurements after a tenth of the cycles and after each further three tenths: memory in bytes, series
+of metrics, and the number of loaded adapters that remain; and the number of successful loads.
 """
 
 from __future__ import annotations

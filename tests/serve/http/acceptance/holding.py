@@ -1,7 +1,7 @@
-"""`keras-peft serve` on a base that tests can hold up: `python holding.py FOLDER SECONDS serve …`.
+"""`keras-peft serve` on a base that tests can block: `python holding.py FOLDER SECONDS serve …`.
 
-Rows of an adapter are not computed as long as the folder has a file of its name, as if the base hung at
-them. Workers count as hanging after so many seconds.
+While the folder contains a file named after an adapter, its rows are not computed, as if the base hung.
+Workers count as hanging after SECONDS.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server as its users have it: `keras-peft serve` in a process of its own, asked over HTTP."""
+"""Runs `keras-peft serve` in a separate process and sends it requests over HTTP."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PAIRS = [["the model", "and people"], ["time", "for you"]]
 
 
 class Served:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        url: Where it listens.
+        url: Address of the server.
         root: The folder with its bundles.
-        http: A client whose key opens everything.
+        http: A client with the admin key.
     """
 
     def __init__(self, process: subprocess.Popen[str], url: str, root: Path, log: Path, held: Path) -> None:
@@ -69,25 +69,25 @@ class Served:
         )
 
     def status(self, field: str) -> int:
-        """A number that the system has of the process, such as `Threads`."""
+        """A field of the process status, such as `Threads`."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
     def memory(self, field: str = "VmRSS") -> int:
-        """What the process takes, in bytes."""
+        """The memory of the process, in bytes."""
         return self.status(field) * 1024
 
     def forget_peak(self) -> None:
-        """Lets `memory("VmHWM")` be the most that it takes from now on."""
+        """Resets the peak that `memory("VmHWM")` returns."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def files(self) -> int:
-        """How many files and connections the process has open."""
+        """The number of open files and connections of the process."""
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     @contextmanager
     def holding(self, *names: str) -> Iterator[None]:
-        """Lets nothing of some adapters be computed for the length of a block."""
+        """Blocks the computation of some adapters until the block ends."""
         for name in names:
             (self._held / name).touch()
         try:
@@ -97,7 +97,7 @@ class Served:
                 (self._held / name).unlink()
 
     def talk(self, data: bytes) -> bytes:
-        """Sends bytes as they are, and returns all that comes back until the server closes."""
+        """Sends raw bytes and returns everything received until the server closes the connection."""
         came = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as line:
             try:
@@ -113,15 +113,15 @@ class Served:
 def serve(
     folder: Path, root: Path, *flags: str, keys: bool = True, hung_after: float | None = None
 ) -> Iterator[Served]:
-    """Runs a server for the length of a block.
+    """Runs a server until the block ends.
 
     Args:
-        folder: An empty folder for what belongs to it.
+        folder: An empty folder for the server's files.
         root: The folder with the bundles.
-        flags: Of the command.
-        keys: Whether it has the keys of this module.
-        hung_after: After how many seconds its workers count as hanging; it can be held up then,
-            as `holding.py` does it.
+        flags: Flags of the command.
+        keys: Whether the server has the keys of this module.
+        hung_after: Seconds after which its workers count as hanging; if given, tests can block the server
+            as in `holding.py`.
     """
     log, held = folder / "log", folder / "held"
     held.mkdir(parents=True)
@@ -133,7 +133,7 @@ def serve(
         flags = (*flags, "--keys", str(file))
     command: Sequence[str] = COMMAND
     if hung_after is not None:
-        # What hangs shall be all that computes.
+        # The worker that hangs must be the only one.
         flags = (*flags, "--workers", "1")
         command = (sys.executable, str(Path(__file__).with_name("holding.py")), str(held), str(hung_after))
     with (
@@ -161,13 +161,13 @@ def serve(
 
 @contextmanager
 def together(most: int = 32) -> Iterator[Callable[..., Future[Any]]]:
-    """Gives what calls functions at the same time."""
+    """Yields a function that runs calls concurrently."""
     with ThreadPoolExecutor(most) as pool:
         yield pool.submit
 
 
 def until(check: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
-    """Waits for something that happens by itself."""
+    """Waits until a condition holds."""
     end = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < end
@@ -176,7 +176,7 @@ def until(check: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
 
 
 def write_all(root: Path) -> Path:
-    """Writes bundles of every task, and of six methods."""
+    """Writes bundles for every task and six methods."""
     write_bundle(root / "mood", seed=1)
     write_bundle(root / "news", keras_peft.IA3(), seed=2, labels=("a", "b", "c"))
     write_bundle(
@@ -198,7 +198,7 @@ def write_all(root: Path) -> Path:
 
 
 def expected(root: Path, name: str, texts: Sequence[Any]) -> list[Mapping[str, float]]:
-    """What a bundle says by itself, as numbers by label."""
+    """The predictions of the bundle without a server, as numbers by label."""
     predictions = keras_peft.load(root / name).predict(list(texts))
     return [
         dict(one.probabilities) if hasattr(one, "probabilities") else {"value": one.value}
@@ -207,5 +207,5 @@ def expected(root: Path, name: str, texts: Sequence[Any]) -> list[Mapping[str, f
 
 
 def by_label(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """An answer of `/predict` as numbers by label."""
+    """A response of `/predict` as numbers by label."""
     return {one["label"]: one["score"] for one in scores}

@@ -1,4 +1,4 @@
-"""What is answered: grammars, tasks, and several adapters at once."""
+"""Predictions: protocols, tasks, and several adapters in one request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huggingface_hub import InferenceClient
 
 from serve.http.acceptance.running import ADMIN, NARROW, PAIRS, TEXTS, by_label, expected, together
 
-# Of six methods and with 1, 2, 3, 5 and 7 outputs.
+# Five methods; 1, 2, 3, 5 and 7 outputs.
 READ_TEXTS = ["mood", "news", "topics", "stars", "seven"]
 
 
@@ -21,7 +21,7 @@ def test_01_two_strings_for_an_adapter_of_single_texts_are_refused_with_the_reme
     assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
     assert "to send a batch, wrap each text in a list: [[…], […]]" in answer.json()["error"]
     assert [len(one) for one in server.predict("mood", [["the model"], ["the people"]]).json()] == [2, 2]
-    # For an adapter that reads pairs they are one.
+    # An adapter for pairs reads them as one pair.
     assert set(by_label(server.predict("pairs", PAIRS[0]).json())) == {"no", "yes"}
 
 
@@ -39,7 +39,7 @@ def test_02_the_stock_client_of_hugging_face_works(server, root):
 
 
 def test_02_a_client_of_text_embeddings_inference_works(server, root):
-    """It knows a server with one model: its key is for one adapter."""
+    """This client expects a server with one model, so its key allows one adapter."""
     client = httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {NARROW}"})
     with client:
         info = client.get("/info").json()
@@ -93,7 +93,7 @@ def test_04_a_mixed_batch_answers_as_each_bundle_does_by_itself(server, root):
         server.metric(f"batch_distinct_adapters_{part}") - earlier
         for part, earlier in zip(("sum", "count"), before, strict=True)
     )
-    # Five in two batches: at least three of them, and as many kinds and numbers of labels, ran together.
+    # Five rows in two batches: at least three of them, with different methods and label counts, ran together.
     assert adapters == 5
     assert batches <= 2
     for name, scores in answer.json().items():
@@ -131,7 +131,7 @@ def test_19_several_adapters_in_one_request_answer_as_in_single_ones(server, inp
 
 
 def assert_like(one: Any, other: Any) -> None:
-    """Two answers, of which numbers may differ by rounding."""
+    """Checks that two responses are equal; numbers may differ by rounding."""
     if isinstance(one, dict):
         assert one.keys() == other.keys()
         for key, value in one.items():

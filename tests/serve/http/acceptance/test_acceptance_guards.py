@@ -1,4 +1,4 @@
-"""What a server does not do, whatever it is sent."""
+"""Requests and files that a server must refuse."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(scope="module")
 def outside(root):
-    """A sound bundle beside the folder that is served."""
+    """A valid bundle outside the folder that is served."""
     folder = write_bundle(root.parent / SECRET)
     yield folder
     shutil.rmtree(folder)
@@ -76,7 +76,7 @@ def test_09_no_name_leads_out_of_the_folder(server, outside, name):
         f"GET /page/{name}",
     ]
     for path in paths:
-        # As bytes: clients put such paths in order before they send them.
+        # Raw bytes, since clients normalise such paths before sending them.
         came = server.talk(
             f"{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\nConnection: close\r\n"
             'Content-Length: 15\r\n\r\n{"inputs": "a"}'.encode()
@@ -104,7 +104,7 @@ def test_09_links_are_not_followed(server, outside):
 
 
 class Bomb:
-    """Unpickling it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -114,7 +114,7 @@ class Bomb:
 
 
 def test_09_pickles_and_oversized_headers_of_tensors_are_refused(server, tmp_path):
-    """By someone who seals the bundle anew, so that all sums are right."""
+    """The bundles have valid checksums, as an attacker could write them."""
     trap = tmp_path / "exploded"
     for n, (data, words) in enumerate(
         [
@@ -150,7 +150,7 @@ def test_09_oversized_headers_of_requests_are_refused(server):
 
 
 def bombs(server: Served) -> list[int]:
-    """Sends too much in many ways; returns the statuses, 0 where the server closed without one."""
+    """Sends oversized requests of many kinds; returns the statuses, 0 where the connection was closed."""
     head = (
         "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {ADMIN}\r\n"
@@ -191,7 +191,7 @@ def test_10_bombs_are_refused_and_memory_stays_flat(server):
     server.forget_peak()
     assert growth(server.memory, lambda: bombs(server)) < MEGABYTE
     assert server.files() <= files + 2
-    # Nor was the body that unpacks to a hundred, or the one without end, ever held.
+    # The peak shows that neither the unpacked 100 MB body nor the endless one was kept in memory.
     assert server.memory("VmHWM") - before < 60 * MEGABYTE
     assert server.predict("mood").status_code == 200
 
@@ -213,7 +213,7 @@ def test_10_slow_clients_are_let_go_and_hold_up_nobody(server):
                 except (BrokenPipeError, ConnectionResetError):
                     continue
             time.sleep(0.3)
-        # All are closed, though they never were silent for long.
+        # All are closed, although none was silent for long.
         for line in lines:
             assert is_over(line)
     finally:
@@ -224,7 +224,7 @@ def test_10_slow_clients_are_let_go_and_hold_up_nobody(server):
 
 
 def is_over(line: socket.socket) -> bool:
-    """Waits until the server has closed a connection; what it says before is 400, 408 or nothing."""
+    """Waits until the server closes a connection; the response is 400, 408 or empty."""
     came = b""
     try:
         while chunk := line.recv(65536):
@@ -238,7 +238,7 @@ def is_over(line: socket.socket) -> bool:
 
 
 def routes(server: Served) -> set[tuple[str, str]]:
-    """Each method and path that the application has, and each that the OpenAPI document has."""
+    """The methods and paths of the application and of the OpenAPI document."""
     document = server.http.get("/openapi.json").raise_for_status().json()
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     contexts = list(iter_route_contexts(create(serving(Service())).routes))
@@ -262,7 +262,7 @@ def test_16_every_route_answers_401_without_a_key_but_those_that_are_listed(serv
             closed += 1
             assert answer.status_code == 401, (method, path)
             assert answer.headers["www-authenticate"] == "Bearer"
-        # What is not there is not told apart from what is.
+        # The response does not show whether a path exists.
         assert http.get("/nothing").status_code == http.get("/page/nothing.js").status_code == 401
     assert closed > 20
 
@@ -326,7 +326,7 @@ def test_17_no_error_and_no_line_of_the_log_has_what_was_sent_or_where_things_li
     for answer in answers:
         assert answer.status_code >= 400, answer.request.content[:200]
         assert not [word for word in hidden if word in answer.text], answer.text
-    # None of these is seen as what it is not, either.
+    # Each request fails for the expected reason, not with another status.
     assert {answer.status_code for answer in answers} == {400, 404, 409, 413, 415, 422}
     told = server.log.read_text()
     assert "zq-canary" not in told

@@ -1,4 +1,4 @@
-"""The life of adapters under load: nobody else notices, nothing is mixed, nothing stays."""
+"""Adapters under load: no effect on other adapters, no mixed results, no memory leaks."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_05_a_bundle_that_cannot_be_used_says_why_and_disturbs_nobody(server, da
     assert server.predict(name).status_code == 409
     assert server.state(name)["state"] == "FAILED"
     assert server.http.get("/readyz").status_code == 200
-    # When it is mended it can be loaded.
+    # A repaired bundle can be loaded.
     write_bundle(server.root / name)
     assert server.load(name).status_code == 200
     assert server.predict(name).status_code == 200
@@ -110,7 +110,7 @@ def test_06_others_are_answered_while_one_is_loaded(small):
         loading = call(small.load, "slow")
         until(lambda: small.statuses().get("slow", {}).get("state") == "LOADING")
         statuses = [small.predict("mood").status_code for _ in range(50)]
-        # Not one of them waited for it: it is as far as it was.
+        # No request waited for the load, which is still in progress.
         assert small.state("slow")["state"] == "LOADING"
         assert statuses == [200] * 50
     assert loading.result().status_code == 200
@@ -147,13 +147,13 @@ def test_07_every_answer_while_an_adapter_is_reloaded_is_of_one_generation(serve
     assert sorted(found) == [str(generation) for generation in range(1, 7)]
     for generation, own in found.items():
         np.testing.assert_allclose(own, [references[int(generation) - 1]] * len(own), atol=1e-4)
-    # And those can be told apart.
+    # The generations differ enough to tell them apart.
     apart = [np.abs(np.subtract(*pair)).max() for pair in itertools.combinations(references, 2)]
     assert min(apart) > 0.01
 
 
 def numbers(folder: Path) -> list[float]:
-    """The probabilities of all texts, one after the other."""
+    """The probabilities of all texts in one list."""
     classifier = keras_peft.load(folder)
     return [
         one.probabilities[label] for one in classifier.predict(list(TEXTS)) for label in classifier.labels
@@ -164,7 +164,7 @@ def test_08_none_that_is_in_use_is_evicted(small):
     names = ["mood", "news", "topics", "seven", "stars"]
     with together() as call, small.holding("mood"):
         asking = [call(small.predict, name) for name in names]
-        # Loaded by those who ask, more than there is room for.
+        # Requests load more adapters than the limit allows.
         states = until(lambda: in_flight(small, names))
         assert {one["state"] for one in states} == {"READY"}
     for name, one in zip(names, asking, strict=True):
@@ -175,7 +175,7 @@ def test_08_none_that_is_in_use_is_evicted(small):
 
 
 def in_flight(server: Served, names: list[str]) -> list[dict[str, object]]:
-    """The states of some adapters, when all of them are in use; nothing before."""
+    """The states of the adapters when all of them are in use; empty before that."""
     states = [server.statuses()[name] for name in names]
     return states if all(one["in_flight"] == 1 for one in states) else []
 
@@ -194,7 +194,7 @@ def test_08_adapters_that_come_and_go_all_the_time_answer_right(small):
 
 
 def test_15_memory_and_metric_series_stay_flat_however_often_adapters_come_and_go(tmp_path):
-    """Four adapters of two kinds at a time, on a real base, in a process that does nothing else."""
+    """Cycles four adapters with two methods on a real base, in a process that does nothing else."""
     methods = [keras_peft.LoRA(rank=2), keras_peft.IA3()]
     for n in range(4):
         write_bundle(tmp_path / f"one-{n}", methods[n % 2], seed=n)
@@ -205,5 +205,5 @@ def test_15_memory_and_metric_series_stay_flat_however_often_adapters_come_and_g
     assert found["loads"] == CYCLES
     assert found["left"] == 0
     assert len(set(found["series"])) == 1
-    # A leak grows in each of the three parts, of 600 loads each.
+    # A leak would grow in each of the three phases of 600 loads.
     assert np.diff(found["memory"]).min() < 500_000, found["memory"]

@@ -1,4 +1,4 @@
-"""Too much to do, clients that go away, a base that hangs, and the end."""
+"""Overload, disconnecting clients, a hanging base, and shutdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOM = 8  # of the small server's queue
 
 @pytest.fixture
 def own(tmp_path):
-    """Runs a server with one bundle that is for one test alone."""
+    """Starts a server with one bundle for a single test."""
     root = tmp_path / "bundles"
     write_bundle(root / "mood", seed=1)
 
@@ -31,7 +31,7 @@ def own(tmp_path):
 
 
 def full(server: Served, rows: int) -> None:
-    """Waits until so many rows wait or run."""
+    """Waits until the given number of rows is queued or running."""
     until(lambda: server.metric("queue_size") + server.metric("in_flight") == rows)
 
 
@@ -46,7 +46,7 @@ def test_11_a_full_queue_is_told_at_once_and_the_server_lives(small):
             assert int(answer.headers["retry-after"]) >= 1
         for probe in ("/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"):
             assert httpx.get(f"{small.url}{probe}").status_code == 200
-        # What waits is not disturbed by what is refused.
+        # Refused requests do not affect the waiting ones.
         assert not any(one.done() for one in waiting)
     assert [one.result().status_code for one in waiting] == [200] * ROOM
     assert small.predict("mood").status_code == 200
@@ -65,7 +65,7 @@ def test_11_a_request_is_taken_as_a_whole_or_not_at_all(small):
 
 @pytest.fixture(scope="module")
 def hung(tmp_path_factory):
-    """A server that gives a request up after a second, and a base that hangs after four."""
+    """A server with a deadline of one second, whose workers count as hanging after four."""
     folder = tmp_path_factory.mktemp("hung")
     write_bundle(folder / "bundles" / "mood", seed=1)
     flags = "--watch-s", "0", "--deadline-ms", "1000"
@@ -88,13 +88,13 @@ def test_12_a_base_that_hangs_is_seen(hung):
 
 def test_18_a_request_has_its_deadline_while_it_is_computed(hung):
     with together() as call, hung.holding("mood"):
-        # One runs, and the other waits behind it.
+        # One request runs and the other waits in the queue.
         asking = [call(hung.predict, "mood", TEXTS[0])]
         until(lambda: hung.metric("in_flight") == 1)
         asking.append(call(hung.predict, "mood", TEXTS[1]))
         for one in asking:
             assert (one.result().status_code, one.result().json()["error_type"]) == (504, "timeout")
-        # The base is not done with it, nor does anything wait for it any more.
+        # The base still computes the first row, and no request waits.
         assert (hung.metric("in_flight"), hung.metric("queue_size")) == (1, 0)
     full(hung, 0)
     assert hung.predict("mood").status_code == 200
@@ -108,14 +108,14 @@ def test_13_a_storm_of_clients_that_go_away_leaves_nothing_behind(small):
     with small.holding("mood"):
         for storm in range(10):
             lines = [ask_and_leave(small, f"{TEXTS[0]} {storm} {n}") for n in range(20)]
-            # As many as there is room for are under way when all of them leave.
+            # Requests fill the queue when all clients disconnect.
             until(lambda: small.metric("queue_size") + small.metric("in_flight") > 1)
             for line in lines:
                 line.close()
-            # Nobody waits for what has not begun.
+            # Rows that have not started are dropped.
             until(lambda: small.metric("queue_size") == 0)
     full(small, 0)
-    # But for the batch that was held up nothing was computed for them.
+    # Apart from the blocked batch, nothing was computed for them.
     assert small.metric("batch_size_count") <= batches + 1
     assert small.metric("requests_total", route="/predict", status="499") > gone + 10
     assert {one["in_flight"] for one in small.statuses().values()} == {0}
@@ -127,7 +127,7 @@ def test_13_a_storm_of_clients_that_go_away_leaves_nothing_behind(small):
 
 
 def ask_and_leave(server: Served, text: str) -> socket.socket:
-    """Sends a request for whose answer nobody will wait."""
+    """Sends a request and returns the connection without reading a response."""
     body = json.dumps({"inputs": text, "adapter_id": "mood"})
     line = socket.create_connection(("127.0.0.1", server.port))
     line.sendall(
@@ -143,7 +143,7 @@ def test_14_a_signal_to_end_loses_no_reply(own):
             waiting = [call(server.predict, "mood", f"{TEXTS[0]} {n}") for n in range(20)]
             full(server, 20)
             server.process.send_signal(signal.SIGTERM)
-            # It takes no new connections, and what it was asked before is still held up.
+            # It accepts no new connections, and earlier requests are still blocked.
             until(lambda: is_closed(server))
             assert server.process.poll() is None
             assert not any(one.done() for one in waiting)
@@ -164,7 +164,7 @@ def test_14_clients_that_look_whether_it_is_ready_notice_nothing(own):
             clients = [call(ask) for _ in range(4)]
             until(lambda: len(answers) > 20)
             server.process.send_signal(signal.SIGTERM)
-        # None met a connection that was closed.
+        # No client met a closed connection.
         for client in clients:
             client.result()
         assert server.process.wait(running.PATIENCE) == 0
@@ -189,6 +189,6 @@ def test_14_what_cannot_be_answered_in_time_is_told_so(own):
             full(server, 3)
             server.process.send_signal(signal.SIGTERM)
             answers = [one.result() for one in waiting]
-            # The base hangs, and it ends in order all the same.
+            # The process exits normally although the base hangs.
             assert server.process.wait(running.PATIENCE) == 0
         assert [(one.status_code, one.json()["error_type"]) for one in answers] == [(503, "unhealthy")] * 3

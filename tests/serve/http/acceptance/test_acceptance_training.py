@@ -1,4 +1,4 @@
-"""Training by several processes of JAX, with Keras's own distribution: as by one, and none waits for ever."""
+"""Training on several JAX processes with Keras distribution: same result as on one, without a deadlock."""
 
 import json
 import socket
@@ -17,9 +17,9 @@ PATIENCE = 300.0
 
 
 def train(folder, *rows, processes):
-    """Trains by some processes, once for each number of rows; the folder gets the adapters.
+    """Trains on a number of processes, once for each number of rows; saves the adapters in the folder.
 
-    Returns what each process says of the losses of each training.
+    Returns the losses of each training from each process.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -40,7 +40,7 @@ def train(folder, *rows, processes):
         pytest.fail("They wait for each other.")
     finally:
         for member in members:
-            # One that waits for another does not hear that it is to end.
+            # A process that waits for another does not react to a request to stop.
             member.kill()
             member.wait()
     assert [member.returncode for member in members] == [0] * processes, said
@@ -54,8 +54,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(folder):
-    """What two processes say of a training on 12 rows, and of one on 13."""
-    # Of 13 rows in batches of 4 the last one has a single row.
+    """The losses from two processes: one training on 12 rows, and one on 13."""
+    # With 13 rows in batches of 4, the last batch has one row.
     return train(folder / "two", 12, 13, processes=2)
 
 

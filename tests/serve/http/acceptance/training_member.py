@@ -1,9 +1,9 @@
-"""One of the processes that train an adapter together.
+"""One of several processes that train an adapter together.
 
     python training_member.py RANK PROCESSES PORT FOLDER ROWS...
 
-Trains once for each number of rows. Writes the losses of each training; the first process saves each
-adapter into the folder, under the number of rows.
+Trains once for each number of rows and prints the losses. The first process saves each adapter in the folder,
+named by the number of rows.
 """
 
 import json
@@ -13,14 +13,14 @@ from pathlib import Path
 
 
 def main(rank, processes, port, folder, counts):
-    """Joins the others, where there are any, and trains."""
+    """Joins the other processes, if any, and trains."""
     os.environ.update(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo")
     sys.path.insert(0, str(Path(__file__).parents[3]))
     import keras
 
     if processes > 1:
         keras.distribution.initialize(f"127.0.0.1:{port}", num_processes=processes, process_id=rank)
-    # What uses JAX comes after that.
+    # JAX must be imported after initialising the distribution.
     import jax
     import numpy as np
     import tensorflow as tf
