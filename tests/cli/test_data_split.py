@@ -143,7 +143,7 @@ def test_values_are_spread_and_no_labels_are_no_fault(tmp_path):
         (["d.jsonl", "--out", "there"], "there exists; choose another --out, or replace it with --overwrite"),
         (["d.jsonl", "--out", "there", "--overwrite"], "there exists and is not a folder with only a split"),
         (["in/train.jsonl", "--out", "in", "--overwrite"], "is in in, which would be replaced"),
-        (["d.jsonl", "--out", "o", "--test", "1"], "--test 1: expected a share from 0 to below 1"),
+        (["d.jsonl", "--out", "o", "--test", "1"], "--test 1: expected a fraction from 0 to below 1"),
         (["d.jsonl", "--out", "o", "--test", "0.5", "--validation", "0.5"], "together less than 1"),
         (["d.jsonl", "--out", "o", "--test", "0", "--validation", "0"], "at least one above 0"),
         (["d.jsonl", "--out", "o", "--group-by", "txt"], "Did you mean 'text'?"),

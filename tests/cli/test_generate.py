@@ -108,7 +108,7 @@ def test_the_prompt_is_printed_without_anything_else_given(capfd):
     ("arguments", "replaced", "message"),
     [
         (["--labels", "news,opinion"], {}, "pass --yes, or preview it with --dry-run"),
-        (["--yes"], {}, "No labels to write texts for"),
+        (["--yes"], {}, "There are no labels"),
         (["--labels", "news", "--label", "news=x"], {}, "The label 'news' is given twice"),
         (["--labels", "news,"], {}, "--labels '': expected at least one word"),
         (["--labels", "a,b"], {"rows": "1"}, "--rows 1: expected at least one row for each of 2 labels"),

@@ -99,7 +99,11 @@ def test_logged_in_without_a_variable(run, hub, sealed, tmp_path):
     [
         (None, {}, "keras-peft: Pushing requires a token, and none is set"),
         ("hf_wrong", {}, "The Hub responded with status 401 (HF_TOKEN is set)"),
-        ("hf_ri\x01ght", {}, "the token contains characters that no token has (HF_TOKEN is set)"),
+        (
+            "hf_ri\x01ght",
+            {},
+            "the token contains characters that are not allowed in a token (HF_TOKEN is set)",
+        ),
         (READ_TOKEN, {}, "The Hub responded with status 403 (HF_TOKEN is set)"),
         (TOKEN, {"POST */commit/*": 500}, "The Hub responded with status 500"),
         (TOKEN, {"POST */commit/*": 0}, "could not be reached"),

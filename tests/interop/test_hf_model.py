@@ -317,14 +317,19 @@ def test_a_merged_bundle_predicts_the_same_and_needs_no_method(method, tmp_path)
     assert (config["pad_token"], config["model_input_names"]) == ("[PAD]", ["input_ids", "attention_mask"])
     card = (tmp_path / "whole" / "README.md").read_text()
     assert "The temperature 1.7000 is folded into the last layer" in card
-    assert "Where no probability reaches 0.4000 the bundle says nothing." in card
+    assert "If no probability reaches 0.4000, the bundle abstains." in card
 
 
 @pytest.mark.parametrize(
     ("task", "labels", "options", "line"),
     [
-        ("multi-label", ("a", "b"), {"thresholds": [0.4, 0.6]}, "reaches: 0.4000 for `a`, 0.6000 for `b`."),
-        ("regression", (), {"mean": 20.0, "deviation": 5.0}, "The output is the number itself"),
+        (
+            "multi-label",
+            ("a", "b"),
+            {"thresholds": [0.4, 0.6]},
+            "its threshold: 0.4000 for `a`, 0.6000 for `b`.",
+        ),
+        ("regression", (), {"mean": 20.0, "deviation": 5.0}, "The output is the predicted number"),
         ("token-labels", ("O", "B-x"), {}, 'pipeline("token-classification"'),
         ("pairs", ("a", "b"), {}, '"text_pair": "Another."'),
     ],

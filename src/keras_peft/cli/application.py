@@ -35,7 +35,7 @@ COMMANDS = {
     "methods": "List the methods, or show the options of one.",
     "bases": "List the built-in bases, and how to use others.",
     "data": "Check, split and generate labelled text.",
-    "cache": "Show or clear cached features.",
+    "cache": "Show or clear cached features, the outputs of frozen blocks for training texts.",
 }
 
 # Commands with the flags of the settings and of a method.

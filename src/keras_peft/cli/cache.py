@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-cache = typer.Typer(no_args_is_help=True, help="Show or clear cached features.")
+cache = typer.Typer(
+    no_args_is_help=True,
+    help="Show or clear cached features, the outputs of frozen blocks for training texts.",
+)
 
 
 @cache.command("show")

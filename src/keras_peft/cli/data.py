@@ -60,7 +60,9 @@ def generate(
     ] = None,
     subtopic: Annotated[
         list[str] | None,
-        typer.Option(help="A subtopic for some of the requests. Repeatable.", show_default=False),
+        typer.Option(
+            help="A subtopic; each request covers one of those given. Repeatable.", show_default=False
+        ),
     ] = None,
     key_variable: Annotated[
         str, typer.Option(help="Environment variable with the API key, if one is needed.")
@@ -81,7 +83,7 @@ def generate(
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Random seed for the order of the rows and the variety of the requests; sent along if given.",
+            help="Random seed for the order of the rows and the variety of the requests; if given, it is also sent.",
             show_default="0, not sent",
         ),
     ] = None,

@@ -20,7 +20,8 @@ def split(
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="Column whose values must each stay within one file.", show_default="rows with the same text"
+            help="Column to group the rows by; all rows of a group go into the same file.",
+            show_default="rows with the same text",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same files.")] = 0,

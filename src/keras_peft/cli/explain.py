@@ -127,13 +127,13 @@ def _print(explanation: Explanation) -> None:
         )
     if explanation.run_length > 1:
         out.print(
-            f"The text is long: up to {explanation.run_length} words are left out at a time.", soft_wrap=True
-        )
-    if explanation.unread:
-        out.print(
-            f"The text is too long for the base; words at its end that were not read: {explanation.unread}.",
+            f"The text is long, so up to {explanation.run_length} words are left out together.",
             soft_wrap=True,
         )
+    if explanation.unread:
+        words = "1 word" if explanation.unread == 1 else f"{explanation.unread} words"
+        verb = "was" if explanation.unread == 1 else "were"
+        out.print(f"The text was truncated: {words} at its end {verb} not read.", soft_wrap=True)
 
 
 def _marked(explanation: Explanation, part: int) -> Text:

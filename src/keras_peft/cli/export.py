@@ -24,7 +24,7 @@ def export(
         bool,
         typer.Option(
             "--with-base",
-            help="Also write the base, for hf-peft; required for bundles on minilm.",
+            help="Also write the base (hf-peft only); required for bundles on minilm.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,

@@ -15,7 +15,7 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help=f"A file, a folder or hf://owner/name; the format is detected: {listed(forms.names())}.",
+            help=f"A file, a folder or hf://owner/name in one of these formats: {listed(forms.names())}.",
             show_default=False,
         ),
     ],
@@ -27,7 +27,7 @@ def import_(
         str | None,
         typer.Option(
             help="Labels in the order of the head's outputs, separated by commas.",
-            show_default="those of its config.json, or LABEL_0, LABEL_1, …",
+            show_default="those in the source's config.json, or LABEL_0, LABEL_1, …",
         ),
     ] = None,
     task: Annotated[

@@ -74,8 +74,8 @@ def predict(
         columns = list(described.columns[:-1])
     if len(columns) != described.texts_per_row:
         raise OptionError(
-            f"--text-column {text_column}: {bundle} reads {described.texts_per_row} texts per row; pass as "
-            "many column names, separated by commas."
+            f"--text-column {text_column}: {bundle} reads {described.texts_per_row} texts per row; pass one "
+            "column name per text, separated by commas."
         )
     given = _rows_of(texts or [], columns)
     # A first pass over the file finds bad rows and all columns before anything is loaded or written.

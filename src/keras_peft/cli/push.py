@@ -50,5 +50,5 @@ def push(
     what = "was already up to date" if made.unchanged else "is up to date and matches the folder"
     out.print(f"{made.name} {what}: {len(made.files)} files, {made.size / 2**20:.2f} MB", soft_wrap=True)
     for path in made.deleted:
-        out.print(f"deleted {path}, which an earlier push left", soft_wrap=True)
+        out.print(f"deleted {path}, left over from an earlier push", soft_wrap=True)
     out.print(made.url, soft_wrap=True)

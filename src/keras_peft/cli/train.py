@@ -22,7 +22,13 @@ def train(
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     *,
     method: Any,
-    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder to write the bundle to: adapter, head, tokenizer, labels and report.",
+            show_default=False,
+        ),
+    ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
     track: Annotated[

@@ -215,7 +215,7 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
     import numpy as np
 
     if not 0 < fraction < 1:
-        raise DataError(f"The validation share must be between 0 and 1, got {fraction}.")
+        raise DataError(f"The validation fraction must be between 0 and 1, got {fraction}.")
     held_out = np.zeros(len(examples), bool)
     for rows in by_stratum(examples, seed=seed):
         held_out[rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))]] = True

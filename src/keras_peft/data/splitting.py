@@ -116,7 +116,7 @@ def split_file(
     if empty := [side for side, count in rows.items() if not count]:
         raise DataError(
             f"{path} is too small for this split: nothing is left for {' and '.join(empty)}. Add rows, use a larger "
-            "share"
+            "fraction"
             + (" or set it to 0." if group_by is None else ", set it to 0 or group by another column.")
         )
     ending = ending_of(path) if path.is_file() and ending_of(path) != ".arrow" else ".parquet"
@@ -137,7 +137,7 @@ def split_file(
 def _check_options(path: Path, out: Path, shares: dict[str, float], overwrite: bool) -> None:
     for side, share in shares.items():
         if not 0 <= share < 1:
-            raise OptionError(f"`{side}={share:g}`: expected a share from 0 to below 1.")
+            raise OptionError(f"`{side}={share:g}`: expected a fraction from 0 to below 1.")
     if not 0 < sum(shares.values()) < 1:
         raise OptionError(
             f"`test={shares['test']:g}` and `validation={shares['validation']:g}`: expected at least one above 0, and "

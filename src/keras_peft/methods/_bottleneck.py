@@ -21,7 +21,9 @@ class Bottleneck(Method):
     learning_rate: ClassVar[float] = 3e-3
 
     size: int = option(48, "number of units in the bottleneck", minimum=1)
-    activation: str = option("gelu", "activation of the bottleneck", choices=ACTIVATIONS)
+    activation: str = option(
+        "gelu", f"activation of the bottleneck: {', '.join(ACTIVATIONS)}", choices=ACTIVATIONS
+    )
     scaling: float = option(1.0, "scale of the bottleneck's output", above=0)
     dropout: float = option(
         0.1, "fraction of the bottleneck's inputs to drop during training", minimum=0, below=1

@@ -50,7 +50,9 @@ class Compacter(Method):
     size: int = option(48, "number of units in the bottleneck", minimum=1)
     products: int = option(4, "number of Kronecker products per matrix", minimum=1)
     rank: int = option(1, "rank of the larger factor", minimum=1)
-    activation: str = option("gelu", "activation of the bottleneck", choices=ACTIVATIONS)
+    activation: str = option(
+        "gelu", f"activation of the bottleneck: {', '.join(ACTIVATIONS)}", choices=ACTIVATIONS
+    )
     dropout: float = option(
         0.1, "fraction of the bottleneck's inputs to drop during training", minimum=0, below=1
     )

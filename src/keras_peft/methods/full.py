@@ -2,8 +2,8 @@
 
 Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification",
 https://arxiv.org/abs/1801.06146; for BERT, Devlin et al. 2018,
-https://arxiv.org/abs/1810.04805. A baseline: what training all weights achieves, and
-what it costs.
+https://arxiv.org/abs/1810.04805. A baseline for the accuracy
+and the cost of training all weights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Linear probe: trains only the head.
 
 Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes",
-https://arxiv.org/abs/1610.01644. A baseline: what the frozen base already knows.
+https://arxiv.org/abs/1610.01644. A baseline for the accuracy of the frozen base.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from keras_peft.core.method import Method
 class LinearProbe(Method):
     """Trains only the head, on the outputs of the frozen base.
 
-    The lower baseline: a method that does not beat it is of no use for the data at hand.
+    The lower baseline: a method that does not beat it does not help on these data.
 
     Parameters: only the head's.
 

@@ -55,7 +55,11 @@ class LoKr(Method):
 
     rank: int = option(8, "rank of the larger matrix", minimum=1)
     alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
-    factor: int | None = option(None, "size of the small matrix, where it divides the dimensions", minimum=1)
+    factor: int | None = option(
+        None,
+        "size of the small matrix, if it divides the dimensions; near their square roots by default",
+        minimum=1,
+    )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         from keras_peft.methods._low_rank import uniform_by_inputs as uniform

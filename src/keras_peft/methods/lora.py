@@ -2,9 +2,9 @@
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models",
 https://arxiv.org/abs/2106.09685, equation 3. With `rank_stabilized`, s is
-alpha / sqrt(rank): Kalajdzievski 2023, https://arxiv.org/abs/2312.03732. With a
-`learning_rate_ratio` above 1, B has that many times the learning rate of A (LoRA+): Hayou
-et al. 2024, https://arxiv.org/abs/2402.12354.
+alpha / sqrt(rank): Kalajdzievski 2023, https://arxiv.org/abs/2312.03732. The
+learning rate of B is `learning_rate_ratio` times that of A (LoRA+): Hayou et al. 2024,
+https://arxiv.org/abs/2402.12354.
 
 With `initialization="pissa"`, A B starts as the first singular vectors of W, scaled by
 their singular values: Meng et al. 2024, https://arxiv.org/abs/2404.02948, equations 2 to

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PTuning(Prompt):
-    """Prepends vectors to every text that a perceptron or an LSTM generates from learned ones.
+    """Prepends generated vectors to every text: a perceptron or an LSTM computes them from learned ones.
 
     With n `tokens` and a learned E of shape (n, dim): "mlp" has three dense layers, dim to
     hidden to hidden to dim, with ReLU between them; "lstm" reads E in both directions, with
     hidden units per direction, followed by two dense layers, 2 hidden to 2 hidden to dim. The
     network makes the vectors depend on each other, which the paper found to train more stably
-    than prompt tuning. The text moves by n positions, so a new adapter changes the outputs.
+    than prompt tuning. The text is shifted by n positions, so a new adapter changes the
+    outputs.
 
     Parameters: tokens × dim and, with h hidden units, (dim + 1) h + (h + 1) h + (h + 1) dim
     for "mlp", or 8 h (dim + h + 2) + (2 h + 1) 2 h + (2 h + 1) dim for one layer of "lstm"

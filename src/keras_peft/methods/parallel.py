@@ -45,7 +45,9 @@ class ParallelAdapter(Bottleneck):
     paper: ClassVar[str] = "He et al. 2021, https://arxiv.org/abs/2110.04366"
     default_targets: ClassVar[tuple[str, ...]] = ("block",)
 
-    activation: str = option("relu", "activation of the bottleneck", choices=ACTIVATIONS)
+    activation: str = option(
+        "relu", f"activation of the bottleneck: {', '.join(ACTIVATIONS)}", choices=ACTIVATIONS
+    )
     scaling: float = option(4.0, "scale of the bottleneck's output", above=0)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class PromptTuning(Prompt):
     """Trains a few vectors that are prepended to every text, and nothing else.
 
-    With n `tokens`, there is one matrix of shape (n, dim). The text moves by n positions, so a
-    new adapter changes the outputs, and the longest text that fits is n tokens shorter. All
+    With n `tokens`, there is one matrix of shape (n, dim). The text is shifted by n positions, so
+    a new adapter changes the outputs, and the longest text that fits is n tokens shorter. All
     blocks take part in training, so steps are not cheap despite the few weights.
 
     Parameters: tokens × dim.
@@ -51,10 +51,10 @@ class PromptTuning(Prompt):
 
     initialization: str = option(
         "vocabulary",
-        "initialization of the vectors: random, vocabulary or text",
+        "initialization of the vectors: random, vocabulary (embeddings of random tokens) or text",
         choices=("random", "vocabulary", "text"),
     )
-    text: str | None = option(None, "the text to start from")
+    text: str | None = option(None, "the text to start from, if initialization is text")
     token_ids: tuple[int, ...] | None = option(None, "the text to start from, as token ids", flag=False)
 
     def __post_init__(self) -> None:

@@ -86,7 +86,9 @@ class ServeSettings:
     )
     precision: str = setting("float32", "Data type of the frozen matrix multiplications.", choices=PRECISIONS)
     keys: Path | None = setting(  # noqa: RUF009
-        None, "TOML file with API keys, in addition to those in the environment.", shown="none"
+        None,
+        "TOML file with API keys, in addition to KERAS_PEFT_API_KEY and KERAS_PEFT_ADMIN_KEY.",
+        shown="none",
     )
     without_keys: bool = setting(
         False, "Listen on an address that other machines can reach, even without API keys."

@@ -99,7 +99,7 @@ def _readable(config: Mapping[str, Any], folder: Path) -> ModuleType:
     known = {name: one for name, one in bases.checkpoints().items() if hasattr(one, "from_checkpoint")}
     if kind not in known:
         raise BaseError(
-            f"{folder} holds a checkpoint of type {kind!r}; the supported types are: {', '.join(known)}."
+            f"{folder} contains a checkpoint of type {kind!r}; the supported types are: {', '.join(known)}."
         )
     return known[kind]
 

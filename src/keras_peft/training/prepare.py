@@ -144,13 +144,16 @@ def _max_length(settings: Settings, base: Base, extra: int) -> int:
             f"`max_length={wanted}` exceeds the limit of {settings.base}, which is {base.max_length} tokens."
         )
     if (wanted or 0) + extra > base.max_length:
+        given, remedy = (f" to `max_length={wanted}`", "lower one of them") if wanted else ("", "use fewer")
         raise OptionError(
-            f"`max_length={wanted}` and {extra} positions of the method exceed the limit of {settings.base}, which "
-            f"is {base.max_length} tokens; lower one of them."
+            f"The method adds {extra} positions{given}, which exceeds the limit of {settings.base}, {base.max_length} "
+            f"tokens; {remedy}."
         )
     length = wanted or min(DEFAULT_MAX_LENGTH, base.max_length - extra)
     if length < 1:
-        raise OptionError(f"The method takes all {base.max_length} positions of {settings.base}; use fewer.")
+        raise OptionError(
+            f"The method takes all {base.max_length} positions of {settings.base} and leaves none for text; use fewer."
+        )
     return length
 
 

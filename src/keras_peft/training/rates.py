@@ -180,7 +180,7 @@ def suggest(rates: Sequence[float], means: Sequence[float]) -> float:
     fall = start - min(means)
     if means.index(min(means)) < _FIRST or fall < _LEAST_FALL * start:
         raise OptionError(
-            f"The loss did not fall between the rates {rates[0]:g} and {rates[-1]:g}, so none can be suggested; "
+            f"The loss did not fall between the rates {rates[0]:g} and {rates[-1]:g}, so no rate can be suggested; "
             "widen `lowest` and `highest`, raise `steps`, or check that the texts determine the labels."
         )
     half = next(place for place, mean in enumerate(means) if mean <= start - fall / 2)

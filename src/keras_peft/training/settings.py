@@ -68,21 +68,23 @@ class Settings:
     base: str = setting("minilm", "Base model: minilm, a folder, hf://owner/name or a KerasHub preset.")
     layers: str | tuple[int, ...] | None = setting(
         None,
-        "Blocks to train in: last:2, first:2, all, or numbers such as 4,5.",
+        "Blocks to train in: last:2, first:2, all, or numbers such as 4,5, counted from 0.",
         shown="the method's default",
     )
     targets: str | tuple[str, ...] | None = setting(
         None,
-        "Layers to adapt: roles, separated by commas, or a regular expression on paths.",
+        "Layers to adapt: roles such as attention.query,ffn.up, or a regular expression on layer paths.",
         shown="the method's default",
     )
     validation: float | str = setting(
         0.1, "Fraction of the rows to validate on, or a file with validation rows."
     )
-    epochs: int | None = setting(None, "Number of passes over the training data.", shown="about 600 steps")
+    epochs: int | None = setting(
+        None, "Number of passes over the training data.", shown="3 to 30, for about 600 steps"
+    )
     batch_size: int = setting(16, "Rows per batch.")
     gradient_accumulation: int = setting(
-        1, "Number of batches per step; more need less memory for the same effective batch."
+        1, "Number of batches per optimizer step, for effective batches that do not fit into memory."
     )
     learning_rate: float | None = setting(
         None, "Peak learning rate; the head's rate scales with it.", shown="the method's default"
@@ -98,11 +100,11 @@ class Settings:
     )
     abstain_below: float | None = setting(
         None,
-        "Abstain when unsure; target precision, on the validation rows, of the answers that are given.",
+        "Abstain when unsure, so that the other answers reach this precision on the validation rows.",
         shown="always answer",
     )
     max_length: int | None = setting(
-        None, "Maximum tokens per text.", shown=f"{DEFAULT_MAX_LENGTH}, or the base's limit"
+        None, "Maximum tokens per text.", shown=f"{DEFAULT_MAX_LENGTH}, or the base's limit if lower"
     )
     long_text: str = setting(
         "cut",
@@ -117,7 +119,9 @@ class Settings:
     )
     label_column: str | None = setting(None, "Column with the labels.", shown="label, labels or tags")
     skip_bad_rows: bool = setting(False, "Skip rows that cannot be used.")
-    trunk_cache: bool = setting(True, "Compute the frozen blocks once per text, not in every step.")
+    trunk_cache: bool = setting(
+        True, "Compute the frozen blocks below the adapter once per text, not in every step."
+    )
     frozen_precision: str = setting(
         "auto",
         "Precision of the frozen matrix multiplications in training: float32, bfloat16, or auto, which is bfloat16 on "

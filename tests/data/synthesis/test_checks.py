@@ -30,7 +30,7 @@ def generation(tmp_path, monkeypatch):
     [
         ({"topic": " "}, "`topic=' '`: expected at least one word"),
         ({"model": ""}, "`model=''`: expected at least one word"),
-        ({"labels": []}, "No labels to write texts for"),
+        ({"labels": []}, "There are no labels"),
         ({"labels": "news"}, "`labels='news'`: expected a list"),
         ({"labels": ["news", "news "]}, "`labels='news'`: given twice"),
         ({"labels": ["news", ""]}, "`labels=''`: expected at least one word"),

@@ -142,8 +142,8 @@ def test_nothing_but_what_was_given_is_sent(chat, generation, monkeypatch):
     ]
     prompts = [request["messages"][0]["content"] for request in chat.requests]
     assert ["chips" in prompt for prompt in prompts] == [True, False, True, False]
-    assert "These are there already" not in prompts[0]
-    assert "These are there already" in prompts[1]
+    assert "These texts already exist" not in prompts[0]
+    assert "These texts already exist" in prompts[1]
     assert rows_asked_for(first) == ["news"] * 3 + ["opinion"] * 2
 
 
@@ -479,7 +479,7 @@ class TestGoingOn:
     @pytest.mark.parametrize("content", ["notes of mine", '{"text": "a", "label": "b"}\n', "[]\n"])
     def test_a_file_of_that_name_that_is_none_is_left_alone(self, generation, stopped, content):
         stopped.write_text(content)
-        with pytest.raises(DataError, match="is not the side file of a run"):
+        with pytest.raises(DataError, match="was not written by a run of data generation"):
             generation().run()
         assert stopped.read_text() == content
 

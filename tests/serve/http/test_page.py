@@ -321,9 +321,9 @@ def test_an_adapter_tells_what_it_is(page):
 def test_the_words_that_mattered_are_marked(page):
     choose(page, "single")
     predict(page, "🙂 a good text, not bad")
-    page.get_by_role("button", name="Which words? single").click()
+    page.get_by_role("button", name="Explain single").click()
     expect(page.locator(".explanation .text")).to_have_text("🙂 a good text, not bad")
-    label = page.get_by_label("Words for")
+    label = page.get_by_label("Explain label")
     expect(label).to_be_focused()
     label.select_option("alpha")
     expect(page.locator(".explanation .text mark.for")).to_have_text("good")
@@ -528,7 +528,7 @@ def test_it_fits_and_can_be_read(browser, address, width, scheme):
     page.goto(address)
     choose(page, "single", "unsure", "tags")
     predict(page, "word " * 60 + "x" * 200)
-    page.get_by_role("button", name="Which words? single").click()
+    page.get_by_role("button", name="Explain single").click()
     expect(page.locator(".strongest")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     poor = page.evaluate(POOR_CONTRAST)
@@ -569,7 +569,7 @@ def test_every_control_has_a_name(page):
     page.get_by_label("First text").fill("one")
     page.get_by_label("Second text", exact=True).fill("two")
     page.keyboard.press("Control+Enter")
-    page.get_by_role("button", name="Which words? single").click()
+    page.get_by_role("button", name="Explain single").click()
     expect(page.locator(".strongest")).to_be_visible()
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, textarea, a, iframe, progress")]

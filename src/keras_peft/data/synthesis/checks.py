@@ -39,9 +39,7 @@ def check_words(options: Mapping[str, Any]) -> None:
             if not is_unicode(description):
                 raise OptionError(f"The label {label.strip()!r}: its description is not valid UTF-8.")
     if not labels:
-        raise OptionError(
-            "No labels to write texts for; set `labels`, with a description of each where it helps."
-        )
+        raise OptionError("There are no labels; set `labels`, with a description of each where that helps.")
     if with_colon := [speaker for speaker in speakers if ":" in speaker]:
         raise OptionError(
             f"`speakers={with_colon[0]!r}`: expected a name without a colon, because a colon ends names in the texts."

@@ -246,7 +246,9 @@ def key_in(variable: str) -> str:
     """
     key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise OptionError(f"${variable} contains characters that no API key has; set it to only the key.")
+        raise OptionError(
+            f"${variable} contains characters that are not allowed in an API key; set it to the key only."
+        )
     return key
 
 

@@ -123,7 +123,7 @@ class PartialOutput:
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         if self._file is None:
-            raise RuntimeError("The side file can only be written inside opened().")
+            raise RuntimeError("The .partial file can only be written inside opened().")
         self._file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -133,7 +133,7 @@ class PartialOutput:
         self._size = len(data)
         if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
             raise DataError(
-                f"{self.path} is not the side file of a run. Move it away, or choose another `out`."
+                f"{self.path} was not written by a run of data generation. Move it away, or choose another `out`."
             )
         # Data after the last newline was being written when the run was killed.
         whole = data.split(b"\n")[:-1]

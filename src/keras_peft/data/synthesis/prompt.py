@@ -46,7 +46,7 @@ class Prompt:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._name = f"The prompt {path}" if path else "The package's prompt"
+        self._name = f"The prompt {path}" if path else "The built-in template"
         try:
             source = path.read_text(encoding="utf-8") if path else own_template()
         except (OSError, UnicodeDecodeError) as error:

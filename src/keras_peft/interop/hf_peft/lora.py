@@ -129,7 +129,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     adapted = {place.site.key for place in places}
     if biases and adapted != {place.site.key for place in biases}:
         adapter.problems.append(
-            "it trains biases of layers without LoRA, or not all with LoRA, but PEFT trains exactly those with LoRA"
+            "it trains biases, but not those of exactly the layers with LoRA, which PEFT requires"
         )
     if len({type(place.method) for place in places}) > 1:
         adapter.problems.append("it has LoRA at some layers and DoRA at others, but PEFT uses one for all")

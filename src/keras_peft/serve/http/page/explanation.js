@@ -20,7 +20,7 @@ export function drawExplanation(explanation) {
   const strongest = weighed.toSorted((one, other) => Math.abs(other.weight) - Math.abs(one.weight)).slice(0, MOST_WORDS);
   const unread = words.length - weighed.length;
   const notes = [
-    explanation.run_length > 1 ? `The text is long, so up to ${explanation.run_length} words were removed together.` : "",
+    explanation.run_length > 1 ? `The text is long, so up to ${explanation.run_length} words are left out together.` : "",
     unread ? `The text was truncated: ${counted(unread, "word")} at its end, struck through, ${unread === 1 ? "was" : "were"} not read.` : "",
   ].filter(Boolean);
   return [
@@ -71,7 +71,7 @@ function drawStrongest(words) {
       make("td", {}, fixed(word.without)),
     ),
   );
-  const caption = make("caption", {}, "Strongest words ", make("span", { className: "soft" }, "with the probability without each"));
+  const caption = make("caption", {}, "Strongest words ", make("span", { className: "soft" }, "and the probability without each"));
   return make("table", { className: "strongest" }, caption, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
 }
 

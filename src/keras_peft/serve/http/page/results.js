@@ -97,19 +97,19 @@ function drawTags({ tokens, tags, entities }) {
 function drawAsking(adapter, text, labels) {
   const place = make("div", { className: "explanation" });
   const told = make("p", { role: "status" });
-  const button = make("button", { type: "button", className: "plain", ariaLabel: `Which words? ${adapter.name}` }, "Which words?");
+  const button = make("button", { type: "button", className: "plain", ariaLabel: `Explain ${adapter.name}` }, "Explain");
   let asking = new AbortController();
 
   async function ask(label) {
     asking.abort();
     asking = new AbortController();
-    tell(told, "Removing each word in turn…");
+    tell(told, "Leaving out each word in turn…");
     try {
       const explanation = await explain(adapter.name, text, label, asking.signal);
       const choice = make("select", {}, ...labels.map((one) => make("option", { selected: one === explanation.label }, one)));
       choice.addEventListener("change", () => ask(choice.value));
       const wasFocused = place.contains(document.activeElement);
-      place.replaceChildren(make("label", { className: "tools" }, "Words for", choice), ...drawExplanation(explanation));
+      place.replaceChildren(make("label", { className: "tools" }, "Explain label", choice), ...drawExplanation(explanation));
       if (wasFocused) choice.focus();
       tell(told, "");
     } catch (error) {
