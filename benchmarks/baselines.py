@@ -1,12 +1,12 @@
-"""What a fine-tuned model has to beat: linear models on the same rows, for every task.
+"""Baselines for a fine-tuned model: linear models on the same rows, for every task.
 
     python benchmarks/baselines.py FOLDER... [--task token-labels]
 
-Each FOLDER holds train.jsonl and test.jsonl. Prints a Markdown table with the first two test
-figures of the task for a linear model on words and pairs of words (TF-IDF), and for one on the
-mean vector of the frozen default base, both trained on all training rows with defaults that
-were not searched. Pairs are read as what two texts share and where they differ. Words are read
-by themselves, their beginnings, ends and shapes, and those of their neighbours.
+Each FOLDER contains train.jsonl and test.jsonl. Prints a Markdown table with the first two test
+metrics of the task for two linear models: one on words and word bigrams (TF-IDF), and one on the
+mean vector of the frozen default base. Both train on all training rows with default
+hyperparameters. For pairs, the features are the similarities and differences of the two texts.
+For words, the features are the word itself, its prefixes, suffixes and shape, and its neighbours.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from keras_peft.inputs.text import TextEncoder
 from keras_peft.runtime.rows import inference_batches
 from keras_peft.tasks import Task
 
-# From so many words on the exact solver is too slow.
+# The exact solver is too slow for more words.
 _MANY_WORDS = 30_000
 
 
 def word_vectors(train: Examples, test: Examples) -> tuple[Any, Any]:
-    """TF-IDF of words and pairs of words, (texts, terms) for both files."""
+    """TF-IDF of words and word bigrams, (texts, terms) for both files."""
     vectorizer = TfidfVectorizer(ngram_range=(1, 2))
     if isinstance(train.texts[0], str):
         return vectorizer.fit_transform(train.texts), vectorizer.transform(test.texts)
@@ -47,7 +47,7 @@ def word_vectors(train: Examples, test: Examples) -> tuple[Any, Any]:
 
 
 def frozen_vectors(base: sources.Base, examples: Examples) -> np.ndarray:
-    """Means of the encoder's vectors over each row's tokens, of length 1, (texts, dim)."""
+    """The mean of the encoder's vectors over each row's tokens, normalised to length 1, (texts, dim)."""
     tokens = TextEncoder(base.tokenizer, 128)(examples.texts)
     means = np.zeros((len(examples), base.dim), np.float32)
     for rows, inputs in inference_batches(tokens):
@@ -58,7 +58,7 @@ def frozen_vectors(base: sources.Base, examples: Examples) -> np.ndarray:
 
 
 def outputs_of(task: Task, x: Any, examples: Examples, y: Any) -> Any:
-    """Trains the task's linear model on x and returns what a head would give on y."""
+    """Trains the task's linear model on x and returns the outputs for y, as a head would."""
     targets = task.targets(examples.labels)
     if targets.dtype == np.float32 and targets.ndim == 1:
         return Ridge().fit(x, targets).predict(y)
@@ -69,7 +69,7 @@ def outputs_of(task: Task, x: Any, examples: Examples, y: Any) -> Any:
 
 
 def tagged(task: Task, train: Examples, test: Examples) -> list[np.ndarray]:
-    """Trains a linear tagger and returns what a head would give on each row's words."""
+    """Trains a linear tagger and returns the outputs for each row's words, as a head would."""
     vectorizer = DictVectorizer()
     x = vectorizer.fit_transform([word(row, n) for row in train.texts for n in range(len(row))])
     y = np.concatenate(task.targets(train.labels))
@@ -86,12 +86,12 @@ def tagged(task: Task, train: Examples, test: Examples) -> list[np.ndarray]:
 
 
 def narrow(x: Any) -> Any:
-    """Gives a sparse matrix the 32-bit indices that scikit-learn's solvers ask for."""
+    """Converts a sparse matrix to the 32-bit indices that scikit-learn's solvers require."""
     return scipy.sparse.csr_matrix((x.data, x.indices.astype(np.int32), x.indptr.astype(np.int32)), x.shape)
 
 
 def word(words: Sequence[str], place: int) -> dict[str, bool]:
-    """What a linear tagger reads of one word and its neighbours."""
+    """The features of a word and its neighbours."""
     own = words[place]
     shape = "".join("X" if c.isupper() else "x" if c.islower() else "9" if c.isdigit() else c for c in own)
     features = {f"shape={shape[:6]}": True, "first": place == 0}
@@ -106,7 +106,7 @@ def word(words: Sequence[str], place: int) -> dict[str, bool]:
 
 
 def shown(task: Task, outputs: Any, test: Examples) -> str:
-    """Writes the first two figures."""
+    """Formats the first two metrics."""
     metrics = task.score(outputs, task.targets(test.labels)).metrics
     return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(metrics.items())[:2])
 

@@ -1,10 +1,11 @@
-"""Other ways to weigh the words of a text beside the one that `explain` uses, by the same measure.
+"""Compares other methods of weighting the words of a text with that of `explain`, by the same measure.
 
     python benchmarks/explanation_methods.py BUNDLE DATA [--rows 100]
 
-The measure is comprehensiveness (DeYoung et al. 2020, https://aclanthology.org/2020.acl-main.408): how much a label's
-probability falls without the fifth of the words that weigh most. Words are taken away, and replaced by masks instead,
-since each way favours what was found by it. Runs on TensorFlow, and on bundles of BERT's tokens with a single label.
+The measure is comprehensiveness (DeYoung et al. 2020, https://aclanthology.org/2020.acl-main.408): the drop
+in a label's probability without the fifth of the words with the largest weights. Words are removed, or
+replaced by masks, since each variant favours the method that uses it. Runs on TensorFlow, on bundles with
+BERT tokens and a single label.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SUBSETS = 5
 
 
 def taken_away(text, spans):
-    """The text without some of its words."""
+    """The text without the given words."""
     kept, at = "", 0
     for start, end in spans:
         kept, at = kept + text[at:start], end
@@ -34,7 +35,7 @@ def taken_away(text, spans):
 
 
 def masked(text, spans):
-    """The text with masks in the place of some of its words."""
+    """The text with masks in place of the given words."""
     kept, at = "", 0
     for start, end in spans:
         kept, at = kept + text[at:start] + "[MASK]", end
@@ -42,7 +43,7 @@ def masked(text, spans):
 
 
 class Bench:
-    """A classifier, texts that it reads whole, and what it says of them."""
+    """A classifier, texts that fit its maximum length, and its predictions for them."""
 
     def __init__(self, classifier, texts):
         self.classifier, self.texts, self.words = classifier, texts, list(map(_words, texts))
@@ -51,18 +52,18 @@ class Bench:
         self.owners = np.repeat(np.arange(len(texts)), list(map(len, self.words)))
 
     def told(self, changed, owners):
-        """The probabilities of the texts' labels in changed texts."""
+        """The probabilities of the original texts' labels in changed texts."""
         return self.classifier.probabilities(changed)[np.arange(len(changed)), self.labels[owners]]
 
     def occlusion(self, change):
-        """How much the probability falls without each word."""
+        """The drop in probability without each word."""
         pairs = zip(self.texts, self.words, strict=True)
         after = self.told([change(text, [word]) for text, words in pairs for word in words], self.owners)
         falls = self.before[self.owners] - after
         return [falls[self.owners == row] for row in range(len(self.texts))]
 
     def regression(self):
-        """Ridge regression of the probability on which words are there, for random subsets."""
+        """Ridge regression of the probability on the presence of each word, for random subsets."""
         generator = np.random.default_rng(0)
         there = [generator.random((SUBSETS * len(words), len(words))) < 0.5 for words in self.words]
         rows = zip(self.texts, self.words, there, strict=True)
@@ -82,7 +83,7 @@ class Bench:
         return weights
 
     def integrated_gradients(self, baseline):
-        """Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365, on the tokens' vectors."""
+        """Integrated gradients of the tokens; Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365."""
         model, tokenizer = self.classifier.model, self.classifier._tokenizer._tokenizer
         layer = next(site.layer for site in find_sites(model.base) if site.layer.name == "token_embedding")
         given = []
@@ -126,7 +127,7 @@ class Bench:
         return weights
 
     def falls(self, weights, change):
-        """How much each text's probability falls without the words that weigh most."""
+        """The drop in each text's probability without the words with the largest weights."""
         changed = []
         for text, words, own in zip(self.texts, self.words, weights, strict=True):
             top = np.argsort(-own, kind="stable")[: max(1, round(SHARE * len(words)))]
@@ -135,7 +136,7 @@ class Bench:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs the comparison and prints it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""Are explanations faithful? How much a label's probability falls without the words that weigh most.
+"""Measures the faithfulness of explanations: the drop in probability without the most important words.
 
     python benchmarks/explanations.py BUNDLE DATA [--rows 100]
 
-The measure is comprehensiveness: DeYoung et al. 2020, ERASER, https://aclanthology.org/2020.acl-main.408. The words
-of each row that weigh most are taken away together, and as many at random beside.
+The measure is comprehensiveness: DeYoung et al. 2020, ERASER, https://aclanthology.org/2020.acl-main.408. The
+words of each row with the largest weights are removed together; as many random words are the control.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DRAWS = 5
 
 
 def without(explanation: Explanation, words: list[Word]) -> str:
-    """Takes words out of a text."""
+    """The text without the given words."""
     pieces = (piece for piece, word in explanation.pieces() if word is None or word not in words)
     return " ".join("".join(pieces).split()) or "."
 
@@ -44,7 +44,7 @@ def main() -> None:
     generator = random.Random(0)
 
     def fall(pick: Callable[[Explanation, int], list[Word]]) -> tuple[float, float]:
-        """The mean fall of the probability, and the share of rows whose label changes."""
+        """The mean drop in probability, and the share of rows whose label changes."""
         changed = [without(one, pick(one, math.ceil(SHARE * len(one.words)))) for one in explanations]
         after = classifier.probabilities(changed)
         own = after[np.arange(len(after)), [classifier.labels.index(one.label) for one in explanations]]

@@ -1,9 +1,9 @@
-"""The memory that reading and tokenising a large file takes, the same rows as JSON Lines each time.
+"""Measures the memory for reading and tokenising a large JSON Lines file.
 
     python benchmarks/large_files.py 200000 1000000
 
-The texts are two sentences each of the training file of benchmarks/data/sentiment_sentences, no
-two of them the same. Each count runs in a process of its own, which imports no Keras.
+Each text is two sentences of the training file of benchmarks/data/sentiment_sentences; no two texts
+are equal. Each count runs in its own process, which does not import Keras.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _PRIME = 2_654_435_761
 
 
 def write(path: Path, count: int) -> int:
-    """Writes so many rows and returns how many characters their texts have."""
+    """Writes the given number of rows and returns the number of characters in their texts."""
     with SENTENCES.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     characters = 0
     with path.open("w", encoding="utf-8") as file:
         for row in range(count):
-            # Multiples of a prime are all different, and need not be remembered: what this process holds counts
-            # among the most that the next one has had.
+            # Multiples of a prime are distinct without keeping a set of them: the memory of this process
+            # counts towards the peak of the next one.
             first, second = (rows[place] for place in divmod(row * _PRIME % len(rows) ** 2, len(rows)))
             text = f"{first['text']} {second['text']}"
             characters += len(text)
@@ -52,12 +52,12 @@ def measure(path: Path) -> None:
 
 
 def peak() -> int:
-    """Returns the most memory that this process has had, in MiB."""
+    """Returns the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def main() -> None:
-    """Measures each count of rows that is named."""
+    """Measures each given number of rows."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "few.jsonl", 100)
         for count in map(int, sys.argv[1:]):

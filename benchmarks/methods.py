@@ -1,12 +1,12 @@
-"""How good each method gets: one process, many short trainings.
+"""Measures the accuracy of each method: many short trainings in one process.
 
     python benchmarks/methods.py DATA... [--methods lora prefix] [--rates 1e-3 3e-3] [--seeds 0 1] [--store]
 
 DATA is a folder with train.jsonl and test.jsonl, or a single .jsonl file of which each seed holds out
-another fifth. Methods train with their own defaults; `--rates` tries others. The base is loaded once and
-given back by each adapter. Prints a Markdown table of test accuracies: a row for each method and rate, as
-soon as it is known. `--store` keeps what was measured at the defaults in benchmarks/results/methods.json,
-from which `make docs` writes the table of docs/reference/methods.md.
+another fifth. Methods train with their own defaults; `--rates` tries other learning rates. The base is
+loaded once, and each adapter is detached after its training. Prints a Markdown table of test accuracies: a
+row for each method and rate, as soon as it is measured. `--store` saves the results of the defaults in
+benchmarks/results/methods.json, from which `make docs` writes the table of docs/reference/methods.md.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ RESULTS = Path(__file__).parent / "results" / "methods.json"
 
 
 def read(data: Path, seed: int) -> tuple[Examples, Examples]:
-    """Returns the rows to train on and those to score."""
+    """Returns the training rows and the test rows."""
     if data.is_dir():
         return read_examples(data / "train.jsonl"), read_examples(data / "test.jsonl")
     return split(read_examples(data), 0.2, seed=seed)
 
 
 def measure(base: Base, method: Method, rate: float, seed: int, data: Path, options: Any) -> dict[str, Any]:
-    """Trains once and says how it went."""
+    """Trains once and returns the results."""
     began = time.perf_counter()
     training, test = read(data, seed)
     task = tasks.find("single-label").from_labels(training.labels)
@@ -65,7 +65,7 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
     )
     trained = model.plan.trainable_parameters
     rates = default_rates(model, rate)
-    if method.default_targets:  # Else the head is all that trains.
+    if method.default_targets:  # otherwise only the head trains
         rates["head/"] = options.head_rate or method.head_learning_rate
     if (split := model.split()) is not None:
         names = (base.sha256, keras.__version__, keras.config.backend())
@@ -99,7 +99,7 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
 
 
 def store(row: dict[str, Any]) -> None:
-    """Keeps a row in place of an older one of the same method and data."""
+    """Stores a row and replaces an older one of the same method and data."""
     rows = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     rows = [one for one in rows if (one["method"], one["data"]) != (row["method"], row["data"])]
     rows = sorted([*rows, row], key=lambda one: (one["data"], one["method"]))

@@ -1,10 +1,10 @@
-"""What a quantised base saves in memory and costs in accuracy, with the same adapter on each.
+"""Measures the memory that a quantised base saves and its accuracy, with the same adapter on each.
 
     python benchmarks/quantised.py FOLDER [--method lora] [--seeds 0 1 2]
 
-FOLDER holds train.jsonl and test.jsonl. Every row is a process of its own: it loads the base,
-quantises it as `base.quantize(mode)` does, trains the method with its defaults and scores it on the test
-file. Prints a Markdown table.
+FOLDER contains train.jsonl and test.jsonl. Each row runs in its own process: it loads the base, quantises
+it with `base.quantize(mode)`, trains the method with its defaults and evaluates it on the test file.
+Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MODES = ("float32", "int8", "int4")
 
 
 def one(folder: Path, name: str, mode: str, seed: int) -> None:
-    """Trains and scores once; prints one JSON object."""
+    """Trains and evaluates once; prints one JSON object."""
     import time
     import warnings
 
@@ -41,7 +41,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     base = sources.load("minilm")
     keras.utils.set_random_seed(seed)
     if mode != "float32":
-        with warnings.catch_warnings():  # KerasHub names each layer that has nothing to quantise.
+        with warnings.catch_warnings():  # KerasHub warns of each layer without weights to quantise
             warnings.simplefilter("ignore")
             base.encoder.quantize(mode)
     size = sum(keras.ops.convert_to_numpy(variable).nbytes for variable in base.encoder.weights)
@@ -74,7 +74,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
 
 
 def main() -> None:
-    """Prints the table, a row as soon as it is known."""
+    """Prints the table, each row as soon as it is measured."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,10 +1,10 @@
-"""How good the command line's defaults are: train and score over data sets and seeds.
+"""Measures the command line's defaults: trains and evaluates over data sets and seeds.
 
     python benchmarks/training_defaults.py FOLDER... [--seeds 0 1 2] [-- FLAGS OF train]
 
-Each FOLDER holds train.jsonl and test.jsonl. Every run is a process of its own,
-`keras-peft train` on the one and `keras-peft evaluate` on the other. Prints a
-Markdown table: means over the seeds, with the lowest and the highest.
+Each FOLDER contains train.jsonl and test.jsonl. Each run is a process of its own, with
+`keras-peft train` on the former and `keras-peft evaluate` on the latter. Prints a
+Markdown table: means over the seeds, with the minimum and maximum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
 
 
 def run(*arguments: str) -> dict:
-    """Runs one command with --json and returns what it printed."""
+    """Runs a command with --json and returns its output."""
     result = subprocess.run([*COMMAND, *arguments, "--json"], capture_output=True, text=True)
     if result.returncode:
         sys.exit(result.stderr)
@@ -29,12 +29,12 @@ def run(*arguments: str) -> dict:
 
 
 def spread(values: list[float], digits: int = 4) -> str:
-    """Writes a mean with the lowest and the highest."""
+    """Formats a mean with the minimum and maximum."""
     return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 def main() -> None:
-    """Prints the table, a row as soon as it is known."""
+    """Prints the table, each row as soon as it is measured."""
     own, flags = sys.argv[1:], []
     if "--" in own:
         own, flags = own[: own.index("--")], own[own.index("--") + 1 :]

@@ -1,1 +1,1 @@
-"""What other tools' users write for the same task, as one program for each tool."""
+"""The same task in other libraries, as their users would write it: one program for each library."""

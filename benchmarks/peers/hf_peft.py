@@ -2,9 +2,9 @@
 
     python benchmarks/peers/hf_peft.py --model FOLDER --train FILE --test FILE
 
-The loop that their guides show: each batch padded to its own longest text, AdamW
-over what trains, the sequence classifier of transformers with its own head and
-dropout. Prints one line of JSON.
+The training loop of their guides: each batch padded to its longest text, AdamW
+over the trainable parameters, and the sequence classifier of transformers with its
+own head and dropout. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCORED_AT_ONCE = 64
 
 
 def encode(tokenizer, rows: Rows, max_length: int) -> list[dict]:
-    """Turns texts into token ids, each of its own length."""
+    """Encodes texts as token ids, each of its own length."""
     tokens = tokenizer(rows.texts, truncation=True, max_length=max_length)
     return [
         {**{name: values[row] for name, values in tokens.items()}, "labels": target}
@@ -30,7 +30,7 @@ def encode(tokenizer, rows: Rows, max_length: int) -> list[dict]:
 
 
 def main() -> None:
-    """Trains, scores and prints."""
+    """Trains, evaluates and prints."""
     task = parse(__doc__)
     torch.manual_seed(task.seed)
     train, test, labels = read(task)

@@ -2,9 +2,9 @@
 
     python benchmarks/peers/keras_lora.py --model FOLDER --train FILE --test FILE
 
-What a user of Keras writes without this project: the preset's preprocessor, which
-pads every text to the same length, the backbone frozen, `enable_lora` on the
-projections, and `fit`. Prints one line of JSON.
+The code of a Keras user without this package: the preset's preprocessor, which pads
+every text to the same length, the frozen backbone, `enable_lora` on the projections,
+and `fit`. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCORED_AT_ONCE = 64
 
 
 class EpochTimes(keras.callbacks.Callback):
-    """Notes how many seconds each epoch takes."""
+    """Measures the seconds of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class EpochTimes(keras.callbacks.Callback):
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Stops it."""
+        """Stops the clock."""
         self.seconds.append(time.perf_counter() - self._began)
 
 
 def main() -> None:
-    """Trains, scores and prints."""
+    """Trains, evaluates and prints."""
     task = parse(__doc__)
     keras.utils.set_random_seed(task.seed)
     train, test, labels = read(task)
@@ -48,7 +48,7 @@ def main() -> None:
     preprocessor, model.preprocessor = model.preprocessor, None
     preprocessor.sequence_length = task.max_length
 
-    # A layer that is frozen as a whole cannot take LoRA, so its variables are.
+    # A frozen layer cannot enable LoRA, so its variables are frozen instead.
     for variable in model.backbone.variables:
         variable.trainable = False
     for number in task.chosen_blocks(model.backbone.num_layers):

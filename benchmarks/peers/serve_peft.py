@@ -2,8 +2,8 @@
 
     python benchmarks/peers/serve_peft.py --model FOLDER --port PORT --adapters 64
 
-A call of PEFT takes rows of different adapters, so a queue calls it with all rows that wait. Only one call
-runs at a time: PEFT hangs the names of the adapters on the model while it runs.
+A call of PEFT accepts rows of different adapters, so a queue calls it with all waiting rows. Only one call
+runs at a time, since PEFT sets the adapter names on the model during a call.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ BLOCKS = 2
 
 
 def name_of(number: int) -> str:
-    """Returns the name of an adapter, as the requests have it."""
+    """Returns the name of an adapter in the requests."""
     return f"lora-{number:02d}"
 
 
 def adapted(base: Any, setting: Setting) -> peft.PeftModel:
-    """Gives the base as many LoRA adapters as are asked for, each with weights and a head of its own."""
+    """Adds the given number of LoRA adapters to the base, each with its own weights and head."""
     count = base.config.num_hidden_layers
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS,
@@ -35,7 +35,7 @@ def adapted(base: Any, setting: Setting) -> peft.PeftModel:
         target_modules=["query", "value"],
         layers_to_transform=list(range(count - BLOCKS, count)),
         layers_pattern="layer",
-        # Random from the first, so that the adapters differ.
+        # Random initial weights, so that the adapters differ.
         init_lora_weights=False,
     )
     model = peft.get_peft_model(base, config, adapter_name=name_of(0))
@@ -49,7 +49,7 @@ def adapted(base: Any, setting: Setting) -> peft.PeftModel:
 
 
 def application(setting: Setting) -> fastapi.FastAPI:
-    """Makes the application."""
+    """Creates the application."""
     base, tokenizer = classifier(setting)
     model = adapted(base, setting)
 

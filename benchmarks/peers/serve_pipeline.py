@@ -1,8 +1,8 @@
-"""Peer: `transformers.pipeline` behind FastAPI, a call for each request.
+"""Peer: `transformers.pipeline` behind FastAPI, one call for each request.
 
     python benchmarks/peers/serve_pipeline.py --model FOLDER --port PORT
 
-What the guides show: the handler is a plain function, which FastAPI runs in a thread.
+As in the guides, the handler is a plain function, which FastAPI runs in a thread.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from serving import Body, Setting, classifier, parse, serve
 
 
 def application(setting: Setting) -> fastapi.FastAPI:
-    """Makes the application."""
+    """Creates the application."""
     model, tokenizer = classifier(setting)
     pipeline = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
 
     @asynccontextmanager
     async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
-        # More calls at once than cores only take turns; FastAPI's own number is 40.
+        # More concurrent calls than cores only take turns; FastAPI's default is 40.
         anyio.to_thread.current_default_thread_limiter().total_tokens = setting.at_once
         yield
 

@@ -1,4 +1,4 @@
-"""Peer: `transformers.pipeline` behind FastAPI, with a queue that calls it with all texts that wait.
+"""Peer: `transformers.pipeline` behind FastAPI, with a queue that passes all waiting texts to one call.
 
 python benchmarks/peers/serve_pipeline_batches.py --model FOLDER --port PORT
 """
@@ -14,7 +14,7 @@ from serving import Batches, Body, Setting, classifier, parse, serve
 
 
 def application(setting: Setting) -> fastapi.FastAPI:
-    """Makes the application."""
+    """Creates the application."""
     model, tokenizer = classifier(setting)
     pipeline = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
 

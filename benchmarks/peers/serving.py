@@ -1,4 +1,4 @@
-"""What the peers that serve have in common: their command line, the server, a queue that makes batches."""
+"""Shared by the peers that serve: the command line, the server and a batching queue."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LABELS = ("negative", "positive")
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How to serve.
+    """Settings of a server.
 
     Attributes:
-        model: Folder with a BERT checkpoint of the Hugging Face form.
-        port: Where to listen on this machine.
-        threads: Threads of PyTorch in one operation.
-        at_once: How many calls of the model run at the same time.
-        batch: Most texts in a call, where calls take batches.
-        adapters: Number of adapters, where there are several.
-        max_length: Most tokens of a text.
-        dtype: What the model computes in.
+        model: Folder with a BERT checkpoint in Hugging Face format.
+        port: Local port of the server.
+        threads: PyTorch threads for one operation.
+        at_once: Number of concurrent calls of the model.
+        batch: Maximum number of texts in a call, if calls are batched.
+        adapters: Number of adapters, if there are several.
+        max_length: Maximum number of tokens in a text.
+        dtype: Data type of the computation.
     """
 
     model: Path
@@ -45,14 +45,14 @@ class Setting:
 
 
 class Body(pydantic.BaseModel):
-    """A text, and the adapter that shall read it."""
+    """A text, and the adapter to use."""
 
     inputs: str
     adapter_id: str | None = None
 
 
 def parse(description: str | None) -> Setting:
-    """Reads the command line and sets PyTorch's threads."""
+    """Parses the command line and sets PyTorch's threads."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,7 +71,7 @@ def parse(description: str | None) -> Setting:
 
 
 def classifier(setting: Setting) -> tuple[Any, Any]:
-    """Returns the base with a fresh head, which is what a merged adapter is in size and shape, and its tokenizer."""
+    """Returns the base with a new head, equal in size and shape to a merged adapter, and its tokenizer."""
     names = dict(enumerate(LABELS))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         setting.model, id2label=names, dtype=getattr(torch, setting.dtype)
@@ -80,11 +80,11 @@ def classifier(setting: Setting) -> tuple[Any, Any]:
 
 
 class Batches:
-    """A queue that runs what waits as one call: nobody waits for a batch to fill.
+    """A queue that passes all waiting requests to one call, without waiting for a full batch.
 
     Args:
-        call: Takes the bodies of a batch and returns an answer for each; runs in a thread.
-        setting: How many go in a batch, and how many batches run at once.
+        call: Takes the bodies of a batch and returns a response for each; runs in a thread.
+        setting: Gives the batch size and the number of concurrent batches.
     """
 
     def __init__(self, call: Callable[[Sequence[Body]], list[Any]], setting: Setting) -> None:
@@ -94,7 +94,7 @@ class Batches:
         self._workers: list[asyncio.Task[None]] = []
 
     async def answer(self, body: Body) -> Any:
-        """Puts a body into the queue and waits for its answer."""
+        """Adds a body to the queue and waits for its response."""
         if not self._workers:
             self._workers = [asyncio.create_task(self._work()) for _ in range(self._setting.at_once)]
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -114,7 +114,7 @@ class Batches:
 
 
 def serve(app: fastapi.FastAPI, setting: Setting) -> None:
-    """Serves until it is ended, with the loop and the parser that are the fastest there."""
+    """Serves until the process is stopped, with the fastest event loop and parser."""
     app.add_api_route("/readyz", lambda: {"status": "ready"})
     uvicorn.run(
         app, port=setting.port, loop="uvloop", http="httptools", log_level="warning", access_log=False

@@ -1,4 +1,4 @@
-"""The task that every peer is given: what is the same for all, and what each says at the end."""
+"""The task of every peer: its settings, its data, and the output of the results."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One training and scoring.
+    """One training and evaluation.
 
     Attributes:
-        model: Folder with a BERT checkpoint of the Hugging Face form.
-        train: Rows to train on, one JSON object with text and label in each line.
-        test: Rows to score at the end.
+        model: Folder with a BERT checkpoint in Hugging Face format.
+        train: Training rows, one JSON object with text and label on each line.
+        test: Test rows in the same format.
         blocks: `all`, or `last:N`.
-        epochs: Times to see all rows.
-        batch_size: Rows in a step.
-        max_length: Most tokens of a text.
-        rank: Rank of LoRA in the query and the value projection; its alpha is twice that.
-        learning_rate: Of AdamW, the same in all steps.
-        seed: Of everything that is drawn.
+        epochs: Number of epochs.
+        batch_size: Rows in a batch.
+        max_length: Maximum number of tokens in a text.
+        rank: Rank of LoRA in the query and value projections; alpha is twice the rank.
+        learning_rate: Constant learning rate of AdamW.
+        seed: Seed of all random numbers.
     """
 
     model: Path
@@ -37,7 +37,7 @@ class Task:
     seed: int
 
     def chosen_blocks(self, count: int) -> list[int]:
-        """Returns the numbers of the blocks to train in, of so many."""
+        """Returns the indices of the blocks to train, out of `count` blocks."""
         if self.blocks == "all":
             return list(range(count))
         return list(range(count - int(self.blocks.removeprefix("last:")), count))
@@ -45,14 +45,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts and the number of each one's label."""
+    """Texts and their label indices."""
 
     texts: list[str]
     targets: list[int]
 
 
 def parse(description: str | None) -> Task:
-    """Reads the task from the command line."""
+    """Parses the task from the command line."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -69,7 +69,7 @@ def parse(description: str | None) -> Task:
 
 
 def read(task: Task) -> tuple[Rows, Rows, list[str]]:
-    """Returns the rows to train on, the rows to score, and the labels."""
+    """Returns the training rows, the test rows and the labels."""
     train, test = (_read_rows(path) for path in (task.train, task.test))
     labels = sorted({row["label"] for row in train})
     numbers = {label: number for number, label in enumerate(labels)}
@@ -80,7 +80,7 @@ def read(task: Task) -> tuple[Rows, Rows, list[str]]:
 
 
 def tell(*, epoch_seconds: list[float], predicted: list[int], test: Rows, trainable_parameters: int) -> None:
-    """Prints one line of JSON with what came out."""
+    """Prints the results as one line of JSON."""
     right = sum(one == other for one, other in zip(predicted, test.targets, strict=True))
     outcome = {
         "train_seconds": sum(epoch_seconds),

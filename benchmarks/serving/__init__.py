@@ -1,12 +1,12 @@
-"""Throughput, latency and memory of the server, beside what users of PyTorch would serve with.
+"""Throughput, latency and memory of the server, compared with servers on PyTorch.
 
-plan.py       what is measured, and against what
-load.py       the load generator, a lean process of its own
-requests.py   texts and adapters to requests
+plan.py       scenes, and the sides of each
+load.py       the load generator, a small separate process
+requests.py   makes requests from texts and adapters
 bundles.py    the adapters that are served
-servers.py    a server as a process: started, asked, weighed, stopped
-scenes.py     each measurement
-results.py    what was measured, kept after each
-tables.py     the same as Markdown
+servers.py    a server process: start, request, memory, stop
+scenes.py     runs each measurement
+results.py    stores the results after each measurement
+tables.py     formats the results as Markdown
 soak.py       ten minutes of mixed load
 """

@@ -1,12 +1,13 @@
-"""The server beside what users of PyTorch would serve with: throughput, latency, loading, memory.
+"""Compares the server with servers on PyTorch: throughput, latency, loading, memory.
 
     python -m benchmarks.serving                      everything
     python -m benchmarks.serving --only loras mixed   some scenes
     python -m benchmarks.serving --quick              a moment of each scene, nothing is written
 
-The adapters are trained on the first run and kept. The sides of a scene take turns on servers that run all
-the time, and the load comes from one more process on the same cores, the same for all. Each repetition is
-kept in benchmarks/results/serving.json as soon as it is measured; `make docs` writes it into docs/guides/serving.md.
+The adapters are trained on the first run and kept. The sides of a scene take turns; their servers keep
+running, and the load comes from another process on the same cores, the same for all. Each repetition is
+stored in benchmarks/results/serving.json as soon as it is measured; `make docs` writes it into
+docs/benchmarks/serving.md.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PACKAGES = (*OWN_PACKAGES, "fastapi", "uvicorn")
 
 
 def main() -> None:
-    """Measures what is missing and prints the tables."""
+    """Runs the missing measurements and prints the tables."""
     options = parse()
     prepare(options.work, options.data)
     machine = describe_machine(options.peers, PACKAGES)
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.serving",
         description=__doc__,
@@ -79,14 +80,14 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.repetitions, options.seconds = 1, 3.0
-    # Not resolved: the link is what tells Python which environment it is in.
+    # Not resolved, since Python finds its environment by the link.
     options.peers = options.peers.absolute()
     options.work = options.work.absolute()
     return options
 
 
 def prepare(work: Path, data: Path) -> None:
-    """Makes the bundles where they are not there, in a process whose memory is given back."""
+    """Writes missing bundles in a separate process, which frees its memory at the end."""
     if (work / "labels.json").is_file():
         return
     say("Training the adapters that are served …")
@@ -103,7 +104,7 @@ def prepare(work: Path, data: Path) -> None:
 
 
 def say(message: str) -> None:
-    """Tells on stderr how it goes on."""
+    """Prints progress to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The adapters that are served: a few that are trained, and many that are made of these.
+"""The adapters that are served: a few trained ones, and many variants of them.
 
 python -m benchmarks.serving.bundles FOLDER --data DATA
 
@@ -29,18 +29,18 @@ from keras_peft.files import whole_folder
 from .plan import COUNTS, FANNED, FANNED_MIXED, LORAS, MAX_LENGTH, NEW_KINDS, name_of
 
 EPOCHS = 3
-# The new kinds need weights, not good ones.
+# The new kinds are only loaded, so a short training is enough.
 _NEW_ROWS = 128
-# How far the made ones are from the trained one, in standard deviations of each tensor.
+# Standard deviation of the variants' noise, relative to that of each tensor.
 _DISTANCE = 0.05
-# So many texts are asked for what is right.
+# Number of texts with a known label.
 _CHECKED_TEXTS = 48
-# Where two labels are nearly as likely, rounding may decide.
+# Where two labels are almost equally likely, rounding may decide.
 _MARGIN = 0.02
 
 
 def make(folder: Path, data: Path) -> None:
-    """Trains and writes what is not there yet."""
+    """Trains and writes the missing bundles."""
     trained, served, right = folder / "trained", folder / "served", folder / "labels.json"
     for method in COUNTS:
         if not (trained / method).is_dir():
@@ -58,7 +58,7 @@ def make(folder: Path, data: Path) -> None:
         for number in range(count):
             _vary(bundles.read(trained / method), served / name_of(method, number), number)
     checked = [row["text"] for row in texts.read(data).test[:_CHECKED_TEXTS]]
-    # Some of each method, and those that the scenes name.
+    # Some of each method, and those that the scenes use.
     names = dict.fromkeys([*FANNED, *FANNED_MIXED, LORAS[-1]])
     answers = {name: _answers(served / name, checked) for name in names}
     answers |= {kind: _answers(trained / kind, checked) for kind in NEW_KINDS}
@@ -72,9 +72,9 @@ def _train(method: str, rows: Path, out: Path, *, epochs: int) -> None:
 
 
 def _vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
-    """Writes a bundle like a trained one with weights of its own.
+    """Writes a variant of a trained bundle with its own weights.
 
-    Every second one says the opposite, so that a row that was answered by another adapter shows.
+    In every second variant the labels are swapped, so that an answer of the wrong adapter is noticed.
     """
     generator = np.random.default_rng(number)
     tensors = read_tensors(trained.folder / "adapter.safetensors")
@@ -84,7 +84,7 @@ def _vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
         if number % 2 and key.startswith("head/") and value.shape[-1] == outputs:
             value = value[..., ::-1]
         tensors[key] = value.astype(np.float32)
-    # It was not verified, and its scores are not those of the trained one.
+    # The variant is not verified, and the metrics of the trained bundle do not apply to it.
     content: dict[str, Any] = {**trained.content, "metrics": {}, "verification": {}}
     with whole_folder(folder.absolute(), overwrite=True) as staging:
         for name in bundles.FILES:
@@ -95,7 +95,7 @@ def _vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
 
 
 def _answers(folder: Path, asked: list[str]) -> dict[str, str]:
-    """Returns the labels of the texts of which an adapter is sure."""
+    """Returns the predicted labels of the texts for which the adapter is certain."""
     found = {}
     for text, prediction in zip(asked, keras_peft.load(folder).predict(asked), strict=True):
         first, second, *_ = prediction.probabilities.values()
@@ -105,7 +105,7 @@ def _answers(folder: Path, asked: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Reads the command line and makes the bundles."""
+    """Parses the command line and writes the bundles."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

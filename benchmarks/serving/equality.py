@@ -1,4 +1,4 @@
-"""Rows of many adapters in one batch against each row alone, on the engine without a server.
+"""Compares rows of many adapters in one batch with each row alone, on the engine without a server.
 
 python -m benchmarks.serving.equality FOLDER --seed 0 < texts.json
 """
@@ -29,7 +29,7 @@ BATCHES, ROWS = 8, 64
 
 
 def compare(folder: Path, texts: list[str], seed: int) -> dict[str, float]:
-    """Returns the largest difference of a logit, and how many rows were compared."""
+    """Returns the largest difference between logits, and the number of rows."""
     draw = random.Random(seed)
     engine = Engine(sources.load(bundles.read(folder / MIXED[0]).base_name))
     tokenizers = Tokenizers()

@@ -1,11 +1,11 @@
-"""The load generator: requests over kept connections, in a process that leaves the cores to the server.
+"""The load generator: requests over persistent connections, in a process that uses little CPU.
 
     python -m benchmarks.serving.load < order.json > report.json
 
-Requests are bytes made before the clock starts, and of an answer only the status line and its length are
-read. Closed: each connection sends its next request when it has the answer. Open: requests come at random
-times at a rate, whatever the server does, and a latency counts from the time at which the request was due,
-so that a server that stands still is not spared the requests that would have come meanwhile.
+The requests are encoded before the clock starts; the generator reads only the status line and the length of
+a response. Closed loop: each connection sends its next request after the response. Open loop: requests are
+due at random times at a given rate, independent of the server. Latency counts from the time at which the
+request was due, so a stalled server is also charged for the requests that were due meanwhile.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# After the time is up, how long answers that are under way are waited for, in seconds.
+# Seconds to wait for outstanding responses after the end of the measurement.
 _GRACE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What to send.
+    """The load to generate.
 
     Attributes:
-        port: Where the server listens on this machine.
-        requests: Path, body and, where it is known, the label that is right; of several adapters
-            the labels that are known, by their names.
-        connections: How many are held.
-        rate: Requests a second; None sends as fast as they are answered.
-        seconds: How long is measured.
-        warm_up: How long is sent before that, in seconds.
-        seed: Of the order of the requests and of their times.
-        window: Length of the windows that are reported, in seconds; 0 reports none.
+        port: Local port of the server.
+        requests: Path, body, and the correct label if known; for several adapters, the known labels
+            by adapter name.
+        connections: Number of open connections.
+        rate: Requests per second; None sends the next request after each response.
+        seconds: Duration of the measurement.
+        warm_up: Seconds of load before the measurement.
+        seed: Seed of the order and the times of the requests.
+        window: Length of the reported windows in seconds; 0 reports none.
     """
 
     port: int
@@ -54,19 +54,19 @@ class Order:
 
 @dataclass
 class Report:
-    """What came of it.
+    """The results of a load.
 
     Attributes:
-        seconds: How long was measured.
-        answers: Number of requests that were answered with status 200.
-        throughput: These per second.
-        p50, p95, p99: Of their latencies, in milliseconds.
+        seconds: Duration of the measurement.
+        answers: Number of responses with status 200.
+        throughput: These responses per second.
+        p50, p95, p99: Percentiles of their latencies, in milliseconds.
         slowest: The longest latency, in milliseconds.
-        statuses: How many answers of each status there were; "lost" are connections that were closed.
-        checked: How many answers were compared with the right label.
-        wrong: How many of these were others.
-        windows: For each window its end in seconds, its answers, its failures and its p50 and p99.
-        processor: Seconds of processor that the generator itself took.
+        statuses: Number of responses by status; "lost" counts closed connections.
+        checked: Number of responses compared with the correct label.
+        wrong: Number of these with another label.
+        windows: For each window: its end in seconds, its responses, its failures, and its p50 and p99.
+        processor: CPU seconds of the generator itself.
     """
 
     seconds: float
@@ -84,17 +84,17 @@ class Report:
 
     @property
     def failures(self) -> int:
-        """How many requests were not answered as they should."""
+        """Number of failed requests and wrong responses."""
         return sum(count for status, count in self.statuses.items() if status != "200") + self.wrong
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Returns the smallest value that so large a share of all does not exceed; 0 of none."""
+    """Returns the smallest value that the given share does not exceed; 0 if there are none."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
 def labels_of(answer: Any) -> Any:
-    """Reads the likeliest label out of an answer, of each adapter where there are several."""
+    """Extracts the most probable label from a response; for several adapters, the label of each."""
     if isinstance(answer, list):
         return labels_of(answer[0])
     if "label" in answer:
@@ -103,7 +103,7 @@ def labels_of(answer: Any) -> Any:
 
 
 def is_right(answer: Any, label: Any) -> bool:
-    """Tells whether an answer says a label, or of several adapters what is known of each."""
+    """Whether a response has the label; for several adapters, whether all known labels match."""
     said = labels_of(answer)
     if not isinstance(label, dict):
         return bool(said == label)
@@ -111,7 +111,7 @@ def is_right(answer: Any, label: Any) -> bool:
 
 
 class Generator:
-    """Sends an order and keeps count."""
+    """Sends the requests of an order and counts the responses."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -123,7 +123,7 @@ class Generator:
         self._random = random.Random(order.seed)
         self._statuses: Counter[str] = Counter()
         self._checked = self._wrong = 0
-        self._latencies = array("d")  # Those of good answers, and when these came: two numbers for each.
+        self._latencies = array("d")  # of successful responses; _ends has their arrival times
         self._ends = array("d")
         self._failed = array("d")
         self._waiting: deque[float] = deque()
@@ -131,7 +131,7 @@ class Generator:
         self._under_way = self._in_time = 0
 
     async def run(self) -> Report:
-        """Sends until the time is up.
+        """Sends requests until the end of the measurement.
 
         Raises:
             OSError: If the server cannot be reached.
@@ -162,7 +162,7 @@ class Generator:
         return self._report(spent)
 
     def next(self, connection: Connection) -> None:
-        """Gives a connection that is free what it shall send."""
+        """Assigns the next request to a free connection."""
         now = time.perf_counter()
         if self._waiting:
             self._send(connection, self._waiting.popleft())
@@ -172,12 +172,12 @@ class Generator:
             self._send(connection, now)
 
     def lost(self, connection: Connection) -> None:
-        """Takes note that the server closed a connection."""
+        """Removes a connection that the server closed."""
         if connection in self._idle:
             self._idle.remove(connection)
 
     def answered(self, due: float, status: str, body: bytes | None, label: Any) -> None:
-        """Counts an answer."""
+        """Counts a response."""
         now = time.perf_counter()
         self._under_way -= 1
         self._in_time += status == "200" and self._begin <= now < self._end
@@ -201,13 +201,13 @@ class Generator:
         connection.send(request, due, label)
 
     def _arrive(self) -> None:
-        """Sends what is due, and comes again when the next is."""
+        """Sends the requests that are due, and schedules the next call."""
         now = time.perf_counter()
         while self._due <= now:
             if self._due >= self._end:
                 return
             if self._idle:
-                # The one that was silent longest, so that none is silent for so long that it is closed.
+                # The connection that was idle longest, so that none reaches the server's idle timeout.
                 self._send(self._idle.popleft(), self._due)
             else:
                 self._waiting.append(self._due)
@@ -255,7 +255,7 @@ _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Connection(asyncio.Protocol):
-    """One kept connection, with one request under way at most."""
+    """A persistent connection with at most one outstanding request."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
         self._is_busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the transport."""
+        """Stores the transport."""
         self._transport = transport
 
     def send(self, request: bytes, due: float, label: Any) -> None:
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Waits for the whole answer."""
+        """Collects data until the response is complete."""
         self._received = received = self._received + data if self._received else data
         if self._length < 0:
             end = received.find(b"\r\n\r\n")
@@ -290,14 +290,14 @@ class Connection(asyncio.Protocol):
         self._generator.next(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Counts the request that was under way as lost; the connection is not opened again."""
+        """Counts the outstanding request as lost; the connection is not reopened."""
         self._generator.lost(self)
         if self._is_busy:
             self._is_busy = False
             self._generator.answered(self._due, "lost", None, None)
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the connection."""
         self._is_busy = False
         self._transport.close()
 
@@ -311,7 +311,7 @@ def _content_length(head: bytes) -> int:
 
 
 def main() -> None:
-    """Reads the order, writes the report."""
+    """Reads the order and writes the report."""
     order = Order(**json.load(sys.stdin))
     try:
         import uvloop

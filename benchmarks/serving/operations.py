@@ -1,9 +1,9 @@
-"""Where the time of a batch goes: TensorFlow's operations, and how near the products are to what the processor can.
+"""Profiles a batch by TensorFlow operation, and compares its matrix products with the processor's speed.
 
     python -m benchmarks.serving.operations --rows 10 --tokens 20
     python -m benchmarks.serving.operations --precision bfloat16
 
-One LoRA adapter, one thread, the graph that the server runs. Sums of all operations of a kind, medians of the runs.
+One LoRA adapter, one thread, the graph that the server runs. Sums by kind of operation, medians over runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PRODUCTS = ("MatMul", "Einsum")
 
 
 def measure(served: Path, *, rows: int, tokens: int, precision: str) -> None:
-    """Prints the operations of the blocks below the adapter, of those above, and what the processor can."""
+    """Prints the operations of the blocks below and above the adapter, and the speed of the processor."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     engine = Engine(sources.load(bundles.read(served / ONE).base_name), precision=precision)
@@ -75,7 +75,7 @@ def measure(served: Path, *, rows: int, tokens: int, precision: str) -> None:
 
 
 def _operations(part: Inference, inputs: Sequence[np.ndarray]) -> dict[str, float]:
-    """Returns the milliseconds of each kind of operation; the graph has its variables as constants, to run alone."""
+    """Returns milliseconds by kind of operation, from a standalone graph with the variables as constants."""
     frozen = convert_variables_to_constants_v2(part._run)
     found: dict[str, list[float]] = defaultdict(list)
     with tf.Graph().as_default():
@@ -112,7 +112,7 @@ def _median_ms(run: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.serving.operations",
         description=__doc__,

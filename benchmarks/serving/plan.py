@@ -1,23 +1,23 @@
-"""What is measured: scenes, the sides of each, and what was to be reached."""
+"""The plan of the benchmark: scenes, the sides of each, and the targets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_LENGTH = 128
-# How many adapters of each method are served; the LoRAs alone are as many as the mixture together.
+# Number of served adapters of each method; the mixture has as many adapters as there are LoRAs.
 COUNTS = {"lora": 64, "pfeiffer": 16, "ia3": 16, "bitfit": 16}
 MIXED_EACH = 16
 NEW_KINDS = ("loha", "parallel", "norm")
 
 CONNECTIONS = 32
 FAN_OUT = 20
-# Of the highest throughput, in the scenes with a constant load.
+# Share of the highest throughput, in the scenes with a constant load.
 MODERATE = 0.4
-# Between two times that another adapter is unloaded and loaded, in seconds.
+# Seconds between reloads of another adapter.
 PAUSES = {"busy": 0.0, "often": 0.1, "quiet": None}
 LOADS = 20
-# How many adapters are loaded to see what one takes, and before these.
+# Number of adapters over which memory is measured, and number loaded before the measurement.
 WEIGHED, NOT_WEIGHED = 200, 20
 
 
@@ -34,7 +34,7 @@ def names_of(method: str, count: int) -> list[str]:
 ONE = name_of("lora", 0)
 LORAS = names_of("lora", COUNTS["lora"])
 MIXED = [name for method in COUNTS for name in names_of(method, MIXED_EACH)]
-# Read in turn by one request: the LoRAs share the blocks below them, of the mixture not all do.
+# The adapters of a fan-out request: the LoRAs share a trunk, the mixture does not entirely.
 FANNED = LORAS[:FAN_OUT]
 FANNED_MIXED = [name for method in COUNTS for name in names_of(method, FAN_OUT // len(COUNTS))]
 
@@ -44,15 +44,15 @@ class Scene:
     """One comparison.
 
     Attributes:
-        name: What the command line and the results call it.
-        title: What is measured, for people.
-        sides: How people call its sides, by their names in the results.
-        figure: Which figure of a side is looked at.
-        asked: The side that is asked about.
-        against: The side that its figure is divided by; None looks at the figure itself.
-        limit: What that was to be.
-        is_most: Whether it was to be at most this, and not at least.
-        form: How it is written.
+        name: Name on the command line and in the results.
+        title: Title in the tables.
+        sides: Titles of the sides, by their names in the results.
+        figure: The figure to compare.
+        asked: The side whose figure is compared.
+        against: The side whose figure is the divisor; None uses the figure itself.
+        limit: The target.
+        is_most: Whether the target is a maximum rather than a minimum.
+        form: Format of the figure.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Scene:
 
 
 OURS, SEEN, PIPELINE, BATCHES, PEFT = "keras-peft", "keras-peft-seen", "pipeline", "pipeline-batches", "peft"
-# The same with the frozen products in bfloat16, and for PyTorch the whole model.
+# The same in bfloat16: the frozen products here, the whole model on PyTorch.
 LOWERED = OURS_LOWERED, PIPELINE_LOWERED, PEFT_LOWERED = tuple(
     f"{side}-bfloat16" for side in (OURS, PIPELINE, PEFT)
 )
@@ -181,7 +181,7 @@ SCENES = (
 )
 BY_NAME = {scene.name: scene for scene in SCENES}
 
-# What PyTorch is tried with for a moment on each machine; the fastest is measured.
+# The configurations of PyTorch, tried briefly on each machine; the fastest is measured.
 THREADS = (("--threads", "2", "--at-once", "1"), ("--threads", "1", "--at-once", "2"))
 _LOWERED = ("--dtype", "bfloat16")
 ROWS = (("--batch", "8"), ("--batch", "32"))

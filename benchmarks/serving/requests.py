@@ -1,4 +1,4 @@
-"""Texts and adapters to requests, the same for every side."""
+"""Makes the requests from texts and adapters, the same for every side."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# So many different requests are drawn from.
+# Number of distinct requests to draw from.
 _COUNT = 4000
-# So many of them are such that it is known what is right.
+# Number of these with a known label.
 _CHECKED = _COUNT // 5
 
 Request = tuple[str, str, Any]
-# For adapters the right labels of some texts.
+# The correct labels of some texts, by adapter.
 Right = Mapping[str, Mapping[str, str]]
 
 
 def predict(texts: Sequence[str], names: Sequence[str], right: Right, *, seed: int = 0) -> list[Request]:
-    """Asks one adapter about one text: at random pairs, and all whose answer is known.
+    """Makes requests to one adapter about one text: random pairs, and pairs with a known label.
 
     Args:
         texts: The texts.
         names: The adapters.
-        right: What some of them say of some texts.
-        seed: Of what is drawn.
+        right: The correct labels of some texts for some adapters.
+        seed: Seed of the random choice.
     """
     draw = random.Random(seed)
     known = [(name, text) for name in names for text in right.get(name, ())]
-    # So few that the answers of every adapter are drawn nearly alike often.
+    # Limited, so that the responses of all adapters are drawn about equally often.
     chosen = draw.sample(known, min(len(known), _CHECKED))
     chosen += [(draw.choice(names), draw.choice(texts)) for _ in range(_COUNT - len(chosen))]
     return [
@@ -42,12 +42,12 @@ def predict(texts: Sequence[str], names: Sequence[str], right: Right, *, seed: i
 
 
 def fan_out(texts: Sequence[str], names: Sequence[str], right: Right) -> list[Request]:
-    """Asks all adapters about a text in one request: of each text what is known is right.
+    """Makes requests to all adapters about one text, with the known labels of each.
 
     Args:
         texts: The texts.
         names: The adapters.
-        right: What some of them say of some texts.
+        right: The correct labels of some texts for some adapters.
     """
     draw = random.Random(0)
     known = list(dict.fromkeys(text for name in names for text in right.get(name, ())))

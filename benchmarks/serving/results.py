@@ -1,4 +1,4 @@
-"""What was measured, kept in a JSON file after each scene, with the machine that it was measured on."""
+"""The results, stored in a JSON file after each scene, with a description of the machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.speed.results import Machine, OtherMachine, differences
 
-# Of one side in one repetition: figures by their names.
+# The figures of one side in one repetition, by name.
 Figures = dict[str, Any]
 
 
@@ -17,16 +17,16 @@ class Results:
     """The scenes in a file.
 
     Args:
-        path: The file, which need not be there; None keeps nothing.
-        machine: Where new scenes are measured; None only reads.
+        path: The file, which may not exist yet; None stores nothing.
+        machine: The machine of new measurements; None only reads.
 
     Attributes:
-        machine: Where it was measured.
-        scenes: By the names of the scenes a list of repetitions, each with the figures of every side.
-        tried: What PyTorch was tried with, by the sides: flags, and requests a second.
+        machine: The machine of the measurements.
+        scenes: A list of repetitions for each scene, each with the figures of every side.
+        tried: The configurations of PyTorch that were tried, by side: flags, and requests per second.
 
     Raises:
-        OtherMachine: If the file was measured elsewhere: such figures cannot be compared.
+        OtherMachine: If the file is from another machine, whose figures cannot be compared.
     """
 
     def __init__(self, path: Path | None, machine: Machine | None) -> None:
@@ -39,17 +39,17 @@ class Results:
             raise OtherMachine("\n  ".join([f"{path} was measured elsewhere:", *changed]))
 
     def add(self, scene: str, sides: dict[str, Figures]) -> None:
-        """Keeps a repetition of a scene, in the file too."""
+        """Adds a repetition of a scene and saves the file."""
         self.scenes.setdefault(scene, []).append(sides)
         self._write()
 
     def add_tried(self, side: str, tried: dict[str, float]) -> None:
-        """Keeps what a peer was tried with, in the file too."""
+        """Adds the configurations that were tried for a peer and saves the file."""
         self.tried[side] = tried
         self._write()
 
     def forget(self, scenes: Iterable[str]) -> None:
-        """Drops scenes, to be measured anew."""
+        """Drops scenes, so that they are measured again."""
         for scene in scenes:
             self.scenes.pop(scene, None)
         self._write()
@@ -57,7 +57,7 @@ class Results:
     def _write(self) -> None:
         if self._path is None:
             return
-        # A repetition in each line, so that changes can be read.
+        # One repetition per line keeps diffs readable.
         scenes = ",\n    ".join(
             f"{json.dumps(name)}: [\n      " + ",\n      ".join(map(json.dumps, repetitions)) + "\n    ]"
             for name, repetitions in self.scenes.items()

@@ -1,4 +1,4 @@
-"""Each measurement: what is sent to which server, and what is read off."""
+"""The measurements: the requests to each server, and the figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .results import Figures
 from .servers import ROOT, Server, ServerFailed, answer, keras_peft
 from .stage import Stage
 
-# Memory that was asked for a moment ago may not have been given back yet.
+# Waits for recently requested memory to be released.
 _SETTLING = 2.0
 _OTHER = LORAS[-1]
 
@@ -50,7 +50,7 @@ Scene = Callable[[Stage, int], dict[str, Figures]]
 
 
 def one_adapter(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """One adapter, this project and PyTorch."""
+    """One adapter, on this package and on PyTorch."""
     return _in_turn(
         stage,
         repetition,
@@ -59,19 +59,19 @@ def one_adapter(stage: Stage, repetition: int) -> dict[str, Figures]:
 
 
 def mixed(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """Many adapters of different methods on the server that has one asked alone in turn."""
+    """Many adapters of different methods, and one adapter on the same server, in turn."""
     return _in_turn(
         stage, repetition, {"mixed": (OURS, {"requests": MIXED}), "one": (OURS, {"requests": [ONE]})}
     )
 
 
 def loras(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """Many adapters of one method, this project and HF PEFT."""
+    """Many adapters of one method, on this package and on HF PEFT."""
     return _in_turn(stage, repetition, {side: (side, {"requests": LORAS}) for side in BY_NAME["loras"].sides})
 
 
 def fan(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """A text for many adapters, as one request and as many."""
+    """A text for many adapters, in one request and in separate requests."""
     found = {}
     for ending, names in (("", FANNED), ("-mixed", FANNED_MIXED)):
         one_request = fan_out(stage.texts, names, stage.right)
@@ -84,18 +84,18 @@ def fan(stage: Stage, repetition: int) -> dict[str, Figures]:
                 f"at-once{ending}": (OURS, {"requests": names, "connections": FAN_OUT}),
             },
         )
-        # Counted are answers of adapters, of which such a request has many.
+        # The throughput counts predictions, and one request has many.
         own[f"together{ending}"]["throughput"] *= FAN_OUT
         found |= own
     return found
 
 
 def neighbours(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """An adapter under a constant load, alone and while another is loaded and unloaded."""
+    """An adapter under a constant load, alone and while another adapter is reloaded."""
     server = stage.server(OURS)
     requests = stage.requests(OURS, [ONE])
     highest = stage.under(server, requests=requests, connections=CONNECTIONS).throughput
-    # Longer than others: of few answers the slowest hundredth is one or two.
+    # Longer than other scenes, so that the slowest hundredth is more than one or two responses.
     order = {"requests": requests, "rate": MODERATE * highest, "seconds": 2 * stage.seconds}
     found: dict[str, Figures] = {}
     for side in _rotated(tuple(PAUSES), repetition):
@@ -106,7 +106,7 @@ def neighbours(stage: Stage, repetition: int) -> dict[str, Figures]:
 
 
 def loading(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """From asking for an adapter to be loaded to its first answer; and the start of a server."""
+    """The time from the load request to the adapter's first response, and the start time of a server."""
     known, new = [], []
     with tempfile.TemporaryDirectory(dir=stage.work) as scratch:
         folder = Path(scratch)
@@ -130,7 +130,7 @@ def loading(stage: Stage, repetition: int) -> dict[str, Figures]:
 
 
 def memory(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """What the server's memory grows by with each adapter."""
+    """The growth of the server's memory per adapter."""
     with tempfile.TemporaryDirectory(dir=stage.work) as scratch:
         folder = Path(scratch)
         names = [f"copy-{number:03d}" for number in range(NOT_WEIGHED + WEIGHED)]
@@ -154,7 +154,7 @@ def memory(stage: Stage, repetition: int) -> dict[str, Figures]:
 
 
 def equality(stage: Stage, repetition: int) -> dict[str, Figures]:
-    """Logits of a mixed batch against those of each row alone, in a process of its own."""
+    """Logits of a mixed batch against each row alone, in a separate process."""
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks.serving.equality", stage.served, "--seed", str(repetition)],
         input=json.dumps(stage.texts),
@@ -182,13 +182,13 @@ SCENES: dict[str, Scene] = {
 def _in_turn(
     stage: Stage, repetition: int, sides: dict[str, tuple[str, dict[str, Any]]]
 ) -> dict[str, Figures]:
-    """Loads the servers of the sides one after the other, each repetition beginning with another.
+    """Puts load on the sides in turn; each repetition starts with another side.
 
     Args:
         stage: The servers.
-        repetition: Its number.
-        sides: For each side its server, and the order; instead of requests it may have the names of
-            adapters.
+        repetition: Index of the repetition.
+        sides: The server and the order of each side; the order may contain adapter names in place of
+            requests.
     """
     orders = {}
     for name, (side, order) in sides.items():
@@ -219,12 +219,12 @@ def _figures(report: Report, server: Server, *, compares: bool = True) -> Figure
 
 @contextmanager
 def _coming_and_going(server: Server, name: str, pause: float | None) -> Iterator[list[int]]:
-    """Loads and unloads an adapter over and over; yields how many times, counted as it goes on.
+    """Unloads and loads an adapter repeatedly; yields the running count.
 
     Args:
         server: The server.
         name: The adapter.
-        pause: Seconds from one time to the next; None leaves it alone.
+        pause: Seconds between reloads; None does not reload.
     """
     count, ends = [0], threading.Event()
 
@@ -246,7 +246,7 @@ def _coming_and_going(server: Server, name: str, pause: float | None) -> Iterato
 
 
 def _first_answer(connection: http.client.HTTPConnection, name: str, text: str, label: str) -> float:
-    """Loads an adapter and asks it about a text of which the label is known; returns the milliseconds."""
+    """Loads an adapter and requests a prediction with a known label; returns the milliseconds."""
     began = time.perf_counter()
     answer(connection, "POST", f"/v2/repository/models/{name}/load", {})
     said = answer(connection, "POST", "/predict", {"inputs": text, "adapter_id": name})

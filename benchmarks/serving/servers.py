@@ -1,4 +1,4 @@
-"""A server as a process of its own: started, asked, weighed, loaded with requests, stopped."""
+"""A server process: start, requests, memory, load, stop."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _START_SECONDS = 180.0
 
 
 class ServerFailed(Exception):
-    """A server ended, did not get ready, or answered with an error."""
+    """A server exited, did not become ready, or returned an error."""
 
 
 class Server:
-    """A process that answers HTTP on this machine.
+    """A local HTTP server process.
 
     Args:
-        command: What starts it; `--port` and a free port come after it.
-        log: Where its output goes.
+        command: The command; `--port` and a free port are appended.
+        log: File for its output.
 
     Example:
         >>> with Server(["keras-peft", "serve", "bundles"], log=Path("server.log")) as server:
@@ -63,7 +63,7 @@ class Server:
         self._stop()
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Sends one request on a connection of its own and returns the JSON of its answer.
+        """Sends one request on a new connection and returns the JSON of the response.
 
         Raises:
             ServerFailed: If the status is not 200.
@@ -75,12 +75,12 @@ class Server:
             connection.close()
 
     def memory_mb(self) -> float:
-        """Returns the memory that it has now, in MiB."""
+        """Returns its current memory in MiB."""
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def under(self, order: Order) -> Report:
-        """Sends an order with the load generator and returns what came of it.
+        """Runs the load generator with an order and returns its report.
 
         Raises:
             ServerFailed: If the generator failed.
@@ -97,7 +97,7 @@ class Server:
         return Report(**json.loads(ended.stdout))
 
     def _wait(self, until: float) -> None:
-        """Waits until it is ready."""
+        """Waits until the server is ready."""
         while time.perf_counter() < until:
             if self._process.poll() is not None:
                 raise ServerFailed(f"It ended with exit code {self._process.returncode}.{self._said()}")
@@ -122,7 +122,7 @@ class Server:
 
 
 def answer(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None) -> Any:
-    """Sends a request on a connection that may be kept, and returns the JSON of its answer.
+    """Sends a request on a connection that may be reused, and returns the JSON of the response.
 
     Raises:
         ServerFailed: If the status is not 200.
@@ -137,7 +137,7 @@ def answer(connection: http.client.HTTPConnection, method: str, path: str, body:
 
 
 def keras_peft(folder: Path, log: Path, *flags: str) -> Server:
-    """Makes a server of this project."""
+    """Creates a server of this package."""
     command = [sys.executable, "-c", "from keras_peft.cli import main; main()", "serve", folder, *flags]
     return Server(command, log=log)
 

@@ -1,10 +1,11 @@
-"""Minutes of mixed load on one server while its adapters come and go: no error, and memory that stays.
+"""Minutes of mixed load on one server while its adapters are reloaded: no errors, constant memory.
 
     python -m benchmarks.serving.soak --minutes 10
 
-The load is 80 % of the highest throughput that the same mixture had just before. Every few seconds an adapter
-of the mixture is loaded anew, and another one that nobody asks is unloaded, or loaded again. What came of it
-goes to benchmarks/results/soak.json and docs/images/soak.png; `make docs` writes it into docs/guides/serving.md.
+The load is 80 % of the highest throughput of the same mixture, measured just before. Every few seconds an
+adapter of the mixture is reloaded, and another adapter that receives no requests is unloaded or loaded. The
+results are written to benchmarks/results/soak.json and docs/images/soak.png; `make docs` adds them to
+docs/benchmarks/serving.md.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ _INK = "#222222"
 
 @dataclass
 class Seen:
-    """What was seen of the server while it was under load.
+    """Observations of the server under load.
 
     Attributes:
         memory: Seconds since the start, and MiB.
-        loads: How many times an adapter was loaded, most of them anew.
-        unloads: How many times one was unloaded.
-        problems: What the server said where that failed.
+        loads: Number of loads, most of them reloads.
+        unloads: Number of unloads.
+        problems: Errors of failed loads and unloads.
     """
 
     memory: list[tuple[float, float]] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Seen:
 
 
 def main() -> None:
-    """Runs it and writes what came of it."""
+    """Runs the test and writes the results."""
     options = parse()
     prepare(options.work, options.data)
     machine = describe_machine(options.peers, PACKAGES)
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.serving.soak",
         description=__doc__,
@@ -112,7 +113,7 @@ def parse() -> argparse.Namespace:
 
 
 def summarise(machine: Machine, highest: float, rate: float, report: Report, seen: Seen) -> dict[str, Any]:
-    """Puts together what is kept: figures, and memory and latency over the time."""
+    """Collects the results: figures, and memory and latency over time."""
     figures = asdict(report)
     windows = figures.pop("windows")
     end = seen.memory[-1][0]
@@ -130,7 +131,7 @@ def summarise(machine: Machine, highest: float, rate: float, report: Report, see
         "loads": seen.loads,
         "unloads": seen.unloads,
         "problems": seen.problems,
-        # Of the second tenth of the time, in which all has been used once, and of the last.
+        # Medians over the second tenth of the time, after every adapter was used, and over the last.
         "memory_first_mb": first,
         "memory_last_mb": last,
         "windows": windows,
@@ -139,7 +140,7 @@ def summarise(machine: Machine, highest: float, rate: float, report: Report, see
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Writes what is kept, a point of time in each line."""
+    """Writes the results, one point of time per line."""
     series = {key: content[key] for key in ("windows", "memory")}
     lines = [f'  "{key}": {json.dumps(value)}' for key, value in content.items() if key not in series]
     lines += [
@@ -150,7 +151,7 @@ def write(content: dict[str, Any], path: Path) -> None:
 
 
 def draw(content: dict[str, Any], path: Path) -> None:
-    """Draws memory and latency over the time."""
+    """Plots memory and latency over time."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -198,7 +199,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
 
 @contextmanager
 def _watched(server: Server) -> Iterator[Seen]:
-    """Weighs a server and changes its adapters until the block ends."""
+    """Measures a server's memory and reloads its adapters until the block ends."""
     seen, ends, began = Seen(), threading.Event(), time.monotonic()
     draw = random.Random(0)
 

@@ -1,4 +1,4 @@
-"""What the scenes are played on: the servers, each started when it is first needed and kept, and the texts."""
+"""The servers of the scenes, each started on first use and kept running, and the texts."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Stage:
     """Servers and texts.
 
     Args:
-        work: Folder with the bundles; logs go there too.
+        work: Folder for the bundles and logs.
         data: Folder with train.jsonl and test.jsonl.
         peers: Python with the peers' packages.
-        results: Where it is kept what PyTorch was tried with.
-        seconds: How long each side is measured at a time.
+        results: Stores the configurations of PyTorch that were tried.
+        seconds: Duration of one measurement of a side.
     """
 
     def __init__(self, work: Path, data: Path, peers: Path, results: Results, *, seconds: float) -> None:
@@ -66,26 +66,26 @@ class Stage:
 
     @cached_property
     def right(self) -> Right:
-        """What `keras_peft.load` says of some texts with some adapters."""
+        """The labels that `keras_peft.load` predicts for some texts with some adapters."""
         found: dict[str, dict[str, str]] = json.loads((self.work / "labels.json").read_text(encoding="utf-8"))
         return found
 
     def server(self, side: str) -> Server:
-        """Returns the server of a side, which is started where it is not there."""
+        """Returns the server of a side; starts it on first use."""
         if side not in self._servers:
             flags = self._fastest(side) if side in PROGRAMS else ()
             self._servers[side] = self._open.enter_context(self._make(side, flags))
         return self._servers[side]
 
     def requests(self, side: str, names: list[str]) -> list[Request]:
-        """Returns requests to adapters, the same for all sides; what is right is the side's own."""
+        """Returns requests to adapters, the same for all sides, with the labels of the side."""
         found = predict(self.texts, names, self.right)
         if side in (OURS, SEEN):
             return found
         if side in LOWERED:
-            # What else is in a batch moves the rounding, and so what is undecided.
+            # The other rows of a batch change the rounding, so uncertain labels are not comparable.
             return [(path, body, None) for path, body, _ in found]
-        # A peer has weights of its own: what it says of a text alone is what it has to say under load.
+        # A peer has its own weights: under load, it must predict the same label as for the text alone.
         server = self.server(side)
         return [
             (path, body, label and server.ask("POST", path, json.loads(body))[0]["label"])
@@ -93,7 +93,7 @@ class Stage:
         ]
 
     def under(self, server: Server, **order: Any) -> Report:
-        """Loads a server, for as long as each side is measured."""
+        """Puts load on a server for the duration of one measurement."""
         whole = {"seconds": self.seconds, "warm_up": min(2.0, self.seconds), **order}
         report = server.under(Order(port=server.port, **whole))
         if report.failures:
@@ -103,7 +103,7 @@ class Stage:
         return report
 
     def _fastest(self, side: str) -> tuple[str, ...]:
-        """Tries what PyTorch can be told, for a moment each, and returns what was the fastest."""
+        """Tries each configuration of PyTorch briefly and returns the fastest."""
         tried = self._results.tried.get(side)
         if tried is None:
             names = LORAS if side in (PEFT, PEFT_LOWERED) else [ONE]
@@ -119,7 +119,7 @@ class Stage:
     def _make(self, side: str, flags: tuple[str, ...]) -> Server:
         log = self.work / f"{side}.log"
         if side not in PROGRAMS:
-            # All adapters stay, whatever their number.
+            # The limit allows all adapters to stay loaded.
             kept = {
                 OURS: ("--trunk-cache-mb", "0"),
                 SEEN: (),

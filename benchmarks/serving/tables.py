@@ -1,4 +1,4 @@
-"""What was measured to Markdown: what was to be reached and what was, then each scene with its sides."""
+"""Formats the results as Markdown: a summary of the targets, then each scene with its sides."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
 
 
 def ratios(repetitions: Sequence[dict[str, Figures]], scene: Scene) -> list[float]:
-    """Returns for each repetition what a scene asks for: one side's figure, by the other's where there is one."""
+    """Returns the figure of a scene for each repetition, as a ratio if it has a side to compare with."""
     found = []
     for sides in repetitions:
         figure = sides[scene.asked][scene.figure]
@@ -48,13 +48,13 @@ def ratios(repetitions: Sequence[dict[str, Figures]], scene: Scene) -> list[floa
 
 
 def is_reached(scene: Scene, found: Sequence[float]) -> bool:
-    """Tells whether the median is what was asked for."""
+    """Whether the median reaches the target."""
     middle = statistics.median(found)
     return middle <= scene.limit if scene.is_most else middle >= scene.limit
 
 
 def summary(results: Results) -> str:
-    """A row for each scene: what was to be reached, and what was."""
+    """A row for each scene: the target and the result."""
     rows = ["| what | to be reached | measured | reached |", "|---|---|---|---|"]
     for scene in SCENES:
         if not (repetitions := results.scenes.get(scene.name)):
@@ -82,7 +82,7 @@ def sections(results: Results) -> str:
 
 
 def soak(content: dict[str, Any]) -> str:
-    """What came of minutes of mixed load, with the picture."""
+    """The results of the soak test, with the plot."""
     rows = {
         "load": f"{content['rate']:,.0f} requests a second, {content['rate'] / content['highest']:.0%} of the highest",
         "time": f"{content['seconds'] / 60:.0f} minutes",
@@ -121,7 +121,7 @@ def _tried(results: Results) -> str:
 
 
 def _spread(numbers: Iterable[float], form: str) -> str:
-    """The median, with the lowest and the highest where they are written otherwise."""
+    """The median, with the minimum and maximum if they differ when formatted."""
     found = list(numbers)
     middle, least, most = (form.format(value) for value in (statistics.median(found), min(found), max(found)))
     return middle if least == most else f"{middle} ({least} – {most})"

@@ -1,4 +1,4 @@
-"""How fast this project trains beside what its users would use instead.
+"""Training speed of this package, compared with the alternatives.
 
 plan.py → texts.py → sides.py → results.py → tables.py, plots.py → page.py; __main__.py runs them.
 """

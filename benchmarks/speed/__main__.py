@@ -1,15 +1,15 @@
-"""Speed, memory and accuracy of this project, HF PEFT on PyTorch, and Keras's own `enable_lora`.
+"""Speed, memory and accuracy of this package, HF PEFT on PyTorch, and Keras's own `enable_lora`.
 
     python -m benchmarks.speed                           everything
     python -m benchmarks.speed --table A --epochs 3      one table
-    python -m benchmarks.speed --plots                   what the plots need, and the plots
-    python -m benchmarks.speed --docs                    the page anew, without measuring
+    python -m benchmarks.speed --plots                   the measurements of the plots, and the plots
+    python -m benchmarks.speed --docs                    the page again, without measuring
     python -m benchmarks.speed --quick                   one run of each side on 200 rows, nothing is written
 
-All sides train on the same text with the same base, rank, batch and most tokens, each in a process of
-its own, one after the other. Each run is kept in benchmarks/results/speed.json as soon as it is measured,
-and is not measured again: what was interrupted goes on where it stopped. At the end docs/benchmarks/speed.md, its
-pictures and the table in README.md are written.
+All sides train on the same text with the same base, rank, batch size and maximum length, each in its own
+process, one after the other. Each run is stored in benchmarks/results/speed.json as soon as it is measured,
+and is not measured again, so an interrupted benchmark continues where it stopped. At the end it writes
+docs/benchmarks/speed.md, its plots and the table in README.md.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LENGTH_ROWS = 1000
 
 
 def main() -> None:
-    """Measures what is missing and writes the page."""
+    """Runs the missing measurements and writes the page."""
     options = parse()
     with tempfile.TemporaryDirectory(prefix="keras-peft-speed-") as folder:
         scratch = Path(folder)
@@ -72,7 +72,7 @@ def main() -> None:
         sides = Sides({data.name: data, scaling.name: scaling}, options.peers, scratch)
         failed = measure(runs, results, sides, try_first=not options.quick)
         print(f"\n{tables.machine(machine)}\n\n{tables.sections(results)}", flush=True)
-        if options.quick:  # The same is done, and thrown away.
+        if options.quick:  # writes the page as well, but to a temporary folder
             shutil.copy(PAGE, scratch / "benchmark.md")
             write(results, scratch / "benchmark.md", scratch)
         else:
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
         description=__doc__,
@@ -114,18 +114,18 @@ def parse() -> argparse.Namespace:
     if options.quick:
         options.epochs = options.plot_epochs = [1]
         options.repetitions, options.rows, options.lengths = 1, [100, 200], [16, 32]
-    # Not resolved: the link is what tells Python which environment it is in.
+    # Not resolved, since Python finds its environment by the link.
     options.peers = options.peers.absolute()
     return options
 
 
 def choose(options: argparse.Namespace, data: Data, scaling: Data) -> list[Run]:
-    """Lists the runs of the chosen parts, none twice."""
+    """Lists the runs of the selected parts without duplicates."""
     count, test_rows = (200, 100) if options.quick else (len(data.train), len(data.test))
     whole = {"data": data.name, "rows": count, "test_rows": test_rows}
     runs: list[Run] = []
     for name in options.table:
-        # Training in all blocks leaves nothing frozen below to be kept from one run to the next.
+        # Training in all blocks leaves no trunk whose features could be cached.
         sides = (OURS, HF_PEFT, KERAS_LORA) if name == "B" else (OURS, WARM, HF_PEFT, KERAS_LORA)
         runs += interleave(table_settings([name], epochs=options.epochs, **whole), sides, options.repetitions)
     if options.plots:

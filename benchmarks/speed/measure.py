@@ -1,4 +1,4 @@
-"""The chosen runs, one after the other: what is known already is left out, what fails is told and passed over."""
+"""Runs the selected measurements in order: skips known results, reports failures and continues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .plan import Run, estimate, table_settings
 from .results import Results
 from .sides import Measured, SideFailed, Sides
 
-# What a side that does not work may raise: it ends with an error, prints no JSON, lacks a key in it.
+# Errors of a failing side: it exits with an error, prints no JSON, or its JSON lacks a key.
 _FAILURES = (SideFailed, ValueError, KeyError, OSError)
 _COLUMNS = (
     "run",
@@ -27,16 +27,16 @@ _COLUMNS = (
 
 
 def measure(runs: list[Run], results: Results, sides: Sides, *, try_first: bool) -> int:
-    """Measures runs and keeps each as soon as it is known.
+    """Measures runs and stores each result immediately.
 
     Args:
-        runs: In the order to measure them; those in the results are left out.
-        results: Where they are kept.
-        sides: Runs them.
-        try_first: Whether each side is run once on a few rows before.
+        runs: The runs in order; known results are skipped.
+        results: Stores the results.
+        sides: Runs the sides.
+        try_first: Whether to try each side once on a few rows first.
 
     Returns:
-        How many failed.
+        The number of failed runs.
     """
     runs = [run for run in runs if run not in results.runs]
     if not runs:
@@ -61,7 +61,7 @@ def measure(runs: list[Run], results: Results, sides: Sides, *, try_first: bool)
             continue
         results.add(run, measured)
         spent, expected = spent + measured.whole_seconds, expected + estimate(run)
-        # Not below zero, where what was subtracted leaves a rounding error.
+        # Not negative, despite rounding errors of the subtraction.
         minutes = max(0.0, left) * spent / expected / 60
         cells = f"{number} of {len(runs)} | {run.describe()} | {_cells(measured)} | {minutes:.0f}"
         print(f"| {cells} |", flush=True)
@@ -69,10 +69,10 @@ def measure(runs: list[Run], results: Results, sides: Sides, *, try_first: bool)
 
 
 def _try_out(runs: list[Run], sides: Sides) -> set[str]:
-    """Runs each side once on a few rows, uncounted; returns those that fail.
+    """Runs each side once on a few rows without storing the result; returns the sides that fail.
 
-    So a side that cannot run is known before hours of measuring, and none is the first to read its files
-    from the disk.
+    This finds a failing side before hours of measurements, and no measured run is the first to read its files
+    from disk.
     """
     failing = set()
     for side in dict.fromkeys(run.side for run in runs):

@@ -1,4 +1,4 @@
-"""The page in docs/: what is written by hand stays, what is measured stands between two markers."""
+"""The documentation page: only the part between two markers is generated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CAPTIONS = {
 
 
 def write(results: Results, page: Path, images: list[Path]) -> None:
-    """Writes what is known between the markers of the page.
+    """Writes the results between the markers of the page.
 
     Raises:
         ValueError: If the page lacks the markers.
@@ -29,7 +29,7 @@ def write(results: Results, page: Path, images: list[Path]) -> None:
 
 
 def write_summary(results: Results, page: Path) -> None:
-    """Writes how many times as much the peers take between the markers of the front page.
+    """Writes the ratios to the peers between the markers of README.md.
 
     Raises:
         ValueError: If the page lacks the markers.

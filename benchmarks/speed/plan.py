@@ -1,4 +1,4 @@
-"""What is measured: settings, sides and repetitions to a list of runs, and how long they will take."""
+"""The plan of the benchmark: settings, sides and repetitions as a list of runs, and their duration."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ NAMES = {
     KERAS_LORA: "Keras `enable_lora`",
 }
 
-# In what form the rows of the data are trained on: all as they are; the first so many; different pairs of
-# them; or as many joined as make the most tokens.
+# How the training rows are made from the data: all rows; the first ones; distinct pairs of texts; or texts
+# joined up to the maximum length.
 Form = Literal["all", "first", "pairs", "joined"]
-# How many rows are scored where only time and memory are asked for.
+# Number of test rows where only time and memory are measured.
 SCALING_TEST_ROWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is the same for all sides of a comparison.
+    """The settings that all sides of a comparison share.
 
     Attributes:
         data: Name of the data.
-        form: In what form its rows are trained on.
-        rows: Number of rows to train on.
-        test_rows: Number of rows to score.
-        blocks: Blocks to train in: `last:2` or `all`.
-        epochs: Times to see all rows.
-        max_length: Most tokens of a text.
+        form: How the training rows are made from the data.
+        rows: Number of training rows.
+        test_rows: Number of test rows.
+        blocks: Blocks to train: `last:2` or `all`.
+        epochs: Number of epochs.
+        max_length: Maximum number of tokens in a text.
         base: Name of the base.
     """
 
@@ -55,14 +55,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """One process to measure. The repetition is its seed as well."""
+    """One process to measure. The repetition is also the seed."""
 
     setting: Setting
     side: str
     repetition: int
 
     def describe(self) -> str:
-        """Says which run this is, in cells of a table."""
+        """Describes the run in cells of a table."""
         setting = self.setting
         what = {"pairs": "pairs of texts", "joined": f"texts of {setting.max_length} tokens"}
         texts = f"{setting.rows:,} {what.get(setting.form, 'texts')}"
@@ -75,7 +75,7 @@ class Run:
 def table_settings(
     tables: Iterable[str], *, data: str, rows: int, test_rows: int, epochs: Sequence[int] | None
 ) -> list[Setting]:
-    """Lists the settings of the tables: A and C train in the last two blocks, B in all; C has a wide base."""
+    """Lists the settings of the tables: A and C train the last two blocks, B all; C has a wide base."""
     return [
         Setting(data=data, rows=rows, test_rows=test_rows, blocks=blocks, epochs=count, base=base)
         for name, blocks, usual, base in (
@@ -89,7 +89,7 @@ def table_settings(
 
 
 def row_settings(rows: Iterable[int], *, data: str, form: Form, epochs: int) -> list[Setting]:
-    """Lists settings with ever more rows."""
+    """Lists settings with increasing numbers of rows."""
     return [
         Setting(data=data, form=form, rows=count, test_rows=SCALING_TEST_ROWS, epochs=epochs)
         for count in rows
@@ -97,7 +97,7 @@ def row_settings(rows: Iterable[int], *, data: str, form: Form, epochs: int) -> 
 
 
 def length_settings(lengths: Iterable[int], *, data: str, rows: int, epochs: int) -> list[Setting]:
-    """Lists settings with ever longer texts."""
+    """Lists settings with increasing text lengths."""
     return [
         Setting(
             data=data,
@@ -112,10 +112,10 @@ def length_settings(lengths: Iterable[int], *, data: str, rows: int, epochs: int
 
 
 def interleave(settings: Iterable[Setting], sides: Sequence[str], repetitions: int) -> list[Run]:
-    """Lists the runs of a repetition side by side, each repetition beginning with another side.
+    """Lists runs with the sides interleaved; each repetition starts with another side.
 
-    What slows the machine down for a while then slows all sides down, and none always
-    runs first. Warm runs follow the cold run whose features they find.
+    A temporary slowdown of the machine then affects all sides, and no side always
+    runs first. Warm runs follow the cold run whose features they reuse.
     """
     groups = [(OURS, WARM) if side == OURS and WARM in sides else (side,) for side in sides if side != WARM]
     runs = []
@@ -126,8 +126,8 @@ def interleave(settings: Iterable[Setting], sides: Sequence[str], repetitions: i
     return runs
 
 
-# Measured on two cores of a server processor, per thousand texts of 17 tokens: seconds once, and for
-# each epoch. The estimate is corrected by what the runs of this machine take.
+# Seconds per thousand texts of 17 tokens, once and per epoch, measured on two cores of a server
+# processor. The runs on this machine correct the estimate.
 _START = {OURS: 17.0, WARM: 17.0, HF_PEFT: 14.0, KERAS_LORA: 16.0}
 _ONCE = {OURS: 3.5, WARM: 0.0, HF_PEFT: 0.0, KERAS_LORA: 0.0}
 _EPOCH = {OURS: 2.7, WARM: 2.7, HF_PEFT: 13.8, KERAS_LORA: 30.2}
@@ -136,10 +136,10 @@ _TOKENS = {"all": 17, "first": 17, "pairs": 32}
 
 
 def estimate(run: Run) -> float:
-    """Returns about how many seconds a run will take."""
+    """Returns the estimated duration of a run in seconds."""
     setting, side = run.setting, run.side
     tokens = _TOKENS.get(setting.form, setting.max_length)
-    if side == KERAS_LORA:  # It pads all texts to the most tokens, and its times above are of such.
+    if side == KERAS_LORA:  # pads all texts to the maximum length, as in the times above
         tokens = _TOKENS["all"] * setting.max_length / MAX_LENGTH
     thousands = setting.rows / 1000 * tokens / _TOKENS["all"] * (4 if setting.base == WIDE else 1)
     epochs = setting.epochs * (_ALL_BLOCKS[side] if setting.blocks == "all" else 1)

@@ -1,4 +1,4 @@
-"""Measured runs to pictures: time and memory against what makes a training long."""
+"""Plots time and memory against the number of epochs, the number of rows and the length of the texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .plan import HF_PEFT, KERAS_LORA, OURS, Setting
 from .results import Results
 from .sides import Measured
 
-# Told apart by people who see few colours, and by their labels at the lines' ends.
+# Distinguishable for colour-blind readers, who also have the labels at the ends of the lines.
 _COLOURS = {OURS: "#0b62b8", HF_PEFT: "#c65102", KERAS_LORA: "#6b6b6b"}
 _LABELS = {OURS: "keras-peft", HF_PEFT: "HF PEFT\non PyTorch", KERAS_LORA: "Keras\nenable_lora"}
 _INK = "#222222"
@@ -24,13 +24,13 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        title: What it shows.
+        title: Title of the panel.
         across: Label of the horizontal axis.
         up: Label of the vertical axis, with its unit.
-        place: Where on the horizontal axis a setting lies.
-        measure: What is shown of a run.
-        settings: What is shown.
-        sides: Whose.
+        place: Position of a setting on the horizontal axis.
+        measure: The value of a run.
+        settings: The settings to plot.
+        sides: The sides to plot.
     """
 
     title: str
@@ -43,8 +43,8 @@ class Panel:
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Draws what is known, as PNG files; returns those that were drawn."""
-    # Only here: the memory of a process that starts others counts as theirs until they begin.
+    """Plots the results as PNG files; returns the files."""
+    # Imported late: the memory of a parent process counts for its child processes until they start.
     import matplotlib
 
     matplotlib.use("agg")
@@ -59,7 +59,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _comparison(results: Results) -> list[Panel]:
-    """Time of all sides."""
+    """The time of all sides."""
     whole = _alike(results, lambda one: one.form == "all" and one.blocks == "last:2", "epochs")
     rows = _alike(results, lambda one: one.form in ("pairs", "first"), "rows")
     sides = (OURS, HF_PEFT, KERAS_LORA)
@@ -86,7 +86,7 @@ def _comparison(results: Results) -> list[Panel]:
 
 
 def _scaling(results: Results) -> list[Panel]:
-    """Memory and time of this project."""
+    """Memory and time of this package."""
     rows = _alike(results, lambda one: one.form in ("pairs", "first"), "rows")
     lengths = _alike(results, lambda one: one.form == "joined", "max_length")
     return [
@@ -112,7 +112,7 @@ def _scaling(results: Results) -> list[Panel]:
 
 
 def _alike(results: Results, wanted: Callable[[Setting], bool], varied: str) -> list[Setting]:
-    """Finds the most settings that differ in one field only, in its order."""
+    """Returns the largest group of settings that differ only in the given field, sorted by it."""
     settings = {run.setting for run in results.runs if wanted(run.setting)}
 
     def rest(setting: Setting) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ def _fill(axes: Any, panel: Panel, results: Results) -> None:
         places, heights = zip(*points, strict=True)
         axes.plot(places, heights, "o-", color=_COLOURS[side], linewidth=2, markersize=5, clip_on=False)
         ends.append((heights[-1], places[-1], side))
-        if len(panel.sides) == 1:  # Room for the numbers.
+        if len(panel.sides) == 1:  # leaves room for the numbers
             for place, height in points:
                 axes.annotate(
                     f"{height:,.0f}",
@@ -173,10 +173,10 @@ def _fill(axes: Any, panel: Panel, results: Results) -> None:
 
 
 def _label_ends(axes: Any, ends: Sequence[tuple[float, int, str]], highest: float) -> None:
-    """Names each line at its end, with the seconds, one above the other where they would meet."""
+    """Labels the end of each line with the side and the seconds; moves labels up to avoid overlaps."""
     lowest, last = 0.0, max((place for _, place, _ in ends), default=0)
     for height, place, side in sorted(ends):
-        # A line that was not measured to the end is named above its last point, where others may go on.
+        # The label of a shorter line is above its last point, since other lines may continue beside it.
         whole = place == last
         at = max(height, lowest) if whole else height
         axes.annotate(

@@ -1,4 +1,4 @@
-"""Measured runs, kept in a JSON file after each, with the machine that they were measured on."""
+"""The measured runs, stored in a JSON file after each run, with a description of the machine."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 class OtherMachine(Exception):
-    """The file holds runs of another machine, or of other versions."""
+    """The file contains runs from another machine, or with other versions."""
 
 
 class Results:
     """The runs in a file.
 
     Args:
-        path: The file, which need not be there; None keeps nothing.
-        machine: Where new runs are measured; None only reads.
+        path: The file, which may not exist yet; None stores nothing.
+        machine: The machine of new runs; None only reads.
 
     Raises:
-        OtherMachine: If the file was measured elsewhere: such times cannot be compared.
+        OtherMachine: If the file is from another machine, whose times cannot be compared.
     """
 
     def __init__(self, path: Path | None, machine: Machine | None) -> None:
@@ -55,12 +55,12 @@ class Results:
             self.runs[run] = Measured(**entry["measured"])
 
     def add(self, run: Run, measured: Measured) -> None:
-        """Keeps a run, in the file too."""
+        """Adds a run and saves the file."""
         self.runs[run] = measured
         self._write()
 
     def forget(self, runs: Iterable[Run]) -> None:
-        """Drops runs, to be measured anew."""
+        """Drops runs, so that they are measured again."""
         for run in runs:
             self.runs.pop(run, None)
         self._write()
@@ -85,7 +85,7 @@ class Results:
             }
             for run, measured in self.runs.items()
         ]
-        # A run in each line, so that changes can be read.
+        # One run per line keeps diffs readable.
         lines = ",\n    ".join(json.dumps(run) for run in runs)
         machine = json.dumps(self.machine, indent=2).replace("\n", "\n  ")
         self._path.parent.mkdir(exist_ok=True)
@@ -95,9 +95,9 @@ class Results:
 
 
 def differences(there: Machine, here: Machine) -> list[str]:
-    """Lists what two descriptions disagree in, apart from the date: a run may be continued on another day."""
+    """Lists the differences between two machines except the date, since runs may continue on another day."""
     versions = "versions"
-    # What is not installed here, or was not there, was not measured.
+    # A package that is missing on either machine was not measured there.
     both = there[versions].keys() & here[versions].keys()
     pairs = [(name, there[versions][name], here[versions][name]) for name in sorted(both)]
     pairs += [(name, there.get(name), here[name]) for name in here if name not in ("date", versions)]
@@ -105,7 +105,7 @@ def differences(there: Machine, here: Machine) -> list[str]:
 
 
 def describe_machine(peers: Path, own: Iterable[str] = OWN_PACKAGES) -> Machine:
-    """Says what matters for speed: processor, cores, memory, versions; and the date.
+    """Describes the machine: processor, cores, memory, versions and the date.
 
     Args:
         peers: Python with the peers' packages.
@@ -137,7 +137,7 @@ def describe_machine(peers: Path, own: Iterable[str] = OWN_PACKAGES) -> Machine:
 
 
 def _peer_versions(peers: Path) -> dict[str, str]:
-    """Asks the peers' Python, which need not be there."""
+    """Returns the versions in the peers' Python, which may not exist."""
     ask = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
     try:
         answer = subprocess.run(

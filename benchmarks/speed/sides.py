@@ -1,4 +1,4 @@
-"""How each side is run: a process of its own, measured from outside in the same way for all."""
+"""Runs each side in its own process, with the same measurement for all."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ PROGRAMS = Path(__file__).parent.parent / "peers"
 
 
 class SideFailed(Exception):
-    """A process ended with an error, or did not do what it was to do."""
+    """A process exited with an error, or did not behave as expected."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out of a run.
+    """The results of a run.
 
     Attributes:
-        train_seconds: Training alone, as the side itself measures it. For this project
-            that is the training and the computing of the frozen blocks before it.
-        whole_seconds: From the start of the process to its end.
-        peak_mb: The most memory it had, in MiB.
-        accuracy: On the test rows.
-        trainable_parameters: Number of values that were trained.
+        train_seconds: Training time as measured by the side itself. For this package
+            it includes computing the features of the frozen blocks.
+        whole_seconds: Time from the start of the process to its end.
+        peak_mb: Peak memory in MiB.
+        accuracy: Accuracy on the test rows.
+        trainable_parameters: Number of trainable parameters.
     """
 
     train_seconds: float
@@ -45,12 +45,12 @@ class Measured:
 
 
 class Sides:
-    """Runs any side on any setting.
+    """Runs any side with any setting.
 
     Args:
         data: The rows, by the names in the settings.
         peers: Python with PyTorch, transformers and PEFT.
-        scratch: Folder for all that the runs write.
+        scratch: Folder for all files of the runs.
     """
 
     def __init__(self, data: dict[str, Data], peers: Path, scratch: Path) -> None:
@@ -63,7 +63,7 @@ class Sides:
         """Runs one side once.
 
         Raises:
-            SideFailed: If it did not end well.
+            If the process failed.
         """
         files = write(self._data[run.setting.data], run.setting, self._scratch)
         if run.side in (OURS, WARM):
@@ -92,7 +92,7 @@ class Sides:
         setting = run.setting
         if run.side == OURS:
             self._empty_cache(run)
-        elif self._cached != setting:  # The cold run was measured before this process began.
+        elif self._cached != setting:  # an earlier process measured the cold run
             self._keras_peft(Run(setting, OURS, run.repetition), train, test)
         base = MINILM if setting.base == MINILM else checkpoint(setting.base, self._scratch)
         said, seconds, peak = self._measure(
@@ -121,7 +121,7 @@ class Sides:
         return Measured(spent, seconds, peak, said["accuracy"], said["trainable_parameters"])
 
     def _empty_cache(self, run: Run) -> None:
-        """Leaves nothing in the cache but the base, which is prepared once for all runs."""
+        """Clears the cache except for the base, which is prepared once for all runs."""
         if not self._prepared.is_dir():
             prepare = "from keras_peft.sources import embedded; embedded.prepare('minilm'); print('{}')"
             self._measure(run, [sys.executable, "-c", prepare], cache=self._prepared)
@@ -132,7 +132,7 @@ class Sides:
     def _measure(
         self, run: Run, *command: list[Any], cache: Path | None = None
     ) -> tuple[dict[str, Any], float, float]:
-        """Runs a command; returns the JSON it printed last, its seconds and its peak memory in MiB."""
+        """Runs a command; returns the last JSON it printed, its seconds and its peak memory in MiB."""
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1"}
         if cache is not None:
             environment["KERAS_PEFT_CACHE"] = str(cache)
@@ -146,11 +146,11 @@ class Sides:
                 )
             except OSError as error:
                 raise SideFailed(f"{arguments[0]}: {error.strerror}") from error
-            # What hangs would keep the other sides from being measured.
+            # A hanging process would block the other sides.
             alarm = threading.Timer(600 + 10 * estimate(run), process.kill)
             alarm.start()
             try:
-                # Of this one process, where getrusage gives the highest of all that have ended.
+                # The usage of this process; getrusage gives the maximum over all finished child processes.
                 _, status, usage = os.wait4(process.pid, 0)
                 seconds = time.perf_counter() - began
                 process.returncode = os.waitstatus_to_exitcode(status)

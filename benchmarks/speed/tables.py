@@ -1,4 +1,4 @@
-"""Measured runs to Markdown: what each side takes, and how many times as much as this project."""
+"""Formats the runs as Markdown: the figures of each side, and the ratios to this package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEASURES: dict[str, Callable[[Measured], float]] = {
 
 
 def title(setting: Setting) -> str:
-    """Names a table."""
+    """Returns the title of a table."""
     where = (
         "all blocks" if setting.blocks == "all" else f"the last {setting.blocks.removeprefix('last:')} blocks"
     )
@@ -35,7 +35,7 @@ def _short_title(setting: Setting) -> str:
 
 
 def values(results: Results, setting: Setting) -> str:
-    """What each side takes: mean with the lowest and the highest."""
+    """The figures of each side: the mean with the minimum and maximum."""
     rows = []
     for side, name in NAMES.items():
         runs = list(results.of(setting, side).values())
@@ -56,7 +56,7 @@ def values(results: Results, setting: Setting) -> str:
 
 
 def ratios(results: Results, setting: Setting) -> str:
-    """How much of each the peers take for one of this project: medians over repetitions, lowest and highest."""
+    """The ratios of the peers' figures to those of this package: median, minimum and maximum."""
     rows = []
     for own in (OURS, WARM):
         for peer in (HF_PEFT, KERAS_LORA):
@@ -75,7 +75,7 @@ def ratios(results: Results, setting: Setting) -> str:
 
 
 def sections(results: Results) -> str:
-    """All tables of what is known, each under its heading."""
+    """All tables with results, each under its heading."""
     parts = [[f"## {title(one)}", values(results, one), ratios(results, one)] for one in _tables(results)]
     return "\n\n".join(part for one in parts for part in one if part)
 
@@ -86,7 +86,7 @@ def _tables(results: Results) -> list[Setting]:
 
 
 def summary(results: Results) -> str:
-    """How many times as much the peers take, a row for each setting of the tables, for the front page."""
+    """The ratios of the peers' figures to those of this package, a row for each setting, for README.md."""
     rows = []
     for setting in _tables(results):
         cells = [_short_title(setting)]
@@ -106,7 +106,7 @@ def summary(results: Results) -> str:
 
 
 def machine(described: Machine) -> str:
-    """One paragraph about where it was measured."""
+    """A paragraph that describes the machine."""
     flags = [name for name, there in described.items() if there is True]
     lowered = {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
     versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())

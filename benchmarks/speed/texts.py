@@ -1,4 +1,4 @@
-"""The rows of a setting: read from files, joined where more or longer ones are needed, written for all sides."""
+"""The rows of a setting: read from files, joined to more or longer texts if needed, written for all sides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Data:
-    """Rows to train on and rows to score, under a name."""
+    """Training rows and test rows, with a name."""
 
     name: str
     train: list[Row]
@@ -25,14 +25,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Files:
-    """What every side is given."""
+    """The files for every side."""
 
     train: Path
     test: Path
 
 
 def read(folder: Path) -> Data:
-    """Reads a folder with train.jsonl and test.jsonl, each row with a text and a label."""
+    """Reads a folder with train.jsonl and test.jsonl; each row has a text and a label."""
     train, test = (read_rows(folder / f"{part}.jsonl") for part in ("train", "test"))
     return Data(folder.resolve().name, train, test)
 
@@ -44,7 +44,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write(data: Data, setting: Setting, folder: Path) -> Files:
-    """Writes the rows of a setting, the same whenever it is asked."""
+    """Writes the rows of a setting; the result is deterministic."""
     files = Files(folder / "train.jsonl", folder / "test.jsonl")
     make = {"all": _first, "first": _first, "pairs": _pairs, "joined": _joined}[setting.form]
     rows = make(data.train, setting)
@@ -63,7 +63,7 @@ def _first(rows: list[Row], setting: Setting) -> list[Row]:
 
 
 def _pairs(rows: list[Row], setting: Setting) -> list[Row]:
-    """Pairs different texts of the same label, so that a few thousand texts make many thousands of rows."""
+    """Joins pairs of texts with the same label, so that a few thousand texts give many thousands of rows."""
     draw = random.Random(0)
     texts = _by_label(rows)
     made: dict[tuple[str, str], Row] = {}
@@ -77,7 +77,7 @@ def _pairs(rows: list[Row], setting: Setting) -> list[Row]:
 
 
 def _joined(rows: list[Row], setting: Setting) -> list[Row]:
-    """Joins texts of the same label until there are as many words as tokens are read, so that all are cut."""
+    """Joins texts with the same label up to `max_length` words, so that their tokens are always cut."""
     draw = random.Random(0)
     texts = _by_label(rows)
     made = []
