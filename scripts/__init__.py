@@ -1,1 +1,1 @@
-"""What writes the generated parts of the docs."""
+"""Scripts that generate parts of the documentation."""

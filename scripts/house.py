@@ -1,4 +1,4 @@
-"""The picture of the package in docs/internals/house.md, drawn from its imports."""
+"""The architecture diagram in docs/internals/house.md, generated from the package's imports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 
 from scripts.imports import PACKAGE, floors, modules, reduced
 
-# What stands together in the picture. A file or folder at the top of the package has to be in one of these.
+# The groups of the diagram. Each file or folder at the top of the package must be in one of these.
 GROUPS = {
     "Entrances": ("cli", "serve"),
     "The job, from labelled text to answers": (
@@ -50,9 +50,9 @@ GROUND = (
 
 
 def picture() -> str:
-    """Draws which rooms import from which others, as a Mermaid diagram.
+    """Draws the imports between the modules at the top of the package as a Mermaid diagram.
 
-    What everybody may use, the ground, is left out, and so is an arrow where others lead the same way.
+    Modules in GROUND, which all others may import, are left out, and so are imports that follow from others.
     """
     graph = {name: others - set(GROUND) for name, others in floors().items() if name not in GROUND}
     known = {room for rooms in GROUPS.values() for room in rooms}
@@ -71,7 +71,7 @@ def picture() -> str:
 
 
 def table() -> str:
-    """A row for each room: what it is for, in the words of its own docstring."""
+    """A row for each module at the top of the package, with the first line of its docstring."""
     known = modules()
     lines = ["| | what it is for |", "|---|---|"]
     for room in [*(room for rooms in GROUPS.values() for room in rooms), *GROUND]:

@@ -1,4 +1,4 @@
-"""What imports what in the package, read from its files: the picture of the house and its tests are made of it."""
+"""The imports between the modules of the package, read from its files, for the diagram and its tests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def modules(package: Path = PACKAGE) -> dict[str, Path]:
 
 
 def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
-    """Returns which modules of a package each of its modules imports.
+    """Returns the modules of a package that each of its modules imports.
 
-    Imports inside of functions and under TYPE_CHECKING count as all others do.
+    Imports inside functions and under TYPE_CHECKING count like all others.
 
     Args:
         package: The folder of the package.
@@ -28,7 +28,7 @@ def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
 
 
 def room_of(module: str, path: Path) -> str:
-    """Returns the folder that a module is in; at the top of the package each file is a room of its own."""
+    """Returns the folder of a module; a file at the top of the package counts as its own folder."""
     if path.name == "__init__.py":
         return module
     folder = module.rpartition(".")[0]
@@ -36,7 +36,7 @@ def room_of(module: str, path: Path) -> str:
 
 
 def rooms(package: Path = PACKAGE) -> dict[str, set[str]]:
-    """Returns which folders of a package import from which others."""
+    """Returns the imports between the folders of a package."""
     known = modules(package)
     found: dict[str, set[str]] = {room_of(*one): set() for one in known.items()}
     for name, others in imports(package).items():
@@ -46,17 +46,17 @@ def rooms(package: Path = PACKAGE) -> dict[str, set[str]]:
 
 
 def floors(package: Path = PACKAGE) -> dict[str, set[str]]:
-    """Returns which files and folders at the top of a package import from which others there."""
+    """Returns the imports between the files and folders at the top of a package."""
     found: dict[str, set[str]] = {}
     for name, others in imports(package).items():
-        if "." in name:  # The package itself only hands names on.
+        if "." in name:  # the package itself only re-exports names
             above = found.setdefault(name.split(".")[1], set())
             above |= {other.split(".")[1] for other in others if "." in other} - {name.split(".")[1]}
     return found
 
 
 def reduced(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """Returns a graph without the imports that others lead to as well; it must have no circle."""
+    """Returns the transitive reduction of an acyclic graph of imports."""
     reached: dict[str, set[str]] = {}
     for name in TopologicalSorter(graph).static_order():
         others = graph.get(name, set())
@@ -68,7 +68,7 @@ def reduced(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
-    """Returns what imports itself through others, from the first back to it; empty where nothing does."""
+    """Returns a circular import, from the first module back to it; empty if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -1,9 +1,9 @@
-"""Writes what the docs say of the code from the code itself.
+"""Generates the parts of the documentation that describe the code.
 
     python scripts/make_docs.py            write
-    python scripts/make_docs.py --check    fail where a file would change
+    python scripts/make_docs.py --check    fail if a file would change
 
-The pages of `docs/reference/` are written whole. In the others what is generated stands between two markers.
+The pages of `docs/reference/` are generated completely; in other pages, the parts between two markers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-# The protocols in the order in which they are told.
+# The protocols in the order of the documentation.
 ROUTES = (
     "tei",
     "openai",
@@ -34,7 +34,7 @@ ROUTES = (
     "metrics",
     "page",
 )
-# What the results call the two ways between this library and another.
+# The names of the two directions in the results.
 DIRECTIONS = {"there to here": "imported", "here to there": "exported"}
 REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main"
 RESULTS_NOTE = f"""\
@@ -49,7 +49,7 @@ server processor that did other work too, and include the frozen blocks. Measure
 
 
 def method_table() -> str:
-    """A row for each method: what it is."""
+    """A row for each method: its description and paper."""
     from keras_peft import methods
 
     rows = ["| method | what it is | paper |", "|---|---|---|"]
@@ -60,7 +60,7 @@ def method_table() -> str:
 
 
 def place_table() -> str:
-    """A row for each method: where it attaches by default."""
+    """A row for each method: its default sites."""
     from keras_peft import methods
 
     rows = ["| method | attaches to | blocks |", "|---|---|---|"]
@@ -74,7 +74,7 @@ def place_table() -> str:
 
 
 def ability_table() -> str:
-    """A row for each method: what it can do, as the class says and the tests hold it to."""
+    """A row for each method: its abilities, which are declared by its class and verified by the tests."""
     from keras_peft import methods
     from keras_peft.cli.methods import describe
 
@@ -97,7 +97,7 @@ def ability_table() -> str:
 
 
 def result_table() -> str:
-    """A row for each method: what it reached, as benchmarks/methods.py measured it."""
+    """A row for each method: its accuracy, as measured by benchmarks/methods.py."""
     from keras_peft import methods
 
     rows = json.loads((ROOT / "benchmarks" / "results" / "methods.json").read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def mean_accuracy(row: dict[str, Any]) -> float:
 
 
 def methods_page() -> str:
-    """Each method with its docstring and its options."""
+    """The docstring and options of each method."""
     from keras_peft import methods
     from keras_peft.cli.methods import describe
 
@@ -182,7 +182,7 @@ def methods_page() -> str:
 
 
 def command_page() -> str:
-    """Every command with its arguments and options."""
+    """The arguments and options of every command."""
     import typer
 
     from keras_peft.cli.application import build
@@ -195,7 +195,7 @@ def command_page() -> str:
     ]
     headed = {}
     for name, found in application.commands.items():
-        headed[name] = found  # A group, and after it the commands in it.
+        headed[name] = found  # a group, followed by its commands
         headed |= {f"{name} {inner}": command for inner, command in getattr(found, "commands", {}).items()}
     for name, found in headed.items():
         parts += ["", f"## keras-peft {name}", "", found.help]
@@ -212,7 +212,7 @@ def command_page() -> str:
 
 
 def default_of(parameter: Any) -> str:
-    """The default of an option as a person reads it."""
+    """The default of an option, formatted for the page."""
     if parameter.required:
         return "required"
     if isinstance(parameter.show_default, str):
@@ -225,7 +225,7 @@ def default_of(parameter: Any) -> str:
 
 
 def python_page() -> str:
-    """Every public name; mkdocstrings puts the docstrings in when the site is built."""
+    """Every public name; mkdocstrings inserts the docstrings when the site is built."""
     import keras_peft
     from keras_peft import interop, methods
 
@@ -236,7 +236,7 @@ def python_page() -> str:
         "Errors": ("errors",),
         "Methods": ("methods",),
     }
-    # What has the same name in both is listed by the shorter path.
+    # Names in both modules are listed by the shorter path.
     exported = {name: f"keras_peft.{name}" for name in keras_peft.__all__}
     for package in (interop, methods):
         names = [name for name in getattr(package, "__all__", ()) if name.lower() not in ("locate", "method")]
@@ -259,17 +259,17 @@ def python_page() -> str:
 
 
 def serving_page() -> str:
-    """docs/guides/serving.md with the routes and metrics of today."""
+    """docs/guides/serving.md with the current routes and metrics."""
     return filled("docs/guides/serving.md", {"routes": route_table(), "metrics": metric_table()})
 
 
 def measured_serving_page() -> str:
-    """docs/benchmarks/serving.md with what was measured."""
+    """docs/benchmarks/serving.md with the measurements."""
     return filled("docs/benchmarks/serving.md", {"figures": serving_figures(), "soak": soak_figures()})
 
 
 def route_table() -> str:
-    """A row for each route: what it is for, by the protocol that it belongs to."""
+    """A row for each route: its protocol and its description."""
     from keras_peft.serve.http import routes
 
     rows = ["| protocol | route | what it does |", "|---|---|---|"]
@@ -300,7 +300,7 @@ def metric_table() -> str:
 
 
 def serving_figures() -> str:
-    """What benchmarks/serving measured."""
+    """The results of benchmarks/serving."""
     from benchmarks.serving import tables
     from benchmarks.serving.results import Results
     from benchmarks.speed.tables import machine
@@ -312,7 +312,7 @@ def serving_figures() -> str:
 
 
 def soak_figures() -> str:
-    """What benchmarks/serving/soak.py measured."""
+    """The results of benchmarks/serving/soak.py."""
     from benchmarks.serving import tables
 
     path = ROOT / "benchmarks" / "results" / "soak.json"
@@ -322,7 +322,7 @@ def soak_figures() -> str:
 
 
 def exchange_page() -> str:
-    """docs/guides/exchange.md with the settings that are known."""
+    """docs/guides/exchange.md with the supported settings."""
     from keras_peft.interop import adapter_hub, hf_peft
 
     kinds = {kind.__name__.rpartition(".")[2]: kind for kind in adapter_hub.kinds()}
@@ -338,7 +338,7 @@ def exchange_page() -> str:
 
 
 def measured_exchange_page() -> str:
-    """docs/benchmarks/exchange.md with what tests/interop measured."""
+    """docs/benchmarks/exchange.md with the measurements of tests/interop."""
     return filled(
         "docs/benchmarks/exchange.md",
         {
@@ -351,7 +351,7 @@ def measured_exchange_page() -> str:
 
 
 def settings_table(what: str, others: str, modules: Mapping[str, Any]) -> str:
-    """A row for each way to adapt of another library: what the keys of its configuration mean here."""
+    """A row for each kind of adapter in another library: the supported keys of its configuration."""
     rows = [f"| {what} | read (default when missing) | accepted with this value only | {others} |"]
     rows += ["|---|---|---|---|"]
     for name, module in sorted(modules.items()):
@@ -367,7 +367,7 @@ def settings_table(what: str, others: str, modules: Mapping[str, Any]) -> str:
 
 
 def difference_table(file: str) -> str:
-    """A row for each method: the largest difference of a logit on each architecture in each direction."""
+    """A row for each method: the largest difference between logits for each architecture and direction."""
     path = ROOT / "benchmarks" / "results" / file
     if not path.is_file():
         return "Not measured yet: `make test-interop`."
@@ -390,7 +390,7 @@ def difference_table(file: str) -> str:
 
 
 def house_page() -> str:
-    """docs/internals/house.md with the picture of the package as it is."""
+    """docs/internals/house.md with the current diagram."""
     from scripts import house
 
     return filled("docs/internals/house.md", {"picture": house.picture(), "rooms": house.table()})
@@ -410,7 +410,7 @@ def filled(page: str, parts: dict[str, str]) -> str:
 
 def main() -> None:
     """Writes or checks every page."""
-    sys.path.insert(0, str(ROOT))  # For what the benchmarks say of themselves.
+    sys.path.insert(0, str(ROOT))  # to import the benchmarks
     pages = {
         "docs/reference/methods.md": methods_page(),
         "docs/reference/command-line.md": command_page(),

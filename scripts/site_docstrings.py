@@ -1,7 +1,7 @@
-"""For mkdocstrings: what the parser of the docstrings does not know about this package.
+"""Adapts the docstrings of this package to the parser of mkdocstrings.
 
-A section `Example:` is code, which the parser knows as `Examples:`. The default of a field that `option()` or
-`setting()` makes is its first argument.
+The parser knows a section of code as `Examples:`, not as `Example:`. The default of a field that `option()`
+or `setting()` makes is its first argument.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import griffe
 
 
 class Reading(griffe.Extension):
-    """Changes objects before they are shown."""
+    """Changes objects before they are rendered."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Is called for each object of the package."""
+        """Called for each object of the package."""
         if obj.docstring:
             obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
-        """Is called for each attribute as soon as it is read."""
+        """Called for each attribute when it is read."""
         made = attr.value
         if (
             isinstance(made, griffe.ExprCall)
