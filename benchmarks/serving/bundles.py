@@ -2,9 +2,9 @@
 
 python -m benchmarks.serving.bundles FOLDER --data DATA
 
-FOLDER/trained/      lora, pfeiffer, ia3, bitfit; and three of other methods, trained for a moment
+FOLDER/trained/      lora, pfeiffer, ia3, bitfit; and three other methods, trained briefly
 FOLDER/served/       64 LoRAs and 16 of each other method
-FOLDER/labels.json   what `keras_peft.load` says of some texts with some of them
+FOLDER/labels.json   the labels that `keras_peft.load` predicts for some texts with some of them
 """
 
 from __future__ import annotations
