@@ -1,4 +1,4 @@
-"""Every architecture: its roles and blocks, and LoRA on all that it has."""
+"""Every architecture: roles, blocks, and LoRA on every projection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKENS = {"embedding.token": 1}
 POSITIONS = {"embedding.token": 1, "embedding.position": 1}
 SEGMENTS = {**POSITIONS, "embedding.segment": 1}
 
-# How many sites of each role lie in a block, and how many outside of all blocks.
+# The number of sites of each role in a block, and outside the blocks.
 ARCHITECTURES = {
     "albert": (BLOCK | {"norm": 2}, SEGMENTS | {"norm": 1}),
     "bert": (BLOCK | {"norm": 2}, SEGMENTS | {"norm": 1}),
@@ -78,7 +78,7 @@ def run(model, inputs):
 
 
 def shake(adapted):
-    """Sets what starts at zero, so that each site has an effect, and returns it."""
+    """Sets the `b` matrices, which start at zero, to random values and returns them."""
     generator = np.random.default_rng(3)
     shaken = {key: b for key, b in adapted.adapter_variables().items() if key.endswith("/b")}
     for b in shaken.values():
@@ -171,7 +171,7 @@ def test_heads_of_classifiers(kind, make, heads):
 
 @pytest.mark.parametrize("name", sample(LANGUAGE_MODELS, "llama_lm"))
 def test_generation_runs_the_adapter(name):
-    """With the cache, which goes around the backbone's call, as without it."""
+    """Compares cached generation, which bypasses the backbone's call, with generation without a cache."""
     model = getattr(models, name)()
     model.compile(sampler="greedy", jit_compile=False)
     assert "head" not in {site.role for site in sites_of(model)}

@@ -1,8 +1,8 @@
-"""The laws that hold for every method, over the whole shelf by itself.
+"""Parameters and helpers of the tests that every method must pass.
 
-A new file in `methods/` is tested here without a line being added. What a method
-says of itself (`starts_as_identity`, `merges`, `supports_mixed_batch`, `generates`, `quantised`) is held
-against it in both directions: what it denies has to be refused.
+The tests run on all files in `methods/`, so a new method needs no further code. The class variables
+`starts_as_identity`, `merges`, `supports_mixed_batch`, `generates` and `quantised` are checked in both
+directions: an operation that a method does not support must be refused.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from keras_peft import methods
 from sampling import sample, thorough
 
 METHODS = [methods.find(name) for name in methods.names()]
-# One that changes projections, one the base's own weights, one what attention sees, one what the base reads,
-# one what a block gives, and one that changes during training.
+# One method of each kind: it changes projections, trains the base's own weights, adds keys and values to
+# attention, adds virtual tokens to the input, changes the outputs of a block, or changes in training.
 KINDS = [methods.find(name) for name in ("lora", "bitfit", "prefix", "prompt", "houlsby", "adalora")]
 BASES = [models.small_distilbert, *thorough(models.gpt2, models.handwritten)]
 
@@ -39,7 +39,7 @@ def make(method: type, **options: object) -> object:
 
 
 def head(outputs: int = 3) -> keras.Model:
-    """Reads all positions: the first token of a decoder sees nothing but itself."""
+    """Builds a head on all positions, because the first token of a decoder attends only to itself."""
     vectors = keras.Input((None, 16))
     pooled = keras.layers.GlobalAveragePooling1D()(vectors)
     return keras.Model(vectors, keras.layers.Dense(outputs, name="logits")(pooled), name="head")
@@ -52,12 +52,12 @@ def adapt(base, method, *, outputs=3, layers=None, **options):
 
 
 def layers_of(method):
-    """All blocks where the method wants them, else the last one of two."""
+    """Returns all blocks if they are the method's default, otherwise the last of two."""
     return "all" if method.default_layers == "all" else "last:1"
 
 
 def fit(model, inputs, *, steps=2, eagerly=False):
-    """Trains a few steps; `eagerly` saves the tracing, which takes most of the time."""
+    """Trains a few steps; `eagerly` skips the tracing, which takes most of the time."""
     keras.utils.set_random_seed(0)
     rows = len(inputs["token_ids"])
     model.compile(
@@ -70,7 +70,7 @@ def fit(model, inputs, *, steps=2, eagerly=False):
 
 
 def shake(model, seed=3):
-    """Moves every trained weight a little off its start: the tiny bases amplify larger steps."""
+    """Adds a little noise to every trained weight; the tiny bases amplify larger changes."""
     move_off(model, seed, scale=0.1)
 
 

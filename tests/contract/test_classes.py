@@ -1,4 +1,4 @@
-"""What a method's class says of itself, and what it refuses."""
+"""The class variables and options of a method, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_no_matching_site_lists_what_there_is(method):
     if method.default_targets:
         assert "This base model has: attention, attention.query" in str(raised.value)
         assert "Did you mean 'attention.query'?" in str(raised.value)
-    adapt(base, make(method)).detach()  # A refused try leaves no trace.
+    adapt(base, make(method)).detach()  # The refused attempt does not change the base.
     assert models.same(models.values(base), before)
 
 

@@ -44,7 +44,7 @@ def test_quantised_bases(method, mode):
 
 @cache
 def quantised(mode: str) -> keras.Model:
-    """Quantising takes seconds, and a base that is detached is as it was."""
+    """Returns a cached base: quantising takes seconds, and detaching restores the base."""
     base = models.small_distilbert()
     base.quantize(mode)
     return base
@@ -55,7 +55,7 @@ def quantised(mode: str) -> keras.Model:
     "make_base", [models.gpt2_lm, *thorough(models.llama_lm)], ids=lambda make: make.__name__
 )
 def test_generation(method, make_base):
-    """Cached decoding gives what the whole text gives, step by step, or is refused."""
+    """Checks that cached decoding gives the same tokens as a pass over the whole text, or is refused."""
     base = make_base()
     base.compile(sampler="greedy", jit_compile=MODE)
     prompt = {"token_ids": np.zeros((2, 8), "int32"), "padding_mask": np.zeros((2, 8), "int32")}
@@ -63,7 +63,7 @@ def test_generation(method, make_base):
     prompt["padding_mask"][:, :3] = 1
     try:
         model = keras_peft.adapt(base, make(method))
-    except SelectionError as error:  # Llama has no bias, and the probe no head.
+    except SelectionError as error:  # Llama has no biases, and the linear probe has no head here.
         assert "trains" in str(error)
         return
     if not method.generates:
@@ -75,7 +75,7 @@ def test_generation(method, make_base):
     shake(model)
     generated = model.generate(prompt, stop_token_ids=None)["token_ids"]
     np.testing.assert_array_equal(generated[:, :3], prompt["token_ids"][:, :3])
-    # No token sees those after it, so one pass tells what would follow each.
+    # Attention is causal, so one pass predicts the next token at every position.
     logits = run(model, {"token_ids": generated, "padding_mask": np.ones_like(generated)})
     np.testing.assert_array_equal(generated[:, 3:], logits[:, 2:-1].argmax(axis=-1))
 

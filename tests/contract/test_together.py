@@ -1,4 +1,4 @@
-"""Methods beside one another: mixed batches, switching off, and the blocks below."""
+"""Several adapters on one base: mixed batches, disabling, and the trunk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_peft.errors import AdapterError
 @each_kind
 @each_base
 def test_a_mixed_batch_equals_each_row_alone(method, make_base):
-    """Rows of two adapters of a method, of another method and of other labels, in one pass."""
+    """Mixes rows of two adapters of one method and of an adapter with another method and other labels."""
     base = make_base()
     model = adapt(base, make(method), adapter="first")
     model.add_adapter("second", make(method), layers=layers_of(method), head=head(3))
@@ -54,7 +54,7 @@ def test_switched_off_the_base_is_the_base(method):
 @each_kind
 @each_base
 def test_what_lies_below_the_first_site_is_the_base(method, make_base):
-    """The plan's trunk gives what it gave without the adapter, and trains nothing."""
+    """Checks that the trunk computes the same with the adapter disabled, and has no trainable variables."""
     base = make_base()
     takes_some = method.default_targets and not method.every_block
     model = adapt(base, make(method), layers="last:1" if takes_some else "all")

@@ -1,4 +1,4 @@
-"""What trains, what is saved, and what merging and detaching leave behind."""
+"""Training, saving and loading, merging and detaching."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from keras_peft.errors import AdapterError
 @each_method
 @each_base
 def test_training_moves_the_adapter_and_nothing_else(method, make_base):
-    """Silent at birth or says not; the base stays; all that can train does; detaching restores."""
+    """Checks identity at initialisation, that only the adapter's trainable weights change, and detaching."""
     base = make_base()
     inputs = models.inputs_of(base, rows=6)
     before, outputs = models.values(base), run(base, inputs)
     trainable = [variable.path for variable in base.trainable_variables]
     calls = [dict(site.layer.__dict__) for site in find_sites(base)]
     model = adapt(base, make(method))
-    # DoRA divides by the norms that it starts with, which rounds.
+    # DoRA divides by its initial norms, which causes rounding errors.
     difference = np.abs(run(base, inputs) - outputs).max()
     assert (difference < 1e-5) == method.starts_as_identity, (
         f"a new adapter changes the outputs by {difference}"
     )
     frozen = [v for v in base.weights if not v.trainable]
     frozen_before = [keras.ops.convert_to_numpy(variable) for variable in frozen]
-    shake(model)  # From zero, half of a product has no gradient in the first step.
+    shake(model)  # A factor has no gradient in the first step if the other factor is zero.
     start = model.adapter_tensors()
     training = model.adapter_variables()
     assert {id(v) for v in training.values()} == {id(v) for v in model.trainable_variables}
