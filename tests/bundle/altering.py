@@ -1,4 +1,4 @@
-"""Bundles as someone would alter them who means it."""
+"""Helpers that alter bundles deliberately, with matching checksums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def content_of(folder):
 
 
 def reseal(folder, **changes):
-    """Writes bundle.json anew with right sums, as someone who means it would."""
+    """Changes fields of bundle.json and updates its checksums, as a deliberate edit would."""
     content = content_of(folder) | changes
     content["files"] = {name: sha256_of(folder / name) for name in bundles.FILES if (folder / name).is_file()}
     content["checksum"] = checksum(content)

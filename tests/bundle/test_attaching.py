@@ -1,4 +1,4 @@
-"""Bundles and bases that do not fit one another, and those that do."""
+"""Loading bundles with tensors and bases that fit, and that do not fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundle.altering import reseal
 from conftest import REFERENCE, TINY
 from keras_peft.errors import BundleMismatch
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 

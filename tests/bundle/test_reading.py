@@ -1,4 +1,4 @@
-"""Every way in which the files of a bundle can be wrong."""
+"""Reading bundles: missing, modified and unexpected files, and files that may change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as a page."""
+"""The HTML page of the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_peft.bundle import report
 
 
 class Reader(html.parser.HTMLParser):
-    """Checks that every tag that opens closes, and collects the text."""
+    """Checks that every opened tag is closed, and collects the text."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A bundle that answers otherwise is not written."""
+"""A bundle whose logits differ after loading is not written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from conftest import TINY
 from keras_peft import sources
 from keras_peft.errors import BundleError
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 

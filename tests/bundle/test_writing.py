@@ -1,4 +1,4 @@
-"""What is in a bundle, and that it is whole or absent."""
+"""The contents of a bundle, and that it is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_peft.bundle import verifying
 from keras_peft.errors import BundleError
 from keras_peft.files import sha256_of
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 
@@ -95,7 +95,7 @@ except keras_peft.KerasPeftError as error:
 
 
 def test_a_disk_that_is_full_loses_nothing(tmp_path, data):
-    """The kernel refuses to write more than 4 kB to a file at the output's place."""
+    """Simulates a full disk: files in the output's folder are limited to 4 kB."""
     out = tmp_path / "place" / "bundle"
     command = [sys.executable, "-c", _FULL_DISK, str(data), str(out), "4096", str(TINY)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
