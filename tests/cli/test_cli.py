@@ -1,4 +1,4 @@
-"""The command line: what goes in, what comes out on which side, and how it ends."""
+"""The command line: arguments, output on stdout and stderr, and exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_peft import __version__
 from keras_peft.cli.application import COMMANDS, build
 from sampling import thorough
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
@@ -32,7 +32,7 @@ def run(command_line):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data):
-    """What `train --json` wrote, and the bundle."""
+    """Runs `train --json`; returns the parsed stdout, stderr and the bundle's folder."""
     out = tmp_path_factory.mktemp("cli") / "bundle"
     flags = [
         "--base",
@@ -352,7 +352,7 @@ def test_output_that_nobody_reads_any_more(trained, tmp_path):
     ],
 )
 def test_quick_answers_import_only_what_they_need(arguments, commands):
-    """What is imported is counted, not seconds."""
+    """Checks the imported modules, because times vary."""
     code = f"import sys\nfrom keras_peft.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
     show = "sys.stderr.write('\\n' + ' '.join(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code + show], capture_output=True, text=True, check=True)
@@ -387,7 +387,7 @@ def test_brackets_in_texts_are_no_markup(run, trained):
 
 @pytest.mark.parametrize(
     "output", [["methods", "--json"], ["--version"]]
-)  # More than a buffer holds, and less.
+)  # More output than fits in a pipe's buffer, and less.
 def test_a_reader_that_goes_away_is_told_nothing(output):
     process = subprocess.Popen([*COMMAND, *output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()

@@ -1,4 +1,4 @@
-"""A file with flags, and the one that a bundle has of itself."""
+"""Configuration files with flags, and the run.toml of a bundle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_peft.cli import main
 from keras_peft.training.fine_tune import fine_tune
 from sampling import thorough
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 

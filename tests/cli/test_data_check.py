@@ -1,4 +1,4 @@
-"""keras-peft data check: what is shown, what is JSON, and how it ends."""
+"""keras-peft data check: text output, JSON output and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keras-peft data split: which row goes where, in which format, and how it ends."""
+"""keras-peft data split: the assignment of rows, file formats and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keras-peft data generate: what is shown, asked, printed, and how it ends."""
+"""keras-peft data generate: progress, the confirmation prompt, output and exit codes."""
 
 from __future__ import annotations
 

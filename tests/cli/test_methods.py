@@ -1,4 +1,4 @@
-"""Every method from the command line: trained, written, loaded again, and described."""
+"""Every method from the command line: training, saving, loading and description."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(capfd, *arguments):
 
 @pytest.mark.parametrize("name", sample(methods.names(), "lora", "prompt"))
 def test_trains_and_is_loaded_again(name, data, tmp_path, capfd):
-    """Writing a bundle compares what it answers, loaded anew, with the trained model."""
+    """Trains and loads; writing a bundle compares its logits after loading with the trained model's."""
     flags = ["--base", TINY, "--epochs", 1, "--batch-size", 64, "--method", name, *SMALL.get(name, [])]
     code, out, err = run(capfd, "train", data, "--out", tmp_path / "bundle", *flags, "--json")
     assert code == 0, err

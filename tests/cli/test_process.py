@@ -1,4 +1,4 @@
-"""What the command line does with its own process."""
+"""The imports and the output of the command line's process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keras-peft push: what it prints, how it ends, and that no one is told the token."""
+"""keras-peft push: output, exit codes, and that the token is not leaked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from sealed import bytes_of, make_sealed
 from sources.hub_server import READ_TOKEN, TOKEN, running_hub
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 COMMAND = [sys.executable, "-c", "from keras_peft.cli import main; main()"]
@@ -31,7 +31,7 @@ def sealed(tmp_path):
 
 @pytest.fixture
 def run(hub, tmp_path):
-    """Runs `keras-peft` in a process of its own, with the stand-in as its hub."""
+    """Runs `keras-peft` in a separate process with the local hub server as its Hub."""
 
     def runner(*arguments, token=TOKEN, address=hub.address):
         home = tmp_path / "home"
@@ -108,7 +108,7 @@ def test_logged_in_without_a_variable(run, hub, sealed, tmp_path):
         (TOKEN, {"POST */commit/*": 500}, "The Hub responded with status 500"),
         (TOKEN, {"POST */commit/*": 0}, "could not be reached"),
     ],
-    # A folder is named after the test.
+    # The test's folder is named after its id, which must not contain the token.
     ids=["no token", "wrong", "no one's", "reads", "fails", "hangs up"],
 )
 def test_how_it_fails(run, hub, sealed, token, failures, expected):
