@@ -1,4 +1,4 @@
-"""Small models of the kinds that people have."""
+"""Small models of the kinds that users adapt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def distilbert(*, layers: int = 3, dropout: float = 0.0) -> keras.Model:
-    """KerasHub's DistilBERT, random."""
+    """KerasHub's DistilBERT with random weights."""
     return keras_hub.models.DistilBertBackbone(
         vocabulary_size=50,
         num_layers=layers,
@@ -21,12 +21,12 @@ def distilbert(*, layers: int = 3, dropout: float = 0.0) -> keras.Model:
 
 
 def small_distilbert() -> keras.Model:
-    """The same with two blocks."""
+    """DistilBERT with two blocks."""
     return distilbert(layers=2)
 
 
 def distilbert_classifier() -> keras.Model:
-    """KerasHub's whole DistilBERT classifier, random."""
+    """KerasHub's DistilBERT classifier with random weights."""
     return keras_hub.models.DistilBertTextClassifier(distilbert(), num_classes=3)
 
 
@@ -50,7 +50,7 @@ _DECODER = {
 
 
 def bert() -> keras.Model:
-    """KerasHub's BERT, random, as are all that follow."""
+    """KerasHub's BERT with random weights, like all models below."""
     return keras_hub.models.BertBackbone(**_ENCODER)
 
 
@@ -63,7 +63,7 @@ def xlm_roberta() -> keras.Model:
 
 
 def albert(*, groups: int = 1, repetitions: int = 1) -> keras.Model:
-    """Four calls of each group's layers."""
+    """ALBERT, which calls the layers of each group four times."""
     options = {**_ENCODER, "num_layers": 4 * groups}
     return keras_hub.models.AlbertBackbone(
         **options, embedding_dim=8, num_groups=groups, num_inner_repetitions=repetitions
@@ -86,7 +86,7 @@ def gpt2() -> keras.Model:
 
 
 def gemma() -> keras.Model:
-    """With the norms that Gemma 2 added."""
+    """Gemma with the norms that Gemma 2 added."""
     return keras_hub.models.GemmaBackbone(
         **_DECODER, head_dim=4, use_post_ffw_norm=True, use_post_attention_norm=True
     )
@@ -123,7 +123,7 @@ def phi3() -> keras.Model:
 
 
 def smollm3() -> keras.Model:
-    """With rotary positions in the first block only."""
+    """SmolLM3 with rotary positions in the first block only."""
     options = dict(_DECODER)
     return keras_hub.models.SmolLM3Backbone(
         num_attention_heads=options.pop("num_query_heads"),
@@ -167,7 +167,7 @@ def smollm3_lm() -> keras.Model:
 
 
 def functional() -> keras.Model:
-    """A hand-written Functional encoder with repeated parts, a batch norm and a dropout."""
+    """A hand-written Functional encoder with repeated blocks, a batch norm and dropout."""
     inputs = keras.Input((8, 16))
     x = inputs
     for number in range(3):
@@ -271,5 +271,5 @@ def values(model: keras.Model) -> list[np.ndarray]:
 
 
 def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
-    """Tells whether two lists of arrays are equal, bit for bit."""
+    """Returns whether two lists of arrays are equal, bit for bit."""
     return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -194,7 +194,7 @@ def test_a_head_on_a_model_that_is_not_functional():
 
 
 class Twins(keras.Model):
-    """Two layers of one name."""
+    """A model with two layers of the same name."""
 
     def __init__(self):
         super().__init__()
@@ -226,8 +226,8 @@ def test_names_that_keras_numbered():
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets=f"^{second.name}$")
     assert (
         model.adapters["default"].site_weights[0].site.layer is second
-    )  # Targets mean the names that people see,
-    assert sorted(model.adapter_tensors()) == ["dense_1/lora/a", "dense_1/lora/b"]  # files those that last.
+    )  # Targets match the layer's current name,
+    assert sorted(model.adapter_tensors()) == ["dense_1/lora/a", "dense_1/lora/b"]  # files use a stable one.
 
 
 def test_a_call_that_someone_else_set_comes_back():

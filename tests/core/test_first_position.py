@@ -1,4 +1,4 @@
-"""The last block for the first position alone gives that position."""
+"""A last block that computes only the first position gives the same outputs there."""
 
 from __future__ import annotations
 

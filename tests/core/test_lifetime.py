@@ -1,4 +1,4 @@
-"""What several adapters, heads, optimizers and merged weights leave behind."""
+"""Adding, switching, merging, saving and removing adapters, heads and optimizers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_peft.errors import AdapterError, OptionError
 
 
 def test_mixed_rows_are_computed_on_the_base_itself():
-    """Also while an adapter is active that changes the base's weights, and after weights were assigned."""
+    """Includes an active adapter that changes the base's weights, and weights that are assigned later."""
     model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(), head=dense(), adapter="lora")
     shake(model)
     inputs = models.inputs_of(model.base)
@@ -27,7 +27,7 @@ def test_mixed_rows_are_computed_on_the_base_itself():
     assert model.active == ("full",)
     model.activate("lora")
     model.predict(inputs, adapters=["lora"] * 4, verbose=0)
-    assert len(model.variables) == count  # What serves a mixed batch is no part of the model.
+    assert len(model.variables) == count  # The variables of a mixed batch are not part of the model.
     shake(model, 4)
     mixed = model.predict(inputs, adapters=["lora"] * 4, verbose=0)
     np.testing.assert_allclose(mixed, outputs_of(model, inputs), atol=1e-5)
@@ -70,7 +70,7 @@ def test_a_refused_name_leaves_the_base_as_it_was():
     "inner", [keras_peft.LoRA, keras_peft.BitFit, keras_peft.methods.OFT, keras_peft.FullFineTuning]
 )
 def test_several_are_merged_as_they_are_computed(inner):
-    """DoRA reckons with the base's own norms, and full fine-tuning moves what the others are added to."""
+    """Merges methods that interact: DoRA uses the base's norms, full fine-tuning changes the base."""
     outer = keras_peft.LoRA(rank=2) if inner is keras_peft.FullFineTuning else keras_peft.DoRA(rank=2)
     model = keras_peft.adapt(models.distilbert(), [inner(), outer], targets="attention.value")
     shake(model)
@@ -156,7 +156,7 @@ def test_what_inactive_adapters_make_of_the_base_is_saved_too(tmp_path):
 
 
 def test_the_best_weights_of_a_training_come_back(tmp_path):
-    """A checkpoint is written in the middle of `fit`, which has to go on as if nothing happened."""
+    """Writes checkpoints during `fit`, which must not change the training."""
     losses = []
     for number, callbacks in enumerate(
         ([], [keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", save_weights_only=True)])

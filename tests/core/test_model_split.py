@@ -1,4 +1,4 @@
-"""A model in two parts is the model."""
+"""A model that is split into trunk and top computes the same as the whole model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_both_parts_together_are_the_model(make_base):
     shake(model)
     inputs = models.inputs_of(getattr(base, "backbone", base))
     split = model.split()
-    if make_base is models.albert:  # Its blocks share their weights, so the first is touched too.
+    if make_base is models.albert:  # Its blocks share weights, so the adapter changes the first block too.
         assert [len(feature.shape) for feature in split.features if feature.raw is None] == [3]
     assert_same(split, model, inputs)
     touched = {weights.site.layer for weights in model.adapters["default"].site_weights}

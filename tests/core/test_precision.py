@@ -1,4 +1,4 @@
-"""Frozen products in bfloat16: nearly the same, and nothing of it stays."""
+"""Frozen matrix products in bfloat16: outputs stay close, and the original precision is restored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_method_trains_in_it(name):
     untouched = [v for v in model.base.variables if not v.trainable]
     frozen = [keras.ops.convert_to_numpy(v) for v in untouched]
     with model.lower_precision():
-        # Four steps are done sooner than traced; one method shows that it can be.
+        # Four eager steps are faster than tracing; one method covers tracing.
         eagerly = name != "lora"
         mode = False if eagerly else MODE
         model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=mode, run_eagerly=eagerly)

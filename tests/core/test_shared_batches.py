@@ -1,4 +1,7 @@
-"""What devices share: batches that divide, and none that does not. Processes are in tests/serve/http/acceptance."""
+"""Batches that are split equally across devices.
+
+Tests with several processes are in tests/serve/http/acceptance.
+"""
 
 from types import SimpleNamespace
 

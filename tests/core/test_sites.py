@@ -105,7 +105,7 @@ def test_sites_are_named_by_roles_where_these_say_it_and_else_by_paths():
     assert selection_of(sites, [*queries, *ups]) == Selection(("attention.query", "ffn.up"))
     assert selection_of(sites, queries[1:]) == Selection(("attention.query",), (1, 2))
     own = [queries[2], ups[0]]
-    # In the second base not all roles have as many blocks.
+    # In the second list, `ffn.up` has a site in only one block.
     for all_sites in (sites, [site for site in sites if site not in ups[1:]]):
         selection = selection_of(all_sites, own)
         assert {site.path for site in select_sites(all_sites, selection)} == {site.path for site in own}

@@ -1,4 +1,4 @@
-"""What tests of adapted models do with them."""
+"""Helpers for tests of adapted models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 MODE = False if keras.config.backend() == "tensorflow" else "auto"
-"""For `compile(jit_compile=…)`: compiling takes longer than what it saves on TensorFlow."""
+"""For `compile(jit_compile=…)`: on TensorFlow, compiling takes longer than it saves."""
 
 
 def dense(outputs: int = 3) -> keras.Model:
@@ -16,7 +16,7 @@ def dense(outputs: int = 3) -> keras.Model:
 
 
 def shake(model, seed: int = 0, scale: float = 0.3) -> None:
-    """Moves every trained weight off its start, so that each has an effect."""
+    """Adds noise to every trained weight, so that each has an effect."""
     generator = np.random.default_rng(seed)
     for variable in model.adapter_variables().values():
         moved = scale * generator.normal(size=variable.shape)
@@ -24,5 +24,5 @@ def shake(model, seed: int = 0, scale: float = 0.3) -> None:
 
 
 def outputs_of(model, inputs) -> np.ndarray:
-    """What a model gives in inference."""
+    """Returns the outputs of a model in inference."""
     return keras.ops.convert_to_numpy(model(inputs, training=False))

@@ -1,4 +1,4 @@
-"""Marks for capitals."""
+"""Tokens that mark capital letters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_peft.inputs.words import WordEncoder
 
 
 def with_unused_tokens() -> str:
-    """The tiny tokenizer with the names of three of its tokens changed."""
+    """Returns the tiny tokenizer with its last three tokens renamed to `[unused1]` to `[unused3]`."""
     content = json.loads((TINY / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = content["model"]["vocab"]
     last = sorted(vocabulary, key=vocabulary.get)[-3:]

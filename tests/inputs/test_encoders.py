@@ -1,4 +1,4 @@
-"""Rows to token ids: cut or in windows, in parts, and with the places of words."""
+"""Encoding rows as token ids: truncation, windows, chunks of rows, and the positions of words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_many_texts_are_tokenised_in_parts(words):
 
 def test_words_know_their_first_tokens():
     tokens = WordEncoder(CONTENT, 7)([("the", "models", "from", "people"), ("time",), ("\u200b", "and")])
-    # The second word has more than one token, and of the last row's first nothing is left.
+    # The second word has several tokens, and the first word of the last row has none.
     assert tokens.words[0][0] == 1
     assert tokens.words[1].tolist() == [1]
     assert tokens.words[2].tolist() == [-1, 1]
@@ -60,7 +60,7 @@ def test_long_texts_are_read_in_windows():
         }
         assert seen == set(ids)
     second = [part for owner, part in zip(tokens.owners, tokens.ids, strict=True) if owner == 1]
-    assert second[0][-4:-1].tolist() == second[1][1:4].tolist()  # A quarter of 14 is in both.
+    assert second[0][-4:-1].tolist() == second[1][1:4].tolist()  # The overlap is a quarter of 14.
     means = compute_outputs(lambda inputs, once: inputs["token_ids"][:, 1:2], tokens)
     assert means[1, 0] == pytest.approx(np.mean([part[1] for part in second]))
     assert len(means) == 3

@@ -1,4 +1,4 @@
-"""What a row can be: as a table holds it, and as a user gives it."""
+"""Reading rows from the cells of a table, and from a user's values."""
 
 from __future__ import annotations
 
