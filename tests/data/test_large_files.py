@@ -1,4 +1,4 @@
-"""Training on and splitting more text than memory holds: the same outcome, and memory that does not grow with it."""
+"""Training on and splitting texts that do not fit in memory: the same results, and bounded memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from keras_peft.training import trunk_cache
 from keras_peft.training.fine_tune import fine_tune
 from sampling import sample
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 SETTINGS = {"base": str(TINY), "epochs": 2, "seed": 1, "validation": 0.2}
@@ -147,7 +147,7 @@ def write_texts(path, count):
 
 
 def memory_of(path):
-    """The bytes that Python and NumPy have allocated: at most, and after all."""
+    """Returns the peak and the final number of bytes that Python and NumPy have allocated."""
     tokenizer = TextEncoder((TINY / "tokenizer.json").read_text(), 128)
     tracemalloc.start()
     try:
@@ -170,7 +170,7 @@ def test_a_row_costs_the_same_few_bytes_however_long_its_text(tmp_path, monkeypa
     few, many = 5_000, 20_000
     paths = [write_texts(tmp_path / f"{count}.jsonl", count) for count in (few, many)]
     assert paths[1].stat().st_size > 150 * many
-    memory_of(paths[0])  # What is made once only.
+    memory_of(paths[0])  # Excludes one-time allocations from the measurement.
     (most_few, held_few), (most_many, held_many) = map(memory_of, paths)
     assert held_many - held_few < 60 * (many - few)
     assert most_many - most_few < 80 * (many - few)
@@ -191,7 +191,7 @@ def test_a_split_is_the_same_as_from_memory(tmp_path, monkeypatch, on_disk, endi
 
 
 def memory_of_split(path):
-    """The bytes that Python and NumPy have allocated at most."""
+    """Returns the peak number of bytes that Python and NumPy have allocated."""
     tracemalloc.start()
     try:
         split_file(path, path.with_suffix(".parts"), overwrite=True)
@@ -204,6 +204,6 @@ def test_a_split_holds_a_few_bytes_of_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "IN_MEMORY", 1 << 18)
     few, many = 5_000, 20_000
     paths = [write_texts(tmp_path / f"{count}.jsonl", count) for count in (few, many)]
-    memory_of_split(paths[0])  # What is made once only.
+    memory_of_split(paths[0])  # Excludes one-time allocations from the measurement.
     most_few, most_many = map(memory_of_split, paths)
     assert most_many - most_few < 80 * (many - few)

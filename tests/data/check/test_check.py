@@ -1,4 +1,4 @@
-"""Each check finds what it is for, tells the rows, and is silent about the rest."""
+"""Each data check reports its kind of problem with the affected rows, and nothing else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def found(report, name):
 
 
 def test_sound_rows_have_no_findings(check):
-    # Made of so few words, these are like one another only with another order of them.
+    # The rows consist of the same few words, so a lower threshold would report near duplicates.
     report = check(ROWS, similarity=1.0)
     assert report.findings == ()
     assert (report.rows, report.text_form, report.label_form) == (40, "text", "label")
@@ -91,7 +91,7 @@ def test_oddities(check):
 def test_mangled_text_is_mended(text):
     read_wrongly = text.encode().decode("latin-1")
     assert unmangled(read_wrongly) == text
-    # With these there are texts that are well spelled and are another one's bytes, too: é€€ is 退.
+    # With these characters, a correct text can equal the wrongly decoded bytes of another: é€€ is 退.
     plain = re.sub("[ß’“€]", "", text)
     assert unmangled(plain) == plain
 
@@ -303,7 +303,7 @@ def test_of_many_texts_some_are_compared_for_being_nearly_the_same():
     near = near_pairs(texts, 0.8).tolist()
     assert near == [[n, 60 + n] for n in range(60)]
     some = near_pairs(texts, 0.8, most_compared=60).tolist()
-    # What is the same word for word is found all the same.
+    # Texts with the same words are always found.
     assert some[:30] == near[:30]
     assert 0 < len(some[30:]) < 30
     assert all(pair in near for pair in some)

@@ -1,4 +1,4 @@
-"""Whatever a file holds, its reader gives rows or says what is wrong; and what was written comes back."""
+"""A reader returns rows or an error for any content of a file, and reads written rows back unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 OBJECTS = st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=6)
-# What a table of text may hold; Polars takes an empty value that is not quoted for none.
+# Values of a text table are not empty, because Polars reads an unquoted empty value as null.
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1)
 TABLES = st.lists(st.fixed_dictionaries({"text": CELLS, "label": CELLS}), min_size=1, max_size=8)
 

@@ -1,4 +1,4 @@
-"""Every format gives the rows that were written, and says what is wrong with a file."""
+"""Every format returns the rows that were written, and reports errors in a file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_formats():
 def test_every_format_gives_the_rows_in_chunks(tmp_path, ending):
     path = write(tmp_path / f"d{ending.upper()}", ROWS)
     assert read(path) == ROWS
-    if ending in (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"):  # Polars decides.
+    if ending in (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"):  # Polars chooses the size of the chunks.
         assert len(list(read_rows(path, chunk=10))) >= 2
     else:
         assert [len(rows) for rows in read_rows(path, chunk=30)] == [30, 30, 30, 10]

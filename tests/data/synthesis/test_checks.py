@@ -1,4 +1,4 @@
-"""What is wanted, the prompt and what a server may say: mistakes are told before anything is sent."""
+"""Options, prompt templates and endpoints: mistakes are reported before any request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_peft.errors import OptionError
 
 @pytest.fixture
 def generation(tmp_path, monkeypatch):
-    """Makes what is wanted; a test gives what is its own. No server is there to be asked."""
+    """Creates a `DataGeneration` with defaults that a test can replace; its endpoint has no server."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     defaults = {
         "topic": "the latest topics",

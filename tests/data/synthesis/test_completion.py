@@ -1,4 +1,4 @@
-"""What a server may say: any of it is understood or a fault."""
+"""Any response of a server is read as an answer or reported as a fault."""
 
 from __future__ import annotations
 

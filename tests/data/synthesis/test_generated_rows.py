@@ -1,4 +1,4 @@
-"""What a model may answer: whatever it is, rows come out or a counted reason, and never an exception."""
+"""Any answer of a model gives rows or counted reasons for rejection, and never an exception."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_any_answer_gives_rows_or_counted_reasons(content):
     st.text(),
 )
 def test_rows_are_found_whatever_stands_around_them(rows, before, after):
-    """As far as what stands before is no JSON itself."""
+    """Surrounds the rows with any text in which no JSON starts."""
     before = before.replace("[", "").replace("{", "").replace("</think>", "")
     after = after.replace("[", "").replace("{", "").replace("</think>", "")
     assert candidates_in(before + json.dumps({"rows": rows}) + after) == rows

@@ -1,4 +1,4 @@
-"""Whole runs against a server on this machine that answers well, badly or not at all."""
+"""Complete runs against a local server that gives valid answers, invalid answers or none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from keras_peft.progress import Progress
 
 
 class Heard(Progress):
-    """Remembers what it was told."""
+    """Records the progress that is reported."""
 
     def __init__(self):
         self.pauses: list[tuple[float, str]] = []
@@ -57,7 +57,7 @@ def heard():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Pauses of milliseconds, and no key but a test's own."""
+    """Shortens the pauses to milliseconds, and removes the environment's API key."""
     import keras_peft.data.synthesis.endpoint as endpoint
 
     monkeypatch.setattr(endpoint, "_FIRST_WAIT", 0.01)
@@ -66,7 +66,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def generation(chat, tmp_path):
-    """Makes what is wanted; a test gives what is its own."""
+    """Creates a `DataGeneration` with defaults that a test can replace."""
 
     def make(**options):
         defaults = {
@@ -211,7 +211,7 @@ def test_waits_grow_and_differ(chat, generation, heard):
 def test_retry_after_is_obeyed(chat, generation, heard, given):
     header = formatdate(time.time() + 2, usegmt=True) if given == "a date" else given
     if given == "a date":
-        chat.script = [error(429, **{"Retry-After": formatdate(0, usegmt=True)})]  # It is over already.
+        chat.script = [error(429, **{"Retry-After": formatdate(0, usegmt=True)})]  # The date is in the past.
     else:
         chat.script = [error(429, **{"Retry-After": header})]
     generation(rows=5).run(heard)
@@ -367,11 +367,11 @@ def test_the_same_seed_gives_the_same_file(chat, generation, tmp_path):
 
 
 class TestGoingOn:
-    """After an interruption."""
+    """Resuming after an interruption."""
 
     @pytest.fixture
     def stopped(self, chat, generation):
-        """Leaves ten rows of an unfinished run."""
+        """Stops a run after ten rows and returns its side file."""
         chat.script = [good, good, error(401)]
         with pytest.raises(EndpointError):
             generation(concurrency=1).run()
@@ -379,7 +379,7 @@ class TestGoingOn:
         assert partial.kept == 10
         chat.requests.clear()
         chat.script = []
-        # What comes now is not what came before.
+        # The answers of the resumed run differ from the earlier ones.
         chat.otherwise = lambda number, body: good(number + 1000, body)
         return generation().out.with_name("rows.jsonl.partial")
 
@@ -428,7 +428,7 @@ class TestGoingOn:
         assert "half a" not in made.out.read_text()
 
     def test_every_cut_of_the_side_file_is_read(self, generation, stopped):
-        """Wherever a killed process stopped writing."""
+        """Cuts the side file at many lengths, as a killed process can leave it."""
         whole = stopped.read_bytes()
         for length in range(0, len(whole), 37):
             stopped.write_bytes(whole[:length])
@@ -546,7 +546,7 @@ def test_a_killed_run_loses_no_row_that_it_had(chat, tmp_path, number):
     process = subprocess.Popen(command(chat, out), stderr=subprocess.PIPE, text=True)
     assert enough.wait(60)
     side = out.with_name("rows.jsonl.partial")
-    while side.read_bytes().count(b'"answer"') < 7:  # One of the first eight may be on its way still.
+    while side.read_bytes().count(b'"answer"') < 7:  # One of the first eight answers may still be in transit.
         time.sleep(0.01)
     process.send_signal(number)
     said = process.stderr.read()

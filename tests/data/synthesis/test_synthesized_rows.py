@@ -1,4 +1,4 @@
-"""Which rows are taken, which are asked for next, and in which order they are written."""
+"""Which rows are accepted, which are requested next, and the order in which they are written."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_duplicates():
 
 
 def test_the_sample_conversations_hold_no_near_duplicates():
-    """The threshold lets through what people took care to tell apart."""
+    """Checks that the threshold accepts conversations that people wrote to be distinct."""
     lines = (ROOT / "examples/conversations.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     assert Duplicates(["Jon", "Sumit"], 0.7).add(texts) == [None] * len(texts)
