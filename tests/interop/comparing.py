@@ -1,4 +1,4 @@
-"""What the live checks beside other libraries have in common: the command line, the other Python, the verdict."""
+"""Shared code of the live comparisons with other libraries: command line, other Python, and verdict."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import keras
 from conftest import REFERENCE
 
 TOLERANCE = 1e-5
-"""How far logits may be apart, as a share of the largest; and probabilities, as they are."""
+"""Largest allowed difference: of logits relative to the largest logit, of probabilities absolute."""
 _RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
 
 Rows = list[dict[str, Any]]
 
 
 def run_there(peers: str, script: str, verb: str, work: Path) -> None:
-    """Runs a script of this folder with the Python that has the other library."""
+    """Runs a script of this folder with the other library's Python."""
     command = [peers, "-W", "ignore", str(Path(__file__).parent / script), verb, str(work)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(REFERENCE)})
 
@@ -32,14 +32,14 @@ def run_there(peers: str, script: str, verb: str, work: Path) -> None:
 def main(
     run: Callable[..., Rows], file: str, *, parts: Sequence[str] | None = None, least: float = 0.0
 ) -> None:
-    """Runs both directions, keeps the differences where asked, and fails where one is too wide.
+    """Runs both directions, stores the differences if requested, and fails if one is too large.
 
     Args:
-        run: From a folder to work in, the other Python, and the parts to compare where there
-            are any, to rows. It leaves a versions.json of the other side in the folder.
-        file: What the differences are kept in, for `docs/guides/exchange.md`.
-        parts: What `--only` chooses from.
-        least: The least that a logit counts as, where the largest is smaller.
+        run: Takes a working folder, the other Python and, if `parts` is given, the parts to
+            compare; returns rows. It writes a versions.json of the other library to the folder.
+        file: The file that stores the differences for `docs/guides/exchange.md`.
+        parts: The choices of `--only`.
+        least: The minimum of the largest logit that differences are relative to.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--peers", required=True, help="the Python that has the other library")

@@ -1,6 +1,6 @@
-"""Adapters of AdapterHub, in and out, against folders and logits that its library stored.
+"""Import and export of AdapterHub adapters, compared with folders and logits from its library.
 
-They lie in `reference/adapter_hub` and were made by `reference/make_adapter_hub.py`; nothing of PyTorch is needed here.
+`reference/make_adapter_hub.py` makes the files in `reference/adapter_hub`. These tests do not need PyTorch.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from keras_peft.interop.adapter_hub import kinds
 from sampling import sample
 from serve.bundles import write_bundle
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 FOLDERS = REFERENCE / "adapter_hub"
 CASES = sorted(folder.name for folder in FOLDERS.iterdir() if folder.is_dir())
 LABELS = ("alpha", "beta", "gamma")
-# Of the largest logit.
+# Relative to the largest logit.
 TOLERANCE = 1e-5
-# What comes back in another form that computes the same, and how.
+# Adapters that are exported in another form with the same outputs, and the difference.
 OTHERWISE = {
     "double_seq_bn_channel": "a learned strength is multiplied into the matrix",
     "par_bn_learned": "a learned strength is multiplied into the matrix",
     "ia3": "the factor alpha is multiplied into the scale",
 }
-# Heads that come back as AdapterHub's own, which they are not there.
+# Heads of other kinds, which are exported as AdapterHub's own kind.
 OTHER_HEADS = {"head_pooler_bert", "head_static", "head_static_bert", "head_static_roberta"}
 
 
@@ -51,7 +51,7 @@ def import_case(name, out, **options):
 
 
 def difference_of(name, bundle):
-    """The largest, relative to the largest logit, at positions of the text."""
+    """Returns the largest difference at text positions, relative to the largest logit."""
     kept = load_file(FOLDERS / "logits.safetensors")
     base = base_of(name).name
     ids, mask = kept[f"ids/{base}"], kept[f"mask/{base}"]
@@ -65,7 +65,7 @@ def difference_of(name, bundle):
 
 
 def settled(config):
-    """What a configuration says, in one of several ways to say it."""
+    """Returns a configuration in a normal form, because several forms have the same meaning."""
     config = dict(config)
     if config.get("non_linearity") == "swish":
         config["non_linearity"] = "silu"
@@ -81,7 +81,7 @@ def settled(config):
     sample(CASES, "seq_bn", "double_seq_bn_bert", "par_bn_roberta", "compacter", "lora", "head_tagging"),
 )
 def test_there_here_there(name, tmp_path):
-    """The same logits here, and the same tensors and settings when it goes back."""
+    """Compares the logits after import, and the tensors and settings after export."""
     import_case(name, tmp_path / "bundle")
     assert difference_of(name, tmp_path / "bundle") < TOLERANCE
     exported = keras_peft.interop.export_adapter_hub(tmp_path / "bundle", out=tmp_path / name)
@@ -144,7 +144,7 @@ def test_which_methods_they_are(name, methods, tmp_path):
 
 
 def copy_of(name, tmp_path, *, head=None, about=None, **changes):
-    """A folder with other settings."""
+    """Copies a folder and changes its settings."""
     folder = tmp_path / "adapter"
     shutil.copytree(FOLDERS / name, folder)
     for file, own in (("adapter_config.json", changes), ("head_config.json", head or {})):
@@ -327,7 +327,7 @@ def test_an_adapter_without_a_head_is_told_how_to_get_one(tmp_path):
 
 
 def test_what_the_library_meant_before_is_what_is_read(tmp_path):
-    """Without a version, gelu was what gelu_new is now; LoRA before 1.1 had a strength of 1."""
+    """Without a version, gelu means today's gelu_new; LoRA before 1.1 has a scaling of 1."""
     old = copy_of("seq_bn_before_norm", tmp_path, about={"version": ...})
     with pytest.raises(AdapterError, match="non_linearity='gelu_new' is not supported"):
         import_copy(old, tmp_path)
@@ -371,7 +371,7 @@ def test_other_tasks_go_there_and_come_back(task, options, tmp_path):
     one, other = (
         keras.ops.convert_to_numpy(keras_peft.load(path).model(given)) for path in (folder, back.folder)
     )
-    if task == "regression":  # Mean and deviation are in the weights now.
+    if task == "regression":  # The exported weights include the mean and the deviation.
         one, other = keras_peft.load(folder).task.values(one), back.task().values(other)
     np.testing.assert_allclose(one, other, atol=1e-6)
 

@@ -1,6 +1,6 @@
-"""Adapters of PEFT on KerasHub's language models, against what PEFT and transformers computed and stored.
+"""PEFT adapters on KerasHub's language models, compared with outputs of PEFT and transformers.
 
-Checkpoints, adapters and outputs were made by `reference/make_decoders.py`; nothing of PyTorch is needed here.
+`reference/make_decoders.py` makes the checkpoints, adapters and outputs. These tests do not need PyTorch.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from keras_peft.errors import AdapterError
 from sampling import sample
 from sources.hub_server import running_hub, use
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 FOLDERS = REFERENCE / "decoders"
 KEPT = load_file(FOLDERS / "outputs.safetensors")
 INPUTS = {"token_ids": KEPT["input_ids"], "padding_mask": KEPT["attention_mask"]}
 CASES = sorted(folder.name for folder in FOLDERS.iterdir() if folder.is_dir())
-# Of the largest value.
+# Relative to the largest value.
 TOLERANCE = 1e-5
 
 
 def backbone(name):
-    # KerasHub leaves this one at 1e-6 for Llama, whatever the checkpoint says.
+    # KerasHub uses 1e-6 for Llama and ignores the checkpoint's value.
     options = {"layer_norm_epsilon": 1e-5} if name == "llama" else {}
     return keras_hub.models.Backbone.from_preset(str(REFERENCE / name), **options)
 
@@ -49,7 +49,7 @@ def architecture(case):
 
 
 def apart(model, case, what):
-    """The largest difference at tokens that are read, relative to the largest value."""
+    """Returns the largest difference at unpadded tokens, relative to the largest value."""
     outputs, expected = keras.ops.convert_to_numpy(model(INPUTS, training=False)), KEPT[f"{case}.{what}"]
     assert outputs.shape == expected.shape
     seen = INPUTS["padding_mask"].astype(bool)
@@ -61,7 +61,7 @@ def settings_of(folder):
 
 
 def altered(case, out, *, config=None, tensors=None):
-    """A copy of a stored adapter with something else in it."""
+    """Copies a stored adapter and changes its configuration or tensors."""
     shutil.copytree(FOLDERS / case, out)
     if config is not None:
         text = json.dumps({**settings_of(out), **config})
@@ -74,7 +74,7 @@ def altered(case, out, *, config=None, tensors=None):
 
 @pytest.mark.parametrize("case", sample(CASES, "gpt2_lora", "llama_patterns", "llama_oft", "gemma_lora"))
 def test_there_here_there(case, tmp_path):
-    """The same hidden states and logits here, and the same tensors and settings when it goes back."""
+    """Compares the hidden states and logits after loading, and the tensors and settings after saving."""
     name = architecture(case)
     model = keras_peft.interop.load_hf_peft(language_model(name), FOLDERS / case)
     assert apart(model, case, "logits") < TOLERANCE
@@ -94,13 +94,13 @@ def test_there_here_there(case, tmp_path):
 
 @pytest.mark.parametrize("name", sample(sorted({architecture(case) for case in CASES}), "gpt2", "llama"))
 def test_the_bases_are_the_same(name):
-    """KerasHub reads the checkpoint as transformers does, or the rest would say nothing."""
+    """Checks that KerasHub reads the checkpoints as transformers does, which the other tests assume."""
     assert apart(language_model(name), name, "logits") < TOLERANCE
     assert apart(backbone(name), name, "hidden") < TOLERANCE
 
 
 def gpt2_saved(methods, tmp_path):
-    """An adapter on GPT-2 with random weights, saved and loaded again: both models."""
+    """Saves and loads a random adapter on GPT-2; returns both models and the saved tensors."""
     model = keras_peft.adapt(language_model("gpt2"), methods)
     generator = np.random.default_rng(0)
     random = {
@@ -142,7 +142,7 @@ def part(method, *targets, layers="all"):
     ids=["lora", "rslora", "dora", "one", "ranks", "biases"],
 )
 def test_layers_that_are_one_module_there(methods, rank, tmp_path):
-    """They have trained apart, so the module's rank is the sum of theirs."""
+    """The layers are trained separately, so the module's rank is the sum of their ranks."""
     model, again, tensors = gpt2_saved(methods, tmp_path)
     name = "base_model.model.transformer.h.1.attn.c_attn"
     assert tensors[f"{name}.lora_A.weight"].shape == (rank, 24)
@@ -170,7 +170,7 @@ def test_an_adapter_matters():
 
 
 def test_a_backbone_is_the_model_without_a_head_there(tmp_path):
-    """Then the modules' names have no prefix, on the way out and in."""
+    """Without a head, the modules' names have no prefix, both in loading and in saving."""
     model = keras_peft.interop.load_hf_peft(backbone("llama"), FOLDERS / "llama_patterns")
     keras_peft.interop.save_hf_peft(model, tmp_path / "bare", base="tests/reference/llama")
     assert settings_of(tmp_path / "bare")["task_type"] == "FEATURE_EXTRACTION"
@@ -218,7 +218,7 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path):
         keras_peft.interop.load_hf_peft(model, folder)
     assert "(24, 3), got (5, 3)" in str(caught.value)
     assert "not finite" in str(caught.value)
-    assert apart(model, "llama", "logits") < TOLERANCE  # It is free again, and as it was.
+    assert apart(model, "llama", "logits") < TOLERANCE  # The model is unchanged and can be adapted.
     keras_peft.interop.load_hf_peft(model, FOLDERS / "llama_lora")
 
 
@@ -291,7 +291,7 @@ def test_a_folder_is_replaced_when_it_is_an_adapter(tmp_path):
 
 
 def test_nothing_is_saved_of_a_merged_model(tmp_path):
-    """What trained of a bias is added to the base's, which has it in it already then."""
+    """A saved bias is the base's plus the trained one, and a merged base already includes the trained one."""
     both = ("attention.query", "attention.key", "attention.value")
     model = keras_peft.adapt(
         language_model("gpt2"), [part(keras_peft.LoRA(rank=2), *both), part(keras_peft.BitFit(), *both)]
@@ -331,7 +331,7 @@ def test_one_of_the_hub_is_called_after_its_repository(tmp_path, monkeypatch):
 
 
 def test_nothing_is_saved_that_reads_otherwise(tmp_path, monkeypatch):
-    """Were a matrix written the wrong way round, nothing would be in the folder's place."""
+    """Writes a wrong `lora_alpha`; the check that reads the adapter back must leave no folder."""
     from keras_peft.interop.hf_peft import lora
 
     model = keras_peft.interop.load_hf_peft(language_model("llama"), FOLDERS / "llama_lora")

@@ -1,7 +1,6 @@
-"""Whole classifiers of transformers, in, as a base, and out, against logits that transformers stored.
+"""Import, training and export of transformers classifiers, compared with logits from transformers.
 
-The heads lie in `reference/classifiers` and were made by `reference/make_classifiers.py`; nothing of PyTorch is needed
-here.
+`reference/make_classifiers.py` makes the heads in `reference/classifiers`. These tests do not need PyTorch.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from keras_peft.errors import AdapterError, BundleError, OptionError
 from sampling import sample
 from serve.bundles import write_bundle
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 FOLDER = REFERENCE / "classifiers"
@@ -34,7 +33,7 @@ TOLERANCE = 1e-5
 
 
 def checkpoint(name, folder, *, tensors=None, **changes):
-    """A whole checkpoint: a tiny encoder with the head that is stored apart from it."""
+    """Writes a complete checkpoint: a tiny encoder and its head, which are stored separately."""
     shutil.copytree(REFERENCE / name.partition("_")[0], folder)
     config = json.loads((folder / "config.json").read_text())
     config |= json.loads((FOLDER / f"{name}.json").read_text()) | changes
@@ -147,7 +146,7 @@ def test_all_that_is_wrong_with_a_head_is_said_at_once(tmp_path):
     ):
         assert reason in str(raised.value)
     assert not (tmp_path / "bundle").exists()
-    # It is a base all the same, without a head.
+    # The checkpoint can still be used as a base, without its head.
     assert sources.load(str(folder)).head is None
 
 
@@ -210,7 +209,7 @@ def test_the_same_labels_in_another_order_start_with_the_whole_head(name, tmp_pa
 
 
 def write_started(folder, base, task, tensors):
-    """A bundle of a head as training would begin with."""
+    """Writes a bundle with the head that training would start from."""
     from keras_peft.interop._bundle import write_imported
 
     return write_imported(
@@ -253,7 +252,7 @@ def test_other_labels_start_with_the_layer_below_and_another_kind_with_nothing(t
     assert (task, tensors, said) == (other, {}, "new, because the base's head is for token-labels")
     task, tensors, said = words.start(tasks.find("token-labels")(("A", "B")))
     assert (tensors, said) == ({}, "new, because the base's head is for other labels (O, B-name, I-name)")
-    # Several labels for a text are another head than one, though the labels are the same.
+    # A multi-label head differs from a single-label head, even with the same labels.
     several = tasks.find("multi-label")(texts.task.labels)
     assert "logits/kernel" not in texts.start(several)[1]
 
@@ -262,7 +261,7 @@ def test_training_on_a_classifier_begins_with_its_head(tmp_path, command_line):
     folder = checkpoint("bert_single", tmp_path / "there")
     write_jsonl(tmp_path / "rows.jsonl", make_rows(48, labels=("alpha", "beta", "gamma")))
     options = ("--base", folder, "--layers", "last:2", "--max-length", 32)
-    # At a rate next to nothing it stays what it was.
+    # At a learning rate near zero, the head does not change.
     code, _, said = command_line(
         "train", "rows.jsonl", "--out", "still", *options, "--epochs", 1, "--learning-rate", 1e-9
     )
@@ -274,7 +273,7 @@ def test_training_on_a_classifier_begins_with_its_head(tmp_path, command_line):
     inputs, expected = given("bert_single")
     made = keras.ops.convert_to_numpy(keras_peft.load(tmp_path / "still").model(inputs, training=False))
     np.testing.assert_allclose(made, expected[:, [2, 0, 1]], rtol=0, atol=1e-3)
-    # Folds and the search for a rate begin with it, too; and what is learned goes out as a BERT.
+    # Cross-validation starts with this head too, and the trained bundle is exported as a BERT.
     code, _, said = command_line("cross-validate", "rows.jsonl", *options, "--epochs", 1, "--folds", 2)
     assert code == 0 and said.count("head      the base's own") == 2
     code, _, said = command_line("train", "rows.jsonl", "--out", "moved", *options, "--epochs", 2, "--resume")
@@ -368,7 +367,7 @@ def test_what_cannot_be_folded_in_is_refused_with_the_way_out(method, message, t
 
 
 def trained_head(tmp_path, architecture, activation):
-    """A bundle on a bare encoder, with a head as training gives it."""
+    """Writes a bundle on an encoder without a head, with a random head like that of a training."""
     base = sources.load(str(REFERENCE / architecture))
     task = replace(tasks.find("single-label")(("a", "b")), activation=activation)
     generator = np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""Adapters of Hugging Face PEFT, in and out, against folders and logits that PEFT and transformers stored.
+"""Import and export of Hugging Face PEFT adapters, compared with folders and logits from PEFT.
 
-They lie in `reference/peft_folders` and were made by `reference/make_peft.py`; nothing of PyTorch is needed here.
+`reference/make_peft.py` makes the files in `reference/peft_folders`. These tests do not need PyTorch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from keras_peft.interop.hf_peft import kinds
 from sampling import sample, thorough
 from serve.bundles import write_bundle
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 FOLDERS = REFERENCE / "peft_folders"
 LABELS = ("alpha", "beta", "gamma")
-# Of the logits, of which the largest are about 5.
+# Relative to the largest logit, which is about 5.
 TOLERANCE = 1e-5
 
 
@@ -34,7 +34,7 @@ def config_of(folder):
     return json.loads((folder / "adapter_config.json").read_text())
 
 
-# What comes back in another form that computes the same, and how.
+# Adapters that are exported in another form with the same outputs, and the difference.
 OTHERWISE = {
     "text_lora_lora_bias": "a bias of the low-rank path becomes one of the layer",
     "text_lokr_both": "the smaller matrix is multiplied out",
@@ -59,13 +59,13 @@ def import_case(name, out, **options):
 
 
 def difference_of(name, bundle):
-    """The largest, relative to the largest logit, at positions of the text."""
+    """Returns the largest difference at text positions, relative to the largest logit."""
     base = config_of(FOLDERS / name)["base_model_name_or_path"].rpartition("/")[2]
     with safe_open(FOLDERS / "logits.safetensors", "numpy") as file:
         expected, ids, mask = (file.get_tensor(key) for key in (name, f"ids/{base}", f"mask/{base}"))
     model = keras_peft.load(bundle).model
     outputs = keras.ops.convert_to_numpy(model({"token_ids": ids, "padding_mask": mask}, training=False))
-    if expected.ndim == 3:  # Virtual tokens come before the text there.
+    if expected.ndim == 3:  # PEFT's outputs start with the virtual tokens.
         outputs, expected = outputs[mask.astype(bool)], expected[:, -mask.shape[1] :][mask.astype(bool)]
     assert outputs.shape == expected.shape
     return np.abs(outputs - expected).max() / np.abs(expected).max()
@@ -76,7 +76,7 @@ def difference_of(name, bundle):
     sample(CASES, "text_lora", "text_lora_bert", "text_lora_patterns", "text_oft", "token_p_tuning_lstm"),
 )
 def test_there_here_there(name, tmp_path):
-    """The same logits here, and the same tensors when it goes back."""
+    """Compares the logits after import, and the tensors after export."""
     imported = import_case(name, tmp_path / "bundle")
     assert imported.labels == LABELS
     assert difference_of(name, tmp_path / "bundle") < TOLERANCE
@@ -102,7 +102,7 @@ def test_every_format_has_a_folder_and_the_lists_name_folders():
 
 
 def copy_of(name, tmp_path, **changes):
-    """A folder with other settings."""
+    """Copies a folder and changes its settings."""
     folder = tmp_path / "adapter"
     shutil.copytree(FOLDERS / name, folder)
     content = {key: value for key, value in (config_of(folder) | changes).items() if value is not Ellipsis}
@@ -193,7 +193,7 @@ def test_other_tasks_go_there_and_come_back(task, options, problem_type, tmp_pat
     folder = write_bundle(tmp_path / "bundle", task=task, labels=labels, options=options)
     keras_peft.export_hf_peft(folder, out=tmp_path / "adapter")
     assert json.loads((tmp_path / "adapter" / "config.json").read_text()).get("problem_type") == problem_type
-    # What a number is in units of is part of the task, and goes into the weights.
+    # The mean and the deviation of a regression are part of the task; the exported weights include them.
     said = task if task == "pairs" else None
     back = keras_peft.import_hf_peft(tmp_path / "adapter", out=tmp_path / "back", task=said)
     assert back.task().name == task
@@ -333,7 +333,7 @@ def test_a_bundle_trained_here_goes_there_and_comes_back(bundle, tmp_path):
     with pytest.raises(BundleError, match="exists; choose another `out`"):
         keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter")
     keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
-    # The bundle's base lies in a folder, which the hub would not take for the name of one.
+    # The bundle's base is a local folder, which is not a valid model name on the Hub.
     assert "base_model" not in (tmp_path / "adapter" / "README.md").read_text()
     (tmp_path / "adapter" / "base").mkdir()
     with pytest.raises(BundleError, match="holds base beside an adapter of PEFT, which would be lost"):

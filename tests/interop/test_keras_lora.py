@@ -1,4 +1,4 @@
-"""Files of KerasHub's own LoRA, each trained and saved by KerasHub here, against what KerasHub makes of them."""
+"""Import of KerasHub's LoRA files, which KerasHub trains and saves in the tests, compared with KerasHub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from keras_peft.interop.keras_lora._factors import flat_factors
 from keras_peft.interop.keras_lora._read import backbone_of
 from sampling import sample, thorough
 
-# What is tested here is not the tracing.
+# These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
 
 TOLERANCE = 1e-5
@@ -48,7 +48,7 @@ EVERY_PROJECTION = [
 
 
 def make(kind: str, **changes):
-    """A random backbone, the same each time."""
+    """Returns a backbone with the same random weights each time."""
     keras.utils.set_random_seed(7)
     backbone, options = BACKBONES[kind]
     return backbone(**options | changes)
@@ -70,8 +70,8 @@ def outputs_of(model, inputs):
 
 
 def train(model, inputs, steps: int = 4) -> None:
-    """Trains what is trainable, far enough to be seen in the outputs: a task as it comes, others on noise."""
-    # Four small steps are done sooner than traced.
+    """Trains until the outputs clearly change: a task with its default loss, others on random targets."""
+    # Four small eager steps are faster than tracing.
     options = {"optimizer": keras.optimizers.Adam(0.05), "run_eagerly": True}
     if isinstance(model, keras_hub.models.Task):
         model.compile(**options)
@@ -87,7 +87,7 @@ def train(model, inputs, steps: int = 4) -> None:
 
 
 def trained(kind: str, path, targets=None, *, freeze_biases: bool = True, **changes):
-    """Trains KerasHub's LoRA and saves it; returns the backbone that was trained."""
+    """Trains and saves KerasHub's LoRA; returns the trained backbone."""
     backbone = make(kind, **changes)
     backbone.enable_lora(RANK, targets)
     if freeze_biases:
@@ -120,7 +120,7 @@ def test_the_outputs_are_those_that_keras_computes(kind, targets, file):
 
 
 def test_the_parameters_of_an_encoder(file):
-    """A kernel (16, 2, 8) of rank 3 is a matrix of rank 6, whose B is repeated along a diagonal of blocks."""
+    """A rank-3 kernel of shape (16, 2, 8) becomes a rank-6 matrix whose B is repeated as diagonal blocks."""
     trained("distilbert", file, ["query", "attention_output"])
     with pytest.warns(UserWarning, match="lacks the biases"):
         adapted = keras_peft.interop.import_keras_lora(file, make("distilbert"))
@@ -368,7 +368,7 @@ def test_damaged_files(file, tmp_path):
 
 @pytest.mark.parametrize("way", ["bytes", "link", "virtual"])
 def test_values_of_other_files_are_not_read(way, file, tmp_path):
-    """Or whoever gives away a file would have bytes of another one put into a bundle."""
+    """Otherwise, a prepared file could copy the contents of other files into a bundle."""
     trained("llama", file)
     (tmp_path / "secret").write_bytes(bytes(4096))
     with h5py.File(tmp_path / "other.h5", "w") as other:
@@ -431,7 +431,7 @@ def test_models_that_cannot_be_adapted(file):
 
 
 class Trained:
-    """A classifier that was made of a base by KerasHub and trained with its LoRA, and what it saved."""
+    """A KerasHub classifier on a base, trained with KerasHub's LoRA, and its saved files."""
 
     def __init__(self, base: str, folder, outputs: int = 3) -> None:
         keras.utils.set_random_seed(3)
@@ -456,7 +456,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    """KerasHub's preset of a small BERT."""
+    """Saves a small BERT as a KerasHub preset and returns its folder."""
     folder = tmp_path_factory.mktemp("presets") / "bert"
     make("bert").save_to_preset(str(folder))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]

@@ -1,9 +1,9 @@
-"""What is done with PEFT itself, by the Python that has it: adapters are trained and saved, or loaded and asked.
+"""Trains adapters with PEFT, and loads exported adapters with PEFT.
 
-    python there.py train FOLDER     trains each method on each architecture and keeps its logits
-    python there.py answer FOLDER    loads what was exported and keeps its logits
+    python there.py train FOLDER     trains each method on each architecture and saves its logits
+    python there.py answer FOLDER    loads the exported adapters and saves their logits
 
-`with_peft.py` runs both, with `reference` among the places of modules; nothing of keras-peft is needed here.
+`with_peft.py` runs both with PEFT's Python and `reference` on PYTHONPATH. keras-peft is not needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import transformers
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-# The methods by the names in the table, and their cases in make_peft.
+# The names of the methods in the table, and their cases in make_peft.
 METHODS = {
     "LoRA": "lora_all",
     "rsLoRA": "lora_rslora",
@@ -58,7 +58,7 @@ STEPS = 6
 
 
 def case_on(method: str, base: str) -> make_peft.Case | None:
-    """The case with the names of an architecture; none where PEFT does not do it."""
+    """Returns the case with an architecture's module names, or None if PEFT does not support it."""
     case = make_peft.CASES[METHODS[method]]
     if "Prefix" in case.method and base == "distilbert":
         return None
@@ -75,7 +75,7 @@ def inputs(base: str) -> dict[str, torch.Tensor]:
 
 
 def train(folder: Path) -> None:
-    """Trains a few steps on made-up labels, so that every weight is somewhere else than where it started."""
+    """Trains a few steps on made-up labels, so that every weight changes."""
     logits = {}
     for method in METHODS:
         for base in ("distilbert", "bert", "roberta"):
@@ -106,7 +106,7 @@ def train(folder: Path) -> None:
 
 
 def answer(folder: Path) -> None:
-    """Loads as the README of what was exported says."""
+    """Loads each exported adapter as its README describes."""
     logits = {}
     for path in sorted((folder / "exported").glob("*/*")):
         kind = json.loads((path / "config.json").read_text())["architectures"][0]

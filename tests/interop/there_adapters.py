@@ -1,9 +1,10 @@
-"""What is done with AdapterHub's library itself, by the Python that has it: adapters are trained, or loaded and asked.
+"""Trains adapters with AdapterHub's library, and loads exported adapters with it.
 
-    python there_adapters.py train FOLDER     trains each method on each architecture and keeps its logits
-    python there_adapters.py answer FOLDER    loads what was exported and keeps its logits
+    python there_adapters.py train FOLDER     trains each method on each architecture and saves its logits
+    python there_adapters.py answer FOLDER    loads the exported adapters and saves their logits
 
-`with_adapters.py` runs both, with `reference` among the places of modules; nothing of keras-peft is needed here.
+`with_adapters.py` runs both with the library's Python and `reference` on PYTHONPATH. keras-peft is not
+needed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 
 BASES = ("distilbert", "bert", "roberta")
 STEPS = 6
-# The methods by the names in the table.
+# The names of the methods in the table, and their cases.
 METHODS = {
     "Pfeiffer, at the norm": Case("SeqBnConfig", SMALL),
     "Pfeiffer": Case("SeqBnConfig", {**SMALL, "original_ln_before": False}),
@@ -34,7 +35,7 @@ METHODS = {
 
 
 def train(folder: Path) -> None:
-    """Trains a few steps on made-up labels, so that every weight is somewhere else than where it started."""
+    """Trains a few steps on made-up labels, so that every weight changes."""
     logits = {}
     for method, case in METHODS.items():
         for base in BASES:
@@ -56,7 +57,7 @@ def train(folder: Path) -> None:
 
 
 def answer(folder: Path) -> None:
-    """Loads as the README of what was exported says."""
+    """Loads each exported adapter as its README describes."""
     logits = {}
     for path in sorted((folder / "exported").glob("*/*")):
         name = json.loads((path / "adapter_config.json").read_text())["model_name"]

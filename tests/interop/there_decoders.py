@@ -1,9 +1,9 @@
-"""What is done with PEFT itself on language models, by the Python that has it.
+"""Trains adapters on language models with PEFT, and loads saved adapters with PEFT.
 
-    python there_decoders.py train FOLDER     trains adapters and keeps the logits
-    python there_decoders.py answer FOLDER    loads what was saved and keeps the logits
+    python there_decoders.py train FOLDER     trains adapters and saves their logits
+    python there_decoders.py answer FOLDER    loads the saved adapters and saves their logits
 
-`with_decoders.py` runs both, with `reference` among the places of modules.
+`with_decoders.py` runs both with PEFT's Python and `reference` on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STEPS = 6
 
 
 def train(folder: Path) -> None:
-    """Trains a few steps to say the next token, so that every weight is somewhere else than where it started."""
+    """Trains a few steps of next-token prediction, so that every weight changes."""
     logits = {}
     batch = make_decoders.inputs()
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
@@ -50,7 +50,7 @@ def train(folder: Path) -> None:
 
 
 def answer(folder: Path) -> None:
-    """Loads onto the base that the adapter's configuration names."""
+    """Loads each adapter on the base that its configuration names."""
     logits = {}
     for path in sorted((folder / "here").glob("*/*")):
         base = json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"]

@@ -1,9 +1,10 @@
-"""What is done with transformers itself, by the Python that has it: classifiers are saved, or loaded and asked.
+"""Saves classifiers with transformers, and loads exported classifiers with transformers.
 
-    python there_models.py make FOLDER      makes a random classifier of each kind and keeps its logits
-    python there_models.py answer FOLDER    loads what was exported as anybody would, and keeps what it says
+    python there_models.py make FOLDER      makes a random classifier of each kind and saves its logits
+    python there_models.py answer FOLDER    loads the exported classifiers and saves their logits and scores
 
-`with_transformers.py` runs both, with `reference` among the places of modules; nothing of keras-peft is needed here.
+`with_transformers.py` runs both with the Python of transformers and `reference` on PYTHONPATH. keras-peft is
+not needed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def make(folder: Path) -> None:
         encoder = make_classifiers.HERE / architecture
         for number, (task, (ending, settings)) in enumerate(make_classifiers.TASKS.items()):
             backend = tokenizers.Tokenizer.from_file(str(encoder / "tokenizer.json"))
-            if architecture == "roberta" and task == "words":  # As it has to be there.
+            if architecture == "roberta" and task == "words":  # RoBERTa requires this for words.
                 backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
             tokenizer = transformers.PreTrainedTokenizerFast(
                 tokenizer_object=backend,
@@ -50,7 +51,7 @@ def make(folder: Path) -> None:
 def asked(
     model: torch.nn.Module, tokenizer: transformers.PreTrainedTokenizerBase, texts: list[str], name: str
 ) -> dict[str, torch.Tensor]:
-    """The logits of texts, or of the first tokens of their words."""
+    """Returns the logits of texts, or of the first tokens of their words."""
     words = "ForTokenClassification" in type(model).__name__
     given = [text.split() for text in texts] if words else texts
     batch = tokenizer(given, is_split_into_words=words, truncation=True, padding=True, return_tensors="pt")
@@ -66,7 +67,7 @@ def asked(
 
 
 def answer(folder: Path) -> None:
-    """Loads what was exported with nothing but its name."""
+    """Loads each exported classifier by its path only, as a user does."""
     logits, said = {}, {}
     texts = json.loads((folder / "texts.json").read_text())
     for path in sorted((folder / "exported").iterdir()):

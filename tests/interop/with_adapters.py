@@ -1,8 +1,8 @@
-"""The same logits in both directions with AdapterHub's library: what is trained there is asked here, and back.
+"""Compares logits with AdapterHub's library: each side loads the adapters that the other trains.
 
     PYTHONPATH=tests python tests/interop/with_adapters.py --peers .venv-peers-adapters/bin/python [--store]
 
-Fails where any logit differs by more than 1e-5 of the largest. With `--store` the differences are kept for
+Fails if any logit differs by more than 1e-5 of the largest. `--store` stores the differences for
 `docs/guides/exchange.md`.
 """
 
@@ -20,7 +20,7 @@ from conftest import REFERENCE, make_rows, write_jsonl
 
 LABELS = ("alpha", "beta", "gamma")
 BASES = ("distilbert", "bert", "roberta")
-# As there_adapters.py has them: the methods and their targets.
+# The methods of there_adapters.py, and their targets.
 METHODS = {
     "Pfeiffer, at the norm": (keras_peft.methods.PfeifferNormAdapter(size=4), None),
     "Pfeiffer": (keras_peft.methods.PfeifferAdapter(size=3), None),
@@ -33,14 +33,14 @@ METHODS = {
 
 
 def ask(bundle: Path, base: str) -> np.ndarray:
-    """The logits of the stored token ids."""
+    """Returns the logits of the stored token ids."""
     kept = load_file(REFERENCE / "adapter_hub" / "logits.safetensors")
     given = {"token_ids": kept[f"ids/{base}"], "padding_mask": kept[f"mask/{base}"]}
     return keras.ops.convert_to_numpy(keras_peft.load(bundle).model(given, training=False))
 
 
 def compared(there: np.ndarray, here: np.ndarray) -> dict[str, float]:
-    """The largest difference."""
+    """Returns the largest difference and the largest logit."""
     assert there.shape == here.shape
     return {"difference": float(np.abs(there - here).max()), "largest_logit": float(np.abs(there).max())}
 

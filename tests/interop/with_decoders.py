@@ -1,9 +1,9 @@
-"""The same logits of language models in both directions with PEFT itself.
+"""Compares logits of language models with PEFT: each side loads the adapters that the other trains.
 
     PYTHONPATH=tests python tests/interop/with_decoders.py --peers .venv-peers/bin/python [--store]
 
-Fails where any logit differs by more than 1e-5 of the largest, or a tensor that was loaded is not saved as it was.
-With `--store` the differences are kept for `docs/guides/exchange.md`.
+Fails if any logit differs by more than 1e-5 of the largest, or if a loaded tensor is not saved unchanged.
+`--store` stores the differences for `docs/guides/exchange.md`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEPT = load_file(REFERENCE / "decoders" / "outputs.safetensors")
 INPUTS = {"token_ids": KEPT["input_ids"], "padding_mask": KEPT["attention_mask"]}
 ATTENTION = ("attention.query", "attention.key", "attention.value", "attention.output")
 LOW = {"rank": 3, "alpha": 8.0}
-# As there_decoders.py has them.
+# The methods of there_decoders.py.
 METHODS = {
     "LoRA": [(keras_peft.LoRA(**LOW), (*ATTENTION, "ffn.up", "ffn.down"))],
     "rsLoRA": [(keras_peft.LoRA(**LOW, rank_stabilized=True), ("attention.query", "attention.value"))],
@@ -38,8 +38,8 @@ METHODS = {
 
 
 def language_model(name: str) -> keras.Model:
-    """KerasHub's, from the same checkpoint."""
-    # KerasHub leaves this one at 1e-6 for Llama, whatever the checkpoint says.
+    """Loads KerasHub's model from the same checkpoint."""
+    # KerasHub uses 1e-6 for Llama and ignores the checkpoint's value.
     options = {"layer_norm_epsilon": 1e-5} if name == "llama" else {}
     backbone = keras_hub.models.Backbone.from_preset(str(REFERENCE / name), **options)
     kind = type(backbone).__name__.replace("Backbone", "CausalLM")
@@ -47,7 +47,7 @@ def language_model(name: str) -> keras.Model:
 
 
 def compared(there: np.ndarray, model: keras.Model) -> dict[str, float]:
-    """The largest difference at tokens that are read."""
+    """Returns the largest difference and the largest logit at unpadded tokens."""
     seen = INPUTS["padding_mask"].astype(bool)
     here = keras.ops.convert_to_numpy(model(INPUTS, training=False))[seen]
     return {
@@ -57,7 +57,7 @@ def compared(there: np.ndarray, model: keras.Model) -> dict[str, float]:
 
 
 def there_to_here(work: Path, method: str, name: str) -> dict[str, float]:
-    """What PEFT trained and saved, loaded, and saved again."""
+    """Loads a PEFT adapter, saves it again, and compares the logits and the saved tensors."""
     folder = work / "there" / method / name
     model = keras_peft.interop.load_hf_peft(language_model(name), folder)
     keras_peft.interop.save_hf_peft(model, work / "back" / method / name, base=name)
@@ -70,7 +70,7 @@ def there_to_here(work: Path, method: str, name: str) -> dict[str, float]:
 
 
 def train_here(work: Path, method: str, name: str) -> keras.Model:
-    """Trains a few steps to say the next token, and saves."""
+    """Trains a few steps of next-token prediction and saves the adapter."""
     placements = [
         keras_peft.Placement(chosen, keras_peft.Selection(targets, "all"))
         for chosen, targets in METHODS[method]

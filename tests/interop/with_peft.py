@@ -1,8 +1,8 @@
-"""The same logits in both directions with PEFT itself: what is trained there is asked here, and the other way.
+"""Compares logits with PEFT: each side loads the adapters that the other trains.
 
     PYTHONPATH=tests python tests/interop/with_peft.py --peers .venv-peers/bin/python [--store]
 
-Fails where any logit differs by more than 1e-5 of the largest. With `--store` the differences are kept for
+Fails if any logit differs by more than 1e-5 of the largest. `--store` stores the differences for
 `docs/guides/exchange.md`.
 """
 
@@ -24,7 +24,7 @@ LABELS = ("alpha", "beta", "gamma")
 ALL = ("attention.query", "attention.key", "attention.value", "attention.output", "ffn.up", "ffn.down")
 SOME = ("attention.query", "attention.value", "ffn.up")
 LOW = {"rank": 4, "alpha": 8.0}
-# As there.py has them: the methods and their targets.
+# The methods of there.py, and their targets.
 METHODS = {
     "LoRA": (keras_peft.LoRA(**LOW), ALL),
     "rsLoRA": (keras_peft.LoRA(**LOW, rank_stabilized=True), None),
@@ -54,14 +54,14 @@ IN_DISTILBERTS_FORM = "bert, as distilbert"
 
 
 def inputs(name: str) -> dict[str, np.ndarray]:
-    """The stored token ids for a method on a base."""
+    """Returns the stored token ids for a method on a base."""
     base = name.rpartition("/")[2].partition(",")[0]
     kept = load_file(REFERENCE / "peft_folders" / "logits.safetensors")
     return {"token_ids": kept[f"ids/{base}"], "padding_mask": kept[f"mask/{base}"]}
 
 
 def compared(name: str, there: np.ndarray, bundle: Path) -> dict[str, float]:
-    """The largest difference at positions of the text, before which virtual tokens come there."""
+    """Returns the largest difference at text positions; PEFT's outputs may start with virtual tokens."""
     given = inputs(name)
     here = keras.ops.convert_to_numpy(keras_peft.load(bundle).model(given, training=False))
     mask = given["padding_mask"].astype(bool)
@@ -72,7 +72,7 @@ def compared(name: str, there: np.ndarray, bundle: Path) -> dict[str, float]:
 
 
 def there_to_here(work: Path, name: str) -> dict[str, float]:
-    """What PEFT trained and saved, imported."""
+    """Imports a PEFT adapter and compares its logits."""
     base = name.rpartition("/")[2]
     out = work / "imported" / name
     keras_peft.import_hf_peft(work / "there" / name, out=out, base=str(REFERENCE / base), labels=LABELS)
@@ -80,7 +80,7 @@ def there_to_here(work: Path, name: str) -> dict[str, float]:
 
 
 def train_here(work: Path, method: str, base: str) -> None:
-    """Trains a bundle and exports it; with a ReLU in its head, as older bundles have, in DistilBERT's form."""
+    """Trains and exports a bundle; in DistilBERT's form, its head has a ReLU, as in older bundles."""
     chosen, targets = METHODS[method]
     as_distilbert = base == IN_DISTILBERTS_FORM
     tags = "Prompt" in method or "P-tuning" in method

@@ -1,11 +1,11 @@
-"""Whole classifiers in both directions with transformers itself.
+"""Compares classifiers with transformers in both directions.
 
     PYTHONPATH=tests python tests/interop/with_transformers.py --peers .venv-peers/bin/python [--store]
 
-Random classifiers that transformers saved are imported and asked here; classifiers that were trained here, on a bare
-encoder or on one of those, are exported and asked there, by their logits and by `pipeline`. Fails where a logit differs
-by more than 1e-5 of the largest or of 1, or a score by more than 1e-5. With `--store` the differences are kept for
-`docs/guides/exchange.md`.
+Imports random classifiers that transformers saved, and compares their logits. Trains classifiers on encoders
+without a head and on the saved classifiers, exports them, and compares their logits, and their scores from
+`pipeline`. Fails if a logit differs by more than 1e-5 of the largest or of 1, whichever is greater, or a
+score by more than 1e-5. `--store` stores the differences for `docs/guides/exchange.md`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import keras_peft
 from conftest import REFERENCE, make_rows, write_jsonl
 
 LABELS = ("alpha", "beta", "gamma")
-# Longer than a tokenizer cuts to, shorter, and with other signs.
+# Texts longer and shorter than the tokenizer's limit, and with digits and punctuation.
 TEXTS = [
     "Which model is faster?",
     "the people and the time of this model " * 6,
@@ -38,7 +38,7 @@ TASKS = ("single", "multi", "number", "words")
 
 
 def rows_of(task: str) -> list[dict[str, object]]:
-    """Rows to train on, with the labels of the classifiers that transformers made."""
+    """Returns training rows with the labels of the classifiers from transformers."""
     rows: Rows = []
     for number, row in enumerate(make_rows(24, labels=LABELS)):
         words = row["text"].split()
@@ -57,7 +57,7 @@ def rows_of(task: str) -> list[dict[str, object]]:
 
 
 def asked(bundle: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
-    """The logits of the texts, and their scores by label."""
+    """Returns the logits of the texts, and their scores by label."""
     classifier = keras_peft.load(bundle)
     words = classifier.task.per_word
     read = classifier.read_all([text.split() for text in TEXTS] if words else TEXTS)
@@ -73,7 +73,7 @@ def asked(bundle: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
 
 
 def compared(there: dict[str, np.ndarray], name: str, here: dict[str, np.ndarray]) -> dict[str, float]:
-    """The largest difference of all logits."""
+    """Returns the largest difference and the largest logit."""
     pairs = [(there[f"{name}{key}"], value) for key, value in here.items()]
     assert all(one.shape == other.shape for one, other in pairs), name
     return {
