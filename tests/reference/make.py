@@ -1,12 +1,12 @@
-"""Makes the stored reference files with transformers, which the tests do not need.
+"""Makes the stored reference files with transformers; the tests do not need it.
 
     python -m venv /tmp/reference && /tmp/reference/bin/pip install torch transformers
     /tmp/reference/bin/python tests/reference/make.py FOLDER_OF_MINILM
 
-Writes beside this file: `distilbert/`, `bert/` and `roberta/`, tiny random checkpoints as
-transformers saves them, and `outputs.safetensors` with what transformers
-computes from them and from the default base, and from `bert/` with other activations.
-A tokenizer that lies there is kept, because training one orders what is equally frequent by chance.
+Writes to the folder of this file: `distilbert/`, `bert/` and `roberta/`, tiny random checkpoints in the
+format of transformers, and `outputs.safetensors` with the outputs of transformers for these checkpoints, the
+default base, and for `bert/` with other activations. An existing tokenizer is kept, because training one
+orders equally frequent tokens randomly.
 """
 
 import json
@@ -61,7 +61,7 @@ def batch(made: Tokenizer, texts: list[str], length: int) -> tuple[torch.Tensor,
 
 
 def spread(model: torch.nn.Module) -> None:
-    """Random weights large enough that every part of the model shows in the output."""
+    """Draws random weights large enough that every part of the model affects the output."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         with torch.no_grad():
@@ -77,7 +77,7 @@ def main(minilm: Path) -> None:
             DistilBertConfig(dim=16, n_heads=2, n_layers=3, hidden_dim=32, **SIZES)
         ),
         "bert": BertModel(BertConfig(**BERT, **SIZES)),
-        # Its norms add so much to the variance that it shows.
+        # The epsilon of its norms is large enough to affect the output.
         "roberta": RobertaModel(
             RobertaConfig(
                 **BERT, **(SIZES | {"max_position_embeddings": 66}), type_vocab_size=1, layer_norm_eps=1e-2

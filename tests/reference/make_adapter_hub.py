@@ -1,24 +1,24 @@
-"""Makes `adapter_hub`: small adapters as AdapterHub's library saves them, with the logits of their classifiers.
+"""Makes `adapter_hub`: small adapters in the format of AdapterHub's library, and their classifiers' logits.
 
     python make_adapter_hub.py [NAME...]
 
-Needs `adapters`, which asks for a transformers of its own. What it computes and how it names and shapes its
-tensors, as far as it matters here; y is what a part of a block gives, t what goes around that part, and D, U
-with their biases d, u are `adapter_down.0` and `adapter_up`, (out, in):
+Needs `adapters`, which requires its own version of transformers. The list describes its computation and the
+names and shapes of its tensors, as far as they matter here. y is the output of a sublayer, t the residual
+around it; D and U with the biases d and u are `adapter_down.0` and `adapter_up`, (out, in):
 
-- bottlenecks stand at `attention_adapters` and `output_adapters` of DistilBERT's blocks, in BERT's kind at
-  `attention.output` and `output`; each is followed by `.adapters.NAME`;
+- bottlenecks are at `attention_adapters` and `output_adapters` of DistilBERT's blocks, and at
+  `attention.output` and `output` of BERT-like blocks, each followed by `.adapters.NAME`;
 - `original_ln_before` off: LN(y + s (f(y D + d) U + u) + t);
 - `original_ln_before` on: LN(y + s (f(LN(y + t) D + d) U + u) + t);
 - `is_parallel`: LN(y + s (f(t D + d) U + u) + t);
-- s is a number, or the tensor `scaling` of one value ("learned") or of one for each unit ("channel");
-- `reduction_factor` gives the size, dim // factor, by the number of a block where it is a mapping;
+- s is a number, or the tensor `scaling` with one value ("learned") or one value per unit ("channel");
+- `reduction_factor` sets the size, dim // factor; a mapping sets it by block number;
 - Compacter: D and U are Σᵢ Aᵢ ⊗ (Lᵢ Rᵢ) of `W_left` (n, in / n, rank), `W_right` (n, rank, out / n) and
   `shared_parameters.NAME.phm_rule` (n, n, n), their biases are `b`;
-- LoRA: `loras.NAME.lora_A` (r, in) and `lora_B` (out, r), with alpha / r; (IA)³: `lora_B` (out, 1) times alpha
-  multiplies what a layer gives;
-- a head of two layers reads the first token: `heads.NAME.1`, the activation, `heads.NAME.4`; one of one layer is
-  `heads.NAME.1` alone, behind BERT's pooler with `use_pooler`.
+- LoRA: `loras.NAME.lora_A` (r, in) and `lora_B` (out, r), with alpha / r; (IA)³: `lora_B` (out, 1) times
+  alpha multiplies a layer's output;
+- a head with two layers reads the first token: `heads.NAME.1`, the activation, `heads.NAME.4`; a head with
+  one layer is only `heads.NAME.1`, after BERT's pooler with `use_pooler`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ FOLDER = HERE / "adapter_hub"
 LABELS = {0: "alpha", 1: "beta", 2: "gamma"}
 TEXTS = [row["text"] for row in map(json.loads, (HERE / "../../examples/conversations.jsonl").open())][:4]
 LONGEST = 24
-# As wide as to show in the logits.
+# Large enough to affect the logits.
 STD = 0.4
 
 
 @dataclass(frozen=True)
 class Case:
-    """An adapter: the class of its configuration with what is set in it, the base, and the head."""
+    """An adapter: the class and settings of its configuration, the base, and the head."""
 
     config: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -101,7 +101,7 @@ CASES = {
 
 
 def inputs(base: str) -> dict[str, torch.Tensor]:
-    """Some texts of different lengths as the tokenizer of a base reads them."""
+    """Encodes texts of different lengths with the tokenizer of a base."""
     padding = json.loads((HERE / base / "config.json").read_text())["pad_token_id"]
     tokenizer = tokenizers.Tokenizer.from_file(str(HERE / base / "tokenizer.json"))
     tokenizer.enable_truncation(LONGEST)
@@ -112,7 +112,7 @@ def inputs(base: str) -> dict[str, torch.Tensor]:
 
 
 def classifier(name: str, case: Case) -> torch.nn.Module:
-    """A base with the adapter and its head on it, as they begin."""
+    """Returns a base with a new adapter and its head."""
     torch.manual_seed(1)
     checkpoint = HERE / case.base
     if case.head == "static":
@@ -131,7 +131,7 @@ def classifier(name: str, case: Case) -> torch.nn.Module:
 
 
 def scatter(model: torch.nn.Module) -> None:
-    """Moves whatever trains."""
+    """Adds noise to all trainable parameters."""
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -1,9 +1,9 @@
-"""Makes the classifiers that `interop/test_hf_model.py` compares with, and what transformers computes with them.
+"""Makes the classifiers that `interop/test_hf_model.py` compares with, and their logits in transformers.
 
     .venv-peers/bin/python tests/reference/make_classifiers.py
 
-Writes `classifiers/`: the heads of tiny random classifiers as transformers saves them, without the encoders, which are
-those of `distilbert/`, `bert/` and `roberta/`; their config.json; and `logits.safetensors`.
+Writes `classifiers/`: the heads of tiny random classifiers in the format of transformers, their config.json,
+and `logits.safetensors`. The encoders are those of `distilbert/`, `bert/` and `roberta/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TEXTS = [
     "No.",
 ]
 LABELS = ("beta", "gamma", "alpha")
-# The ends of the names of the files, and what is in the configurations.
+# For each suffix of a file name: the suffix of the class, and the settings of the configuration.
 TASKS = {
     "single": ("SequenceClassification", {"id2label": dict(enumerate(LABELS))}),
     "multi": (
@@ -47,7 +47,7 @@ def spread(model: torch.nn.Module, seed: int) -> None:
 
 
 def batch(architecture: str) -> dict[str, torch.Tensor]:
-    """Some texts with their paddings."""
+    """Encodes the texts with padding."""
     made = tokenizers.Tokenizer.from_file(str(HERE / architecture / "tokenizer.json"))
     pad = json.loads((HERE / architecture / "config.json").read_text())["pad_token_id"]
     made.enable_padding(pad_id=pad)

@@ -1,11 +1,11 @@
-"""Makes tiny language models with adapters of PEFT, and what they compute.
+"""Makes tiny language models with PEFT adapters, and their outputs.
 
     .venv-peers/bin/python tests/reference/make_decoders.py
 
-Writes beside this file, for each architecture, `NAME/`, a random checkpoint as transformers saves it, and in
-`decoders/` an adapter of each kind as PEFT saves it, and `outputs.safetensors` with the hidden states and the
-logits of both together. Heads share keys and values where the architecture has that, so that a mistake in the
-order of heads would show.
+Writes to the folder of this file, for each architecture, `NAME/` with a random checkpoint in the format of
+transformers; to `decoders/`, an adapter of each kind in PEFT's format, and `outputs.safetensors` with the
+hidden states and the logits of each base, alone and with each adapter. The models use grouped-query attention
+if the architecture has it, so that a wrong order of heads changes the outputs.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ CONFIGS = {
 }
 IN_LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IN_GPT2 = ["c_attn", "c_proj", "c_fc"]
-# What LoraConfig takes beside the targets.
+# The arguments of LoraConfig other than the targets.
 KINDS = {
     "lora": {"r": 3, "lora_alpha": 8},
     "rslora": {"r": 3, "lora_alpha": 8, "use_rslora": True},
@@ -71,7 +71,7 @@ KINDS = {
     },
     "one_block": {"r": 2, "lora_alpha": 4, "layers_to_transform": [1]},
 }
-# Methods of another kind, on Llama alone: from what PEFT calls their configuration.
+# Other methods, on Llama only: PEFT's configuration class and its arguments.
 OTHERS = {
     "ia3": (
         "IA3Config",
@@ -90,7 +90,7 @@ def targets(name: str) -> list[str]:
 
 
 def inputs() -> dict[str, torch.Tensor]:
-    """Rows of different lengths, padded behind."""
+    """Returns rows of different lengths, padded at the end."""
     generator = torch.Generator().manual_seed(4)
     ids = torch.randint(3, V, (4, 11), generator=generator)
     mask = (torch.arange(11)[None] < torch.tensor([11, 7, 4, 9])[:, None]).long()
@@ -102,13 +102,16 @@ def load(name: str, auto: type = transformers.AutoModelForCausalLM) -> torch.nn.
 
 
 def answer(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The logits, and the hidden states below them."""
+    """Returns the logits and the last hidden states."""
     out = model(**inputs(), output_hidden_states=True, use_cache=False)
     return {"hidden": out.hidden_states[-1], "logits": out.logits}
 
 
 def fill(model: torch.nn.Module, std: float) -> None:
-    """Values large enough to show, the same each time; biases and magnitudes stay near what they were."""
+    """Draws values large enough to affect the outputs, the same each time.
+
+    Norms, magnitudes and (IA)³ vectors keep their values with noise added.
+    """
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -123,7 +126,7 @@ def make_base(name: str) -> None:
         shutil.rmtree(folder)
     made = transformers.AutoModelForCausalLM.from_config(CONFIGS[name])
     fill(made, 0.15)
-    for parameter in made.parameters():  # KerasHub reads Mistral's in half precision.
+    for parameter in made.parameters():  # KerasHub reads Mistral's checkpoint in half precision.
         parameter.copy_(parameter.half())
     made.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
