@@ -109,8 +109,8 @@ def test_one_call_of_bounded_size_for_each_text(classifier, monkeypatch):
     monkeypatch.setattr(
         type(classifier), "probabilities", lambda self, texts: calls.append(len(texts)) or whole(self, texts)
     )
-    monkeypatch.setattr(explanations, "MOST_RUNS", 10)
-    short, long = keras_peft.explain(classifier, ["the model", "the model and people " * 6])
+    texts = ["the model", "the model and people " * 6]
+    short, long = keras_peft.explain(classifier, texts, most_runs=10)
     assert calls == [3, 9]
     assert (short.run_length, long.run_length) == (1, 3)
     assert [word.text for word in long.words][:2] == ["the model and", "people the model"]

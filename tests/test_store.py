@@ -31,16 +31,14 @@ VALUES = {
 def on_disk(tmp_path, monkeypatch):
     """Keeps all collected values on disk."""
     monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "IN_MEMORY", 0)
+    monkeypatch.setenv("KERAS_PEFT_MEMORY", "0")
 
 
 def collected(form, values, in_memory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "IN_MEMORY", in_memory)
-        collector = Collector(form)
-        for value in values:
-            collector.add(value)
-        return collector.done()
+    collector = Collector(form, most_bytes=in_memory)
+    for value in values:
+        collector.add(value)
+    return collector.done()
 
 
 @pytest.mark.parametrize("kind", VALUES)
@@ -115,9 +113,8 @@ LIMITED = """
 import resource, sys
 from keras_peft import store
 from keras_peft.errors import OptionError
-store.IN_MEMORY = 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-collector = store.Collector(store.TEXTS)
+collector = store.Collector(store.TEXTS, most_bytes=0)
 try:
     for _ in range(int(sys.argv[1])):
         collector.add("x" * 100)

@@ -149,19 +149,20 @@ class Occlusion:
     run_length: int
 
     @classmethod
-    def of(cls, text: Text, seen: tuple[str, ...]) -> Occlusion:
+    def of(cls, text: Text, seen: tuple[str, ...], *, most_runs: int = MOST_RUNS) -> Occlusion:
         """Splits a text into the runs to leave out.
 
         Args:
             text: A text or a pair, as returned by `Classifier.read`.
             seen: From `Tokenizer.seen`.
+            most_runs: Approximate maximum number of runs.
         """
         # Text past the truncation is always left out; otherwise it would move up when a word is removed.
         spans = [
             [span for span in _words(one) if span[0] < len(cut)]
             for one, cut in zip(_texts(text), seen, strict=True)
         ]
-        length = max(1, math.ceil(sum(map(len, spans)) / MOST_RUNS))
+        length = max(1, math.ceil(sum(map(len, spans)) / most_runs))
         runs = [(part, start, end) for part, own in enumerate(spans) for start, end in _joined(own, length)]
         return cls(text, seen, tuple(runs), length)
 
@@ -210,13 +211,14 @@ def explain(
     texts: Iterable[Any],
     *,
     label: str | None = None,
+    most_runs: int = MOST_RUNS,
     advance: Callable[[int], None] | None = None,
 ) -> list[Explanation]:
     """Explains which words drove a classifier's predictions, by occlusion.
 
     Each word is left out in turn, as in Li, Monroe and Jurafsky 2016, "Understanding Neural
     Networks through Representation Erasure", https://arxiv.org/abs/1612.08220. Its weight is
-    the drop in the label's log-odds. A text of more than `MOST_RUNS` words is split into about
+    the drop in the label's log-odds. A text of more than `most_runs` words is split into about
     that many runs of adjacent words, each left out as a whole, which bounds the cost.
 
     Words that carry the same information cover for one another: each alone may get a small
@@ -227,6 +229,8 @@ def explain(
         texts: Texts, or pairs of texts if the classifier reads pairs, as for
             `Classifier.predict`.
         label: The label to explain. Defaults to the most probable label of each text.
+        most_runs: Number of words or runs of words to leave out at most, approximately. More
+            give a finer and slower explanation.
         advance: Called with 1 after each text.
 
     Returns:
@@ -245,7 +249,7 @@ def explain(
     check_explainable(classifier.task, label)
     explanations = []
     for text in classifier.read_all(texts):
-        occlusion = Occlusion.of(text, classifier.seen(text))
+        occlusion = Occlusion.of(text, classifier.seen(text), most_runs=most_runs)
         probabilities = classifier.probabilities(occlusion.rows)
         explanations.append(occlusion.explanation(classifier.task, probabilities, label))
         if advance:

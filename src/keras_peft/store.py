@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from keras_peft.errors import OptionError
 from keras_peft.files import cache_folder
+from keras_peft.limits import text_limit
 
 if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
 
-# Maximum estimated bytes kept in memory, including Python's overhead per value.
-IN_MEMORY = 32 << 20
+# Python's overhead per value, in bytes.
 _AROUND = 100
 # Labels are read often, and most are among the same few.
 _LABELS = 1024
@@ -72,6 +72,8 @@ class Collector(Generic[T]):
 
     Args:
         form: How values are serialized when they are moved to disk.
+        most_bytes: Maximum estimated bytes kept in memory, including Python's overhead per value;
+            `text_limit()` by default.
 
     Example:
         >>> texts = Collector(TEXTS)
@@ -80,8 +82,9 @@ class Collector(Generic[T]):
         ('It is fast.',)
     """
 
-    def __init__(self, form: Form[T]) -> None:
+    def __init__(self, form: Form[T], *, most_bytes: int | None = None) -> None:
         self._form = form
+        self._most_bytes = text_limit() if most_bytes is None else most_bytes
         self._values: list[T] = []
         self._ends = array("q", [0])
         self._file: _File | None = None
@@ -98,7 +101,7 @@ class Collector(Generic[T]):
             self._file.write(record)
             return
         self._values.append(value)
-        if self._ends[-1] + _AROUND * len(self._values) > IN_MEMORY:
+        if self._ends[-1] + _AROUND * len(self._values) > self._most_bytes:
             self._file = _File()
             for one in self._values:
                 self._file.write(self._form.pack(one))

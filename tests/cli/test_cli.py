@@ -132,33 +132,31 @@ def test_predict_a_file(run, trained, tmp_path, suffix):
     assert len(json.loads(out)["predictions"]) == 50
 
 
-def test_a_large_file_is_streamed(run, trained, tmp_path, monkeypatch):
-    import keras_peft.cli.predict as command
+# More than are read at once.
+MANY = [{"text": f"{number} people", "label": "x"} for number in range(4_100)]
 
-    monkeypatch.setattr(command, "_CHUNK", 20)
+
+def test_a_large_file_is_streamed(run, trained, tmp_path):
     _, _, bundle = trained
-    rows = make_rows(70, seed=8)
+    rows = MANY
     source = write_jsonl(tmp_path / "in.jsonl", rows)
     code, out, _ = run("predict", bundle, "--input", source, "--output", "out.jsonl", "--json")
-    assert (code, json.loads(out)["rows"]) == (0, 70)
+    assert (code, json.loads(out)["rows"]) == (0, 4_100)
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["text"] for row in written] == [row["text"] for row in rows]
 
 
-def test_a_bad_row_far_down_leaves_no_output(run, trained, tmp_path, monkeypatch):
-    import keras_peft.cli.predict as command
-
-    monkeypatch.setattr(command, "_CHUNK", 20)
+def test_a_bad_row_far_down_leaves_no_output(run, trained, tmp_path):
     _, _, bundle = trained
-    source = write_jsonl(tmp_path / "in.jsonl", [*make_rows(50), {"text": " ", "label": "x"}])
+    source = write_jsonl(tmp_path / "in.jsonl", [*MANY, {"text": " ", "label": "x"}])
     code, _, err = run("predict", bundle, "--input", source, "--output", "out.csv")
     assert code == 2
-    assert "row 51 has no text" in err
+    assert "row 4101 has no text" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
     code, out, _ = run(
         "predict", bundle, "--input", source, "--output", "out.csv", "--skip-bad-rows", "--json"
     )
-    assert (code, json.loads(out)["rows"]) == (0, 50)
+    assert (code, json.loads(out)["rows"]) == (0, 4_100)
     code, _, err = run("predict", bundle, "--input", source, "--output", "out.csv")
     assert code == 2
     assert "out.csv exists" in err
@@ -190,15 +188,12 @@ def test_a_file_is_answered_line_by_line(run, trained, tmp_path):
     assert out.splitlines()[0].endswith("\tthe model model")
 
 
-def test_a_late_fault_leaves_no_half_object(run, trained, tmp_path, monkeypatch):
-    import keras_peft.cli.predict as command
-
-    monkeypatch.setattr(command, "_CHUNK", 5)
+def test_a_late_fault_leaves_no_half_object(run, trained, tmp_path):
     _, _, bundle = trained
-    source = write_jsonl(tmp_path / "in.jsonl", [*make_rows(20), {"text": "", "label": "x"}])
+    source = write_jsonl(tmp_path / "in.jsonl", [*MANY, {"text": "", "label": "x"}])
     code, out, err = run("predict", bundle, "--input", source, "--json")
     assert (code, out) == (2, "")
-    assert "row 21 has no text" in err
+    assert "row 4101 has no text" in err
     write_jsonl(source, [{"text": " "}])
     code, out, err = run("predict", bundle, "--input", source, "--skip-bad-rows")
     assert (code, out) == (2, "")

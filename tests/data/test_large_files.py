@@ -11,14 +11,12 @@ import pytest
 
 from conftest import TINY, make_rows, write_jsonl
 from data.readers.test_readers import read, write
-from keras_peft import store
-from keras_peft.data import splitting, writing
 from keras_peft.data.examples import check_trainable, read_examples, split
 from keras_peft.data.splitting import split_file
+from keras_peft.data.writing import open_table
 from keras_peft.inputs.text import TextEncoder
 from keras_peft.progress import Progress
 from keras_peft.store import OnDisk
-from keras_peft.training import trunk_cache
 from keras_peft.training.fine_tune import fine_tune
 from sampling import sample
 
@@ -57,7 +55,7 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def on_disk(monkeypatch):
     def switch():
-        monkeypatch.setattr(store, "IN_MEMORY", 0)
+        monkeypatch.setenv("KERAS_PEFT_MEMORY", "0")
 
     return switch
 
@@ -125,7 +123,7 @@ def test_what_was_interrupted_goes_on_from_the_disk(tmp_path, data, on_disk):
 
 
 def test_a_trunk_that_gives_too_much_to_be_kept_is_computed_in_each_epoch(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(trunk_cache, "MOST_KEPT", 1000)
+    monkeypatch.setenv("KERAS_PEFT_CACHE_SIZE", "1000")
     notes = Notes()
     result = fine_tune(data, out=tmp_path / "b", progress=notes, **SETTINGS)
     plain = fine_tune(data, out=tmp_path / "plain", trunk_cache=False, **SETTINGS)
@@ -166,7 +164,7 @@ def memory_of(path):
 
 @pytest.mark.thorough
 def test_a_row_costs_the_same_few_bytes_however_long_its_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "IN_MEMORY", 1 << 18)
+    monkeypatch.setenv("KERAS_PEFT_MEMORY", "8MiB")
     few, many = 5_000, 20_000
     paths = [write_texts(tmp_path / f"{count}.jsonl", count) for count in (few, many)]
     assert paths[1].stat().st_size > 150 * many
@@ -177,17 +175,30 @@ def test_a_row_costs_the_same_few_bytes_however_long_its_text(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
-def test_a_split_is_the_same_as_from_memory(tmp_path, monkeypatch, on_disk, ending):
-    rows = [{**row, "late": None if number < 90 else number} for number, row in enumerate(make_rows(50))]
+def test_a_split_is_the_same_as_from_memory(tmp_path, on_disk, ending):
+    # More than the rows of one batch; the type of the second column shows in the last.
+    rows = [
+        {"text": f"{number} {row['text']}", "label": row["label"], "late": number if number > 4_150 else None}
+        for number, row in enumerate(make_rows(100) * 42)
+    ]
     path = write(tmp_path / f"d.{ending}", rows)
     inside = split_file(path, tmp_path / "inside")
     on_disk()
-    monkeypatch.setattr(writing, "_PIECE", 1)
-    monkeypatch.setattr(splitting, "_CHUNK", 7)
     outside = split_file(path, tmp_path / "outside")
     assert (outside.rows, outside.labels) == (inside.rows, inside.labels)
     for side, file in inside.files.items():
         assert read(outside.files[side]) == read(file)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+def test_a_table_written_in_pieces_is_one_table(tmp_path, ending):
+    rows = [{"text": f"text {number}", "late": number if number > 15 else None} for number in range(20)]
+    file = tmp_path / f"d{ending}"
+    with open_table(file, ending, piece=1) as write_rows:
+        for start in range(0, 20, 4):
+            write_rows(rows[start : start + 4])
+    assert read(file) == rows
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def memory_of_split(path):
@@ -201,7 +212,7 @@ def memory_of_split(path):
 
 
 def test_a_split_holds_a_few_bytes_of_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "IN_MEMORY", 1 << 18)
+    monkeypatch.setenv("KERAS_PEFT_MEMORY", "8MiB")
     few, many = 5_000, 20_000
     paths = [write_texts(tmp_path / f"{count}.jsonl", count) for count in (few, many)]
     memory_of_split(paths[0])  # Excludes one-time allocations from the measurement.

@@ -20,7 +20,6 @@ from keras_peft.inputs.tokens import Tokens
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import cache_folder as cache
-from keras_peft.training import feature_store, trunk_cache
 from keras_peft.training.trunk_cache import compute_features
 
 
@@ -174,19 +173,19 @@ def test_without_a_place_to_keep_them_they_are_in_memory(base, tmp_path):
 
 
 def test_large_ones_are_read_from_the_disk(base, monkeypatch):
-    monkeypatch.setattr(feature_store, "IN_MEMORY", 10)
+    monkeypatch.setenv("KERAS_PEFT_MEMORY", "10")
     tokens = tokens_of([5, 9])
     (rows,), _ = compute(base, tokens)
     (array,) = rows._store.arrays
     assert isinstance(array, np.memmap)
     assert not array.flags.writeable
-    monkeypatch.setattr(feature_store, "IN_MEMORY", 1 << 30)
+    monkeypatch.delenv("KERAS_PEFT_MEMORY")
     (same,), _ = compute(base, tokens)
     np.testing.assert_array_equal(rows.batch(np.arange(2))[0], same.batch(np.arange(2))[0])
 
 
 def test_the_cache_does_not_grow_without_end(base, monkeypatch):
-    monkeypatch.setattr(trunk_cache, "MOST_KEPT", 1200)  # Room for two of them.
+    monkeypatch.setenv("KERAS_PEFT_CACHE_SIZE", "1.2 kB")  # Room for two.
     for seed in range(4):
         compute(base, tokens_of([9], seed))
         for age, (folder, _) in enumerate(cache.kept()):

@@ -93,6 +93,9 @@ def generate(
     retries: Annotated[
         int, typer.Option(help="Number of retries of a request after a temporary failure.")
     ] = 5,
+    retry_delay: Annotated[
+        float, typer.Option(help="Seconds before the first retry; doubles with each further one, up to 60.")
+    ] = 1.0,
     max_requests: Annotated[
         int | None, typer.Option(help="Maximum number of requests.", show_default="3 × the minimum + 10")
     ] = None,
@@ -147,6 +150,7 @@ def generate(
         concurrency=concurrency,
         timeout=timeout,
         retries=retries,
+        retry_delay=retry_delay,
         max_requests=max_requests,
         min_characters=min_characters,
         max_characters=max_characters,

@@ -15,16 +15,16 @@ from typing import IO, Any, cast
 from keras_peft.data.readers import Row
 from keras_peft.inputs.strings import is_unicode
 
-# Approximate size of the pieces of a Parquet file, in bytes.
-_PIECE = 32 << 20
 
-
-def open_table(file: Path, ending: str) -> AbstractContextManager[Callable[[Any], None]]:
+def open_table(
+    file: Path, ending: str, *, piece: int = 32 << 20
+) -> AbstractContextManager[Callable[[Any], None]]:
     """Opens a file for rows; it is complete when the context ends.
 
     Args:
         file: The file to write.
         ending: File extension of the format: `".parquet"`, or a text format with or without `.gz`.
+        piece: Approximate bytes of a Parquet file kept in memory before they are set aside on disk.
 
     Returns:
         A context manager for a function that writes a list of rows; for Parquet, also a Polars
@@ -37,11 +37,11 @@ def open_table(file: Path, ending: str) -> AbstractContextManager[Callable[[Any]
         >>> with open_table(Path("part.jsonl"), ".jsonl") as write:
         ...     write([{"text": "It is fast.", "label": "opinion"}])
     """
-    return _parquet(file) if ending == ".parquet" else _text(file, ending)
+    return _parquet(file, piece) if ending == ".parquet" else _text(file, ending)
 
 
 @contextmanager
-def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
+def _parquet(file: Path, piece: int) -> Iterator[Callable[[Any], None]]:
     """Yields a function that writes data frames or lists of rows to a Parquet file.
 
     The type of a column is known only once all rows have arrived. Until then they are stored in
@@ -54,14 +54,14 @@ def _parquet(file: Path) -> Iterator[Callable[[Any], None]]:
 
     def write(rows: Any) -> None:
         frames.append(pl.DataFrame(rows, infer_schema_length=None))
-        if sum(frame.estimated_size() for frame in frames) >= _PIECE:
+        if sum(frame.estimated_size() for frame in frames) >= piece:
             set_aside()
 
     def set_aside() -> None:
-        piece = Path(folder) / f"{len(pieces)}.parquet"
+        path = Path(folder) / f"{len(pieces)}.parquet"
         with _faults_of_the_disk():
-            pl.concat(frames, how="diagonal_relaxed").write_parquet(piece)
-        pieces.append(pl.scan_parquet(piece, glob=False))
+            pl.concat(frames, how="diagonal_relaxed").write_parquet(path)
+        pieces.append(pl.scan_parquet(path, glob=False))
         frames.clear()
 
     with TemporaryDirectory(dir=file.parent) as folder:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from keras_peft.limits import memory_limit
 from keras_peft.runtime.padding import padded
 from keras_peft.training.cache_folder import INDEX
 
 if TYPE_CHECKING:
     from keras_peft.core.model_split import Feature
-
-# Larger features are memory-mapped from disk.
-IN_MEMORY = 1 << 30
 
 
 class FeatureStore:
@@ -144,9 +142,8 @@ def open_store(folder: Path, features: Sequence[Feature], lengths: np.ndarray) -
         names = json.loads((folder / INDEX).read_text())
         paths = [folder / str(name) for name in names]
         size = sum(path.stat().st_size for path in paths)
-        arrays = [
-            np.load(path, mmap_mode="r" if size > IN_MEMORY else None, allow_pickle=False) for path in paths
-        ]
+        mode: Literal["r"] | None = "r" if size > memory_limit() else None
+        arrays = [np.load(path, mmap_mode=mode, allow_pickle=False) for path in paths]
     except (OSError, ValueError, TypeError):
         return None
     fits = [

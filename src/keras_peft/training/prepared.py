@@ -74,7 +74,8 @@ class PreparedTraining:
         """
         import keras
 
-        from keras_peft.training.trunk_cache import MOST_KEPT, compute_features
+        from keras_peft.limits import cache_limit
+        from keras_peft.training.trunk_cache import compute_features
 
         with ExitStack() as stack:
             if self.precision == "bfloat16":
@@ -96,8 +97,9 @@ class PreparedTraining:
                 )
             if made is None:
                 progress.note(
-                    f"The outputs of the frozen blocks do not fit into the cache (at most {MOST_KEPT / 1e9:.1f} GB, "
-                    "less if it cannot be written), so they are recomputed in each epoch"
+                    "The outputs of the frozen blocks do not fit into the cache (at most "
+                    f"{cache_limit() / 1e9:.1f} GB, or KERAS_PEFT_CACHE_SIZE; less if it cannot be written), so "
+                    "they are recomputed in each epoch"
                 )
                 yield self.tokens, None
                 return

@@ -21,19 +21,14 @@ import numpy as np
 
 from keras_peft.files import whole_folder
 from keras_peft.inputs.tokens import Tokens
+from keras_peft.limits import cache_limit, memory_limit
 from keras_peft.progress import Progress
 from keras_peft.runtime.rows import inference_batches
 from keras_peft.runtime.trunk_runner import TrunkRunner, computed_features
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.store import Collector, arrays
 from keras_peft.training.cache_folder import remove_oldest, trunk_folder
-from keras_peft.training.feature_store import (
-    IN_MEMORY,
-    FeatureFiles,
-    FeatureStore,
-    is_sequence,
-    open_store,
-)
+from keras_peft.training.feature_store import FeatureFiles, FeatureStore, is_sequence, open_store
 from keras_peft.training.features import Features
 
 if TYPE_CHECKING:
@@ -41,8 +36,6 @@ if TYPE_CHECKING:
 
     from keras_peft.core.model_split import ModelSplit
 
-# Maximum size of the cache; beyond it, the least recently used features are removed.
-MOST_KEPT = 8 << 30
 _FORMAT = 2
 _DIGEST = 16
 
@@ -88,7 +81,7 @@ def compute_features(
         the features.
     """
     unique, places = _unique(sets)
-    if _size(split, unique, "float16") > MOST_KEPT:
+    if _size(split, unique, "float16") > cache_limit():
         return None
     key = _key(fingerprint, split, unique)
     folder = trunk_folder() / key
@@ -142,12 +135,13 @@ class _Job:
                     with whole_folder(folder, overwrite=True) as staging:
                         files = FeatureFiles(staging)
                         files.describe(self._compute(trunk, files.allocate).arrays)
-                    remove_oldest(most=MOST_KEPT)
+                    # The least recently used features make room.
+                    remove_oldest(most=cache_limit())
                     if store := open_store(folder, features, self.texts.lengths):
                         return store
                 except OSError:  # No space, or no permission to write.
                     pass
-                if _size(self.split, self.texts, dtype) > IN_MEMORY:
+                if _size(self.split, self.texts, dtype) > memory_limit():
                     return None
                 return self._compute(trunk, np.zeros)
         raise FloatingPointError("The frozen blocks return values that are not finite.")

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import keras_peft
 from conftest import TINY, make_rows, write_jsonl
-from keras_peft import store
 from keras_peft.checking import check_data
 from keras_peft.data.check.oddities import unmangled
 from keras_peft.data.check.scripts import script_of
@@ -320,7 +319,7 @@ def test_rows_that_lie_on_the_disk_are_reported_on_as_others(check, monkeypatch,
     if label == "labels":
         rows = [{"text": row["text"], "labels": [row["label"], "both"]} for row in rows]
     inside = check(rows, rows[5:9])
-    monkeypatch.setattr(store, "IN_MEMORY", 0)
+    monkeypatch.setenv("KERAS_PEFT_MEMORY", "0")
     assert check(rows, rows[5:9]).to_json() == inside.to_json()
 
 

@@ -56,11 +56,8 @@ def heard():
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Shortens the pauses to milliseconds, and removes the environment's API key."""
-    import keras_peft.data.synthesis.endpoint as endpoint
-
-    monkeypatch.setattr(endpoint, "_FIRST_WAIT", 0.01)
+def without_key(monkeypatch):
+    """Removes the environment's API key."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -77,6 +74,7 @@ def generation(chat, tmp_path):
             "endpoint": chat.url,
             "model": "small",
             "batch": 5,
+            "retry_delay": 0.01,
         }
         return DataGeneration(**(defaults | options))
 

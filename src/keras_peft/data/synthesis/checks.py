@@ -11,7 +11,7 @@ from keras_peft.errors import OptionError
 from keras_peft.inputs.strings import is_text, is_unicode
 
 _AT_LEAST_ONE = ("rows", "batch", "concurrency", "max_requests", "max_tokens", "min_characters")
-_NOT_BELOW_ZERO = ("temperature", "seed", "retries", "input_price", "output_price")
+_NOT_BELOW_ZERO = ("temperature", "seed", "retries", "retry_delay", "input_price", "output_price")
 
 
 def check_words(options: Mapping[str, Any]) -> None:

@@ -18,8 +18,8 @@ from keras_peft._version import __version__
 from keras_peft.data.synthesis.completion import ChatCompletion, message_of, read_completion, retry_after
 from keras_peft.errors import EndpointError, OptionError
 
-# Seconds before the first retry; the delay doubles with each further one, up to the longest.
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+# Seconds: the longest delay before a retry.
+_LONGEST_WAIT = 60.0
 # A longer requested pause, such as until tomorrow, ends the run.
 _LONGEST_PAUSE = 600.0
 # Response formats to request, the strictest first. Servers reject those that they do not support.
@@ -40,6 +40,8 @@ class Endpoint:
         max_tokens: Maximum tokens per response; the endpoint's default if None.
         timeout: Seconds to wait for a response.
         retries: Maximum number of retries after a failure that may be temporary.
+        retry_delay: Seconds before the first retry; the delay doubles with each further one, up to
+            60 seconds.
         waiting: Function called with the seconds and the reason of each pause.
 
     Raises:
@@ -57,6 +59,7 @@ class Endpoint:
         max_tokens: int | None = None,
         timeout: float,
         retries: int,
+        retry_delay: float = 1.0,
         waiting: Callable[[float, str], None],
     ) -> None:
         self.url = completions_url(address)
@@ -69,6 +72,7 @@ class Endpoint:
         self._settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         self._timeout = timeout
         self._retries = retries
+        self._retry_delay = retry_delay
         self._waiting = waiting
         self._format = 0
         self._paused_until = 0.0
@@ -176,7 +180,7 @@ class Endpoint:
         )
 
     async def _pause(self, failed: int, asked_to_wait: float | None, reason: str) -> None:
-        seconds = min(_FIRST_WAIT * 2**failed, _LONGEST_WAIT) * self._chance.uniform(0.5, 1)
+        seconds = min(self._retry_delay * 2**failed, _LONGEST_WAIT) * self._chance.uniform(0.5, 1)
         if asked_to_wait is not None:
             seconds = asked_to_wait
             # The pause applies to concurrent requests too.

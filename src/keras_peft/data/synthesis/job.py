@@ -57,6 +57,8 @@ class DataGeneration:
         concurrency: Maximum number of concurrent requests.
         timeout: Seconds to wait for a response.
         retries: Maximum number of retries per request after a failure that may be temporary.
+        retry_delay: Seconds before the first retry of a request; it doubles with each further one, up
+            to 60.
         max_requests: Maximum number of requests per run; by default, three times the minimum number
             plus ten.
         min_characters: Minimum number of characters per text.
@@ -102,6 +104,7 @@ class DataGeneration:
     concurrency: int = 4
     timeout: float = 120.0
     retries: int = 5
+    retry_delay: float = 1.0
     max_requests: int | None = None
     min_characters: int = 20
     max_characters: int = 500
@@ -207,6 +210,7 @@ class DataGeneration:
             max_tokens=self.max_tokens,
             timeout=self.timeout,
             retries=self.retries,
+            retry_delay=self.retry_delay,
             waiting=lambda seconds, reason: progress.waiting(seconds=seconds, reason=reason),
         )
         return GenerationRun(
