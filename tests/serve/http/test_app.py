@@ -240,7 +240,8 @@ def test_the_page_of_the_document_brings_nothing_from_elsewhere():
         (
             ["."],
             2,
-            "keras-peft: Serving needs fastapi, which is not installed: pip install 'keras-peft[serve]'\n",
+            "keras-peft: Serving needs fastapi, which is not installed: "
+            "in a checkout of keras-peft, run pip install '.[serve]'\n",
         ),
         (["--help"], 0, ""),
     ],
