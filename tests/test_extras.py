@@ -79,34 +79,31 @@ def test_every_public_name_is_there_on_the_small_install():
     assert (result.stdout, result.returncode) == ("fine_tune\n", 0), result.stderr
 
 
-@pytest.mark.parametrize(
-    ("call", "told"),
-    [
-        ("fine_tune('x.jsonl', out='x')", "Training needs"),
-        ("cross_validate('x.jsonl')", "Training needs"),
-        ("find_rate('x.jsonl')", "Training needs"),
-        ("load('x')", "Loading a bundle needs"),
-        ("load_base('x')", "Loading a base needs"),
-        ("check_data('x.jsonl')", "Checking labelled text needs"),
-        ("push('x', 'hf://owner/x')", "Pushing to the Hugging Face Hub needs huggingface-hub, which is"),
-        (
-            "DataGeneration(topic='x', labels=[], rows=1, out='x', endpoint='x', model='x')",
-            "Generating labelled text needs",
-        ),
-        (
-            "import_hf_peft('hf://owner/x', out='x')",
-            "Downloading from Hugging Face's hub needs huggingface-hub",
-        ),
-    ],
-)
-def test_whoever_needs_more_says_so_before_anything_else(call, told):
-    code = (
-        f"{SMALL}from keras_peft.errors import ExtraNotInstalled\n"
-        f"try: keras_peft.{call}\nexcept ExtraNotInstalled as error: print(error)"
+CALLS = {
+    "fine_tune('x.jsonl', out='x')": "Training needs",
+    "cross_validate('x.jsonl')": "Training needs",
+    "find_rate('x.jsonl')": "Training needs",
+    "load('x')": "Loading a bundle needs",
+    "load_base('x')": "Loading a base needs",
+    "check_data('x.jsonl')": "Checking labelled text needs",
+    "push('x', 'hf://owner/x')": "Pushing to the Hugging Face Hub needs huggingface-hub, which is",
+    "DataGeneration(topic='x', labels=[], rows=1, out='x', endpoint='x', model='x')": (
+        "Generating labelled text needs"
+    ),
+    "import_hf_peft('hf://owner/x', out='x')": "Downloading from Hugging Face's hub needs huggingface-hub",
+}
+
+
+def test_whoever_needs_more_says_so_before_anything_else():
+    calls = "".join(
+        f"try: keras_peft.{call}\nexcept ExtraNotInstalled as error: print(error)\n" for call in CALLS
     )
-    result = run(code)
-    assert result.stdout.startswith(told), result.stderr
-    assert result.stdout.endswith("not installed: in a checkout of keras-peft, run pip install '.[train]'\n")
+    result = run(f"{SMALL}from keras_peft.errors import ExtraNotInstalled\n{calls}")
+    said = result.stdout.splitlines()
+    assert len(said) == len(CALLS), result.stderr
+    for line, told in zip(said, CALLS.values(), strict=True):
+        assert line.startswith(told)
+        assert line.endswith("not installed: in a checkout of keras-peft, run pip install '.[train]'")
 
 
 @pytest.mark.parametrize("name", ["csv", "parquet"])

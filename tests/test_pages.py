@@ -64,7 +64,7 @@ def blocks(page: str) -> list[Block]:
 
 
 WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
-QUICK = ["README.md", "docs/guides/data.md", "docs/guides/sample-data.md", "docs/install.md"]
+QUICK = ["docs/guides/data.md", "docs/guides/sample-data.md", "docs/install.md"]
 # Pages with more than a few training steps, which run faster with tracing.
 TRACED = ["docs/tutorials/first-classifier.md"]
 

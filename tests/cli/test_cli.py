@@ -291,7 +291,7 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path, arguments, message):
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, *thorough(signal.SIGTERM, signal.SIGKILL)])
+@pytest.mark.parametrize("number", thorough(signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
 def test_an_interrupted_run_leaves_no_bundle_and_what_was_trained(tmp_path, data, number):
     out = tmp_path / "bundle"
     flags = ["--base", str(TINY), "--epochs", "100000"]
@@ -316,6 +316,7 @@ def test_an_interrupted_run_leaves_no_bundle_and_what_was_trained(tmp_path, data
     assert left == {"bundle.partial", "logs"}
 
 
+@pytest.mark.thorough
 def test_output_that_nobody_reads_any_more(trained, tmp_path):
     _, _, bundle = trained
     source = write_jsonl(tmp_path / "in.jsonl", make_rows(400, seed=2))

@@ -72,6 +72,7 @@ def test_it_learns_and_tells(tmp_path, data):
     assert scores.metrics["accuracy"] >= 0.9
 
 
+@pytest.mark.thorough
 def test_a_seed_repeats_a_run(tmp_path, data):
     def train(name, seed):
         fine_tune(
@@ -180,6 +181,7 @@ def test_a_place_that_cannot_be_written(tmp_path, data):
         fine_tune(data, out=tmp_path / "file" / "bundle", base=str(TINY))
 
 
+@pytest.mark.thorough
 def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
     # The default would also round the frozen products to bfloat16 where the processor supports it.
     options = {"base": str(TINY), "epochs": 3, "frozen_precision": "float32"}
