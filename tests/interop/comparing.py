@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def main(
     if parts is not None:
         parser.add_argument("--only", nargs="*", choices=parts, default=list(parts), help="all by default")
     arguments = parser.parse_args()
+    _run_without_tracing()
     with tempfile.TemporaryDirectory() as folder:
         chosen = () if parts is None else (arguments.only,)
         rows = run(Path(folder), arguments.peers, *chosen)
@@ -63,3 +65,12 @@ def main(
     ]
     if wide:
         sys.exit(f"{len(wide)} differ by too much: {wide}")
+
+
+def _run_without_tracing() -> None:
+    """Runs TensorFlow eagerly: tracing takes most of the time of trainings of a few small steps."""
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        warnings.filterwarnings("ignore", "Even though the `tf.config.experimental_run_functions_eagerly`")
+        tf.config.run_functions_eagerly(True)
