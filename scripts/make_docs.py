@@ -36,6 +36,8 @@ ROUTES = (
 )
 # The names of the two directions in the results.
 DIRECTIONS = {"there to here": "imported", "here to there": "exported"}
+# Names in the tables of some methods in the results.
+SHOWN_AS = {"its head": "imported classifier", "OFT, exact": "OFT, Cayley"}
 REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main"
 RESULTS_NOTE = f"""\
 Test accuracy on the [sample conversations]({REPOSITORY}/examples/conversations.jsonl)
@@ -373,6 +375,7 @@ def difference_table(file: str) -> str:
         return "Not measured yet: `make test-interop`."
     content = json.loads(path.read_text(encoding="utf-8"))
     for row in content["rows"]:
+        row["method"] = SHOWN_AS.get(row["method"], row["method"])
         row["method"] += f" ({row['task']})" if "task" in row else ""
     found = {(row["method"], row["architecture"], row["direction"]): row for row in content["rows"]}
     columns = list(dict.fromkeys((row["architecture"], row["direction"]) for row in content["rows"]))
