@@ -167,7 +167,7 @@ def test_the_base_is_the_one_that_all_bundles_name(tmp_path):
         base_of(repository, None)
 
 
-def test_the_command_serves_a_folder_until_it_is_told_to_end(tmp_path):
+def test_the_command_serves_a_folder_until_it_is_stopped(tmp_path):
     write_bundle(tmp_path / "bundles" / "one", seed=1)
     write_bundle(tmp_path / "bundles" / "two", IA3(), seed=2, labels=("x", "y", "z"))
     (tmp_path / "bundles" / "broken").mkdir()
