@@ -15,6 +15,7 @@ def test_every_form_says_what_it_is(name):
     assert name == form.FORMAT
     assert form.LOOKS_LIKE.startswith(("a ", "an "))
     assert callable(form.recognises)
+    assert hasattr(form, "export") == (name in forms.exported_names())
 
 
 def test_a_form_is_found_by_its_files():
