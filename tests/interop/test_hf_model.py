@@ -356,7 +356,11 @@ def test_other_tasks_go_out_and_come_back(task, labels, options, line, tmp_path)
             keras_peft.PrefixTuning(tokens=4),
             "prefix cannot be merged .*`format='hf-peft'` exports only the adapter",
         ),
-        (keras_peft.methods.PfeifferAdapter(), "pfeiffer cannot be merged"),
+        (
+            keras_peft.methods.PfeifferAdapter(),
+            "pfeiffer cannot be merged .*`format='adapter-hub'` exports only the adapter",
+        ),
+        (keras_peft.methods.LoReFT(), "loreft cannot be merged into the base model's weights.$"),
     ],
 )
 def test_what_cannot_be_folded_in_is_refused_with_the_way_out(method, message, tmp_path):
