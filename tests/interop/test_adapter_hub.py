@@ -423,5 +423,7 @@ def test_the_command_line(command_line, tmp_path):
         keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter")
     keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
     (tmp_path / "adapter" / "adapter_model.safetensors").touch()
-    with pytest.raises(BundleError, match="holds adapter_model.safetensors beside an adapter of AdapterHub"):
+    with pytest.raises(
+        BundleError, match="contains adapter_model.safetensors in addition to an adapter of AdapterHub"
+    ):
         keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)

@@ -336,7 +336,9 @@ def test_a_bundle_trained_here_goes_there_and_comes_back(bundle, tmp_path):
     # The bundle's base is a local folder, which is not a valid model name on the Hub.
     assert "base_model" not in (tmp_path / "adapter" / "README.md").read_text()
     (tmp_path / "adapter" / "base").mkdir()
-    with pytest.raises(BundleError, match="holds base beside an adapter of PEFT, which would be lost"):
+    with pytest.raises(
+        BundleError, match="contains base in addition to an adapter of PEFT, which would be lost"
+    ):
         keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
 
 
