@@ -118,7 +118,7 @@ def commands(code: str) -> Iterator[str]:
         command = ""
 
 
-# Several pages start with the same short training, which runs once. The key is the command without --out.
+# Several pages start with the same short training run, which runs once. The key is the command without --out.
 _TRAINED: dict[tuple[str, ...], Path] = {}
 
 

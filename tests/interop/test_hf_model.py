@@ -371,7 +371,7 @@ def test_what_cannot_be_folded_in_is_refused_with_the_way_out(method, message, t
 
 
 def trained_head(tmp_path, architecture, activation):
-    """Writes a bundle on an encoder without a head, with a random head like that of a training."""
+    """Writes a bundle on an encoder without a head, with a random head like that of a training run."""
     base = sources.load(str(REFERENCE / architecture))
     task = replace(tasks.find("single-label")(("a", "b")), activation=activation)
     generator = np.random.default_rng(0)

@@ -146,7 +146,7 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
         fine_tune(data, out=tmp_path / "b", resume=True, **{**settings, "epochs": 3})
     notes = Notes()
     fine_tune(data, out=tmp_path / "b", progress=notes, **settings)
-    assert "contains an interrupted training, which is replaced" in notes.notes[0]
+    assert "contains an interrupted training run, which is replaced" in notes.notes[0]
     assert not (tmp_path / "b.partial").exists()
 
 

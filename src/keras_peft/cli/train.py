@@ -30,7 +30,7 @@ def train(
         ),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training run.")] = False,
     track: Annotated[
         str,
         typer.Option(
