@@ -57,7 +57,7 @@ def test_an_extra_names_what_it_brings():
         ),
     ],
 )
-def test_what_is_missing_is_told_with_the_remedy(monkeypatch, missing, told):
+def test_missing_packages_are_reported_with_the_command_to_install_them(monkeypatch, missing, told):
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ExtraNotInstalled) as raised:
@@ -66,7 +66,7 @@ def test_what_is_missing_is_told_with_the_remedy(monkeypatch, missing, told):
     assert isinstance(raised.value, ImportError)
 
 
-def test_nothing_is_told_where_all_is_there():
+def test_nothing_is_reported_if_nothing_is_missing():
     need("Training", *EXTRAS["train"])
 
 
@@ -95,7 +95,7 @@ def test_every_public_name_is_there_on_the_small_install():
         ),
     ],
 )
-def test_whoever_needs_more_says_so_before_anything_else(call, told):
+def test_a_missing_extra_is_reported_before_anything_else(call, told):
     code = (
         f"{SMALL}from keras_peft.errors import ExtraNotInstalled\n"
         f"try: keras_peft.{call}\nexcept ExtraNotInstalled as error: print(error)"

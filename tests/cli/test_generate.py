@@ -144,7 +144,7 @@ def test_what_the_server_refuses_is_one_sentence(run, chat, monkeypatch, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_kept_is_told_with_the_error(run, chat):
+def test_the_error_says_how_many_rows_are_kept(run, chat):
     answers = chat.otherwise
     chat.otherwise = lambda number, body: answers(number, body) if number < 1 else Reply(403, {})
     code, _, err = run("--labels", "a,b", "--yes")

@@ -313,7 +313,7 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
     assert forms.recognise(folder).FORMAT == "adapter-hub"
 
 
-def test_an_adapter_without_a_head_is_told_how_to_get_one(tmp_path):
+def test_the_error_for_a_missing_head_says_how_to_add_one(tmp_path):
     folder = copy_of("seq_bn", tmp_path)
     for name in ("head_config.json", "model_head.safetensors"):
         (folder / name).unlink()

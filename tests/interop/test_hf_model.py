@@ -405,7 +405,7 @@ def test_a_head_that_no_class_has_is_refused(architecture, activation, message, 
         )
 
 
-def test_what_lies_there_is_only_replaced_where_it_was_exported_here(tmp_path):
+def test_only_an_earlier_export_is_replaced(tmp_path):
     folder = write_bundle(tmp_path / "bundle")
     out = tmp_path / "whole"
     keras_peft.interop.export_hf_model(folder, out=out)

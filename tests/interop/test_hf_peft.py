@@ -307,7 +307,7 @@ def test_tensors_of_another_shape_and_a_damaged_config_are_said_to_be_wrong(tmp_
         import_copy(folder, tmp_path, labels=None)
 
 
-def test_labels_come_from_beside_the_adapter_or_are_made_up(tmp_path):
+def test_labels_are_read_from_config_json_or_numbered(tmp_path):
     folder = copy_of("text_lora", tmp_path)
     assert import_copy(folder, tmp_path, labels=None).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     (folder / "config.json").write_text(json.dumps({"id2label": {"0": "c", "2": "a", "1": "b"}}))
