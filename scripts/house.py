@@ -8,8 +8,8 @@ from scripts.imports import PACKAGE, floors, modules, reduced
 
 # The groups of the diagram. Each file or folder at the top of the package must be in one of these.
 GROUPS = {
-    "Entrances": ("cli", "serve"),
-    "The job, from labelled text to answers": (
+    "Entry points": ("cli", "serve"),
+    "From labelled text to predictions": (
         "data",
         "inputs",
         "tasks",

@@ -36,15 +36,22 @@ ROUTES = (
 )
 # The names of the two directions in the results.
 DIRECTIONS = {"there to here": "imported", "here to there": "exported"}
+# Names in the tables of some methods in the results.
+SHOWN_AS = {"its head": "imported classifier", "OFT, exact": "OFT, Cayley"}
 REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main"
 RESULTS_NOTE = f"""\
 Test accuracy on the [sample conversations]({REPOSITORY}/examples/conversations.jsonl)
 with each method's defaults on the default base: the mean of two or three seeds with the lowest and the highest. Each
-seed holds out another fifth, which is 48 rows. One row is two points, so the table does not separate neighbours.
-Parameters are the trainable ones, including the 149,380 of the head. Seconds are for one training on one core of a
-server processor that did other work too, and include the frozen blocks. Measured by
+seed holds out a different fifth, which is 48 rows. One row is two points, so most differences between neighbouring
+rows of the table are within the spread of the seeds. Parameters are the trainable ones, including the 149,380 of the
+head. Seconds are for one training run on one core of a server processor that did other work too, and include the
+frozen blocks. Measured by
 `python benchmarks/methods.py examples/conversations.jsonl --store`. How the learning rates were found:
 [decision 3](../internals/decisions/0003-training-defaults.md).\
+"""
+METHOD_NOTE = """\
+The options below `--config` are those of the default method, `lora`. [Methods](methods.md) lists the options of the
+other methods.\
 """
 
 
@@ -132,6 +139,7 @@ def methods_page() -> str:
     """The docstring and options of each method."""
     from keras_peft import methods
     from keras_peft.cli.methods import describe
+    from keras_peft.options import default_text
 
     parts = [
         "# Methods",
@@ -148,8 +156,8 @@ def methods_page() -> str:
         "",
         ability_table(),
         "",
-        "A method raises an error that gives the reason when it is asked for something it cannot do. The last column",
-        "names the same method in HF PEFT: equal weights give equal hidden states, to 1e-5 of the largest value.",
+        "A method that cannot do something raises an error that says why. The last column names the same method in",
+        "HF PEFT: equal weights give equal hidden states, to 1e-5 of the largest value.",
         "",
         "## What each method reaches",
         "",
@@ -162,19 +170,11 @@ def methods_page() -> str:
         described = describe(method)
         equation = inspect.getdoc(inspect.getmodule(method)) or ""
         body = re.split(r"\n(?:Args|Example):", inspect.getdoc(method) or "")[0].rstrip()
-        parts += [
-            "",
-            f"## `{name}`",
-            "",
-            equation,
-            "",
-            body,
-            "",
-        ]
+        parts += ["", f"## `{name}`", "", equation, "", body]
         if described["parameters"]:
-            parts += ["| option | default | what it does |", "|---|---|---|"]
+            parts += ["", "| option | default | what it does |", "|---|---|---|"]
         parts += [
-            f"| `--{p['name'].replace('_', '-')}` | {'' if p['default'] is None else p['default']} | {p['help']} |"
+            f"| `--{p['name'].replace('_', '-')}` | {default_text(p['default'])} | {p['help']} |"
             for p in described["parameters"]
         ]
         parts += ["", f"Default learning rate: {described['learning_rate']:g}."]
@@ -208,6 +208,8 @@ def command_page() -> str:
             elif "--help" not in parameter.opts:
                 flags = "`, `".join([*parameter.opts, *parameter.secondary_opts])
                 parts.append(f"| `{flags}` | {default_of(parameter)} | {parameter.help} |")
+        if any(parameter.name == "method" for parameter in found.params):
+            parts += ["", METHOD_NOTE]
     return "\n".join(parts) + "\n"
 
 
@@ -373,6 +375,7 @@ def difference_table(file: str) -> str:
         return "Not measured yet: `make test-interop`."
     content = json.loads(path.read_text(encoding="utf-8"))
     for row in content["rows"]:
+        row["method"] = SHOWN_AS.get(row["method"], row["method"])
         row["method"] += f" ({row['task']})" if "task" in row else ""
     found = {(row["method"], row["architecture"], row["direction"]): row for row in content["rows"]}
     columns = list(dict.fromkeys((row["architecture"], row["direction"]) for row in content["rows"]))

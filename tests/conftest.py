@@ -73,7 +73,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _eager(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs tests marked `eager` without tracing, which takes most of the time of a few small steps."""
+    """Runs tests marked `eager` without tracing, which would take longer than their few small steps."""
     if request.node.get_closest_marker("eager") is None:
         yield
         return

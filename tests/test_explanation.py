@@ -178,7 +178,7 @@ def test_certainty_has_no_infinite_weight(classifier, monkeypatch):
     assert [weight for _, weight in explanation.strongest()] == [0, 0]
 
 
-def test_a_label_that_is_not_said_is_told_so(classifier, monkeypatch):
+def test_the_page_reports_when_the_classifier_abstains(classifier, monkeypatch):
     monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.999))
     (withheld,) = keras_peft.explain(classifier, ["the model people"])
     assert withheld.is_withheld

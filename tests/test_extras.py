@@ -61,7 +61,7 @@ def test_an_extra_names_what_it_brings():
         ),
     ],
 )
-def test_what_is_missing_is_told_with_the_remedy(monkeypatch, missing, told):
+def test_missing_packages_are_reported_with_the_command_to_install_them(monkeypatch, missing, told):
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ExtraNotInstalled) as raised:
@@ -70,7 +70,7 @@ def test_what_is_missing_is_told_with_the_remedy(monkeypatch, missing, told):
     assert isinstance(raised.value, ImportError)
 
 
-def test_nothing_is_told_where_all_is_there():
+def test_nothing_is_reported_if_nothing_is_missing():
     need("Training", *EXTRAS["train"])
 
 
@@ -94,7 +94,7 @@ CALLS = {
 }
 
 
-def test_whoever_needs_more_says_so_before_anything_else():
+def test_a_missing_extra_is_reported_before_anything_else():
     calls = "".join(
         f"try: keras_peft.{call}\nexcept ExtraNotInstalled as error: print(error)\n" for call in CALLS
     )

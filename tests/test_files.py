@@ -46,7 +46,7 @@ def test_overwriting_is_whole_too(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_what_someone_else_made_meanwhile_is_kept_and_told(tmp_path):
+def test_a_folder_that_another_process_created_is_kept_and_reported(tmp_path):
     target = tmp_path / "target"
     with pytest.raises(FileExistsError), whole_folder(target) as staging:
         (staging / "mine").write_text("x")

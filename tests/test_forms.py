@@ -15,6 +15,7 @@ def test_every_form_says_what_it_is(name):
     assert name == form.FORMAT
     assert form.LOOKS_LIKE.startswith(("a ", "an "))
     assert callable(form.recognises)
+    assert hasattr(form, "export") == (name in forms.exported_names())
 
 
 def test_a_form_is_found_by_its_files():
@@ -23,7 +24,7 @@ def test_a_form_is_found_by_its_files():
             assert forms.recognise(folder).FORMAT == "hf-peft"
 
 
-def test_what_is_of_no_form_is_told_what_the_forms_look_like(tmp_path):
+def test_the_error_for_an_unknown_format_describes_the_formats(tmp_path):
     with pytest.raises(AdapterError, match="has no known format") as raised:
         forms.recognise(tmp_path)
     for form in forms.formats().values():
@@ -49,6 +50,6 @@ def test_what_is_only_read_is_not_written(tmp_path):
         forms.export(tmp_path / "bundle", out=tmp_path / "out", format="keras-lora")
 
 
-def test_an_option_that_a_form_does_not_have_is_told(tmp_path):
+def test_an_unknown_option_of_a_format_is_an_error(tmp_path):
     with pytest.raises(OptionError, match="hf-model does not support `with_base`; leave it out"):
         forms.export(tmp_path / "bundle", out=tmp_path / "out", format="hf-model", with_base=True)

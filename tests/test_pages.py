@@ -118,7 +118,7 @@ def commands(code: str) -> Iterator[str]:
         command = ""
 
 
-# Several pages start with the same short training, which runs once. The key is the command without --out.
+# Several pages start with the same short training run, which runs once. The key is the command without --out.
 _TRAINED: dict[tuple[str, ...], Path] = {}
 
 
@@ -143,8 +143,8 @@ class Shell:
     def run(self, command: str, where: str) -> None:
         words = shlex.split(command, comments=True)
         if words[0] == "make":
-            verbs = (ROOT / "Makefile").read_text()
-            assert all(re.search(rf"^{verb}:", verbs, re.MULTILINE) for verb in words[1:]), (
+            makefile = (ROOT / "Makefile").read_text()
+            assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in words[1:]), (
                 f"{where}: {command}"
             )
         elif words[:2] == ["keras-peft", "serve"] and words[-1] == "&":

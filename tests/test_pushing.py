@@ -77,7 +77,7 @@ def test_again_and_with_less_in_it(hub, sealed):
     assert bundles.read(TO).content["checksum"]
 
 
-def test_what_else_lies_there_is_in_nobodys_way(hub, sealed):
+def test_other_files_on_the_hub_do_not_matter(hub, sealed):
     """Also where another library has downloaded the whole repository before."""
     pushing.push(sealed, TO)
     hub.files("org/made")["LICENSE"] = b"do what you like"
@@ -151,7 +151,7 @@ def test_places_that_are_none(hub, sealed, to):
     assert not hub.repositories
 
 
-def test_something_else_lies_there(hub, sealed, tmp_path):
+def test_a_repository_with_another_kind_of_model_is_refused(hub, sealed, tmp_path):
     hub.add("org/made", TINY)
     with pytest.raises(
         HubError, match=r"contains config.json, so it is of another kind than a folder with bundle.json"
@@ -163,7 +163,7 @@ def test_something_else_lies_there(hub, sealed, tmp_path):
     assert hub.repositories["org/made"].messages == ["first"]
 
 
-def test_what_lies_there_is_compared(hub, sealed):
+def test_the_pushed_files_are_compared(hub, sealed):
     hub.spoils = {"adapter.safetensors", "report.json"}
     with pytest.raises(
         HubError, match=r"not as expected: adapter.safetensors is different, report.json is different"
@@ -192,7 +192,7 @@ def test_tokens(hub, sealed, tmp_path, monkeypatch, token, to, match):
     assert token is None or token not in str(raised.value)
 
 
-def test_what_the_hub_thinks_of_the_card_is_told_without_the_token(hub, sealed):
+def test_the_hubs_warning_about_the_card_is_reported_without_the_token(hub, sealed):
     (sealed / "README.md").write_text("It is mine.")
     made = pushing.push(sealed, TO)
     assert len(made.notes) == 1

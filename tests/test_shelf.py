@@ -37,7 +37,7 @@ def test_a_file_is_found_by_its_name(shelf):
     }
 
 
-def test_an_unknown_name_is_told_the_known_ones(shelf):
+def test_the_error_for_an_unknown_name_lists_the_known_names(shelf):
     with pytest.raises(OptionError) as error:
         shelf.module("peer")
     assert str(error.value) == (

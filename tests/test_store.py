@@ -126,7 +126,7 @@ except OptionError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes there")
 @pytest.mark.parametrize("rows", [197, 10_000])
-def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch, rows):
+def test_a_full_disk_is_reported_in_one_sentence(tmp_path, monkeypatch, rows):
     monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path))
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", LIMITED, str(rows)], capture_output=True, text=True, check=False
@@ -138,7 +138,7 @@ def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch, rows):
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, on_disk):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path, monkeypatch, on_disk):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(store.OptionError, match="cannot be written"):
         collected(TEXTS, ["a"], 0)

@@ -75,7 +75,7 @@ def parse() -> argparse.Namespace:
     add("--data", type=Path, default=ROOT / "benchmarks" / "data" / "sentiment_sentences", metavar="FOLDER")
     add("--work", type=Path, default=ROOT / ".bench-serve", metavar="FOLDER", help="bundles and logs")
     add("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="Python with the peers' packages")
-    add("--fresh", action="store_true", help="measure the scenes anew")
+    add("--fresh", action="store_true", help="measure the scenes again")
     add("--quick", action="store_true", help="three seconds of each side, once; nothing is written")
     options = parser.parse_args()
     if options.quick:

@@ -29,7 +29,7 @@ from keras_peft.files import whole_folder
 from .plan import COUNTS, FANNED, FANNED_MIXED, LORAS, MAX_LENGTH, NEW_KINDS, name_of
 
 EPOCHS = 3
-# The new kinds are only loaded, so a short training is enough.
+# The new kinds are only loaded, so a short training run is enough.
 _NEW_ROWS = 128
 # Standard deviation of the variants' noise, relative to that of each tensor.
 _DISTANCE = 0.05

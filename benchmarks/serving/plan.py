@@ -53,6 +53,7 @@ class Scene:
         limit: The target.
         is_most: Whether the target is a maximum rather than a minimum.
         form: Format of the figure.
+        unit: Unit of the figure.
     """
 
     name: str
@@ -63,7 +64,8 @@ class Scene:
     against: str | None
     limit: float
     is_most: bool = False
-    form: str = "{:.2f} times"
+    form: str = "{:.2f}"
+    unit: str = "times"
 
 
 OURS, SEEN, PIPELINE, BATCHES, PEFT = "keras-peft", "keras-peft-seen", "pipeline", "pipeline-batches", "peft"
@@ -77,11 +79,11 @@ SCENES = (
         name="one-adapter",
         title=f"One LoRA adapter, {CONNECTIONS} connections",
         sides={
-            OURS: "keras-peft, nothing kept of earlier texts",
-            SEEN: "keras-peft as it is by default, texts seen before",
+            OURS: "keras-peft, no features cached",
+            SEEN: "keras-peft with its defaults, texts seen before",
             PIPELINE: "`transformers.pipeline`, a call for each request",
-            BATCHES: "`transformers.pipeline`, a queue that makes batches",
-            OURS_LOWERED: "keras-peft with `--precision bfloat16`, nothing kept of earlier texts",
+            BATCHES: "`transformers.pipeline`, a batching queue",
+            OURS_LOWERED: "keras-peft with `--precision bfloat16`, no features cached",
             PIPELINE_LOWERED: "`transformers.pipeline`, a call for each request, the model in bfloat16",
         },
         figure="throughput",
@@ -92,7 +94,7 @@ SCENES = (
     Scene(
         name="mixed",
         title=f"64 adapters of four methods at random, {CONNECTIONS} connections",
-        sides={"mixed": "64 adapters of four methods", "one": "one LoRA adapter"},
+        sides={"mixed": "all adapters", "one": "one LoRA adapter"},
         figure="throughput",
         asked="mixed",
         against="one",
@@ -103,7 +105,7 @@ SCENES = (
         title=f"64 LoRA adapters at random, {CONNECTIONS} connections",
         sides={
             OURS: "keras-peft",
-            PEFT: "HF PEFT's `adapter_names`, a queue that makes batches",
+            PEFT: "HF PEFT's `adapter_names`, a batching queue",
             OURS_LOWERED: "keras-peft with `--precision bfloat16`",
             PEFT_LOWERED: "HF PEFT's `adapter_names`, the model in bfloat16",
         },
@@ -130,11 +132,11 @@ SCENES = (
     ),
     Scene(
         name="neighbours",
-        title=f"One adapter at {MODERATE:.0%} of the highest throughput, while another comes and goes",
+        title=f"One adapter at {MODERATE:.0%} of the highest throughput, while another is loaded and unloaded",
         sides={
-            "busy": "while another is loaded and unloaded without a pause",
-            "often": "while another is loaded and unloaded with pauses of a tenth of a second",
-            "quiet": "quiet",
+            "busy": "loading and unloading without pauses",
+            "often": "loading and unloading with pauses of 0.1 s",
+            "quiet": "no loading",
         },
         figure="p99",
         asked="busy",
@@ -144,17 +146,18 @@ SCENES = (
     ),
     Scene(
         name="loading",
-        title="From asking for an adapter to be loaded to its first answer",
+        title="Time from load request to first answer",
         sides={
-            "known": "of methods and options that the server has seen",
-            "new": "the first of its methods and options",
+            "known": "methods and options that the server has seen",
+            "new": "methods and options that are new to the server",
         },
         figure="milliseconds",
         asked="known",
         against=None,
         limit=50,
         is_most=True,
-        form="{:.0f} ms",
+        form="{:.0f}",
+        unit="ms",
     ),
     Scene(
         name="memory",
@@ -165,7 +168,7 @@ SCENES = (
         against=None,
         limit=1.5,
         is_most=True,
-        form="{:.2f} times its file",
+        unit="times its file",
     ),
     Scene(
         name="equality",
@@ -177,6 +180,7 @@ SCENES = (
         limit=1e-5,
         is_most=True,
         form="{:.1e}",
+        unit="",
     ),
 )
 BY_NAME = {scene.name: scene for scene in SCENES}

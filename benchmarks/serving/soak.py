@@ -71,7 +71,7 @@ def main() -> None:
         order = Order(port=server.port, requests=requests, connections=CONNECTIONS, seconds=15.0)
         highest = server.under(order).throughput
         rate = SHARE * highest
-        say(f"{options.minutes:g} minutes of {rate:.0f} requests a second …")
+        say(f"{options.minutes:g} minutes of {rate:.0f} requests per second …")
         with _watched(server) as seen:
             report = server.under(
                 Order(
@@ -131,7 +131,7 @@ def summarise(machine: Machine, highest: float, rate: float, report: Report, see
         "loads": seen.loads,
         "unloads": seen.unloads,
         "problems": seen.problems,
-        # Medians over the second tenth of the time, after every adapter was used, and over the last.
+        # Medians over the second tenth of the run, after every adapter was used, and over the last.
         "memory_first_mb": first,
         "memory_last_mb": last,
         "windows": windows,
@@ -164,7 +164,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
     minutes, mb = zip(*((at / 60, mb) for at, mb in content["memory"]), strict=True)
     weight.plot(minutes, mb, color="#0b62b8", linewidth=2)
     weight.set_title(
-        f"Memory of the server, {content['adapters']} adapters that come and go", fontsize=10, loc="left"
+        f"Memory of the server, {content['adapters']} adapters loaded and unloaded", fontsize=10, loc="left"
     )
     weight.set_ylabel("memory, MB")
     ends = [window["end"] / 60 for window in content["windows"]]
@@ -181,7 +181,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
             annotation_clip=False,
         )
     latency.set_title(
-        f"Latency at {content['rate']:,.0f} requests a second, every {_WINDOW_SECONDS:.0f} s",
+        f"Latency at {content['rate']:,.0f} requests per second, every {_WINDOW_SECONDS:.0f} s",
         fontsize=10,
         loc="left",
     )

@@ -14,7 +14,7 @@ from .results import Figures, Results
 Column = tuple[str, Callable[[Figures], float], str]
 
 _LOADED: tuple[Column, ...] = (
-    ("answers a second", lambda one: one["throughput"], "{:,.0f}"),
+    ("responses per second", lambda one: one["throughput"], "{:,.0f}"),
     ("p50, ms", lambda one: one["p50"], "{:.1f}"),
     ("p95, ms", lambda one: one["p95"], "{:.1f}"),
     ("p99, ms", lambda one: one["p99"], "{:.1f}"),
@@ -47,26 +47,27 @@ def ratios(repetitions: Sequence[dict[str, Figures]], scene: Scene) -> list[floa
     return found
 
 
-def is_reached(scene: Scene, found: Sequence[float]) -> bool:
-    """Whether the median reaches the target."""
+def is_met(scene: Scene, found: Sequence[float]) -> bool:
+    """Whether the median meets the target."""
     middle = statistics.median(found)
     return middle <= scene.limit if scene.is_most else middle >= scene.limit
 
 
 def summary(results: Results) -> str:
     """A row for each scene: the target and the result."""
-    rows = ["| what | to be reached | measured | reached |", "|---|---|---|---|"]
+    rows = ["| what | target | measured | met |", "|---|---|---|---|"]
     for scene in SCENES:
         if not (repetitions := results.scenes.get(scene.name)):
             continue
         found = ratios(repetitions, scene)
         what = scene.title
         if scene.against is not None:
-            what += f": {scene.figure} of {scene.sides[scene.asked]} ÷ {scene.sides[scene.against]}"
+            what += f", {scene.figure}: {scene.sides[scene.asked]} ÷ {scene.sides[scene.against]}"
         least = "at most" if scene.is_most else "at least"
         limit = scene.form.replace(".2f", "g").replace(".1e", "g").format(scene.limit)
-        reached = "yes" if is_reached(scene, found) else "no"
-        rows.append(f"| {what} | {least} {limit} | {_spread(found, scene.form)} | {reached} |")
+        target, measured = (f"{one} {scene.unit}".rstrip() for one in (limit, _spread(found, scene.form)))
+        met = "yes" if is_met(scene, found) else "no"
+        rows.append(f"| {what} | {least} {target} | {measured} | {met} |")
     return "\n".join(rows)
 
 
@@ -77,27 +78,28 @@ def sections(results: Results) -> str:
         if repetitions := results.scenes.get(scene.name):
             parts += [f"### {scene.title}", _table(scene, repetitions)]
     if results.tried:
-        parts += ["### What PyTorch was tried with", _tried(results)]
+        parts += ["### PyTorch settings tried", _tried(results)]
     return "\n\n".join(parts)
 
 
 def soak(content: dict[str, Any]) -> str:
     """The results of the soak test, with the plot."""
     rows = {
-        "load": f"{content['rate']:,.0f} requests a second, {content['rate'] / content['highest']:.0%} of the highest",
+        "load": f"{content['rate']:,.0f} requests per second, {content['rate'] / content['highest']:.0%} of the "
+        "highest throughput",
         "time": f"{content['seconds'] / 60:.0f} minutes",
         "adapters": f"{content['adapters']}, of four methods, at random",
         "loaded, unloaded": f"{content['loads']} times, {content['unloads']} times",
         "answers": f"{content['answers']:,}",
         "failures": f"{content['failures'] + len(content['problems']):,}",
-        "answers compared with what `keras_peft.load` says, others": f"{content['checked']:,}, {content['wrong']:,}",
+        "answers compared with `keras_peft.load`, different": f"{content['checked']:,}, {content['wrong']:,}",
         "p50, p95, p99": f"{content['p50']:.0f}, {content['p95']:.0f}, {content['p99']:.0f} ms",
         "slowest": f"{content['slowest']:,.0f} ms",
-        "memory in the second tenth of the time": f"{content['memory_first_mb']:,.0f} MB",
-        "memory in the last tenth": f"{content['memory_last_mb']:,.0f} MB",
+        "memory in the second tenth of the run": f"{content['memory_first_mb']:,.0f} MB",
+        "memory in the last tenth of the run": f"{content['memory_last_mb']:,.0f} MB",
     }
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
-    picture = "![Memory of the server and latency over the time](../images/soak.png)"
+    picture = "![Memory of the server and latency over time](../images/soak.png)"
     return "\n\n".join([machine(content["machine"]), "\n".join(lines), picture])
 
 
@@ -112,7 +114,7 @@ def _table(scene: Scene, repetitions: Sequence[dict[str, Figures]]) -> str:
 
 
 def _tried(results: Results) -> str:
-    rows = ["| side | with | requests a second |", "|---|---|---|"]
+    rows = ["| side | flags | requests per second |", "|---|---|---|"]
     titles = {side: title for scene in BY_NAME.values() for side, title in scene.sides.items()}
     for side in PROGRAMS:
         for flags, throughput in results.tried.get(side, {}).items():

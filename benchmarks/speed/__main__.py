@@ -105,7 +105,7 @@ def parse() -> argparse.Namespace:
     add("--data", type=Path, default=ROOT / "benchmarks" / "data" / "sentiment_sentences", metavar="FOLDER")
     add("--scaling-data", type=Path, metavar="FILE", help=".jsonl with the rows of --rows, not made of pairs")
     add("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="Python with the peers' packages")
-    add("--fresh", action="store_true", help="measure the chosen parts anew")
+    add("--fresh", action="store_true", help="measure the chosen parts again")
     add("--docs", action="store_true", help="write the page from what is known")
     add("--quick", action="store_true", help="200 rows, one epoch, one seed; nothing is written")
     options = parser.parse_args()

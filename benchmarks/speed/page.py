@@ -10,8 +10,8 @@ from .results import Results
 BEGIN, END = "<!-- speed: generated -->", "<!-- /speed -->"
 
 _CAPTIONS = {
-    "speed.png": "Seconds of training of the three sides, against epochs and against rows",
-    "scaling.png": "Peak memory of keras-peft against rows, and its time against the length of the texts",
+    "speed.png": "Training time of the three sides, by number of epochs and by number of rows",
+    "scaling.png": "Peak memory of keras-peft by number of rows, and its training time by length of the texts",
 }
 
 
@@ -24,7 +24,7 @@ def write(results: Results, page: Path, images: list[Path]) -> None:
     parts = [tables.machine(results.machine), tables.sections(results)]
     pictures = [f"![{_CAPTIONS[image.name]}](../images/{image.name})" for image in images]
     if pictures:
-        parts += ["## How it grows", *pictures]
+        parts += ["## Scaling", *pictures]
     _put(page, "\n\n".join(part for part in parts if part))
 
 

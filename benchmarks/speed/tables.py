@@ -101,7 +101,9 @@ def summary(results: Results) -> str:
                 for measure in _MEASURES.values()
             ]
         rows.append(_row(cells))
-    measures = [f"{measure}, {name}" for name in ("HF PEFT", "`enable_lora`") for measure in _MEASURES]
+    measures = [
+        f"{measure}, {name} ÷ keras-peft" for name in ("HF PEFT", "`enable_lora`") for measure in _MEASURES
+    ]
     return "\n".join([f"| LoRA of rank 8 in | {' | '.join(measures)} |", "|---" * 7 + "|", *rows])
 
 

@@ -24,11 +24,18 @@ if TYPE_CHECKING:
     from keras_peft.interop._exporting import Exported
 
 _SHELF = Shelf("keras_peft.interop", "form", "forms")
+# Formats without `export`, listed here so that the command line's help need not import the formats.
+_IMPORT_ONLY = frozenset({"keras-lora"})
 
 
 def names() -> tuple[str, ...]:
     """Returns the names of all formats without importing them."""
     return _SHELF.names
+
+
+def exported_names() -> tuple[str, ...]:
+    """Returns the names of the formats that bundles can be exported to, without importing them."""
+    return tuple(name for name in names() if name not in _IMPORT_ONLY)
 
 
 def formats() -> dict[str, ModuleType]:
@@ -82,10 +89,9 @@ def export(
     """
     form = find(format)
     if not hasattr(form, "export"):
-        written = [name for name, one in formats().items() if hasattr(one, "export")]
         raise OptionError(
             f"`format={format!r}` can only be imported; the formats that can be exported are "
-            f"{listed(written)}."
+            f"{listed(exported_names())}."
         )
     if unknown := [name for name in options if name not in inspect.signature(form.export).parameters]:
         shown = listed(f"`{name}`" for name in unknown)

@@ -16,3 +16,12 @@ def setting(default: Any, help: str, *, shown: str | None = None, choices: tuple
         choices: The allowed words.
     """
     return field(default=default, metadata={"help": help, "shown": shown, "choices": choices})
+
+
+def default_text(value: Any) -> str:
+    """Formats the default of a method's option, for help pages and the docs."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

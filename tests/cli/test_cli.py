@@ -384,7 +384,7 @@ def test_brackets_in_texts_are_no_markup(run, trained):
 @pytest.mark.parametrize(
     "output", [["methods", "--json"], ["--version"]]
 )  # More output than fits in a pipe's buffer, and less.
-def test_a_reader_that_goes_away_is_told_nothing(output):
+def test_a_closed_pipe_is_not_an_error_message(output):
     process = subprocess.Popen([*COMMAND, *output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def test_what_the_server_refuses_is_one_sentence(run, chat, monkeypatch, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_kept_is_told_with_the_error(run, chat):
+def test_the_error_says_how_many_rows_are_kept(run, chat):
     answers = chat.otherwise
     chat.otherwise = lambda number, body: answers(number, body) if number < 1 else Reply(403, {})
     code, _, err = run("--labels", "a,b", "--yes")
@@ -188,11 +189,14 @@ def test_in_a_terminal_it_asks(chat, tmp_path, said):
     os.close(theirs)
     seen = b""
     while True:
+        if not select.select([ours], [], [], 60)[0]:
+            process.kill()
+            pytest.fail(f"Nothing was printed for a minute after {seen!r}.")
         try:
             seen += os.read(ours, 4096)
         except OSError:  # The other side is closed.
             break
-        if b"Begin? [y/N]" in seen and said:
+        if b"Start? [y/N]" in seen and said:
             os.write(ours, said.encode() + (b"" if said == "\x04" else b"\n"))
             said = ""
     os.close(ours)

@@ -53,7 +53,7 @@ def test_switched_off_the_base_is_the_base(method):
 
 @each_kind
 @each_base
-def test_what_lies_below_the_first_site_is_the_base(method, make_base):
+def test_the_layers_below_the_first_site_are_the_base(method, make_base):
     """Checks that the trunk computes the same with the adapter disabled, and has no trainable variables."""
     base = make_base()
     takes_some = method.default_targets and not method.every_block

@@ -103,7 +103,7 @@ def test_a_linear_probe_is_all_trunk():
     assert feature.raw is None
 
 
-def test_the_inputs_that_the_top_reads_are_told():
+def test_the_inputs_that_the_top_reads_are_listed():
     model = keras_peft.adapt(models.distilbert_classifier(), keras_peft.LoRA(), layers="last:1")
     names = sorted(model.base.input)
     assert [feature.raw for feature in model.split().features] == [None, names.index("padding_mask")]

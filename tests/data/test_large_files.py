@@ -86,7 +86,7 @@ def test_long_texts_in_windows_and_a_validation_file(tmp_path, on_disk):
     assert any("3 validation texts are also" in note for note in outside.report["notes"])
 
 
-def test_a_sound_file_with_bad_rows_is_told_the_same(tmp_path, on_disk):
+def test_bad_rows_are_reported_in_the_same_way(tmp_path, on_disk):
     rows = make_rows(12)
     rows += [{"text": "", "label": "alpha"}, {"text": rows[0]["text"], "label": "gamma"}]
     data = write_jsonl(tmp_path / "d.jsonl", rows)

@@ -76,7 +76,7 @@ def test_whole_texts_and_cased_bases_have_none(marks):
     assert not WordEncoder(cased, 64, marks_case=True).marks_case
 
 
-def test_a_tagger_tells_what_only_capitals_show(tmp_path):
+def test_a_tagger_learns_what_only_capitals_show(tmp_path):
     base = tmp_path / "base"
     shutil.copytree(TINY, base)
     (base / "tokenizer.json").write_text(CONTENT, encoding="utf-8")

@@ -38,7 +38,7 @@ def main(
     Args:
         run: Takes a working folder, the other Python and, if `parts` is given, the parts to
             compare; returns rows. It writes a versions.json of the other library to the folder.
-        file: The file that stores the differences for `docs/guides/exchange.md`.
+        file: The file that stores the differences for `docs/benchmarks/exchange.md`.
         parts: The choices of `--only`.
         least: The minimum of the largest logit that differences are relative to.
     """

@@ -313,7 +313,7 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
     assert forms.recognise(folder).FORMAT == "adapter-hub"
 
 
-def test_an_adapter_without_a_head_is_told_how_to_get_one(tmp_path):
+def test_the_error_for_a_missing_head_says_how_to_add_one(tmp_path):
     folder = copy_of("seq_bn", tmp_path)
     for name in ("head_config.json", "model_head.safetensors"):
         (folder / name).unlink()
@@ -423,5 +423,7 @@ def test_the_command_line(command_line, tmp_path):
         keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter")
     keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)
     (tmp_path / "adapter" / "adapter_model.safetensors").touch()
-    with pytest.raises(BundleError, match="holds adapter_model.safetensors beside an adapter of AdapterHub"):
+    with pytest.raises(
+        BundleError, match="contains adapter_model.safetensors in addition to an adapter of AdapterHub"
+    ):
         keras_peft.interop.export_adapter_hub(folder, out=tmp_path / "adapter", overwrite=True)

@@ -282,7 +282,7 @@ def test_a_folder_is_replaced_when_it_is_an_adapter(tmp_path):
     assert settings_of(tmp_path / "saved")["base_model_name_or_path"] == "owner/other"
     (tmp_path / "saved" / "checkpoint-500").mkdir()
     with pytest.raises(
-        AdapterError, match="holds checkpoint-500 beside an adapter of PEFT, which would be lost"
+        AdapterError, match="contains checkpoint-500 in addition to an adapter of PEFT, which would be lost"
     ):
         keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name", overwrite=True)
     (tmp_path / "mine").mkdir()

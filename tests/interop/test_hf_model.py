@@ -356,7 +356,11 @@ def test_other_tasks_go_out_and_come_back(task, labels, options, line, tmp_path)
             keras_peft.PrefixTuning(tokens=4),
             "prefix cannot be merged .*`format='hf-peft'` exports only the adapter",
         ),
-        (keras_peft.methods.PfeifferAdapter(), "pfeiffer cannot be merged"),
+        (
+            keras_peft.methods.PfeifferAdapter(),
+            "pfeiffer cannot be merged .*`format='adapter-hub'` exports only the adapter",
+        ),
+        (keras_peft.methods.LoReFT(), "loreft cannot be merged into the base model's weights.$"),
     ],
 )
 def test_what_cannot_be_folded_in_is_refused_with_the_way_out(method, message, tmp_path):
@@ -367,7 +371,7 @@ def test_what_cannot_be_folded_in_is_refused_with_the_way_out(method, message, t
 
 
 def trained_head(tmp_path, architecture, activation):
-    """Writes a bundle on an encoder without a head, with a random head like that of a training."""
+    """Writes a bundle on an encoder without a head, with a random head like that of a training run."""
     base = sources.load(str(REFERENCE / architecture))
     task = replace(tasks.find("single-label")(("a", "b")), activation=activation)
     generator = np.random.default_rng(0)
@@ -401,7 +405,7 @@ def test_a_head_that_no_class_has_is_refused(architecture, activation, message, 
         )
 
 
-def test_what_lies_there_is_only_replaced_where_it_was_exported_here(tmp_path):
+def test_only_an_earlier_export_is_replaced(tmp_path):
     folder = write_bundle(tmp_path / "bundle")
     out = tmp_path / "whole"
     keras_peft.interop.export_hf_model(folder, out=out)

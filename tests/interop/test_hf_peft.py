@@ -307,7 +307,7 @@ def test_tensors_of_another_shape_and_a_damaged_config_are_said_to_be_wrong(tmp_
         import_copy(folder, tmp_path, labels=None)
 
 
-def test_labels_come_from_beside_the_adapter_or_are_made_up(tmp_path):
+def test_labels_are_read_from_config_json_or_numbered(tmp_path):
     folder = copy_of("text_lora", tmp_path)
     assert import_copy(folder, tmp_path, labels=None).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     (folder / "config.json").write_text(json.dumps({"id2label": {"0": "c", "2": "a", "1": "b"}}))
@@ -336,7 +336,9 @@ def test_a_bundle_trained_here_goes_there_and_comes_back(bundle, tmp_path):
     # The bundle's base is a local folder, which is not a valid model name on the Hub.
     assert "base_model" not in (tmp_path / "adapter" / "README.md").read_text()
     (tmp_path / "adapter" / "base").mkdir()
-    with pytest.raises(BundleError, match="holds base beside an adapter of PEFT, which would be lost"):
+    with pytest.raises(
+        BundleError, match="contains base in addition to an adapter of PEFT, which would be lost"
+    ):
         keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter", overwrite=True)
 
 

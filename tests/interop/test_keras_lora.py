@@ -255,7 +255,7 @@ def test_a_language_model_generates_with_it(file):
     np.testing.assert_array_equal(adapted.generate(prompt, stop_token_ids=None)["token_ids"], expected)
 
 
-def test_strengths_are_the_rank_or_given_or_those_of_the_model_beside(file):
+def test_alpha_is_the_rank_unless_given_or_read_from_the_trained_model(file):
     there = make("llama")
     there.enable_lora(RANK)
     for layer in there._flatten_layers(include_self=False):
@@ -273,7 +273,7 @@ def test_strengths_are_the_rank_or_given_or_those_of_the_model_beside(file):
         keras_peft.interop.import_keras_lora(file, make("llama"), beside=there, alpha=3)
 
 
-def test_the_model_beside_is_compared_with_the_base(file):
+def test_the_trained_model_is_compared_with_the_base(file):
     there = trained("distilbert", file, freeze_biases=False)
     base = make("distilbert")
     for path in ("embeddings_layer_norm/gamma", "self_attention_layer/key/kernel"):
@@ -287,7 +287,7 @@ def test_the_model_beside_is_compared_with_the_base(file):
         keras_peft.interop.import_keras_lora(file, base, beside=make("bert"))
 
 
-def test_lora_that_the_file_lacks_is_found_beside(file, tmp_path):
+def test_lora_of_the_trained_model_that_the_file_lacks_is_an_error(file, tmp_path):
     trained("llama", file, ["query"])
     there = trained("llama", tmp_path / "more.lora.h5", ["query", "key"])
     with pytest.raises(AdapterError, match="transformer_layer_0/self_attention/key has LoRA that is not in"):

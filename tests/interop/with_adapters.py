@@ -3,7 +3,7 @@
     PYTHONPATH=tests python tests/interop/with_adapters.py --peers .venv-peers-adapters/bin/python [--store]
 
 Fails if any logit differs by more than 1e-5 of the largest. `--store` stores the differences for
-`docs/guides/exchange.md`.
+`docs/benchmarks/exchange.md`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     PYTHONPATH=tests python tests/interop/with_decoders.py --peers .venv-peers/bin/python [--store]
 
 Fails if any logit differs by more than 1e-5 of the largest, or if a loaded tensor is not saved unchanged.
-`--store` stores the differences for `docs/guides/exchange.md`.
+`--store` stores the differences for `docs/benchmarks/exchange.md`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     PYTHONPATH=tests python tests/interop/with_peft.py --peers .venv-peers/bin/python [--store]
 
 Fails if any logit differs by more than 1e-5 of the largest. `--store` stores the differences for
-`docs/guides/exchange.md`.
+`docs/benchmarks/exchange.md`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def there_to_here(work: Path, name: str) -> dict[str, float]:
 
 
 def train_here(work: Path, method: str, base: str) -> None:
-    """Trains and exports a bundle; in DistilBERT's form, its head has a ReLU, as in older bundles."""
+    """Trains and exports a bundle; in DistilBERT's format, its head has a ReLU, as in older bundles."""
     chosen, targets = METHODS[method]
     as_distilbert = base == IN_DISTILBERTS_FORM
     tags = "Prompt" in method or "P-tuning" in method

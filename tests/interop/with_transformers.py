@@ -5,7 +5,7 @@
 Imports random classifiers that transformers saved, and compares their logits. Trains classifiers on encoders
 without a head and on the saved classifiers, exports them, and compares their logits, and their scores from
 `pipeline`. Fails if a logit differs by more than 1e-5 of the largest or of 1, whichever is greater, or a
-score by more than 1e-5. `--store` stores the differences for `docs/guides/exchange.md`.
+score by more than 1e-5. `--store` stores the differences for `docs/benchmarks/exchange.md`.
 """
 
 from __future__ import annotations

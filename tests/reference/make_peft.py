@@ -4,7 +4,7 @@
     /tmp/reference/bin/python tests/reference/make_peft.py [CASE ...]
 
 Needs the checkpoints and `outputs.safetensors` that `make.py` stored, and no network. Writes
-`peft/CASE.safetensors` beside this file, each from one adapter on a tiny checkpoint in evaluation mode:
+`peft/CASE.safetensors` next to this file, each from one adapter on a tiny checkpoint in evaluation mode:
 
     adapter/NAME      the tensors of `adapter_model.safetensors`, under PEFT's names
     initial/NAME      the same just after initialisation, if that changes the base's weights (PiSSA, OLoRA)

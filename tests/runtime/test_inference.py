@@ -61,7 +61,7 @@ def test_logits_do_not_depend_on_how_they_are_computed(model):
         np.testing.assert_allclose(of_many[row : row + 1], alone, atol=2e-5)
 
 
-def test_a_model_that_changed_is_traced_anew(model):
+def test_a_changed_model_is_traced_again(model):
     rows = tokens_of(range(3, 20))
     run = Inference(model, rows.signature)
     inputs = rows.batch(np.arange(4))

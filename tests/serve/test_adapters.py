@@ -282,7 +282,7 @@ def test_failures_are_remembered_for_longer_and_longer(make, gate):
     run(main())
 
 
-def test_a_bundle_that_was_mended_is_loaded_at_once(make, root):
+def test_a_repaired_bundle_is_loaded_at_once(make, root):
     (root / "mood" / "report.json").unlink()
 
     async def main():
@@ -338,7 +338,7 @@ def test_the_old_generation_stays_where_the_new_one_fails(make, root, heard):
     run(main())
 
 
-def test_an_order_reads_what_lies_there_when_it_is_given(make, root, gate):
+def test_a_load_request_reads_the_files_of_its_time(make, root, gate):
     async def main():
         adapters = make()
         gate.close("mood")
@@ -627,7 +627,7 @@ def test_a_folder_that_is_replaced_again_and_again_does_not_flap(make, root, hea
     run(main())
 
 
-def test_one_that_is_unloaded_by_order_is_not_brought_back(make, root, heard):
+def test_an_adapter_that_was_unloaded_on_request_is_not_loaded_again(make, root, heard):
     async def main():
         adapters = make(watch_s=0.01)
         async with watched(adapters):

@@ -468,7 +468,7 @@ def test_idle_workers_turn_and_one_that_hangs_is_seen(run):
     run(main)
 
 
-def test_the_observer_is_told(run):
+def test_the_observer_is_notified(run):
     class Heard(Observer):
         def __init__(self):
             self.started, self.ended, self.queue = [], [], []

@@ -198,7 +198,7 @@ def test_half_a_character_in_bundle_json_is_refused(folder, engine):
     assert "bundle.json contains an unpaired surrogate" in refusal(folder, engine)
 
 
-def test_names_that_are_no_unicode_can_be_told(folder, engine):
+def test_names_that_are_not_unicode_can_be_reported(folder, engine):
     (folder / os.fsdecode(b"\xff.txt")).write_text("")
     message = refusal(folder, engine)
     assert r"\udcff.txt is unexpected" in message

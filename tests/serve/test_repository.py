@@ -154,5 +154,5 @@ def test_places_that_cannot_be_served_are_all_in_one_error(root, tmp_path):
         ("hf://owner/name@main", "hf://owner/name@main"),
     ],
 )
-def test_of_a_base_anyone_may_know_its_name_and_not_where_it_lies(base, shown):
+def test_the_name_of_a_base_is_public_but_not_its_path(base, shown):
     assert shown_name(base) == shown

@@ -229,7 +229,7 @@ def test_long_texts_are_cut_or_refused(served):
     served(use)
 
 
-def test_many_characters_are_tokenised_beside_the_loop(served, monkeypatch):
+def test_many_characters_are_tokenised_in_another_thread(served, monkeypatch):
     threads, whole = [], Encoder.__call__
     monkeypatch.setattr(
         Encoder,
@@ -496,7 +496,7 @@ def test_an_explanation_takes_no_more_than_its_part_of_the_queue(served, heard):
     assert served(use, max_queue=40) == [10, 10, 9]
 
 
-def test_explanations_are_told_as_predictions_are(served, heard):
+def test_explanations_are_reported_as_predictions_are(served, heard):
     async def use(service):
         explained = await service.explain("mood", "the model")
         with pytest.raises(Invalid):

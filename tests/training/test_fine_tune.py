@@ -41,7 +41,7 @@ class Recorder(Progress):
         self.news.append(("note", text))
 
 
-def test_it_learns_and_tells(tmp_path, data):
+def test_it_learns_and_reports(tmp_path, data):
     recorder = Recorder()
     result = fine_tune(
         data,

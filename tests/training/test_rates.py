@@ -17,7 +17,7 @@ from keras_peft.training.train import compile_model
 
 
 @given(st.floats(-3, -1), st.floats(0.1, 2.0))
-def test_the_rate_lies_below_the_middle_of_the_fall(middle, start):
+def test_the_rate_is_below_the_middle_of_the_fall(middle, start):
     rates = [10 ** (-5 + 0.05 * n) for n in range(100)]
     means = [start * (0.55 - 0.45 * math.tanh(3 * (math.log10(rate) - middle))) for rate in rates]
     assert suggest(rates, means) == pytest.approx(10**middle / 2.5, rel=0.2)
@@ -48,7 +48,7 @@ def test_it_trains_while_the_rate_rises(tmp_path):
 
 
 @pytest.mark.thorough
-def test_the_rates_that_are_told_are_those_of_the_method(tmp_path, monkeypatch):
+def test_the_reported_rates_are_those_of_the_method(tmp_path, monkeypatch):
     accumulation = 3
     compiled = []
 

@@ -146,7 +146,7 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
         fine_tune(data, out=tmp_path / "b", resume=True, **{**settings, "epochs": 3})
     notes = Notes()
     fine_tune(data, out=tmp_path / "b", progress=notes, **settings)
-    assert "contains an interrupted training, which is replaced" in notes.notes[0]
+    assert "contains an interrupted training run, which is replaced" in notes.notes[0]
     assert not (tmp_path / "b.partial").exists()
 
 
@@ -163,7 +163,7 @@ def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
 
 
 @pytest.mark.eager
-def test_a_state_that_does_not_fit_is_told_and_kept(tmp_path, data, monkeypatch):
+def test_a_state_that_does_not_fit_is_reported_and_kept(tmp_path, data, monkeypatch):
     settings = {"base": str(TINY), "epochs": 3, "validation": 0.2}
     with pytest.raises(KeyboardInterrupt):
         fine_tune(data, out=tmp_path / "b", callbacks=[Interrupting(4)], **settings)
@@ -182,7 +182,7 @@ def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):
 
 
 @pytest.mark.one_backend
-def test_a_damaged_state_is_told(tmp_path):
+def test_a_damaged_state_is_reported(tmp_path):
     checkpoint = Checkpoint(tmp_path / "c", {"seed": 1})
     assert checkpoint.read() is None
     checkpoint.write(TrainingState({}, {"epoch": 1}))

@@ -1,4 +1,4 @@
-"""Logging a training to tracking tools."""
+"""Logging a training run to tracking tools."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_what_the_features_depend_on_is_in_their_name(base):
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "index", "shape", "pickle"])
-def test_what_is_damaged_is_made_anew(base, damage):
+def test_damaged_features_are_computed_again(base, damage):
     tokens = tokens_of([5, 9, 12])
     (before,), _ = compute(base, tokens)
     ((folder, _),) = cache.kept()

@@ -48,7 +48,7 @@ def read(folder: str | Path) -> Bundle:
     path = folder / CONTENT
     if not path.is_file():
         what = "has no bundle.json, so it is not a bundle" if folder.is_dir() else "does not exist"
-        raise BundleError(f"{folder} {what}; expected a folder written by a training.")
+        raise BundleError(f"{folder} {what}; expected a folder written by a training run or an import.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]

@@ -1,4 +1,4 @@
-"""Renders the report of a training as an HTML page."""
+"""Renders the report of a training run as an HTML page."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from keras_peft.errors import KerasPeftError, OptionError
 
 # The help, in this order. Equal to the docstrings of the commands, whose files the help does not import.
 COMMANDS = {
-    "train": "Fine-tune a classifier on labelled text and write it as a bundle.",
+    "train": "Fine-tune a classifier on labelled text and write it as a bundle, a folder that other commands read.",
     "cross-validate": "Score settings by cross-validation.",
-    "find-rate": "Suggest a learning rate from a short training with a rising rate.",
+    "find-rate": "Suggest a learning rate from a short training run with a rising rate.",
     "evaluate": "Score a bundle on labelled text.",
     "explain": "Show which words of a text a bundle's prediction depends on.",
     "predict": "Label texts with a bundle; files of any size are streamed.",

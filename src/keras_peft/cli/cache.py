@@ -43,7 +43,7 @@ def show(
 def clear(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Remove all cached features; they are recomputed when a training needs them."""
+    """Remove all cached features; they are recomputed when a training run needs them."""
     import shutil
 
     from keras_peft.cli.console import out, print_json

@@ -75,7 +75,7 @@ def _show(report: DataReport) -> None:
     out.print(
         f"Tokens of {lengths['base']}: median {lengths['median']:,}, 95% up to {lengths['percentile_95']:,}, longest "
         f"{lengths['longest']:,}; {lengths['over_default']:,} over {lengths['default_limit']}, "
-        f"{lengths['over_limit']:,} over its limit of {lengths['limit']}",
+        f"{lengths['over_limit']:,} over the limit of {lengths['base']} ({lengths['limit']})",
         soft_wrap=True,
     )
     shares = report.facts("scripts")["shares"]

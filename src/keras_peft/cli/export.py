@@ -15,7 +15,7 @@ from keras_peft.errors import listed
 def export(
     bundle: BundleName,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    format: Annotated[str, typer.Option(help=f"Format: {listed(forms.names())}.")] = "hf-peft",
+    format: Annotated[str, typer.Option(help=f"Format: {listed(forms.exported_names())}.")] = "hf-peft",
     base: Annotated[
         str | None,
         typer.Option(help="Where to find the base model.", show_default="its location in training"),

@@ -36,7 +36,7 @@ def find_rate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
-    """Suggest a learning rate from a short training with a rising rate."""
+    """Suggest a learning rate from a short training run with a rising rate."""
     from keras_peft.cli.console import ConsoleProgress, out, print_json, table
     from keras_peft.sources import is_preset
     from keras_peft.training.rates import find_rate as run

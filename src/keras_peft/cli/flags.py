@@ -15,6 +15,7 @@ import typer
 from keras_peft import methods
 from keras_peft.cli.config import check as check_settings
 from keras_peft.core.selection import ROLES
+from keras_peft.options import default_text
 from keras_peft.training.fine_tune import DEFAULT_METHOD
 from keras_peft.training.settings import Settings
 
@@ -113,18 +114,15 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     kind = typing.get_type_hints(method)[field.name]
     names = [f"--{field.name.replace('_', '-')}"]
     if kind is bool:
-        kind, default = bool | None, "off" if not field.default else "on"
         names = [f"{names[0]}/--no-{names[0][2:]}"]
-    else:
-        kind, default = kind | None, "none" if field.default is None else str(field.default)
     option = typer.Option(
         *names,
         help=f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]}.",
-        show_default=default,
+        show_default=default_text(field.default),
         rich_help_panel=f"Options of {method.name}",  # type: ignore[attr-defined]
     )
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 

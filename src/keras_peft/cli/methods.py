@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_peft.options import default_text
+
 
 def methods(
     name: Annotated[
@@ -33,7 +35,9 @@ def methods(
         f"{one['paper']}\nattaches to {', '.join(one['targets']) or 'the head only'}, blocks {one['layers']}; "
         f"learning rate {one['learning_rate']:g}, of the head {one['head_learning_rate']:g}"
     )
-    options = ((f"--{p['name'].replace('_', '-')}", str(p["default"]), p["help"]) for p in one["parameters"])
+    options = (
+        (f"--{p['name'].replace('_', '-')}", default_text(p["default"]), p["help"]) for p in one["parameters"]
+    )
     out.print(table(None, ("option", "default", ""), options, left=3))
 
 

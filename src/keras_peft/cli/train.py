@@ -30,7 +30,7 @@ def train(
         ),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training run.")] = False,
     track: Annotated[
         str,
         typer.Option(
@@ -40,7 +40,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
-    """Fine-tune a classifier on labelled text and write it as a bundle."""
+    """Fine-tune a classifier on labelled text and write it as a bundle, a folder that other commands read."""
     from keras_peft.cli.console import ConsoleProgress, print_json, scores_table
     from keras_peft.cli.console import out as stdout
     from keras_peft.sources import is_preset

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training, saved atomically after each epoch, to resume from.
+"""Checkpoints: the state of a training run, saved atomically after each epoch, to resume from.
 
 state.safetensors      the weights that train, and the optimizer's
 state.json             the epoch, the history and the identity of the run
@@ -24,7 +24,7 @@ TENSORS, STATE = "state.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class TrainingState:
-    """The state of a training at the end of an epoch.
+    """The state of a training run at the end of an epoch.
 
     Attributes:
         tensors: All tensors that training changes.

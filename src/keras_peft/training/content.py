@@ -39,7 +39,7 @@ def content_of(
     Args:
         data: Source of the training data.
         prepared: The prepared training.
-        trained: The outcome of the training.
+        trained: The outcome of the training run.
         cached: How the trunk cache was used, or None if it was not.
         settings: The user's settings.
         progress: Receives notes for the user.

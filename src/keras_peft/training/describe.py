@@ -1,4 +1,4 @@
-"""Describes a training: its report, and the flags that repeat it."""
+"""Describes a training run: its report, and the flags that repeat it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def report_of(
     Args:
         data: Source of the training data.
         prepared: The prepared training.
-        trained: The outcome of the training.
+        trained: The outcome of the training run.
         task: The calibrated task.
         scores: Scores on the validation rows.
         cached: How the trunk cache was used, or None if it was not.
@@ -59,7 +59,7 @@ def report_of(
 
 
 def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -> dict[str, Any] | None:
-    """Returns the command-line flags that repeat a training.
+    """Returns the command-line flags that repeat a training run.
 
     Args:
         data: Source of the training data.

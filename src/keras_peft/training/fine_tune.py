@@ -185,7 +185,7 @@ def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progr
         progress.note(f"Resuming after epoch {state.content['epoch']} of {epochs}")
     elif checkpoint.is_there():
         progress.note(
-            f"{checkpoint.folder} contains an interrupted training, which is replaced, because `resume` is not set"
+            f"{checkpoint.folder} contains an interrupted training run, which is replaced, because `resume` is not set"
         )
         checkpoint.remove()
     return state

@@ -1,4 +1,4 @@
-"""Prepares a training: from labelled text and settings to an adapted model, its rows and a recipe."""
+"""Prepares a training run: from labelled text and settings to an adapted model, its rows and a recipe."""
 
 from __future__ import annotations
 

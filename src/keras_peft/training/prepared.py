@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """Everything that a training needs.
+    """Everything that a training run needs.
 
     Attributes:
         training: The training rows.

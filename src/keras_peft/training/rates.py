@@ -1,4 +1,4 @@
-"""Learning-rate finder: a short training with a rising rate that records the loss at each rate.
+"""Learning-rate finder: a short training run with a rising rate that records the loss at each rate.
 
 Smith 2017, "Cyclical Learning Rates for Training Neural Networks",
 https://arxiv.org/abs/1506.01186, section 3.3.

@@ -20,7 +20,7 @@ MOST_EPOCHS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The hyperparameters of a training.
+    """The hyperparameters of a training run.
 
     Attributes:
         epochs: Maximum number of passes over the training data.

@@ -47,7 +47,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """The outcome of a training.
+    """The outcome of a training run.
 
     Attributes:
         history: One record per epoch.
@@ -169,7 +169,7 @@ class Watcher(keras.callbacks.Callback):
         variables = self._moving()
         if {key: tuple(v.shape) for key, v in variables.items()} != {k: v.shape for k, v in tensors.items()}:
             raise OptionError(
-                "The interrupted training has different weights; train without `resume=True` to start over."
+                "The interrupted training run has different weights; train without `resume=True` to start over."
             )
         for key, variable in variables.items():
             variable.assign(tensors[key])

@@ -87,7 +87,7 @@ def test_oddities(check):
 
 
 @given(st.text("éüßñ€’“Жд日 abc\n"))
-def test_mangled_text_is_mended(text):
+def test_mangled_text_is_repaired(text):
     read_wrongly = text.encode().decode("latin-1")
     assert unmangled(read_wrongly) == text
     # With these characters, a correct text can equal the wrongly decoded bytes of another: é€€ is 退.

@@ -71,7 +71,7 @@ def test_mistakes(generation, options, message):
         (b"\xff", "not UTF-8"),
     ],
 )
-def test_a_faulty_template_is_told_before_any_request(generation, tmp_path, template, message):
+def test_a_faulty_template_is_reported_before_any_request(generation, tmp_path, template, message):
     path = tmp_path / "prompt.md"
     path.write_bytes(template if isinstance(template, bytes) else template.encode())
     with pytest.raises(OptionError, match=message):
@@ -117,7 +117,7 @@ def test_what_is_no_address(address):
         completions_url(address)
 
 
-def test_a_key_is_not_taken_from_the_address_and_not_told(generation, monkeypatch):
+def test_a_key_is_not_taken_from_the_address_and_not_printed(generation, monkeypatch):
     with pytest.raises(OptionError, match="`endpoint` contains a user or password") as told:
         generation(endpoint="http://me:hidden@x.org/v1").plan()
     assert "hidden" not in str(told.value)

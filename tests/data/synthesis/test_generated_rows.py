@@ -75,7 +75,7 @@ def test_where_there_is_no_row_none_is_found(content):
         (TALK, {"text": "Jon: News: yes? Sumit: no.", "label": "news"}, "names its label"),
     ],
 )
-def test_a_row_is_taken_or_a_reason_told(rules, candidate, result):
+def test_a_row_is_accepted_or_rejected_with_a_reason(rules, candidate, result):
     assert rules.check(candidate) == result
 
 

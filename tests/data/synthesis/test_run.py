@@ -171,7 +171,7 @@ def test_a_format_that_the_server_does_not_know_is_tried_once(chat, generation, 
     assert made.tally.requests == 4
 
 
-def test_a_request_that_is_refused_later_is_asked_anew(chat, generation):
+def test_a_request_that_is_refused_later_is_repeated(chat, generation):
     chat.script = [good, error(400, "content policy")]
     made = generation(concurrency=1).run()
     assert made.tally.bad_answers == {"refused with 400 content policy": 1}
@@ -222,7 +222,7 @@ def test_retry_after_is_obeyed(chat, generation, heard, given):
         assert 0.005 <= seconds <= 0.01
 
 
-def test_a_pause_until_tomorrow_is_told_and_not_waited_for(chat, generation):
+def test_a_pause_until_tomorrow_is_reported_and_not_waited_for(chat, generation):
     chat.script = [good, error(429, "daily limit", **{"Retry-After": "86400"})]
     with pytest.raises(EndpointError, match=r"asks to wait 86,400 s \(429 daily limit\)") as told:
         generation(concurrency=1).run()
@@ -244,7 +244,7 @@ def test_a_pause_until_tomorrow_is_told_and_not_waited_for(chat, generation):
         (error(429, "insufficient_quota: pay"), "no credit left"),
     ],
 )
-def test_what_cannot_pass_is_told_at_once(chat, generation, tmp_path, monkeypatch, reply, message):
+def test_a_permanent_failure_is_reported_at_once(chat, generation, tmp_path, monkeypatch, reply, message):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     chat.otherwise = lambda number, body: reply
     with pytest.raises(EndpointError, match=message) as told:
@@ -465,7 +465,7 @@ class TestGoingOn:
         assert len(read(made.out)) == 6
         assert chat.requests == []
 
-    def test_rows_that_keep_the_rules_no_more_are_made_anew(self, chat, generation, stopped):
+    def test_rows_that_no_longer_follow_the_rules_are_generated_again(self, chat, generation, stopped):
         chance = random.Random("brief")
         chat.otherwise = lambda number, body: says(
             [{"text": some_text(chance, 5), "label": label} for label in rows_asked_for(body)]
@@ -482,7 +482,7 @@ class TestGoingOn:
         assert stopped.read_text() == content
 
 
-def test_a_file_that_is_there_is_not_replaced_unless_told(chat, generation, tmp_path):
+def test_an_existing_file_is_only_replaced_on_request(chat, generation, tmp_path):
     out = tmp_path / "rows.jsonl"
     out.write_text("mine")
     with pytest.raises(OptionError, match="exists; choose another `out`"):

@@ -108,7 +108,7 @@ def test_one_text_for_several_adapters_goes_through_the_trunk_once(engine, tmp_p
 
 def test_adapters_of_one_kind_come_without_tracing(engine, tmp_path, monkeypatch):
     first = loaded(engine, tmp_path, 1, seed=1)
-    monkeypatch.setattr(Inference, "_traced", lambda self: pytest.fail("traced anew"))
+    monkeypatch.setattr(Inference, "_traced", lambda self: pytest.fail("traced again"))
     second = loaded(engine, tmp_path, 2, seed=2, labels=("a", "b", "c", "d"))
     assert second.weights.top is first.weights.top
     assert not np.allclose(second.weights.packed, first.weights.packed)

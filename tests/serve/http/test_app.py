@@ -86,7 +86,7 @@ def test_no_error_and_no_log_holds_what_was_sent(path, body, caplog, requests):
         assert "/secret" not in text
 
 
-def test_an_error_that_nobody_foresaw_is_told_without_details_and_logged_with_its_place(caplog):
+def test_an_unexpected_error_is_answered_without_details_and_logged_with_its_place(caplog):
     with client(Service(fails=ZeroDivisionError("inside"))) as http:
         answer = http.post(
             "/predict", json={"inputs": "a", "adapter_id": "single"}, headers={"x-request-id": "order-17"}
@@ -246,7 +246,7 @@ def test_the_page_of_the_document_brings_nothing_from_elsewhere():
         (["--help"], 0, ""),
     ],
 )
-def test_without_the_extra_the_remedy_is_told_and_the_help_is_shown(arguments, code, told):
+def test_without_the_extra_the_error_says_how_to_install_it_and_the_help_is_shown(arguments, code, told):
     command = "import sys; sys.modules['fastapi'] = None; from keras_peft.cli import main; main()"
     ran = subprocess.run([sys.executable, "-c", command, "serve", *arguments], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (code, told)

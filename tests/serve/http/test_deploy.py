@@ -38,7 +38,7 @@ def test_the_dashboard_shows_every_metric_of_the_server_and_no_other():
     assert shown() == counted()
 
 
-def test_no_panel_lies_on_another():
+def test_panels_do_not_overlap():
     panels = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())["panels"]
     cells = [
         (x, y)
@@ -73,7 +73,7 @@ def test_every_flag_that_is_named_is_one_of_the_server(name):
     assert named <= flags | FOREIGN
 
 
-def test_whoever_stops_the_server_waits_until_it_has_drained():
+def test_service_managers_wait_until_the_server_has_drained():
     drained = ServeSettings().drain_timeout_s + ServeSettings().pre_stop_s
     for name, pattern in (
         ("keras-peft.service", r"TimeoutStopSec=(\d+)"),

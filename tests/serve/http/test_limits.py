@@ -34,7 +34,7 @@ def talk(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
     return came
 
 
-def test_a_body_that_is_too_large_is_refused_and_told_so():
+def test_a_body_that_is_too_large_is_refused():
     with client(max_body_bytes=2000) as http:
         assert http.post("/predict", content=BODY.ljust(2000)).status_code == 200
         answer = http.post("/predict", content=BODY.ljust(2001))

@@ -152,7 +152,7 @@ def predict(page, text=TEXT):
 # ---- The files
 
 
-def test_the_files_come_with_a_strict_policy_and_are_asked_for_anew(address):
+def test_the_files_have_a_strict_policy_and_are_revalidated(address):
     found = httpx2.get(address)
     policy = found.headers["content-security-policy"]
     assert found.headers["content-type"] == "text/html; charset=utf-8"
@@ -196,7 +196,7 @@ def test_the_files_use_nothing_foreign_and_put_no_markup_together(path):
 # ---- Texts
 
 
-def test_every_task_is_told_side_by_side(page):
+def test_the_results_of_all_tasks_are_side_by_side(page):
     page.get_by_role("button", name="All").click()
     page.get_by_label("First text").fill("the blue room")
     page.get_by_label("Second text", exact=True).fill("another")
@@ -308,7 +308,7 @@ def test_adapters_come_and_go_and_the_choice_stays(page, service):
     )
 
 
-def test_an_adapter_tells_what_it_is(page):
+def test_an_adapter_shows_its_properties(page):
     item = page.locator("#adapter-list li").filter(has_text="unsure")
     item.locator("summary").click()
     expect(item.locator("dl")).to_have_text("methodsloralabelsalpha, beta, gammaaccuracy0.500")
@@ -471,7 +471,7 @@ def test_a_busy_server_is_asked_again(page, service):
     assert all(row["single.label"] for row in rows)
 
 
-def test_a_file_tells_how_far_it_is_and_is_cancelled(page, service):
+def test_a_file_shows_its_progress_and_is_cancelled(page, service):
     service.seconds = 0.2
     upload(page, "x.csv", "text\n" + "row\n" * 5000, "single")
     page.get_by_role("button", name="Predict all rows").click()

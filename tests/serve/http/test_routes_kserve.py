@@ -76,7 +76,7 @@ def test_the_metadata_is_what_is_answered(name):
         ),
     ],
 )
-def test_what_cannot_be_read_is_told(body, words):
+def test_the_error_names_what_cannot_be_read(body, words):
     with client() as http:
         answer = http.post("/v2/models/single/infer", json=body)
     assert answer.status_code == 422

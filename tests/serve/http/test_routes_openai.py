@@ -18,7 +18,7 @@ def test_a_list_is_always_a_batch():
     assert answer["usage"] == {"prompt_tokens": 2, "completion_tokens": 0, "total_tokens": 2}
 
 
-def test_each_task_tells_what_it_has():
+def test_each_task_answers_with_its_own_keys():
     with client() as http:
         names = ["unsure", "several", "number", "tags"]
         answer = http.post("/v1/classify", json={"model": names, "input": "abc"}).json()

@@ -113,7 +113,7 @@ def test_tags_are_entities_with_their_places():
         ([], 422, "Expected a JSON object with `inputs`"),
     ],
 )
-def test_what_cannot_be_read_is_told(body, status, words):
+def test_the_error_names_what_cannot_be_read(body, status, words):
     with client() as http:
         answer = http.post("/predict", json=body)
     assert answer.status_code == status
@@ -140,7 +140,7 @@ def test_what_it_took_is_in_the_headers():
     assert int(answer.headers["x-total-time"]) >= 0
 
 
-def test_info_tells_the_limits_and_not_where_things_lie():
+def test_info_shows_the_limits_and_no_paths():
     with client(max_texts=17) as http:
         answer = http.get("/info")
     info = answer.json()

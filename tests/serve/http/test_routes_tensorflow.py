@@ -12,7 +12,7 @@ def test_instances_become_predictions():
     assert (first["label"], first["score"]) == ("beta", max(first["probs"]))
 
 
-def test_each_task_tells_what_it_has():
+def test_each_task_answers_with_its_own_keys():
     with client() as http:
 
         def predicted(name, instance):

@@ -108,7 +108,7 @@ def test_before_it_ends_it_answers_on_and_is_not_ready():
             httpx.get(f"{url}/livez")
 
 
-def test_what_is_not_done_in_time_is_told_so():
+def test_requests_that_do_not_finish_in_time_get_an_error():
     with slow_server(20.0, drain=1.0) as (process, url):
         with asking(url, 3) as answers:
             process.send_signal(signal.SIGTERM)
@@ -125,7 +125,7 @@ def test_a_second_signal_ends_it_now():
         assert process.wait(timeout=5) == 3
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_loaded(command_line, tmp_path):
+def test_a_used_port_is_reported_before_anything_is_loaded(command_line, tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded(command_line, tm
     assert "set --port 0 to pick a free port" in err
 
 
-def test_what_cannot_be_served_is_told(command_line, tmp_path):
+def test_what_cannot_be_served_is_reported(command_line, tmp_path):
     for arguments, words in [
         ([tmp_path / "none"], "does not exist"),
         ([tmp_path], "set --base"),
@@ -167,7 +167,7 @@ def test_the_base_is_the_one_that_all_bundles_name(tmp_path):
         base_of(repository, None)
 
 
-def test_the_command_serves_a_folder_until_it_is_told_to_end(tmp_path):
+def test_the_command_serves_a_folder_until_it_is_stopped(tmp_path):
     write_bundle(tmp_path / "bundles" / "one", seed=1)
     write_bundle(tmp_path / "bundles" / "two", IA3(), seed=2, labels=("x", "y", "z"))
     (tmp_path / "bundles" / "broken").mkdir()

@@ -17,11 +17,14 @@ from keras_peft.files import refuse_existing
 from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
 from keras_peft.interop._files import write_json, write_torch_tensors
 from keras_peft.interop._verifying import check_same, folded_outputs
+from keras_peft.interop.adapter_hub import kinds as adapter_hub_kinds
+from keras_peft.interop.hf_peft import kinds as hf_peft_kinds
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._head import Head, folded, head_of
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
+    from keras_peft.core.adapter import Adapter
     from keras_peft.tasks import Task
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
@@ -95,10 +98,11 @@ def export_hf_model(
         overwrite=overwrite,
     )
     form, problems = _form(loaded, task)
+    adapter = model.adapters[model.active[0]]
     try:
         model.merge()
     except AdapterError as error:
-        problems.append(f"{str(error).removesuffix('.')}; `format='hf-peft'` exports only the adapter")
+        problems.append(f"{str(error).removesuffix('.')}{_way_out(adapter)}")
     if problems or form is None:
         raise AdapterError(f"{read.folder} cannot be exported as a whole model: {'; '.join(problems)}.")
     kind, head = form
@@ -106,7 +110,7 @@ def export_hf_model(
     config = _config(config, task, f"{bases.checkpoints()[kind].CHECKPOINT.classes}{head.class_name}")
     own = {key: value for key, value in model.adapter_tensors().items() if key.startswith("head/")}
     tensors |= head.write(folded(own, task))
-    del model
+    del adapter, model
 
     def files(staging: Path) -> None:
         write_json(staging / "config.json", config)
@@ -121,6 +125,17 @@ def export_hf_model(
         config=config,
         template_values={"made_by": _MADE_BY},
     )
+
+
+def _way_out(adapter: Adapter) -> str:
+    """Returns a hint at the format that can hold an adapter without its base, if there is one."""
+    methods = [placement.method for placement in adapter.placements]
+    if all(method.hugging_face in hf_peft_kinds() for method in methods):
+        return "; `format='hf-peft'` exports only the adapter"
+    known = tuple(method for kind in adapter_hub_kinds() for method in kind.METHODS)
+    if all(type(method) in known for method in methods):
+        return "; `format='adapter-hub'` exports only the adapter"
+    return ""
 
 
 def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None, list[str]]:

@@ -35,7 +35,7 @@ SETTINGS = Settings(
     | {"alpha_pattern", "beta1", "beta2", "init_lora_weights", "lora_bias", "r", "use_rslora"},
     fixed={**LORA_SETTINGS.fixed, "bias": "none", "use_dora": None},
 )
-# Number of steps to write the schedule in, since the length of a training in PEFT is unknown.
+# Number of steps to write the schedule in, since the length of a training run in PEFT is unknown.
 _STEPS = 1000
 
 

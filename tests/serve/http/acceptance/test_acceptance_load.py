@@ -35,7 +35,7 @@ def full(server: Served, rows: int) -> None:
     until(lambda: server.metric("queue_size") + server.metric("in_flight") == rows)
 
 
-def test_11_a_full_queue_is_told_at_once_and_the_server_lives(small):
+def test_11_a_full_queue_refuses_at_once_and_the_server_keeps_running(small):
     assert small.predict("mood").status_code == 200
     with together() as call, small.holding("mood"):
         waiting = [call(small.predict, "mood", f"{TEXTS[0]} {n}") for n in range(ROOM)]
@@ -182,7 +182,7 @@ def is_closed(server: Served) -> bool:
     return False
 
 
-def test_14_what_cannot_be_answered_in_time_is_told_so(own):
+def test_14_requests_that_do_not_finish_in_time_get_an_error(own):
     with own("--drain-timeout-s", "1") as server:
         with together() as call, server.holding("mood"):
             waiting = [call(server.predict, "mood", f"{TEXTS[0]} {n}") for n in range(3)]

@@ -37,7 +37,7 @@ def train(folder, *rows, processes):
     try:
         said = [member.communicate(timeout=PATIENCE) for member in members]
     except subprocess.TimeoutExpired:
-        pytest.fail("They wait for each other.")
+        pytest.fail("The processes wait for each other.")
     finally:
         for member in members:
             # A process that waits for another does not react to a request to stop.

@@ -23,7 +23,7 @@ function adapt() {
   show(byId("second"), pairs.length > 0);
   const notes = [
     pairs.length && pairs.length < chosen.length ? "Adapters that do not read pairs get the first text." : "",
-    chosen.some((adapter) => adapter.reads_words) ? "Taggers read words; the text is split at spaces and punctuation." : "",
+    chosen.some((adapter) => adapter.reads_words) ? "For adapters that tag words, the text is split at spaces and punctuation." : "",
   ];
   byId("text-note").textContent = notes.filter(Boolean).join(" ");
   byId("text-label").textContent = pairs.length ? "First text" : "Text";
