@@ -38,6 +38,7 @@ GROUND = (
     "errors",
     "extras",
     "files",
+    "limits",
     "memory",
     "options",
     "progress",
