@@ -41,13 +41,13 @@ SHOWN_AS = {"its head": "imported classifier", "OFT, exact": "OFT, Cayley"}
 REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main"
 RESULTS_NOTE = f"""\
 Test accuracy on the [sample conversations]({REPOSITORY}/examples/conversations.jsonl)
-with each method's defaults on the default base: the mean of two or three seeds with the lowest and the highest. Each
-seed holds out a different fifth, which is 48 rows. One row is two points, so most differences between neighbouring
-rows of the table are within the spread of the seeds. Parameters are the trainable ones, including the 149,380 of the
-head. Seconds are for one training run on one core of a server processor that did other work too, and include the
-frozen blocks. Measured by
-`python benchmarks/methods.py examples/conversations.jsonl --store`. How the learning rates were found:
-[decision 3](../internals/decisions/0003-training-defaults.md).\
+with each method's defaults on the default base: the mean of two or three seeds, with the lowest and highest value in
+brackets. Each seed holds out a different fifth of the rows, which is 48 rows. One row changes the accuracy by about
+0.02, so most differences between neighbouring rows of the table are within the spread of the seeds. The trainable
+parameters include the 149,380 of the head. The seconds are those of one training run, including the time for the
+frozen blocks, on one core of a server processor that also did other work. Measured by
+`python benchmarks/methods.py examples/conversations.jsonl --store`.
+[Decision 3](../internals/decisions/0003-training-defaults.md) describes how the learning rates were found.\
 """
 METHOD_NOTE = """\
 The options below `--config` are those of the default method, `lora`. [Methods](methods.md) lists the options of the
@@ -59,7 +59,7 @@ def method_table() -> str:
     """A row for each method: its description and paper."""
     from keras_peft import methods
 
-    rows = ["| method | what it is | paper |", "|---|---|---|"]
+    rows = ["| name | method | paper |", "|---|---|---|"]
     for name in methods.names():
         method = methods.find(name)
         rows.append(f"| [`{name}`](#{name}) | {method.title} | {method.paper} |")
@@ -150,20 +150,37 @@ def methods_page() -> str:
         "",
         place_table(),
         "",
-        "A role that an architecture does not have is skipped. `--targets` and `--layers` choose other places.",
+        "A method attaches to layers with certain *roles*, such as `attention.query`, which are the same on every",
+        "architecture. A role that an architecture does not have is skipped. `last:2` means the last two blocks.",
+        "`--targets` selects other roles and `--layers` selects other blocks.",
         "",
         "## What each method can do",
         "",
         ability_table(),
         "",
-        "A method that cannot do something raises an error that says why. The last column names the same method in",
-        "HF PEFT: equal weights give equal hidden states, to 1e-5 of the largest value.",
+        "The columns:",
         "",
-        "## What each method reaches",
+        "- *starts as the identity*: a new adapter does not change the base's outputs.",
+        "- *merge*: the adapter can be merged into the base's weights.",
+        "- *mixed batch*: a batch can contain rows of this adapter and of others.",
+        "- *quantised base*: the base can have quantised weights.",
+        "- *decoder, cached generation*: the method works when a language model generates text with a cache.",
+        "- *in HF PEFT*: the same method in HF PEFT. Equal weights give equal hidden states, to 1e-5 of the largest",
+        "  value.",
+        "",
+        "If a method does not support something, it raises an error that says why.",
+        "",
+        "## Accuracy of each method",
         "",
         RESULTS_NOTE,
         "",
         result_table(),
+        "",
+        "## Notation",
+        "",
+        "The rest of this page describes each method and its options. In the equations, a projection is a dense layer",
+        "of the base. W is its frozen kernel of shape (in, out), b its bias, x its input and y its output. *dim* is",
+        "the width of the base's hidden states.",
     ]
     for name in methods.names():
         method = methods.find(name)
@@ -172,7 +189,7 @@ def methods_page() -> str:
         body = re.split(r"\n(?:Args|Example):", inspect.getdoc(method) or "")[0].rstrip()
         parts += ["", f"## `{name}`", "", equation, "", body]
         if described["parameters"]:
-            parts += ["", "| option | default | what it does |", "|---|---|---|"]
+            parts += ["", "| option | default | description |", "|---|---|---|"]
         parts += [
             f"| `--{p['name'].replace('_', '-')}` | {default_text(p['default'])} | {p['help']} |"
             for p in described["parameters"]
@@ -189,7 +206,7 @@ def command_page() -> str:
 
     application = typer.main.get_command(build([]))
     parts = ["# Command line", "", "`keras-peft COMMAND --help` prints the same text.", ""]
-    parts += ["| command | what it does |", "|---|---|"]
+    parts += ["| command | description |", "|---|---|"]
     parts += [
         f"| [`{name}`](#keras-peft-{name}) | {found.help} |" for name, found in application.commands.items()
     ]
@@ -253,7 +270,8 @@ def python_page() -> str:
     parts = [
         "# Python API",
         "",
-        "[Methods](methods.md) compares the methods, whose classes are at the end of this page.",
+        "[Methods](methods.md) describes all methods and their options. The most common ones are also listed at the",
+        "end of this page. The others are classes in `keras_peft.methods`, such as `keras_peft.methods.LoHa`.",
     ]
     for title, paths in found.items():
         parts += ["", f"## {title}", *[f"\n::: {path}" for path in paths]]

@@ -83,7 +83,7 @@ def load_adapter(
         The name of the adapter in the model.
 
     Raises:
-        AdapterError: If the folder does not hold a valid adapter, the name is taken, or
+        AdapterError: If the folder does not contain a valid adapter, the name is taken, or
             tensors are missing, unexpected or of the wrong shape. The message lists all
             problems, and the model is left unchanged.
         SelectionError: If the base lacks layers that the adapter attaches to.

@@ -35,10 +35,11 @@ def check_data(
     that have fractions or many distinct values are treated as regression targets.
 
     Args:
-        data: A file or folder in any format that `read_rows` reads.
+        data: A .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder saved by Hugging
+            Face Datasets.
         validation: A second data set. Texts that occur in both are reported.
         base: The base whose tokenizer counts the tokens. Defaults to the default base.
-        bundle: A bundle trained on such data. The rows whose labels it finds least likely are
+        bundle: A bundle trained on similar data. The rows whose labels it finds least likely are
             reported.
         text_column: Name of the text column.
         label_column: Name of the label column.
@@ -54,7 +55,7 @@ def check_data(
         BundleError: If the bundle is not valid.
 
     Example:
-        >>> report = check_data("conversations.jsonl")
+        >>> report = keras_peft.check_data("conversations.jsonl")
         >>> report.findings
         ()
         >>> report.facts("lengths")["longest"]

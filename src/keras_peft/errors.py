@@ -12,7 +12,7 @@
     │   ├── BaseAccessDenied   private or gated
     │   ├── BaseUnreachable    no network
     │   └── BaseCorrupt        the files are damaged
-    ├── HubError           the Hugging Face Hub refuses a push, fails, or holds other content
+    ├── HubError           the Hugging Face Hub refuses a push, fails, or has other content
     └── BundleError        a bundle cannot be written or read
         └── BundleMismatch     its parts do not match each other or the base
 
@@ -76,7 +76,7 @@ class BaseCorrupt(BaseError):
 
 
 class HubError(KerasPeftError):
-    """Raised when the Hugging Face Hub refuses a push, fails, or holds other content."""
+    """Raised when the Hugging Face Hub refuses a push or fails, or a repository has other content."""
 
 
 class BundleError(KerasPeftError):

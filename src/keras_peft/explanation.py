@@ -221,16 +221,16 @@ def explain(
     the drop in the label's log-odds. A text of more than `most_runs` words is split into about
     that many runs of adjacent words, each left out as a whole, which bounds the cost.
 
-    Words that carry the same information cover for one another: each alone may get a small
-    weight.
+    If several words contain the same information, each of them may get a small weight, because
+    the others are still there when it is left out.
 
     Args:
         classifier: A classifier whose task predicts label probabilities.
         texts: Texts, or pairs of texts if the classifier reads pairs, as for
             `Classifier.predict`.
         label: The label to explain. Defaults to the most probable label of each text.
-        most_runs: Number of words or runs of words to leave out at most, approximately. More
-            give a finer and slower explanation.
+        most_runs: Approximate maximum number of words or runs of words to leave out. A larger
+            number gives a finer explanation but takes longer.
         advance: Called with 1 after each text.
 
     Returns:
@@ -242,7 +242,8 @@ def explain(
 
     Example:
         >>> text = "The acting was great but the budget was evidently very limited."
-        >>> explanation = explain(load("sentiment"), [text], label="negative")[0]
+        >>> classifier = keras_peft.load("sentiment")
+        >>> explanation = keras_peft.explain(classifier, [text], label="negative")[0]
         >>> [(word.text, round(weight, 2)) for word, weight in explanation.strongest(2)]
         [('limited', 2.54), ('great', -1.38)]
     """

@@ -46,11 +46,11 @@ class Classifier:
     def predict(
         self, texts: Iterable[Any], *, advance: Callable[[int], None] | None = None
     ) -> list[Prediction]:
-        """Predicts texts.
+        """Predicts the label, number or tags of each text.
 
         Args:
-            texts: Non-empty texts. For models of text pairs: pairs of texts. For tagging:
-                texts or lists of words.
+            texts: Non-empty texts; for pairs, pairs of texts; for tagging, texts or lists of
+                words.
             advance: Called with the number of rows after each batch.
 
         Returns:
@@ -61,7 +61,7 @@ class Classifier:
             DataError: If a text is empty or not a string.
 
         Example:
-            >>> load_bundle("my-bundle").predict(["Jon: Which model is faster?"])[0].label
+            >>> keras_peft.load("my-bundle").predict(["Jon: Which model is faster?"])[0].label
             'question'
         """
         read = self.read_all(texts)

@@ -90,9 +90,9 @@ def push(
 ) -> Pushed:
     """Pushes a bundle or an exported folder to the Hugging Face Hub in one commit.
 
-    The repository is created if needed. Its content is then compared with the folder. A token with
-    write access is read from `HF_TOKEN`, or from where `hf auth login` stored it. Progress bars are
-    those of huggingface_hub.
+    The repository is created if needed. After the push, its content is compared with the folder. A
+    token with write access is read from `HF_TOKEN`, or from where `hf auth login` stored it.
+    huggingface_hub shows its own progress bars.
 
     Args:
         folder: The folder to push. A bundle must be valid.
@@ -108,7 +108,7 @@ def push(
     Raises:
         BundleError: If the bundle is not valid.
         AdapterError: If the folder is neither a bundle nor in a known export format.
-        HubError: If the Hub refuses the push or fails, the repository holds other content, or the
+        HubError: If the Hub refuses the push or fails, the repository has other content, or the
             files on the Hub differ from those pushed.
 
     Example:

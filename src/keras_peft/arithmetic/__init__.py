@@ -46,8 +46,8 @@ def combine(
 ) -> Approximation:
     """Combines several adapters into a new one, as a weighted sum.
 
-    The sources stay unchanged. The new adapter is not active. It is a LoRA, except with "linear".
-    If a source does not attach to a layer, its update there counts as zero.
+    The given adapters stay unchanged. The new adapter is not active. It is a LoRA, except with
+    "linear". If an adapter does not attach to a layer, its update there counts as zero.
 
     - "linear": for adapters of one method whose effect is linear in its weights, with the same
       options and layers: BitFit, norm tuning, (IA)³, full fine-tuning. The result is an adapter
@@ -56,20 +56,21 @@ def combine(
       is exact; its rank is the sum of the ranks.
     - "svd": for all methods that merge into kernels. The result is the nearest LoRA of the given
       rank.
-    - "ties": as "svd", after trimming small entries and electing signs.
-    - "dare": as "svd", after dropping entries at random.
+    - "ties": as "svd", after the small entries of each update are dropped. Of the rest, only those
+      with the same sign as their weighted sum count.
+    - "dare": as "svd", after entries are dropped at random.
 
-    HF PEFT's `add_weighted_adapter` has these as "cat", "svd", "ties_svd" and
-    "dare_linear_svd". Weights of 1 in its "ties_svd" correspond to weights of 1 / n here. Its
-    "linear" has no equivalent: it averages LoRA's A and B separately, which is not a sum of the
-    updates.
+    HF PEFT's `add_weighted_adapter` calls the last four "cat", "svd", "ties_svd" and
+    "dare_linear_svd". Weights of 1 in its "ties_svd" correspond to weights of 1 / n here, with n
+    adapters. Its "linear" has no equivalent here: it averages LoRA's A and B separately, which is
+    not a sum of the updates.
 
     Args:
         model: The model that has the adapters.
         adapters: Weights by adapter name, such as `{"news": 0.7, "mood": 0.3}`. They are not
             normalised; a negative weight subtracts an adapter.
         into: Name of the new adapter.
-        how: The way to combine: one of the list above.
+        how: The way to combine them: "linear", "cat", "svd", "ties" or "dare".
         rank: For svd, ties and dare: maximum rank, 16 by default. A smaller rank is used if it
             is sufficient.
         density: For ties, the fraction of each update's entries to keep, 0.2 by default; for
@@ -81,7 +82,7 @@ def combine(
 
     Returns:
         The relative error of the new adapter in each layer: zero for linear and cat, else the
-        part that the rank cuts off.
+        part that is lost because of the rank.
 
     Raises:
         OptionError: If a name, a weight or an option is invalid, or the choice of the head is

@@ -33,7 +33,7 @@ COMMANDS = {
     "push": "Push a bundle or an exported folder to the Hugging Face Hub.",
     "show": "Show the contents of a bundle and verify its files.",
     "methods": "List the methods, or show the options of one.",
-    "bases": "List the built-in bases, and how to use others.",
+    "bases": "List the built-in bases and explain how to use others.",
     "data": "Check, split and generate labelled text.",
     "cache": "Show or clear cached features, the outputs of frozen blocks for training texts.",
 }

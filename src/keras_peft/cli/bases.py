@@ -10,7 +10,7 @@ import typer
 def bases(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """List the built-in bases, and how to use others."""
+    """List the built-in bases and explain how to use others."""
     from keras_peft.cli.console import out, print_json, table
     from keras_peft.sources import DEFAULT, embedded
 

@@ -101,9 +101,7 @@ def generate(
     ] = None,
     min_characters: Annotated[int, typer.Option(help="Minimum characters per text.")] = 20,
     max_characters: Annotated[int, typer.Option(help="Maximum characters per text.")] = 500,
-    similarity: Annotated[
-        float, typer.Option(help="Similarity, up to 1, from which texts count as near duplicates.")
-    ] = 0.7,
+    similarity: Annotated[float, typer.Option(help="Minimum similarity of near duplicates, up to 1.")] = 0.7,
     input_price: Annotated[
         float | None,
         typer.Option(help="Price per million input tokens.", show_default=False),

@@ -34,9 +34,7 @@ def check(
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
     label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
-    similarity: Annotated[
-        float, typer.Option(help="Similarity, up to 1, from which texts count as near duplicates.")
-    ] = 0.9,
+    similarity: Annotated[float, typer.Option(help="Minimum similarity of near duplicates, up to 1.")] = 0.9,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if anything is found.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:

@@ -61,7 +61,7 @@ class AdaptedModel(keras.Model):
 
     Raises:
         SelectionError: If a target or a layer matches nothing, a method trains nothing at the
-            chosen layers, or the base already carries an adapter.
+            chosen layers, or the base already has an adapter.
         OptionError: If `base` is not built, is already an adapted model, or has Keras's own
             LoRA enabled.
     """
@@ -226,11 +226,11 @@ class AdaptedModel(keras.Model):
             return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
 
     def split(self) -> ModelSplit | None:
-        """Splits the base below the first layer that the active adapters touch.
+        """Splits the base below the first layer that the active adapters change.
 
         Returns:
-            The two parts, or None if splitting gains nothing: the base is not a Functional model,
-            or an adapter touches its first layers.
+            The two parts, or None if a split is not possible or useful: the base is not a
+            Functional model, or an adapter changes its first layers.
 
         Example:
             >>> split = model.split()
@@ -242,8 +242,9 @@ class AdaptedModel(keras.Model):
     def above(self, split: ModelSplit) -> Iterator[None]:
         """Makes the model read the trunk's outputs instead of the base's inputs.
 
-        The frozen trunk then runs once per row instead of once per epoch. Recompile the model after
-        entering and after leaving the context.
+        The frozen trunk, the part of the base below the adapters, then runs only once per row
+        instead of once per row and epoch. Recompile the model after entering and after leaving the
+        context.
 
         Args:
             split: The result of `split` for the active adapters.
@@ -448,9 +449,9 @@ class AdaptedModel(keras.Model):
             trained.
 
         Raises:
-            AdapterError: If the adapter does not exist, `name` is omitted and not exactly one
-                adapter is active, or the adapter trains weights of the base and adapters are
-                merged.
+            AdapterError: If the adapter does not exist, `name` is omitted although not exactly
+                one adapter is active, or the adapter trains weights of the base while adapters
+                are merged.
         """
         adapter = self._find(name or self._registry.only())
         if adapter.moves:

@@ -23,6 +23,11 @@ class Placement:
     Attributes:
         method: The method.
         selection: The targets and blocks.
+
+    Example:
+        >>> selection = keras_peft.Selection(("ffn.up",), layers="last:2")
+        >>> placement = keras_peft.Placement(keras_peft.LoRA(rank=8), selection)
+        >>> model = keras_peft.adapt(base, [keras_peft.BitFit(), placement])
     """
 
     method: Method

@@ -42,7 +42,7 @@ class Plan:
         head_parameters: Trainable parameters of a head on top of the base.
         total_parameters: All parameters, including those of adapter and head.
         blocks: Number of blocks in the base.
-        trunk_blocks: Number of blocks below everything that is trained.
+        trunk_blocks: Number of blocks below the first trained layer.
     """
 
     method: str

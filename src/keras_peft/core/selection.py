@@ -40,6 +40,9 @@ class Selection:
 
     Raises:
         SelectionError: If either is invalid.
+
+    Example:
+        >>> keras_peft.Selection(("attention.query", "attention.value"), layers="last:2")
     """
 
     targets: tuple[str, ...]

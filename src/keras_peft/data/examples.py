@@ -88,7 +88,8 @@ def read_examples(
     """Reads labelled texts and rejects rows that cannot be used.
 
     Args:
-        path: File or folder in a format that `read_rows` supports.
+        path: A .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder saved by Hugging
+            Face Datasets.
         task: Task class or name of a task; inferred from the columns by default.
         text_column: Name of the text column, or two comma-separated names for pairs. Defaults to
             `text`, `text_a,text_b` or `tokens`.
@@ -101,10 +102,10 @@ def read_examples(
 
     Raises:
         DataError: If the file cannot be read, a column is missing, or rows are unusable. The
-            message lists every fault.
+            message lists all problems.
 
     Example:
-        >>> examples = read_examples("conversations.jsonl")
+        >>> examples = keras_peft.read_examples("conversations.jsonl")
         >>> Counter(examples.labels)
         Counter({'news': 60, 'opinion': 60, 'comparison': 60, 'question': 60})
     """

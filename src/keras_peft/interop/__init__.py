@@ -3,7 +3,7 @@
 All import and export functions are available from this package and are loaded on first use:
 `keras_peft.interop.export_adapter_hub`.
 
-`forms.py` finds the formats and documents their interface. Modules whose names begin with `_` hold code that
+`forms.py` finds the formats and documents their interface. Modules whose names begin with `_` contain code that
 several formats share.
 """
 

@@ -2,9 +2,9 @@
 
 Zhang et al. 2023, "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient
 Fine-Tuning", https://arxiv.org/abs/2303.10512. A penalty keeps A and B close to
-orthogonal (equation 4). The importance of an entry is that of its triplet (equations 7
-to 11). The number of entries that are kept decreases with the cube of the remaining
-time (equation 12).
+orthogonal (equation 4). The importance of an entry of E is that of its triplet: the entry,
+its column of A and its row of B (equations 7 to 11). The number of entries that are kept
+decreases with the cube of the remaining time (equation 12).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class AdaLoRA(Method):
     """Starts with a higher rank than needed and prunes the least important entries.
 
     A is (in, initial_rank), E is (initial_rank,) and B is (initial_rank, out). A and B
-    start normally distributed with standard deviation 0.02 and E at zero, so a new adapter
-    does not change the outputs. During `fit`, the entries of all sites together are pruned
-    to an average of `rank` per site. A pruned entry can return until the last pruning step.
+    start with normally distributed values with standard deviation 0.02 and E at zero, so a
+    new adapter does not change the outputs. During `fit`, the entries of E in all sites are
+    ranked together and pruned to an average of `rank` per site. A pruned entry can return
+    until the last pruning step.
 
     Parameters: initial_rank × (in + out + 1) per projection.
 

@@ -16,7 +16,7 @@ from keras_peft.core.method import Method
 class LinearProbe(Method):
     """Trains only the head, on the outputs of the frozen base.
 
-    The lower baseline: a method that does not beat it does not help on these data.
+    The lower baseline: a method that is not better than this one does not help on your data.
 
     Parameters: only the head's.
 

@@ -24,8 +24,8 @@ class LoHa(Method):
     """Adds the entrywise product of two low-rank matrices, which can have rank up to rank².
 
     A1 and A2 are (in, rank); B1 and B2 are (rank, out). A2 starts at zero, so a new adapter
-    does not change the outputs; the others start uniform in ±1/sqrt(rows). Each step
-    materialises the full (in, out) product.
+    does not change the outputs; the others start with uniform random values in
+    ±1/sqrt(rows). Each step materialises the full (in, out) product.
 
     Parameters: 2 × rank × (in + out) per projection.
 

@@ -27,8 +27,8 @@ class LoKr(Method):
     With in = i1 × i2 and out = o1 × o2 split near their square roots, K is (i1, o1), A is
     (i2, rank) and B is (rank, o2). If the rank is at least half of the larger of i2 and o2,
     one full matrix C of shape (i2, o2) replaces A B. K starts at zero, so a new adapter does
-    not change the outputs; the others start uniform. The product is never materialised: x is
-    reshaped to an (i1, i2) matrix and multiplied from both sides.
+    not change the outputs; the others start with uniform random values. The product is never
+    materialised: x is reshaped to an (i1, i2) matrix and multiplied from both sides.
 
     Parameters: i1 × o1 + rank × (i2 + o2), or i1 × o1 + i2 × o2, per projection.
 
@@ -57,7 +57,7 @@ class LoKr(Method):
     alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
     factor: int | None = option(
         None,
-        "size of the small matrix, if it divides the dimensions; near their square roots by default",
+        "size of the small matrix, if it divides in and out; by default, close to their square roots",
         minimum=1,
     )
 

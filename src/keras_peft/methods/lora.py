@@ -35,8 +35,8 @@ class LoRA(Method):
 
     The update is computed as `s (x A) B`, so neither the product A B nor its gradient is
     ever materialised. A is (in, rank) and B is (rank, out); in attention kernels, all heads
-    form one axis. A starts uniform in ±1/sqrt(in) and B at zero, so a new adapter does not
-    change the outputs.
+    form one axis. A starts with uniform random values in ±1/sqrt(in) and B at zero, so a new
+    adapter does not change the outputs.
 
     Parameters: rank × (in + out) per projection.
 

@@ -21,8 +21,8 @@ class LoReFT(Method):
     """Edits the outputs of blocks in a subspace, at the first and last tokens of a text.
 
     W is (dim, rank) and b is (rank,). R is (rank, dim); its orthonormal rows come from the
-    QR decomposition of a (dim, rank) matrix. W and R start at random, as in the paper, so a
-    new adapter changes the outputs. The base's weights do not change, so there is nothing
+    QR decomposition of a (dim, rank) matrix. W and R start with random values, as in the paper,
+    so a new adapter changes the outputs. The base's weights do not change, so there is nothing
     to merge.
 
     Parameters: 2 × dim × rank + rank per block.

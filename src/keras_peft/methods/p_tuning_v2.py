@@ -17,9 +17,9 @@ from keras_peft.methods.prefix import PrefixTuning
 class PTuningV2(PrefixTuning):
     """Adds learned keys and values to every layer, for classification with a head.
 
-    It computes the same as prefix tuning, with the choices that the paper found to matter for
-    understanding tasks: prompts in all layers, no perceptron by default, fewer tokens for
-    simple tasks, and a classification head on the first token instead of a verbaliser.
+    It is prefix tuning with the choices that the paper found important for tasks of language
+    understanding: prompts in all layers, no perceptron by default, fewer tokens for simple
+    tasks, and a classification head on the first token instead of a verbaliser.
 
     Parameters: 2 × tokens × out per attention layer; with `projection` as in prefix tuning.
 

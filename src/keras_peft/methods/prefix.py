@@ -21,8 +21,8 @@ class PrefixTuning(Method):
     """Prepends learned keys and values to those of the text in each selected attention layer.
 
     With n `tokens`, each attention layer has n keys and n values of its own, (n, out) each,
-    where out is the width of its key projection. They take a share of the attention, so a new
-    adapter changes the outputs. With `projection`, a perceptron generates them from n shared
+    where out is the width of its key projection. The text attends to them too, so a new adapter
+    changes the outputs. With `projection`, a perceptron generates them from n shared
     vectors E, tanh(E W1 + b1) W2 + b2, which trains more stably and costs more. The base's
     weights do not change, so there is nothing to merge.
 
@@ -33,8 +33,8 @@ class PrefixTuning(Method):
         tokens: Number of learned keys and values.
         projection: Generate the keys and values with a perceptron.
         hidden: Number of hidden units of that perceptron.
-        shift_positions: Count the text's positions from n, as HF PEFT does, instead of
-            keeping them as in pretraining. Only for bases with position embeddings.
+        shift_positions: Count the positions of the text from n, as HF PEFT does, instead of
+            counting as in pretraining. Only for bases with position embeddings.
 
     Raises:
         OptionError: If a value is out of range.

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTuning(Prompt):
-    """Trains a few vectors that are prepended to every text, and nothing else.
+    """Prepends a few learned vectors to every text.
 
     With n `tokens`, there is one matrix of shape (n, dim). The text is shifted by n positions, so
     a new adapter changes the outputs, and the longest text that fits is n tokens shorter. All
-    blocks take part in training, so steps are not cheap despite the few weights.
+    blocks take part in training, so a step takes long although there are few weights.
 
     Parameters: tokens × dim.
 
@@ -33,7 +33,7 @@ class PromptTuning(Prompt):
         initialization: "random", with the standard deviation of the base's embeddings;
             "vocabulary", the embeddings of randomly drawn tokens; "text", those of a text.
         text: The text to start from, repeated or truncated to `tokens`.
-        token_ids: The same text as token ids, for use without a tokenizer.
+        token_ids: The token ids of the text to start from, for use without a tokenizer.
 
     Raises:
         OptionError: If a value is out of range, `initialization="text"` is given without a

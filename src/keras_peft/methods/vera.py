@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VeRA(Method):
-    """Trains two vectors per site, around random matrices that all sites share.
+    """Trains two vectors per site, which scale random matrices that all sites share.
 
     A is (largest in, rank) and B is (rank, largest out); smaller sites use their first rows
     and columns. d is (rank,) and starts at `initial`; b is (out,) and starts at zero, so a

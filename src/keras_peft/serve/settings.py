@@ -26,8 +26,8 @@ class ServeSettings:
             runs, alone.
         max_wait_ms: Time an idle worker waits for more rows before it starts a batch, in
             milliseconds.
-        max_age_ms: Maximum time that rows of other lengths can go before a row, in milliseconds.
-            After that, the row leads the next batch.
+        max_age_ms: Time after which a row that has waited for rows of other lengths leads the next
+            batch, in milliseconds.
         workers: Number of batches that run concurrently; 0 picks a number that suits the machine.
         max_queue: Maximum rows that are waiting or running. Further requests are refused.
         max_body_bytes: Maximum size of a request body, in bytes.
@@ -69,8 +69,7 @@ class ServeSettings:
     max_wait_ms: float = setting(0.0, "Time an idle worker waits for more rows, in milliseconds.")
     max_age_ms: float = setting(
         100.0,
-        "Maximum time that rows of other lengths can go before a row, in milliseconds; after that, the row leads the "
-        "next batch.",
+        "Time after which a row that has waited for rows of other lengths leads the next batch, in milliseconds.",
     )
     workers: int = setting(0, "Number of batches that run concurrently.", shown="picked for the machine")
     max_queue: int = setting(512, "Maximum rows that are waiting or running; further requests are refused.")

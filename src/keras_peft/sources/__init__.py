@@ -50,7 +50,7 @@ def load(name: str = DEFAULT) -> Base:
         BaseError: If its architecture is not supported.
 
     Example:
-        >>> base = load("minilm")
+        >>> base = keras_peft.load_base("minilm")
         >>> base.encoder({"token_ids": ids, "padding_mask": ids != 0}).shape
         (2, 16, 384)
     """
@@ -129,7 +129,7 @@ def checkpoint(name: str) -> Path | None:
 
 
 def repository_of(name: str) -> str | None:
-    """Returns a base model's `owner/name` on the Hugging Face hub.
+    """Returns a base model's `owner/name` on the Hugging Face Hub.
 
     Args:
         name: Base model, as accepted by `load`.

@@ -78,8 +78,8 @@ def fine_tune(
     """Fine-tunes a classifier and writes it as a verified bundle.
 
     Args:
-        data: A file of labelled text, or a folder saved by Hugging Face Datasets; see
-            `read_rows`.
+        data: Labelled text: a .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder
+            saved by Hugging Face Datasets.
         out: Folder of the bundle to write.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one
             adapter.
@@ -91,7 +91,7 @@ def fine_tune(
         track: Trackers to log the run to: any of `"tensorboard"`, `"mlflow"` and `"wandb"`.
             TensorBoard's event files are written to the folder `logs` next to `out`, by
             default on the TensorFlow backend only.
-        progress: Receives progress events.
+        progress: Receives progress events: an instance of `keras_peft.progress.Progress`.
         stopwatch: Measures the stages; a new one is started by default.
         settings: Training settings: any argument of `Settings`, such as `epochs=3` or
             `layers="all"`.

@@ -61,18 +61,19 @@ def cross_validate(
     progress: Progress | None = None,
     **settings: Any,
 ) -> CrossValidation:
-    """Trains once per fold, without the rows of that fold, and scores them.
+    """Trains once per fold on the rows of the other folds, and scores the rows of the fold.
 
     It estimates the quality of settings when there are few rows. No bundle is written.
 
     Args:
-        data: A file of labelled text, or a folder saved by Hugging Face Datasets; see
-            `read_rows`.
+        data: Labelled text: a .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder
+            saved by Hugging Face Datasets.
         folds: Number of folds. Each has the same share of every label.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one
             adapter.
-        progress: Receives progress events.
-        settings: Training settings: any argument of `Settings` except those in `WITHOUT`.
+        progress: Receives progress events: an instance of `keras_peft.progress.Progress`.
+        settings: Training settings: any argument of `Settings` except `validation` and
+            `abstain_below`.
 
     Returns:
         The scores of each fold.

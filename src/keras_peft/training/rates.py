@@ -68,15 +68,16 @@ def find_rate(
     """Trains for some steps with a rising learning rate and suggests the rate to train with.
 
     Args:
-        data: A file of labelled text, or a folder saved by Hugging Face Datasets; see
-            `read_rows`.
+        data: Labelled text: a .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder
+            saved by Hugging Face Datasets.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one
             adapter, and the rate is that of the first.
         lowest: Learning rate of the first step.
         highest: Learning rate of the last step. The search stops earlier if the loss diverges.
         steps: Number of steps.
-        progress: Receives progress events.
-        settings: Training settings: any argument of `Settings` except those in `WITHOUT`.
+        progress: Receives progress events: an instance of `keras_peft.progress.Progress`.
+        settings: Training settings: any argument of `Settings` except `learning_rate`, `epochs`,
+            `patience` and `abstain_below`.
 
     Returns:
         The rates, the losses and the suggested rate.

@@ -24,7 +24,7 @@ class Settings:
         task: `"single-label"`, `"multi-label"`, `"pairs"`, `"regression"` or `"token-labels"`.
             Inferred from the columns by default.
         base: `minilm`, a folder, `hf://owner/name` or a KerasHub preset. If it is already a
-            classifier, training starts from its head, as far as that fits the labels.
+            classifier, training starts from the parts of its head that fit the labels.
         layers: Blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`. Defaults to those of the
             task or the method.
         targets: Roles, or regular expressions on paths. Defaults to those of the method.
@@ -40,8 +40,9 @@ class Settings:
         class_weights: Weight rows of rare labels higher, so that all labels count equally.
         patience: Number of epochs without a better validation score after which training
             stops and the best epoch is kept. Without it, the last epoch is kept.
-        abstain_below: Target precision, on the validation rows, of the answers that are given.
-            The classifier abstains below the probability that reaches it.
+        abstain_below: Target precision of the classifier's answers on the validation rows. The
+            classifier abstains if its probability is below the threshold that reaches this
+            precision. By default, it always answers.
         max_length: Maximum tokens per text. Defaults to 128, or to the base's limit if lower.
         long_text: How to handle longer texts: `"cut"` truncates them; `"window"` reads them in
             overlapping windows and averages the outputs.
@@ -61,7 +62,7 @@ class Settings:
         OptionError: If a value is invalid; the message lists all invalid values.
 
     Example:
-        >>> Settings(epochs=3, layers="all")
+        >>> keras_peft.Settings(epochs=3, layers="all")
     """
 
     task: str | None = setting(None, f"Task: {', '.join(tasks.names())}.", shown="inferred from the columns")

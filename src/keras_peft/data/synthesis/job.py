@@ -47,7 +47,7 @@ class DataGeneration:
         model: Name of the model on the server.
         speakers: Names of the speakers in each text; empty for plain texts.
         subtopics: Parts of the topic; each request covers one of them.
-        key_variable: Environment variable that holds the API key; no key is sent if it is not set.
+        key_variable: Environment variable with the API key; no key is sent if it is not set.
         prompt: File with a Jinja2 template for the requests; the built-in template by default.
         temperature: Sampling temperature; the endpoint's default if None.
         max_tokens: Maximum tokens per response; the endpoint's default if None.
@@ -57,13 +57,13 @@ class DataGeneration:
         concurrency: Maximum number of concurrent requests.
         timeout: Seconds to wait for a response.
         retries: Maximum number of retries per request after a failure that may be temporary.
-        retry_delay: Seconds before the first retry of a request; it doubles with each further one, up
-            to 60.
+        retry_delay: Seconds before the first retry of a request; the delay doubles with each further
+            retry, up to 60.
         max_requests: Maximum number of requests per run; by default, three times the minimum number
             plus ten.
         min_characters: Minimum number of characters per text.
         max_characters: Maximum number of characters per text.
-        similarity: Cosine similarity of character 4-grams from which two texts are near duplicates.
+        similarity: Minimum cosine similarity of the character 4-grams of two near duplicates.
         input_price: Price per million input tokens.
         output_price: Price per million output tokens.
         overwrite: Whether to replace an existing file at `out`.
@@ -161,7 +161,7 @@ class DataGeneration:
         """Sends requests until there are enough rows, and writes the file.
 
         Args:
-            progress: Object that is notified of the progress.
+            progress: Receives progress events: an instance of `keras_peft.progress.Progress`.
 
         Returns:
             The file, its rows per label, and the tokens, cost and duration.

@@ -43,13 +43,13 @@ def export_adapter_hub(
 ) -> Exported:
     """Exports a bundle's adapter and head for AdapterHub's library, and verifies them.
 
-    The adapter is read back onto a freshly loaded base model, and its logits must match the bundle's. The
-    folder also holds the tokenizer and a README. The head becomes a flexible head on every architecture; for
-    regression, the mean and standard deviation are folded into its last layer.
+    The adapter is read back onto a newly loaded base model, and its logits must match the bundle's. The
+    folder also contains the tokenizer and a README. The head becomes a flexible head on every architecture;
+    for regression, the mean and standard deviation of the targets are folded into its last layer.
 
     Args:
         bundle: Folder of the bundle, or its `hf://owner/name`.
-        out: Folder to write. The adapter takes its name.
+        out: Folder to write. Its name becomes the name of the adapter.
         base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
         overwrite: Replace an existing adapter at `out`.
 

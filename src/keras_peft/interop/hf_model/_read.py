@@ -31,8 +31,8 @@ def import_hf_model(
 ) -> Bundle:
     """Imports a classifier of Hugging Face's transformers as a bundle, and verifies it.
 
-    The bundle holds the classifier's head. Its base model is the checkpoint, which is not copied. To continue
-    training instead, pass the checkpoint to `fine_tune` as `base`; training then starts from its head.
+    The bundle contains the classifier's head. Its base model is the checkpoint, which is not copied. To train
+    the classifier further, pass the checkpoint to `fine_tune` as `base`; training then starts from its head.
 
     Args:
         source: Folder with a ForSequenceClassification or ForTokenClassification checkpoint of a supported

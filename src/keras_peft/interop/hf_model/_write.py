@@ -56,7 +56,8 @@ def export_hf_model(
 
     The adapter is merged into the base model. The written checkpoint is read back, and its logits must match
     the bundle's. The temperature is folded into the last layer, so that a plain softmax returns the
-    calibrated probabilities; for regression, the mean and standard deviation are.
+    calibrated probabilities. For regression, the mean and standard deviation of the targets are folded into
+    it.
 
     Args:
         bundle: Folder of the bundle, or its `hf://owner/name`.

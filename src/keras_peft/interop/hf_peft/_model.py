@@ -97,8 +97,8 @@ def save_hf_peft(
 ) -> None:
     """Saves an adapter of a KerasHub model in Hugging Face PEFT's format.
 
-    The adapter is read back and must add the same to each matrix before the folder is put in place. Besides
-    PEFT's two files, the folder holds a README.md with the metadata for the Hugging Face hub.
+    Before the folder is put in place, the adapter is read back, and its update of each matrix must be the same.
+    Besides PEFT's two files, the folder contains a README.md with the metadata for the Hugging Face Hub.
 
     Args:
         model: The adapted model. An adapter of a CausalLM is for Hugging Face's causal language model, an

@@ -39,9 +39,9 @@ def export_hf_peft(
 ) -> Exported:
     """Exports a bundle's adapter and head in Hugging Face PEFT's format, and verifies them.
 
-    The adapter is read back onto a freshly loaded base model, and its logits must match the bundle's; for
-    regression, the mean and standard deviation are folded into the last layer. The folder also holds the
-    tokenizer, a README and a config.json with the labels.
+    The adapter is read back onto a newly loaded base model, and its logits must match the bundle's. For
+    regression, the mean and standard deviation of the targets are folded into the last layer. The folder also
+    contains the tokenizer, a README and a config.json with the labels.
 
     Args:
         bundle: Folder of the bundle, or its `hf://owner/name`.

@@ -42,8 +42,8 @@ def import_keras_lora(
     Args:
         path: The LoRA file, `*.lora.h5`.
         model: A KerasHub backbone or a task on one, in its state before `enable_lora`.
-        beside: The trained model, or another with its weights. The trained biases and the head of a task are
-            taken from it. It must equal `model` with this LoRA.
+        beside: The trained model, or another model with its weights. The trained biases and the head of a
+            task are copied from it. It must equal `model` with this LoRA.
         alpha: Alpha of the LoRA; defaults to that of `beside`, else the rank, as in `backbone.enable_lora`.
         head: A layer to put on top of the model's output, as accepted by `adapt`.
         adapter: Name of the adapter.
@@ -53,8 +53,8 @@ def import_keras_lora(
         be trained, saved and merged like any adapted model.
 
     Raises:
-        AdapterError: If the file is damaged, holds only zeros, or is not for this model, or if `beside` is a
-            different model; the message lists all problems.
+        AdapterError: If the file is damaged, contains only zeros, or is not for this model, or if `beside` is
+            a different model; the message lists all problems.
         OptionError: If `model` contains no KerasHub backbone, or is already adapted.
 
     Warns:

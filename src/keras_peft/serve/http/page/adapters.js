@@ -1,14 +1,14 @@
-/** The list of adapters: what they are, and which are chosen. */
+/** The list of adapters, with their details and a checkbox for each. */
 
 import { byId, counted, fixed, make, tell } from "./dom.js";
 
-// Where there are more, none is chosen at first.
+// If the server has more adapters than this, none is chosen at first.
 const MOST_CHOSEN_AT_FIRST = 6;
 const MOST_LABELS = 40;
 
-/** The adapters of the server, with a box to choose each. */
+/** The adapters of the server, with a checkbox for each. */
 export class AdapterList {
-  /** @param {() => void} changed Called when others are chosen. */
+  /** @param {() => void} changed Called when the choice changes. */
   constructor(changed) {
     this._changed = changed;
     this._list = byId("adapter-list");
@@ -19,12 +19,12 @@ export class AdapterList {
     byId("choose-none").addEventListener("click", () => this._choose(false));
   }
 
-  /** @returns {any[]} The adapters that are chosen. */
+  /** @returns {any[]} The chosen adapters. */
   get chosen() {
     return [...this._rows.values()].filter((row) => row.box.checked).map((row) => row.adapter);
   }
 
-  /** Shows what the server told; who was chosen stays so, and the focus stays where it is. */
+  /** Updates the list. The choice and the focus do not change. */
   update(adapters) {
     const isFirst = this._rows.size === 0;
     const names = new Set(adapters.map((adapter) => adapter.name));
@@ -59,7 +59,7 @@ export class AdapterList {
     return row;
   }
 
-  /** Shows those in whose name, task, methods or labels every word of the search is. */
+  /** Shows the adapters whose name, task, methods or labels contain every word of the search. */
   _search() {
     const words = byId("search").value.toLowerCase().split(/\s+/);
     for (const { adapter, item } of this._rows.values()) {
@@ -69,7 +69,7 @@ export class AdapterList {
     }
   }
 
-  /** Chooses all that the search shows, or none of them. */
+  /** Chooses all adapters that the search shows, or none of them. */
   _choose(isChosen) {
     for (const { item, box } of this._rows.values()) {
       if (!item.hidden) box.checked = isChosen;
@@ -85,7 +85,7 @@ export class AdapterList {
   }
 }
 
-/** Writes under an adapter's name what it is. */
+/** Shows the details of an adapter under its name. */
 function describe(item, adapter) {
   const isOpen = item.querySelector("details")?.open ?? false;
   const { task, labels = [], methods = [], metrics = {}, state, reason } = adapter;

@@ -1,7 +1,7 @@
-/** What the page asks the server. */
+/** The page's requests to the server. */
 
 /**
- * What an adapter says of one text: one of these, as its task is.
+ * An adapter's prediction for a text; its form depends on the task.
  * @typedef {{label: string | null, probabilities: [string, number][]}
  *   | {labels: string[], probabilities: [string, number][]}
  *   | {value: number}
@@ -13,7 +13,7 @@
 const ROOT = new URL("..", import.meta.url);
 const STORED = "keras-peft-key";
 
-/** A request that the server did not answer as it was asked. */
+/** An error response, or no response at all (status 0). */
 export class Refusal extends Error {
   /** @param {string} message @param {number} status @param {number} retryAfter In seconds. */
   constructor(message, status, retryAfter = 0) {
@@ -23,7 +23,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Keeps a key until the tab is closed; the pages that it opens have it too. */
+/** Stores an API key until the tab is closed; pages opened from the tab have it too. */
 export function setKey(key) {
   sessionStorage.setItem(STORED, key);
 }
@@ -33,19 +33,19 @@ export async function listAdapters() {
   return (await (await ask("v1/adapters")).json()).data;
 }
 
-/** @returns {Promise<string>} What the base of all adapters is called. */
+/** @returns {Promise<string>} The name of the base model. */
 export async function baseName() {
   return (await (await ask("info")).json()).model_id;
 }
 
 /**
- * Asks adapters that all read texts of one form.
+ * Requests the predictions of adapters that have the same input.
  * @param {string[]} names
  * @param {Text[]} texts
  * @param {AbortSignal} signal
  * @returns {Promise<{answers: Record<string, Prediction[]>, milliseconds: number, parts: Record<string, number>,
- *   cut: number}>} For each adapter as many predictions as there are texts; how long that took, seen from here;
- *   how many milliseconds of it the server spent on what; and how many texts it did not read to their end.
+ *   cut: number}>} The predictions of each adapter, one per text; the time that the request took, as seen by the
+ *   browser; the milliseconds of its parts on the server; and the number of truncated texts.
  */
 export async function predict(names, texts, signal) {
   const started = performance.now();
@@ -62,12 +62,12 @@ export async function predict(names, texts, signal) {
 }
 
 /**
- * Asks which words carried an adapter's decision.
+ * Requests the words that a prediction depends on.
  * @param {string} name
  * @param {Text} text
  * @param {string | null} label The label to explain; null for the most probable.
  * @param {AbortSignal} signal
- * @returns {Promise<any>} What `keras-peft explain --json` tells of a text.
+ * @returns {Promise<any>} The explanation of a text, as in `keras-peft explain --json`.
  */
 export async function explain(name, text, label, signal) {
   return (await ask("v1/explain", { model: name, input: text, label }, signal)).json();
@@ -78,12 +78,12 @@ export async function readReport(name) {
   return (await ask(`v1/adapters/${encodeURIComponent(name)}/report`)).text();
 }
 
-/** Puts probabilities to their labels, the most probable first. */
+/** Converts a prediction of the server; probabilities get their labels, the most probable first. */
 function read({ probs, label, labels, value, tokens, tags, entities }, classes) {
   if (tags) return { tokens, tags, entities };
   if (value !== undefined) return { value };
   const sorted = probs.map((probability, at) => [classes[at], probability]).sort((one, other) => other[1] - one[1]);
-  // A list, since an object would put labels that are numbers first.
+  // A list, because an object would move labels that are numbers to the front.
   return { ...(labels ? { labels } : { label }), probabilities: sorted };
 }
 

@@ -1,13 +1,13 @@
-/** Making elements. Text only ever comes in as text, never as markup. */
+/** Creates and changes elements. Text is always inserted as text, never as markup. */
 
 /**
  * @param {string} id
- * @returns {any} The element of that id.
+ * @returns {any} The element with that id.
  */
 export const byId = (id) => document.getElementById(id);
 
 /**
- * Makes an element.
+ * Creates an element.
  * @param {string} tag
  * @param {Record<string, unknown>} [properties] Properties of the element, such as `className`.
  * @param {...(Node | string | null)} children Null is left out.
@@ -25,14 +25,14 @@ export function show(element, isShown) {
 }
 
 /**
- * Writes a line that is read out, as a message or as a problem.
+ * Shows a message or a problem, which a screen reader reads out.
  * @param {HTMLElement} element
  * @param {string} message
  * @param {boolean} [isProblem]
- * @param {string} [unseen] What is read out after it and not shown, since it stands elsewhere.
+ * @param {string} [unseen] Text to read out after the message but not to show, because it is shown elsewhere.
  */
 export function tell(element, message, isProblem = false, unseen = "") {
-  // The same line is not read out again.
+  // An unchanged message is not read out again.
   if (element.textContent !== message + unseen) {
     element.replaceChildren(message, ...(unseen ? [make("span", { className: "hidden" }, unseen)] : []));
   }

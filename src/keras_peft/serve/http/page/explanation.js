@@ -1,9 +1,9 @@
-/** Which words of a text carried a decision, as marks on the text. */
+/** Marks the words of a text that a prediction depends on. */
 
 import { counted, fixed, make } from "./dom.js";
 
 const MOST_WORDS = 5;
-// The least share of the largest weight that is marked.
+// The smallest share of the largest weight that is marked.
 const LEAST_SHARE = 0.05;
 
 /**
@@ -14,7 +14,7 @@ const LEAST_SHARE = 0.05;
 export function drawExplanation(explanation) {
   const { words, text } = explanation;
   const weighed = words.filter((word) => word.weight !== null);
-  // 1 at least, so that little is not drawn as much.
+  // At least 1, so that small weights are not drawn as large ones.
   const scale = Math.max(1, ...weighed.map((word) => Math.abs(word.weight)));
   const texts = typeof text === "string" ? [text] : text;
   const strongest = weighed.toSorted((one, other) => Math.abs(other.weight) - Math.abs(one.weight)).slice(0, MOST_WORDS);
@@ -32,7 +32,7 @@ export function drawExplanation(explanation) {
 }
 
 function drawText(text, words, scale) {
-  // The places are counted in characters, as Python does, not in UTF-16 units.
+  // The offsets count characters, as in Python, not UTF-16 units.
   const characters = Array.from(text);
   const piece = (start, end) => characters.slice(start, end).join("");
   const paragraph = make("p", { className: "text", dir: "auto" });

@@ -1,4 +1,4 @@
-/** A file of texts to the same file with what adapters say of them. */
+/** Adds the predictions of adapters to a file of texts. */
 
 import { predict, Refusal } from "./api.js";
 import { byId, counted, fixed, show, tell } from "./dom.js";
@@ -6,14 +6,14 @@ import { byForm, readsPairs, textOf } from "./forms.js";
 import { readTable, writeTable } from "./table.js";
 
 const MOST_BYTES = 200e6;
-// Rows of a request, times the adapters; and requests at a time, so that the server need not wait for the next.
+// The number of rows times adapters per request, and of concurrent requests, so that the server is never idle.
 const ANSWERS_AT_ONCE = 64;
 const REQUESTS_AT_ONCE = 3;
 const MOST_TRIES = 8;
 
-/** The part of the page that reads files. */
+/** The part of the page that predicts files. */
 export class FilePart {
-  /** @param {() => any[]} chosen Gives the adapters that are chosen. */
+  /** @param {() => any[]} chosen Returns the chosen adapters. */
   constructor(chosen) {
     this._chosen = chosen;
     /** @type {{columns: string[], rows: any[], name: string} | null} */
@@ -27,7 +27,7 @@ export class FilePart {
     byId("cancel").addEventListener("click", () => this._running.abort());
   }
 
-  /** Offers a second column where an adapter that is chosen reads pairs. */
+  /** Shows the choice of a second column if a chosen adapter reads pairs. */
   update() {
     show(byId("second-column-field"), this._chosen().some(readsPairs));
   }
@@ -95,7 +95,7 @@ export class FilePart {
     if (isRunning) byId("cancel").focus();
   }
 
-  /** Offers a result to download, or takes the last one back. */
+  /** Offers a result for download, or removes the last one. */
   _offer(content, name = "") {
     const link = byId("download");
     if (link.href) URL.revokeObjectURL(link.href);
@@ -108,7 +108,7 @@ export class FilePart {
   }
 }
 
-/** Asks all adapters about all rows, some at a time. */
+/** Requests the predictions of all adapters for all rows, some rows at a time. */
 async function predictRows(adapters, texts, advance, signal) {
   const cells = texts.map(() => ({}));
   const size = Math.max(1, Math.floor(ANSWERS_AT_ONCE / adapters.length));
@@ -129,7 +129,7 @@ async function predictRows(adapters, texts, advance, signal) {
     for (const place of places) if (!readable.includes(place)) cells[place].error = "The text is empty.";
     if (readable.length) await ask(group, readable);
   }
-  /** Where a text is refused, its neighbours are asked about without it. */
+  /** If a request is rejected because of a text, the rows are split until only that text fails. */
   async function ask(group, places) {
     try {
       const given = places.map((place) => textOf(group[0], texts[place]));
@@ -154,7 +154,7 @@ async function predictRows(adapters, texts, advance, signal) {
   return { added: [...found, ...(hasErrors ? ["error"] : [])], cells };
 }
 
-/** Asks again, later, where the server has too much to do. */
+/** Repeats a request later if the server is busy. */
 async function patiently(asked, signal) {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -168,7 +168,7 @@ async function patiently(asked, signal) {
   }
 }
 
-/** What an adapter says of a text as columns of the result. */
+/** Returns a prediction as columns of the result. */
 function named(adapter, prediction) {
   const { label, labels, probabilities = [], value, tags } = prediction;
   const cells = {};
@@ -188,13 +188,13 @@ function decode(bytes, name) {
   }
 }
 
-/** Offers columns, the first of the wanted ones that is there as chosen. */
+/** Fills a list of columns and chooses the first wanted column that exists. */
 function fill(select, columns, wanted) {
   select.replaceChildren(...columns.map((column) => new Option(column)));
   select.value = wanted.find((column) => columns.includes(column)) ?? columns[0];
 }
 
-/** Writes a time for people, such as "12 s" or "3 min". */
+/** Formats a duration, such as "12 s" or "3 min". */
 function left(seconds) {
   if (seconds < 10) return `${fixed(seconds).slice(0, 3)} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;

@@ -1,10 +1,10 @@
-/** What adapters read: one text, or two together. Words are parted by the server. */
+/** The inputs of adapters: one text or a pair. The server splits texts into words. */
 
-/** Tells whether an adapter reads two texts: its columns are those and the labels'. */
+/** Returns whether an adapter reads pairs: then it has two text columns and a label column. */
 export const readsPairs = ({ columns }) => (columns ?? []).length > 2;
 
 /**
- * Groups adapters that can be asked together, since they read the same.
+ * Groups the adapters that can share a request because they have the same input.
  * @param {any[]} adapters
  * @returns {any[][]}
  */
@@ -14,10 +14,10 @@ export function byForm(adapters) {
 }
 
 /**
- * Puts together what an adapter reads.
+ * Returns an adapter's input.
  * @param {any} adapter
  * @param {unknown[]} texts The first and the second text.
- * @returns {import("./api.js").Text | null} Null where there is none.
+ * @returns {import("./api.js").Text | null} Null if a text is missing.
  */
 export function textOf(adapter, texts) {
   const given = readsPairs(adapter) ? texts : texts.slice(0, 1);

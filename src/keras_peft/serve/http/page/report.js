@@ -1,4 +1,4 @@
-/** Shows an adapter's report in a frame that can run nothing. */
+/** Shows an adapter's report in a frame that cannot run scripts. */
 
 import { readReport } from "./api.js";
 import { byId, show, tell } from "./dom.js";

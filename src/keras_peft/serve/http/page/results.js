@@ -1,4 +1,4 @@
-/** What adapters say of a text, side by side. */
+/** The predictions of adapters for a text, side by side. */
 
 import { explain } from "./api.js";
 import { counted, fixed, make, tell } from "./dom.js";
@@ -7,7 +7,7 @@ import { drawExplanation } from "./explanation.js";
 const MOST_BARS = 6;
 
 /**
- * Says in a few words what an adapter said.
+ * Describes a prediction in a few words.
  * @param {import("./api.js").Prediction} prediction
  * @returns {string}
  */
@@ -24,11 +24,11 @@ export function summary(prediction) {
 }
 
 /**
- * Draws what an adapter said of a text.
+ * Draws the prediction of an adapter for a text.
  * @param {any} adapter
  * @param {import("./api.js").Prediction} prediction
  * @param {import("./api.js").Text} text
- * @param {number} milliseconds How long the answer took.
+ * @param {number} milliseconds The time that the answer took.
  * @returns {HTMLElement}
  */
 export function drawResult(adapter, prediction, text, milliseconds) {
@@ -41,7 +41,7 @@ export function drawResult(adapter, prediction, text, milliseconds) {
   return make("article", { className: "result" }, make("div", {}, title, ...parts), words);
 }
 
-/** Draws that an adapter did not answer. */
+/** Draws the error of an adapter that did not answer. */
 export function drawFailure(adapter, message) {
   return make("article", { className: "result" }, make("h3", {}, adapter.name), make("p", { className: "problem" }, message));
 }
@@ -77,7 +77,7 @@ function drawBar(label, probability, isSaid) {
   );
 }
 
-/** Draws the words with their tags behind them. */
+/** Draws the words, each followed by its tag. */
 function drawTags({ tokens, tags, entities }) {
   const text = make("p", { className: "text tagged", dir: "auto" });
   const marked = (words, tag) => make("mark", { className: "for strong" }, words, "\u00a0", make("small", {}, tag));
@@ -93,7 +93,7 @@ function drawTags({ tokens, tags, entities }) {
   return text;
 }
 
-/** Draws the button that asks which words carried the decision, and the place for the answer. */
+/** Draws the button that requests an explanation, and the place for it. */
 function drawAsking(adapter, text, labels) {
   const place = make("div", { className: "explanation" });
   const told = make("p", { role: "status" });

@@ -1,4 +1,4 @@
-/** The page: adapters are chosen, a text is typed, and what they say stands side by side. */
+/** The page: sends a text to the chosen adapters and shows their predictions side by side. */
 
 import { AdapterList } from "./adapters.js";
 import { baseName, listAdapters, predict, Refusal, setKey } from "./api.js";
@@ -8,7 +8,7 @@ import { byForm, readsPairs, textOf } from "./forms.js";
 import { drawFailure, drawResult, summary } from "./results.js";
 
 const REFRESH_MS = 5000;
-// More are not read out.
+// The number of predictions that a screen reader reads out.
 const MOST_TOLD = 5;
 
 const adapters = new AdapterList(adapt);
@@ -16,7 +16,7 @@ const filePart = new FilePart(() => adapters.chosen);
 let asking = new AbortController();
 let base = "";
 
-/** Offers what the adapters that are chosen read. */
+/** Shows the fields that the chosen adapters need. */
 function adapt() {
   const { chosen } = adapters;
   const pairs = chosen.filter((adapter) => readsPairs(adapter));
@@ -57,7 +57,7 @@ async function predictText() {
   const missing = chosen.find((adapter) => textOf(adapter, texts) === null);
   if (missing) {
     byId(texts[0].trim() ? "second-text" : "text").focus();
-    return tell(told, texts[0].trim() ? `${missing.name} reads two texts; enter the second text, too.` : "Enter a text first.", true);
+    return tell(told, texts[0].trim() ? `${missing.name} reads two texts; enter the second text too.` : "Enter a text first.", true);
   }
   asking.abort();
   const mine = new AbortController();
@@ -77,7 +77,7 @@ async function predictText() {
   return refresh();
 }
 
-/** Asks adapters together; where one of them fails, each by itself, so that the others answer. */
+/** Sends one request for several adapters; if it fails, one for each, so that the others answer. */
 async function askGroup(group, text, signal) {
   const names = group.map((adapter) => adapter.name);
   try {
@@ -94,7 +94,7 @@ async function askGroup(group, text, signal) {
   }
 }
 
-/** Says how long the slowest answer took, what of it was spent on what, and whether the text was cut. */
+/** Describes the time of the slowest answer and its parts, and whether the text was truncated. */
 function timing(results) {
   const slowest = results.reduce((one, other) => ((other.milliseconds ?? 0) > (one.milliseconds ?? 0) ? other : one));
   if (!slowest.milliseconds) return "No prediction.";

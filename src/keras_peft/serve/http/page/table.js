@@ -1,15 +1,15 @@
-/** Tables of text: CSV, TSV and JSON Lines to rows, and rows to CSV. */
+/** Reads tables in CSV, TSV and JSON Lines, and writes CSV. */
 
 /**
- * @typedef {Record<string, unknown>} Row From column to value.
+ * @typedef {Record<string, unknown>} Row The values by column.
  */
 
 /**
  * Reads a table.
  * @param {string} content
- * @param {string} name The name of its file, whose ending tells the format.
+ * @param {string} name The name of its file, whose extension determines the format.
  * @returns {{columns: string[], rows: Row[]}}
- * @throws {Error} If it is none; the message says what to do.
+ * @throws {Error} If the content is not a valid table; the message says what to do.
  */
 export function readTable(content, name) {
   const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
@@ -71,7 +71,7 @@ function readSeparated(content, separator) {
   return { columns, rows };
 }
 
-/** Goes through the records of a table with quotes as RFC 4180 has them; empty lines are left out. */
+/** Yields the records of a table with quotes as in RFC 4180, without empty lines. */
 function* records_of(content, separator) {
   const value = new RegExp(`"((?:[^"]|"")*)"|([^"${separator}\\r\\n][^${separator}\\r\\n]*)?`, "y");
   let record = [];
