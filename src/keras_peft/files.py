@@ -97,7 +97,7 @@ def whole_file(target: Path) -> Iterator[TextIO]:
     Raises:
         OSError: If the file cannot be written; `target` is then unchanged.
     """
-    staging = _beside(target, "partial")
+    staging = _next_to(target, "partial")
     try:
         with staging.open("x", encoding="utf-8", newline="") as file:
             yield file
@@ -127,7 +127,7 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     mend(target)
-    staging = _beside(target, "partial")
+    staging = _next_to(target, "partial")
     staging.mkdir()
     try:
         yield staging
@@ -164,7 +164,7 @@ def mend(target: Path) -> None:
 def _replace(target: Path, staging: Path) -> None:
     # The old folder is moved aside for a moment. If interrupted there, it is moved back;
     # if the process is killed, the next one restores it.
-    aside = _beside(target, "replaced")
+    aside = _next_to(target, "replaced")
     target.rename(aside)
     try:
         staging.rename(target)
@@ -174,7 +174,7 @@ def _replace(target: Path, staging: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _beside(target: Path, purpose: str) -> Path:
+def _next_to(target: Path, purpose: str) -> Path:
     return target.with_name(f".{target.name}.{purpose}-{os.getpid()}-{secrets.token_hex(4)}")
 
 

@@ -209,7 +209,7 @@ def test_biases_come_from_a_model_that_has_them(kind, way, file, tmp_path):
             there.enable_lora(RANK)
         there.load_weights(tmp_path / "whole.weights.h5")
     base = make(kind)
-    adapted = keras_peft.interop.import_keras_lora(file, base, beside=there)
+    adapted = keras_peft.interop.import_keras_lora(file, base, trained_model=there)
     np.testing.assert_allclose(outputs_of(adapted, inputs_of(base)), expected, rtol=0, atol=TOLERANCE)
     assert [part.method.name for part in adapted.adapters["default"].placements] == ["lora", "bitfit"]
 
@@ -220,7 +220,7 @@ def test_a_classifier_brings_its_head_and_can_train_on(file, tmp_path):
     train(there, inputs_of(there))
     there.backbone.save_lora_weights(file)
     base = keras_hub.models.DistilBertTextClassifier(make("distilbert"), num_classes=3, dropout=0.0)
-    adapted = keras_peft.interop.import_keras_lora(file, base, beside=there, adapter="mood")
+    adapted = keras_peft.interop.import_keras_lora(file, base, trained_model=there, adapter="mood")
     inputs = inputs_of(base)
     expected = keras.ops.convert_to_numpy(there(inputs))
     np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
@@ -237,8 +237,8 @@ def test_a_head_of_another_size_leaves_the_model_free(file):
     there.backbone.enable_lora(RANK)
     train(there, inputs_of(there))
     there.backbone.save_lora_weights(file)
-    with pytest.raises(AdapterError, match=r"given with beside= do not fit .* logits"):
-        keras_peft.interop.import_keras_lora(file, base, beside=there)
+    with pytest.raises(AdapterError, match=r"given with trained_model= do not fit .* logits"):
+        keras_peft.interop.import_keras_lora(file, base, trained_model=there)
     keras_peft.adapt(base, keras_peft.LoRA())
 
 
@@ -264,13 +264,13 @@ def test_alpha_is_the_rank_unless_given_or_read_from_the_trained_model(file):
     train(there, inputs_of(there))
     there.save_lora_weights(file)
     expected = outputs_of(there, inputs_of(there))
-    for options in ({"beside": there}, {"alpha": 12}, {"alpha": 12, "beside": there}):
+    for options in ({"trained_model": there}, {"alpha": 12}, {"alpha": 12, "trained_model": there}):
         adapted = keras_peft.interop.import_keras_lora(file, make("llama"), **options)
         np.testing.assert_allclose(outputs_of(adapted, inputs_of(there)), expected, rtol=0, atol=TOLERANCE)
     weaker = keras_peft.interop.import_keras_lora(file, make("llama"))
     assert np.abs(outputs_of(weaker, inputs_of(there)) - expected).max() > 0.01
     with pytest.raises(AdapterError, match=r"kernels of .* are not the base's .* pass alpha="):
-        keras_peft.interop.import_keras_lora(file, make("llama"), beside=there, alpha=3)
+        keras_peft.interop.import_keras_lora(file, make("llama"), trained_model=there, alpha=3)
 
 
 def test_the_trained_model_is_compared_with_the_base(file):
@@ -280,18 +280,18 @@ def test_the_trained_model_is_compared_with_the_base(file):
         variable = next(v for v in there.weights if v.path.endswith(path))
         variable.assign(variable + 1.0)
     with pytest.raises(AdapterError) as raised:
-        keras_peft.interop.import_keras_lora(file, base, beside=there)
+        keras_peft.interop.import_keras_lora(file, base, trained_model=there)
     assert "embeddings_layer_norm/gamma differs from the base's" in str(raised.value)
     assert "self_attention_layer/key/kernel differs from the base's" in str(raised.value)
     with pytest.raises(AdapterError, match="different layers than the base"):
-        keras_peft.interop.import_keras_lora(file, base, beside=make("bert"))
+        keras_peft.interop.import_keras_lora(file, base, trained_model=make("bert"))
 
 
 def test_lora_of_the_trained_model_that_the_file_lacks_is_an_error(file, tmp_path):
     trained("llama", file, ["query"])
     there = trained("llama", tmp_path / "more.lora.h5", ["query", "key"])
     with pytest.raises(AdapterError, match="transformer_layer_0/self_attention/key has LoRA that is not in"):
-        keras_peft.interop.import_keras_lora(file, make("llama"), beside=there)
+        keras_peft.interop.import_keras_lora(file, make("llama"), trained_model=there)
 
 
 def test_a_file_that_does_nothing_for_good_is_refused(file, tmp_path):

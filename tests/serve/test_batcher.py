@@ -223,7 +223,9 @@ def test_rows_of_other_threads_wait_for_a_worker_that_is_idle(run):
     async def main():
         backend = Backend()
         async with busy(backend, timing=Timing(patience=PATIENCE)) as batcher:
-            beside = [asyncio.create_task(asyncio.to_thread(batcher.run_beside, [row(n)])) for n in (2, 3)]
+            beside = [
+                asyncio.create_task(asyncio.to_thread(batcher.run_in_this_thread, [row(n)])) for n in (2, 3)
+            ]
             waited = submit(batcher, row(4))
             done, _ = await asyncio.wait(beside, timeout=0.1)
             assert not done
@@ -242,10 +244,10 @@ def test_rows_of_other_threads_wait_for_no_worker_that_hangs_or_has_ended(run):
             # The worker hangs at the old gate; the call finds the new one.
             backend.gate = threading.Event()
             backend.gate.set()
-            assert (await asyncio.to_thread(batcher.run_beside, [row(6)]))[0][0] == 6
+            assert (await asyncio.to_thread(batcher.run_in_this_thread, [row(6)]))[0][0] == 6
             assert batcher.running == 1
             gate.set()
-        assert (await asyncio.to_thread(batcher.run_beside, [row(7)]))[0][0] == 7
+        assert (await asyncio.to_thread(batcher.run_in_this_thread, [row(7)]))[0][0] == 7
 
     run(main)
 

@@ -183,8 +183,8 @@ class Batcher:
             if request.missing:
                 self._abandon(request)
 
-    def run_beside(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
-        """Runs rows in the calling thread; see `Workers.run_beside`.
+    def run_in_this_thread(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
+        """Runs rows in the calling thread; see `Workers.run_in_this_thread`.
 
         Args:
             rows: The rows.
@@ -192,7 +192,7 @@ class Batcher:
         Returns:
             The head outputs of each row.
         """
-        return self._workers.run_beside(rows)
+        return self._workers.run_in_this_thread(rows)
 
     async def stop(self, timeout: float) -> None:
         """Stops accepting rows, finishes pending requests and ends the workers.

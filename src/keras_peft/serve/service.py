@@ -88,7 +88,7 @@ class Service:
             A service that is not started yet.
         """
         batcher = Batcher(engine, settings, observer, timing=timing)
-        adapters = Adapters(repository, engine, settings, observer, batcher.run_beside)
+        adapters = Adapters(repository, engine, settings, observer, batcher.run_in_this_thread)
         return cls(adapters, batcher, engine, settings, observer)
 
     async def start(self) -> None:

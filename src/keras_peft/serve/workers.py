@@ -39,7 +39,7 @@ class Timing:
     Attributes:
         beat: Interval between heartbeats of an idle worker.
         soonest: Minimum `retry_after` of a request that is refused because the server is busy.
-        patience: Maximum time that `Workers.run_beside` waits for an idle worker.
+        patience: Maximum time that `Workers.run_in_this_thread` waits for an idle worker.
         ending: Maximum time that `Workers.end` waits for the threads.
     """
 
@@ -113,7 +113,7 @@ class Workers(Generic[PendingRowT]):
         """Time since the oldest heartbeat of a worker, in seconds."""
         return time.monotonic() - min(self.beats) if self.beats else 0.0
 
-    def run_beside(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
+    def run_in_this_thread(self, rows: Sequence[AdapterRow]) -> list[np.ndarray]:
         """Runs rows in the calling thread, preferably while a worker is idle.
 
         Running next to batches on all CPUs would slow those down. The wait for an idle worker is

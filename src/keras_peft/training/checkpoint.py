@@ -54,7 +54,7 @@ class Checkpoint:
     run: Mapping[str, Any]
 
     @classmethod
-    def beside(cls, out: Path, run: Mapping[str, Any]) -> Checkpoint:
+    def next_to(cls, out: Path, run: Mapping[str, Any]) -> Checkpoint:
         """Returns the checkpoint of the run that writes `out`, in a folder next to it.
 
         Args:

@@ -163,7 +163,7 @@ def as_methods(method: Method | Sequence[Method] | None) -> list[Method]:
 
 def _checkpoint(out: Path, prepared: PreparedTraining, settings: Settings) -> Checkpoint:
     """Returns the checkpoint, which is valid for exactly this run."""
-    return Checkpoint.beside(
+    return Checkpoint.next_to(
         out,
         {
             "training data": prepared.training.sha256,

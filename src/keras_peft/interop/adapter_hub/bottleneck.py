@@ -95,8 +95,8 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         adapter.put(place, "adapter_up.weight", place.weights["up"].T)
         adapter.put(place, "adapter_up.bias", place.weights["up_bias"])
     before = {isinstance(place.method, PfeifferNormAdapter) for place in adapter.places}
-    beside = {isinstance(place.method, ParallelAdapter) for place in adapter.places}
-    if len(before) + len(beside) > 2:
+    parallel = {isinstance(place.method, ParallelAdapter) for place in adapter.places}
+    if len(before) + len(parallel) > 2:
         adapter.problems.append(
             "its bottlenecks are of different kinds, but AdapterHub uses one kind for all"
         )
@@ -104,7 +104,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         **_bottlenecks.settings_of(adapter),
         "non_linearity": adapter.common("activation"),
         "original_ln_before": True in before,
-        "is_parallel": True in beside,
+        "is_parallel": True in parallel,
         "scaling": float(adapter.common("scaling")),
         "dropout": adapter.common("dropout"),
     }

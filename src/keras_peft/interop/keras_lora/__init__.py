@@ -1,7 +1,7 @@
 """Import of KerasHub's own LoRA, the files of `backbone.save_lora_weights("name.lora.h5")`.
 
 `_file.py` reads the file, `_factors.py` converts Keras's factors of a kernel to those of its matrix,
-`_beside.py` takes the biases and the head, which the file lacks, from the trained model, `_read.py` adapts a
+`_trained_backbone.py` takes the biases and the head, which the file lacks, from the trained model, `_read.py` adapts a
 model, and `_classifier.py` writes a bundle if the weights of a classifier are next to the file.
 """
 

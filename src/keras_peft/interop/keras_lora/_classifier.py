@@ -84,7 +84,7 @@ def import_classifier(
         )
     loaded = sources.load(base)
     classifier = _classifier(weights, backbone_of(loaded.encoder))
-    read = translate(path, loaded.encoder, beside=classifier)
+    read = translate(path, loaded.encoder, trained_model=classifier)
     head = _head(classifier, weights)
     activation = keras.activations.serialize(classifier_layer(classifier, "pooled_dense").activation)
     try:

@@ -19,8 +19,8 @@ from keras_peft.core.sites import Site, find_sites, own_variables, selection_of
 from keras_peft.errors import AdapterError, OptionError, listed
 from keras_peft.extras import need
 from keras_peft.interop.keras_lora import _file
-from keras_peft.interop.keras_lora._beside import TrainedBackbone
 from keras_peft.interop.keras_lora._factors import flat_factors
+from keras_peft.interop.keras_lora._trained_backbone import TrainedBackbone
 from keras_peft.methods.bitfit import BitFit
 from keras_peft.methods.lora import LoRA
 
@@ -29,7 +29,7 @@ def import_keras_lora(
     path: str | Path,
     model: keras.Model,
     *,
-    beside: keras.Model | None = None,
+    trained_model: keras.Model | None = None,
     alpha: float | None = None,
     head: keras.Layer | None = None,
     adapter: str = DEFAULT_NAME,
@@ -42,9 +42,9 @@ def import_keras_lora(
     Args:
         path: The LoRA file, `*.lora.h5`.
         model: A KerasHub backbone or a task on one, in its state before `enable_lora`.
-        beside: The trained model, or another model with its weights. The trained biases and the head of a
+        trained_model: The trained model, or another model with its weights. The trained biases and the head of a
             task are copied from it. It must equal `model` with this LoRA.
-        alpha: Alpha of the LoRA; defaults to that of `beside`, else the rank, as in `backbone.enable_lora`.
+        alpha: Alpha of the LoRA; defaults to that of `trained_model`, else the rank, as in `backbone.enable_lora`.
         head: A layer to put on top of the model's output, as accepted by `adapt`.
         adapter: Name of the adapter.
 
@@ -53,12 +53,12 @@ def import_keras_lora(
         be trained, saved and merged like any adapted model.
 
     Raises:
-        AdapterError: If the file is damaged, contains only zeros, or is not for this model, or if `beside` is
+        AdapterError: If the file is damaged, contains only zeros, or is not for this model, or if `trained_model` is
             a different model; the message lists all problems.
         OptionError: If `model` contains no KerasHub backbone, or is already adapted.
 
     Warns:
-        UserWarning: If the file's layers have biases and `beside` is not given, or if the LoRA has no effect
+        UserWarning: If the file's layers have biases and `trained_model` is not given, or if the LoRA has no effect
             at some or all layers.
 
     Example:
@@ -67,15 +67,15 @@ def import_keras_lora(
         >>> keras_peft.save_adapter(adapted, "haiku-adapter")
     """
     path = Path(path)
-    read = translate(path, model, beside=beside, alpha=alpha)
+    read = translate(path, model, trained_model=trained_model, alpha=alpha)
     adapted = attach.adapt(model, read.methods, head=head, adapter=adapter)
-    tensors = read.tensors | _heads(adapted, beside)
+    tensors = read.tensors | _heads(adapted, trained_model)
     try:
         adapted.assign_adapter_tensors(adapted.adapter_tensors() | tensors)
     except AdapterError as error:
         adapted.detach()
         raise AdapterError(
-            f"{path} and the model given with beside= do not fit {model.name}: {error}"
+            f"{path} and the model given with trained_model= do not fit {model.name}: {error}"
         ) from None
     for warning in read.warnings:
         warnings.warn(f"{path} {warning}", stacklevel=2)
@@ -98,14 +98,14 @@ class ReadAdapter:
 
 
 def translate(
-    path: Path, model: keras.Model, *, beside: keras.Model | None = None, alpha: float | None = None
+    path: Path, model: keras.Model, *, trained_model: keras.Model | None = None, alpha: float | None = None
 ) -> ReadAdapter:
     """Converts a LoRA file to methods and their tensors.
 
     Args:
         path: The LoRA file.
         model: A model that is or contains a KerasHub backbone.
-        beside: The trained model.
+        trained_model: The trained model.
         alpha: Alpha of the LoRA.
 
     Raises:
@@ -126,7 +126,7 @@ def translate(
             f"{path} is not for {model.name}: {'; '.join(problems)}. Keras names layers only by their place in "
             "the model, so pass a model of the same architecture and size, built in the same way."
         )
-    trained = None if beside is None else TrainedBackbone(_weighted(backbone_of(beside)))
+    trained = None if trained_model is None else TrainedBackbone(_weighted(backbone_of(trained_model)))
     scalings = {number: _strength(number, alpha, trained, file) / file.rank for number in file.layers}
     if trained is not None:
         trained.refuse_unlike(sites, file.layers, scalings)
@@ -211,13 +211,13 @@ def _strength(
     return float(file.rank) if alpha is None else alpha
 
 
-def _heads(adapted: AdaptedModel, beside: keras.Model | None) -> dict[str, np.ndarray]:
-    """Returns the values of a task's own head, if `beside` is such a task too."""
-    if beside is None:
+def _heads(adapted: AdaptedModel, trained_model: keras.Model | None) -> dict[str, np.ndarray]:
+    """Returns the values of a task's own head, if `trained_model` is such a task too."""
+    if trained_model is None:
         return {}
     there = {
         f"{site.key}/{variable.name}": keras.ops.convert_to_numpy(variable)
-        for site in find_sites(beside)
+        for site in find_sites(trained_model)
         for variable in own_variables(site.layer)
     }
     moves = adapted.adapters[adapted.active[0]].moves
@@ -236,5 +236,5 @@ def _warnings(file: _file.LoraFile, sites: Sequence[Site], *, biases_are_known: 
         yield (
             f"lacks the biases of its {len(biases)} layers ({values:,} values): enable_lora() leaves them "
             "trainable, and save_lora_weights() does not save them. Unless you froze them, the outputs differ from "
-            "those of the trained model; pass that model, or one with its weights, as beside=."
+            "those of the trained model; pass that model, or one with its weights, as trained_model=."
         )

@@ -50,8 +50,8 @@ class TrainedBackbone:
         ours = [(site.layer.name, _shapes(site.layer)) for site in sites]
         if ours != [(layer.name, _shapes(layer)) for layer in self.layers]:
             raise AdapterError(
-                "The model given with beside= has different layers than the base; pass the one that the LoRA was "
-                "trained in, and a base built in the same way."
+                "The model given with trained_model= has different layers than the base; pass the one that the LoRA "
+                "was trained in, and a base built in the same way."
             )
         problems, kernels = [], []
         for number, (site, layer) in enumerate(zip(sites, self.layers, strict=True)):
@@ -75,7 +75,7 @@ class TrainedBackbone:
             )
         if problems:
             raise AdapterError(
-                f"The model given with beside= is not this base plus the file's LoRA: {'; '.join(problems)}."
+                f"The model given with trained_model= is not this base plus the file's LoRA: {'; '.join(problems)}."
             )
 
     def bias(self, number: int, site: Site) -> np.ndarray | None:
