@@ -46,8 +46,8 @@ demo: .venv/installed ## train on the sample conversations, show the result, pre
 	  "Jon: Which one is faster on a laptop? Sumit: The small one by far, but the large one writes better."
 
 test: .venv/developer ## run the tests, with a sample of many similar cases
-	$(TESTS) -m "not thorough"
-	KERAS_BACKEND=jax $(TESTS) -m "not thorough" tests/contract/test_weights.py
+	$(TESTS) -m "not thorough and not slow"
+	KERAS_BACKEND=jax $(TESTS) -m "not thorough and not slow" tests/methods tests/contract/test_weights.py
 
 # On JAX, the contract tests run on a sample of the methods and bases; on TensorFlow, on all of them.
 test-all: .venv/developer ## run all tests, on both backends, in a browser and with other libraries

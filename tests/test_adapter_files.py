@@ -96,6 +96,7 @@ def test_full_fine_tuning_is_switched_bit_for_bit():
     assert models.same(models.values(base), original)
 
 
+@pytest.mark.slow
 def test_mixed_rows_of_many_methods(model):
     """One pass over rows with different methods, several methods at once, and different labels."""
     specs = {

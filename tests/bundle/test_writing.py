@@ -94,7 +94,7 @@ except keras_peft.KerasPeftError as error:
 """
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_disk_that_is_full_loses_nothing(tmp_path, data):
     """Simulates a full disk: files in the output's folder are limited to 4 kB."""
     out = tmp_path / "place" / "bundle"

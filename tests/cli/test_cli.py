@@ -316,7 +316,7 @@ def test_an_interrupted_run_leaves_no_bundle_and_what_was_trained(tmp_path, data
     assert left == {"bundle.partial", "logs"}
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_output_that_nobody_reads_any_more(trained, tmp_path):
     _, _, bundle = trained
     source = write_jsonl(tmp_path / "in.jsonl", make_rows(400, seed=2))

@@ -22,6 +22,7 @@ def run(capsys, *arguments):
     return ended.value.code, capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -20,6 +20,7 @@ TELL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "presets", "expected"),
     [
@@ -48,6 +49,7 @@ def test_what_native_code_says_is_shown_where_the_import_fails(capfd):
     assert "news" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_peft
-from contract.laws import adapt, each_base, each_method, fit, make, run, shake
+from contract.laws import adapt, each_base, each_kind, each_method, fit, make, run, shake
 from core import models
 from keras_peft import methods
 from keras_peft.core import intercept
@@ -18,7 +18,7 @@ from keras_peft.core.weights import read_tensors, write_tensors
 from keras_peft.errors import AdapterError
 
 
-@each_method
+@each_kind
 @each_base
 def test_training_moves_the_adapter_and_nothing_else(method, make_base):
     """Checks identity at initialisation, that only the adapter's trainable weights change, and detaching."""
@@ -66,7 +66,7 @@ def test_saved_and_loaded_gives_the_same_outputs(method, make_base, tmp_path):
     np.testing.assert_array_equal(run(loaded, inputs), run(model, inputs))
 
 
-@each_method
+@each_kind
 def test_training_goes_on_after_loading(method, tmp_path):
     base = models.small_distilbert()
     model = adapt(base, make(method))

@@ -65,6 +65,7 @@ def test_others_are_left_as_they_are(make_base):
     assert not bases.has_norms_after(make_base())
 
 
+@pytest.mark.slow
 def test_it_trains_the_same():
     trained = []
     for first_position_only in (False, True):

@@ -102,6 +102,7 @@ def test_names_keep_their_weights_in_a_file(tmp_path):
         assert all(np.array_equal(value, expected[key]) for key, value in other.adapter_tensors(name).items())
 
 
+@pytest.mark.slow
 def test_one_optimizer_compiled_twice_keeps_its_rates():
     inputs = models.inputs_of(models.distilbert())
     moved = []
@@ -155,6 +156,7 @@ def test_what_inactive_adapters_make_of_the_base_is_saved_too(tmp_path):
         np.testing.assert_array_equal(outputs_of(other, inputs), alone)
 
 
+@pytest.mark.slow
 def test_the_best_weights_of_a_training_come_back(tmp_path):
     """Writes checkpoints during `fit`, which must not change the training."""
     losses = []

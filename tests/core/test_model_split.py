@@ -71,6 +71,7 @@ def test_whatever_the_method_does(name):
     np.testing.assert_allclose(above, outputs_of(model, inputs), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_above_the_trunk_is_the_same_training():
     trained = []
     for is_parted in (False, True):

@@ -122,6 +122,7 @@ def test_what_was_interrupted_goes_on_from_the_disk(tmp_path, data, on_disk):
     assert outcome(resumed) == outcome(whole)
 
 
+@pytest.mark.slow
 def test_a_trunk_that_gives_too_much_to_be_kept_is_computed_in_each_epoch(tmp_path, data, monkeypatch):
     monkeypatch.setenv("KERAS_PEFT_CACHE_SIZE", "1000")
     notes = Notes()
@@ -211,6 +212,7 @@ def memory_of_split(path):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_split_holds_a_few_bytes_of_a_row(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_PEFT_MEMORY", "8MiB")
     few, many = 5_000, 20_000

@@ -257,6 +257,7 @@ def test_other_labels_start_with_the_layer_below_and_another_kind_with_nothing(t
     assert "logits/kernel" not in texts.start(several)[1]
 
 
+@pytest.mark.slow
 def test_training_on_a_classifier_begins_with_its_head(tmp_path, command_line):
     folder = checkpoint("bert_single", tmp_path / "there")
     write_jsonl(tmp_path / "rows.jsonl", make_rows(48, labels=("alpha", "beta", "gamma")))

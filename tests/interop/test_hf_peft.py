@@ -389,6 +389,7 @@ def test_a_head_of_ours_on_bert_goes_with_the_base_in_distilberts_form(tmp_path)
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", *thorough("roberta")])
 def test_what_is_trained_here_has_the_head_of_its_architecture(kind, data, tmp_path):
     base = str(REFERENCE / kind)

@@ -491,6 +491,7 @@ def test_a_bundle_of_a_classifier(classifier, tmp_path, command_line):
     )
 
 
+@pytest.mark.slow
 def test_a_bundle_of_a_bert_whose_head_has_the_pooler_of_the_backbone(preset, tmp_path):
     trained_one = Trained(preset, tmp_path)
     form = forms.recognise(tmp_path)

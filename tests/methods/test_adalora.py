@@ -28,6 +28,7 @@ def test_budget_falls_with_the_cube_of_time():
     ]
 
 
+@pytest.mark.slow
 def test_training_keeps_the_rank_that_matters():
     """After training, the number of non-zero entries over all sites equals the budget."""
     base = models.distilbert()

@@ -72,7 +72,7 @@ def test_it_learns_and_reports(tmp_path, data):
     assert scores.metrics["accuracy"] >= 0.9
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_seed_repeats_a_run(tmp_path, data):
     def train(name, seed):
         fine_tune(
@@ -90,6 +90,7 @@ def test_a_seed_repeats_a_run(tmp_path, data):
     assert train("c", 4) != first
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 @pytest.mark.one_backend
 def test_a_file_to_validate_on(tmp_path, data):
@@ -181,7 +182,7 @@ def test_a_place_that_cannot_be_written(tmp_path, data):
         fine_tune(data, out=tmp_path / "file" / "bundle", base=str(TINY))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_training_above_the_trunk_is_training_on_the_whole(tmp_path, data):
     # The default would also round the frozen products to bfloat16 where the processor supports it.
     options = {"base": str(TINY), "epochs": 3, "frozen_precision": "float32"}
@@ -233,6 +234,7 @@ def test_options_of_the_method_are_checked():
         keras_peft.LoRA(rank=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [4, *thorough(1, eager=False)])
 def test_the_learning_rate_falls_over_the_whole_training(tmp_path, data, accumulation):
     rates = []

@@ -50,6 +50,7 @@ OWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sample(LEAST, "pairs", eager=False))
 def test_it_learns_and_is_used(tmp_path, task):
     rows = rows_of(task)

@@ -32,6 +32,7 @@ def test_every_row_is_held_out_once_and_labels_are_shared_out(labels, folds, see
     assert make_folds(examples, folds, seed=seed) == made
 
 
+@pytest.mark.slow
 def test_it_scores_each_part(data):
     result = keras_peft.cross_validate(data, folds=3, base=str(TINY), epochs=2)
     assert [one.rows for one in result.folds] == [20, 20, 20]
@@ -53,6 +54,7 @@ def test_what_cannot_be_parted(data):
         keras_peft.cross_validate("nothing.csv")
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_file_of_a_training(command_line, bundle, data):
     arguments = ("--config", bundle / "run.toml", "--folds", 2, "--epochs", 1)
     code, out, said = command_line("cross-validate", *arguments, "--json")

@@ -35,6 +35,7 @@ def test_a_running_mean_stays_among_what_came(losses):
         assert min(losses[:count]) - 1e-9 <= mean <= max(losses[:count]) + 1e-9
 
 
+@pytest.mark.slow
 def test_it_trains_while_the_rate_rises(tmp_path):
     data = write_jsonl(tmp_path / "data.jsonl", make_rows(200))
     found = keras_peft.find_rate(data, base=str(TINY), layers="all", steps=60)

@@ -86,6 +86,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sample(METHODS, "options", eager=False))
 def test_it_goes_on_bit_for_bit(tmp_path, data, name):
     settings = {"base": str(TINY), "epochs": 5, "seed": 1, "validation": 0.2, **METHODS[name]}
@@ -116,6 +117,7 @@ def not_killed(tmp_path_factory, data):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="one backend shows it")
 @pytest.mark.parametrize("moment", ["state", *thorough("step", "swap", "bundle", eager=False)])
 def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
@@ -150,6 +152,7 @@ def test_another_run_is_not_gone_on_with(tmp_path, data):
     assert not (tmp_path / "b.partial").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 @pytest.mark.one_backend
 def test_a_full_disk_does_not_end_a_training(tmp_path, data, monkeypatch):
@@ -194,6 +197,7 @@ def test_a_damaged_state_is_reported(tmp_path):
             checkpoint.read()
 
 
+@pytest.mark.slow
 def test_patience_stops_and_keeps_the_best(tmp_path, data):
     result = fine_tune(
         data, out=tmp_path / "b", base=str(TINY), epochs=40, patience=2, learning_rate=1e-2, layers="all"

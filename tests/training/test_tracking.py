@@ -42,6 +42,7 @@ def events_of(folder):
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_s_files_hold_the_history(tmp_path, data):
     result = fine_tune(data, out=tmp_path / "b", track=["tensorboard"], **SETTINGS)
     fine_tune(data, out=tmp_path / "b", track=["tensorboard"], overwrite=True, **SETTINGS)
@@ -53,6 +54,7 @@ def test_tensorboard_s_files_hold_the_history(tmp_path, data):
         assert validation["epoch_loss", record["epoch"]] == pytest.approx(record["validation_loss"])
 
 
+@pytest.mark.slow
 def test_it_is_there_by_default_on_tensorflow_and_can_be_left_out(tmp_path, data):
     fine_tune(data, out=tmp_path / "b", **SETTINGS)
     assert (tmp_path / "logs" / "b").is_dir() == (keras.config.backend() == "tensorflow")

@@ -64,6 +64,7 @@ def compute(base, *sets, name="base", progress=None):
     return compute_features(base, split_of(base), sets, fingerprint=[name], **watched(progress))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=40), st.data())
 @settings(deadline=None, max_examples=15)
 def test_batches_of_features_give_what_the_base_gives(base, lengths, data):
@@ -227,6 +228,7 @@ def test_what_is_the_same_for_all_rows_is_kept_once():
     np.testing.assert_allclose(above[mask], outputs_of(model, tokens.batch(np.arange(3)))[mask], atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 def test_the_job_uses_it_and_says_so(tmp_path):
     data = write_jsonl(tmp_path / "data.jsonl", make_rows(40))

@@ -529,6 +529,7 @@ def command(chat, out, *more):
     return [sys.executable, "-c", PROGRAM, "data", "generate", "the topic", *given, *more]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_loses_no_row_that_it_had(chat, tmp_path, number):
     out = tmp_path / "rows.jsonl"

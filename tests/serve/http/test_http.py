@@ -161,7 +161,7 @@ def test_large_batches_and_long_texts_are_refused(server):
     assert server.predict("mood", TEXTS[0]).status_code == 200
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_memory_stays_flat_whatever_is_sent(server):
     def storm():
         for _ in range(4):
