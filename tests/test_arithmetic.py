@@ -549,7 +549,7 @@ def test_heads_of_one_shape_become_their_weighted_mean():
         (
             (head(3), head(4)),
             (0.5, 0.5),
-            "The heads of 'a', 'b' have different layers or shapes. Name the adapter",
+            "The heads of 'a', 'b' have different layers or shapes. Choose the adapter",
         ),
         ((head(3), keras.layers.Dense(3)), (0.5, 0.5), "have different layers or shapes"),
         (
@@ -665,7 +665,10 @@ def test_all_that_is_wrong_is_said_at_once():
             lambda m: keras_peft.reduce_rank(m, "a", error=2, into="x"),
             "`error` must be between 0 and 1, got 2",
         ),
-        (lambda m: keras_peft.reduce_rank(m, "b", rank=1, into="x"), r"'b' is dora, .* convert_to_lora\(\)"),
+        (
+            lambda m: keras_peft.reduce_rank(m, "b", rank=1, into="x"),
+            r"'b' uses dora, .* convert_to_lora\(\)",
+        ),
         (
             lambda m: keras_peft.combine(m, {"a": 1, "b": 1}, into="x", how="cat"),
             r"'b' \(dora\) is not a product",

@@ -120,6 +120,7 @@ def test_the_command_line_without_its_packages_says_one_sentence(arguments):
     assert result.returncode == 2
     assert result.stdout == ""
     assert re.fullmatch(
-        r"keras-peft: The command line needs .* not installed: pip install 'keras-peft\[train\]'\n",
+        r"keras-peft: The command line needs .* not installed: "
+        r"in a checkout of keras-peft, run pip install '\.\[train\]'\n",
         result.stderr,
     )

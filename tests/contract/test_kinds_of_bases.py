@@ -64,7 +64,7 @@ def test_generation(method, make_base):
     try:
         model = keras_peft.adapt(base, make(method))
     except SelectionError as error:  # Llama has no biases, and the linear probe has no head here.
-        assert "trains" in str(error)
+        assert "nothing to train" in str(error)
         return
     if not method.generates:
         with pytest.raises(AdapterError, match="cache"):

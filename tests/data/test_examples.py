@@ -158,7 +158,7 @@ def test_what_cannot_be_trained_on():
 
 
 def test_unknown_labels_are_counted():
-    with pytest.raises(DataError, match=r"'z' \(2 rows\), 'w' \(1 rows\); it knows x, y"):
+    with pytest.raises(DataError, match=r"'z' \(2 rows\), 'w' \(1 rows\); its labels are x, y"):
         single_label.Task(("x", "y")).check_known(("z", "z", "w", "x"), "f")
 
 

@@ -229,12 +229,12 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path):
         (
             "llama_lora",
             {"tensors": lambda kept: {**kept, "base_model.model.lm_head.lora_A.weight": np.ones((3, 24))}},
-            "no method here holds base_model.model.lm_head.lora_A.weight",
+            "base_model.model.lm_head.lora_A.weight fits no supported method",
         ),
         (
             "gpt2_lora",
             {"tensors": lambda kept: {k: v[:-1] if "c_attn.lora_B" in k else v for k, v in kept.items()}},
-            "lora_B.weight has 71 rows, and the base has 72 outputs there",
+            "lora_B.weight has 71 rows, but the base has 72 outputs there",
         ),
         (
             "gpt2_lora",

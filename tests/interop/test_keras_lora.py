@@ -552,5 +552,5 @@ def test_weights_of_another_training_or_base_are_found_out(classifier, tmp_path)
 def test_a_folder_with_several_files_is_refused(classifier, tmp_path):
     path = copy_of(classifier, tmp_path)
     shutil.copy(path, tmp_path / "second.lora.h5")
-    with pytest.raises(AdapterError, match=r"has mine\.lora\.h5, second\.lora\.h5 in it; name one"):
+    with pytest.raises(AdapterError, match=r"contains mine\.lora\.h5, second\.lora\.h5; choose one"):
         forms.find("keras-lora").import_(tmp_path, out=tmp_path / "bundle", base=classifier.base)

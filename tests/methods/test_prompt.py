@@ -54,7 +54,7 @@ def test_a_text_is_read_by_the_tokenizer_repeated_and_cut():
     model = adapted(read)
     table = next(v for v in models.values(model.base) if v.shape == (WORDS, DIM))
     np.testing.assert_array_equal(model.adapter_tensors()[KEY], table[[3, 4, 3, 4, 3]])
-    with pytest.raises(OptionError, match="has no token"):
+    with pytest.raises(OptionError, match="contains no token"):
         method.reads(lambda text: [])
     with pytest.raises(OptionError, match=r"has 50 tokens, got the ids \[99\]"):
         adapted(keras_peft.PromptTuning(initialization="text", token_ids=(3, 99)))

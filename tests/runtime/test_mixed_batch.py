@@ -39,7 +39,7 @@ def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
 
 def test_what_moves_the_base_itself_is_refused(base):
     placement = Placement(keras_peft.FullFineTuning(), Selection.of(["ffn.up"], "last:1"))
-    with pytest.raises(AdapterError, match="cannot share a batch: it is full"):
+    with pytest.raises(AdapterError, match="cannot share a batch: it uses full"):
         base.top([placement], first_position_only=True)
 
 

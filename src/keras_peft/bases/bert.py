@@ -104,11 +104,16 @@ def to_distilbert(
         for ending, here in _ENDINGS.items()
         if f"{module}.{ending}" in source
     }
-    missing = [table for table in (POSITIONS, TYPES) if table not in source]
-    if missing or len(names) != 4 + 16 * layers:
+    missing = [TYPES] if TYPES not in source else []
+    for module in checkpoint.modules(layers):
+        for name, old_name in (("weight", "gamma"), ("bias", "beta")):
+            if name == "bias" and module.endswith("_embeddings"):
+                continue
+            if not {f"{module}.{name}", f"{module}.{old_name}"} & source.keys():
+                missing.append(f"{module}.{name}")
+    if missing:
         raise BaseCorrupt(
-            f"The {checkpoint.classes} checkpoint has {len(names)} of {4 + 16 * layers} expected tensors"
-            f"{'; missing: ' + listed(missing) if missing else ''}; download it again."
+            f"The {checkpoint.classes} checkpoint lacks {listed(missing, most=4)}; download it again."
         )
     positions, types = tensors[source[POSITIONS]], tensors[source[TYPES]]
     made = {f"distilbert.{POSITIONS}": positions[first_position:] + types[0]}
