@@ -124,6 +124,7 @@ def test_mixed_rows_of_many_methods(model):
         model.predict(inputs, adapters=names[:2])
 
 
+@pytest.mark.slow
 def test_a_mixed_batch_follows_training(model):
     inputs = models.inputs_of(model.base, rows=2)
     model.add_adapter("second", keras_peft.LoRA(rank=2), head=dense())

@@ -180,6 +180,7 @@ def test_layers_without_a_role_are_named_by_path():
     np.testing.assert_allclose(outputs(model, "b"), outputs(model, "a"), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_and_mixed_in_a_batch(tmp_path):
     model = different_loras()
     keras_peft.combine(model, LORAS, into="all")
@@ -439,6 +440,7 @@ def test_a_change_that_is_zero_is_no_hindrance():
     assert list(model.adapters) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_on_a_quantised_base():
     base = models.distilbert(layers=2)
     with pytest.warns(UserWarning, match="does not have a `quantize` method"):
@@ -739,6 +741,7 @@ def test_merged_broken_and_detached_models():
         keras_peft.convert_to_lora(model, "a", into="b2")
 
 
+@pytest.mark.slow
 def test_a_combined_adapter_trains_on():
     model = with_heads(a=head(), b=head())
     keras_peft.combine(model, {"a": 0.5, "b": 0.5}, into="all", how="cat")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from keras_peft.errors import OptionError
 from keras_peft.files import cache_folder
-from keras_peft.limits import text_limit
+from keras_peft.storage_limits import text_limit
 
 if TYPE_CHECKING:
     import numpy as np

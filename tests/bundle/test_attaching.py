@@ -59,6 +59,7 @@ def test_a_base_that_was_moved(copy, tmp_path):
     np.testing.assert_allclose(keras_peft.load(copy, base=str(moved)).probabilities(text), here, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_base_that_is_gone_is_asked_for(tmp_path, data):
     base = shutil.copytree(TINY, tmp_path / "base")
     keras_peft.fine_tune(data, out=tmp_path / "b", base=str(base), epochs=1)

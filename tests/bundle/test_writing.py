@@ -59,6 +59,7 @@ def test_a_folder_that_holds_more_than_a_bundle_is_not_replaced(copy, data):
     assert (copy / "thesis.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_bundle_made_meanwhile_is_kept_and_ours_is_rescued(tmp_path, data, bundle, monkeypatch):
     out = tmp_path / "bundle"
     verify = verifying.verify

@@ -23,7 +23,7 @@ def run(capfd, *arguments):
     return stopped.value.code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("name", sample(methods.names(), "lora", "prompt"))
+@pytest.mark.parametrize("name", sample(methods.names(), "lora"))
 def test_trains_and_is_loaded_again(name, data, tmp_path, capfd):
     """Trains and loads; writing a bundle compares its logits after loading with the trained model's."""
     flags = ["--base", TINY, "--epochs", 1, "--batch-size", 64, "--method", name, *SMALL.get(name, [])]

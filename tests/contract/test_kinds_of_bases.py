@@ -16,7 +16,7 @@ from sampling import thorough
 
 
 @each_kind
-@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("mode", ["int8", *thorough("int4")])
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 def test_quantised_bases(method, mode):
     base = quantised(mode)

@@ -12,6 +12,7 @@ from keras_peft.core.weights import read_tensors
 from keras_peft.errors import AdapterError, OptionError, SelectionError
 
 
+@pytest.mark.slow
 def test_a_kerashub_classifier_trains_adapter_and_head_only():
     base = models.distilbert_classifier()
     before = {variable.path: keras.ops.convert_to_numpy(variable) for variable in base.weights}
@@ -67,6 +68,7 @@ def test_it_prints_in_a_line_how_much_of_it_trains(capsys):
     assert lines == [expected]
 
 
+@pytest.mark.slow
 def test_batch_normalisation_keeps_its_averages():
     base = models.functional()
     layer = base.get_layer("batch_norm")
@@ -140,6 +142,7 @@ def test_the_merged_classifier_is_a_plain_keras_model(tmp_path):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(inputs)), outputs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_functions_follow_the_adapter():
     base = models.distilbert()
     inputs = models.inputs_of(base)

@@ -82,6 +82,7 @@ def test_it_trains_the_same():
         np.testing.assert_allclose(trained[1][key], value, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.slow
 def test_mixed_rows_and_methods_that_need_all_positions():
     model, inputs = adapt(models.distilbert, keras_peft.LoRA(rank=2), first_position_only=True, adapter="a")
     model.add_adapter("b", keras_peft.methods.LoReFT(), head=dense())

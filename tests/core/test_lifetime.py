@@ -12,6 +12,7 @@ from core.trying import MODE, dense, outputs_of, shake
 from keras_peft.errors import AdapterError, OptionError
 
 
+@pytest.mark.slow
 def test_mixed_rows_are_computed_on_the_base_itself():
     """Includes an active adapter that changes the base's weights, and weights that are assigned later."""
     model = keras_peft.adapt(models.distilbert(), keras_peft.LoRA(), head=dense(), adapter="lora")
@@ -194,6 +195,7 @@ def test_rows_of_several_adapters_are_arrays():
         model.predict(rows, adapters=["a"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="writes a SavedModel with TensorFlow")
 def test_an_adapted_model_is_exported_as_it_is(tmp_path):
     import tensorflow as tf

@@ -38,6 +38,7 @@ def test_it_is_nearly_the_same_and_comes_back_exactly(make_base):
     assert not any(intercept.is_attached(layer) for layer in base._flatten_layers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sample(methods.names(), "lora", "prefix"))
 def test_every_method_trains_in_it(name):
     keras.utils.set_random_seed(0)

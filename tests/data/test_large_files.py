@@ -60,6 +60,7 @@ def on_disk(monkeypatch):
     return switch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sample(FILES, "token-labels"))
 def test_the_weights_are_the_same_as_from_memory(tmp_path, monkeypatch, on_disk, task):
     data = write_jsonl(tmp_path / "d.jsonl", [*FILES[task], FILES[task][0]])

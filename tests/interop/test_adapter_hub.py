@@ -409,6 +409,7 @@ def test_every_size_has_a_factor(dim):
     assert all(int(dim // reduction(dim, size)) == size for size in range(1, dim + 100))
 
 
+@pytest.mark.slow
 def test_the_command_line(command_line, tmp_path):
     folder = write_bundle(tmp_path / "bundle", keras_peft.methods.PfeifferNormAdapter(size=3))
     code, out, err = command_line("export", folder, "--format", "adapter-hub", "--out", "adapter")

@@ -113,6 +113,7 @@ def test_a_folder_that_is_called_as_a_base_is_the_folder(tmp_path, monkeypatch):
         assert keras_peft.interop.import_hf_model(source, out=f"bundle-{number}").base_name == str(folder)
 
 
+@pytest.mark.slow
 def test_an_xlm_roberta_goes_in_and_out_as_one(tmp_path):
     classes = ["XLMRobertaForSequenceClassification"]
     changes = {"model_type": "xlm-roberta", "architectures": classes}
@@ -300,6 +301,7 @@ MERGED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", MERGED, ids=lambda one: one[0].name if isinstance(one, list) else one.name)
 def test_a_merged_bundle_predicts_the_same_and_needs_no_method(method, tmp_path):
     options = {"temperature": 1.7, "abstain_below": 0.4}
@@ -320,6 +322,7 @@ def test_a_merged_bundle_predicts_the_same_and_needs_no_method(method, tmp_path)
     assert "If no probability reaches 0.4000, the bundle abstains." in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "labels", "options", "line"),
     [

@@ -314,6 +314,7 @@ def test_labels_are_read_from_config_json_or_numbered(tmp_path):
     assert import_copy(folder, tmp_path, labels=None, overwrite=True).labels == ("c", "b", "a")
 
 
+@pytest.mark.slow
 def test_a_bundle_trained_here_goes_there_and_comes_back(bundle, tmp_path):
     exported = keras_peft.export_hf_peft(bundle, out=tmp_path / "adapter")
     assert exported.config["target_modules"] == [
@@ -412,6 +413,7 @@ def test_what_is_trained_here_has_the_head_of_its_architecture(kind, data, tmp_p
         keras_peft.export_hf_peft(back.folder, out=out, with_base=True, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_path):
     import_case("text_lora_roberta", tmp_path / "bundle")
     from keras_peft import bundle as bundles

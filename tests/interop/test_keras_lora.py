@@ -119,6 +119,7 @@ def test_the_outputs_are_those_that_keras_computes(kind, targets, file):
     np.testing.assert_allclose(outputs_of(adapted, inputs), expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_parameters_of_an_encoder(file):
     """A rank-3 kernel of shape (16, 2, 8) becomes a rank-6 matrix whose B is repeated as diagonal blocks."""
     trained("distilbert", file, ["query", "attention_output"])
@@ -166,6 +167,7 @@ def test_the_factors_of_any_kernel_have_its_product(order, shape, summed, rank):
     np.testing.assert_allclose(flat_a @ flat_b, view.kernel_to_matrix(a @ b), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_is_trained_on_saved_merged_and_detached(file, tmp_path):
     there = trained("llama", file)
     base = make("llama")
@@ -185,6 +187,7 @@ def test_it_is_trained_on_saved_merged_and_detached(file, tmp_path):
     np.testing.assert_allclose(outputs_of(again, inputs), expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_biases_that_trained_are_said_to_be_lost(file):
     there = trained("distilbert", file, freeze_biases=False)
     base = make("distilbert")
@@ -194,6 +197,7 @@ def test_biases_that_trained_are_said_to_be_lost(file):
     assert np.abs(outputs_of(adapted, inputs) - outputs_of(there, inputs)).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["live", "weights", "weights_into_lora", "keras"])
 @pytest.mark.parametrize("kind", ["distilbert", *thorough("bert", "gpt2")])
 def test_biases_come_from_a_model_that_has_them(kind, way, file, tmp_path):
@@ -214,6 +218,7 @@ def test_biases_come_from_a_model_that_has_them(kind, way, file, tmp_path):
     assert [part.method.name for part in adapted.adapters["default"].placements] == ["lora", "bitfit"]
 
 
+@pytest.mark.slow
 def test_a_classifier_brings_its_head_and_can_train_on(file, tmp_path):
     there = keras_hub.models.DistilBertTextClassifier(make("distilbert"), num_classes=3, dropout=0.0)
     there.backbone.enable_lora(RANK)
@@ -229,6 +234,7 @@ def test_a_classifier_brings_its_head_and_can_train_on(file, tmp_path):
     assert np.abs(outputs_of(adapted, inputs) - expected).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_head_of_another_size_leaves_the_model_free(file):
     def classifier(outputs):
         return keras_hub.models.DistilBertTextClassifier(make("distilbert"), num_classes=outputs, dropout=0.0)
@@ -242,6 +248,7 @@ def test_a_head_of_another_size_leaves_the_model_free(file):
     keras_peft.adapt(base, keras_peft.LoRA())
 
 
+@pytest.mark.slow
 def test_a_language_model_generates_with_it(file):
     trained("gpt2", file)
     there = keras_hub.models.GPT2CausalLM(make("gpt2"))
@@ -255,6 +262,7 @@ def test_a_language_model_generates_with_it(file):
     np.testing.assert_array_equal(adapted.generate(prompt, stop_token_ids=None)["token_ids"], expected)
 
 
+@pytest.mark.slow
 def test_alpha_is_the_rank_unless_given_or_read_from_the_trained_model(file):
     there = make("llama")
     there.enable_lora(RANK)
@@ -273,6 +281,7 @@ def test_alpha_is_the_rank_unless_given_or_read_from_the_trained_model(file):
         keras_peft.interop.import_keras_lora(file, make("llama"), trained_model=there, alpha=3)
 
 
+@pytest.mark.slow
 def test_the_trained_model_is_compared_with_the_base(file):
     there = trained("distilbert", file, freeze_biases=False)
     base = make("distilbert")
@@ -294,6 +303,7 @@ def test_lora_of_the_trained_model_that_the_file_lacks_is_an_error(file, tmp_pat
         keras_peft.interop.import_keras_lora(file, make("llama"), trained_model=there)
 
 
+@pytest.mark.slow
 def test_a_file_that_does_nothing_for_good_is_refused(file, tmp_path):
     there = trained("llama", file)
     there.save_weights(tmp_path / "whole.weights.h5")
@@ -303,6 +313,7 @@ def test_a_file_that_does_nothing_for_good_is_refused(file, tmp_path):
         keras_peft.interop.import_keras_lora(file, make("llama"))
 
 
+@pytest.mark.slow
 def test_a_file_that_does_nothing_yet_or_not_everywhere_is_warned_of(file):
     backbone = make("llama")
     backbone.enable_lora(RANK)
@@ -318,6 +329,7 @@ def test_a_file_that_does_nothing_yet_or_not_everywhere_is_warned_of(file):
         keras_peft.interop.import_keras_lora(file, make("llama"))
 
 
+@pytest.mark.slow
 def test_all_that_does_not_fit_is_said_at_once(file):
     trained("distilbert", file)
     with pytest.raises(AdapterError) as raised:
@@ -330,6 +342,7 @@ def test_all_that_does_not_fit_is_said_at_once(file):
         keras_peft.interop.import_keras_lora(file, make("gemma"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*lacks the biases")
 def test_damaged_files(file, tmp_path):
     backbone = trained("distilbert", file)
@@ -366,6 +379,7 @@ def test_damaged_files(file, tmp_path):
         keras_peft.interop.import_keras_lora(tmp_path / "none.lora.h5", base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["bytes", "link", "virtual"])
 def test_values_of_other_files_are_not_read(way, file, tmp_path):
     """Otherwise, a prepared file could copy the contents of other files into a bundle."""
@@ -399,6 +413,7 @@ def test_kerashub_saves_no_lora_of_embeddings(file):
         keras_peft.interop.import_keras_lora(file, make("distilbert"))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_read(file):
     trained("llama", file)
     with h5py.File(file, "r+") as content:
@@ -415,6 +430,7 @@ def test_bfloat16_is_read(file):
     np.testing.assert_allclose(outputs_of(adapted, inputs), outputs_of(there, inputs), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*lacks the biases")
 def test_models_that_cannot_be_adapted(file):
     there = trained("distilbert", file)
@@ -475,6 +491,7 @@ def copy_of(classifier, tmp_path):
     return tmp_path / classifier.file.name
 
 
+@pytest.mark.slow
 def test_a_bundle_of_a_classifier(classifier, tmp_path, command_line):
     code, out, _ = command_line(
         *("import", classifier.file, "--base", classifier.base, "--labels", "good,bad,so", "--out", "bundle")
@@ -504,6 +521,7 @@ def test_a_bundle_of_a_bert_whose_head_has_the_pooler_of_the_backbone(preset, tm
     np.testing.assert_allclose(outputs_of(model, inputs), trained_one.logits(inputs), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_missing(classifier, preset, tmp_path, command_line):
     path = copy_of(classifier, tmp_path)
 
@@ -535,6 +553,7 @@ def test_the_command_line_says_what_is_missing(classifier, preset, tmp_path, com
     )
 
 
+@pytest.mark.slow
 def test_weights_of_another_training_or_base_are_found_out(classifier, tmp_path):
     path = copy_of(classifier, tmp_path)
     other = keras_hub.models.DistilBertTextClassifier(keras_peft.load_base(classifier.base).encoder, 3)

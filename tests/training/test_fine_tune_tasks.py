@@ -72,6 +72,7 @@ def test_it_learns_and_is_used(tmp_path, task):
     assert "token-classification" in card if task == "token-labels" else "text-classification" in card
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 def test_tokens_are_found_whatever_their_number(tmp_path):
     rows = rows_of("token-labels", 40)
@@ -123,6 +124,7 @@ def test_multi_label_from_a_table_without_lists(tmp_path):
     assert keras_peft.read_examples(tmp_path / "d.csv").labels == (("a", "b"), (), ("b",))
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 def test_it_may_abstain(tmp_path, data):
     result = fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=3, validation=0.5, abstain_below=0.5)

@@ -138,6 +138,7 @@ def test_a_killed_process_goes_on(tmp_path, data, not_killed, moment):
     assert {path.name for path in tmp_path.iterdir()} == {"b", "logs"}
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 @pytest.mark.one_backend
 def test_another_run_is_not_gone_on_with(tmp_path, data):
@@ -177,6 +178,7 @@ def test_a_state_that_does_not_fit_is_reported_and_kept(tmp_path, data, monkeypa
     assert (tmp_path / "b.partial").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 @pytest.mark.one_backend
 def test_nothing_to_go_on_with_is_a_beginning(tmp_path, data):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_peft.limits import memory_limit
 from keras_peft.runtime.padding import padded
+from keras_peft.storage_limits import memory_limit
 from keras_peft.training.cache_folder import INDEX
 
 if TYPE_CHECKING:

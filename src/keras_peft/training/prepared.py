@@ -74,7 +74,7 @@ class PreparedTraining:
         """
         import keras
 
-        from keras_peft.limits import cache_limit
+        from keras_peft.storage_limits import cache_limit
         from keras_peft.training.trunk_cache import compute_features
 
         with ExitStack() as stack:

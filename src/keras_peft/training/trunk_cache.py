@@ -21,11 +21,11 @@ import numpy as np
 
 from keras_peft.files import whole_folder
 from keras_peft.inputs.tokens import Tokens
-from keras_peft.limits import cache_limit, memory_limit
 from keras_peft.progress import Progress
 from keras_peft.runtime.rows import inference_batches
 from keras_peft.runtime.trunk_runner import TrunkRunner, computed_features
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.storage_limits import cache_limit, memory_limit
 from keras_peft.store import Collector, arrays
 from keras_peft.training.cache_folder import remove_oldest, trunk_folder
 from keras_peft.training.feature_store import FeatureFiles, FeatureStore, is_sequence, open_store

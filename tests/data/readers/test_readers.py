@@ -24,7 +24,7 @@ GOOD = '{"text": "a", "label": "b"}'
 
 def write(path: Path, rows: list[dict]) -> Path:
     ending = ending_of(path).removesuffix(".gz")
-    frame = pl.DataFrame(rows)
+    frame = pl.DataFrame(rows, infer_schema_length=None)
     if ending == ".parquet":
         frame.write_parquet(path)
     elif ending == ".arrow":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_peft import limits
+from keras_peft import storage_limits
 from keras_peft.errors import OptionError
 
 
@@ -22,11 +22,11 @@ from keras_peft.errors import OptionError
 )
 def test_a_size_is_read_with_its_unit(monkeypatch, value, size):
     monkeypatch.setenv("KERAS_PEFT_CACHE_SIZE", value)
-    assert limits.cache_limit() == size
+    assert storage_limits.cache_limit() == size
 
 
 @pytest.mark.parametrize("value", ["much", "-1", "2XB", "1e9", "2 G B", "IB"])
 def test_what_is_not_a_size_is_refused(monkeypatch, value):
     monkeypatch.setenv("KERAS_PEFT_MEMORY", value)
     with pytest.raises(OptionError, match=f"KERAS_PEFT_MEMORY={value}: expected a size such as 500MB"):
-        limits.text_limit()
+        storage_limits.text_limit()
