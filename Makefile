@@ -50,10 +50,10 @@ test: .venv/developer ## run the tests, with a sample of many similar cases
 	KERAS_BACKEND=jax $(TESTS) -m "not thorough and not slow" tests/methods tests/contract/test_weights.py
 
 # On JAX, the contract tests run on a sample of the methods and bases; on TensorFlow, on all of them.
-test-all: .venv/developer ## run all tests, on both backends, in a browser and with other libraries
+test-all: .venv/developer ## run all tests, on both backends, in a browser, and a sample of test-interop
 	REQUIRE_BROWSER=1 $(TESTS)
 	KERAS_BACKEND=jax $(TESTS) -m "not thorough" $(ON_JAX)
-	$(MAKE) test-interop
+	$(MAKE) test-interop INTEROP=--sample
 
 test-interop: .venv/developer peers ## compare logits with the other libraries, after import and after export
 	$(MAKE) --jobs=$(JOBS) --output-sync=target with_peft with_adapters with_decoders with_transformers

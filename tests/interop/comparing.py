@@ -31,27 +31,40 @@ def run_there(peers: str, script: str, verb: str, work: Path) -> None:
 
 
 def main(
-    run: Callable[..., Rows], file: str, *, parts: Sequence[str] | None = None, least: float = 0.0
+    run: Callable[[Path, str, Sequence[str]], Rows],
+    file: str,
+    *,
+    cases: Sequence[str],
+    sample: Sequence[str],
+    least: float = 0.0,
 ) -> None:
-    """Runs both directions, stores the differences if requested, and fails if one is too large.
+    """Compares both directions, stores the differences if asked, and fails if one is too large.
 
     Args:
-        run: Takes a working folder, the other Python and, if `parts` is given, the parts to
-            compare; returns rows. It writes a versions.json of the other library to the folder.
-        file: The file that stores the differences for `docs/benchmarks/exchange.md`.
-        parts: The choices of `--only`.
-        least: The minimum of the largest logit that differences are relative to.
+        run: Maps a working folder, the other Python and the cases to compare to rows. The other side
+            reads the cases from cases.json in the folder, and writes versions.json there.
+        file: Name of the file with the stored differences.
+        cases: Names of all cases.
+        sample: Names of those that `--sample` compares.
+        least: Lower bound of the largest logit that a difference is divided by.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--peers", required=True, help="the Python that has the other library")
-    parser.add_argument("--store", action="store_true", help="keep the differences for the docs")
-    if parts is not None:
-        parser.add_argument("--only", nargs="*", choices=parts, default=list(parts), help="all by default")
+    parser.add_argument("--sample", action="store_true", help="compare a case of each kind")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="compare the cases whose names contain a word"
+    )
+    parser.add_argument("--store", action="store_true", help="store the differences for the docs")
     arguments = parser.parse_args()
+    chosen = [
+        case
+        for case in (sample if arguments.sample else cases)
+        if any(word in case for word in arguments.only)
+    ]
     _run_without_tracing()
     with tempfile.TemporaryDirectory() as folder:
-        chosen = () if parts is None else (arguments.only,)
-        rows = run(Path(folder), arguments.peers, *chosen)
+        (Path(folder) / "cases.json").write_text(json.dumps(chosen))
+        rows = run(Path(folder), arguments.peers, chosen)
         versions = json.loads((Path(folder) / "versions.json").read_text())
     if arguments.store:
         content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}

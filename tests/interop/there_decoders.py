@@ -28,24 +28,24 @@ def train(folder: Path) -> None:
     logits = {}
     batch = make_decoders.inputs()
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    for method, kind in METHODS.items():
-        for name in make_decoders.CONFIGS:
-            torch.manual_seed(1)
-            config = LoraConfig(
-                task_type="CAUSAL_LM",
-                target_modules=make_decoders.targets(name),
-                fan_in_fan_out=name == "gpt2",
-                **make_decoders.KINDS[kind],
-            )
-            model = get_peft_model(make_decoders.load(name), config).train()
-            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-2)
-            for _ in range(STEPS):
-                model(**batch, labels=labels).loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-            model.eval().save_pretrained(folder / "there" / method / name)
-            with torch.no_grad():
-                logits[f"{method}/{name}"] = make_decoders.answer(model)["logits"].contiguous()
+    for case in json.loads((folder / "cases.json").read_text()):
+        method, _, name = case.rpartition("/")
+        torch.manual_seed(1)
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            target_modules=make_decoders.targets(name),
+            fan_in_fan_out=name == "gpt2",
+            **make_decoders.KINDS[METHODS[method]],
+        )
+        model = get_peft_model(make_decoders.load(name), config).train()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-2)
+        for _ in range(STEPS):
+            model(**batch, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        model.eval().save_pretrained(folder / "there" / method / name)
+        with torch.no_grad():
+            logits[f"{method}/{name}"] = make_decoders.answer(model)["logits"].contiguous()
     save_file(logits, folder / "there.safetensors")
 
 

@@ -26,9 +26,13 @@ def make(folder: Path) -> None:
     """Saves each classifier with the tokenizer of its encoder, as save_pretrained does."""
     logits = {}
     texts = json.loads((folder / "texts.json").read_text())
+    cases = json.loads((folder / "cases.json").read_text())
     for architecture in make_classifiers.ARCHITECTURES:
         encoder = make_classifiers.HERE / architecture
         for number, (task, (ending, settings)) in enumerate(make_classifiers.TASKS.items()):
+            name = f"{architecture}_{task}"
+            if name not in cases:
+                continue
             backend = tokenizers.Tokenizer.from_file(str(encoder / "tokenizer.json"))
             if architecture == "roberta" and task == "words":  # RoBERTa requires this for words.
                 backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -41,7 +45,6 @@ def make(folder: Path) -> None:
             auto = getattr(transformers, f"AutoModelFor{ending}")
             model = auto.from_pretrained(encoder, dtype=torch.float32, **settings).eval()
             make_classifiers.spread(model, 100 + number)
-            name = f"{architecture}_{task}"
             model.save_pretrained(folder / "there" / name)
             tokenizer.save_pretrained(folder / "there" / name)
             logits |= asked(model, tokenizer, texts, name)
