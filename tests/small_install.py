@@ -76,7 +76,9 @@ def tells_what_is_missing() -> None:
     )
     assert command.returncode == 2
     assert command.stderr.startswith("keras-peft: The command line needs ")
-    assert command.stderr.endswith("not installed: in a checkout of keras-peft, run pip install '.[train]'\n")
+    assert command.stderr.endswith(
+        "not installed: pip install '.[train]' in a checkout, or pip install 'keras-peft[train]' elsewhere\n"
+    )
     assert "Traceback" not in command.stderr
 
 

@@ -186,7 +186,7 @@ def test_the_page_reports_when_the_classifier_abstains(classifier, monkeypatch):
     monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.5))
     (said,) = keras_peft.explain(classifier, ["the model people"])
     assert not said.is_withheld
-    assert "says nothing" not in explanations.as_html([said], "my-bundle")
+    assert "The classifier abstains" not in explanations.as_html([said], "my-bundle")
 
 
 def test_the_page_escapes_and_says_it_without_colour(classifier):

@@ -30,6 +30,10 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
+def remedy(extra: str) -> str:
+    return f"pip install '.[{extra}]' in a checkout, or pip install 'keras-peft[{extra}]' elsewhere"
+
+
 def names_of(extra: str) -> set[str]:
     return {re.split(r"[<>=;\[ ]", line)[0] for line in PROJECT["optional-dependencies"][extra]}
 
@@ -44,20 +48,19 @@ def test_an_extra_names_what_it_brings():
     [
         (
             ["polars"],
-            "polars, which is not installed: in a checkout of keras-peft, run pip install '.[train]'",
+            "polars, which is not installed: " + remedy("train"),
         ),
         (
             ["polars", "sklearn"],
-            "polars and scikit-learn, which are not installed: in a checkout of keras-peft, run pip install '.[train]'",
+            "polars and scikit-learn, which are not installed: " + remedy("train"),
         ),
         (
             ["polars", "fastapi"],
-            "polars and fastapi, which are not installed: in a checkout of keras-peft, run pip install '.[serve]'",
+            "polars and fastapi, which are not installed: " + remedy("serve"),
         ),
         (
             ["jinja2", "polars", "rich", "scipy", "typer"],
-            "jinja2, polars, rich and 2 more packages, which are not installed: "
-            "in a checkout of keras-peft, run pip install '.[train]'",
+            "jinja2, polars, rich and 2 more packages, which are not installed: " + remedy("train"),
         ),
     ],
 )
@@ -103,7 +106,7 @@ def test_a_missing_extra_is_reported_before_anything_else():
     assert len(said) == len(CALLS), result.stderr
     for line, told in zip(said, CALLS.values(), strict=True):
         assert line.startswith(told)
-        assert line.endswith("not installed: in a checkout of keras-peft, run pip install '.[train]'")
+        assert line.endswith("not installed: " + remedy("train"))
 
 
 @pytest.mark.parametrize("name", ["csv", "parquet"])
@@ -121,6 +124,6 @@ def test_the_command_line_without_its_packages_says_one_sentence(arguments):
     assert result.stdout == ""
     assert re.fullmatch(
         r"keras-peft: The command line needs .* not installed: "
-        r"in a checkout of keras-peft, run pip install '\.\[train\]'\n",
+        r"pip install '\.\[train\]' in a checkout, or pip install 'keras-peft\[train\]' elsewhere\n",
         result.stderr,
     )

@@ -180,7 +180,7 @@ def test_the_pushed_files_are_compared(hub, sealed):
         ("hf_wrong", TO, r"status 401 \(HF_TOKEN is set\).*create a new one with write permission"),
         (READ_TOKEN, TO, "status 403.*has no write permission there"),
         (TOKEN, "hf://others/made", 'status 403.*rights to write under the namespace "others"'),
-        ("hf_…", TO, r"characters that are not allowed in a token \(HF_TOKEN is set\); copy it again"),
+        ("hf_…", TO, r"characters that are not allowed in a token \(HF_TOKEN is set\); copy only the token"),
         ("hf_ri\x01ght", TO, "characters that are not allowed in a token"),
     ],
 )

@@ -17,7 +17,7 @@
         └── BundleMismatch     its parts do not match each other or the base
 
 Every message states what was expected, what was found and what to do next. Options are named in
-backquotes, as they are passed in Python: "`max_length=900` is more than …", "replace it with
+backquotes, as they are passed in Python: "`max_length=900` exceeds the limit of …", "replace it with
 `overwrite=True`". The command line prints them as its flags and exits with code 2.
 """
 

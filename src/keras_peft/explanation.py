@@ -156,7 +156,12 @@ class Occlusion:
             text: A text or a pair, as returned by `Classifier.read`.
             seen: From `Tokenizer.seen`.
             most_runs: Approximate maximum number of runs.
+
+        Raises:
+            OptionError: If `most_runs` is below 1.
         """
+        if most_runs < 1:
+            raise OptionError(f"`most_runs={most_runs}`: expected a number of at least 1.")
         # Text past the truncation is always left out; otherwise it would move up when a word is removed.
         spans = [
             [span for span in _words(one) if span[0] < len(cut)]
@@ -237,7 +242,8 @@ def explain(
         One explanation per text, in order.
 
     Raises:
-        OptionError: If the classifier has no probabilities or does not know the label.
+        OptionError: If the classifier has no probabilities or does not know the label, or
+            `most_runs` is below 1.
         DataError: If a text is empty or not a string.
 
     Example:

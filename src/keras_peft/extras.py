@@ -55,7 +55,7 @@ def need(what: str, *packages: str) -> None:
         Traceback (most recent call last):
         ...
         ExtraNotInstalled: Training needs polars and scikit-learn, which are not installed:
-        in a checkout of keras-peft, run pip install '.[train]'
+        pip install '.[train]' in a checkout, or pip install 'keras-peft[train]' elsewhere
     """
     missing = [package for package in packages if find_spec(package) is None]
     if not missing:
@@ -64,7 +64,7 @@ def need(what: str, *packages: str) -> None:
     names = [brought[package] for brought in EXTRAS.values() for package in missing if package in brought]
     raise ExtraNotInstalled(
         f"{what} needs {_joined(names)}, which {'is' if len(names) == 1 else 'are'} not installed: "
-        f"in a checkout of keras-peft, run pip install '.[{extra}]'"
+        f"pip install '.[{extra}]' in a checkout, or pip install 'keras-peft[{extra}]' elsewhere"
     )
 
 

@@ -41,5 +41,7 @@ def _limit(name: str, default: int) -> int:
         return default
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", value.strip().upper())
     if not match or match[2] not in _UNITS:
-        raise OptionError(f"The environment variable {name}={value}: expected a size such as 500MB or 2GiB.")
+        raise OptionError(
+            f"{name}={value} in the environment is not a valid size; expected one such as 500MB or 2GiB."
+        )
     return int(float(match[1]) * _UNITS[match[2]])

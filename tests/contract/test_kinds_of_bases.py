@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import keras
@@ -64,7 +65,7 @@ def test_generation(method, make_base):
     try:
         model = keras_peft.adapt(base, make(method))
     except SelectionError as error:  # Llama has no biases, and the linear probe has no head here.
-        assert "nothing to train" in str(error)
+        assert re.search("nothing to train|has none", str(error))
         return
     if not method.generates:
         with pytest.raises(AdapterError, match="cache"):

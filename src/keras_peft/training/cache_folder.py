@@ -27,13 +27,14 @@ def kept() -> list[tuple[Path, int]]:
     return sorted(sizes, key=lambda entry: -entry[0].stat().st_mtime)
 
 
-def remove_oldest(*, most: int) -> None:
+def remove_oldest(*, most: int, without: Path) -> None:
     """Removes the least recently used features until the total size is within a limit.
 
     Args:
         most: Maximum total size, in bytes.
+        without: Folder in use, which is not removed.
     """
     for path, size in kept():
         most -= size
-        if most < 0:
+        if most < 0 and path != without:
             shutil.rmtree(path, ignore_errors=True)

@@ -138,11 +138,12 @@ def open_store(folder: Path, features: Sequence[Feature], lengths: np.ndarray) -
     Returns:
         The store, or None if there are no features, or none that match.
     """
+    most = memory_limit()
     try:
         names = json.loads((folder / INDEX).read_text())
         paths = [folder / str(name) for name in names]
         size = sum(path.stat().st_size for path in paths)
-        mode: Literal["r"] | None = "r" if size > memory_limit() else None
+        mode: Literal["r"] | None = "r" if size > most else None
         arrays = [np.load(path, mmap_mode=mode, allow_pickle=False) for path in paths]
     except (OSError, ValueError, TypeError):
         return None

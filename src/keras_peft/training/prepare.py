@@ -15,6 +15,7 @@ from keras_peft.extras import need
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.storage_limits import cache_limit, memory_limit
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.settings import Settings
@@ -35,7 +36,9 @@ def check_installed() -> None:
 
     Raises:
         ExtraNotInstalled: If a package is missing.
+        OptionError: If an environment variable with a limit is invalid.
     """
+    cache_limit(), memory_limit()  # An invalid environment variable is an error before anything else.
     need("Training", "jinja2", "keras_hub", "platformdirs", "scipy", "sklearn", "tokenizers", "tomli_w")
 
 
@@ -100,7 +103,7 @@ def prepare(
 
         from keras_peft import sources
 
-    progress.stage(f"Loading the base {settings.base}")
+    progress.stage(f"Loading the base model {settings.base}")
     with stopwatch.measure("load"):
         keras.utils.set_random_seed(settings.seed)
         base = sources.load(settings.base)

@@ -97,9 +97,9 @@ class PreparedTraining:
                 )
             if made is None:
                 progress.note(
-                    "The outputs of the frozen blocks do not fit into the cache (at most "
-                    f"{cache_limit() / 1e9:.1f} GB, or KERAS_PEFT_CACHE_SIZE; less if it cannot be written), so "
-                    "they are recomputed in each epoch"
+                    "The outputs of the frozen blocks do not fit into the cache (limit "
+                    f"{cache_limit() / 1e9:.3g} GB; set KERAS_PEFT_CACHE_SIZE to change it, or KERAS_PEFT_MEMORY if "
+                    "the cache cannot be written), so they are recomputed in each epoch"
                 )
                 yield self.tokens, None
                 return

@@ -136,7 +136,7 @@ class _Job:
                         files = FeatureFiles(staging)
                         files.describe(self._compute(trunk, files.allocate).arrays)
                     # The least recently used features make room.
-                    remove_oldest(most=cache_limit())
+                    remove_oldest(most=cache_limit(), without=folder)
                     if store := open_store(folder, features, self.texts.lengths):
                         return store
                 except OSError:  # No space, or no permission to write.

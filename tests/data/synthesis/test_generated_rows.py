@@ -48,7 +48,7 @@ def test_where_there_is_no_row_none_is_found(content):
         (RULES, {"text": "a text", "label": ["news"]}, "unknown label"),
         (RULES, {"text": " ", "label": "news"}, "no text"),
         (RULES, {"text": 3, "label": "news"}, "no text"),
-        (RULES, {"text": "cut \ud83d off", "label": "news"}, "half a character"),
+        (RULES, {"text": "cut \ud83d off", "label": "news"}, "unpaired surrogate"),
         (RULES, {"text": "ab", "label": "news"}, "too short"),
         (RULES, {"text": "a" * 41, "label": "news"}, "too long"),
         (RULES, {"text": "[News] a text", "label": "news"}, "names its label"),

@@ -241,7 +241,7 @@ def test_the_page_of_the_document_brings_nothing_from_elsewhere():
             ["."],
             2,
             "keras-peft: Serving needs fastapi, which is not installed: "
-            "in a checkout of keras-peft, run pip install '.[serve]'\n",
+            "pip install '.[serve]' in a checkout, or pip install 'keras-peft[serve]' elsewhere\n",
         ),
         (["--help"], 0, ""),
     ],

@@ -57,7 +57,7 @@ def check(subject: Subject) -> Checked:
             Finding(
                 counted(len(over), "text is", "texts are")
                 + f" longer than train's default of {DEFAULT_MAX_LENGTH} tokens",
-                f"If their ends matter, set `max_length`, up to {wanted} for the longest; training takes longer.",
+                f"If their ends matter, train with a `max_length` of up to {wanted}; training takes longer.",
                 tuple((over + 1).tolist()),
             )
         )

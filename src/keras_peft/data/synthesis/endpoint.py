@@ -173,9 +173,9 @@ class Endpoint:
                 )
             if failed < self._retries:
                 await self._pause(failed, asked_to_wait, reason)
-        times = "once" if self._retries == 0 else f"{self._retries + 1} times in a row"
+        times = "" if self._retries == 0 else f" {self._retries + 1} times in a row, most recently with"
         raise EndpointError(
-            f"{self.url} failed {times}, most recently with: {reason}. Check that the server is running and its "
+            f"{self.url} failed{times}: {reason}. Check that the server is running and its "
             "address is correct; `retries`, `timeout` and a lower `concurrency` may help."
         )
 

@@ -59,7 +59,7 @@ class RowRules:
         if not isinstance(text, str) or not text.strip():
             return "no text"
         if not is_unicode(text):
-            return "half a character"
+            return "unpaired surrogate"
         text = self._tidied(text)
         if len(text) < self.min_characters:
             return "too short"

@@ -103,7 +103,7 @@ def export_hf_model(
     try:
         model.merge()
     except AdapterError as error:
-        problems.append(f"{str(error).removesuffix('.')}{_way_out(adapter)}")
+        problems.append(f"{str(error).removesuffix('.')}{_way_out(adapter, task)}")
     if problems or form is None:
         raise AdapterError(f"{read.folder} cannot be exported as a whole model: {'; '.join(problems)}.")
     kind, head = form
@@ -128,13 +128,17 @@ def export_hf_model(
     )
 
 
-def _way_out(adapter: Adapter) -> str:
+def _way_out(adapter: Adapter, task: Task) -> str:
     """Returns a hint at the format that can hold an adapter without its base, if there is one."""
-    methods = [placement.method for placement in adapter.placements]
-    if all(method.hugging_face in hf_peft_kinds() for method in methods):
+    if not task.per_word and any(one.site.role == "embedding.token" for one in adapter.site_weights):
+        return ""  # PEFT's text classifiers read another token than those with virtual tokens here.
+    methods = {placement.method for placement in adapter.placements}
+    if len(methods) > 1:  # The other formats hold few combinations.
+        return ""
+    (method,) = methods
+    if method.hugging_face in hf_peft_kinds():
         return "; `format='hf-peft'` exports only the adapter"
-    known = tuple(method for kind in adapter_hub_kinds() for method in kind.METHODS)
-    if all(type(method) in known for method in methods):
+    if any(type(method) in kind.METHODS for kind in adapter_hub_kinds()):
         return "; `format='adapter-hub'` exports only the adapter"
     return ""
 

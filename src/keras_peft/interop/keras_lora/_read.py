@@ -186,7 +186,7 @@ def _unfit(file: _file.LoraFile, sites: Sequence[Site]) -> list[str]:
     problems = []
     for number, factors in file.layers.items():
         if number >= len(sites):
-            problems.append(f"layer {number} does not exist; there are {len(sites)}")
+            problems.append(f"layer {number} does not exist; there are {len(sites)} layers")
             continue
         site = sites[number]
         if not is_projection(site):

@@ -90,7 +90,7 @@ function describe(item, adapter) {
   const isOpen = item.querySelector("details")?.open ?? false;
   const { task, labels = [], methods = [], metrics = {}, state, reason } = adapter;
   const what = [task, labels.length ? counted(labels.length, "label") : ""].filter(Boolean).join(", ");
-  const report = make("a", { target: "_blank", rel: "opener" }, "Training report");
+  const report = make("a", { target: "_blank", rel: "opener" }, "Report");
   report.href = `page/report.html?${new URLSearchParams({ adapter: adapter.name })}`;
   const shown = labels.slice(0, MOST_LABELS).join(", ");
   const facts = [
