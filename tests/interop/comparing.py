@@ -61,11 +61,17 @@ def main(
         for case in (sample if arguments.sample else cases)
         if any(word in case for word in arguments.only)
     ]
+    if not chosen:
+        parser.error(
+            f"--only {' '.join(arguments.only)}: no case has such a name; the cases are {list(cases)}"
+        )
     _run_without_tracing()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cases.json").write_text(json.dumps(chosen))
         rows = run(Path(folder), arguments.peers, chosen)
         versions = json.loads((Path(folder) / "versions.json").read_text())
+    if sum(row["direction"] == "here to there" for row in rows) < len(chosen):
+        sys.exit(f"{len(chosen)} cases were to be compared, but only these were: {rows}")
     if arguments.store:
         content = {"versions": {**versions, "keras": keras.__version__}, "rows": rows}
         text = json.dumps(content, indent=1, ensure_ascii=False)
