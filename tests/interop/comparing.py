@@ -56,15 +56,11 @@ def main(
     )
     parser.add_argument("--store", action="store_true", help="store the differences for the docs")
     arguments = parser.parse_args()
-    chosen = [
-        case
-        for case in (sample if arguments.sample else cases)
-        if any(word in case for word in arguments.only)
-    ]
+    offered = sample if arguments.sample else cases
+    chosen = [case for case in offered if any(word in case for word in arguments.only)]
     if not chosen:
-        parser.error(
-            f"--only {' '.join(arguments.only)}: no case has such a name; the cases are {list(cases)}"
-        )
+        words = " ".join(arguments.only)
+        parser.error(f"--only {words}: no case has such a name; the cases are {list(offered)}")
     _run_without_tracing()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cases.json").write_text(json.dumps(chosen))
