@@ -61,7 +61,7 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
         method.reads(tokenizer.ids),
         layers=layers,
         head=task.head(base.dim),
-        first_position_only=task.first_position_only,
+        pooling=task.pooling,
     )
     trained = model.plan.trainable_parameters
     rates = default_rates(model, rate)

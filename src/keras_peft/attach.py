@@ -10,6 +10,7 @@ from keras_peft import bases
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
 from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
+from keras_peft.core.pooling import FIRST_TOKEN
 
 
 def adapt(
@@ -21,7 +22,7 @@ def adapt(
     head: keras.Layer | None = None,
     roles: Mapping[str, str] | None = None,
     adapter: str = DEFAULT_NAME,
-    first_position_only: bool = False,
+    pooling: str | None = None,
 ) -> AdaptedModel:
     """Freezes a model and attaches a method to it.
 
@@ -39,9 +40,10 @@ def adapt(
             the end of a path, to roles, such as `{r"block_\\d+/up": "ffn.up"}`. Not needed
             for known architectures and Keras's own layers.
         adapter: Name of the adapter, for models with several adapters.
-        first_position_only: Whether the head reads only the output vector of the first token.
-            If the architecture allows it, the last block is then computed for the first
-            position only.
+        pooling: How the head reads the output vectors of an encoder: `"mean"` or `"max"` of the
+            tokens' vectors, as one vector of shape (batch, 1, dim); `"first-token"` if it reads
+            only the vector of the first token, so that the last block is computed for this
+            position only if the architecture allows it. By default it reads all vectors.
 
     Returns:
         A model to compile and fit as usual. `print(adapted.plan)` lists the trainable parameters.
@@ -49,7 +51,7 @@ def adapt(
     Raises:
         SelectionError: If a target or a layer matches nothing.
         OptionError: If the model is not built, is already adapted, or has Keras's own LoRA
-            enabled.
+            enabled, or `pooling` does not fit it.
 
     Example:
         >>> classifier = keras_hub.models.TextClassifier.from_preset(
@@ -67,7 +69,8 @@ def adapt(
         roles={**bases.roles_of(model), **(roles or {})},
         head=head,
         adapter=adapter,
-        first_position_only=first_position_only and bases.has_norms_after(model),
+        pooling=pooling,
+        first_position_only=pooling == FIRST_TOKEN and bases.has_norms_after(model),
     )
 
 

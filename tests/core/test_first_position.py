@@ -17,7 +17,7 @@ AFTER = [models.distilbert, *thorough(models.bert, models.roberta, models.xlm_ro
 BEFORE = [models.gpt2, models.llama, models.albert, models.deberta_v3, models.functional]
 
 
-def adapt(make_base, method, *, first_position_only, head=None, **options):
+def adapt(make_base, method, *, pooling, head=None, **options):
     keras.utils.set_random_seed(1)
     base = make_base()
     inputs = models.inputs_of(base)
@@ -25,7 +25,7 @@ def adapt(make_base, method, *, first_position_only, head=None, **options):
         base = encoder(base)
         inputs = {name: inputs[name] for name in base.input}
     model = keras_peft.adapt(
-        base, method, head=head or dense(), first_position_only=first_position_only, **options
+        base, method, head=head or dense(), pooling=pooling, **options
     )
     shake(model)
     return model, inputs
@@ -33,9 +33,9 @@ def adapt(make_base, method, *, first_position_only, head=None, **options):
 
 @pytest.mark.parametrize("make_base", AFTER, ids=lambda make: make.__name__)
 def test_the_first_position_is_the_same(make_base):
-    model, inputs = adapt(make_base, keras_peft.LoRA(rank=2), first_position_only=False)
+    model, inputs = adapt(make_base, keras_peft.LoRA(rank=2), pooling=None)
     expected = outputs_of(model, inputs)
-    shortened, _ = adapt(make_base, keras_peft.LoRA(rank=2), first_position_only=True)
+    shortened, _ = adapt(make_base, keras_peft.LoRA(rank=2), pooling="first-token")
     np.testing.assert_allclose(outputs_of(shortened, inputs), expected, atol=1e-5)
     assert tuple(shortened.base(inputs).shape) == (4, 1, 16)
     base = shortened.detach()
@@ -47,9 +47,9 @@ def test_whatever_the_method(name):
     method = methods.find(name)(
         **({"tokens": 4} if "tokens" in methods.find(name).__dataclass_fields__ else {})
     )
-    model, inputs = adapt(models.small_distilbert, method, first_position_only=False)
+    model, inputs = adapt(models.small_distilbert, method, pooling=None)
     expected = outputs_of(model, inputs)
-    shortened, _ = adapt(models.small_distilbert, method, first_position_only=True)
+    shortened, _ = adapt(models.small_distilbert, method, pooling="first-token")
     np.testing.assert_allclose(outputs_of(shortened, inputs), expected, atol=1e-5)
     last = max(site.block for site in find_sites(shortened.base, shortened.roles) if site.role == "block")
     on_block = [
@@ -68,11 +68,11 @@ def test_others_are_left_as_they_are(make_base):
 @pytest.mark.slow
 def test_it_trains_the_same():
     trained = []
-    for first_position_only in (False, True):
+    for pooling in (None, "first-token"):
         model, inputs = adapt(
             models.distilbert,
             keras_peft.LoRA(rank=2, dropout=0.0),
-            first_position_only=first_position_only,
+            pooling=pooling,
             layers="last:2",
         )
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=MODE)
@@ -84,7 +84,7 @@ def test_it_trains_the_same():
 
 @pytest.mark.slow
 def test_mixed_rows_and_methods_that_need_all_positions():
-    model, inputs = adapt(models.distilbert, keras_peft.LoRA(rank=2), first_position_only=True, adapter="a")
+    model, inputs = adapt(models.distilbert, keras_peft.LoRA(rank=2), pooling="first-token", adapter="a")
     model.add_adapter("b", keras_peft.methods.LoReFT(), head=dense())
     expected = {}
     for seed, name in enumerate("ab"):

@@ -23,7 +23,7 @@ def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
 
     def ask(rank):
         return base.top(
-            [Placement(keras_peft.LoRA(rank=rank), Selection(("attention.query",)))], first_position_only=True
+            [Placement(keras_peft.LoRA(rank=rank), Selection(("attention.query",)))], pooling="first-token"
         )
 
     in_use = ask(1)
@@ -40,10 +40,10 @@ def test_tops_that_no_adapter_has_are_forgotten_but_for_the_last_ones():
 def test_what_moves_the_base_itself_is_refused(base):
     placement = Placement(keras_peft.FullFineTuning(), Selection.of(["ffn.up"], "last:1"))
     with pytest.raises(AdapterError, match="cannot share a batch: it uses full"):
-        base.top([placement], first_position_only=True)
+        base.top([placement], pooling="first-token")
 
 
 def test_the_same_method_twice_at_a_site_is_refused(base):
     placement = Placement(keras_peft.LoRA(rank=2), Selection.of(["attention.query"], "last:1"))
     with pytest.raises(AdapterError, match="a method can act only once per layer"):
-        base.top([placement, placement], first_position_only=True)
+        base.top([placement, placement], pooling="first-token")

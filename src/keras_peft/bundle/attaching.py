@@ -42,7 +42,7 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
             base.encoder,
             methods.placements_from_config(bundle.content["parts"]),
             head=task.head(base.dim),
-            first_position_only=task.first_position_only,
+            pooling=task.pooling,
         )
         model.assign_adapter_tensors(read_tensors(bundle.folder / "adapter.safetensors"))
     except AdapterError as error:

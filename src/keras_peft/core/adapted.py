@@ -23,6 +23,7 @@ from keras_peft.core.mixed_batch import MixedBatchModel, predict_rows, refuse_un
 from keras_peft.core.model_split import ModelSplit, split_model
 from keras_peft.core.optimizer import rates_of, specialise
 from keras_peft.core.plan import Plan, make_plan
+from keras_peft.core.pooling_layer import pooled
 from keras_peft.core.registry import AdapterRegistry, refuse_no_name
 from keras_peft.core.shared_batches import shared_batches
 from keras_peft.core.sites import find_sites
@@ -50,6 +51,7 @@ class AdaptedModel(keras.Model):
         head: A layer or model applied to the base's output and trained in full. Layers of
             `base` with the role `head` are trained in full as well.
         adapter: Name of the first adapter.
+        pooling: "mean" or "max" to pool the base's output vectors before the head.
         first_position_only: Whether to compute the last block's output for the first position
             only. Requires blocks with a norm after the attention, and a head that reads only
             that position.
@@ -76,6 +78,7 @@ class AdaptedModel(keras.Model):
         roles: Mapping[str, str] | None = None,
         head: keras.Layer | None = None,
         adapter: str = DEFAULT_NAME,
+        pooling: str | None = None,
         first_position_only: bool = False,
         name: str | None = None,
     ) -> None:
@@ -90,6 +93,7 @@ class AdaptedModel(keras.Model):
         first = Adapter(all_sites, choose_placements(all_sites, method, layers, targets), _built(head, base))
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
+        self._pooled = _Hidden(pooled(base, pooling))
         self.roles = dict(roles or {})
         self._all_sites = tuple(all_sites)
         self._registry = AdapterRegistry(all_sites)
@@ -124,14 +128,19 @@ class AdaptedModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base with the active adapters, then their head."""
+        outputs = self.vectors(inputs, training=training)
+        return outputs if self.head is None else self.head(outputs, training=training)
+
+    def vectors(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the base with the active adapters, and without their head."""
         self._refuse_detached()
         with intercept.CALLING:
-            outputs = self.base(inputs, training=training) if self._split is None else self._split.top(inputs)
-        return outputs if self.head is None else self.head(outputs, training=training)
+            model = self._pooled.model
+            return model(inputs, training=training) if self._split is None else self._split.top(inputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the head's output shape, or the base's if there is no head."""
-        shape = self.base.compute_output_shape(input_shape)
+        shape = self._pooled.model.compute_output_shape(input_shape)
         return shape if self.head is None else self.head.compute_output_shape(shape)
 
     def compile(
@@ -236,7 +245,7 @@ class AdaptedModel(keras.Model):
             >>> split = model.split()
             >>> features = split.trunk(inputs)
         """
-        return split_model(self.base, self._registry.touched())
+        return split_model(self._pooled.model, self._registry.touched())
 
     @contextmanager
     def above(self, split: ModelSplit) -> Iterator[None]:
@@ -541,7 +550,7 @@ class AdaptedModel(keras.Model):
         """
         self._refuse_detached()
         self._merge.undo()
-        output = joined(self.base, self.head)
+        output = joined(self._pooled.model, self.head)
         changed = {
             key: (variable, keras.ops.convert_to_numpy(variable))
             for key, variable in self._registry.moves().items()
@@ -673,7 +682,7 @@ class AdaptedModel(keras.Model):
             shape = AdapterShape(self._all_sites, placements)
             outermost = self._stack.outermost(shape.sites)
             model = MixedBatchModel(
-                self.base, self._stack.interception, shape, own, self._stack.always(), outermost
+                self._pooled.model, self._stack.interception, shape, own, self._stack.always(), outermost
             )
             self._traced.mixed_models[placements] = model
         return model
@@ -686,6 +695,13 @@ class AdaptedModel(keras.Model):
         self._refuse_detached()
         if self._merge.is_done:
             raise AdapterError(f"The adapters {listed(self.active)} are merged; unmerge() them to {what}.")
+
+
+class _Hidden:
+    """Holds a model whose layers Keras tracks elsewhere."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
 
 
 class _Bag(keras.layers.Layer):

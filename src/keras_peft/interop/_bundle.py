@@ -92,7 +92,7 @@ def write_imported(
         base.encoder,
         methods,
         head=task.head(base.dim),
-        first_position_only=task.first_position_only,
+        pooling=task.pooling,
     )
     try:
         model.assign_adapter_tensors(tensors)

@@ -117,7 +117,7 @@ def compared_on(
     from keras_peft import attach
 
     task = read.task()
-    model = attach.adapt(base.encoder, methods, head=task.head(base.dim))
+    model = attach.adapt(base.encoder, methods, head=task.head(base.dim), pooling=task.pooling)
     model.assign_adapter_tensors(dict(tensors))
     outputs = outputs_on(model, read.encoder(), verifying_texts(read.input))
     if task.labels:

@@ -24,6 +24,8 @@ from keras_peft.core.base_interception import BaseInterception
 from keras_peft.core.first_position import first_position_wrappers
 from keras_peft.core.mixed_batch import PackedModel
 from keras_peft.core.model_split import split_model
+from keras_peft.core.pooling import FIRST_TOKEN
+from keras_peft.core.pooling_layer import pooled
 from keras_peft.core.precision import bfloat16_wrappers
 from keras_peft.core.sites import find_sites
 from keras_peft.runtime.mixed_batch_top import MixedBatchTop
@@ -84,7 +86,7 @@ class MixedBatchBase:
 
     Example:
         >>> base = MixedBatchBase(sources.load("minilm").encoder)
-        >>> top = base.top(placements, first_position_only=True)
+        >>> top = base.top(placements, pooling="first-token")
         >>> news = PackedAdapter(task, top, top.shape.pack(tensors), head)
         >>> outputs = base.run([ids, other_ids], [news, news])
     """
@@ -97,7 +99,7 @@ class MixedBatchBase:
             tuple(bfloat16_wrappers(self._all_sites, [])) if precision == "bfloat16" else ()
         )
         # Tops in use are kept alive by their adapters.
-        self._tops: weakref.WeakValueDictionary[tuple[tuple[Placement, ...], bool], MixedBatchTop] = (
+        self._tops: weakref.WeakValueDictionary[tuple[tuple[Placement, ...], str | None], MixedBatchTop] = (
             weakref.WeakValueDictionary()
         )
         self._kept: deque[MixedBatchTop] = deque(maxlen=_KEPT_TOPS)
@@ -105,20 +107,20 @@ class MixedBatchBase:
         self._recent = RecentFeatures(recent_bytes)
         self._making = threading.Lock()
 
-    def top(self, placements: Sequence[Placement], *, first_position_only: bool) -> MixedBatchTop:
+    def top(self, placements: Sequence[Placement], *, pooling: str | None) -> MixedBatchTop:
         """Returns the top that runs adapters with the same methods at the same sites.
 
         Call its `warm_up`, which takes about a second the first time, to run rows without delay.
 
         Args:
             placements: The methods with their selections.
-            first_position_only: Whether the heads read only the vector of the first token.
+            pooling: How the heads read the base's vectors; see `attach.adapt`.
 
         Raises:
             AdapterError: If rows of such adapters cannot share a batch.
             SelectionError: If a target or a layer matches nothing in the base.
         """
-        key = (tuple(placements), first_position_only)
+        key = (tuple(placements), pooling)
         with self._making:
             if (found := self._tops.get(key)) is None:
                 found = self._tops[key] = self._make(*key)
@@ -158,11 +160,11 @@ class MixedBatchBase:
                         found[number] = answer[: len(rows[number])] if adapter.task.per_word else answer
         return found
 
-    def _make(self, placements: tuple[Placement, ...], first_position_only: bool) -> MixedBatchTop:
-        encoder, shape = self._encoder, AdapterShape(self._all_sites, placements)
+    def _make(self, placements: tuple[Placement, ...], pooling: str | None) -> MixedBatchTop:
+        encoder, shape = pooled(self._encoder, pooling), AdapterShape(self._all_sites, placements)
         outermost = (
             first_position_wrappers(self._all_sites, shape.sites)
-            if self._has_norms_after and first_position_only
+            if self._has_norms_after and pooling == FIRST_TOKEN
             else []
         )
         split = split_model(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from keras_peft.core.pooling import FIRST_TOKEN, POOLINGS
 from keras_peft.errors import OptionError, listed
 from keras_peft.inputs.input import Input
 from keras_peft.inputs.text import TextInput
@@ -20,15 +21,16 @@ _ACTIVATIONS = ("relu", "tanh")
 
 @dataclass(frozen=True)
 class PooledTask(Task):
-    """Task whose head reads the vector of the first token.
+    """Task whose head reads one vector per row.
 
     Args:
         labels: Labels, in the order of the head's outputs.
         activation: Activation between the two layers of the head: "relu" as in DistilBERT's head, or
-            "tanh" as in BERT's.
+            "tanh" as in BERT's. None for a head of one layer.
+        pooling: Which vector the head reads: that of the first token, or the mean or the maximum of all.
 
     Raises:
-        OptionError: If the activation is not supported.
+        OptionError: If the activation or the pooling is not supported.
     """
 
     input: ClassVar[Input] = TextInput()
@@ -37,25 +39,27 @@ class PooledTask(Task):
     default_layers: ClassVar[str | None] = None
     pipeline: ClassVar[str] = "text-classification"
 
-    activation: str = field(default="relu", kw_only=True)
+    activation: str | None = field(default="relu", kw_only=True)
+    pooling: str = field(default=FIRST_TOKEN, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.activation not in _ACTIVATIONS:
+        if self.pooling not in POOLINGS:
+            raise OptionError(f"Expected one of {listed(POOLINGS)} as the pooling, got {self.pooling!r}.")
+        if self.activation is not None and self.activation not in _ACTIVATIONS:
             raise OptionError(
                 f"Expected one of {listed(_ACTIVATIONS)} as the activation of the head, got {self.activation!r}."
             )
 
-    @property
-    def first_position_only(self) -> bool:
-        return True
+    def with_pooling(self, pooling: str) -> Self:
+        return replace(self, pooling=pooling)
 
     def with_activation(self, activation: str | None) -> Self:
         return self if activation is None else replace(self, activation=activation)
 
     def head(self, dim: int) -> keras.Model:
-        """Builds the head: first token, dense layer with activation, dropout, dense layer.
+        """Builds the head: dense layer with activation, dropout, dense layer; without activation, only the last.
 
-        With ReLU, it is the head of Hugging Face's DistilBertForSequenceClassification; with tanh, that of
+        It reads the first of the encoder's vectors, which is the pooled one if the vectors are pooled. With ReLU, it is the head of Hugging Face's DistilBertForSequenceClassification; with tanh, that of
         BertForSequenceClassification. The layers are named as in KerasHub.
 
         Args:
@@ -68,9 +72,11 @@ class PooledTask(Task):
 
         normal = keras.initializers.RandomNormal(stddev=0.02)
         vectors = keras.Input((None, dim), name="vectors")
-        outputs = keras.layers.Dense(dim, self.activation, kernel_initializer=normal, name="pooled_dense")(
-            vectors[:, 0]
-        )
+        outputs = vectors[:, 0]
+        if self.activation is not None:
+            outputs = keras.layers.Dense(
+                dim, self.activation, kernel_initializer=normal, name="pooled_dense"
+            )(outputs)
         outputs = keras.layers.Dropout(0.2, name="dropout")(outputs)
         outputs = keras.layers.Dense(
             self.outputs, kernel_initializer=normal.clone(), name="logits", dtype="float32"
@@ -83,12 +89,9 @@ class PooledTask(Task):
         Args:
             dim: Size of the encoder's vectors.
         """
-        return {
-            "pooled_dense/kernel": (dim, dim),
-            "pooled_dense/bias": (dim,),
-            "logits/kernel": (dim, self.outputs),
-            "logits/bias": (self.outputs,),
-        }
+        first = {"pooled_dense/kernel": (dim, dim), "pooled_dense/bias": (dim,)}
+        last = {"logits/kernel": (dim, self.outputs), "logits/bias": (self.outputs,)}
+        return last if self.activation is None else first | last
 
     def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Computes the head's outputs without Keras, so that each row of a batch can have its own head.
@@ -102,6 +105,8 @@ class PooledTask(Task):
         """
         import numpy as np
 
-        pooled = vectors[:, 0] @ head["pooled_dense/kernel"] + head["pooled_dense/bias"]
-        pooled = np.tanh(pooled) if self.activation == "tanh" else np.maximum(pooled, 0)
+        pooled = vectors[:, 0]
+        if self.activation is not None:
+            pooled = pooled @ head["pooled_dense/kernel"] + head["pooled_dense/bias"]
+            pooled = np.tanh(pooled) if self.activation == "tanh" else np.maximum(pooled, 0)
         return np.asarray(pooled @ head["logits/kernel"] + head["logits/bias"])

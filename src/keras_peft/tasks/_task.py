@@ -178,9 +178,17 @@ class Task(ABC):
         return len(self.labels)
 
     @property
-    @abstractmethod
-    def first_position_only(self) -> bool:
-        """Whether the head reads only the vector of the first token."""
+    def pooling(self) -> str | None:
+        """How the head reads the encoder's vectors: one of `POOLINGS`, or None if it reads all of them."""
+        return None
+
+    def with_pooling(self, pooling: str) -> Self:
+        """Returns the task with another pooling before its head, if the head reads one vector per row.
+
+        Args:
+            pooling: One of `POOLINGS`.
+        """
+        return self
 
     @abstractmethod
     def head(self, dim: int) -> keras.Model:

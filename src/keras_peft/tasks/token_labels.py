@@ -124,10 +124,6 @@ class Task(_task.Task):
         inside = [tag for tag in self.labels if tag != OUTSIDE]
         return bool(inside) and all(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in inside)
 
-    @property
-    def first_position_only(self) -> bool:
-        return False
-
     def head(self, dim: int) -> keras.Model:
         """Builds the head: dropout and a dense layer at every position.
 

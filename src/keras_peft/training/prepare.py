@@ -202,7 +202,7 @@ def _adapted(
             settings.targets,
         )
     ]
-    return attach.adapt(base.encoder, placements, head=head, first_position_only=task.first_position_only)
+    return attach.adapt(base.encoder, placements, head=head, pooling=task.pooling)
 
 
 def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max_length: int) -> list[str]:

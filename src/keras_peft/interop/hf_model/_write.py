@@ -240,7 +240,7 @@ def _compare(staging: Path, read: Bundle, expected: Any) -> float:
         raise BundleError("Nothing was exported: when read back, the checkpoint has no head.")
     head = fresh.head.task.head(fresh.dim)
     model = attach.adapt(
-        fresh.encoder, LinearProbe(), head=head, first_position_only=task.first_position_only
+        fresh.encoder, LinearProbe(), head=head, pooling=task.pooling
     )
     model.assign_adapter_tensors({f"head/{key}": value for key, value in fresh.head.read().items()})
     outputs = outputs_of(model, read)

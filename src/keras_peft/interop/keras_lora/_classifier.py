@@ -215,7 +215,7 @@ def _refuse_other_logits(
         "padding_mask": np.arange(length) < generator.integers(2, length + 1, (8, 1)),
     }
     inputs["padding_mask"] = inputs["padding_mask"].astype("int32")
-    adapted = attach.adapt(base.encoder, read.methods, head=task.head(base.dim))
+    adapted = attach.adapt(base.encoder, read.methods, head=task.head(base.dim), pooling=task.pooling)
     adapted.assign_adapter_tensors({**read.tensors, **head})
     ours = keras.ops.convert_to_numpy(adapted(inputs, training=False))
     adapted.detach()

@@ -123,7 +123,7 @@ class Engine:
         if problem := self._problem_with_length(bundle, placements):
             raise BundleMismatch(problem)
         tensors = read_tensors(bundle)
-        top = self._mixed.top(placements, first_position_only=task.first_position_only)
+        top = self._mixed.top(placements, pooling=task.pooling)
         head_shapes = task.head_shapes(self.base.dim)
         refuse_unfit(
             tensors, {**top.shape.shapes, **{_HEAD + key: shape for key, shape in head_shapes.items()}}

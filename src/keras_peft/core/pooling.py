@@ -1,0 +1,4 @@
+"""Names of the poolings: how an encoder's vectors become one vector per row."""
+
+FIRST_TOKEN, MEAN, MAX = "first-token", "mean", "max"
+POOLINGS = (FIRST_TOKEN, MEAN, MAX)
