@@ -34,6 +34,7 @@ from keras_peft.training.recipe import Recipe, default_epochs, default_rates
 from keras_peft.training.settings import Settings
 from keras_peft.training.train import train
 from keras_peft.training.trunk_cache import compute_features
+from keras_peft.training.validation import HeldOut
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"
 
@@ -76,7 +77,7 @@ def measure(base: Base, method: Method, rate: float, seed: int, data: Path, opti
             model,
             task,
             training=(sets[0], task.targets(training.labels)),
-            validation=(sets[1], truth[:16]),
+            validation=HeldOut(sets[1], truth[:16]),
             recipe=Recipe(
                 epochs=epochs,
                 batch_size=16,

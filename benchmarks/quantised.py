@@ -36,6 +36,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     from keras_peft.training.recipe import Recipe, default_epochs, default_rates
     from keras_peft.training.settings import Settings
     from keras_peft.training.train import train
+    from keras_peft.training.validation import HeldOut
 
     training, test = (read_examples(folder / f"{part}.jsonl") for part in ("train", "test"))
     base = sources.load("minilm")
@@ -55,7 +56,7 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
         model,
         task,
         training=(tokenizer(training.texts), task.targets(training.labels)),
-        validation=(tokenizer(test.texts[:16]), truth[:16]),
+        validation=HeldOut(tokenizer(test.texts[:16]), truth[:16]),
         recipe=Recipe(
             epochs=default_epochs(len(training), 16),
             batch_size=16,

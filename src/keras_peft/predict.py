@@ -161,7 +161,7 @@ class Classifier:
             )
         self.task.check_known(examples.labels, examples.source)
         outputs = self.outputs(examples.texts, advance=advance)
-        return self.task.score(outputs, self.task.targets(examples.labels))
+        return self.task.score_with_interval(outputs, self.task.targets(examples.labels))
 
 
 def load_bundle(folder: str | Path, *, base: str | None = None) -> Classifier:

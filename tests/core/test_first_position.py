@@ -24,9 +24,7 @@ def adapt(make_base, method, *, pooling, head=None, **options):
     if (encoder := getattr(bases.architecture_of(base), "encoder", None)) is not None:
         base = encoder(base)
         inputs = {name: inputs[name] for name in base.input}
-    model = keras_peft.adapt(
-        base, method, head=head or dense(), pooling=pooling, **options
-    )
+    model = keras_peft.adapt(base, method, head=head or dense(), pooling=pooling, **options)
     shake(model)
     return model, inputs
 

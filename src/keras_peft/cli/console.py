@@ -21,6 +21,7 @@ from rich.table import Table
 
 from keras_peft.cli.process import quiet_import
 from keras_peft.cli.wording import as_flags
+from keras_peft.core.pooling import FIRST_TOKEN, MAX, MEAN
 from keras_peft.progress import Progress
 from keras_peft.tasks import metric_name
 
@@ -63,6 +64,13 @@ def open_classifier(name: str, bundle: Bundle, base: str | None) -> Classifier:
     return load_on_base(bundle, base=base)
 
 
+_POOLED = {
+    FIRST_TOKEN: "vector of the first token",
+    MEAN: "mean of all vectors",
+    MAX: "maximum of all vectors",
+}
+
+
 def table(
     title: str | None, columns: Sequence[str], rows: Iterator[Sequence[str]], *, left: int = 1
 ) -> Table:
@@ -90,6 +98,9 @@ def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
     made.add_section()
     for key, value in scores["metrics"].items():
         made.add_row(metric_name(key), "", "", f"{value:.3f}", "")
+        if scores.get("interval") and key == next(iter(scores["metrics"])):
+            low, high = scores["interval"]
+            made.add_row("  95% interval", "", "", f"{low:.2f}–{high:.2f}", "")
     return made
 
 
@@ -138,14 +149,16 @@ class ConsoleProgress(Progress):
         where = f"blocks {', '.join(map(str, blocks))} of {plan.blocks}" if blocks else "the whole base"
         err.print(f"{plan.method} trains {plan.share()}", style="bold", soft_wrap=True)
         err.print(f"  where     {', '.join(roles)} in {where}, and the head", soft_wrap=True)
+        reads = [f"reads the {_POOLED[settings['pooling']]}"] if settings["pooling"] else []
         if settings["head"] is not None:
-            err.print(f"  head      {settings['head']}", soft_wrap=True)
+            reads.append(settings["head"])
+        if reads:
+            err.print(f"  head      {'; '.join(reads)}", soft_wrap=True)
         err.print(f"  frozen    {plan.trunk_blocks} of {plan.blocks} blocks are below all trainable weights")
-        err.print(
-            f"  data      {settings['training_rows']:,} training rows, {settings['validation_rows']:,} "
-            "validation rows",
-            soft_wrap=True,
-        )
+        held_out = f"{settings['validation_rows']:,} validation rows"
+        if settings["folds"]:
+            held_out = f"validated on {settings['folds']} folds of them"
+        err.print(f"  data      {settings['training_rows']:,} training rows, {held_out}", soft_wrap=True)
         err.print(
             f"  settings  {settings['epochs']} epochs, batch size {settings['batch_size']}, learning rate "
             f"{settings['learning_rate']:g}, {settings['max_length']} tokens, seed {settings['seed']}",

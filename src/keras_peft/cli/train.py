@@ -61,8 +61,10 @@ def train(
         return
     report = result.report
     seconds = report["seconds"]
+    folds = report["data"]["folds"]
+    rows = f"{report['validation']['rows']} {'rows in' if folds else 'validation rows'}"
     stdout.print(
-        scores_table(f"{out}: scores on {report['validation']['rows']} validation rows", report["validation"])
+        scores_table(f"{out}: scores on {rows}{f' {folds} folds' if folds else ''}", report["validation"])
     )
     stdout.print(
         f"Trained in {seconds['train']:.0f} s ({seconds['total']:.0f} s in total), peak memory "

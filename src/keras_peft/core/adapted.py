@@ -101,6 +101,7 @@ class AdaptedModel(keras.Model):
         self._merge = Merge()
         self._traced = TracedFunctions(self, base)
         self._split: ModelSplit | None = None
+        self._leaves_out_head = False
         self._stack = WrapperStack(base, all_sites, first_position_only=first_position_only)
         self._keep(adapter, first)
         self.built = True
@@ -128,20 +129,18 @@ class AdaptedModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base with the active adapters, then their head."""
-        outputs = self.vectors(inputs, training=training)
-        return outputs if self.head is None else self.head(outputs, training=training)
-
-    def vectors(self, inputs: Any, training: bool | None = None) -> Any:
-        """Runs the base with the active adapters, and without their head."""
         self._refuse_detached()
         with intercept.CALLING:
             model = self._pooled.model
-            return model(inputs, training=training) if self._split is None else self._split.top(inputs)
+            outputs = model(inputs, training=training) if self._split is None else self._split.top(inputs)
+        head = None if self._leaves_out_head else self.head
+        return outputs if head is None else head(outputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the head's output shape, or the base's if there is no head."""
         shape = self._pooled.model.compute_output_shape(input_shape)
-        return shape if self.head is None else self.head.compute_output_shape(shape)
+        head = None if self._leaves_out_head else self.head
+        return shape if head is None else head.compute_output_shape(shape)
 
     def compile(
         self, optimizer: Any = "rmsprop", *args: Any, rates: Mapping[str, float] | None = None, **kwargs: Any
@@ -272,6 +271,22 @@ class AdaptedModel(keras.Model):
             yield
         finally:
             self._split = None
+            self._traced.forget()
+
+    @contextmanager
+    def without_head(self) -> Iterator[None]:
+        """Makes the model return the vectors that its head reads.
+
+        Example:
+            >>> with model.without_head():
+            ...     vectors = model(inputs)
+        """
+        self._leaves_out_head = True
+        self._traced.forget()
+        try:
+            yield
+        finally:
+            self._leaves_out_head = False
             self._traced.forget()
 
     @contextmanager

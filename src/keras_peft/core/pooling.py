@@ -2,3 +2,5 @@
 
 FIRST_TOKEN, MEAN, MAX = "first-token", "mean", "max"
 POOLINGS = (FIRST_TOKEN, MEAN, MAX)
+AUTO = "auto"
+"""Value of a setting that leaves the choice to the training."""

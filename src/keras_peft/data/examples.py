@@ -227,6 +227,24 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
     return examples.pick(np.flatnonzero(~held_out)), examples.pick(np.flatnonzero(held_out))
 
 
+def fold_numbers(examples: Examples, folds: int, *, seed: int) -> np.ndarray:
+    """Assigns the examples to folds with the same share of every label.
+
+    Args:
+        examples: Examples from `check_trainable`.
+        folds: Number of folds.
+        seed: Random seed; the same seed gives the same folds.
+
+    Returns:
+        The fold of each example, (rows,) integers below `folds`.
+    """
+    import numpy as np
+
+    numbers = np.empty(len(examples), np.int64)
+    numbers[np.concatenate(list(by_stratum(examples, seed=seed)))] = np.arange(len(examples)) % folds
+    return numbers
+
+
 def by_stratum(examples: Examples, *, seed: int) -> Iterator[np.ndarray]:
     """Yields the positions of the examples in each stratum, in random order.
 

@@ -103,7 +103,7 @@ def write_imported(
     config = {"max_length": min(max_length or room, room), "long_text": "cut", "marks_case": False}
     encoder = task.input.encoder_from(base.tokenizer, config)
     texts = verifying_texts(task.input)
-    data = {"source": source, "training_rows": 0, "validation_rows": 0, "sha256": sha256}
+    data = {"source": source, "training_rows": 0, "validation_rows": 0, "folds": None, "sha256": sha256}
     report: dict[str, Any] = {
         "task": task.name,
         "data": data,

@@ -17,7 +17,11 @@ _FEW_ROWS = 64
 
 
 def compute_outputs(
-    run: Inference, rows: EncodedRows, *, advance: Callable[[int], None] | None = None
+    run: Inference,
+    rows: EncodedRows,
+    *,
+    advance: Callable[[int], None] | None = None,
+    repeatedly: bool = False,
 ) -> Any:
     """Runs a model over rows in inference mode, batched by length.
 
@@ -26,14 +30,17 @@ def compute_outputs(
             length, outputs).
         rows: At least one row.
         advance: Called with the number of rows after each batch.
+        repeatedly: Whether the model will run again, so that tracing pays off even for few rows.
 
     Returns:
         The outputs of the texts, as returned by `of_texts`.
     """
 
+    once = not repeatedly and len(rows.lengths) <= _FEW_ROWS
+
     def computed() -> Iterator[tuple[int, np.ndarray]]:
         for batch, inputs in inference_batches(rows):
-            outputs = np.asarray(run(inputs, once=len(rows.lengths) <= _FEW_ROWS), np.float32)
+            outputs = np.asarray(run(inputs, once=once), np.float32)
             yield from zip(batch, outputs, strict=True)
             if advance is not None:
                 advance(len(batch))
@@ -83,12 +90,13 @@ def _at_words(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _over_windows(outputs: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Returns the mean of the windows' outputs for each text (texts, outputs).
+    """Returns the mean of the windows' outputs for each text (texts, …).
 
     Args:
-        outputs: Outputs of the windows (windows, outputs).
+        outputs: Outputs of the windows (windows, …).
         owners: Index of each window's text (windows,), in the order of the texts.
     """
-    sums = np.zeros((owners[-1] + 1, outputs.shape[1]), np.float32)
+    sums = np.zeros((owners[-1] + 1, *outputs.shape[1:]), np.float32)
     np.add.at(sums, owners, outputs)
-    return sums / np.bincount(owners)[:, None].astype(np.float32)
+    counts = np.bincount(owners).astype(np.float32)
+    return sums / counts.reshape(-1, *[1] * (outputs.ndim - 1))

@@ -9,6 +9,7 @@ distil_bert_base_en, ./preset   preset.py      KerasHub preset
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from keras_peft.errors import BaseNotFound, did_you_mean, listed
@@ -60,7 +61,8 @@ def load(name: str = DEFAULT) -> Base:
     if name in embedded.NAMES:
         entry = embedded.NAMES[name]
         known_sum = entry.sha256["model.safetensors"]
-        return folder.load(embedded.prepare(name), name=name, source=entry.source, sha256=known_sum)
+        base = folder.load(embedded.prepare(name), name=name, source=entry.source, sha256=known_sum)
+        return replace(base, pooling=entry.pooling)
     if name.startswith("hf://"):
         path, pinned = hub.download(name)
         return folder.load(path, name=pinned, source=f"Hugging Face, {pinned}")

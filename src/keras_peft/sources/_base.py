@@ -26,6 +26,7 @@ class Base:
         source: Human-readable description of where it was loaded from.
         head: The checkpoint's own head if it is a classifier, else None.
         activation: Activation in Hugging Face's text classification head for this architecture.
+        pooling: How its vectors are meant to be pooled, one of `core.pooling.POOLINGS`, if its files say so.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Base:
     source: str
     head: CheckpointHead | None = None
     activation: str = "relu"
+    pooling: str | None = None
 
     @property
     def dim(self) -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from keras_peft.core.pooling import MEAN
 from keras_peft.errors import BaseCorrupt, BaseUnreachable
 from keras_peft.files import cache_folder, sha256_of, whole_folder
 
@@ -33,6 +34,7 @@ class Embedded:
         repository: The checkpoint's `owner/name` on the Hugging Face hub.
         licence: Licence of the weights.
         parameters: Number of parameters in the encoder.
+        pooling: How its vectors are meant to be pooled, one of `core.pooling.POOLINGS`.
         description: One-line description.
     """
 
@@ -44,6 +46,7 @@ class Embedded:
     repository: str
     licence: str
     parameters: int
+    pooling: str
     description: str
 
 
@@ -61,6 +64,7 @@ NAMES = {
         repository="sentence-transformers/all-MiniLM-L6-v2",
         licence="Apache-2.0",
         parameters=22_564_608,
+        pooling=MEAN,
         description="English, 6 blocks of 384, 512 tokens",
     )
 }

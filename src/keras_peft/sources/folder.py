@@ -38,6 +38,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     from keras_peft import bases
     from keras_peft.sources._base import Base
     from keras_peft.sources._head import find_head
+    from keras_peft.sources._pooling import declared_pooling
 
     config = _read_json(folder / "config.json")
     readable = _readable(config, folder)
@@ -63,6 +64,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         source=source,
         head=head,
         activation=readable.CHECKPOINT.text_head.activation,
+        pooling=declared_pooling(folder),
     )
 
 

@@ -51,7 +51,12 @@ class PooledTask(Task):
             )
 
     def with_pooling(self, pooling: str) -> Self:
-        return replace(self, pooling=pooling)
+        """Returns the task with another pooling before its head.
+
+        A head that reads a mean or a maximum has one layer: it can start as a regression on the vectors. Only
+        a head that reads the first token is Hugging Face's, with two layers.
+        """
+        return replace(self, pooling=pooling, activation=self.activation if pooling == FIRST_TOKEN else None)
 
     def with_activation(self, activation: str | None) -> Self:
         return self if activation is None else replace(self, activation=activation)
@@ -59,7 +64,8 @@ class PooledTask(Task):
     def head(self, dim: int) -> keras.Model:
         """Builds the head: dense layer with activation, dropout, dense layer; without activation, only the last.
 
-        It reads the first of the encoder's vectors, which is the pooled one if the vectors are pooled. With ReLU, it is the head of Hugging Face's DistilBertForSequenceClassification; with tanh, that of
+        It reads the first of the encoder's vectors, which is the pooled one if they are pooled. With ReLU, it
+        is the head of Hugging Face's DistilBertForSequenceClassification; with tanh, that of
         BertForSequenceClassification. The layers are named as in KerasHub.
 
         Args:

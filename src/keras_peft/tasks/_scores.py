@@ -45,6 +45,7 @@ class Scores:
         confusion: Row counts, `confusion[true][predicted]`, in the order of `labels`; empty if the task
             has no confusion matrix.
         reliability: Accuracy of the answers by range of confidence; empty if the task has no confidence.
+        interval: 95% confidence interval of the main metric, if it was computed.
     """
 
     rows: int
@@ -53,6 +54,7 @@ class Scores:
     labels: dict[str, LabelScores] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
     reliability: list[Bin] = field(default_factory=list)
+    interval: tuple[float, float] | None = None
 
     @property
     def main(self) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from keras_peft.errors import DataError, OptionError, listed
 from keras_peft.inputs.input import Input, Text
+from keras_peft.tasks._intervals import interval
 from keras_peft.tasks._scores import Scores
 
 if TYPE_CHECKING:
@@ -283,6 +284,21 @@ class Task(ABC):
             An array (rows, …), or a sequence with one array (words,) per row.
         """
 
+    def linear_solution(self, vectors: np.ndarray, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Fits a regularised linear model, as the start of a head of one layer.
+
+        Args:
+            vectors: Standardised vectors of the rows, (rows, dim).
+            targets: Targets of the rows, from `targets`.
+
+        Returns:
+            The kernel (dim, outputs) and the bias (outputs,).
+
+        Raises:
+            OptionError: If the head does not read one vector per row.
+        """
+        raise OptionError(f"The task {self.name} predicts more than one answer per row.")
+
     def label_smoothing(self, asked: float) -> float:
         """Returns the label smoothing that the loss uses.
 
@@ -321,6 +337,16 @@ class Task(ABC):
             outputs: Outputs of the head, one row per text.
             targets: Targets of the rows, from `targets`.
         """
+
+    def score_with_interval(self, outputs: Any, targets: Any) -> Scores:
+        """Computes the evaluation metrics, with a confidence interval of the main one.
+
+        Args:
+            outputs: Outputs of the head, one row per text.
+            targets: Targets of the rows, from `targets`.
+        """
+        scores = self.score(outputs, targets)
+        return replace(scores, interval=interval(self, outputs, targets, scores))
 
     def calibrated(self, outputs: Any, targets: Any) -> Self:
         """Returns the task calibrated on validation rows: with a temperature, or with thresholds.

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
-from keras_peft.tasks import _task
+from keras_peft.tasks import _linear, _task
 from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores, by_label
 
@@ -133,6 +133,10 @@ class Task(PooledTask):
         for row, own in enumerate(labels):
             targets[row, [numbers[label] for label in own]] = 1
         return targets
+
+    def linear_solution(self, vectors: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fits a logistic regression for each label; see `Task.linear_solution`."""
+        return _linear.independent_logistic(vectors, targets)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Converts logits (rows, labels) to independent probabilities of the same shape."""

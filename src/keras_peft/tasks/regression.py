@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_peft.errors import DataError
 from keras_peft.inputs.input import Text
+from keras_peft.tasks import _linear
 from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores
 
@@ -134,6 +135,10 @@ class Task(PooledTask):
     def targets(self, labels: Sequence[float]) -> np.ndarray:
         """Converts numbers to standard deviations from the mean, (rows,) float32."""
         return np.asarray((_array(labels) - self.mean) / self.deviation, np.float32)
+
+    def linear_solution(self, vectors: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fits a ridge regression; see `Task.linear_solution`."""
+        return _linear.ridge(vectors, targets)
 
     def values(self, outputs: np.ndarray) -> np.ndarray:
         """Converts standard deviations from the mean to numbers, (rows,) float64."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
-from keras_peft.tasks import _task
+from keras_peft.tasks import _linear, _task
 from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores, by_label, calibration_error, reliability
 
@@ -122,6 +122,10 @@ class Task(PooledTask):
         """Converts labels to int32 indices, (rows,)."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         return np.fromiter((numbers[label] for label in labels), np.int32, len(labels))
+
+    def linear_solution(self, vectors: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fits a multinomial logistic regression; see `Task.linear_solution`."""
+        return _linear.logistic(vectors, targets, len(self.labels))
 
     def weights(self, targets: np.ndarray) -> np.ndarray:
         counts = np.maximum(np.bincount(targets, minlength=len(self.labels)), 1)

@@ -5,6 +5,7 @@ Texts of similar length share a batch, which keeps padding small.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,17 @@ from keras_peft.tasks import UNLABELLED
 # Batches come from pools of shuffled rows, sorted by length. A pool is small enough to
 # vary the batches between epochs, and large enough for batches of similar lengths.
 _POOL = 50
+
+
+def batch_count(rows: int, batch_size: int) -> int:
+    """Returns the number of batches in an epoch.
+
+    Args:
+        rows: Number of rows.
+        batch_size: Rows per batch.
+    """
+    # A pool is a multiple of the batch size, so only the last batch has fewer rows.
+    return math.ceil(rows / batch_size)
 
 
 class TrainingBatches(keras.utils.PyDataset):

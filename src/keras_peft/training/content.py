@@ -53,7 +53,7 @@ def content_of(
         task, notes = _calibrated(prepared.task, trained.outputs, truth, settings.abstain_below)
         for note in notes:
             progress.note(note)
-        scores = task.score(trained.outputs, truth)
+        scores = task.score_with_interval(trained.outputs, truth)
         texts = tuple(prepared.held_out.texts[:_VERIFIED_TEXTS])
         outputs = _outputs(prepared, texts)
     report = {

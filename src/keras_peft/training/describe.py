@@ -7,10 +7,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.core.pooling import AUTO
 from keras_peft.core.selection import ROLES
 from keras_peft.tasks import Scores, Task
 from keras_peft.training.prepared import PreparedTraining
-from keras_peft.training.settings import Settings, layers_in_words
+from keras_peft.training.settings import VALIDATION, Settings, layers_in_words
 
 if TYPE_CHECKING:
     from keras_peft.training.trunk_cache import TrunkCacheUse
@@ -44,6 +45,7 @@ def report_of(
             "source": Path(data).name.encode(errors="replace").decode(),
             "training_rows": len(prepared.training),
             "validation_rows": len(prepared.held_out),
+            "folds": len(prepared.folds) or None,
             "sha256": prepared.training.sha256,
         },
         "settings": prepared.settings,
@@ -73,14 +75,13 @@ def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -
         return None
     (placement,) = prepared.placements
     *texts, label = prepared.training.columns
-    validation = settings.validation
     flags = {
         **{field.name: getattr(settings, field.name) for field in fields(settings)},
         **prepared.settings,
         "data": str(Path(data).absolute()),
         "task": prepared.task.name,
         "base": prepared.base.name,
-        "validation": validation if isinstance(validation, float | int) else str(Path(validation).absolute()),
+        "validation": _validation(prepared, settings),
         "text_column": ",".join(texts),
         "label_column": label,
         "targets": None,
@@ -98,3 +99,16 @@ def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -
         flags["layers"] = layers_in_words(placement.selection.layers)
     del flags["head_learning_rate"]  # It follows from the method's rate.
     return {key.replace("_", "-"): value for key, value in flags.items() if value is not None}
+
+
+def _validation(prepared: PreparedTraining, settings: Settings) -> float | str:
+    """Returns the value of `--validation` that validates on the same rows."""
+    if prepared.folds:
+        return f"folds:{len(prepared.folds)}"
+    if settings.validation == AUTO:
+        return VALIDATION
+    return (
+        settings.validation
+        if isinstance(settings.validation, float | int)
+        else str(Path(settings.validation).absolute())
+    )

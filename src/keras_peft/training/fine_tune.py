@@ -203,22 +203,39 @@ def _train(
     stopwatch: Stopwatch,
 ) -> tuple[TrainingOutcome, TrunkCacheUse | None]:
     """Trains the model and returns the outcome and how the trunk cache was used."""
-    from keras_peft.training.train import train  # After `prepare`, which imports Keras quietly.
+    # After `prepare`, which imports Keras quietly.
+    from keras_peft.training.cross_fitting import cross_fit
+    from keras_peft.training.head_start import HeadStart
+    from keras_peft.training.train import compile_for_training, fit, steps_of
+    from keras_peft.training.validation import HeldOut, Validation
 
     truth, targets = (prepared.task.targets(one.labels) for one in (prepared.held_out, prepared.training))
     with (
         prepared.rows(trunk_cache=settings.trunk_cache, progress=progress, stopwatch=stopwatch) as (
-            (rows, held_out_rows),
+            (rows, *others),
             cached,
         ),
         tracking.tracked(trackers, run) as loggers,
         stopwatch.measure("train"),
     ):
-        trained = train(
+        start = HeadStart(prepared.model, prepared.task, rows, targets) if prepared.starts_head else None
+        steps = steps_of(rows, prepared.recipe)
+        compile_for_training(prepared.model, prepared.task, prepared.recipe, steps=steps)
+        validation: Validation
+        if prepared.folds:
+            validation = cross_fit(
+                prepared, others, start, steps=steps, progress=progress, stopwatch=stopwatch
+            )
+            progress.stage("Training on all rows")
+        else:
+            validation = HeldOut(others[0], truth)
+        if start is not None:
+            start.assign()
+        trained = fit(
             prepared.model,
             prepared.task,
             training=(rows, targets),
-            validation=(held_out_rows, truth),
+            validation=validation,
             recipe=prepared.recipe,
             progress=progress,
             stopwatch=stopwatch,

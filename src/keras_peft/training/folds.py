@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_peft.core.method import Method
-from keras_peft.data.examples import Examples, by_stratum, check_trainable, read_examples
+from keras_peft.data.examples import Examples, check_trainable, fold_numbers, read_examples
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -115,8 +115,7 @@ def make_folds(examples: Examples, folds: int, *, seed: int) -> list[tuple[Examp
 
     if not 2 <= folds <= len(examples):
         raise OptionError(f"`folds={folds}`: expected from 2 to the number of rows, {len(examples)}.")
-    place = np.empty(len(examples), np.int64)
-    place[np.concatenate(list(by_stratum(examples, seed=seed)))] = np.arange(len(examples)) % folds
+    place = fold_numbers(examples, folds, seed=seed)
     return [
         (examples.pick(np.flatnonzero(place != part)), examples.pick(np.flatnonzero(place == part)))
         for part in range(folds)
@@ -134,6 +133,7 @@ def _score(
     prepared = prepare(training, held_out, methods, settings, progress=progress, stopwatch=stopwatch)
 
     from keras_peft.training.train import train  # After `prepare`, which imports Keras quietly.
+    from keras_peft.training.validation import HeldOut
 
     task = prepared.task
     task.check_known(held_out.labels, held_out.source)
@@ -146,7 +146,7 @@ def _score(
             prepared.model,
             task,
             training=(sets[0], task.targets(training.labels)),
-            validation=(sets[1], truth),
+            validation=HeldOut(sets[1], truth),
             recipe=prepared.recipe,
             progress=progress,
             stopwatch=stopwatch,

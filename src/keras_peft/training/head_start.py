@@ -1,4 +1,9 @@
-"""A head that starts as the solution of a logistic or ridge regression on the frozen vectors."""
+"""A head that starts as the solution of a regularised linear model on the vectors that it reads.
+
+Gradient steps then need not find the head and the adapter at the same time: Kumar et al. 2022,
+https://arxiv.org/abs/2202.10054. The regularisation is strong, so that the adapter still has errors
+to learn from: docs/internals/decisions/0014-few-rows.md.
+"""
 
 from __future__ import annotations
 
@@ -6,50 +11,48 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.outputs import compute_outputs
+
 if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.runtime.rows import EncodedRows
+    from keras_peft.tasks import Task
+
+# More rows change the solution little.
+_MOST_ROWS = 5000
 
 
-def pooled_vectors(model: AdaptedModel, rows: EncodedRows) -> np.ndarray:
-    """Computes the vectors that the head reads.
+class HeadStart:
+    """The initial weights of a head, from rows that it is trained on.
 
     Args:
-        model: An adapted model whose adapter is the identity.
-        rows: The rows; the vectors of a text's windows are averaged.
-
-    Returns:
-        One vector per text, (texts, dim) float32.
+        model: The model with the untrained adapter and head. The head must have one layer.
+        task: The task of the head.
+        rows: The training rows.
+        targets: Their targets.
     """
-    from keras_peft.runtime.rows import inference_batches
 
-    found = None
-    headless = _Headless(model)
-    from keras_peft.runtime.inference import Inference
+    def __init__(self, model: AdaptedModel, task: Task, rows: EncodedRows, targets: Any) -> None:
+        self._model, self._task, self._targets = model, task, targets
+        with model.without_head():
+            # Pooled vectors have the shape (rows, 1, dim).
+            self._vectors = compute_outputs(Inference(model, rows.signature), rows)[:, 0]
 
-    run = Inference(headless, rows.signature)
-    for places, inputs in inference_batches(rows):
-        vectors = np.asarray(run(inputs))[:, 0]
-        if found is None:
-            found = np.zeros((len(rows), vectors.shape[-1]), np.float32)
-        found[places] = vectors
-    assert found is not None
-    if rows.owners is not None:
-        counts = np.bincount(rows.owners)
-        sums = np.zeros((len(counts), found.shape[1]), np.float32)
-        np.add.at(sums, rows.owners, found)
-        found = sums / counts[:, None]
-    return found
+    def assign(self, texts: np.ndarray | None = None) -> None:
+        """Solves the linear model and assigns the solution to the head.
 
-
-import keras  # noqa: E402
-
-
-class _Headless(keras.Model):
-    def __init__(self, model: AdaptedModel) -> None:
-        super().__init__(name="headless")
-        self.model = model
-        self.built = True
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.model.vectors(inputs, training=training)
+        Args:
+            texts: Indices of the texts to use; all of them by default.
+        """
+        if texts is None:
+            texts = np.arange(len(self._vectors))
+        texts = np.random.default_rng(0).permutation(texts)[:_MOST_ROWS]
+        vectors = self._vectors[texts].astype(np.float64)
+        mean, deviation = vectors.mean(0), np.maximum(vectors.std(0), 1e-6)
+        kernel, bias = self._task.linear_solution((vectors - mean) / deviation, self._targets[texts])
+        kernel = kernel / deviation[:, None]
+        layer: Any = self._model.head
+        layer = layer.get_layer("logits")
+        layer.kernel.assign(kernel.astype(np.float32))
+        layer.bias.assign((bias - mean @ kernel).astype(np.float32))

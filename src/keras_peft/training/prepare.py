@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
+from keras_peft.core.pooling import AUTO, FIRST_TOKEN
 from keras_peft.data.duplicates import digests
-from keras_peft.data.examples import Examples, check_trainable, read_examples, split
+from keras_peft.data.examples import Examples, check_trainable, fold_numbers, read_examples, split
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.storage_limits import cache_limit, memory_limit
+from keras_peft.store import pick
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
-from keras_peft.training.settings import Settings
+from keras_peft.training.settings import VALIDATION, Settings
 
 if TYPE_CHECKING:
     import keras
@@ -50,7 +52,8 @@ def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
         settings: The training settings.
 
     Returns:
-        The training examples and the validation examples.
+        The training examples and the validation examples, which are the same if they are validated on
+        folds.
 
     Raises:
         DataError: If the rows cannot be used, or the validation rows do not match the training rows.
@@ -58,9 +61,12 @@ def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
     import numpy as np
 
     training = check_trainable(read_examples(data, task=settings.task, **settings.columns()))
-    if isinstance(settings.validation, float | int):
-        return split(training, settings.validation, seed=settings.seed)
-    held_out = read_examples(settings.validation, task=training.task, **settings.columns())
+    if settings.folds(len(training)) is not None:
+        return training, training
+    share = VALIDATION if settings.validation == AUTO else settings.validation
+    if isinstance(share, float | int):
+        return split(training, share, seed=settings.seed)
+    held_out = read_examples(str(settings.validation), task=training.task, **settings.columns())
     training.task.from_labels(training.labels).check_known(held_out.labels, held_out.source)
     if shared := len(np.intersect1d(digests(held_out.texts), digests(training.texts))):
         note = f"{shared} validation texts are also in the training file, so the scores are too optimistic"
@@ -109,16 +115,22 @@ def prepare(
         base = sources.load(settings.base)
         max_length = _max_length(settings, base, sum(one.extra_positions for one in methods))
         encoder = training.input.encoder(base.tokenizer, max_length, long_text=settings.long_text)
-        task, head, origin = _task_and_head(base, training)
+        task, head, origin = _task_and_head(base, training, settings)
         model = _adapted(base, head, task, methods, encoder, settings)
-        tokens = encoder(training.texts), encoder(held_out.texts)
-    notes = _notes(training, held_out, tokens, max_length)
+        folds = _folds(training, settings) if held_out is training else ()
+        tokens = [encoder(training.texts)]
+        tokens += [encoder(pick(training.texts, part)) for fold in folds for part in fold]
+        if not folds:
+            tokens.append(encoder(held_out.texts))
+        starts_head = origin is None and task.pooling is not None and task.activation is None
+    distinct = tokens if not folds else tokens[:1]
+    notes = _notes(training, held_out, distinct, max_length)
     for note in notes:
         progress.note(note)
     recipe = Recipe.of(settings, model, task, rows=len(tokens[0]))
     precision = _precision(settings)
-    decided = _decided(settings, methods[0], recipe, max_length, precision)
-    rows = {"training_rows": len(training), "validation_rows": len(held_out)}
+    decided = _decided(settings, methods[0], task, recipe, max_length, precision)
+    rows = {"training_rows": len(training), "validation_rows": len(held_out), "folds": len(folds) or None}
     progress.planned(model.plan, {**rows, "head": origin, **decided})
     if origin is not None:
         notes.append(f"Training started from a head that was {origin}.")
@@ -126,12 +138,14 @@ def prepare(
     return PreparedTraining(
         training=training,
         held_out=held_out,
+        folds=folds,
         task=task,
         base=base,
         model=model,
         placements=adapter.placements,
         encoder=encoder,
         tokens=tokens,
+        starts_head=starts_head,
         recipe=recipe,
         settings=decided,
         notes=tuple(notes),
@@ -160,7 +174,22 @@ def _max_length(settings: Settings, base: Base, extra: int) -> int:
     return length
 
 
-def _task_and_head(base: Base, training: Examples) -> tuple[Task, keras.Model, str | None]:
+def _folds(training: Examples, settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the positions of the rows to train on and to validate on, for each fold."""
+    import numpy as np
+
+    count = settings.folds(len(training)) or 0
+    if not 2 <= count <= len(training):
+        raise OptionError(
+            f"`validation={settings.validation!r}`: expected from 2 folds to the number of rows, {len(training)}."
+        )
+    number = fold_numbers(training, count, seed=settings.seed)
+    return [(np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(count)]
+
+
+def _task_and_head(
+    base: Base, training: Examples, settings: Settings
+) -> tuple[Task, keras.Model, str | None]:
     """Creates the task and its head, initialised from the base's own head as far as that fits.
 
     Returns:
@@ -169,13 +198,24 @@ def _task_and_head(base: Base, training: Examples) -> tuple[Task, keras.Model, s
     task = training.task.from_labels(training.labels).with_activation(base.activation)
     values: Mapping[str, np.ndarray] = {}
     origin = None
-    if base.head is not None:
+    if base.head is not None and settings.pooling in (AUTO, FIRST_TOKEN):
         task, values, origin = base.head.start(task)
+    if task.pooling is None and settings.pooling != AUTO:
+        raise OptionError(
+            f"`pooling={settings.pooling!r}`: the head for {task.name} reads all vectors; omit it."
+        )
+    if origin is None:
+        task = task.with_pooling(_pooling(base, settings))
     head = task.head(base.dim)
     for key, value in values.items():
         layer, _, variable = key.partition("/")
         getattr(head.get_layer(layer), variable).assign(value)
     return task, head, origin
+
+
+def _pooling(base: Base, settings: Settings) -> str:
+    """Returns the pooling: as asked, else as the base declares."""
+    return (base.pooling or FIRST_TOKEN) if settings.pooling == AUTO else settings.pooling
 
 
 def _adapted(
@@ -226,12 +266,13 @@ def _precision(settings: Settings) -> str:
 
 
 def _decided(
-    settings: Settings, method: Method, recipe: Recipe, max_length: int, precision: str
+    settings: Settings, method: Method, task: Task, recipe: Recipe, max_length: int, precision: str
 ) -> dict[str, Any]:
     """Returns the effective settings, including all defaults, for the report and run.toml."""
     return {
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
+        "pooling": task.pooling,
         "learning_rate": settings.learning_rate or method.learning_rate,
         "head_learning_rate": recipe.rates["head/"],
         "label_smoothing": recipe.label_smoothing,

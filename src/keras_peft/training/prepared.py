@@ -12,6 +12,8 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Placement
     from keras_peft.inputs.encoder import Encoder
@@ -29,13 +31,17 @@ class PreparedTraining:
 
     Attributes:
         training: The training rows.
-        held_out: The validation rows.
+        held_out: The validation rows; all rows if they are validated on folds.
+        folds: Positions of the rows to train on and of those to validate on, for each fold; empty if
+            rows are held out.
         task: The task of the labels.
         base: The base.
         model: The base with the new adapter and head.
         placements: The adapter's methods and where they attach.
         encoder: Converts rows to tokens.
-        tokens: Tokens of the training rows and of the validation rows.
+        tokens: Tokens of the training rows, then of the validation rows, or of the rows to train on and to
+            validate on for each fold.
+        starts_head: Whether the head starts as a linear model on the vectors of the training rows.
         recipe: The training recipe.
         settings: The effective settings, including all defaults.
         notes: Notes for the user.
@@ -44,12 +50,14 @@ class PreparedTraining:
 
     training: Examples
     held_out: Examples
+    folds: Sequence[tuple[np.ndarray, np.ndarray]]
     task: Task
     base: Base
     model: AdaptedModel
     placements: Sequence[Placement]
     encoder: Encoder
-    tokens: tuple[Tokens, Tokens]
+    tokens: Sequence[Tokens]
+    starts_head: bool
     recipe: Recipe
     settings: dict[str, Any]
     notes: tuple[str, ...]
@@ -59,7 +67,7 @@ class PreparedTraining:
     def rows(
         self, *, trunk_cache: bool, progress: Progress, stopwatch: Stopwatch
     ) -> Iterator[tuple[Sequence[EncodedRows], TrunkCacheUse | None]]:
-        """Yields the training rows and the validation rows while the model is set up to read them.
+        """Yields the rows of each set in `tokens` while the model is set up to read them.
 
         If part of the base is a frozen trunk, its features are computed first or read from the
         cache, unless there is no room for them.
@@ -70,7 +78,7 @@ class PreparedTraining:
             stopwatch: Measures the computation of the features as "trunk".
 
         Yields:
-            The two sets of rows, and how the cache was used, or None without cached features.
+            The sets of rows, in the order of `tokens`, and how the cache was used, or None without cached features.
         """
         import keras
 

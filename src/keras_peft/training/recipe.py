@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keras_peft.training.settings import FEW_ROWS, LABEL_SMOOTHING, Settings
+
 if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.tasks import Task
-    from keras_peft.training.settings import Settings
 
 # Chosen by experiment: docs/internals/decisions/0003-training-defaults.md.
 STEPS = 600
 LEAST_EPOCHS = 3
-MOST_EPOCHS = 30
+MOST_EPOCHS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +63,18 @@ class Recipe:
             epochs=settings.epochs or default_epochs(rows, step),
             batch_size=settings.batch_size,
             rates=default_rates(model, settings.learning_rate),
-            label_smoothing=task.label_smoothing(settings.label_smoothing),
+            label_smoothing=task.label_smoothing(_label_smoothing(settings, rows)),
             class_weights=settings.class_weights,
             gradient_accumulation=settings.gradient_accumulation,
             patience=settings.patience,
             seed=settings.seed,
         )
+
+
+def _label_smoothing(settings: Settings, rows: int) -> float:
+    if settings.label_smoothing is not None:
+        return settings.label_smoothing
+    return 0.0 if rows < FEW_ROWS else LABEL_SMOOTHING
 
 
 def default_epochs(rows: int, batch_size: int) -> int:

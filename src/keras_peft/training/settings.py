@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from keras_peft import tasks
+from keras_peft.core.pooling import AUTO, POOLINGS
 from keras_peft.core.selection import Selection
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH, LONG_TEXT
 from keras_peft.options import setting
 
+# Chosen by experiment: docs/internals/decisions/0014-few-rows.md.
+FEW_ROWS = 500
+"""With fewer rows, folds replace the held-out share, and labels are not smoothed."""
+LABEL_SMOOTHING = 0.1
+FOLDS = 4
+VALIDATION = 0.1
 PRECISIONS = ("auto", "float32", "bfloat16")
 _SEEDS = 2**32
 
@@ -28,7 +36,12 @@ class Settings:
         layers: Blocks to train in: `"last:2"`, `"all"`, `[-1, -2]`. Defaults to those of the
             task or the method.
         targets: Roles, or regular expressions on paths. Defaults to those of the method.
-        validation: Fraction of the rows to validate on, or a file with validation rows.
+        pooling: How the vectors of a text become the one that the head reads: `"first-token"`,
+            `"mean"`, `"max"`, or `"auto"`, which chooses by the base and the number of rows.
+        validation: What to validate on: a fraction of the rows, a file with validation rows, or
+            `"folds:4"`: each of 4 folds of the rows is scored by a model that is trained on the others,
+            and the result is trained on all rows. `"auto"` is `"folds:4"` with fewer than 500 rows,
+            and a tenth of the rows with more.
         epochs: Number of passes over the training data. Defaults to about 600 steps in total.
         batch_size: Rows per batch.
         gradient_accumulation: Number of batches whose gradients are combined into one step,
@@ -36,7 +49,8 @@ class Settings:
         learning_rate: Peak learning rate; the head's rate scales with it. Defaults to that of
             the method.
         label_smoothing: Fraction of each target that is spread over all labels, so that the
-            classifier does not become overconfident.
+            classifier does not become overconfident. Defaults to 0 with fewer than 500 rows, and to 0.1
+            with more.
         class_weights: Weight rows of rare labels higher, so that all labels count equally.
         patience: Number of epochs without a better validation score after which training
             stops and the best epoch is kept. Without it, the last epoch is kept.
@@ -77,8 +91,16 @@ class Settings:
         "Layers to adapt: roles such as attention.query,ffn.up, or a regular expression on layer paths.",
         shown="the method's default",
     )
+    pooling: str = setting(
+        AUTO,
+        "How a text's vectors become the one that the head reads: first-token, mean, max, or auto, which chooses by "
+        "the base and the number of rows.",
+        choices=(AUTO, *POOLINGS),
+    )
     validation: float | str = setting(
-        0.1, "Fraction of the rows to validate on, or a file with validation rows."
+        AUTO,
+        "What to validate on: a fraction of the rows, a file with validation rows, folds such as folds:4, or auto, "
+        f"which is folds:{FOLDS} with fewer than {FEW_ROWS} rows, and {VALIDATION} with more.",
     )
     epochs: int | None = setting(
         None, "Number of passes over the training data.", shown="3 to 30, for about 600 steps"
@@ -90,7 +112,11 @@ class Settings:
     learning_rate: float | None = setting(
         None, "Peak learning rate; the head's rate scales with it.", shown="the method's default"
     )
-    label_smoothing: float = setting(0.1, "Fraction of each target to spread over all labels.")
+    label_smoothing: float | None = setting(
+        None,
+        "Fraction of each target to spread over all labels.",
+        shown=f"0 with fewer than {FEW_ROWS} rows, else {LABEL_SMOOTHING}",
+    )
     class_weights: bool = setting(
         False, "Weight rows of rare labels higher, so that all labels count equally."
     )
@@ -171,6 +197,18 @@ class Settings:
             )
         return cls(**values)
 
+    def folds(self, rows: int) -> int | None:
+        """Returns the number of folds to validate on, or None if a share or a file is held out.
+
+        Args:
+            rows: Number of labelled rows.
+        """
+        if self.validation == AUTO:
+            return min(FOLDS, rows) if rows < FEW_ROWS else None
+        if not isinstance(self.validation, str) or not (found := _FOLDS.fullmatch(self.validation)):
+            return None
+        return int(found[1])
+
     def columns(self) -> dict[str, Any]:
         """Returns the keyword arguments for `read_examples`."""
         names = ("text_column", "label_column", "skip_bad_rows")
@@ -194,6 +232,7 @@ class Settings:
         return None
 
 
+_FOLDS = re.compile(r"folds:(\d{1,6})")
 _ABOVE_0 = {"epochs", "batch_size", "gradient_accumulation", "learning_rate", "patience", "max_length"}
 
 

@@ -13,9 +13,10 @@ from keras_peft.progress import Progress
 from keras_peft.runtime.rows import EncodedRows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
-from keras_peft.training.batches import TrainingBatches, by_token
+from keras_peft.training.batches import TrainingBatches, batch_count, by_token
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.recipe import Recipe
+from keras_peft.training.validation import Validation
 from keras_peft.training.watcher import TrainingOutcome, Watcher
 
 # Chosen by experiment: docs/internals/decisions/0003-training-defaults.md.
@@ -29,7 +30,7 @@ def train(
     task: Task,
     *,
     training: tuple[EncodedRows, Any],
-    validation: tuple[EncodedRows, Any],
+    validation: Validation,
     recipe: Recipe,
     progress: Progress,
     stopwatch: Stopwatch,
@@ -43,7 +44,7 @@ def train(
         model: An adapted model with the task's head.
         task: The task of the head.
         training: Rows and targets to train on.
-        validation: Rows and targets to score after each epoch.
+        validation: What to score after each epoch.
         recipe: The training recipe.
         progress: Receives an event for each step and epoch.
         stopwatch: Measures scoring as "evaluate".
@@ -58,19 +59,38 @@ def train(
     Raises:
         OptionError: If the loss is no longer finite, for example because of a high rate.
     """
+    compile_for_training(model, task, recipe, steps=steps_of(training[0], recipe))
+    return fit(
+        model,
+        task,
+        training=training,
+        validation=validation,
+        recipe=recipe,
+        progress=progress,
+        stopwatch=stopwatch,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        state=state,
+    )
+
+
+def fit(
+    model: AdaptedModel,
+    task: Task,
+    *,
+    training: tuple[EncodedRows, Any],
+    validation: Validation,
+    recipe: Recipe,
+    progress: Progress,
+    stopwatch: Stopwatch,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    state: TrainingState | None = None,
+) -> TrainingOutcome:
+    """Fits a model that `compile_for_training` compiled; the arguments are those of `train`."""
     epoch = 0 if state is None else int(state.content["epoch"])
     batches = training_batches(task, *training, recipe, epoch=epoch)
     highest = max(recipe.rates.values())
-    # Keras's schedules count batches, including those whose gradients are only accumulated.
-    steps = recipe.epochs * len(batches)
-    warmup = max(1, round(WARMUP * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=highest,
-        warmup_steps=warmup,
-    )
-    compile_model(model, task, recipe, schedule)
     watcher = Watcher(model, task, validation, highest, recipe.patience, progress, stopwatch, checkpoint)
     if state is not None:
         watcher.restore(state)
@@ -89,6 +109,16 @@ def train(
         progress.finished()
         batches.release()
     return watcher.trained()
+
+
+def steps_of(rows: EncodedRows, recipe: Recipe) -> int:
+    """Returns the number of batches in an epoch.
+
+    Args:
+        rows: The training rows.
+        recipe: The training recipe.
+    """
+    return batch_count(len(rows.lengths), recipe.batch_size)
 
 
 def training_batches(
@@ -120,6 +150,27 @@ def training_batches(
         weights=weights,
         epoch=epoch,
     )
+
+
+def compile_for_training(model: AdaptedModel, task: Task, recipe: Recipe, *, steps: int) -> None:
+    """Compiles a model with AdamW, linear warm-up and cosine decay.
+
+    Args:
+        model: An adapted model with the task's head.
+        task: The task of the head.
+        recipe: The training recipe.
+        steps: Number of batches in an epoch.
+    """
+    # Keras's schedules count batches, including those whose gradients are only accumulated.
+    total = recipe.epochs * steps
+    warmup = max(1, round(WARMUP * total))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, total - warmup),
+        warmup_target=max(recipe.rates.values()),
+        warmup_steps=warmup,
+    )
+    compile_model(model, task, recipe, schedule)
 
 
 def compile_model(model: AdaptedModel, task: Task, recipe: Recipe, schedule: Any) -> None:

@@ -14,12 +14,11 @@ from keras_peft.core.adapted import AdaptedModel
 from keras_peft.errors import OptionError
 from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
-from keras_peft.runtime.inference import Inference
-from keras_peft.runtime.outputs import compute_outputs
-from keras_peft.runtime.rows import EncodedRows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
+from keras_peft.training.snapshot import changing_variables
+from keras_peft.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Watcher(keras.callbacks.Callback):
         self,
         model: AdaptedModel,
         task: Task,
-        validation: tuple[EncodedRows, Any],
+        validation: Validation,
         learning_rate: float,
         patience: int | None,
         progress: Progress,
@@ -80,10 +79,9 @@ class Watcher(keras.callbacks.Callback):
         self._learning_rate = learning_rate
         self._patience = patience
         self._task = task
-        self._rows, self._truth = validation
+        self._validation = validation
         self._progress = progress
         self._checkpoint = checkpoint
-        self._run: Inference | None = None
         self._records: list[EpochRecord] = []
         self._outputs: Any = None
         self._best: tuple[int, list[np.ndarray]] | None = None
@@ -113,8 +111,8 @@ class Watcher(keras.callbacks.Callback):
         """Scores and reports the epoch, saves the state, and decides whether to stop."""
         logs = {} if logs is None else logs
         with self._stopwatch.measure("evaluate"):
-            self._outputs = self._compute()
-            scores = self._task.score(self._outputs, self._truth)
+            self._outputs = self._validation.outputs(self._adapted, epoch + 1)
+            scores = self._task.score(self._outputs, self._validation.truth)
         record = EpochRecord(
             epoch=epoch + 1, loss=float(logs["loss"]), validation_loss=scores.loss, metrics=scores.metrics
         )
@@ -152,7 +150,7 @@ class Watcher(keras.callbacks.Callback):
                 variable.assign(value)
             self._outputs = None
         if self._outputs is None:
-            self._outputs = self._compute()
+            self._outputs = self._validation.outputs(self._adapted, best)
         return TrainingOutcome(self._records, best, self._outputs)
 
     def restore(self, state: TrainingState) -> None:
@@ -177,10 +175,6 @@ class Watcher(keras.callbacks.Callback):
         if best:
             self._best = (int(state.content["best"]), best)
 
-    def _compute(self) -> Any:
-        self._run = self._run or Inference(self._adapted, self._rows.signature)
-        return compute_outputs(self._run, self._rows)
-
     def _state(self) -> TrainingState:
         tensors = {key: keras.ops.convert_to_numpy(value) for key, value in self._moving().items()}
         if self._best is not None:
@@ -199,11 +193,7 @@ class Watcher(keras.callbacks.Callback):
 
     def _moving(self) -> dict[str, keras.Variable]:
         """Returns all variables that training changes: weights, random states, optimizer variables."""
-        # Frozen variables of the base do not change, and metrics are reset in each epoch.
-        still = {id(one) for one in [*self._adapted.base.variables, *self._adapted.metrics_variables]}
-        trained = self._adapted.trainable_variables
-        others = [one for one in self._adapted.variables if not one.trainable and id(one) not in still]
-        groups = {"trained": trained, "other": others, "optimizer": self._adapted.optimizer.variables}
+        groups = {**changing_variables(self._adapted), "optimizer": self._adapted.optimizer.variables}
         return {
             f"{name}/{number:06}": variable
             for name, variables in groups.items()

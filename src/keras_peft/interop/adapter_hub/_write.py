@@ -19,7 +19,7 @@ from keras_peft.interop.adapter_hub._head import describe, written
 from keras_peft.interop.adapter_hub._kinds import kinds
 from keras_peft.interop.adapter_hub._places import SHARED
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
-from keras_peft.interop.hf_peft._head import folded
+from keras_peft.interop.hf_peft._head import folded, pooling_problems
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import OutgoingAdapter, Tensors, places_of
 from keras_peft.sources import embedded
@@ -81,6 +81,7 @@ def export_adapter_hub(
     adapter = model.adapters[model.active[0]]
     name = re.sub(r"[^\w-]", "-", out.absolute().name)
     config, tensors, problems = write_tensors_of(adapter, names, name)
+    problems += pooling_problems(task)
     if problems:
         raise AdapterError(f"{read.folder} cannot be exported to AdapterHub: {'; '.join(problems)}.")
     head_config, head = written(task, name)

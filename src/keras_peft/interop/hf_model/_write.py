@@ -20,7 +20,7 @@ from keras_peft.interop._verifying import check_same, folded_outputs
 from keras_peft.interop.adapter_hub import kinds as adapter_hub_kinds
 from keras_peft.interop.hf_peft import kinds as hf_peft_kinds
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
-from keras_peft.interop.hf_peft._head import Head, folded, head_of
+from keras_peft.interop.hf_peft._head import Head, folded, head_of, pooling_problems
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -145,6 +145,8 @@ def _way_out(adapter: Adapter, task: Task) -> str:
 
 def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None, list[str]]:
     """Returns the architecture whose classifier has the task's head, the base model's or DistilBERT."""
+    if unfit := pooling_problems(task):
+        return None, unfit
     own = head_of(loaded.kind, type(task))
     if task.per_word or own.activation == task.activation:
         return (loaded.kind, own), []
@@ -239,9 +241,7 @@ def _compare(staging: Path, read: Bundle, expected: Any) -> float:
     if fresh.head is None:
         raise BundleError("Nothing was exported: when read back, the checkpoint has no head.")
     head = fresh.head.task.head(fresh.dim)
-    model = attach.adapt(
-        fresh.encoder, LinearProbe(), head=head, pooling=task.pooling
-    )
+    model = attach.adapt(fresh.encoder, LinearProbe(), head=head, pooling=task.pooling)
     model.assign_adapter_tensors({f"head/{key}": value for key, value in fresh.head.read().items()})
     outputs = outputs_of(model, read)
     if not task.per_word:

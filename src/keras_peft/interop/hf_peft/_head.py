@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_peft import bases, tasks
+from keras_peft.core.pooling import FIRST_TOKEN
 from keras_peft.interop.hf_peft._pieces import Tensors
 from keras_peft.tasks import Task
 
@@ -80,6 +81,20 @@ def head_of(kind: str, task: type[Task]) -> Head:
         return Head("ForTokenClassification", {"classifier": "logits"}, "relu", ("classifier",))
     own = bases.checkpoints()[kind].CHECKPOINT.text_head
     return Head("ForSequenceClassification", own.layers, own.activation, own.saved)
+
+
+def pooling_problems(task: Task) -> list[str]:
+    """Returns the reason why Hugging Face's classes cannot hold the head of a task; empty if they can.
+
+    Args:
+        task: The task.
+    """
+    if task.pooling in (None, FIRST_TOKEN):
+        return []
+    return [
+        f"its head reads the {task.pooling} of all vectors, but those of Hugging Face's classes read the first "
+        "token's; `format='sentence-transformers'` exports it, or train with `pooling='first-token'`"
+    ]
 
 
 def folded(tensors: Mapping[str, np.ndarray], task: Task) -> Tensors:

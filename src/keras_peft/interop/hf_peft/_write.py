@@ -15,7 +15,7 @@ from keras_peft.interop._files import write_json, write_torch_tensors
 from keras_peft.interop._verifying import compared_on
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, is_adapter, read_folder
-from keras_peft.interop.hf_peft._head import folded, head_of, task_type_of
+from keras_peft.interop.hf_peft._head import folded, head_of, pooling_problems, task_type_of
 from keras_peft.interop.hf_peft._kinds import kinds
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import OutgoingAdapter, Tensors, places_of
@@ -175,6 +175,8 @@ def write_tensors_of(
 
 def _translated(adapter: Adapter, names: Names, task: Task) -> tuple[dict[str, Any], Tensors, list[str]]:
     settings, tensors, prefix, problems = write_tensors_of(adapter, names, task_type=task_type_of(type(task)))
+    if unfit := pooling_problems(task):
+        return {}, {}, [*problems, *unfit]
     head = head_of(names.kind, type(task))
     if not _has_head_of(names.kind, task):
         way_out = "; `with_base=True` writes the base in DistilBERT's format, whose head uses ReLU"

@@ -1,0 +1,55 @@
+"""Confidence intervals of metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_peft.tasks._scores import Scores
+    from keras_peft.tasks._task import Task
+
+_LEVEL = 0.95
+_SAMPLES = 200
+# With more rows, the interval is narrow and takes long to compute.
+_MOST_ROWS = 2000
+
+
+def interval(task: Task, outputs: Any, targets: Any, scores: Scores) -> tuple[float, float] | None:
+    """Computes the 95% confidence interval of a task's main metric.
+
+    That of an accuracy is Wilson's (1927, https://doi.org/10.1080/01621459.1927.10502953), which also
+    holds near 0 and 1. Others are percentiles of the metric over resampled rows: Efron 1979,
+    https://doi.org/10.1214/aos/1176344552.
+
+    Args:
+        task: The task.
+        outputs: Outputs of the head.
+        targets: Targets of the rows.
+        scores: The scores of these outputs.
+
+    Returns:
+        The lower and upper limit, or None if the interval is not computed: there are fewer than two rows,
+        or so many that it would take long.
+    """
+    import numpy as np
+
+    rows = scores.rows
+    if rows < 2:
+        return None
+    if next(iter(scores.metrics)) == "accuracy" and isinstance(outputs, np.ndarray):
+        from scipy.stats import binomtest
+
+        found = binomtest(round(scores.main * rows), rows).proportion_ci(_LEVEL, method="wilson")
+        return float(found.low), float(found.high)
+    if rows > _MOST_ROWS:
+        return None
+    generator = np.random.default_rng(0)
+    values = []
+    for _ in range(_SAMPLES):
+        sample = generator.integers(0, rows, rows)
+        if isinstance(outputs, np.ndarray):
+            values.append(task.score(outputs[sample], targets[sample]).main)
+        else:
+            values.append(task.score([outputs[i] for i in sample], [targets[i] for i in sample]).main)
+    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return float(low), float(high)
