@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_peft.tasks._scores import Scores
-    from keras_peft.tasks._task import Task
 
 _LEVEL = 0.95
 _SAMPLES = 200
@@ -14,15 +14,17 @@ _SAMPLES = 200
 _MOST_ROWS = 2000
 
 
-def interval(task: Task, outputs: Any, targets: Any, scores: Scores) -> tuple[float, float] | None:
-    """Computes the 95% confidence interval of a task's main metric.
+def interval(
+    score: Callable[[Any, Any], Scores], outputs: Any, targets: Any, scores: Scores
+) -> tuple[float, float] | None:
+    """Computes the 95% confidence interval of the main metric.
 
     That of an accuracy is Wilson's (1927, https://doi.org/10.1080/01621459.1927.10502953), which also
     holds near 0 and 1. Others are percentiles of the metric over resampled rows: Efron 1979,
     https://doi.org/10.1214/aos/1176344552.
 
     Args:
-        task: The task.
+        score: Computes the scores of outputs and targets.
         outputs: Outputs of the head.
         targets: Targets of the rows.
         scores: The scores of these outputs.
@@ -48,8 +50,8 @@ def interval(task: Task, outputs: Any, targets: Any, scores: Scores) -> tuple[fl
     for _ in range(_SAMPLES):
         sample = generator.integers(0, rows, rows)
         if isinstance(outputs, np.ndarray):
-            values.append(task.score(outputs[sample], targets[sample]).main)
+            values.append(score(outputs[sample], targets[sample]).main)
         else:
-            values.append(task.score([outputs[i] for i in sample], [targets[i] for i in sample]).main)
+            values.append(score([outputs[i] for i in sample], [targets[i] for i in sample]).main)
     low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)

@@ -346,7 +346,7 @@ class Task(ABC):
             targets: Targets of the rows, from `targets`.
         """
         scores = self.score(outputs, targets)
-        return replace(scores, interval=interval(self, outputs, targets, scores))
+        return replace(scores, interval=interval(self.score, outputs, targets, scores))
 
     def calibrated(self, outputs: Any, targets: Any) -> Self:
         """Returns the task calibrated on validation rows: with a temperature, or with thresholds.

@@ -50,25 +50,30 @@ def cross_fit(
     initial = Snapshot(prepared.model)
     run = Inference(prepared.model, sets[0].signature)
     fold_outputs = []
-    for number, (training, held_out) in enumerate(prepared.folds):
-        progress.stage(f"Fold {number + 1} of {len(prepared.folds)}")
-        initial.restore()
-        if start is not None:
-            start.assign(training)
-        rows = sets[2 * number]
-        # As many steps as on all rows, so that the compiled schedule fits.
-        batch_size = math.ceil(len(rows.lengths) / steps)
-        kept = _Kept(run, sets[2 * number + 1], task.targets([labels[row] for row in held_out]))
-        fit(
-            prepared.model,
-            task,
-            training=(rows, task.targets([labels[row] for row in training])),
-            validation=kept,
-            recipe=replace(prepared.recipe, batch_size=batch_size, patience=None),
-            progress=progress,
-            stopwatch=stopwatch,
-        )
-        fold_outputs.append((held_out, kept.epochs))
+    # One bar for all folds; the scores of each epoch are known only after the last one.
+    shared = _FoldProgress(progress)
+    progress.started(epochs=prepared.recipe.epochs * len(prepared.folds), steps=steps, done=0)
+    try:
+        for number, (training, held_out) in enumerate(prepared.folds):
+            initial.restore()
+            if start is not None:
+                start.assign(training)
+            rows = sets[2 * number]
+            # As many steps as on all rows, so that the compiled schedule fits.
+            batch_size = math.ceil(len(rows.lengths) / steps)
+            kept = _Kept(run, sets[2 * number + 1], task.targets([labels[row] for row in held_out]))
+            fit(
+                prepared.model,
+                task,
+                training=(rows, task.targets([labels[row] for row in training])),
+                validation=kept,
+                recipe=replace(prepared.recipe, batch_size=batch_size, patience=None),
+                progress=shared,
+                stopwatch=stopwatch,
+            )
+            fold_outputs.append((held_out, kept.epochs))
+    finally:
+        progress.finished()
     initial.restore()
     epochs = [
         _joined([(held_out, outputs[epoch]) for held_out, outputs in fold_outputs])
@@ -89,6 +94,19 @@ class _Kept(HeldOut):
         """Computes and keeps the outputs of the model."""
         self.epochs.append(super().outputs(model, epoch))
         return self.epochs[-1]
+
+
+class _FoldProgress(Progress):
+    """Reports the steps of a fold, and leaves out its epochs."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)
+
+    def stepped(self, *, loss: float) -> None:
+        self._progress.stepped(loss=loss)
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, Any]]) -> Any:

@@ -223,6 +223,7 @@ def _train(
         compile_for_training(prepared.model, prepared.task, prepared.recipe, steps=steps)
         validation: Validation
         if prepared.folds:
+            progress.stage(f"Validating on {len(prepared.folds)} folds")
             validation = cross_fit(
                 prepared, others, start, steps=steps, progress=progress, stopwatch=stopwatch
             )

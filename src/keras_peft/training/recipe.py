@@ -78,7 +78,7 @@ def _label_smoothing(settings: Settings, rows: int) -> float:
 
 
 def default_epochs(rows: int, batch_size: int) -> int:
-    """Returns the default number of epochs: about 600 steps, but at least 3 and at most 30 epochs.
+    """Returns the default number of epochs: about 600 steps, but at least 3 and at most 20 epochs.
 
     The number of steps is what matters: few rows need many epochs, and many rows need few.
 

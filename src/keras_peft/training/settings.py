@@ -18,7 +18,7 @@ from keras_peft.options import setting
 FEW_ROWS = 500
 """With fewer rows, folds replace the held-out share, and labels are not smoothed."""
 LABEL_SMOOTHING = 0.1
-FOLDS = 4
+FOLDS = 3
 VALIDATION = 0.1
 PRECISIONS = ("auto", "float32", "bfloat16")
 _SEEDS = 2**32
@@ -39,8 +39,8 @@ class Settings:
         pooling: How the vectors of a text become the one that the head reads: `"first-token"`,
             `"mean"`, `"max"`, or `"auto"`, which chooses by the base and the number of rows.
         validation: What to validate on: a fraction of the rows, a file with validation rows, or
-            `"folds:4"`: each of 4 folds of the rows is scored by a model that is trained on the others,
-            and the result is trained on all rows. `"auto"` is `"folds:4"` with fewer than 500 rows,
+            `"folds:3"`: each of 3 folds of the rows is scored by a model that is trained on the others,
+            and the result is trained on all rows. `"auto"` is `"folds:3"` with fewer than 500 rows,
             and a tenth of the rows with more.
         epochs: Number of passes over the training data. Defaults to about 600 steps in total.
         batch_size: Rows per batch.
@@ -99,11 +99,11 @@ class Settings:
     )
     validation: float | str = setting(
         AUTO,
-        "What to validate on: a fraction of the rows, a file with validation rows, folds such as folds:4, or auto, "
+        "What to validate on: a fraction of the rows, a file with validation rows, folds such as folds:5, or auto, "
         f"which is folds:{FOLDS} with fewer than {FEW_ROWS} rows, and {VALIDATION} with more.",
     )
     epochs: int | None = setting(
-        None, "Number of passes over the training data.", shown="3 to 30, for about 600 steps"
+        None, "Number of passes over the training data.", shown="3 to 20, for about 600 steps"
     )
     batch_size: int = setting(16, "Rows per batch.")
     gradient_accumulation: int = setting(
