@@ -179,7 +179,7 @@ def test_certainty_has_no_infinite_weight(classifier, monkeypatch):
 
 
 def test_the_page_reports_when_the_classifier_abstains(classifier, monkeypatch):
-    monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.999))
+    monkeypatch.setattr(classifier, "task", replace(classifier.task, abstain_below=0.99999))
     (withheld,) = keras_peft.explain(classifier, ["the model people"])
     assert withheld.is_withheld
     assert "The classifier abstains" in explanations.as_html([withheld], "my-bundle")

@@ -67,7 +67,7 @@ def write_bundle(
     what = kind.from_config((() if task == "regression" else tuple(labels)), options or {})
     methods = (keras_peft.LoRA(rank=2),) if method is None else method
     methods = (methods,) if isinstance(methods, Method) else tuple(methods)
-    placements, start, trained = _start(methods, layers, what.name, what.outputs)
+    placements, start, trained = _start(methods, layers, what)
     generator = np.random.default_rng(seed)
     values = {
         key: (value + scale * generator.normal(size=value.shape) if key in trained else value).astype(
@@ -109,14 +109,13 @@ def seal(folder: Path, **changes: Any) -> None:
 
 @cache
 def _start(
-    methods: tuple[Method, ...], layers: str, task: str, outputs: int
+    methods: tuple[Method, ...], layers: str, task: tasks.Task
 ) -> tuple[list[Placement], dict[str, np.ndarray], frozenset[str]]:
     """The initial weights of an adapter, and the keys of the trainable ones."""
     # The random values must not depend on the order of the tests.
     keras.utils.set_random_seed(0)
     base = tiny_base()
-    kind = tasks.find(task)
-    head = kind.from_config([str(number) for number in range(outputs)], {}).head(base.dim)
+    head = task.head(base.dim)
     all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
     placements = choose_placements(all_sites, methods, layers, None)
     model = attach.adapt(base.encoder, placements, head=head)

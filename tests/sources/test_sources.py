@@ -20,6 +20,7 @@ from keras_peft import sources
 from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, BaseUnreachable
 from keras_peft.files import sha256_of
 from keras_peft.sources import embedded
+from keras_peft.sources._pooling import declared_pooling
 from sources.hub_server import COMMIT, TOKEN, hub
 
 OUTPUTS = load_file(REFERENCE / "outputs.safetensors")
@@ -395,3 +396,33 @@ def test_a_configuration_that_makes_no_sense(tmp_path, changes):
     damage_config(folder, **changes)
     with pytest.raises(BaseCorrupt, match="does not describe a model|does not fit"):
         sources.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_cls_token": True}, "first-token"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode": ["mean"]}, "mean"),
+        ({"pooling_mode": ["mean", "max"]}, None),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, None),
+        ({"pooling_mode_lasttoken": True}, None),
+        ({"pooling_mode": "lasttoken"}, None),
+        ({}, None),
+    ],
+)
+def test_the_pooling_that_a_checkpoint_declares(tmp_path, config, expected):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "config.json").write_text(json.dumps(config))
+    modules = [{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "pool"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    assert declared_pooling(tmp_path) == expected
+
+
+def test_a_damaged_pooling_is_said(tmp_path):
+    assert declared_pooling(tmp_path) is None
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text("{")
+    with pytest.raises(BaseCorrupt, match="1_Pooling/config.json is not valid JSON"):
+        declared_pooling(tmp_path)

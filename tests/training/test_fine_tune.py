@@ -66,7 +66,10 @@ def test_it_learns_and_reports(tmp_path, data):
     assert kinds[1] == "started"
     assert kinds[-1] == "finished"
     assert kinds.count("epoch") == 12
-    assert kinds.count("stepped") == recorder.news[1][1] * recorder.news[1][2]
+    # On three folds, then on all rows.
+    started = [news for news in recorder.news if news[0] == "started"]
+    assert [news[1] for news in started] == [36, 12]
+    assert kinds.count("stepped") == sum(epochs * steps for _, epochs, steps, *_ in started)
     json.dumps(report)
     scores = keras_peft.load(tmp_path / "b").evaluate(keras_peft.read_examples(data))
     assert scores.metrics["accuracy"] >= 0.9

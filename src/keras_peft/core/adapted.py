@@ -90,10 +90,11 @@ class AdaptedModel(keras.Model):
         all_sites = find_sites(base, roles)
         refuse_taken(base, all_sites)
         refuse_no_name(adapter)
-        first = Adapter(all_sites, choose_placements(all_sites, method, layers, targets), _built(head, base))
+        model = pooled(base, pooling)
+        first = Adapter(all_sites, choose_placements(all_sites, method, layers, targets), _built(head, model))
         super().__init__(name=name or f"{base.name}_adapted")
         self.base = base
-        self._pooled = _Hidden(pooled(base, pooling))
+        self._pooled = _Hidden(model)
         self.roles = dict(roles or {})
         self._all_sites = tuple(all_sites)
         self._registry = AdapterRegistry(all_sites)
@@ -367,7 +368,7 @@ class AdaptedModel(keras.Model):
         self._registry.refuse_name(name)
         placements = choose_placements(self._all_sites, method, layers, targets)
         with self.disabled():  # the new adapter must start from the original weights of the base
-            adapter = Adapter(self._all_sites, placements, _built(head, self.base))
+            adapter = Adapter(self._all_sites, placements, _built(head, self._pooled.model))
             self._keep(name, adapter)
             adapter.deactivate()
 

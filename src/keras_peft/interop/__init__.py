@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from keras_peft.interop.hf_model import export_hf_model, import_hf_model
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft, load_hf_peft, save_hf_peft
     from keras_peft.interop.keras_lora import import_keras_lora
+    from keras_peft.interop.sentence_transformers import export_sentence_transformers
 
 _HOMES = {
     "Exported": "_exporting",
     "export_adapter_hub": "adapter_hub",
     "export_hf_model": "hf_model",
     "export_hf_peft": "hf_peft",
+    "export_sentence_transformers": "sentence_transformers",
     "import_adapter_hub": "adapter_hub",
     "import_hf_model": "hf_model",
     "import_hf_peft": "hf_peft",
@@ -37,6 +39,7 @@ __all__ = [
     "export_adapter_hub",
     "export_hf_model",
     "export_hf_peft",
+    "export_sentence_transformers",
     "import_adapter_hub",
     "import_hf_model",
     "import_hf_peft",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ def write_torch_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     path.write_bytes(safetensors.numpy.save(own, {"format": "pt"}))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Writes an indented JSON file.
 
     Args:
         path: File to write.
-        content: The JSON object.
+        content: The JSON object or list.
 
     Raises:
         OSError: If the file cannot be written completely.

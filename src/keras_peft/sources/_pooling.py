@@ -11,7 +11,7 @@ from keras_peft.core.pooling import FIRST_TOKEN, MAX, MEAN
 from keras_peft.errors import BaseCorrupt
 
 _MODES = {"cls": FIRST_TOKEN, "mean": MEAN, "max": MAX}
-# Before sentence-transformers 5.3, a flag for each mode.
+# Earlier versions write a flag for each mode.
 _FLAGS = {
     "pooling_mode_cls_token": FIRST_TOKEN,
     "pooling_mode_mean_tokens": MEAN,
@@ -46,10 +46,12 @@ def declared_pooling(folder: Path) -> str | None:
 
 
 def _pooling(config: Mapping[str, Any]) -> str | None:
-    if (mode := config.get("pooling_mode")) is not None:
-        return _MODES.get(mode) if isinstance(mode, str) else None
+    given = config.get("pooling_mode")
+    if given is None:
+        chosen = [pooling for flag, pooling in _FLAGS.items() if config.get(flag) is True]
+    else:
+        chosen = [_MODES.get(str(mode)) for mode in (given if isinstance(given, list) else [given])]
     # Several modes are concatenated, to vectors that no head here reads.
-    chosen = [pooling for flag, pooling in _FLAGS.items() if config.get(flag) is True]
     return chosen[0] if len(chosen) == 1 else None
 
 

@@ -50,7 +50,13 @@ def others(engine, tmp_path_factory):
     folder = tmp_path_factory.mktemp("others")
     other = loaded(engine, folder, 3, layers="last:1", seed=3, labels=("x", "y", "z", "w"))
     words = loaded(engine, folder, 4, layers="last:1", seed=4, task="token-labels", labels=("O", "B-a"))
-    return [(other, TEXTS[1], said_alone(other, TEXTS[1])), (words, TEXTS[3], said_alone(words, TEXTS[3]))]
+    options = {"pooling": "mean", "activation": None}
+    pooled = loaded(engine, folder, 5, layers="last:1", seed=5, options=options)
+    return [
+        (other, TEXTS[1], said_alone(other, TEXTS[1])),
+        (words, TEXTS[3], said_alone(words, TEXTS[3])),
+        (pooled, TEXTS[4], said_alone(pooled, TEXTS[4])),
+    ]
 
 
 @pytest.mark.parametrize("name", sample(MIXABLE, "lora", "prefix"))
@@ -62,7 +68,7 @@ def test_a_mixed_batch_equals_what_each_bundle_says_by_itself(engine, others, tm
         (adapter, text, said_alone(adapter, text))
         for adapter, text in ((first, TEXTS[0]), (second, TEXTS[2]))
     ]
-    asked = [own[0], others[0], own[1], others[1], own[0]]
+    asked = [own[0], others[0], own[1], *others[1:], own[0]]
     rows = rows_of([adapter for adapter, _, _ in asked], [text for _, text, _ in asked])
     mixed = engine.run(rows)
     for row, output in zip(rows, mixed, strict=True):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keras_peft import bases, sources
 from keras_peft import bundle as bundles
-from keras_peft.bases import bert, distilbert
+from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError
 from keras_peft.files import refuse_existing
+from keras_peft.interop._checkpoint import encoder_checkpoint, write_tokenizer
 from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
 from keras_peft.interop._files import write_json, write_torch_tensors
 from keras_peft.interop._verifying import check_same, folded_outputs
@@ -29,24 +27,6 @@ if TYPE_CHECKING:
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
 _MADE_BY = "written by keras-peft"
-# Special tokens by their names in Hugging Face's tokenizers: BERT's, then RoBERTa's.
-_SPECIAL = {
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
-# These keys describe the environment that wrote the base model, or how its weights were stored.
-_LEFT_OUT = (
-    "_name_or_path",
-    "auto_map",
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
-    "quantization_config",
-)
-_TABLES = (bert.POSITIONS, bert.TYPES)
 
 
 def export_hf_model(
@@ -107,7 +87,7 @@ def export_hf_model(
     if problems or form is None:
         raise AdapterError(f"{read.folder} cannot be exported as a whole model: {'; '.join(problems)}.")
     kind, head = form
-    config, tensors = _encoder(loaded, kind)
+    config, tensors = encoder_checkpoint(loaded, kind)
     config = _config(config, task, f"{bases.checkpoints()[kind].CHECKPOINT.classes}{head.class_name}")
     own = {key: value for key, value in model.adapter_tensors().items() if key.startswith("head/")}
     tensors |= head.write(folded(own, task))
@@ -116,8 +96,7 @@ def export_hf_model(
     def files(staging: Path) -> None:
         write_json(staging / "config.json", config)
         write_torch_tensors(staging / "model.safetensors", tensors)
-        write_json(staging / "tokenizer.json", _tokenizer(read))
-        write_json(staging / "tokenizer_config.json", _tokenizer_config(read))
+        write_tokenizer(staging, read)
         tensors.clear()  # They take as much memory as the model that is read back.
 
     return export.write(
@@ -162,71 +141,15 @@ def _form(loaded: HuggingFaceBase, task: Task) -> tuple[tuple[str, Head] | None,
     return (distilbert.MODEL_TYPE, other), []
 
 
-def _encoder(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns the configuration and current tensors of the base model as a checkpoint of an architecture."""
-    config, before = loaded.as_kind(distilbert.MODEL_TYPE)
-    now = distilbert.to_checkpoint(loaded.base.encoder)
-    if kind == distilbert.MODEL_TYPE:
-        return config, now
-    own = loaded.names.checkpoint
-    blocks = int(config["n_layers"])
-    paths = {path: module for module, path in distilbert.CHECKPOINT.modules(blocks).items()}
-    tensors = {
-        f"{own.prefix}.{module}.{ending}": now[f"{distilbert.CHECKPOINT.prefix}.{paths[path]}.{ending}"]
-        for module, path in own.modules(blocks).items()
-        for ending in ("weight", "bias")
-        if f"{distilbert.CHECKPOINT.prefix}.{paths[path]}.{ending}" in now
-    }
-    there = {own.bare(name): value for name, value in loaded.tensors().items() if own.bare(name) in _TABLES}
-    # DistilBERT's position table includes the token type, so only its change goes into the original table.
-    change = (
-        tensors[f"{own.prefix}.{bert.POSITIONS}"] - before[f"{distilbert.CHECKPOINT.prefix}.{bert.POSITIONS}"]
-    )
-    positions = there[bert.POSITIONS].astype(np.float32)
-    positions[-len(change) :] += change
-    tensors |= {f"{own.prefix}.{bert.TYPES}": there[bert.TYPES], f"{own.prefix}.{bert.POSITIONS}": positions}
-    return dict(loaded.config), tensors
-
-
 def _config(config: Mapping[str, Any], task: Task, class_name: str) -> dict[str, Any]:
     """Returns the base model's config.json with the classifier's class and labels."""
     names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
-    kept = {key: value for key, value in config.items() if key not in _LEFT_OUT}
     return {
-        **kept,
+        **config,
         "architectures": [class_name],
         "id2label": {str(number): label for number, label in enumerate(names)},
         "label2id": {label: number for number, label in enumerate(names)},
         "problem_type": task.problem_type,
-        "dtype": "float32",
-    }
-
-
-def _tokenizer(read: Bundle) -> dict[str, Any]:
-    """Returns the bundle's tokenizer.json, set up so that lists of words give the bundle's tokens."""
-    content: dict[str, Any] = json.loads((read.folder / "tokenizer.json").read_text(encoding="utf-8"))
-    before = content.get("pre_tokenizer") or {}
-    if read.task().per_word and "add_prefix_space" in before:
-        # Words that are given one by one are tokenised with a leading space.
-        before["add_prefix_space"] = True
-    return content
-
-
-def _tokenizer_config(read: Bundle) -> dict[str, Any]:
-    """Returns a tokenizer_config.json for AutoTokenizer that truncates texts as the bundle does."""
-    import tokenizers
-
-    tokenizer = tokenizers.Tokenizer.from_file(str(read.folder / "tokenizer.json"))
-    special = {
-        role: next((word for word in words if tokenizer.token_to_id(word) is not None), None)
-        for role, words in _SPECIAL.items()
-    }
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": read.content["max_length"],
-        # No token types: all tokens have the first type.
-        "model_input_names": ["input_ids", "attention_mask"],
-        **{role: word for role, word in special.items() if word is not None},
     }
 
 
