@@ -38,6 +38,32 @@ class EncodedRows(Protocol):
         """Pads the given rows to a common length and returns the model's inputs."""
 
 
+class Subset:
+    """Some texts of encoded rows, with the same interface.
+
+    Args:
+        rows: The rows.
+        texts: Indices of the texts, ascending.
+    """
+
+    def __init__(self, rows: EncodedRows, texts: np.ndarray) -> None:
+        self._rows = rows
+        owners = rows.owners
+        self._places = texts if owners is None else np.flatnonzero(np.isin(owners, texts))
+        self.lengths = rows.lengths[self._places]
+        self.words = None if rows.words is None else [rows.words[place] for place in self._places.tolist()]
+        self.owners = None if owners is None else np.searchsorted(texts, owners[self._places])
+
+    @property
+    def signature(self) -> Any:
+        """The structure of a batch, as tensors with None for variable axes."""
+        return self._rows.signature
+
+    def batch(self, rows: np.ndarray) -> Any:
+        """Pads the given rows to a common length and returns the model's inputs."""
+        return self._rows.batch(self._places[rows])
+
+
 def inference_batches(rows: EncodedRows) -> Iterator[tuple[np.ndarray, Any]]:
     """Divides rows into batches by length, with about the same number of tokens each.
 

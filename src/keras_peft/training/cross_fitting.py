@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
-from keras_peft.runtime.rows import EncodedRows
+from keras_peft.runtime.rows import EncodedRows, Subset
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.head_start import HeadStart
 from keras_peft.training.prepared import PreparedTraining
@@ -26,7 +26,7 @@ from keras_peft.training.validation import HeldOut, OutOfFold
 
 def cross_fit(
     prepared: PreparedTraining,
-    sets: Sequence[EncodedRows],
+    rows: EncodedRows,
     start: HeadStart | None,
     *,
     steps: int,
@@ -37,7 +37,7 @@ def cross_fit(
 
     Args:
         prepared: The prepared training. Its model is compiled, and has its initial weights afterwards.
-        sets: The training rows and the held-out rows of each fold, in turn.
+        rows: The training rows.
         start: The start of the head, if there is one.
         steps: Number of batches in an epoch, for which the model is compiled.
         progress: Receives progress events.
@@ -48,24 +48,24 @@ def cross_fit(
     """
     task, labels = prepared.task, prepared.training.labels
     initial = Snapshot(prepared.model)
-    run = Inference(prepared.model, sets[0].signature)
+    run = Inference(prepared.model, rows.signature)
     fold_outputs = []
     # One bar for all folds; the scores of each epoch are known only after the last one.
     shared = _FoldProgress(progress)
     progress.started(epochs=prepared.recipe.epochs * len(prepared.folds), steps=steps, done=0)
     try:
-        for number, (training, held_out) in enumerate(prepared.folds):
+        for training, held_out in prepared.folds:
             initial.restore()
             if start is not None:
                 start.assign(training)
-            rows = sets[2 * number]
+            others = Subset(rows, training)
             # As many steps as on all rows, so that the compiled schedule fits.
-            batch_size = math.ceil(len(rows.lengths) / steps)
-            kept = _Kept(run, sets[2 * number + 1], task.targets([labels[row] for row in held_out]))
+            batch_size = math.ceil(len(others.lengths) / steps)
+            kept = _Kept(run, Subset(rows, held_out), task.targets([labels[row] for row in held_out]))
             fit(
                 prepared.model,
                 task,
-                training=(rows, task.targets([labels[row] for row in training])),
+                training=(others, task.targets([labels[row] for row in training])),
                 validation=kept,
                 recipe=replace(prepared.recipe, batch_size=batch_size, patience=None),
                 progress=shared,
@@ -76,7 +76,8 @@ def cross_fit(
         progress.finished()
     initial.restore()
     epochs = [
-        _joined([(held_out, outputs[epoch]) for held_out, outputs in fold_outputs])
+        # A fold may have stopped before the last epoch.
+        _joined([(held_out, outputs[min(epoch, len(outputs) - 1)]) for held_out, outputs in fold_outputs])
         for epoch in range(prepared.recipe.epochs)
     ]
     return OutOfFold(epochs, task.targets(labels))

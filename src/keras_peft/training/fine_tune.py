@@ -224,9 +224,7 @@ def _train(
         validation: Validation
         if prepared.folds:
             progress.stage(f"Validating on {len(prepared.folds)} folds")
-            validation = cross_fit(
-                prepared, others, start, steps=steps, progress=progress, stopwatch=stopwatch
-            )
+            validation = cross_fit(prepared, rows, start, steps=steps, progress=progress, stopwatch=stopwatch)
             progress.stage("Training on all rows")
         else:
             validation = HeldOut(others[0], truth)

@@ -17,7 +17,6 @@ from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.storage_limits import cache_limit, memory_limit
-from keras_peft.store import pick
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.settings import VALIDATION, Settings
@@ -119,12 +118,10 @@ def prepare(
         model = _adapted(base, head, task, methods, encoder, settings)
         folds = _folds(training, settings) if held_out is training else ()
         tokens = [encoder(training.texts)]
-        tokens += [encoder(pick(training.texts, part)) for fold in folds for part in fold]
         if not folds:
             tokens.append(encoder(held_out.texts))
         starts_head = origin is None and task.pooling is not None and task.activation is None
-    distinct = tokens if not folds else tokens[:1]
-    notes = _notes(training, held_out, distinct, max_length)
+    notes = _notes(training, held_out, tokens, max_length)
     for note in notes:
         progress.note(note)
     recipe = Recipe.of(settings, model, task, rows=len(tokens[0]))

@@ -39,8 +39,7 @@ class PreparedTraining:
         model: The base with the new adapter and head.
         placements: The adapter's methods and where they attach.
         encoder: Converts rows to tokens.
-        tokens: Tokens of the training rows, then of the validation rows, or of the rows to train on and to
-            validate on for each fold.
+        tokens: Tokens of the training rows and, unless they are validated on folds, of the validation rows.
         starts_head: Whether the head starts as a linear model on the vectors of the training rows.
         recipe: The training recipe.
         settings: The effective settings, including all defaults.

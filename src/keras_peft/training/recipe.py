@@ -33,6 +33,7 @@ class Recipe:
         gradient_accumulation: Number of batches whose gradients are combined into one step.
         patience: Number of epochs without a better validation score after which training
             stops and restores the best epoch. If None, all epochs are trained.
+        stops_when_learned: Whether to stop when the training loss is close to zero.
         seed: Random seed of the order of the batches.
     """
 
@@ -43,6 +44,7 @@ class Recipe:
     class_weights: bool = False
     gradient_accumulation: int = 1
     patience: int | None = None
+    stops_when_learned: bool = False
     seed: int = 0
 
     @classmethod
@@ -67,6 +69,7 @@ class Recipe:
             class_weights=settings.class_weights,
             gradient_accumulation=settings.gradient_accumulation,
             patience=settings.patience,
+            stops_when_learned=settings.epochs is None,
             seed=settings.seed,
         )
 

@@ -90,8 +90,7 @@ def fit(
     """Fits a model that `compile_for_training` compiled; the arguments are those of `train`."""
     epoch = 0 if state is None else int(state.content["epoch"])
     batches = training_batches(task, *training, recipe, epoch=epoch)
-    highest = max(recipe.rates.values())
-    watcher = Watcher(model, task, validation, highest, recipe.patience, progress, stopwatch, checkpoint)
+    watcher = Watcher(model, task, validation, recipe, progress, stopwatch, checkpoint)
     if state is not None:
         watcher.restore(state)
     progress.started(epochs=recipe.epochs, steps=len(batches), done=epoch)

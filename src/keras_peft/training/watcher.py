@@ -17,8 +17,13 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
+from keras_peft.training.recipe import Recipe
 from keras_peft.training.snapshot import changing_variables
 from keras_peft.training.validation import Validation
+
+# Chosen by experiment: docs/internals/decisions/0014-few-rows.md.
+LEARNED = 0.01
+"""Mean training loss of an epoch below which there is nothing left to learn."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,7 @@ class Watcher(keras.callbacks.Callback):
         model: AdaptedModel,
         task: Task,
         validation: Validation,
-        learning_rate: float,
-        patience: int | None,
+        recipe: Recipe,
         progress: Progress,
         stopwatch: Stopwatch,
         checkpoint: Checkpoint | None,
@@ -76,8 +80,8 @@ class Watcher(keras.callbacks.Callback):
         super().__init__()
         self._adapted = model
         self._stopwatch = stopwatch
-        self._learning_rate = learning_rate
-        self._patience = patience
+        self._learning_rate = max(recipe.rates.values())
+        self._patience, self._stops_when_learned = recipe.patience, recipe.stops_when_learned
         self._task = task
         self._validation = validation
         self._progress = progress
@@ -120,10 +124,12 @@ class Watcher(keras.callbacks.Callback):
         logs |= {"val_loss": scores.loss, **{f"val_{key}": value for key, value in scores.metrics.items()}}
         self._progress.epoch_ended(epoch=record.epoch, loss=record.loss, metrics=record.metrics)
         _synchronise(self._adapted)
-        if self._patience is not None:
-            if self._best is None or record.is_better(self._records[self._best[0] - 1]):
-                self._best = (record.epoch, [np.array(one) for one in self._trained()])
-            self.model.stop_training = self.is_enough()
+        if self._patience is not None and (
+            self._best is None or record.is_better(self._records[self._best[0] - 1])
+        ):
+            self._best = (record.epoch, [np.array(one) for one in self._trained()])
+        if self.is_enough():
+            self.model.stop_training = True
         if self._checkpoint is not None:
             try:
                 with self._stopwatch.measure("save"):
@@ -136,7 +142,9 @@ class Watcher(keras.callbacks.Callback):
                 self._checkpoint = None
 
     def is_enough(self) -> bool:
-        """Returns whether the best epoch is so long ago that training should stop."""
+        """Returns whether training should stop: the best epoch is long ago, or no loss is left."""
+        if self._stops_when_learned and self._records and self._records[-1].loss < LEARNED:
+            return True
         if self._patience is None or self._best is None:
             return False
         return len(self._records) - self._best[0] >= self._patience
