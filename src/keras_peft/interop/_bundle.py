@@ -111,6 +111,7 @@ def write_imported(
         "notes": ["The bundle was imported, so details of its training are unknown."],
         "plan": {**asdict(model.plan), "trainable_parameters": model.plan.trainable_parameters},
         "cache": None,
+        "self_training": None,
         "history": [],
         "best_epoch": None,
         "validation": tasks.Scores(rows=0, loss=0.0, metrics={}).to_json(),

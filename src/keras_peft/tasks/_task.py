@@ -380,6 +380,42 @@ class Task(ABC):
         """
         raise OptionError(f"The task {cls.name} cannot abstain; remove `abstain_below`.")
 
+    @classmethod
+    def check_self_training(cls) -> None:
+        """Checks that texts without labels can be trained on.
+
+        Raises:
+            OptionError: If the task has no confidence in its answers.
+        """
+        raise OptionError(f"The task {cls.name} cannot learn from texts without labels; remove `unlabelled`.")
+
+    def answers(self, outputs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Converts outputs to targets, as if the answers were labels.
+
+        Args:
+            outputs: Outputs of the head, one row per text.
+
+        Returns:
+            The targets, the confidence in them (rows,), and a group (rows,): confidences are comparable
+            within a group.
+
+        Raises:
+            OptionError: If the task has no confidence in its answers.
+        """
+        self.check_self_training()
+        raise NotImplementedError
+
+    def label_counts(self, targets: np.ndarray) -> list[int]:
+        """Counts the labels in some targets.
+
+        Args:
+            targets: Targets, from `answers`.
+
+        Returns:
+            One count per label, in the order of `labels`.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def agreement(self, outputs: Any, targets: Any) -> np.ndarray:
         """Returns how well the outputs of each row match its target; higher is better.

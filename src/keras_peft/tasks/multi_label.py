@@ -181,6 +181,22 @@ class Task(PooledTask):
             thresholds.append(round(float(share * own + (1 - share) * common), 6))
         return replace(self, thresholds=tuple(thresholds))
 
+    @classmethod
+    def check_self_training(cls) -> None:
+        """Does nothing: the probabilities of the decisions are the confidence."""
+
+    def answers(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the predicted labels and the geometric mean of the decisions' probabilities; see `Task.answers`.
+
+        The groups are the most probable labels.
+        """
+        probabilities = self.probabilities(outputs)
+        targets = self.said(probabilities).astype(np.float32)
+        return targets, self.agreement(outputs, targets), probabilities.argmax(axis=-1)
+
+    def label_counts(self, targets: np.ndarray) -> list[int]:
+        return [int(count) for count in targets.sum(axis=0)]
+
     def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the geometric mean of the probabilities of each row's right decisions, (rows,)."""
         probabilities = self.probabilities(outputs)

@@ -213,6 +213,19 @@ class Task(PooledTask):
             )
         return replace(self, abstain_below=float(confidence[enough[-1]]))
 
+    @classmethod
+    def check_self_training(cls) -> None:
+        """Does nothing: the probability of the answer is the confidence."""
+
+    def answers(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the most probable labels, their probabilities, and the labels as groups; see `Task.answers`."""
+        probabilities = self.probabilities(outputs)
+        targets = probabilities.argmax(axis=-1).astype(np.int32)
+        return targets, probabilities.max(axis=-1), targets
+
+    def label_counts(self, targets: np.ndarray) -> list[int]:
+        return [int(count) for count in np.bincount(targets, minlength=len(self.labels))]
+
     def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the probability of each row's label, (rows,)."""
         return np.asarray(self.probabilities(outputs)[np.arange(len(targets)), targets])

@@ -29,6 +29,7 @@ def content_of(
     data: str | Path,
     prepared: PreparedTraining,
     trained: TrainingOutcome,
+    self_training: dict[str, Any] | None,
     cached: TrunkCacheUse | None,
     settings: Settings,
     progress: Progress,
@@ -40,6 +41,7 @@ def content_of(
         data: Source of the training data.
         prepared: The prepared training.
         trained: The outcome of the training run.
+        self_training: Description of the self-training, or None without it.
         cached: How the trunk cache was used, or None if it was not.
         settings: The user's settings.
         progress: Receives notes for the user.
@@ -58,6 +60,7 @@ def content_of(
         outputs = _outputs(prepared, texts)
     report = {
         **report_of(data, prepared, trained, task, scores, cached, notes),
+        "self_training": self_training,
         "seconds": stopwatch.read(),
         "peak_rss_mb": peak_rss_mb(),
         "versions": versions(),

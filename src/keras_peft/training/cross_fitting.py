@@ -8,20 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
+from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.runtime.rows import EncodedRows, Subset
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.head_start import HeadStart
 from keras_peft.training.prepared import PreparedTraining
+from keras_peft.training.recipe import Recipe
+from keras_peft.training.self_training import PseudoLabels, WeightedRows
 from keras_peft.training.snapshot import Snapshot
 from keras_peft.training.train import fit
 from keras_peft.training.validation import HeldOut, OutOfFold
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """The outputs of models that were trained without a fold.
+
+    Attributes:
+        validation: The outputs on the labelled rows.
+        unlabelled: The outputs of each model on the rows without labels.
+    """
+
+    validation: OutOfFold
+    unlabelled: list[Any]
 
 
 def cross_fit(
@@ -29,58 +45,72 @@ def cross_fit(
     rows: EncodedRows,
     start: HeadStart | None,
     *,
+    recipe: Recipe,
     steps: int,
     progress: Progress,
     stopwatch: Stopwatch,
-) -> OutOfFold:
+    pseudo: Sequence[PseudoLabels] = (),
+) -> CrossFit:
     """Trains once per fold on the rows of the other folds, and collects the outputs on the fold.
 
     Args:
         prepared: The prepared training. Its model is compiled, and has its initial weights afterwards.
-        rows: The training rows.
+        rows: The training rows, followed by those without labels.
         start: The start of the head, if there is one.
+        recipe: The recipe.
         steps: Number of batches in an epoch, for which the model is compiled.
         progress: Receives progress events.
         stopwatch: Measures scoring as "evaluate".
+        pseudo: Pseudo-labels to train on as well, for each fold.
 
     Returns:
-        The outputs on every row after each epoch.
+        The outputs on every labelled row after each epoch, and on those without labels at the end of each
+        fold.
     """
-    task, labels = prepared.task, prepared.training.labels
-    initial = Snapshot(prepared.model)
-    run = Inference(prepared.model, rows.signature)
+    task, model = prepared.task, prepared.model
+    targets = task.targets(prepared.training.labels)
+    unlabelled = np.arange(len(prepared.unlabelled)) + len(prepared.training)
+    without_labels = []
+    initial = Snapshot(model)
+    run = Inference(model, rows.signature)
     fold_outputs = []
     # One bar for all folds; the scores of each epoch are known only after the last one.
     shared = _FoldProgress(progress)
-    progress.started(epochs=prepared.recipe.epochs * len(prepared.folds), steps=steps, done=0)
+    progress.started(epochs=recipe.epochs * len(prepared.folds), steps=steps, done=0)
     try:
-        for training, held_out in prepared.folds:
+        for number, (training, held_out) in enumerate(prepared.folds):
             initial.restore()
             if start is not None:
                 start.assign(training)
-            others = Subset(rows, training)
+            chosen = WeightedRows.of(training, _at(targets, training))
+            if pseudo:
+                chosen = chosen.joined(pseudo[number])
+            kept = _Kept(run, Subset(rows, held_out), _at(targets, held_out))
             # As many steps as on all rows, so that the compiled schedule fits.
+            others = Subset(rows, chosen.texts)
             batch_size = math.ceil(len(others.lengths) / steps)
-            kept = _Kept(run, Subset(rows, held_out), task.targets([labels[row] for row in held_out]))
             fit(
-                prepared.model,
+                model,
                 task,
-                training=(others, task.targets([labels[row] for row in training])),
+                training=(others, chosen.targets),
+                weights=chosen.weights,
                 validation=kept,
-                recipe=replace(prepared.recipe, batch_size=batch_size, patience=None),
+                recipe=replace(recipe, batch_size=batch_size, patience=None),
                 progress=shared,
                 stopwatch=stopwatch,
             )
             fold_outputs.append((held_out, kept.epochs))
+            if len(unlabelled) and not pseudo:
+                without_labels.append(compute_outputs(run, Subset(rows, unlabelled), repeatedly=True))
     finally:
         progress.finished()
     initial.restore()
     epochs = [
         # A fold may have stopped before the last epoch.
         _joined([(held_out, outputs[min(epoch, len(outputs) - 1)]) for held_out, outputs in fold_outputs])
-        for epoch in range(prepared.recipe.epochs)
+        for epoch in range(recipe.epochs)
     ]
-    return OutOfFold(epochs, task.targets(labels))
+    return CrossFit(OutOfFold(epochs, targets), without_labels)
 
 
 class _Kept(HeldOut):
@@ -108,6 +138,11 @@ class _FoldProgress(Progress):
 
     def stepped(self, *, loss: float) -> None:
         self._progress.stepped(loss=loss)
+
+
+def _at(targets: Any, rows: np.ndarray) -> Any:
+    """Returns the targets of some rows."""
+    return targets[rows] if isinstance(targets, np.ndarray) else [targets[row] for row in rows]
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, Any]]) -> Any:

@@ -84,6 +84,7 @@ def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -
         "validation": _validation(prepared, settings),
         "text_column": ",".join(texts),
         "label_column": label,
+        "unlabelled": None if settings.unlabelled is None else str(Path(settings.unlabelled).absolute()),
         "targets": None,
         "layers": None,
         "method": placement.method.name,

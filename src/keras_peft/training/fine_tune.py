@@ -17,7 +17,7 @@ from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.content import content_of
-from keras_peft.training.prepare import check_installed, prepare, read
+from keras_peft.training.prepare import check_installed, prepare, read, read_texts
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings
 from keras_peft.versions import versions
@@ -116,7 +116,15 @@ def fine_tune(
 
     progress.stage(f"Reading {data}")
     training, held_out = read(data, chosen)
-    prepared = prepare(training, held_out, as_methods(method), chosen, progress=progress, stopwatch=stopwatch)
+    prepared = prepare(
+        training,
+        held_out,
+        as_methods(method),
+        chosen,
+        progress=progress,
+        stopwatch=stopwatch,
+        unlabelled=read_texts(training, chosen),
+    )
 
     checkpoint = _checkpoint(out, prepared, chosen)
     state = _state(checkpoint, resume=resume, epochs=prepared.recipe.epochs, progress=progress)
@@ -127,7 +135,7 @@ def fine_tune(
         resumed=state is not None,
     )
     with _kept(checkpoint):
-        trained, cached = _train(
+        trained, self_training, cached = _train(
             prepared,
             chosen,
             checkpoint,
@@ -140,7 +148,7 @@ def fine_tune(
         )
 
     progress.stage("Saving and verifying the bundle")
-    content = content_of(data, prepared, trained, cached, chosen, progress, stopwatch)
+    content = content_of(data, prepared, trained, self_training, cached, chosen, progress, stopwatch)
     # The bundle is verified on a fresh base; free this one first, so that memory holds only one.
     del prepared
     gc.collect()
@@ -172,6 +180,7 @@ def _checkpoint(out: Path, prepared: PreparedTraining, settings: Settings) -> Ch
             "method": [placement.to_config() for placement in prepared.placements],
             "base": prepared.base.sha256,
             "trunk cache": settings.trunk_cache,
+            "texts without labels": len(prepared.unlabelled),
             **prepared.settings,
             **versions(),
         },
@@ -201,48 +210,23 @@ def _train(
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
     stopwatch: Stopwatch,
-) -> tuple[TrainingOutcome, TrunkCacheUse | None]:
-    """Trains the model and returns the outcome and how the trunk cache was used."""
-    # After `prepare`, which imports Keras quietly.
-    from keras_peft.training.cross_fitting import cross_fit
-    from keras_peft.training.head_start import HeadStart
-    from keras_peft.training.train import compile_for_training, fit, steps_of
-    from keras_peft.training.validation import HeldOut, Validation
+) -> tuple[TrainingOutcome, dict[str, Any] | None, TrunkCacheUse | None]:
+    """Trains the model and returns the outcome, that of self-training, and how the trunk cache was used."""
+    from keras_peft.training.rounds import Rounds  # After `prepare`, which imports Keras quietly.
 
-    truth, targets = (prepared.task.targets(one.labels) for one in (prepared.held_out, prepared.training))
     with (
         prepared.rows(trunk_cache=settings.trunk_cache, progress=progress, stopwatch=stopwatch) as (
-            (rows, *others),
+            sets,
             cached,
         ),
         tracking.tracked(trackers, run) as loggers,
         stopwatch.measure("train"),
     ):
-        start = HeadStart(prepared.model, prepared.task, rows, targets) if prepared.starts_head else None
-        steps = steps_of(rows, prepared.recipe)
-        compile_for_training(prepared.model, prepared.task, prepared.recipe, steps=steps)
-        validation: Validation
-        if prepared.folds:
-            progress.stage(f"Validating on {len(prepared.folds)} folds")
-            validation = cross_fit(prepared, rows, start, steps=steps, progress=progress, stopwatch=stopwatch)
-            progress.stage("Training on all rows")
-        else:
-            validation = HeldOut(others[0], truth)
-        if start is not None:
-            start.assign()
-        trained = fit(
-            prepared.model,
-            prepared.task,
-            training=(rows, targets),
-            validation=validation,
-            recipe=prepared.recipe,
-            progress=progress,
-            stopwatch=stopwatch,
-            callbacks=[*loggers, *callbacks],
-            checkpoint=checkpoint,
-            state=state,
+        rounds = Rounds(prepared, settings, sets, progress=progress, stopwatch=stopwatch)
+        trained, self_training = rounds.train(
+            checkpoint=checkpoint, state=state, callbacks=[*loggers, *callbacks]
         )
-    return trained, cached
+    return trained, self_training, cached
 
 
 @contextmanager

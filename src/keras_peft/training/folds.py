@@ -18,7 +18,7 @@ from keras_peft.training.fine_tune import as_methods
 from keras_peft.training.prepare import check_installed, prepare
 from keras_peft.training.settings import Settings
 
-WITHOUT = ("validation", "abstain_below")
+WITHOUT = ("validation", "abstain_below", "unlabelled")
 """Settings without effect here: each fold is the validation set, and no threshold is chosen."""
 
 

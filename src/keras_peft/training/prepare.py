@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ from keras_peft.core.method import Method
 from keras_peft.core.pooling import AUTO, FIRST_TOKEN
 from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, check_trainable, fold_numbers, read_examples, split
+from keras_peft.data.unlabelled import Unlabelled, read_unlabelled
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.storage_limits import cache_limit, memory_limit
+from keras_peft.store import TEXTS, Collector
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.settings import VALIDATION, Settings
@@ -73,6 +76,23 @@ def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
     return training, held_out
 
 
+def read_texts(training: Examples, settings: Settings) -> Unlabelled | None:
+    """Reads the texts without labels, if the settings name a file with some.
+
+    Args:
+        training: The training rows.
+        settings: The training settings.
+
+    Raises:
+        OptionError: If the task cannot learn from them.
+        DataError: If the file cannot be used.
+    """
+    if settings.unlabelled is None:
+        return None
+    training.task.check_self_training()
+    return read_unlabelled(settings.unlabelled, training)
+
+
 def prepare(
     training: Examples,
     held_out: Examples,
@@ -81,6 +101,7 @@ def prepare(
     *,
     progress: Progress,
     stopwatch: Stopwatch,
+    unlabelled: Unlabelled | None = None,
 ) -> PreparedTraining:
     """Loads the base, attaches an adapter and a head, and tokenises the rows.
 
@@ -91,6 +112,7 @@ def prepare(
         settings: The training settings.
         progress: Receives progress events.
         stopwatch: Measures the stages.
+        unlabelled: Texts without labels.
 
     Returns:
         The prepared training.
@@ -117,14 +139,17 @@ def prepare(
         task, head, origin = _task_and_head(base, training, settings)
         model = _adapted(base, head, task, methods, encoder, settings)
         folds = _folds(training, settings) if held_out is training else ()
-        tokens = [encoder(training.texts)]
+        others = () if unlabelled is None else unlabelled.texts
+        tokens = [encoder(_chained(training.texts, others))]
         if not folds:
             tokens.append(encoder(held_out.texts))
         starts_head = origin is None and task.pooling is not None and task.activation is None
     notes = _notes(training, held_out, tokens, max_length)
+    if unlabelled is not None:
+        notes += unlabelled.notes
     for note in notes:
         progress.note(note)
-    recipe = Recipe.of(settings, model, task, rows=len(tokens[0]))
+    recipe = Recipe.of(settings, model, task, rows=_rows_of(tokens[0], len(training)))
     precision = _precision(settings)
     decided = _decided(settings, methods[0], task, recipe, max_length, precision)
     rows = {"training_rows": len(training), "validation_rows": len(held_out), "folds": len(folds) or None}
@@ -136,6 +161,7 @@ def prepare(
         training=training,
         held_out=held_out,
         folds=folds,
+        unlabelled=others,
         task=task,
         base=base,
         model=model,
@@ -148,6 +174,21 @@ def prepare(
         notes=tuple(notes),
         precision=precision,
     )
+
+
+def _chained(texts: Sequence[Any], others: Sequence[Any]) -> Sequence[Any]:
+    """Returns the texts of both sequences, which may exceed memory."""
+    if not others:
+        return texts
+    both: Collector[Any] = Collector(TEXTS)
+    for text in chain(texts, others):
+        both.add(text)
+    return both.done()
+
+
+def _rows_of(tokens: Tokens, texts: int) -> int:
+    """Returns the number of rows of the first texts; those with windows have several."""
+    return texts if tokens.owners is None else int((tokens.owners < texts).sum())
 
 
 def _max_length(settings: Settings, base: Base, extra: int) -> int:

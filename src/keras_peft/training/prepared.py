@@ -34,12 +34,14 @@ class PreparedTraining:
         held_out: The validation rows; all rows if they are validated on folds.
         folds: Positions of the rows to train on and of those to validate on, for each fold; empty if
             rows are held out.
+        unlabelled: Texts without labels.
         task: The task of the labels.
         base: The base.
         model: The base with the new adapter and head.
         placements: The adapter's methods and where they attach.
         encoder: Converts rows to tokens.
-        tokens: Tokens of the training rows and, unless they are validated on folds, of the validation rows.
+        tokens: Tokens of the training rows and the texts without labels and, unless they are validated on
+            folds, of the validation rows.
         starts_head: Whether the head starts as a linear model on the vectors of the training rows.
         recipe: The training recipe.
         settings: The effective settings, including all defaults.
@@ -50,6 +52,7 @@ class PreparedTraining:
     training: Examples
     held_out: Examples
     folds: Sequence[tuple[np.ndarray, np.ndarray]]
+    unlabelled: Sequence[Any]
     task: Task
     base: Base
     model: AdaptedModel

@@ -20,7 +20,7 @@ from keras_peft.training.fine_tune import as_methods
 from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.settings import Settings
 
-WITHOUT = ("learning_rate", "epochs", "patience", "abstain_below")
+WITHOUT = ("learning_rate", "epochs", "patience", "abstain_below", "unlabelled")
 """Settings without effect here: the rate is searched for, and the number of steps is fixed."""
 LOWEST, HIGHEST, STEPS = 1e-5, 3.0, 100
 # Weight of the previous mean in the running mean.

@@ -42,6 +42,8 @@ class Settings:
             `"folds:3"`: each of 3 folds of the rows is scored by a model that is trained on the others,
             and the result is trained on all rows. `"auto"` is `"folds:3"` with fewer than 500 rows,
             and a tenth of the rows with more.
+        unlabelled: File or folder with texts without labels. The surest half of the answers for them is
+            trained on, too, if that does not lower the validation score.
         epochs: Number of passes over the training data. Defaults to about 600 steps in total.
         batch_size: Rows per batch.
         gradient_accumulation: Number of batches whose gradients are combined into one step,
@@ -102,6 +104,11 @@ class Settings:
         "What to validate on: a fraction of the rows, a file with validation rows, folds such as folds:5, or auto, "
         f"which is folds:{FOLDS} with fewer than {FEW_ROWS} rows, and {VALIDATION} with more.",
     )
+    unlabelled: str | None = setting(
+        None,
+        "File with texts without labels, to learn from, too (self-training).",
+        shown="only the labelled rows",
+    )
     epochs: int | None = setting(
         None, "Number of passes over the training data.", shown="3 to 20, for about 600 steps"
     )
@@ -161,6 +168,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))
+        if self.unlabelled is not None:
+            object.__setattr__(self, "unlabelled", str(self.unlabelled))
         if not isinstance(self.validation, float | int):  # It is a path.
             object.__setattr__(self, "validation", str(self.validation))
         if self.task is not None:

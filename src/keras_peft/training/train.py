@@ -86,10 +86,14 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: Checkpoint | None = None,
     state: TrainingState | None = None,
+    weights: np.ndarray | None = None,
 ) -> TrainingOutcome:
-    """Fits a model that `compile_for_training` compiled; the arguments are those of `train`."""
+    """Fits a model that `compile_for_training` compiled.
+
+    The arguments are those of `train`, and the `weights` of the texts, (texts,) float32.
+    """
     epoch = 0 if state is None else int(state.content["epoch"])
-    batches = training_batches(task, *training, recipe, epoch=epoch)
+    batches = training_batches(task, *training, recipe, epoch=epoch, weights=weights)
     watcher = Watcher(model, task, validation, recipe, progress, stopwatch, checkpoint)
     if state is not None:
         watcher.restore(state)
@@ -121,7 +125,13 @@ def steps_of(rows: EncodedRows, recipe: Recipe) -> int:
 
 
 def training_batches(
-    task: Task, rows: EncodedRows, targets: Any, recipe: Recipe, *, epoch: int = 0
+    task: Task,
+    rows: EncodedRows,
+    targets: Any,
+    recipe: Recipe,
+    *,
+    epoch: int = 0,
+    weights: np.ndarray | None = None,
 ) -> TrainingBatches:
     """Groups rows into training batches.
 
@@ -131,12 +141,15 @@ def training_batches(
         targets: One target per text.
         recipe: The training recipe.
         epoch: The epoch to start with, counted from 0.
+        weights: One weight per text; equal by default.
 
     Returns:
         The batches.
     """
     # Class weights need the targets per word, so compute them before `by_token`.
-    weights = task.weights(targets) if recipe.class_weights else None
+    by_class = task.weights(targets) if recipe.class_weights else None
+    if by_class is not None:
+        weights = by_class if weights is None else weights * by_class
     if rows.owners is not None:  # All texts have the same weight, regardless of their number of windows.
         share = 1 / np.bincount(rows.owners)[rows.owners] * (len(rows.owners) / len(targets))
         weights = np.asarray(share if weights is None else weights[rows.owners] * share, np.float32)

@@ -1,0 +1,75 @@
+"""Reads texts without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_peft.data.duplicates import digests
+from keras_peft.data.examples import Examples, check_column
+from keras_peft.data.readers import read_rows
+from keras_peft.errors import DataError
+from keras_peft.store import TEXTS, Collector, pick
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Distinct texts without labels.
+
+    Attributes:
+        texts: The texts, in the form that the task reads.
+        notes: Human-readable notes on rows that were left out.
+    """
+
+    texts: Sequence[Any]
+    notes: tuple[str, ...]
+
+
+def read_unlabelled(path: str | Path, training: Examples) -> Unlabelled:
+    """Reads texts without labels, for a training on labelled ones.
+
+    Rows without a text, texts that occur before, and labelled texts are left out. Other columns are ignored.
+
+    Args:
+        path: A file of any size in any of the formats for labelled text, or a folder saved by Hugging Face
+            Datasets.
+        training: The labelled texts, whose columns and task are used.
+
+    Returns:
+        The texts.
+
+    Raises:
+        DataError: If the file has no such columns, or no text is left.
+    """
+    import numpy as np
+
+    path, columns, reading = Path(path), training.columns[:-1], training.input
+    found: Collector[Any] = Collector(TEXTS)
+    count = 0
+    for rows in read_rows(path):
+        if rows and not count:
+            for column in columns:
+                check_column(rows[0], column, path, "text_column")
+        count += len(rows)
+        for row in rows:
+            if text := reading.read([row.get(column) for column in columns]):
+                found.add(text)
+    texts = found.done()
+    if not texts:
+        raise DataError(f"{path} has no row with text; expected texts in the column {', '.join(columns)}.")
+    keys = digests(texts)
+    first = np.sort(np.unique(keys, return_index=True)[1])
+    first = first[~np.isin(keys[first], digests(training.texts))]
+    if not len(first):
+        raise DataError(f"{path}: all texts have labels in {training.source}; expected others.")
+    left_out = {
+        "without text": count - len(texts),
+        "that occur before or have a label": len(texts) - len(first),
+    }
+    notes = [f"{number} {what}" for what, number in left_out.items() if number]
+    return Unlabelled(
+        pick(texts, first),
+        (f"of {count} rows without labels, these were left out: {', '.join(notes)}",) if notes else (),
+    )
