@@ -65,15 +65,11 @@ def blocks(page: str) -> list[Block]:
 
 WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
 QUICK = ["docs/guides/data.md", "docs/guides/sample-data.md", "docs/install.md"]
-# Pages with more than a few training steps, which run faster with tracing.
-TRACED = ["docs/tutorials/first-classifier.md"]
 
 
 @pytest.mark.real
 @pytest.mark.one_backend
-@pytest.mark.parametrize(
-    "page", sample(sorted({*WITH_CODE} - {*TRACED}), *QUICK) + sample(TRACED, eager=False)
-)
+@pytest.mark.parametrize("page", sample(sorted(WITH_CODE), *QUICK, eager=False))
 def test_the_code_of_a_page_runs(page, tmp_path, command_line):
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for name, source in GIVEN.get(page, {}).items():

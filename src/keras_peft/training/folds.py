@@ -132,8 +132,7 @@ def _score(
 ) -> Scores:
     prepared = prepare(training, held_out, methods, settings, progress=progress, stopwatch=stopwatch)
 
-    from keras_peft.training.train import train  # After `prepare`, which imports Keras quietly.
-    from keras_peft.training.validation import HeldOut
+    from keras_peft.training.rounds import Rounds  # After `prepare`, which imports Keras quietly.
 
     task = prepared.task
     task.check_known(held_out.labels, held_out.source)
@@ -142,13 +141,6 @@ def _score(
         prepared.rows(trunk_cache=settings.trunk_cache, progress=progress, stopwatch=stopwatch) as (sets, _),
         stopwatch.measure("train"),
     ):
-        trained = train(
-            prepared.model,
-            task,
-            training=(sets[0], task.targets(training.labels)),
-            validation=HeldOut(sets[1], truth),
-            recipe=prepared.recipe,
-            progress=progress,
-            stopwatch=stopwatch,
-        )
+        rounds = Rounds(prepared, settings, sets, progress=progress, stopwatch=stopwatch)
+        trained, _ = rounds.train()
     return task.score(trained.outputs, truth)

@@ -104,6 +104,7 @@ def find_rate(
 
     import keras
 
+    from keras_peft.training.head_start import HeadStart
     from keras_peft.training.train import compile_model, training_batches
 
     task, model, recipe = prepared.task, prepared.model, prepared.recipe
@@ -118,7 +119,10 @@ def find_rate(
         prepared.rows(trunk_cache=chosen.trunk_cache, progress=progress, stopwatch=stopwatch) as (sets, _),
         stopwatch.measure("train"),
     ):
-        batches = training_batches(task, sets[0], task.targets(training.labels), recipe)
+        targets = task.targets(training.labels)
+        if prepared.starts_head:
+            HeadStart(model, task, sets[0], targets).assign()
+        batches = training_batches(task, sets[0], targets, recipe)
         compile_model(model, task, recipe, schedule)
         progress.started(epochs=1, steps=count, done=0)
         try:

@@ -63,9 +63,9 @@ class Rounds:
     def train(
         self,
         *,
-        checkpoint: Checkpoint,
-        state: TrainingState | None,
-        callbacks: Sequence[keras.callbacks.Callback],
+        checkpoint: Checkpoint | None = None,
+        state: TrainingState | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> tuple[TrainingOutcome, dict[str, Any] | None]:
         """Trains on the labelled rows and, if there are any, on texts without labels.
 
