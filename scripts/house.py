@@ -17,6 +17,7 @@ GROUPS = {
         "training",
         "bundle",
         "predict",
+        "labelling",
         "explanation",
         "checking",
         "interop",

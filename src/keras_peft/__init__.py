@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from keras_peft.errors import KerasPeftError
     from keras_peft.explanation import explain
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
+    from keras_peft.labelling import RowsToLabel, rows_to_label
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
     from keras_peft.methods.dora import DoRA
@@ -68,6 +69,7 @@ _HOMES = {
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
     "RateSearch": "training.rates",
+    "RowsToLabel": "labelling",
     "Selection": "core.selection",
     "Settings": "training.settings",
     "adapt": "attach",
@@ -88,6 +90,7 @@ _HOMES = {
     "push": "pushing",
     "read_examples": "data.examples",
     "reduce_rank": "arithmetic",
+    "rows_to_label": "labelling",
     "save_adapter": "adapter_files",
 }
 _NAMES = {"load_base": "load"}
@@ -112,6 +115,7 @@ __all__ = [
     "PrefixTuning",
     "PromptTuning",
     "RateSearch",
+    "RowsToLabel",
     "Selection",
     "Settings",
     "adapt",
@@ -134,6 +138,7 @@ __all__ = [
     "push",
     "read_examples",
     "reduce_rank",
+    "rows_to_label",
     "save_adapter",
 ]
 

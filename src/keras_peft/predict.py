@@ -122,6 +122,38 @@ class Classifier:
         self._run = self._run or Inference(self.model, tokens.signature)
         return compute_outputs(self._run, tokens, advance=advance)
 
+    def vectors_and_outputs(
+        self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Computes the vectors that the head reads, and the head's outputs.
+
+        Args:
+            texts: At least one text, as returned by `read`.
+            advance: Called with the number of rows after each batch.
+
+        Returns:
+            Arrays of shape (texts, dim) and (texts, outputs).
+        """
+        import numpy as np
+
+        tokens = self._encoder(texts)
+        head = {
+            key.removeprefix("head/"): value
+            for key, value in self.model.adapter_tensors().items()
+            if key.startswith("head/")
+        }
+        with self.model.without_head():
+            inference = Inference(self.model, tokens.signature)
+
+            def run(inputs: Any, *, once: bool) -> np.ndarray:
+                vectors = np.asarray(inference(inputs, once=once), np.float32)
+                return np.concatenate([vectors, self.task.apply_head(vectors[:, None], head)], axis=-1)
+
+            # Both at once, so that both are averaged over the windows of a long text.
+            both = compute_outputs(run, tokens, advance=advance)
+        outputs = self.task.outputs
+        return both[:, :-outputs], both[:, -outputs:]
+
     def probabilities(
         self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None
     ) -> np.ndarray:

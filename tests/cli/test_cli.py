@@ -294,7 +294,7 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path, arguments, message):
 @pytest.mark.parametrize("number", thorough(signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
 def test_an_interrupted_run_leaves_no_bundle_and_what_was_trained(tmp_path, data, number):
     out = tmp_path / "bundle"
-    flags = ["--base", str(TINY), "--epochs", "100000"]
+    flags = ["--base", str(TINY), "--epochs", "100000", "--validation", "0.2"]
     process = subprocess.Popen(
         [*COMMAND, "train", str(data), "--out", str(out), *flags], stderr=subprocess.PIPE, text=True
     )

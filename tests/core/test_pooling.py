@@ -86,5 +86,5 @@ def test_the_vectors_that_a_head_reads():
     with model.without_head():
         vectors = outputs_of(model, inputs)
     np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(head(vectors)), outputs_of(model, inputs), atol=1e-6
+        keras.ops.convert_to_numpy(head(vectors[:, None])), outputs_of(model, inputs), atol=1e-6
     )

@@ -94,7 +94,7 @@ def test_the_head_starts_as_a_logistic_regression():
     targets = task.targets([row["label"] for row in rows])
     start = HeadStart(model, task, tokens, targets)
     with model.without_head():
-        vectors = compute_outputs(Inference(model, tokens.signature), tokens)[:, 0]
+        vectors = compute_outputs(Inference(model, tokens.signature), tokens)
     for texts in (np.arange(20), np.arange(12)):
         start.assign(texts)
         scale = StandardScaler().fit(vectors[texts])

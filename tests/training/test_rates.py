@@ -53,8 +53,8 @@ def test_the_reported_rates_are_those_of_the_method(tmp_path, monkeypatch):
     accumulation = 3
     compiled = []
 
-    def remember(model, task, recipe, schedule):
-        compile_model(model, task, recipe, schedule)
+    def remember(model, loss, recipe, schedule):
+        compile_model(model, loss, recipe, schedule)
         compiled.append((model, recipe))
 
     monkeypatch.setattr(train, "compile_model", remember)

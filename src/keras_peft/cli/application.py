@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "Score a bundle on labelled text.",
     "explain": "Show which words of a text a bundle's prediction depends on.",
     "predict": "Label texts with a bundle; files of any size are streamed.",
+    "label": "Choose the texts that are worth labelling next, and write them as a file to fill in and train on.",
     "serve": "Serve bundles over HTTP, many on one base, and load and unload them at runtime.",
     "export": "Export a bundle to another library's format.",
     "import": "Create a bundle from another library's format.",

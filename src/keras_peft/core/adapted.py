@@ -134,14 +134,16 @@ class AdaptedModel(keras.Model):
         with intercept.CALLING:
             model = self._pooled.model
             outputs = model(inputs, training=training) if self._split is None else self._split.top(inputs)
-        head = None if self._leaves_out_head else self.head
-        return outputs if head is None else head(outputs, training=training)
+        if self._leaves_out_head:
+            return outputs[:, 0]
+        return outputs if self.head is None else self.head(outputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the head's output shape, or the base's if there is no head."""
         shape = self._pooled.model.compute_output_shape(input_shape)
-        head = None if self._leaves_out_head else self.head
-        return shape if head is None else head.compute_output_shape(shape)
+        if self._leaves_out_head:
+            return (shape[0], shape[-1])
+        return shape if self.head is None else self.head.compute_output_shape(shape)
 
     def compile(
         self, optimizer: Any = "rmsprop", *args: Any, rates: Mapping[str, float] | None = None, **kwargs: Any
@@ -276,7 +278,7 @@ class AdaptedModel(keras.Model):
 
     @contextmanager
     def without_head(self) -> Iterator[None]:
-        """Makes the model return the vectors that its head reads.
+        """Makes the model return the vector of each row, (rows, dim), that a head for whole texts reads.
 
         Example:
             >>> with model.without_head():

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from keras_peft.runtime.rows import EncodedRows, inference_batches
 
-if TYPE_CHECKING:
-    from keras_peft.runtime.inference import Inference
-
 # Maximum number of rows for which tracing a model takes longer than it saves.
 _FEW_ROWS = 64
 
 
+class Run(Protocol):
+    """Computes the outputs of a batch; see `Inference`."""
+
+    def __call__(self, inputs: Any, *, once: bool) -> Any:
+        """Computes the outputs; see `Inference.__call__`."""
+
+
 def compute_outputs(
-    run: Inference,
+    run: Run,
     rows: EncodedRows,
     *,
     advance: Callable[[int], None] | None = None,

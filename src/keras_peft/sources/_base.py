@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keras_peft.sources._head import CheckpointHead
+from keras_peft.sources._masked_head import MaskedHead
 
 if TYPE_CHECKING:
     import keras
@@ -25,6 +26,7 @@ class Base:
         max_length: Maximum tokens per text.
         source: Human-readable description of where it was loaded from.
         head: The checkpoint's own head if it is a classifier, else None.
+        masked_head: The checkpoint's own head for masked tokens, if it has one.
         activation: Activation in Hugging Face's text classification head for this architecture.
         pooling: How its vectors are meant to be pooled, one of `core.pooling.POOLINGS`, if its files say so.
     """
@@ -37,6 +39,7 @@ class Base:
     max_length: int
     source: str
     head: CheckpointHead | None = None
+    masked_head: MaskedHead | None = None
     activation: str = "relu"
     pooling: str | None = None
 

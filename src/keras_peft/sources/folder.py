@@ -38,6 +38,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     from keras_peft import bases
     from keras_peft.sources._base import Base
     from keras_peft.sources._head import find_head
+    from keras_peft.sources._masked_head import find_masked_head
     from keras_peft.sources._pooling import declared_pooling
 
     config = _read_json(folder / "config.json")
@@ -63,6 +64,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         max_length=max_length,
         source=source,
         head=head,
+        masked_head=find_masked_head(config, tensors),
         activation=readable.CHECKPOINT.text_head.activation,
         pooling=declared_pooling(folder),
     )

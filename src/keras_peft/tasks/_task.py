@@ -381,13 +381,16 @@ class Task(ABC):
         raise OptionError(f"The task {cls.name} cannot abstain; remove `abstain_below`.")
 
     @classmethod
-    def check_self_training(cls) -> None:
-        """Checks that texts without labels can be trained on.
+    def check_confident(cls) -> None:
+        """Checks that the task has a confidence in its answers.
 
         Raises:
-            OptionError: If the task has no confidence in its answers.
+            OptionError: If it has none.
         """
-        raise OptionError(f"The task {cls.name} cannot learn from texts without labels; remove `unlabelled`.")
+        raise OptionError(
+            f"The task {cls.name} has no confidence in its answers, so it can neither learn from texts without labels "
+            "nor choose texts to label."
+        )
 
     def answers(self, outputs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Converts outputs to targets, as if the answers were labels.
@@ -402,7 +405,19 @@ class Task(ABC):
         Raises:
             OptionError: If the task has no confidence in its answers.
         """
-        self.check_self_training()
+        self.check_confident()
+        raise NotImplementedError
+
+    def uncertainty(self, outputs: Any) -> np.ndarray:
+        """Returns how unsure the answers are, (rows,) from 0 to 1.
+
+        Args:
+            outputs: Outputs of the head, one row per text.
+
+        Raises:
+            OptionError: If the task has no confidence in its answers.
+        """
+        self.check_confident()
         raise NotImplementedError
 
     def label_counts(self, targets: np.ndarray) -> list[int]:

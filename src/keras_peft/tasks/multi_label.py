@@ -182,7 +182,7 @@ class Task(PooledTask):
         return replace(self, thresholds=tuple(thresholds))
 
     @classmethod
-    def check_self_training(cls) -> None:
+    def check_confident(cls) -> None:
         """Does nothing: the probabilities of the decisions are the confidence."""
 
     def answers(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -193,6 +193,10 @@ class Task(PooledTask):
         probabilities = self.probabilities(outputs)
         targets = self.said(probabilities).astype(np.float32)
         return targets, self.agreement(outputs, targets), probabilities.argmax(axis=-1)
+
+    def uncertainty(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns how close the least certain label is to a probability of one half; see `Task.uncertainty`."""
+        return np.asarray((1 - np.abs(2 * self.probabilities(outputs) - 1)).max(axis=-1))
 
     def label_counts(self, targets: np.ndarray) -> list[int]:
         return [int(count) for count in targets.sum(axis=0)]

@@ -214,7 +214,7 @@ class Task(PooledTask):
         return replace(self, abstain_below=float(confidence[enough[-1]]))
 
     @classmethod
-    def check_self_training(cls) -> None:
+    def check_confident(cls) -> None:
         """Does nothing: the probability of the answer is the confidence."""
 
     def answers(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -222,6 +222,11 @@ class Task(PooledTask):
         probabilities = self.probabilities(outputs)
         targets = probabilities.argmax(axis=-1).astype(np.int32)
         return targets, probabilities.max(axis=-1), targets
+
+    def uncertainty(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns 1 minus the difference between the two highest probabilities; see `Task.uncertainty`."""
+        highest = np.sort(self.probabilities(outputs), axis=-1)[:, -2:]
+        return np.asarray(1 - (highest[:, 1] - highest[:, 0]))
 
     def label_counts(self, targets: np.ndarray) -> list[int]:
         return [int(count) for count in np.bincount(targets, minlength=len(self.labels))]

@@ -18,8 +18,8 @@ from keras_peft.training.settings import Settings
 from keras_peft.versions import versions
 
 if TYPE_CHECKING:
+    from keras_peft.training.rounds import Trained
     from keras_peft.training.trunk_cache import TrunkCacheUse
-    from keras_peft.training.watcher import TrainingOutcome
 
 # Number of validation texts to verify a written bundle with.
 _VERIFIED_TEXTS = 64
@@ -28,8 +28,7 @@ _VERIFIED_TEXTS = 64
 def content_of(
     data: str | Path,
     prepared: PreparedTraining,
-    trained: TrainingOutcome,
-    self_training: dict[str, Any] | None,
+    trained: Trained,
     cached: TrunkCacheUse | None,
     settings: Settings,
     progress: Progress,
@@ -40,8 +39,7 @@ def content_of(
     Args:
         data: Source of the training data.
         prepared: The prepared training.
-        trained: The outcome of the training run.
-        self_training: Description of the self-training, or None without it.
+        trained: What the training run led to.
         cached: How the trunk cache was used, or None if it was not.
         settings: The user's settings.
         progress: Receives notes for the user.
@@ -52,15 +50,17 @@ def content_of(
     """
     with stopwatch.measure("evaluate"):
         truth = prepared.task.targets(prepared.held_out.labels)
-        task, notes = _calibrated(prepared.task, trained.outputs, truth, settings.abstain_below)
+        outcome = trained.outcome
+        task, notes = _calibrated(prepared.task, outcome.outputs, truth, settings.abstain_below)
         for note in notes:
             progress.note(note)
-        scores = task.score_with_interval(trained.outputs, truth)
+        scores = task.score_with_interval(outcome.outputs, truth)
         texts = tuple(prepared.held_out.texts[:_VERIFIED_TEXTS])
         outputs = _outputs(prepared, texts)
     report = {
-        **report_of(data, prepared, trained, task, scores, cached, notes),
-        "self_training": self_training,
+        **report_of(data, prepared, outcome, task, scores, cached, notes),
+        "adapt_first": trained.adapt_first,
+        "self_training": trained.self_training,
         "seconds": stopwatch.read(),
         "peak_rss_mb": peak_rss_mb(),
         "versions": versions(),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import keras
 
+    from keras_peft.training.rounds import Trained
     from keras_peft.training.trunk_cache import TrunkCacheUse
-    from keras_peft.training.watcher import TrainingOutcome
 
 DEFAULT_METHOD = "lora"
 
@@ -135,7 +135,7 @@ def fine_tune(
         resumed=state is not None,
     )
     with _kept(checkpoint):
-        trained, self_training, cached = _train(
+        trained, cached = _train(
             prepared,
             chosen,
             checkpoint,
@@ -148,7 +148,7 @@ def fine_tune(
         )
 
     progress.stage("Saving and verifying the bundle")
-    content = content_of(data, prepared, trained, self_training, cached, chosen, progress, stopwatch)
+    content = content_of(data, prepared, trained, cached, chosen, progress, stopwatch)
     # The bundle is verified on a fresh base; free this one first, so that memory holds only one.
     del prepared
     gc.collect()
@@ -210,8 +210,8 @@ def _train(
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Progress,
     stopwatch: Stopwatch,
-) -> tuple[TrainingOutcome, dict[str, Any] | None, TrunkCacheUse | None]:
-    """Trains the model and returns the outcome, that of self-training, and how the trunk cache was used."""
+) -> tuple[Trained, TrunkCacheUse | None]:
+    """Trains the model and returns what it led to, and how the trunk cache was used."""
     from keras_peft.training.rounds import Rounds  # After `prepare`, which imports Keras quietly.
 
     with (
@@ -223,10 +223,8 @@ def _train(
         stopwatch.measure("train"),
     ):
         rounds = Rounds(prepared, settings, sets, progress=progress, stopwatch=stopwatch)
-        trained, self_training = rounds.train(
-            checkpoint=checkpoint, state=state, callbacks=[*loggers, *callbacks]
-        )
-    return trained, self_training, cached
+        trained = rounds.train(checkpoint=checkpoint, state=state, callbacks=[*loggers, *callbacks])
+    return trained, cached
 
 
 @contextmanager

@@ -142,5 +142,5 @@ def _score(
         stopwatch.measure("train"),
     ):
         rounds = Rounds(prepared, settings, sets, progress=progress, stopwatch=stopwatch)
-        trained, _ = rounds.train()
-    return task.score(trained.outputs, truth)
+        trained = rounds.train()
+    return task.score(trained.outcome.outputs, truth)

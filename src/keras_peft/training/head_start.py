@@ -36,8 +36,7 @@ class HeadStart:
     def __init__(self, model: AdaptedModel, task: Task, rows: EncodedRows, targets: Any) -> None:
         self._model, self._task, self._targets = model, task, targets
         with model.without_head():
-            # Pooled vectors have the shape (rows, 1, dim).
-            self._vectors = compute_outputs(Inference(model, rows.signature), rows)[:, 0]
+            self._vectors = compute_outputs(Inference(model, rows.signature), rows)
 
     def assign(self, texts: np.ndarray | None = None) -> None:
         """Solves the linear model and assigns the solution to the head.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.core.adapter import Placement
     from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.sources import Base
@@ -84,12 +84,12 @@ def read_texts(training: Examples, settings: Settings) -> Unlabelled | None:
         settings: The training settings.
 
     Raises:
-        OptionError: If the task cannot learn from them.
+        OptionError: If the task has no confidence in its answers.
         DataError: If the file cannot be used.
     """
     if settings.unlabelled is None:
         return None
-    training.task.check_self_training()
+    training.task.check_confident()
     return read_unlabelled(settings.unlabelled, training)
 
 
@@ -128,7 +128,7 @@ def prepare(
         import keras
         import keras_hub  # noqa: F401  (imported here to be measured)
 
-        from keras_peft import sources
+        from keras_peft import attach, sources
 
     progress.stage(f"Loading the base model {settings.base}")
     with stopwatch.measure("load"):
@@ -137,13 +137,15 @@ def prepare(
         max_length = _max_length(settings, base, sum(one.extra_positions for one in methods))
         encoder = training.input.encoder(base.tokenizer, max_length, long_text=settings.long_text)
         task, head, origin = _task_and_head(base, training, settings)
-        model = _adapted(base, head, task, methods, encoder, settings)
+        placements = _placements(base, task, methods, encoder, settings)
         folds = _folds(training, settings) if held_out is training else ()
         others = () if unlabelled is None else unlabelled.texts
         tokens = [encoder(_chained(training.texts, others))]
         if not folds:
             tokens.append(encoder(held_out.texts))
         starts_head = origin is None and task.pooling is not None and task.activation is None
+    adapted = _adapted_to_texts(base, placements, tokens[0], settings, progress, stopwatch)
+    model = attach.adapt(base.encoder, placements, head=head, pooling=task.pooling)
     notes = _notes(training, held_out, tokens, max_length)
     if unlabelled is not None:
         notes += unlabelled.notes
@@ -168,6 +170,7 @@ def prepare(
         placements=adapter.placements,
         encoder=encoder,
         tokens=tokens,
+        adapted=adapted,
         starts_head=starts_head,
         recipe=recipe,
         settings=decided,
@@ -256,21 +259,16 @@ def _pooling(base: Base, settings: Settings) -> str:
     return (base.pooling or FIRST_TOKEN) if settings.pooling == AUTO else settings.pooling
 
 
-def _adapted(
-    base: Base,
-    head: keras.Model,
-    task: Task,
-    methods: Sequence[Method],
-    encoder: Encoder,
-    settings: Settings,
-) -> AdaptedModel:
-    """Attaches the methods and the head to the base."""
-    from keras_peft import attach, bases
+def _placements(
+    base: Base, task: Task, methods: Sequence[Method], encoder: Encoder, settings: Settings
+) -> list[Placement]:
+    """Returns the methods and where they attach."""
+    from keras_peft import bases
     from keras_peft.core.adapter import choose_placements
     from keras_peft.core.sites import find_sites
 
     sites = find_sites(base.encoder, bases.roles_of(base.encoder))
-    placements = [
+    return [
         placement
         for method in methods
         for placement in choose_placements(
@@ -280,7 +278,24 @@ def _adapted(
             settings.targets,
         )
     ]
-    return attach.adapt(base.encoder, placements, head=head, pooling=task.pooling)
+
+
+def _adapted_to_texts(
+    base: Base,
+    placements: Sequence[Placement],
+    tokens: Tokens,
+    settings: Settings,
+    progress: Progress,
+    stopwatch: Stopwatch,
+) -> dict[str, np.ndarray] | None:
+    """Returns the tensors of an adapter that was adapted to the texts, if the settings ask for it."""
+    if settings.adapt_first is None:
+        return None
+    from keras_peft.training.masked_language import adapt_to_texts
+
+    progress.stage(f"Adapting to {len(tokens):,} texts")
+    with stopwatch.measure("adapt"):
+        return adapt_to_texts(base, placements, tokens, settings, progress=progress)
 
 
 def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max_length: int) -> list[str]:

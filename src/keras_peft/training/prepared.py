@@ -42,6 +42,7 @@ class PreparedTraining:
         encoder: Converts rows to tokens.
         tokens: Tokens of the training rows and the texts without labels and, unless they are validated on
             folds, of the validation rows.
+        adapted: Tensors of the adapter after it was adapted to the texts, to start from; None if it was not.
         starts_head: Whether the head starts as a linear model on the vectors of the training rows.
         recipe: The training recipe.
         settings: The effective settings, including all defaults.
@@ -59,6 +60,7 @@ class PreparedTraining:
     placements: Sequence[Placement]
     encoder: Encoder
     tokens: Sequence[Tokens]
+    adapted: dict[str, np.ndarray] | None
     starts_head: bool
     recipe: Recipe
     settings: dict[str, Any]

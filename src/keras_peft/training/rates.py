@@ -123,7 +123,7 @@ def find_rate(
         if prepared.starts_head:
             HeadStart(model, task, sets[0], targets).assign()
         batches = training_batches(task, sets[0], targets, recipe)
-        compile_model(model, task, recipe, schedule)
+        compile_model(model, task.loss(recipe.label_smoothing), recipe, schedule)
         progress.started(epochs=1, steps=count, done=0)
         try:
             for step in range(count):

@@ -20,6 +20,7 @@ FEW_ROWS = 500
 LABEL_SMOOTHING = 0.1
 FOLDS = 3
 VALIDATION = 0.1
+ADAPT_FIRST = ("mlm",)
 PRECISIONS = ("auto", "float32", "bfloat16")
 _SEEDS = 2**32
 
@@ -44,6 +45,9 @@ class Settings:
             and a tenth of the rows with more.
         unlabelled: File or folder with texts without labels. The surest half of the answers for them is
             trained on, too, if that does not lower the validation score.
+        adapt_first: `"mlm"`: before training, the adapter learns to predict masked tokens of the texts, with
+            and without labels. The result is where training starts, if that does not lower the
+            validation score.
         epochs: Number of passes over the training data. Defaults to about 600 steps in total.
         batch_size: Rows per batch.
         gradient_accumulation: Number of batches whose gradients are combined into one step,
@@ -108,6 +112,12 @@ class Settings:
         None,
         "File with texts without labels, to learn from, too (self-training).",
         shown="only the labelled rows",
+    )
+    adapt_first: str | None = setting(
+        None,
+        "Adapt to the texts before training: mlm, which predicts masked tokens and needs no labels.",
+        shown="train at once",
+        choices=ADAPT_FIRST,
     )
     epochs: int | None = setting(
         None, "Number of passes over the training data.", shown="3 to 20, for about 600 steps"

@@ -59,7 +59,8 @@ def train(
     Raises:
         OptionError: If the loss is no longer finite, for example because of a high rate.
     """
-    compile_for_training(model, task, recipe, steps=steps_of(training[0], recipe))
+    loss = task.loss(recipe.label_smoothing)
+    compile_for_training(model, loss, recipe, steps=steps_of(training[0], recipe))
     return fit(
         model,
         task,
@@ -164,12 +165,12 @@ def training_batches(
     )
 
 
-def compile_for_training(model: AdaptedModel, task: Task, recipe: Recipe, *, steps: int) -> None:
+def compile_for_training(model: AdaptedModel, loss: keras.Loss, recipe: Recipe, *, steps: int) -> None:
     """Compiles a model with AdamW, linear warm-up and cosine decay.
 
     Args:
-        model: An adapted model with the task's head.
-        task: The task of the head.
+        model: An adapted model with a head.
+        loss: The loss on its outputs.
         recipe: The training recipe.
         steps: Number of batches in an epoch.
     """
@@ -182,15 +183,15 @@ def compile_for_training(model: AdaptedModel, task: Task, recipe: Recipe, *, ste
         warmup_target=max(recipe.rates.values()),
         warmup_steps=warmup,
     )
-    compile_model(model, task, recipe, schedule)
+    compile_model(model, loss, recipe, schedule)
 
 
-def compile_model(model: AdaptedModel, task: Task, recipe: Recipe, schedule: Any) -> None:
+def compile_model(model: AdaptedModel, loss: keras.Loss, recipe: Recipe, schedule: Any) -> None:
     """Compiles a model with AdamW and a learning-rate schedule, scaled for each weight.
 
     Args:
-        model: An adapted model with the task's head.
-        task: The task of the head.
+        model: An adapted model with a head.
+        loss: The loss on its outputs.
         recipe: The training recipe.
         schedule: Learning-rate schedule of the weights with the highest rate.
     """
@@ -208,7 +209,7 @@ def compile_model(model: AdaptedModel, task: Task, recipe: Recipe, schedule: Any
     # Compilation for each length costs more than it saves.
     model.compile(
         optimizer,
-        task.loss(recipe.label_smoothing),
+        loss,
         rates={key: rate / highest for key, rate in recipe.rates.items()},
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
