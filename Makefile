@@ -42,7 +42,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers peers coverage package check fix docs site bench bench-serve soak clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package check fix docs site bench bench-few bench-serve soak clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,12 +63,12 @@ test-all: .venv/developer ## run all tests, on both backends, in a browser, and 
 	KERAS_BACKEND=jax $(TESTS) -m "not thorough" $(ON_JAX)
 	$(MAKE) test-interop INTEROP=--sample
 
-test-interop: .venv/developer peers ## compare logits with the other libraries, after import and after export
-	$(MAKE) --jobs=$(JOBS) --output-sync=target with_peft with_adapters with_decoders with_transformers
+test-interop: .venv/developer peers ## compare outputs with the other libraries, after import and after export
+	$(MAKE) --jobs=$(JOBS) --output-sync=target with_peft with_adapters with_decoders with_transformers with_setfit
 
-with_peft with_decoders with_transformers: THERE := $(PEERS)/bin/python
+with_peft with_decoders with_transformers with_setfit: THERE := $(PEERS)/bin/python
 with_adapters: THERE := $(PEERS)-adapters/bin/python
-with_peft with_adapters with_decoders with_transformers: .venv/developer peers
+with_peft with_adapters with_decoders with_transformers with_setfit: .venv/developer peers
 	TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests $(BIN)/python tests/interop/$@.py --peers $(THERE) $(INTEROP)
 
 peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries to compare with
@@ -108,6 +108,9 @@ site: .venv/site ## build the documentation site in site/; warnings are errors
 
 bench: .venv/bench $(PEERS)/installed ## compare speed and memory with HF PEFT and enable_lora; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.speed --peers $(PEERS)/bin/python $(BENCH)
+
+bench-few: .venv/bench $(PEERS)/installed ## compare accuracy with few labels; folders and flags in BENCH="..."
+	$(BIN)/python -m benchmarks.few_rows --peers $(PEERS)/bin/python $(BENCH)
 
 bench-serve: .venv/serving $(PEERS)/installed ## compare the server with servers on PyTorch; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving --peers $(PEERS)/bin/python $(BENCH)
@@ -150,7 +153,7 @@ $(LOWEST)/installed: pyproject.toml
 $(PEERS)/installed:
 	$(call new,$(PEERS))
 	$(call install,$(PEERS)) torch==2.13.0
-	$(call install,$(PEERS)) transformers peft scikit-learn fastapi uvicorn uvloop httptools
+	$(call install,$(PEERS)) transformers peft setfit==1.2.0 scikit-learn fastapi uvicorn uvloop httptools
 	@touch $@
 
 # AdapterHub's library needs an earlier transformers than PEFT's.

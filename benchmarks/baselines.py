@@ -1,17 +1,21 @@
 """Baselines for a fine-tuned model: linear models on the same rows, for every task.
 
     python benchmarks/baselines.py FOLDER... [--task token-labels]
+    python benchmarks/baselines.py FOLDER --json vectors
 
 Each FOLDER contains train.jsonl and test.jsonl. Prints a Markdown table with the first two test
 metrics of the task for two linear models: one on words and word bigrams (TF-IDF), and one on the
 mean vector of the frozen default base. Both train on all training rows with default
 hyperparameters. For pairs, the features are the similarities and differences of the two texts.
 For words, the features are the word itself, its prefixes, suffixes and shape, and its neighbours.
+`--json` prints all metrics of one of the models, `words` or `vectors`, as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +115,21 @@ def shown(task: Task, outputs: Any, test: Examples) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(metrics.items())[:2])
 
 
+def metrics(folder: Path, features: str) -> dict[str, float]:
+    """Trains one model and returns its test metrics, and the seconds without imports."""
+    began = time.perf_counter()
+    train = read_examples(folder / "train.jsonl")
+    test = read_examples(folder / "test.jsonl", task=train.task)
+    task = train.task.from_labels(train.labels)
+    if features == "words":
+        x, y = word_vectors(train, test)
+    else:
+        base = sources.load()
+        x, y = frozen_vectors(base, train), frozen_vectors(base, test)
+    found = task.score(outputs_of(task, x, train, y), task.targets(test.labels)).metrics
+    return {**found, "train_seconds": time.perf_counter() - began}
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
@@ -118,7 +137,11 @@ def main() -> None:
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--task", choices=tasks.names(), help="read from the columns by default")
+    parser.add_argument("--json", choices=("words", "vectors"), help="print the metrics of one model")
     options = parser.parse_args()
+    if options.json:
+        print(json.dumps(metrics(options.folders[0], options.json)))
+        return
     kind = tasks.find(options.task) if options.task else None
     base = sources.load()
     print("| data | task | words | frozen encoder |\n|---|---|---|---|", flush=True)

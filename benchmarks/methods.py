@@ -3,8 +3,8 @@
     python benchmarks/methods.py DATA... [--methods lora prefix] [--rates 1e-3 3e-3] [--seeds 0 1] [--store]
 
 DATA is a folder with train.jsonl and test.jsonl, or a single .jsonl file of which each seed holds out
-another fifth. Methods train with their own defaults; `--rates` tries other learning rates. The base is
-loaded once, and each adapter is detached after its training. Prints a Markdown table of test accuracies: a
+another fifth; `--rows` draws a part of the training rows. Methods train with their own defaults; `--rates` tries
+other learning rates. Prints a Markdown table of test accuracies: a
 row for each method and rate, as soon as it is measured. `--store` saves the results of the defaults in
 benchmarks/results/methods.json, from which `make docs` writes the table of docs/reference/methods.md.
 """
@@ -15,26 +15,20 @@ import argparse
 import json
 import statistics
 import time
-from contextlib import nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import keras
+import numpy as np
 
-from keras_peft import attach, methods, sources, tasks
+from keras_peft import methods
 from keras_peft.core.method import Method
-from keras_peft.data.examples import Examples, read_examples, split
-from keras_peft.inputs.text import TextEncoder
+from keras_peft.data.examples import Examples, by_stratum, read_examples, split
 from keras_peft.progress import Progress
-from keras_peft.runtime.inference import Inference
-from keras_peft.runtime.outputs import compute_outputs
-from keras_peft.sources import Base
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.training.recipe import Recipe, default_epochs, default_rates
+from keras_peft.training.prepare import prepare
+from keras_peft.training.rounds import Rounds
 from keras_peft.training.settings import Settings
-from keras_peft.training.train import train
-from keras_peft.training.trunk_cache import compute_features
-from keras_peft.training.validation import HeldOut
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"
 
@@ -46,57 +40,43 @@ def read(data: Path, seed: int) -> tuple[Examples, Examples]:
     return split(read_examples(data), 0.2, seed=seed)
 
 
-def measure(base: Base, method: Method, rate: float, seed: int, data: Path, options: Any) -> dict[str, Any]:
+def measure(method: Method, rate: float, seed: int, data: Path, options: Any) -> dict[str, Any]:
     """Trains once and returns the results."""
     began = time.perf_counter()
     training, test = read(data, seed)
-    task = tasks.find("single-label").from_labels(training.labels)
-    tokenizer = TextEncoder(base.tokenizer, options.max_length)
-    truth = task.targets(test.labels)
-    sets: Any = [tokenizer(training.texts), tokenizer(test.texts[:16]), tokenizer(test.texts)]
-    epochs = options.epochs or default_epochs(len(training), 16)
-    layers = options.layers if options.layers and method.default_targets else method.default_layers
-    keras.utils.set_random_seed(seed)
-    model = attach.adapt(
-        base.encoder,
-        method.reads(tokenizer.ids),
-        layers=layers,
-        head=task.head(base.dim),
-        pooling=task.pooling,
+    if options.rows:
+        training = training.pick(few(training, options.rows, seed))
+    settings = Settings(
+        base=options.base,
+        seed=seed,
+        epochs=options.epochs,
+        layers=options.layers if method.default_targets else None,
+        learning_rate=rate,
+        max_length=options.max_length,
     )
-    trained = model.plan.trainable_parameters
-    rates = default_rates(model, rate)
-    if method.default_targets:  # otherwise only the head trains
-        rates["head/"] = options.head_rate or method.head_learning_rate
-    if (split := model.split()) is not None:
-        names = (base.sha256, keras.__version__, keras.config.backend())
-        quiet = {"progress": Progress(), "stopwatch": Stopwatch()}
-        sets, _ = compute_features(base.encoder, split, sets, fingerprint=names, **quiet)
-    with model.above(split) if split else nullcontext():
-        train(
-            model,
-            task,
-            training=(sets[0], task.targets(training.labels)),
-            validation=HeldOut(sets[1], truth[:16]),
-            recipe=Recipe(
-                epochs=epochs,
-                batch_size=16,
-                rates=rates,
-                label_smoothing=Settings().label_smoothing,
-                seed=seed,
-            ),
-            progress=Progress(),
-            stopwatch=Stopwatch(),
-        )
-        outputs = compute_outputs(Inference(model, sets[2].signature), sets[2])
-    model.detach()
+    quiet = {"progress": Progress(), "stopwatch": Stopwatch()}
+    prepared = prepare(training, test, [method], settings, **quiet)
+    if options.head_rate and method.default_targets:  # otherwise only the head trains
+        prepared.recipe.rates["head/"] = options.head_rate
+    with prepared.rows(trunk_cache=True, **quiet) as (sets, _):
+        outcome = Rounds(prepared, settings, sets, **quiet).train().outcome
+    prepared.model.detach()
     return {
-        "epochs": epochs,
-        "layers": layers,
-        "parameters": trained,
-        "accuracy": task.score(outputs, truth).metrics["accuracy"],
+        "epochs": prepared.recipe.epochs,
+        "layers": settings.layers or method.default_layers,
+        "parameters": prepared.model.plan.trainable_parameters,
+        "accuracy": prepared.task.score(outcome.outputs, prepared.task.targets(test.labels)).metrics[
+            "accuracy"
+        ],
         "seconds": time.perf_counter() - began,
     }
+
+
+def few(examples: Examples, rows: int, seed: int) -> np.ndarray:
+    """Returns the positions of some rows: one of each label in turn, drawn at random."""
+    drawn = [places.tolist() for places in by_stratum(examples, seed=seed)]
+    turns = zip_longest(*drawn)
+    return np.sort([place for turn in turns for place in turn if place is not None][:rows])
 
 
 def store(row: dict[str, Any]) -> None:
@@ -117,6 +97,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, help="those of the methods by default")
     parser.add_argument("--head-rate", type=float, help="those of the methods by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--rows", type=int, help="training rows, one of each label in turn; all by default")
     parser.add_argument("--epochs", type=int, help="those of the methods by default")
     parser.add_argument("--layers", help="those of the methods by default")
     parser.add_argument("--max-length", type=int, default=128)
@@ -126,17 +107,16 @@ def main() -> None:
     changed = [name for name in ("rates", "head_rate", "epochs", "layers") if getattr(options, name)]
     if options.store and changed:
         parser.error(f"--store keeps what the defaults give; leave out {', '.join(changed)}.")
-    base = sources.load(options.base)
     print("| data | method | learning rate | epochs | blocks | parameters | test accuracy | seconds |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for data in options.data:
         for name in options.methods:
             method = methods.find(name)()
             for rate in options.rates or [method.learning_rate]:
-                runs = [measure(base, method, rate, seed, data, options) for seed in options.seeds]
+                runs = [measure(method, rate, seed, data, options) for seed in options.seeds]
                 accuracies = [run["accuracy"] for run in runs]
                 row = {
-                    "data": data.stem,
+                    "data": data.stem + (f", {options.rows} rows" if options.rows else ""),
                     "method": name,
                     "learning_rate": rate,
                     **{key: runs[0][key] for key in ("epochs", "layers", "parameters")},

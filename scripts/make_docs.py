@@ -365,6 +365,7 @@ def measured_exchange_page() -> str:
             "differences": difference_table("interop.json"),
             "differences of language models": difference_table("interop_decoders.json"),
             "differences of whole models": difference_table("interop_models.json"),
+            "differences from SetFit": difference_table("interop_setfit.json"),
             "differences from AdapterHub": difference_table("interop_adapter_hub.json"),
         },
     )

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import sys
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..processes import SideFailed, measured
 from .bases import MINILM, checkpoint
 from .plan import BATCH_SIZE, HF_PEFT, KERAS_LORA, OURS, RANK, WARM, Run, Setting, estimate
 from .texts import Data, write
 
 PROGRAMS = Path(__file__).parent.parent / "peers"
-
-
-class SideFailed(Exception):
-    """A process exited with an error, or did not behave as expected."""
 
 
 @dataclass(frozen=True)
@@ -133,34 +125,9 @@ class Sides:
         self, run: Run, *command: list[Any], cache: Path | None = None
     ) -> tuple[dict[str, Any], float, float]:
         """Runs a command; returns the last JSON it printed, its seconds and its peak memory in MiB."""
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1"}
-        if cache is not None:
-            environment["KERAS_PEFT_CACHE"] = str(cache)
-        printed, errors = self._scratch / "printed", self._scratch / "errors"
-        with printed.open("wb") as out, errors.open("wb") as err:
-            arguments = [str(part) for parts in command for part in parts]
-            began = time.perf_counter()
-            try:
-                process = subprocess.Popen(
-                    arguments, stdout=out, stderr=err, env=environment, cwd=self._scratch
-                )
-            except OSError as error:
-                raise SideFailed(f"{arguments[0]}: {error.strerror}") from error
-            # A hanging process would block the other sides.
-            alarm = threading.Timer(600 + 10 * estimate(run), process.kill)
-            alarm.start()
-            try:
-                # The usage of this process; getrusage gives the maximum over all finished child processes.
-                _, status, usage = os.wait4(process.pid, 0)
-                seconds = time.perf_counter() - began
-                process.returncode = os.waitstatus_to_exitcode(status)
-            except BaseException:
-                process.kill()
-                raise
-            finally:
-                alarm.cancel()
-        if process.returncode:
-            lines = errors.read_text(errors="replace").strip().splitlines()
-            raise SideFailed("\n".join([f"It ended with exit code {process.returncode}.", *lines[-8:]]))
-        said = json.loads(printed.read_text().strip().splitlines()[-1])
-        return said, seconds, usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+        return measured(
+            [part for parts in command for part in parts],
+            scratch=self._scratch,
+            limit=600 + 10 * estimate(run),
+            environment={} if cache is None else {"KERAS_PEFT_CACHE": str(cache)},
+        )

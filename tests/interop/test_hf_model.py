@@ -268,7 +268,7 @@ def test_training_on_a_classifier_begins_with_its_head(tmp_path, command_line):
         "train", "rows.jsonl", "--out", "still", *options, "--epochs", 1, "--learning-rate", 1e-9
     )
     assert code == 0, said
-    assert "head      the base's own, for the same labels (beta, gamma, alpha)" in said
+    assert "head      reads the vector of the first token; the base's own, for the same labels (beta" in said
     bundle = bundles.read(tmp_path / "still")
     assert bundle.task().activation == "tanh"
     assert any("head that was the base's own" in note for note in bundle.report()["notes"])
@@ -277,7 +277,7 @@ def test_training_on_a_classifier_begins_with_its_head(tmp_path, command_line):
     np.testing.assert_allclose(made, expected[:, [2, 0, 1]], rtol=0, atol=1e-3)
     # Cross-validation starts with this head too, and the trained bundle is exported as a BERT.
     code, _, said = command_line("cross-validate", "rows.jsonl", *options, "--epochs", 1, "--folds", 2)
-    assert code == 0 and said.count("head      the base's own") == 2
+    assert code == 0 and said.count("; the base's own, for the same labels") == 2
     code, _, said = command_line("train", "rows.jsonl", "--out", "moved", *options, "--epochs", 2, "--resume")
     assert code == 0, said
     made = keras_peft.interop.export_hf_model("moved", out="whole")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from keras_peft import attach, sources, tasks
 from keras_peft.errors import OptionError
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
+from keras_peft.training import prepare
 from keras_peft.training.head_start import HeadStart
-from keras_peft.training.settings import FEW_ROWS, Settings
+from keras_peft.training.settings import FEW_ROWS, MANY_ROWS, Settings
 
 QUICK = {"base": str(TINY), "epochs": 2, "pooling": "mean"}
 
@@ -139,3 +141,10 @@ def test_the_choice_of_the_pooling(tmp_path, data):
     assert 'pooling = "max"' in (made.bundle / "run.toml").read_text()
     plain = keras_peft.fine_tune(data, out=tmp_path / "c", base=str(TINY), epochs=1)
     assert plain.report["settings"]["pooling"] == "first-token"
+
+
+@pytest.mark.parametrize(("rows", "pooling"), [(MANY_ROWS - 1, "max"), (MANY_ROWS, "first-token")])
+def test_many_rows_are_read_by_their_first_token(rows, pooling):
+    base = replace(sources.load(str(TINY)), pooling="max")
+    assert prepare._pooling(base, Settings(), rows) == pooling
+    assert prepare._pooling(base, Settings(pooling="mean"), rows) == "mean"

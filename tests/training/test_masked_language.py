@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import keras_peft
 from conftest import REFERENCE, TINY
-from keras_peft import sources
+from keras_peft import bases, sources
 from keras_peft.core.adapter import choose_placements
 from keras_peft.core.sites import find_sites
 from keras_peft.errors import OptionError
@@ -98,12 +98,8 @@ class Losses(Progress):
 
 def test_it_learns_from_texts(tmp_path):
     base, _, _ = checkpoint("distilbert", tmp_path / "base")
-    placements = choose_placements(
-        find_sites(base.encoder, {r".*/(query|value)": "attention.query"}),
-        keras_peft.LoRA(rank=4),
-        "all",
-        ".",
-    )
+    sites = find_sites(base.encoder, bases.roles_of(base.encoder))
+    placements = choose_placements(sites, keras_peft.LoRA(rank=4), "all", None)
     ids = [np.array([1, 10, 20, 30, 40, 10, 20, 30, 40, 2], np.int32)] * 64
     progress = Losses()
     before = [np.array(weight) for weight in base.encoder.get_weights()]

@@ -22,7 +22,7 @@ from keras_peft.storage_limits import cache_limit, memory_limit
 from keras_peft.store import TEXTS, Collector
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
-from keras_peft.training.settings import VALIDATION, Settings
+from keras_peft.training.settings import MANY_ROWS, VALIDATION, Settings
 
 if TYPE_CHECKING:
     import keras
@@ -246,7 +246,7 @@ def _task_and_head(
             f"`pooling={settings.pooling!r}`: the head for {task.name} reads all vectors; omit it."
         )
     if origin is None:
-        task = task.with_pooling(_pooling(base, settings))
+        task = task.with_pooling(_pooling(base, settings, len(training)))
     head = task.head(base.dim)
     for key, value in values.items():
         layer, _, variable = key.partition("/")
@@ -254,9 +254,11 @@ def _task_and_head(
     return task, head, origin
 
 
-def _pooling(base: Base, settings: Settings) -> str:
-    """Returns the pooling: as asked, else as the base declares."""
-    return (base.pooling or FIRST_TOKEN) if settings.pooling == AUTO else settings.pooling
+def _pooling(base: Base, settings: Settings, rows: int) -> str:
+    """Returns the pooling: as asked, else as the base declares, unless there are many rows."""
+    if settings.pooling != AUTO:
+        return settings.pooling
+    return base.pooling if base.pooling and rows < MANY_ROWS else FIRST_TOKEN
 
 
 def _placements(
