@@ -357,6 +357,14 @@ def exchange_page() -> str:
     )
 
 
+def measured_few_rows_page() -> str:
+    """docs/benchmarks/few-rows.md with the measurements of benchmarks/few_rows.py."""
+    from benchmarks import few_rows
+
+    stored = json.loads(few_rows.RESULTS.read_text(encoding="utf-8"))
+    return filled("docs/benchmarks/few-rows.md", {"measurements": few_rows.tables(stored)})
+
+
 def measured_exchange_page() -> str:
     """docs/benchmarks/exchange.md with the measurements of tests/interop."""
     return filled(
@@ -440,6 +448,7 @@ def main() -> None:
         "docs/guides/serving.md": serving_page(),
         "docs/guides/exchange.md": exchange_page(),
         "docs/benchmarks/serving.md": measured_serving_page(),
+        "docs/benchmarks/few-rows.md": measured_few_rows_page(),
         "docs/benchmarks/exchange.md": measured_exchange_page(),
         "docs/internals/house.md": house_page(),
     }
