@@ -428,7 +428,7 @@ def test_a_base_with_other_norms_than_distilberts_does_not_go_in_its_form(tmp_pa
 @pytest.mark.thorough
 @pytest.mark.real
 def test_the_default_base_goes_along_because_it_is_kept_in_another_form(data, tmp_path):
-    keras_peft.fine_tune(data, out=tmp_path / "bundle", epochs=1, pooling="first-token")
+    keras_peft.fine_tune(data, out=tmp_path / "bundle", epochs=1, validation=0.2, pooling="first-token")
     with pytest.raises(AdapterError, match="minilm is in DistilBERT's format here.* `with_base=True`"):
         keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter")
     made = keras_peft.export_hf_peft(tmp_path / "bundle", out=tmp_path / "adapter", with_base=True)

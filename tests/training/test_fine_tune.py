@@ -161,14 +161,14 @@ def test_what_cannot_be_used_writes_nothing(tmp_path, data, options, message):
 @pytest.mark.one_backend
 def test_a_bundle_that_is_there(tmp_path, data, bundle):
     out = tmp_path / "b"
-    fine_tune(data, out=out, base=str(TINY), epochs=1)
+    fine_tune(data, out=out, base=str(TINY), epochs=1, validation=0.2)
     first = (out / "bundle.json").read_text()
     with pytest.raises(
         BundleError, match="exists; choose another `out`, or replace it with `overwrite=True`"
     ):
-        fine_tune(data, out=out, base=str(TINY), epochs=1)
+        fine_tune(data, out=out, base=str(TINY), epochs=1, validation=0.2)
     assert (out / "bundle.json").read_text() == first
-    fine_tune(data, out=out, base=str(TINY), epochs=1, seed=5, overwrite=True)
+    fine_tune(data, out=out, base=str(TINY), epochs=1, validation=0.2, seed=5, overwrite=True)
     assert (out / "bundle.json").read_text() != first
     other = tmp_path / "thesis"
     other.mkdir()

@@ -151,6 +151,7 @@ def test_long_texts_in_windows(tmp_path):
 
     data, others = (write_jsonl(tmp_path / f"{name}.jsonl", list(rows())) for name in ("data", "others"))
     settings = {"base": str(TINY), "epochs": 20, "learning_rate": 1e-2, "layers": "all", "max_length": 8}
+    settings |= {"validation": 0.2}
     cut = fine_tune(data, out=tmp_path / "cut", **settings)
     read = fine_tune(data, out=tmp_path / "window", long_text="window", **settings)
     assert any('`long_text="window"`' in note for note in cut.report["notes"])

@@ -245,6 +245,7 @@ def test_the_job_uses_it_and_says_so(tmp_path):
             base=str(TINY),
             epochs=2,
             layers=options.pop("layers", "last:1"),
+            validation=0.2,
             **options,
         )
         reports[name] = result.to_json()
