@@ -43,6 +43,8 @@ SIZES = ("8-each", "16-each", "64-each", "100", "all")
 # SetFit trains on pairs, whose number grows with the square of the rows; more than this takes hours on a CPU.
 MOST_FOR_SETFIT = 160
 LIMIT = 3600.0
+# With two seeds, an interval from Student's distribution is wider than the scale.
+_FEWEST_SEEDS = 3
 _COLOURS = {OURS: "#0b62b8", ALL: "#5aa0e0", UNLABELLED: "#0a8f6a", SETFIT: "#c65102", HF_PEFT: "#8a5a00"}
 _COLOURS |= {WORDS: "#8c8c8c", VECTORS: "#444444"}
 
@@ -260,7 +262,7 @@ def _cell(by_side: dict[str, dict[int, float]], side: str) -> str:
 def _interval(values: list[float], sign: str = "") -> str:
     """Formats the mean of values with half the width of its 95% interval, from Student's distribution."""
     mean = f"{statistics.mean(values):{sign}.3f}".replace("0.", ".", 1)
-    if len(values) < 2:
+    if len(values) < _FEWEST_SEEDS:
         return mean
     return f"{mean} ± {_half_width(values):.3f}".replace("± 0.", "± .")
 
@@ -292,7 +294,7 @@ def draw(stored: dict[str, Any], path: Path) -> None:
                 (
                     next(one["rows"] for one in runs if (one["data"], one["size"]) == (data, size)),
                     statistics.mean(found.values()),
-                    _half_width(list(found.values())) if len(found) > 1 else 0.0,
+                    _half_width(list(found.values())) if len(found) >= _FEWEST_SEEDS else 0.0,
                 )
                 for size in _sizes(runs)
                 if (found := _by_seed(runs, data, size, side))

@@ -250,7 +250,15 @@ def python_page() -> str:
 
     sections = {
         "Adapt a Keras model": ("attach", "core", "adapter_files", "arithmetic", "sources"),
-        "Train and predict": ("training", "predict", "explanation", "data", "checking", "pushing"),
+        "Train and predict": (
+            "training",
+            "predict",
+            "labelling",
+            "explanation",
+            "data",
+            "checking",
+            "pushing",
+        ),
         "Exchange with other libraries": ("interop",),
         "Errors": ("errors",),
         "Methods": ("methods",),

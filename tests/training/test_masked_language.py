@@ -108,7 +108,7 @@ def test_it_learns_from_texts(tmp_path):
     assert len(progress.losses) == 20 * 4
     assert np.mean(progress.losses[-8:]) < 0.8 * np.mean(progress.losses[:8])
     assert not any(key.startswith("head/") for key in learned)
-    assert any(np.abs(value).max() > 0 for key, value in learned.items() if key.endswith("B"))
+    assert min(np.abs(value).max() for value in learned.values()) > 0  # Half of them start at zero.
     for weight, value in zip(base.encoder.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, value)
 

@@ -46,6 +46,14 @@ def test_the_report_says_what_was_used(trained):
     assert score == pytest.approx(told["after"] if told["kept"] else told["before"], abs=1e-9)
 
 
+def test_the_report_and_the_card_show_it(trained):
+    told = trained.report["self_training"]
+    page = (trained.bundle / "report.html").read_text()
+    assert f"{told['used_rows']} of 30 texts used with a weight of 0.3" in page
+    card = (trained.bundle / "README.md").read_text()
+    assert ("texts whose labels were predicted" in card) == told["kept"]
+
+
 def test_the_settings_repeat_the_run(trained, texts):
     assert f'unlabelled = "{texts}"' in (trained.bundle / "run.toml").read_text()
 
