@@ -305,6 +305,9 @@ def draw(stored: dict[str, Any], path: Path) -> None:
                     rows, means, widths, fmt="o-", color=_COLOURS[side], label=side, markersize=4, capsize=2
                 )
         place.set_xscale("log")
+        ticks = sorted({one["rows"] for one in runs if one["data"] == data})
+        place.set_xticks(ticks, [f"{rows:,}" for rows in ticks])
+        place.minorticks_off()
         place.set_title(data.replace("_", " "), fontsize=10, loc="left")
         place.set_xlabel("labelled rows")
         place.set_ylabel("test accuracy")
