@@ -34,8 +34,8 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     from keras_peft.runtime.outputs import compute_outputs
     from keras_peft.stopwatch import Stopwatch
     from keras_peft.training.recipe import Recipe, default_epochs, default_rates
-    from keras_peft.training.settings import Settings
-    from keras_peft.training.train import train
+    from keras_peft.training.settings import LABEL_SMOOTHING
+    from keras_peft.training.train import compile_for_training, fit, steps_of
     from keras_peft.training.validation import HeldOut
 
     training, test = (read_examples(folder / f"{part}.jsonl") for part in ("train", "test"))
@@ -51,19 +51,22 @@ def one(folder: Path, name: str, mode: str, seed: int) -> None:
     method = methods.find(name)()
     model = attach.adapt(base.encoder, method, layers=method.default_layers, head=task.head(base.dim))
     truth = task.targets(test.labels)
+    recipe = Recipe(
+        epochs=default_epochs(len(training), 16),
+        batch_size=16,
+        rates=default_rates(model),
+        label_smoothing=LABEL_SMOOTHING,
+        seed=seed,
+    )
     began = time.perf_counter()
-    train(
+    rows = tokenizer(training.texts)
+    compile_for_training(model, task.loss(recipe.label_smoothing), recipe, steps=steps_of(rows, recipe))
+    fit(
         model,
         task,
-        training=(tokenizer(training.texts), task.targets(training.labels)),
+        training=(rows, task.targets(training.labels)),
         validation=HeldOut(tokenizer(test.texts[:16]), truth[:16]),
-        recipe=Recipe(
-            epochs=default_epochs(len(training), 16),
-            batch_size=16,
-            rates=default_rates(model),
-            label_smoothing=Settings().label_smoothing,
-            seed=seed,
-        ),
+        recipe=recipe,
         progress=Progress(),
         stopwatch=Stopwatch(),
     )

@@ -25,56 +25,6 @@ WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
 
 
-def train(
-    model: AdaptedModel,
-    task: Task,
-    *,
-    training: tuple[EncodedRows, Any],
-    validation: Validation,
-    recipe: Recipe,
-    progress: Progress,
-    stopwatch: Stopwatch,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint: Checkpoint | None = None,
-    state: TrainingState | None = None,
-) -> TrainingOutcome:
-    """Compiles and fits a model, with AdamW, linear warm-up and cosine decay.
-
-    Args:
-        model: An adapted model with the task's head.
-        task: The task of the head.
-        training: Rows and targets to train on.
-        validation: What to score after each epoch.
-        recipe: The training recipe.
-        progress: Receives an event for each step and epoch.
-        stopwatch: Measures scoring as "evaluate".
-        callbacks: Keras callbacks. At the end of each epoch, their logs include the validation
-            scores as `val_loss`, `val_accuracy` and so on.
-        checkpoint: Where to save the state after each epoch.
-        state: The saved state to resume from.
-
-    Returns:
-        The history, the best epoch and its outputs on the validation rows.
-
-    Raises:
-        OptionError: If the loss is no longer finite, for example because of a high rate.
-    """
-    loss = task.loss(recipe.label_smoothing)
-    compile_for_training(model, loss, recipe, steps=steps_of(training[0], recipe))
-    return fit(
-        model,
-        task,
-        training=training,
-        validation=validation,
-        recipe=recipe,
-        progress=progress,
-        stopwatch=stopwatch,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        state=state,
-    )
-
-
 def fit(
     model: AdaptedModel,
     task: Task,
@@ -91,7 +41,25 @@ def fit(
 ) -> TrainingOutcome:
     """Fits a model that `compile_for_training` compiled.
 
-    The arguments are those of `train`, and the `weights` of the texts, (texts,) float32.
+    Args:
+        model: An adapted model with the task's head.
+        task: The task of the head.
+        training: Rows and targets to train on.
+        validation: What to score after each epoch.
+        recipe: The training recipe.
+        progress: Receives an event for each step and epoch.
+        stopwatch: Measures scoring as "evaluate".
+        callbacks: Keras callbacks. At the end of each epoch, their logs include the validation
+            scores as `val_loss`, `val_accuracy` and so on.
+        checkpoint: Where to save the state after each epoch.
+        state: The saved state to resume from.
+        weights: Weights of the texts, (texts,) float32; equal by default.
+
+    Returns:
+        The history, the best epoch and its outputs on the validation rows.
+
+    Raises:
+        OptionError: If the loss is no longer finite, for example because of a high rate.
     """
     epoch = 0 if state is None else int(state.content["epoch"])
     batches = training_batches(task, *training, recipe, epoch=epoch, weights=weights)
