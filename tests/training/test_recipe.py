@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from keras_peft.training.recipe import default_epochs
+from dataclasses import replace
+
+import pytest
+
+from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
+from keras_peft.training.recipe import Recipe, default_epochs
+from keras_peft.training.watcher import EpochRecord, Watcher
 
 
 def test_default_epochs_make_about_600_steps():
@@ -10,3 +17,25 @@ def test_default_epochs_make_about_600_steps():
     assert default_epochs(2026, 16) == 5
     assert default_epochs(100_000, 16) == 3
     assert default_epochs(1, 16) == 20
+
+
+@pytest.mark.parametrize(
+    ("losses", "stops"),
+    [
+        ([0.8, 0.0099], True),
+        ([0.8, 0.0101], False),
+        ([0.06, 0.0099], False),  # Nearly all rows have the same label.
+        ([0.06, 0.001], True),
+        ([0.0099], False),
+    ],
+)
+def test_training_stops_when_nothing_is_left_to_learn(losses, stops):
+    recipe = Recipe(epochs=9, batch_size=4, rates={"head/": 1e-3}, stops_when_learned=True)
+    watcher = Watcher(None, None, None, recipe, Progress(), Stopwatch(), None)
+    watcher._records = [EpochRecord(n, loss, loss, {"accuracy": 1.0}) for n, loss in enumerate(losses, 1)]
+    assert watcher.is_enough() is stops
+    plain = Watcher(
+        None, None, None, replace(recipe, stops_when_learned=False), Progress(), Stopwatch(), None
+    )
+    plain._records = watcher._records
+    assert not plain.is_enough()

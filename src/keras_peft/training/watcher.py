@@ -24,6 +24,8 @@ from keras_peft.training.validation import Validation
 # Chosen by experiment: docs/internals/decisions/0014-few-rows.md.
 LEARNED = 0.01
 """Mean training loss of an epoch below which there is nothing left to learn."""
+# If most rows or words have the same label, the loss is small from the start and says little about the others.
+_LEARNED_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,10 @@ class Watcher(keras.callbacks.Callback):
 
     def is_enough(self) -> bool:
         """Returns whether training should stop: the best epoch is long ago, or no loss is left."""
-        if self._stops_when_learned and self._records and self._records[-1].loss < LEARNED:
-            return True
+        if self._stops_when_learned and self._records:
+            first, last = self._records[0].loss, self._records[-1].loss
+            if last < min(LEARNED, _LEARNED_SHARE * first):
+                return True
         if self._patience is None or self._best is None:
             return False
         return len(self._records) - self._best[0] >= self._patience
