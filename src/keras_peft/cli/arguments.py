@@ -14,3 +14,11 @@ BundleName = Annotated[
         show_default=False,
     ),
 ]
+BaseLocation = Annotated[
+    str | None,
+    typer.Option(help="Where to find the base model.", show_default="its location in training"),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="Column with the texts.", show_default="the column used in training"),
+]

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 out = Console(highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
+_POOLED = {
+    FIRST_TOKEN: "vector of the first token",
+    MEAN: "mean of all vectors",
+    MAX: "maximum of all vectors",
+}
+
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Prints one JSON object to stdout."""
@@ -62,13 +68,6 @@ def open_classifier(name: str, bundle: Bundle, base: str | None) -> Classifier:
     from keras_peft.predict import load_on_base
 
     return load_on_base(bundle, base=base)
-
-
-_POOLED = {
-    FIRST_TOKEN: "vector of the first token",
-    MEAN: "mean of all vectors",
-    MAX: "maximum of all vectors",
-}
 
 
 def table(

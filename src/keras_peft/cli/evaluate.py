@@ -7,21 +7,15 @@ from typing import Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BundleName
+from keras_peft.cli.arguments import BaseLocation, BundleName, TextColumn
 from keras_peft.data.readers import READABLE
 
 
 def evaluate(
     bundle: BundleName,
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
-    base: Annotated[
-        str | None,
-        typer.Option(help="Where to find the base model.", show_default="its location in training"),
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(help="Column with the texts.", show_default="the column used in training"),
-    ] = None,
+    base: BaseLocation = None,
+    text_column: TextColumn = None,
     label_column: Annotated[
         str | None, typer.Option(help="Column with the labels.", show_default="the column used in training")
     ] = None,

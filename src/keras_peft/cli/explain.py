@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BundleName
+from keras_peft.cli.arguments import BaseLocation, BundleName
 from keras_peft.errors import OptionError
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ def explain(
     html: Annotated[
         Path | None, typer.Option(help="Also write the explanation to this HTML file.", show_default=False)
     ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(help="Where to find the base model.", show_default="its location in training"),
-    ] = None,
+    base: BaseLocation = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing HTML file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keras_peft import forms
-from keras_peft.cli.arguments import BundleName
+from keras_peft.cli.arguments import BaseLocation, BundleName
 from keras_peft.errors import listed
 
 
@@ -16,10 +16,7 @@ def export(
     bundle: BundleName,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     format: Annotated[str, typer.Option(help=f"Format: {listed(forms.exported_names())}.")] = "hf-peft",
-    base: Annotated[
-        str | None,
-        typer.Option(help="Where to find the base model.", show_default="its location in training"),
-    ] = None,
+    base: BaseLocation = None,
     with_base: Annotated[
         bool,
         typer.Option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BundleName
+from keras_peft.cli.arguments import BaseLocation, BundleName, TextColumn
 from keras_peft.data.readers import READABLE
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
@@ -39,13 +39,8 @@ def predict(
         Path | None,
         typer.Option(help="Write the rows with their predictions to a .csv, .tsv or .jsonl file."),
     ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(help="Where to find the base model.", show_default="its location in training"),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column with the texts.", show_default="the column used in training")
-    ] = None,
+    base: BaseLocation = None,
+    text_column: TextColumn = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Skip rows without text.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
