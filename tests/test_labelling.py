@@ -67,9 +67,19 @@ def test_the_filled_file_is_trained_on(classifier, data, pool, tmp_path, ending)
         chosen.write(path)
 
 
+@pytest.mark.parametrize(("label", "chosen"), [(None, 1), ("", 1), (" ", 1), (0, 0), ("x", 0), ([], 0)])
+def test_rows_that_have_a_label_are_left_out(classifier, tmp_path, label, chosen):
+    rows = [{"text": "the model", "label": label}, {"text": "for people"}]
+    pool = write_jsonl(tmp_path / "pool.jsonl", rows)
+    found = keras_peft.rows_to_label(classifier, pool)
+    assert [row["text"] for row in found.rows].count("the model") == chosen
+    assert found.pool == 1 + chosen
+
+
 def test_vectors_and_outputs_are_those_of_the_model(classifier):
     texts = [row["text"] for row in make_rows(5, seed=7)]
-    vectors, outputs = classifier.vectors_and_outputs(texts)
+    with classifier.vectors_and_outputs() as compute:
+        vectors, outputs = compute(texts)
     assert vectors.shape == (5, 16)
     np.testing.assert_allclose(outputs, classifier.outputs(texts), atol=1e-5)
 

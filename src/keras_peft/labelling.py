@@ -133,19 +133,20 @@ def rows_to_label(
         seen = set(digests(classifier.input.read([row.get(name) for name in columns]) for row in known))
     candidates = _Candidates(_CANDIDATES * count)
     different = 0
-    for rows in _different(Path(pool), classifier, columns, label, seen):
-        texts = [classifier.input.read([row.get(name) for name in columns]) for row in rows]
-        vectors, outputs = classifier.vectors_and_outputs(texts, advance=advance)
-        answers = [prediction.summary() for prediction in classifier.task.predictions(outputs, texts)]
-        different += len(rows)
-        candidates.add(
-            [
-                {**_renamed(row), label: None, _PREDICTED: answer, _CONFIDENCE: sure}
-                for row, (answer, sure, _) in zip(rows, answers, strict=True)
-            ],
-            vectors,
-            classifier.task.uncertainty(outputs),
-        )
+    with classifier.vectors_and_outputs(advance=advance) as compute:
+        for rows in _different(Path(pool), classifier, columns, label, seen):
+            texts = [classifier.input.read([row.get(name) for name in columns]) for row in rows]
+            vectors, outputs = compute(texts)
+            answers = [prediction.summary() for prediction in classifier.task.predictions(outputs, texts)]
+            different += len(rows)
+            candidates.add(
+                [
+                    {**_renamed(row), label: None, _PREDICTED: answer, _CONFIDENCE: sure}
+                    for row, (answer, sure, _) in zip(rows, answers, strict=True)
+                ],
+                vectors,
+                classifier.task.uncertainty(outputs),
+            )
     if not different:
         raise DataError(
             f"{pool} has no text to choose: all are empty or have a label"
@@ -234,7 +235,7 @@ def _different(
         texts = [classifier.input.read([row.get(column) for column in columns]) for row in rows]
         kept = []
         for row, text, digest in zip(rows, texts, digests(texts), strict=True):
-            if text and digest not in seen and not row.get(label):
+            if text and digest not in seen and _is_missing(row.get(label)):
                 seen.add(digest)
                 kept.append(row)
         if kept:
@@ -246,6 +247,11 @@ def _renamed(row: Row) -> Row:
     return {
         f"input.{name}" if name in (_PREDICTED, _CONFIDENCE) else name: value for name, value in row.items()
     }
+
+
+def _is_missing(value: Any) -> bool:
+    """Returns whether a cell is empty; the label 0 and an empty list of labels are not."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _cell(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from keras_peft.extras import need
 from keras_peft.inputs.input import Text
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
+from keras_peft.runtime.padding import token_signature
 from keras_peft.tasks import Prediction, Scores
 
 if TYPE_CHECKING:
@@ -122,37 +124,44 @@ class Classifier:
         self._run = self._run or Inference(self.model, tokens.signature)
         return compute_outputs(self._run, tokens, advance=advance)
 
+    @contextmanager
     def vectors_and_outputs(
-        self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, *, advance: Callable[[int], None] | None = None
+    ) -> Iterator[Callable[[Sequence[Text]], tuple[np.ndarray, np.ndarray]]]:
         """Computes the vectors that the head reads, and the head's outputs.
 
         Args:
-            texts: At least one text, as returned by `read`.
             advance: Called with the number of rows after each batch.
 
-        Returns:
-            Arrays of shape (texts, dim) and (texts, outputs).
+        Yields:
+            A function from at least one text, as returned by `read`, to arrays of shape (texts, dim) and
+            (texts, outputs). The model has no head within the context.
+
+        Example:
+            >>> with classifier.vectors_and_outputs() as compute:
+            ...     vectors, outputs = compute(classifier.read_all(["A text."]))
         """
         import numpy as np
 
-        tokens = self._encoder(texts)
+        outputs = self.task.outputs
         head = {
             key.removeprefix("head/"): value
             for key, value in self.model.adapter_tensors().items()
             if key.startswith("head/")
         }
-        with self.model.without_head():
-            inference = Inference(self.model, tokens.signature)
+        inference = Inference(self.model, token_signature())
 
-            def run(inputs: Any, *, once: bool) -> np.ndarray:
-                vectors = np.asarray(inference(inputs, once=once), np.float32)
-                return np.concatenate([vectors, self.task.apply_head(vectors[:, None], head)], axis=-1)
+        def run(inputs: Any, *, once: bool) -> np.ndarray:
+            vectors = np.asarray(inference(inputs, once=once), np.float32)
+            return np.concatenate([vectors, self.task.apply_head(vectors[:, None], head)], axis=-1)
 
+        def compute(texts: Sequence[Text]) -> tuple[np.ndarray, np.ndarray]:
             # Both at once, so that both are averaged over the windows of a long text.
-            both = compute_outputs(run, tokens, advance=advance)
-        outputs = self.task.outputs
-        return both[:, :-outputs], both[:, -outputs:]
+            both = compute_outputs(run, self._encoder(texts), advance=advance)
+            return both[:, :-outputs], both[:, -outputs:]
+
+        with self.model.without_head():
+            yield compute
 
     def probabilities(
         self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None

@@ -65,7 +65,8 @@ def run(work: Path, peers: str, cases: Sequence[str]) -> Rows:
     rows: Rows = []
     for name, bundle in trained.items():
         classifier = keras_peft.load(bundle)
-        vectors, outputs = classifier.vectors_and_outputs(classifier.read_all(TEXTS))
+        with classifier.vectors_and_outputs() as compute:
+            vectors, outputs = compute(classifier.read_all(TEXTS))
         scores = np.abs(there[f"{name}/probabilities"] - classifier.task.probabilities(outputs)).max()
         base, pooling, method = name.split("_")
         rows.append(

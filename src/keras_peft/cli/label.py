@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BundleName
+from keras_peft.cli.arguments import BaseLocation, BundleName, TextColumn
 from keras_peft.data.readers import READABLE
 from keras_peft.labelling import COUNT, WRITABLE
 
@@ -27,20 +27,15 @@ def label(
             show_default=False,
         ),
     ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(help="Where to find the base model.", show_default="its location in training"),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column with the texts.", show_default="the column used in training")
-    ] = None,
+    base: BaseLocation = None,
+    text_column: TextColumn = None,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed chooses the same texts.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Choose the texts that are worth labelling next, and write them as a file to fill in and train on."""
     from keras_peft import bundle as bundles
-    from keras_peft.cli.console import open_classifier, print_json, row_bar, table
+    from keras_peft.cli.console import err, open_classifier, print_json, row_bar, table
     from keras_peft.cli.console import out as stdout
     from keras_peft.labelling import check_writable, rows_to_label
 
@@ -76,6 +71,12 @@ def label(
         for row in chosen.rows[:10]
     )
     stdout.print(table("Least certain of the chosen texts", ("predicted", "", "text"), lines, left=3))
+    if classifier.task.name == "multi-label":
+        err.print(
+            f"Note: training reads an empty {name} as a text to which no label applies, so fill in or remove every row",
+            style="yellow",
+            soft_wrap=True,
+        )
     also = f", followed by the {len(chosen.labelled):,} rows of {labelled}" if labelled else ""
     stdout.print(
         f"Wrote {len(chosen.rows):,} of {chosen.pool:,} texts to {out}{also}. Fill in the column {name}, then: "
