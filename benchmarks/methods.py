@@ -60,11 +60,12 @@ def measure(method: Method, rate: float, seed: int, data: Path, options: Any) ->
         prepared.recipe.rates["head/"] = options.head_rate
     with prepared.rows(trunk_cache=True, **quiet) as (sets, _):
         outcome = Rounds(prepared, settings, sets, **quiet).train().outcome
+    parameters = prepared.model.plan.trainable_parameters
     prepared.model.detach()
     return {
         "epochs": prepared.recipe.epochs,
         "layers": settings.layers or method.default_layers,
-        "parameters": prepared.model.plan.trainable_parameters,
+        "parameters": parameters,
         "accuracy": prepared.task.score(outcome.outputs, prepared.task.targets(test.labels)).metrics[
             "accuracy"
         ],
@@ -126,7 +127,14 @@ def main() -> None:
                 if options.store:
                     store(row)
                 spread = f"{statistics.mean(accuracies):.4f} ({min(accuracies):.4f}–{max(accuracies):.4f})"
-                cells = [data.stem, name, f"{rate:g}", row["epochs"], row["layers"], f"{row['parameters']:,}"]
+                cells = [
+                    row["data"],
+                    name,
+                    f"{rate:g}",
+                    row["epochs"],
+                    row["layers"],
+                    f"{row['parameters']:,}",
+                ]
                 print(f"| {' | '.join(map(str, cells))} | {spread} | {row['seconds']:.0f} |", flush=True)
 
 
