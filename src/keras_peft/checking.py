@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from keras_peft import sources
+from keras_peft import sources, tasks
 from keras_peft.data.check import DataReport, check
 from keras_peft.data.check.doubts import check_form
 from keras_peft.data.check.subject import (
@@ -14,36 +15,36 @@ from keras_peft.data.check.subject import (
     Subject,
     read_labelled,
 )
+from keras_peft.data.reading import ReadingOptions
+from keras_peft.data.tables import Data
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
 
 
 def check_data(
-    data: str | Path,
+    data: Data,
     *,
-    validation: str | Path | None = None,
+    validation: Data | None = None,
     base: str | None = None,
     bundle: str | Path | None = None,
-    text_column: str = "text",
-    label_column: str = "label",
+    task: str | None = None,
     similarity: float = SIMILARITY,
+    **reading: Any,
 ) -> DataReport:
     """Checks labelled text for problems that would harm training.
 
-    Instead of a text column, the data may have pairs (`text_a`, `text_b`) or `tokens`. Instead
-    of a label column, it may have `labels` (a list) or `tags` (one per token). Numeric labels
-    that have fractions or many distinct values are treated as regression targets.
+    The data is read as for training, which `report.reading` tells.
 
     Args:
-        data: A .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder saved by Hugging
-            Face Datasets.
+        data: A path, or data in memory; see `read_examples`.
         validation: A second data set. Texts that occur in both are reported.
         base: The base whose tokenizer counts the tokens. Defaults to the default base.
         bundle: A bundle trained on similar data. The rows whose labels it finds least likely are
             reported.
-        text_column: Name of the text column.
-        label_column: Name of the label column.
+        task: Name of the task; inferred from the columns and the labels by default.
         similarity: Texts with at least this similarity, from 0 to 1, are near duplicates.
+        reading: How the data is read, where that is not detected: any argument of `ReadingOptions`, such as
+            `text_column="body"` or `separator=";"`.
 
     Returns:
         A report with the findings and counts.
@@ -64,8 +65,11 @@ def check_data(
     need("Checking labelled text", "platformdirs", "scipy", "sklearn", "tokenizers")
     if not 0 < similarity <= 1:
         raise OptionError(f"`similarity={similarity:g}`: expected a number above 0 and up to 1.")
-    rows = read_labelled(data, text_column, label_column)
-    others = read_labelled(validation, text_column, label_column) if validation else None
+    options = ReadingOptions.of(reading)
+    rows = read_labelled(data, task=None if task is None else tasks.find(task), options=options)
+    others = None
+    if validation is not None:
+        others = read_labelled(validation, task=rows.task, known=tuple(rows.counts), options=options)
     classifier = None
     if bundle:
         check_form(rows)

@@ -23,6 +23,19 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("keras-peft")
 
 
+def relative(path: str | Path, folder: Path) -> str:
+    """Returns a path relative to a folder, which also works after both were moved.
+
+    Args:
+        path: An absolute path, or one relative to the working directory.
+        folder: The folder.
+    """
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return str(Path(path).absolute())
+
+
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.data.columns import check_column
 from keras_peft.data.duplicates import digests
-from keras_peft.data.examples import check_column
-from keras_peft.data.readers import Row, read_rows
+from keras_peft.data.readers import Row
+from keras_peft.data.reading import PlainRows, batched
+from keras_peft.data.tables import Data, open_data
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import refuse_existing, whole_file
 
@@ -80,10 +82,10 @@ class RowsToLabel:
 
 def rows_to_label(
     classifier: Classifier,
-    pool: str | Path,
+    pool: Data,
     *,
     count: int = COUNT,
-    labelled: str | Path | None = None,
+    labelled: Data | None = None,
     text_column: str | None = None,
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
@@ -92,8 +94,8 @@ def rows_to_label(
 
     Args:
         classifier: A classifier, from `load`.
-        pool: Rows without labels: a file of any size in any of the formats for labelled text, or a folder
-            saved by Hugging Face Datasets. Rows that have a label are left out.
+        pool: Rows without labels: a path, or data in memory, as for labelled text, of any size. Rows that have
+            a label are left out.
         count: Number of rows to choose.
         labelled: Rows that have labels. Their texts are not chosen, and `RowsToLabel.write` adds them.
         text_column: Name of the text column, or two names separated by a comma for pairs; by default the
@@ -126,15 +128,15 @@ def rows_to_label(
     known: list[Row] = []
     seen = set[bytes]()
     if labelled is not None:
-        for rows in read_rows(Path(labelled)):
-            known += rows
+        table = open_data(labelled)
+        known = [row for _, row in PlainRows(table)]
         for name in (*columns, label):
-            check_column(known[0] if known else {}, name, Path(labelled), "labelled")
+            check_column(known[0] if known else {}, name, table.name, "labelled")
         seen = set(digests(classifier.input.read([row.get(name) for name in columns]) for row in known))
     candidates = _Candidates(_CANDIDATES * count)
     different = 0
     with classifier.vectors_and_outputs(advance=advance) as compute:
-        for rows in _different(Path(pool), classifier, columns, label, seen):
+        for rows in _different(pool, classifier, columns, label, seen):
             texts = [classifier.input.read([row.get(name) for name in columns]) for row in rows]
             vectors, outputs = compute(texts)
             answers = [prediction.summary() for prediction in classifier.task.predictions(outputs, texts)]
@@ -223,15 +225,14 @@ class _Candidates:
 
 
 def _different(
-    path: Path, classifier: Classifier, columns: Sequence[str], label: str, seen: set[bytes]
+    pool: Data, classifier: Classifier, columns: Sequence[str], label: str, seen: set[bytes]
 ) -> Iterator[list[Row]]:
     """Yields chunks of rows that have no label, and a text which did not occur before."""
-    first = True
-    for rows in read_rows(path, chunk=_CHUNK):
-        if rows and first:
-            for column in columns:
-                check_column(rows[0], column, path, "text_column")
-            first = False
+    table = open_data(pool)
+    plain = PlainRows(table)
+    for column in columns if plain.first else ():
+        check_column(plain.first[0], column, table.name, "text_column")
+    for rows in batched((row for _, row in plain), _CHUNK):
         texts = [classifier.input.read([row.get(column) for column in columns]) for row in rows]
         kept = []
         for row, text, digest in zip(rows, texts, digests(texts), strict=True):

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
-from keras_peft.data.examples import Examples
+from keras_peft.data import names
+from keras_peft.data.columns import check_column
+from keras_peft.data.examples import Examples, read_examples
+from keras_peft.data.reading import PlainRows
+from keras_peft.data.tables import Data, has_columns, open_data
 from keras_peft.errors import BaseNotFound, DataError, listed
 from keras_peft.extras import need
 from keras_peft.inputs.input import Text
@@ -46,13 +50,14 @@ class Classifier:
         self._run: Inference | None = None
 
     def predict(
-        self, texts: Iterable[Any], *, advance: Callable[[int], None] | None = None
+        self, texts: Iterable[Any] | Data, *, advance: Callable[[int], None] | None = None
     ) -> list[Prediction]:
         """Predicts the label, number or tags of each text.
 
         Args:
             texts: Non-empty texts; for pairs, pairs of texts; for tagging, texts or lists of
-                words.
+                words. Or a table with the columns of the training: a `Path`, a list of dicts, a dict of
+                columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets.
             advance: Called with the number of rows after each batch.
 
         Returns:
@@ -85,21 +90,36 @@ class Classifier:
         """
         return self.input.read_given(given)
 
-    def read_all(self, texts: Iterable[Any]) -> list[Text]:
+    def read_all(self, texts: Iterable[Any] | Data) -> list[Text]:
         """Converts user-supplied rows to tokenizer input; see `read`.
 
         Raises:
             DataError: If a text is empty or not a string.
         """
         if isinstance(texts, str):
-            raise DataError("Expected a list of texts, got a single string; put it in a list.")
-        read = [self.read(text) for text in texts]
+            raise DataError(
+                "Expected a list of texts, got a single string; put it in a list, or pass a Path to read a file."
+            )
+        read: list[Text | None]
+        if isinstance(texts, Path) or has_columns(texts):
+            read = self._read_table(texts)
+        else:
+            read = [self.read(text) for text in texts]
         if bad := [n for n, text in enumerate(read, 1) if text is None]:
             raise DataError(
                 f"Texts {listed(bad)} (counted from 1) are empty, are not strings or contain an unpaired "
                 f"surrogate; expected {self.input.described}."
             )
         return [text for text in read if text is not None]
+
+    def _read_table(self, data: Data) -> list[Text | None]:
+        """Reads the texts of a table, which are in the columns of the training."""
+        table = open_data(data)
+        plain = PlainRows(table)
+        columns = self.bundle.columns[:-1]
+        for column in columns if plain.first else ():
+            check_column(plain.first[0], column, table.name, "text_column")
+        return [self.input.read([row.get(column) for column in columns]) or None for _, row in plain]
 
     def seen(self, text: Text) -> tuple[str, ...]:
         """Returns the part of a text, or of both texts of a pair, that the base reads.
@@ -180,12 +200,17 @@ class Classifier:
         """
         return self.task.probabilities(self.outputs(texts, advance=advance))
 
-    def evaluate(self, examples: Examples, *, advance: Callable[[int], None] | None = None) -> Scores:
+    def evaluate(
+        self, data: Examples | Data, *, advance: Callable[[int], None] | None = None, **options: Any
+    ) -> Scores:
         """Evaluates the classifier on labelled texts.
 
         Args:
-            examples: From `read_examples`, read with the bundle's task.
+            data: A path, or data in memory, as for `read_examples`; or examples that it read with the bundle's
+                task.
             advance: Called with the number of rows after each batch.
+            options: How the data is read: arguments of `read_examples`. By default, the columns are those of
+                the training.
 
         Returns:
             The scores of the bundle's task.
@@ -194,6 +219,10 @@ class Classifier:
             DataError: If the examples belong to another task, or have labels that the
                 classifier does not know.
         """
+        if isinstance(data, Examples):
+            examples = data
+        else:
+            examples = read_examples(data, task=self.task, **{**columns_of(self.bundle), **options})
         if examples.task.name != self.task.name or len(examples.columns) - 1 != self.texts_in_a_row:
             raise DataError(
                 f"{examples.source} was read for the task {examples.task.name} from the columns "
@@ -203,6 +232,16 @@ class Classifier:
         self.task.check_known(examples.labels, examples.source)
         outputs = self.outputs(examples.texts, advance=advance)
         return self.task.score_with_interval(outputs, self.task.targets(examples.labels))
+
+
+def columns_of(bundle: Bundle) -> dict[str, str]:
+    """Returns the columns that a bundle was trained on, as arguments of `read_examples`.
+
+    Args:
+        bundle: The bundle.
+    """
+    *texts, label = bundle.columns
+    return {"text_column": names.joined(texts), "label_column": label}
 
 
 def load_bundle(folder: str | Path, *, base: str | None = None) -> Classifier:

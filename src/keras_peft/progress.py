@@ -16,6 +16,9 @@ class Progress:
     def stage(self, text: str) -> None:
         """Called when a stage begins, such as "Loading the base model minilm"."""
 
+    def read(self, source: str, reading: str) -> None:
+        """Called when data is read: the columns, the task and why, and what was left out, in one line."""
+
     def importing(self) -> AbstractContextManager[Any]:
         """Returns a context in which Keras and its backend are imported."""
         return nullcontext()

@@ -17,7 +17,7 @@ HALF = "half of an emoji: \ud83d"
     [
         (TextInput(), [" a text "], "a text"),
         (TextInput(), ["  "], ""),
-        (TextInput(), [3], ""),
+        (TextInput(), [3], "3"),
         (TextInput(), [None], ""),
         (PAIR, ["one ", " two"], ("one", "two")),
         (PAIR, ["one", ""], ""),
@@ -26,7 +26,7 @@ HALF = "half of an emoji: \ud83d"
         (WordInput(), ['["a", "b c"]'], ("a", "b c")),
         (WordInput(), ["[a b"], ("[", "a", "b")),
         (WordInput(), [["a", " "]], ()),
-        (WordInput(), [[1]], ()),
+        (WordInput(), [["bus", 7]], ("bus", "7")),
         (WordInput(), [3], ()),
     ],
 )

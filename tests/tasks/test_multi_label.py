@@ -30,27 +30,6 @@ def test_label_smoothing_draws_targets_towards_a_half():
     assert float(task.loss(0.1)(truth, logits)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("value", "labels"),
-    [
-        (["b", "a", "b"], ("a", "b")),
-        ([], ()),
-        ("", ()),
-        ("a|b, c", ("a", "b, c")),
-        ("a; b", ("a", "b")),
-        ("a, b", ("a", "b")),
-        ('["a", "b"]', ("a", "b")),
-        ([1, True], ("1", "true")),
-        (["a", None], None),
-        ([" "], None),
-        (None, ()),
-        (3.5, None),
-    ],
-)
-def test_labels_are_read(value, labels):
-    assert Task.read_label(value) == labels
-
-
 def test_labels_reach_their_own_thresholds():
     strict = Task(task.labels, thresholds=(0.9, 0.1, 0.7))
     assert [p.labels for p in task.predictions(logits, ["x", "y"])] == [("a", "c"), ("b", "a")]

@@ -51,14 +51,6 @@ def test_numbers_are_read(value, number):
     assert Task.read_label(value) == number
 
 
-def test_only_fractions_are_taken_for_numbers():
-    assert Task.reads([1, 2.5, None])
-    assert Task.reads(["1.0", "2"])
-    assert not Task.reads([1, 2])
-    assert not Task.reads(["1.5", "a"])
-    assert not Task.reads([None])
-
-
 def test_what_cannot_be_learned():
     with pytest.raises(DataError, match="the same number"):
         Task.check([1.5, 1.5], [1, 2], "f")

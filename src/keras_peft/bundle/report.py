@@ -94,9 +94,18 @@ def as_html(report: Mapping[str, Any]) -> str:
             most=max(most, 1),
             mistakes=mistakes[:MOST_MISTAKES],
             bars=_bars(report["validation"]["reliability"]),
+            baseline=_baseline(report),
             whole_matrix=bool(confusion) and len(labels) <= MOST_LABELS,
         )
     )
+
+
+def _baseline(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the main metric of the simplest answer; reports of older or imported bundles have none."""
+    if not report.get("baseline"):
+        return None
+    key, value = next(iter(report["baseline"]["metrics"].items()))
+    return {"name": metric_name(key), "value": value}
 
 
 def _chart(

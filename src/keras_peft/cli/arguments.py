@@ -18,6 +18,10 @@ BaseLocation = Annotated[
     str | None,
     typer.Option(help="Where to find the base model.", show_default="its location in training"),
 ]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="Separator of the values in a CSV or TSV file, or tab.", show_default="detected"),
+]
 TextColumn = Annotated[
     str | None,
     typer.Option(help="Column with the texts.", show_default="the column used in training"),

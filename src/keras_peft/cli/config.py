@@ -11,6 +11,8 @@ from typing import Any
 from keras_peft.errors import OptionError, did_you_mean, listed
 
 FLAG = "--config"
+# Flags that may name a file or a folder.
+_PATHS = ("data", "validation", "unlabelled", "base")
 
 
 def read(arguments: Sequence[str]) -> dict[str, Any]:
@@ -36,7 +38,15 @@ def read(arguments: Sequence[str]) -> dict[str, Any]:
         raise OptionError(f"{FLAG} {path}: {error.strerror}; expected a .toml file with flags.") from None
     except ValueError as error:
         raise OptionError(f"{FLAG} {path} is not valid TOML: {error}.") from None
-    return {key.replace("-", "_"): value for key, value in content.items()}
+    values = {key.replace("-", "_"): value for key, value in content.items()}
+    return {name: _located(value, path.parent) if name in _PATHS else value for name, value in values.items()}
+
+
+def _located(value: Any, folder: Path) -> Any:
+    """Returns a path as seen from the working directory; the file names it as seen from its own folder."""
+    if not isinstance(value, str) or Path(value).is_absolute() or not (folder / value).exists():
+        return value
+    return str(folder / value)
 
 
 def check(values: dict[str, Any], known: Iterable[str]) -> None:

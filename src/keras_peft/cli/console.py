@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -84,8 +85,14 @@ def table(
     return made
 
 
-def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
-    """Creates a table of the scores per label, with the overall metrics below."""
+def scores_table(title: str, scores: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> Table:
+    """Creates a table of the scores per label, with the overall metrics below.
+
+    Args:
+        title: Title of the table.
+        scores: The scores.
+        baseline: Scores of the simplest answer, to compare with.
+    """
     made = table(
         title,
         ("label", "precision", "recall", "F1", "rows"),
@@ -100,6 +107,8 @@ def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
         if scores.get("interval") and key == next(iter(scores["metrics"])):
             low, high = scores["interval"]
             made.add_row("  95% interval", "", "", f"{low:.2f}–{high:.2f}", "")
+        if baseline is not None and key == next(iter(scores["metrics"])):
+            made.add_row(f"  always {baseline['answer']}", "", "", f"{baseline['metrics'][key]:.3f}", "")
     return made
 
 
@@ -135,6 +144,9 @@ class ConsoleProgress(Progress):
 
     def stage(self, text: str) -> None:
         err.print(f"{text} …", style="dim", soft_wrap=True)
+
+    def read(self, source: str, reading: str) -> None:
+        err.print(f"{Path(source).name}: {as_flags(reading, self._options)}", soft_wrap=True)
 
     def importing(self) -> AbstractContextManager[None]:
         return quiet_import(presets=self._presets)

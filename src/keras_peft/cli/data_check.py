@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_peft import tasks
+from keras_peft.cli.flags import with_settings
 from keras_peft.data.readers import READABLE
+from keras_peft.data.reading import ReadingOptions
 
 if TYPE_CHECKING:
     from keras_peft.data.check import DataReport, Finding
@@ -15,10 +19,10 @@ if TYPE_CHECKING:
 _MOST_LABELS = 30
 _BAR = 20
 # Options of `train` that the advice mentions.
-_ADVISED = ("max_length", "skip_bad_rows")
+_ADVISED = ("max_length", "skip_bad_rows", "merge_labels")
 
 
-def check(
+def _check(
     file: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     validation: Annotated[
         Path | None, typer.Option(help="A validation file; texts that occur in both files are reported.")
@@ -32,11 +36,15 @@ def check(
             help="A bundle or hf://owner/name; lists the rows whose labels it finds least probable."
         ),
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
-    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
+    task: Annotated[
+        str | None,
+        typer.Option(help=f"Task: {', '.join(tasks.names())}.", show_default="inferred from the labels"),
+    ] = None,
     similarity: Annotated[float, typer.Option(help="Minimum similarity of near duplicates, up to 1.")] = 0.9,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if anything is found.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
+    *,
+    settings: ReadingOptions,
 ) -> None:
     """Check labelled text for problems that would harm training."""
     from keras_peft.checking import check_data
@@ -53,9 +61,9 @@ def check(
         validation=validation,
         base=base,
         bundle=bundle,
-        text_column=text_column,
-        label_column=label_column,
+        task=task,
         similarity=similarity,
+        **settings.to_options(),
     )
     if as_json:
         print_json(report.to_json())
@@ -65,9 +73,15 @@ def check(
         raise typer.Exit(1)
 
 
+check = with_settings(_check, ReadingOptions)
+
+
 def _show(report: DataReport) -> None:
     from keras_peft.cli.console import out
+    from keras_peft.cli.wording import as_flags
 
+    names = {one.name for one in fields(ReadingOptions)} | {"task"}
+    out.print(f"{Path(report.source).name}: {as_flags(report.reading, names)}", soft_wrap=True)
     _show_labels(report, report.facts("labels"))
     lengths = report.facts("lengths")
     out.print(

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from keras_peft.cli.flags import with_settings
 from keras_peft.data.readers import READABLE
+from keras_peft.data.reading import ReadingOptions
 
 _MOST_LABELS = 30
 
 
-def split(
+def _split(
     file: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     test: Annotated[float, typer.Option(help="Fraction of the rows to test on; 0 for none.")] = 0.2,
@@ -25,13 +27,14 @@ def split(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same files.")] = 0,
-    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing split.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
+    *,
+    settings: ReadingOptions,
 ) -> None:
     """Split labelled text into training, validation and test files with the same share of every label."""
+    from keras_peft.cli.console import err, print_json, table
     from keras_peft.cli.console import out as stdout
-    from keras_peft.cli.console import print_json, table
     from keras_peft.data.splitting import split_file
 
     made = split_file(
@@ -41,12 +44,13 @@ def split(
         validation=validation,
         group_by=group_by,
         seed=seed,
-        label_column=label_column,
         overwrite=overwrite,
+        **settings.to_options(),
     )
     if as_json:
         print_json(made.to_json())
         return
+    err.print(f"{file.name}: {made.reading}", soft_wrap=True)
     frequent = sorted(made.labels.items(), key=lambda one: (-sum(one[1].values()), one[0]))
     rows = (
         (label, *(f"{count:,}" for count in counts.values())) for label, counts in frequent[:_MOST_LABELS]
@@ -62,3 +66,6 @@ def split(
     stdout.print(
         f"Train on it: keras-peft train {made.files['train']} --out my-bundle{held_out}", soft_wrap=True
     )
+
+
+split = with_settings(_split, ReadingOptions)

@@ -7,38 +7,35 @@ from typing import Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName, TextColumn
+from keras_peft.cli.arguments import BaseLocation, BundleName
+from keras_peft.cli.flags import with_settings
 from keras_peft.data.readers import READABLE
+from keras_peft.data.reading import ReadingOptions
 
 
-def evaluate(
+def _evaluate(
     bundle: BundleName,
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     base: BaseLocation = None,
-    text_column: TextColumn = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column with the labels.", show_default="the column used in training")
-    ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Skip rows that cannot be used.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
+    *,
+    settings: ReadingOptions,
 ) -> None:
     """Score a bundle on labelled text."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar, scores_table, table
     from keras_peft.data.examples import read_examples
+    from keras_peft.predict import columns_of
 
     described = bundles.read(bundle)
-    *texts, label = described.columns
     task = described.task()
-    examples = read_examples(
-        data,
-        task=type(task),
-        text_column=text_column or ",".join(texts),
-        label_column=label_column or label,
-        skip_bad_rows=skip_bad_rows,
-    )
+    options = {**columns_of(described), **settings.to_options()}
+    examples = read_examples(data, task=task, skip_bad_rows=skip_bad_rows, **options)
+    if examples.reading is not None:
+        err.print(f"{data.name}: {examples.reading.line}", soft_wrap=True)
     task.check_known(examples.labels, examples.source)
     for note in examples.notes:
         err.print(f"Note: {note}", style="yellow", soft_wrap=True)
@@ -65,3 +62,6 @@ def evaluate(
     if mistakes:
         rows = ((true, said, str(count)) for count, true, said in mistakes[:10])
         out.print(table("Most frequent mistakes", ("label", "predicted", "rows"), rows, left=2))
+
+
+evaluate = with_settings(_evaluate, ReadingOptions)

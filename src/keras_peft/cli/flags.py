@@ -17,7 +17,7 @@ from keras_peft.cli.config import check as check_settings
 from keras_peft.core.selection import ROLES
 from keras_peft.options import default_text
 from keras_peft.training.fine_tune import DEFAULT_METHOD
-from keras_peft.training.settings import Settings
+from keras_peft.training.settings import Settings, ordered
 
 
 def with_flags(
@@ -57,9 +57,7 @@ def with_flags(
     own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
     # The settings come right after the required arguments, because they are used most.
     required = sum(one.default is inspect.Parameter.empty for one in own)
-    own[required:required] = [
-        _setting(Settings, field) for field in dataclasses.fields(Settings) if field.name not in without
-    ]
+    own[required:required] = [_setting(Settings, field) for field in ordered() if field.name not in without]
     chooser = inspect.Parameter(
         "method",
         inspect.Parameter.KEYWORD_ONLY,

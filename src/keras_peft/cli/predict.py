@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName, TextColumn
+from keras_peft.cli.arguments import BaseLocation, BundleName, Separator, TextColumn
 from keras_peft.data.readers import READABLE
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
@@ -41,6 +41,7 @@ def predict(
     ] = None,
     base: BaseLocation = None,
     text_column: TextColumn = None,
+    separator: Separator = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Skip rows without text.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
@@ -75,10 +76,10 @@ def predict(
     given = _rows_of(texts or [], columns)
     # A first pass over the file finds bad rows and all columns before anything is loaded or written.
     total, names = 0, dict[str, None]()
-    for chunk in _chunks(input, columns, skip_bad_rows) if input else [given]:
+    for chunk in _chunks(input, columns, skip_bad_rows, separator) if input else [given]:
         total += len(chunk)
         names |= dict.fromkeys(key for row in chunk for key in row)
-    chunks = _chunks(input, columns, skip_bad_rows) if input else iter([given])
+    chunks = _chunks(input, columns, skip_bad_rows, separator) if input else iter([given])
 
     classifier = open_classifier(bundle, described, base)
     with row_bar("Predicting") as bars:
@@ -112,29 +113,30 @@ def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*[iter(texts)] * len(columns), strict=True)]
 
 
-def _chunks(path: Path, columns: list[str], skip: bool) -> Iterator[list[Row]]:
+def _chunks(path: Path, columns: list[str], skip: bool, separator: str | None) -> Iterator[list[Row]]:
     """Reads the rows that have a text, in chunks."""
-    from keras_peft.data.examples import check_column
-    from keras_peft.data.readers import read_rows
-    from keras_peft.inputs.strings import is_text
+    from keras_peft.data.columns import check_column
+    from keras_peft.data.reading import PlainRows, batched
+    from keras_peft.data.tables import open_data
+    from keras_peft.inputs.cells import text_of
 
     def has_text(row: Row) -> bool:
         values = [row.get(column) for column in columns]
-        return all(is_text(value) or (isinstance(value, list) and value) for value in values)
+        return all(text_of(value) or (isinstance(value, list) and value) for value in values)
 
-    seen = kept_rows = 0
-    for rows in read_rows(path, chunk=_CHUNK):
-        if rows and not seen:
-            for column in columns:
-                check_column(rows[0], column, path, "text_column")
+    kept_rows = 0
+    plain = PlainRows(open_data(path, separator=separator))
+    for column in columns if plain.first else ():
+        check_column(plain.first[0], column, path, "text_column")
+    for numbered in batched(plain, _CHUNK):
+        rows = [row for _, row in numbered]
         with_text = list(map(has_text, rows))
-        bad = [seen + n for n, fine in enumerate(with_text, 1) if not fine]
+        bad = [number for (number, _), fine in zip(numbered, with_text, strict=True) if not fine]
         if bad and not skip:
             raise DataError(
                 f"{path}: row {bad[0]} has no text (rows are counted from 1); fix it, or skip such rows with "
                 "--skip-bad-rows."
             )
-        seen += len(rows)
         if kept := [row for row, fine in zip(rows, with_text, strict=True) if fine]:
             kept_rows += len(kept)
             yield kept

@@ -64,7 +64,11 @@ def train(
     folds = report["data"]["folds"]
     rows = f"{report['validation']['rows']} {'rows in' if folds else 'validation rows'}"
     stdout.print(
-        scores_table(f"{out}: scores on {rows}{f' {folds} folds' if folds else ''}", report["validation"])
+        scores_table(
+            f"{out}: scores on {rows}{f' {folds} folds' if folds else ''}",
+            report["validation"],
+            report["baseline"],
+        )
     )
     stdout.print(
         f"Trained in {seconds['train']:.0f} s ({seconds['total']:.0f} s in total), peak memory "

@@ -1,6 +1,6 @@
 """Reads labelled text into validated examples and splits them for training and validation.
 
-`readers/` parses the files. All faults of a file are collected and reported together, with row
+`reading` decides what the rows mean. All faults of a file are collected and reported together, with row
 numbers counted from 1; a header does not count as a row.
 """
 
@@ -11,16 +11,17 @@ import json
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import tasks
+from keras_peft.data import reading
 from keras_peft.data.duplicates import contradictions, digests
-from keras_peft.data.readers import Row, read_rows
-from keras_peft.errors import DataError, did_you_mean, listed
+from keras_peft.data.reading import Reading, ReadingOptions, known_task
+from keras_peft.data.tables import Data
+from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Input, Text
 from keras_peft.inputs.strings import is_unicode
-from keras_peft.store import LABELS, TEXTS, Collector, pick
+from keras_peft.store import pick
 from keras_peft.tasks import Label, Task
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Examples:
         task: Task that the labels belong to.
         columns: Names of the text columns, followed by the name of the label column.
         notes: Human-readable notes on rows that were left out.
+        reading: How the data was read, or None if the examples were not read.
     """
 
     texts: Sequence[Any]
@@ -51,6 +53,7 @@ class Examples:
     task: type[Task] = field(default_factory=lambda: tasks.find("single-label"))
     columns: tuple[str, ...] = ("text", "label")
     notes: tuple[str, ...] = ()
+    reading: Reading | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -78,96 +81,107 @@ class Examples:
 
 
 def read_examples(
-    path: str | Path,
+    data: Data,
     *,
-    task: type[Task] | str | None = None,
+    task: type[Task] | Task | str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    label_columns: str | Sequence[str] | None = None,
+    label_names: str | Sequence[str] | None = None,
+    label_separator: str | None = None,
+    merge_labels: str | None = None,
+    separator: str | None = None,
     skip_bad_rows: bool = False,
+    known: Sequence[str] = (),
 ) -> Examples:
     """Reads labelled texts and rejects rows that cannot be used.
 
     Args:
-        path: A .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder saved by Hugging
-            Face Datasets.
-        task: Task class or name of a task; inferred from the columns by default.
-        text_column: Name of the text column, or two comma-separated names for pairs. Defaults to
-            `text`, `text_a,text_b` or `tokens`.
-        label_column: Name of the label column. Defaults to `label`, `labels` or `tags`.
+        data: A file or folder that `read_table` reads, or data in memory: a list of dicts or of (text, label)
+            pairs, a dict of columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets.
+        task: Task class, trained task or name of a task; inferred from the columns and the labels by default.
+        text_column: Name of the text column, or two comma-separated names for pairs. Found by its name by
+            default, such as `text`, `text_a,text_b` or `tokens`.
+        label_column: Name of the label column. Found by its name by default, such as `label`, `labels` or
+            `tags`.
+        label_columns: Names of columns that contain a 0 or 1 for each label, separated by commas. Found by
+            their values if there is no label column.
+        label_names: Names of labels that are given by their position or number, separated by commas.
+        label_separator: Separator of several labels in a cell; detected by default.
+        merge_labels: "case" to read labels that differ only in upper and lower case as one label.
+        separator: Separator of the values in a CSV or TSV file; detected by default.
         skip_bad_rows: Whether to leave out unusable rows and texts with contradictory labels, and
             to record them in `notes`, instead of raising an error.
+        known: Labels that keep their spelling, such as those of the training data.
 
     Returns:
         The examples, in file order.
 
     Raises:
-        DataError: If the file cannot be read, a column is missing, or rows are unusable. The
+        DataError: If the data cannot be read, a column is missing, or rows are unusable. The
             message lists all problems.
 
     Example:
         >>> examples = keras_peft.read_examples("conversations.jsonl")
         >>> Counter(examples.labels)
         Counter({'news': 60, 'opinion': 60, 'comparison': 60, 'question': 60})
+        >>> examples.reading.line
+        'JSON Lines; text from "text", labels from "label"; single-label (one label in each row), 4 labels, 240 rows'
     """
     import numpy as np
 
-    path = Path(path)
-    known = tasks.find(task) if isinstance(task, str) else task
-    columns = [name.strip() for name in text_column.split(",")] if text_column else []
-    chosen: type[Task] | None = None
-    texts, labels = Collector(TEXTS), Collector(LABELS)
-    faults: dict[str, list[int]] = {fault: [] for fault in (_NO_TEXT, _NO_LABEL, _HALF, _UNEVEN)}
-    count = 0
-    for rows in read_rows(path):
-        if chosen is None:
-            chosen, text_columns, label_name = tasks.choose(
-                rows, known, text_columns=columns, label_column=label_column
-            )
-            reading = chosen.input.with_columns(text_columns)
-            for column, option in (
-                *((name, "text_column") for name in text_columns),
-                (label_name, "label_column"),
-            ):
-                check_column(rows[0], column, path, option)
-        for row in rows:
-            count += 1
-            text = reading.read([row.get(name) for name in text_columns])
-            label = chosen.read_label(row.get(label_name))
-            if own := list(_faults(chosen, text, label)):
-                for fault in own:
-                    faults[fault].append(count)
-            else:
-                texts.add(text)
-                labels.add(label)
-    if chosen is None:
-        raise DataError(f"{path} has no rows; expected labelled texts below its header.")
-    examples = Examples(
-        texts.done(), labels.done(), str(path), task=chosen, columns=(*text_columns, label_name)
+    chosen, own = known_task(task)
+    options = ReadingOptions.of(
+        {
+            "text_column": text_column,
+            "label_column": label_column,
+            "label_columns": label_columns,
+            "label_names": label_names,
+            "label_separator": label_separator,
+            "merge_labels": merge_labels,
+            "separator": separator,
+        }
     )
-    bad = {number for numbers in faults.values() for number in numbers}
+    read = reading.read(data, task=chosen, known=known or own, options=options)
+    source, count = read.reading.source, len(read.texts)
+    faults: dict[str, list[int]] = {fault: [] for fault in (_NO_TEXT, _NO_LABEL, _HALF, _UNEVEN)}
+    bad = set[int]()
+    for place, (text, label) in enumerate(zip(read.texts, read.labels, strict=True)):
+        for fault in _faults(read.reading.task, text, label):
+            faults[fault].append(read.numbers[place])
+            bad.add(place)
+    fine = np.setdiff1d(np.arange(count), list(bad))
+    examples = Examples(
+        pick(read.texts, fine),
+        pick(read.labels, fine),
+        source,
+        task=read.reading.task,
+        columns=(*read.reading.columns.texts, read.reading.columns.label),
+        reading=read.reading,
+    )
     found = [_rows_have(numbers, fault) for fault, numbers in faults.items() if numbers]
     torn = [
         group
         for group in contradictions(examples.texts, examples.labels)
-        if chosen.contradict([examples.labels[place] for place in group])
+        if examples.task.contradict([examples.labels[place] for place in group])
     ]
     if torn:
-        kept = np.setdiff1d(np.arange(1, count + 1), list(bad))
-        found.append(_describe_contradictions(examples.labels, torn, kept))
+        numbers = np.array(read.numbers)[fine]
+        found.append(_describe_contradictions(examples.labels, torn, numbers))
         at = np.concatenate(torn)
-        bad.update(kept[at].tolist())
+        bad.update(fine[at].tolist())
         examples = examples.pick(np.delete(np.arange(len(examples)), at))
     if found and not skip_bad_rows:
-        unknown = known is None and len(faults[_NO_LABEL]) == count
-        meant = f" The task was inferred as {chosen.name}; set `task` to use another." if unknown else ""
         raise DataError(
-            f"{path}: of {count} rows, {'; '.join(found)}. Fix them, or skip them with "
-            f"`skip_bad_rows=True`.{meant}"
+            f"{source}: of {count} rows, {'; '.join(found)}. Fix them, or skip them with "
+            f"`skip_bad_rows=True`. They were read as: {read.reading.line}."
         )
     if not examples:
-        raise DataError(f"{path}: none of the {count} rows has both a text and a label.")
+        raise DataError(
+            f"{source}: none of the {count} rows has both a text and a label. They were read as: {read.reading.line}."
+        )
     notes = (f"{len(bad)} of {count} rows were skipped: {'; '.join(found)}",) if bad else ()
-    return replace(examples, notes=notes)
+    return replace(examples, notes=(*read.reading.notes, *notes))
 
 
 def check_trainable(examples: Examples) -> Examples:
@@ -264,25 +278,6 @@ def by_stratum(examples: Examples, *, seed: int) -> Iterator[np.ndarray]:
     )
     for key in sorted(numbers, key=str):
         yield generator.permutation(np.flatnonzero(strata == numbers[key]))
-
-
-def check_column(row: Row, column: str, path: Path, option: str) -> None:
-    """Checks that a table has a column.
-
-    Args:
-        row: A row of the table.
-        column: Name of the required column.
-        path: Path of the table.
-        option: Option that sets the column name, for the message.
-
-    Raises:
-        DataError: If the column is missing. The message lists the existing columns.
-    """
-    if column not in row:
-        raise DataError(
-            f"{path} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Set "
-            f"`{option}` to the right one."
-        )
 
 
 def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:

@@ -16,9 +16,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.data.examples import check_column
-from keras_peft.data.labels import are_numbers, labels_of
-from keras_peft.data.readers import Row, ending_of, read_rows
+from keras_peft.data import reading
+from keras_peft.data.columns import check_column
+from keras_peft.data.readers import Row, ending_of
+from keras_peft.data.reading import LabelledText, PlainRows, ReadingOptions, batched
+from keras_peft.data.tables import open_data
 from keras_peft.data.writing import open_table
 from keras_peft.errors import DataError, OptionError
 from keras_peft.extras import need
@@ -46,16 +48,18 @@ class FileSplit:
         rows: Number of rows in each subset.
         labels: Number of rows in each subset, by label; empty if there are no labels or they are
             numbers.
+        reading: How the file was read, in one line.
     """
 
     files: dict[str, Path]
     rows: dict[str, int]
     labels: dict[str, dict[str, int]]
+    reading: str
 
     def to_json(self) -> dict[str, Any]:
-        """Returns `{"files": …, "rows": …, "labels": …}`."""
+        """Returns `{"files": …, "rows": …, "labels": …, "reading": …}`."""
         files = {side: str(path) for side, path in self.files.items()}
-        return {"files": files, "rows": self.rows, "labels": self.labels}
+        return {"files": files, "rows": self.rows, "labels": self.labels, "reading": self.reading}
 
 
 def split_file(
@@ -66,8 +70,8 @@ def split_file(
     validation: float = 0.1,
     group_by: str | None = None,
     seed: int = 0,
-    label_column: str = "label",
     overwrite: bool = False,
+    **options: Any,
 ) -> FileSplit:
     """Splits a file into subsets with the same proportion of every label.
 
@@ -76,17 +80,18 @@ def split_file(
     the seed and the content of the file, not on the order of its rows.
 
     Args:
-        data: File or folder in a format that `read_rows` supports.
+        data: File or folder that `read_table` reads.
         out: Folder for the `train`, `validation` and `test` files, in the format of the input;
-            Parquet if the input is a folder or an Arrow file.
+            Parquet if the input is a saved dataset or an Arrow file, and JSON Lines if its rows are not lines
+            of the file, as for one token per line, exports of annotation tools and Excel.
         test: Fraction of the rows for testing, from 0 to below 1; with 0, no such file is written.
         validation: Fraction of the rows for validation, from 0 to below 1; with 0, no such file is
             written.
         group_by: Column whose values must not occur in more than one subset.
         seed: Random seed; the same seed gives byte-identical files.
-        label_column: Name of the label column. If the file has neither `label` nor `labels`, the
-            rows are split at random.
         overwrite: Whether to replace an existing split.
+        options: How the file is read, where that is not detected: any argument of `ReadingOptions`. If no
+            label column is found, the rows are split at random.
 
     Returns:
         The files and their contents.
@@ -104,14 +109,14 @@ def split_file(
     path, out = Path(data), Path(out)
     shares = {"validation": validation, "test": test}
     _check_options(path, out, shares, overwrite)
-    first, labels, groups = _read(path, group_by, label_column, seed)
+    read = reading.read(path, options=ReadingOptions.of(options), needs=())
+    rows_of = _Source(path, read, options.get("separator"))
     if group_by is not None:
-        check_column(first, group_by, path, "group_by")
-    if label_column != "label":
-        check_column(first, label_column, path, "label_column")
+        check_column(rows_of.first, group_by, path, "group_by")
+    labels, groups = _labels(read), rows_of.groups(group_by, seed)
+    has_values = read.reading.task.name == "regression"
     wanted = {"train": 1 - test - validation, **{side: share for side, share in shares.items() if share}}
-    has_values = are_numbers(labels)
-    sides = _assign(groups, _parts(labels) if has_values else labels, wanted, path, group_by)
+    sides = _assign(groups, _parts(labels) if has_values else labels, wanted, rows_of, group_by)
     rows = {side: int((sides == number).sum()) for number, side in enumerate(wanted)}
     if empty := [side for side, count in rows.items() if not count]:
         raise DataError(
@@ -119,10 +124,10 @@ def split_file(
             "fraction"
             + (" or set it to 0." if group_by is None else ", set it to 0 or group by another column.")
         )
-    ending = ending_of(path) if path.is_file() and ending_of(path) != ".arrow" else ".parquet"
+    ending = rows_of.ending
     try:
         with whole_folder(out, overwrite=overwrite) as staging:
-            _write(path, [staging / f"{side}{ending}" for side in wanted], ending, sides)
+            _write(rows_of, [staging / f"{side}{ending}" for side in wanted], sides)
     except OSError as error:
         raise OptionError(
             f"{out} cannot be written ({error.strerror or error}); nothing was written."
@@ -131,6 +136,7 @@ def split_file(
         files={side: out / f"{side}{ending}" for side in wanted},
         rows=rows,
         labels={} if has_values else _counts(labels, sides, list(wanted)),
+        reading=read.reading.line,
     )
 
 
@@ -155,38 +161,71 @@ def _is_split(folder: Path) -> bool:
     return folder.is_dir() and all(other.name.partition(".")[0] in SIDES for other in folder.iterdir())
 
 
-def _read(
-    path: Path, group_by: str | None, label_column: str, seed: int
-) -> tuple[Row, Sequence[tuple[str, ...]], np.ndarray]:
-    """Returns the first row, and for each row its labels and a digest of its group, (rows,) S16."""
-    import numpy as np
+class _Source:
+    """The rows of the file to split, each time it is read.
 
-    first: Row | None = None
-    labels, digests = Collector(LABELS), bytearray()
-    for row in _rows(path):
-        if first is None:
-            first, column = row, _column(row, label_column)
-        labels.add(tuple(label.strip() for label in labels_of(row.get(column)) if label.strip()))
-        digests += hashlib.sha256(f"{seed} {_common(row, group_by)}".encode()).digest()[:_DIGEST]
-    if first is None:
-        raise DataError(f"{path} has no rows to split.")
-    return first, labels.done(), np.frombuffer(digests, f"S{_DIGEST}")
+    Args:
+        path: The file.
+        read: What was read of it.
+        separator: Separator of the values, if it was named.
+    """
+
+    def __init__(self, path: Path, read: LabelledText, separator: str | None) -> None:
+        self.path = path
+        self.count = len(read.texts)
+        self._plain = PlainRows(open_data(path, separator=separator))
+        self._texts = read.reading.columns.texts
+        self.first = self._plain.first[0]
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for _, row in self._plain)
+
+    @property
+    def ending(self) -> str:
+        """File extension of the format to write."""
+        ending = ending_of(self.path)
+        if self.path.is_dir() and (self.path / "state.json").is_file():
+            return ".parquet"
+        if self.path.is_dir() or self._plain.tool is not None:
+            return ".jsonl"
+        if ending in (".arrow", ".parquet"):
+            return ".parquet"
+        are_lines = all(value is None or isinstance(value, str) for value in self.first.values())
+        if ending.removesuffix(".gz") in (".csv", ".tsv"):
+            return ending if are_lines else ".jsonl"
+        return ending if ending.removesuffix(".gz") in (".json", ".jsonl") else ".jsonl"
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the rows are those of a Parquet file."""
+        return ending_of(self.path) == ".parquet" and self._plain.tool is None
+
+    def groups(self, group_by: str | None, seed: int) -> np.ndarray:
+        """Returns a digest of each row's group, (rows,) S16."""
+        import numpy as np
+
+        digests = bytearray()
+        for row in self:
+            digests += hashlib.sha256(f"{seed} {self.common(row, group_by)}".encode()).digest()[:_DIGEST]
+        return np.frombuffer(digests, f"S{_DIGEST}")
+
+    def common(self, row: Row, group_by: str | None) -> str:
+        """Returns the key of a row's group; rows with equal keys go to the same subset."""
+        columns = [one for one in self._texts if row.get(one) is not None]
+        if group_by is not None:
+            columns = [group_by] if row.get(group_by) is not None else []
+        return json.dumps({column: row[column] for column in columns} or row, default=str, sort_keys=True)
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    return (row for batch in read_rows(path) for row in batch)
-
-
-def _column(first: Row, column: str) -> str:
-    return "labels" if column == "label" and column not in first else column
-
-
-def _common(row: Row, group_by: str | None) -> str:
-    """Returns the key of a row's group; rows with equal keys go to the same subset."""
-    columns = [one for one in ("text", "text_a", "text_b", "tokens") if row.get(one) is not None]
-    if group_by is not None:
-        columns = [group_by] if row.get(group_by) is not None else []
-    return json.dumps({column: row[column] for column in columns} or row, default=str, sort_keys=True)
+def _labels(read: LabelledText) -> Sequence[tuple[str, ...]]:
+    """Returns the labels of each row; numbers are written out."""
+    found = Collector(LABELS)
+    for label in read.labels:
+        if isinstance(label, tuple):
+            found.add(label)
+        else:
+            found.add(() if label is None else (label if isinstance(label, str) else repr(label),))
+    return found.done()
 
 
 def _parts(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -205,7 +244,7 @@ def _assign(
     digests: np.ndarray,
     labels: Sequence[tuple[str, ...]],
     wanted: dict[str, float],
-    path: Path,
+    source: _Source,
     group_by: str | None,
 ) -> np.ndarray:
     """Assigns the number of a subset to every row, (rows,) int8.
@@ -238,7 +277,7 @@ def _assign(
     # A label that only occurs with rarer labels may still be missing from the training subset.
     taught = {label for one, group in zip(labels, groups, strict=True) if sides[group] == 0 for label in one}
     if untaught := counts.keys() - taught:
-        sides[_smallest(untaught, labels, groups, sizes, path, group_by)] = 0
+        sides[_smallest(untaught, labels, groups, sizes, source, group_by)] = 0
     return sides[groups]
 
 
@@ -247,15 +286,15 @@ def _smallest(
     labels: Sequence[tuple[str, ...]],
     groups: np.ndarray,
     sizes: np.ndarray,
-    path: Path,
+    source: _Source,
     group_by: str | None,
 ) -> list[int]:
     """Finds the smallest group of each label that is missing from training; the key breaks ties."""
     least: dict[str, tuple[int, str, int]] = {}
     # A file that changes while it is read is detected when it is written.
-    for one, group, row in zip(labels, groups, _rows(path), strict=False):
+    for one, group, row in zip(labels, groups, source, strict=False):
         for label in untaught.intersection(one):
-            found = (int(sizes[group]), _common(row, group_by), int(group))
+            found = (int(sizes[group]), source.common(row, group_by), int(group))
             least[label] = min(found, least.get(label, found))
     return [group for _, _, group in least.values()]
 
@@ -270,17 +309,19 @@ def _counts(
     return {label: {name: own[label] for name, own in zip(names, counts, strict=True)} for label in known}
 
 
-def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> None:
+def _write(source: _Source, files: list[Path], sides: np.ndarray) -> None:
     """Reads the rows again and writes each to the file of its subset."""
     import polars as pl
 
-    batches: Iterable[Any] = read_rows(path, chunk=_CHUNK)
-    if path.is_file() and ending == ".parquet" == ending_of(path):
+    batches: Iterable[Any] = batched(source, _CHUNK)
+    if source.is_parquet:
         # Python lacks some of the column types of Parquet.
-        batches = pl.scan_parquet(path, glob=False).collect_batches(chunk_size=_CHUNK, maintain_order=True)
+        batches = pl.scan_parquet(source.path, glob=False).collect_batches(
+            chunk_size=_CHUNK, maintain_order=True
+        )
     start = 0
     with ExitStack() as stack:
-        writers = [stack.enter_context(open_table(file, ending)) for file in files]
+        writers = [stack.enter_context(open_table(file, source.ending)) for file in files]
         for batch in batches:
             own = sides[start : start + len(batch)]
             start += len(batch)
@@ -293,4 +334,4 @@ def _write(path: Path, files: list[Path], ending: str, sides: np.ndarray) -> Non
                         batch[chosen] if isinstance(batch, pl.DataFrame) else [batch[row] for row in chosen]
                     )
         if start != len(sides):
-            raise DataError(f"{path} changed while it was being read; split it again.")
+            raise DataError(f"{source.path} changed while it was being read; split it again.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from keras_peft.data.columns import check_column
 from keras_peft.data.duplicates import digests
-from keras_peft.data.examples import Examples, check_column
-from keras_peft.data.readers import read_rows
+from keras_peft.data.examples import Examples
+from keras_peft.data.reading import PlainRows
+from keras_peft.data.tables import Data, open_data
 from keras_peft.errors import DataError
 from keras_peft.store import TEXTS, Collector, pick
 
@@ -27,14 +28,13 @@ class Unlabelled:
     notes: tuple[str, ...]
 
 
-def read_unlabelled(path: str | Path, training: Examples) -> Unlabelled:
+def read_unlabelled(data: Data, training: Examples) -> Unlabelled:
     """Reads texts without labels, for a training on labelled ones.
 
     Rows without a text, texts that occur before, and labelled texts are left out. Other columns are ignored.
 
     Args:
-        path: A file of any size in any of the formats for labelled text, or a folder saved by Hugging Face
-            Datasets.
+        data: A path, or data in memory, as for labelled text; it may be of any size.
         training: The labelled texts, whose columns and task are used.
 
     Returns:
@@ -45,18 +45,16 @@ def read_unlabelled(path: str | Path, training: Examples) -> Unlabelled:
     """
     import numpy as np
 
-    path, columns, reading = Path(path), training.columns[:-1], training.input
+    columns, reading = training.columns[:-1], training.input
     found: Collector[Any] = Collector(TEXTS)
-    count = 0
-    for rows in read_rows(path):
-        if rows and not count:
-            for column in columns:
-                check_column(rows[0], column, path, "text_column")
-        count += len(rows)
-        for row in rows:
-            if text := reading.read([row.get(column) for column in columns]):
-                found.add(text)
-    texts = found.done()
+    table = open_data(data)
+    rows = PlainRows(table)
+    for column in columns if rows.first else ():
+        check_column(rows.first[0], column, table.name, "text_column")
+    for _, row in rows:
+        if text := reading.read([row.get(column) for column in columns]):
+            found.add(text)
+    texts, count, path = found.done(), rows.count, table.name
     if not texts:
         raise DataError(f"{path} has no row with text; expected texts in the column {', '.join(columns)}.")
     keys = digests(texts)

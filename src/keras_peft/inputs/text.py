@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.inputs.cells import text_of
 from keras_peft.inputs.encoder import EncodedRow, Encoder, ids_of
 from keras_peft.inputs.input import Input, Text
 from keras_peft.inputs.limits import LONG_TEXT
@@ -34,7 +35,7 @@ class TextInput(Input):
         return "pairs of texts" if len(self.columns) > 1 else "texts"
 
     def read(self, cells: Sequence[Any]) -> Text:
-        texts = tuple(cell.strip() if isinstance(cell, str) else "" for cell in cells)
+        texts = tuple(text_of(cell) for cell in cells)
         if not all(texts):
             return ""
         return texts if len(texts) > 1 else texts[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from keras_peft.errors import OptionError
 from keras_peft.inputs.case_marks import CaseMarks
+from keras_peft.inputs.cells import decode, text_of
 from keras_peft.inputs.encoder import EncodedRow, Encoder, ids_of
 from keras_peft.inputs.input import Input
 from keras_peft.inputs.limits import LONG_TEXT
@@ -139,7 +139,7 @@ class WordEncoder(Encoder):
 
 
 def listed_strings(value: Any, split: Callable[[str], list[str]]) -> list[str]:
-    """Reads a list of strings, a JSON list of strings, or a string to split.
+    """Reads a list of strings and numbers, a string that encodes such a list, or a string to split.
 
     Args:
         value: A table cell.
@@ -149,16 +149,12 @@ def listed_strings(value: Any, split: Callable[[str], list[str]]) -> list[str]:
         The strings; empty if the value is none of these.
     """
     if isinstance(value, str):
-        if value.lstrip().startswith("["):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                return list(split(value))
-        else:
-            return list(split(value))
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        decoded = decode(value)
+        value = decoded if isinstance(decoded, list) else split(value)
+    if not isinstance(value, list | tuple):
         return []
-    return list(value)
+    words = [one if isinstance(one, str) else text_of(one) for one in value]
+    return words if all(words) else []
 
 
 def _first_tokens(encoding: tokenizers.Encoding, words: int) -> np.ndarray:

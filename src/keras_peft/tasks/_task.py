@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Label = str | float | tuple[str, ...]
 """A label: a class name, several class names, a number, or one tag per word."""
-TableRow = Mapping[str, Any]
 _MOST_SHOWN = 400
 UNLABELLED = -1
 """Target of a token that is not the first of a word."""
@@ -74,21 +73,12 @@ class Task(ABC):
     labels: tuple[str, ...]
 
     @classmethod
-    def reads(cls, values: Sequence[Any]) -> bool:
-        """Reports whether the values of a label column can only belong to this task.
-
-        Args:
-            values: Some values of the column.
-        """
-        return False
-
-    @classmethod
     def accepts(cls, row: Text, label: Any) -> bool:
         """Reports whether a label has the right form for a row.
 
         Args:
             row: The row, as read by the input.
-            label: The label, as read by `read_label`.
+            label: The label.
         """
         return True
 
@@ -100,18 +90,6 @@ class Task(ABC):
             labels: The labels that occur with the text.
         """
         return False
-
-    @classmethod
-    @abstractmethod
-    def read_label(cls, value: Any) -> Label | None:
-        """Reads a value of the label column.
-
-        Args:
-            value: The value.
-
-        Returns:
-            The label, or None if the value is not a label.
-        """
 
     @classmethod
     @abstractmethod
@@ -338,6 +316,28 @@ class Task(ABC):
             targets: Targets of the rows, from `targets`.
         """
 
+    def baseline(self, labels: Sequence[Any], targets: Any) -> dict[str, Any]:
+        """Scores the simplest answer: always the most frequent training label, or the mean.
+
+        Args:
+            labels: Labels of the training rows.
+            targets: Targets of the validation rows, from `targets`.
+
+        Returns:
+            The `answer`, and the `metrics` of giving it for every validation row.
+        """
+        answer, outputs = self.constant(labels, targets)
+        return {"answer": answer, "metrics": self.score(outputs, targets).metrics}
+
+    @abstractmethod
+    def constant(self, labels: Sequence[Any], targets: Any) -> tuple[str, Any]:
+        """Returns the simplest answer, in words and as outputs of a head for all rows; see `baseline`.
+
+        Args:
+            labels: Labels of the training rows.
+            targets: Targets of the validation rows, from `targets`.
+        """
+
     def score_with_interval(self, outputs: Any, targets: Any) -> Scores:
         """Computes the evaluation metrics, with a confidence interval of the main one.
 
@@ -528,12 +528,3 @@ def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else " | ".join(value)
     text = " ".join(text.split())
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-
-
-def as_label(value: Any) -> str | None:
-    """Reads a label from a string, a whole number or a boolean; returns None for other values."""
-    if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int) else None

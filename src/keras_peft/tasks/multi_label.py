@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +13,15 @@ import numpy as np
 
 from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
-from keras_peft.tasks import _linear, _task
+from keras_peft.tasks import _linear
 from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores, by_label
 
 if TYPE_CHECKING:
     import keras
 
-# Separators of labels in formats without lists; the first one that occurs is used.
-_SEPARATORS = ("|", ";", ",")
+# Joins labels in a table cell, and what a reader could take for a separator or a list.
+_SEPARATOR, _AMBIGUOUS = "|", re.compile(r"[|;,#]|^[\[{(]")
 # A label with this many rows weighs its own threshold and the common one equally.
 _PRIOR_ROWS = 20
 
@@ -42,9 +43,15 @@ class Prediction:
         return {"labels": list(self.labels), "probabilities": self.probabilities}
 
     def cells(self) -> dict[str, Any]:
-        """Returns the labels joined by "|", and the probabilities of all labels."""
+        """Returns the labels and the probabilities of all labels.
+
+        The labels are joined by "|", or form a JSON list if a label contains what could be a separator.
+        """
+        joined = _SEPARATOR.join(self.labels)
+        if any(map(_AMBIGUOUS.search, self.probabilities)):
+            joined = json.dumps(list(self.labels), ensure_ascii=False)
         ordered = {f"probability.{label}": self.probabilities[label] for label in sorted(self.probabilities)}
-        return {"labels": "|".join(self.labels), **ordered}
+        return {"labels": joined, **ordered}
 
     def summary(self) -> tuple[str, str, str]:
         """Returns the labels, their probabilities, and the next two labels."""
@@ -68,22 +75,6 @@ class Task(PooledTask):
     label_column: ClassVar[str] = "labels"
 
     thresholds: tuple[float, ...] = ()
-
-    @classmethod
-    def reads(cls, values: Sequence[Any]) -> bool:
-        """Reports whether any value is a list."""
-        return any(isinstance(value, list | tuple) for value in values)
-
-    @classmethod
-    def read_label(cls, value: Any) -> tuple[str, ...] | None:
-        if value is None:  # an empty table cell
-            return ()
-        if isinstance(value, str):
-            value = _parted(value)
-        if not isinstance(value, list | tuple):
-            return None
-        labels = [_task.as_label(one) for one in value]
-        return None if None in labels else tuple(sorted({str(label) for label in labels}))
 
     @classmethod
     def from_labels(cls, labels: Sequence[tuple[str, ...]]) -> Self:
@@ -145,6 +136,11 @@ class Task(PooledTask):
     def said(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns which labels reach their threshold, (rows, labels) bool."""
         return np.asarray(probabilities >= np.array(self.thresholds or (0.5,) * len(self.labels)))
+
+    def constant(self, labels: Sequence[tuple[str, ...]], targets: np.ndarray) -> tuple[str, np.ndarray]:
+        answer = Counter(one for row in labels for one in row).most_common(1)[0][0]
+        row = np.array([10.0 if label == answer else -10.0 for label in self.labels], np.float32)
+        return answer, np.tile(row, (len(targets), 1))
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
         """Computes the metrics of logits (rows, labels) against ones and zeros of that shape."""
@@ -222,19 +218,6 @@ class Task(PooledTask):
                 )
             )
         return found
-
-
-def _parted(value: str) -> list[str]:
-    """Splits the labels of a cell: a JSON list, or words separated by "|", ";" or commas."""
-    if value.lstrip().startswith("["):
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            pass
-        else:
-            return list(parsed)
-    separator = next((one for one in _SEPARATORS if one in value), _SEPARATORS[0])
-    return [part.strip() for part in value.split(separator) if part.strip()]
 
 
 def _best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:

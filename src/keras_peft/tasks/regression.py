@@ -62,15 +62,12 @@ class Task(PooledTask):
     deviation: float = 1.0
 
     @classmethod
-    def reads(cls, values: Sequence[Any]) -> bool:
-        """Reports whether all values are numbers and some have a fraction."""
-        given = [value for value in values if value not in (None, "")]
-        if not given or None in map(cls.read_label, given):
-            return False
-        return any(isinstance(value, float) or "." in str(value) for value in given)
-
-    @classmethod
     def read_label(cls, value: Any) -> float | None:
+        """Reads a number, or returns None if the value is none.
+
+        Args:
+            value: A number, or a string that contains one.
+        """
         if isinstance(value, bool):
             return None
         try:
@@ -143,6 +140,9 @@ class Task(PooledTask):
     def values(self, outputs: np.ndarray) -> np.ndarray:
         """Converts standard deviations from the mean to numbers, (rows,) float64."""
         return np.asarray(np.reshape(outputs, -1).astype(np.float64) * self.deviation + self.mean)
+
+    def constant(self, labels: Sequence[float], targets: np.ndarray) -> tuple[str, np.ndarray]:
+        return f"the mean, {self.mean:.4g}", np.zeros((len(targets), 1), np.float32)
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
         """Computes the metrics of outputs (rows, 1) against standard deviations from the mean, (rows,).

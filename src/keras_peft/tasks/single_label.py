@@ -76,10 +76,6 @@ class Task(PooledTask):
         """Does nothing: the task abstains if no label is probable enough."""
 
     @classmethod
-    def read_label(cls, value: Any) -> str | None:
-        return _task.as_label(value)
-
-    @classmethod
     def from_labels(cls, labels: Sequence[str]) -> Self:
         return cls(tuple(sorted(set(labels))))
 
@@ -136,6 +132,12 @@ class Task(PooledTask):
         logits = logits.astype(np.float64) / self.temperature
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+    def constant(self, labels: Sequence[str], targets: np.ndarray) -> tuple[str, np.ndarray]:
+        answer = Counter(labels).most_common(1)[0][0]
+        return answer, np.tile(
+            np.array([label == answer for label in self.labels], np.float32), (len(targets), 1)
+        )
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
         """Computes the metrics of logits (rows, labels) against label indices (rows,).

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_peft.errors import DataError
 from keras_peft.inputs.input import Input, Text
-from keras_peft.inputs.words import WordInput, listed_strings
+from keras_peft.inputs.words import WordInput
 from keras_peft.store import Collector, arrays
 from keras_peft.tasks import _task
 from keras_peft.tasks._scores import LabelScores, Scores, by_label
@@ -91,11 +91,6 @@ class Task(_task.Task):
     def accepts(cls, row: Text, label: tuple[str, ...]) -> bool:
         """Reports whether there is one tag per word."""
         return len(row) == len(label)
-
-    @classmethod
-    def read_label(cls, value: Any) -> tuple[str, ...] | None:
-        tags = listed_strings(value, str.split)
-        return tuple(tags) if tags and all(tag.strip() for tag in tags) else None
 
     @classmethod
     def from_labels(cls, labels: Sequence[tuple[str, ...]]) -> Self:
@@ -181,6 +176,13 @@ class Task(_task.Task):
         for tags in labels:
             targets.add(np.array([numbers[tag] for tag in tags], np.int32))
         return targets.done()
+
+    def constant(
+        self, labels: Sequence[tuple[str, ...]], targets: Sequence[np.ndarray]
+    ) -> tuple[str, Sequence[np.ndarray]]:
+        answer = Counter(tag for row in labels for tag in row).most_common(1)[0][0]
+        logits = np.array([label == answer for label in self.labels], np.float32)
+        return answer, [np.tile(logits, (len(row), 1)) for row in targets]
 
     def score(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Scores:
         """Computes the metrics of each row's logits (words, tags) against tag indices (words,).

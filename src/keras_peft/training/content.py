@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.bundle import BundleContents
+from keras_peft.data.tables import Data
 from keras_peft.errors import DataError
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
@@ -26,7 +27,8 @@ _VERIFIED_TEXTS = 64
 
 
 def content_of(
-    data: str | Path,
+    data: Data,
+    out: Path,
     prepared: PreparedTraining,
     trained: Trained,
     cached: TrunkCacheUse | None,
@@ -38,6 +40,7 @@ def content_of(
 
     Args:
         data: Source of the training data.
+        out: Folder of the bundle.
         prepared: The prepared training.
         trained: What the training run led to.
         cached: How the trunk cache was used, or None if it was not.
@@ -78,7 +81,7 @@ def content_of(
         report=report,
         texts=texts,
         outputs=outputs,
-        flags=flags_of(data, prepared, settings),
+        flags=flags_of(data, out, prepared, settings),
     )
 
 

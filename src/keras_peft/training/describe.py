@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.pooling import AUTO
 from keras_peft.core.selection import ROLES
+from keras_peft.data import names
+from keras_peft.data.tables import Data, name_of
+from keras_peft.errors import listed
+from keras_peft.files import relative
 from keras_peft.tasks import Scores, Task
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import VALIDATION, Settings, layers_in_words
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def report_of(
-    data: str | Path,
+    data: Data,
     prepared: PreparedTraining,
     trained: TrainingOutcome,
     task: Task,
@@ -38,11 +42,16 @@ def report_of(
         cached: How the trunk cache was used, or None if it was not.
         notes: Notes for the user, in addition to those of `prepared`.
     """
-    plan = prepared.model.plan
+    plan, read = prepared.model.plan, prepared.training.reading
+    held_out, targets = prepared.held_out, task.targets(prepared.held_out.labels)
+    silent = _never_predicted(task, scores)
+    if silent:
+        notes = [*notes, f"Never predicted in validation: {listed(map(repr, silent))}."]
     return {
         "task": task.name,
         "data": {
-            "source": Path(data).name.encode(errors="replace").decode(),
+            "source": _source(data),
+            "reading": None if read is None else read.line,
             "training_rows": len(prepared.training),
             "validation_rows": len(prepared.held_out),
             "folds": len(prepared.folds) or None,
@@ -55,36 +64,56 @@ def report_of(
         "history": [record.to_json() for record in trained.history],
         "best_epoch": trained.best,
         "validation": scores.to_json(),
-        "worst": task.worst(trained.outputs, prepared.held_out),
-        "doubtful": task.doubtful(trained.outputs, prepared.held_out),
+        "baseline": task.baseline(prepared.training.labels, targets),
+        "worst": task.worst(trained.outputs, held_out),
+        "doubtful": task.doubtful(trained.outputs, held_out),
     }
 
 
-def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -> dict[str, Any] | None:
+def _source(data: Data) -> str:
+    name = Path(data).name if isinstance(data, str | Path) else name_of(data)
+    return name.encode(errors="replace").decode()
+
+
+def _never_predicted(task: Task, scores: Scores) -> list[str]:
+    """Returns the labels that occur in the validation rows but are never predicted."""
+    return [
+        label
+        for place, label in enumerate(task.labels)
+        if scores.confusion
+        and sum(scores.confusion[place])
+        and not sum(row[place] for row in scores.confusion)
+    ]
+
+
+def flags_of(data: Data, out: Path, prepared: PreparedTraining, settings: Settings) -> dict[str, Any] | None:
     """Returns the command-line flags that repeat a training run.
 
     Args:
         data: Source of the training data.
+        out: Folder of the bundle. Paths are relative to it, so that both can be moved together.
         prepared: The prepared training.
         settings: The user's settings.
 
     Returns:
-        Values by flag, or None if no flags can repeat it, as with several methods.
+        Values by flag, or None if no flags can repeat it, as with several methods or data in memory.
     """
-    if len(prepared.placements) != 1:
+    if len(prepared.placements) != 1 or not isinstance(data, str | Path):
         return None
     (placement,) = prepared.placements
     *texts, label = prepared.training.columns
     flags = {
         **{field.name: getattr(settings, field.name) for field in fields(settings)},
         **prepared.settings,
-        "data": str(Path(data).absolute()),
+        "data": relative(data, out),
         "task": prepared.task.name,
-        "base": prepared.base.name,
-        "validation": _validation(prepared, settings),
-        "text_column": ",".join(texts),
+        "base": relative(prepared.base.name, out)
+        if Path(prepared.base.name).is_dir()
+        else prepared.base.name,
+        "validation": _validation(prepared, settings, out),
+        "text_column": names.joined(texts),
         "label_column": label,
-        "unlabelled": None if settings.unlabelled is None else str(Path(settings.unlabelled).absolute()),
+        "unlabelled": None if settings.unlabelled is None else relative(settings.unlabelled, out),
         "targets": None,
         "layers": None,
         "method": placement.method.name,
@@ -98,11 +127,14 @@ def flags_of(data: str | Path, prepared: PreparedTraining, settings: Settings) -
         is_roles = all(target in ROLES for target in targets)
         flags["targets"] = (",".join if is_roles else "|".join)(targets)
         flags["layers"] = layers_in_words(placement.selection.layers)
+    for name, value in flags.items():
+        if isinstance(value, tuple):
+            flags[name] = names.joined(value)
     del flags["head_learning_rate"]  # It follows from the method's rate.
     return {key.replace("_", "-"): value for key, value in flags.items() if value is not None}
 
 
-def _validation(prepared: PreparedTraining, settings: Settings) -> float | str:
+def _validation(prepared: PreparedTraining, settings: Settings, out: Path) -> float | str:
     """Returns the value of `--validation` that validates on the same rows."""
     if prepared.folds:
         return f"folds:{len(prepared.folds)}"
@@ -111,5 +143,5 @@ def _validation(prepared: PreparedTraining, settings: Settings) -> float | str:
     return (
         settings.validation
         if isinstance(settings.validation, float | int)
-        else str(Path(settings.validation).absolute())
+        else relative(settings.validation, out)
     )

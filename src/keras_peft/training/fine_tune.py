@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.method import Method
+from keras_peft.data.tables import Data, name_of
 from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -63,7 +64,7 @@ class Result:
 
 
 def fine_tune(
-    data: str | Path,
+    data: Data,
     *,
     out: str | Path,
     method: Method | Sequence[Method] | None = None,
@@ -78,8 +79,8 @@ def fine_tune(
     """Fine-tunes a classifier and writes it as a verified bundle.
 
     Args:
-        data: Labelled text: a .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder
-            saved by Hugging Face Datasets.
+        data: Labelled text: the path of a file or folder, a list of dicts or of (text, label) pairs, a dict of
+            columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets; see `read_examples`.
         out: Folder of the bundle to write.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one
             adapter.
@@ -114,8 +115,8 @@ def fine_tune(
     tracking.check(trackers or ())
     bundles.refuse_existing(out, overwrite=overwrite)
 
-    progress.stage(f"Reading {data}")
-    training, held_out = read(data, chosen)
+    progress.stage(f"Reading {name_of(data)}")
+    training, held_out = read(data, chosen, progress)
     prepared = prepare(
         training,
         held_out,
@@ -148,7 +149,7 @@ def fine_tune(
         )
 
     progress.stage("Saving and verifying the bundle")
-    content = content_of(data, prepared, trained, cached, chosen, progress, stopwatch)
+    content = content_of(data, out, prepared, trained, cached, chosen, progress, stopwatch)
     # The bundle is verified on a fresh base; free this one first, so that memory holds only one.
     del prepared
     gc.collect()

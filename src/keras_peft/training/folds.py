@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from keras_peft.core.method import Method
-from keras_peft.data.examples import Examples, check_trainable, fold_numbers, read_examples
+from keras_peft.data.examples import Examples, fold_numbers
+from keras_peft.data.tables import Data, name_of
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Scores
 from keras_peft.training.fine_tune import as_methods
-from keras_peft.training.prepare import check_installed, prepare
+from keras_peft.training.prepare import check_installed, prepare, read_training
 from keras_peft.training.settings import Settings
 
 WITHOUT = ("validation", "abstain_below", "unlabelled")
@@ -54,7 +54,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    data: str | Path,
+    data: Data,
     *,
     folds: int = 5,
     method: Method | Sequence[Method] | None = None,
@@ -66,8 +66,8 @@ def cross_validate(
     It estimates the quality of settings when there are few rows. No bundle is written.
 
     Args:
-        data: Labelled text: a .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder
-            saved by Hugging Face Datasets.
+        data: Labelled text: the path of a file or folder, a list of dicts or of (text, label) pairs, a dict of
+            columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets; see `read_examples`.
         folds: Number of folds. Each has the same share of every label.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one
             adapter.
@@ -88,8 +88,8 @@ def cross_validate(
     check_installed()
     progress, stopwatch = progress or Progress(), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
-    progress.stage(f"Reading {data}")
-    examples = check_trainable(read_examples(data, task=chosen.task, **chosen.columns()))
+    progress.stage(f"Reading {name_of(data)}")
+    examples = read_training(data, chosen, progress)
     scored = []
     for number, (training, held_out) in enumerate(make_folds(examples, folds, seed=chosen.seed), 1):
         progress.stage(f"Fold {number} of {folds}")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.core.pooling import AUTO, FIRST_TOKEN
+from keras_peft.data import names
+from keras_peft.data.check import advise
 from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, check_trainable, fold_numbers, read_examples, split
+from keras_peft.data.tables import Data
 from keras_peft.data.unlabelled import Unlabelled, read_unlabelled
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
@@ -46,12 +48,13 @@ def check_installed() -> None:
     need("Training", "jinja2", "keras_hub", "platformdirs", "scipy", "sklearn", "tokenizers", "tomli_w")
 
 
-def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
+def read(data: Data, settings: Settings, progress: Progress) -> tuple[Examples, Examples]:
     """Reads the training rows and the validation rows.
 
     Args:
-        data: A file of labelled text, or a folder saved by Hugging Face Datasets.
+        data: A path, or data in memory; see `read_examples`.
         settings: The training settings.
+        progress: Is told how the rows were read.
 
     Returns:
         The training examples and the validation examples, which are the same if they are validated on
@@ -62,18 +65,42 @@ def read(data: str | Path, settings: Settings) -> tuple[Examples, Examples]:
     """
     import numpy as np
 
-    training = check_trainable(read_examples(data, task=settings.task, **settings.columns()))
+    training = read_training(data, settings, progress)
     if settings.folds(len(training)) is not None:
         return training, training
     share = VALIDATION if settings.validation == AUTO else settings.validation
     if isinstance(share, float | int):
         return split(training, share, seed=settings.seed)
-    held_out = read_examples(str(settings.validation), task=training.task, **settings.columns())
-    training.task.from_labels(training.labels).check_known(held_out.labels, held_out.source)
+    task = training.task.from_labels(training.labels)
+    options = {**settings.reading(), "text_column": None, "label_columns": None}
+    options |= {"text_column": names.joined(training.columns[:-1]), "label_column": training.columns[-1]}
+    held_out = read_examples(str(settings.validation), task=task, **options)
+    task.check_known(held_out.labels, held_out.source)
     if shared := len(np.intersect1d(digests(held_out.texts), digests(training.texts))):
         note = f"{shared} validation texts are also in the training file, so the scores are too optimistic"
         held_out = replace(held_out, notes=(*held_out.notes, note))
     return training, held_out
+
+
+def read_training(data: Data, settings: Settings, progress: Progress) -> Examples:
+    """Reads the training rows, says how they were read, and what could harm the training.
+
+    Args:
+        data: A path, or data in memory; see `read_examples`.
+        settings: The training settings.
+        progress: Is told how the rows were read.
+
+    Returns:
+        The training examples, without exact duplicates.
+
+    Raises:
+        DataError: If the rows cannot be used.
+    """
+    examples = read_examples(data, task=settings.task, **settings.reading())
+    if examples.reading is not None:
+        progress.read(examples.source, examples.reading.line)
+    training = check_trainable(examples)
+    return replace(training, notes=(*training.notes, *advise(training)))
 
 
 def read_texts(training: Examples, settings: Settings) -> Unlabelled | None:

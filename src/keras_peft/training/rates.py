@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from keras_peft.core.method import Method
+from keras_peft.data.tables import Data, name_of
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -56,7 +56,7 @@ class RateSearch:
 
 
 def find_rate(
-    data: str | Path,
+    data: Data,
     *,
     method: Method | Sequence[Method] | None = None,
     lowest: float = LOWEST,
@@ -68,8 +68,8 @@ def find_rate(
     """Trains for some steps with a rising learning rate and suggests the rate to train with.
 
     Args:
-        data: Labelled text: a .csv, .tsv, .json, .jsonl, .parquet or .arrow file, or a folder
-            saved by Hugging Face Datasets.
+        data: Labelled text: the path of a file or folder, a list of dicts or of (text, label) pairs, a dict of
+            columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets; see `read_examples`.
         method: The method; `LoRA()` by default. A sequence of methods is combined into one
             adapter, and the rate is that of the first.
         lowest: Learning rate of the first step.
@@ -98,8 +98,8 @@ def find_rate(
         raise OptionError(f"`steps={steps}`: expected 10 or more.")
     progress, stopwatch = progress or Progress(), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
-    progress.stage(f"Reading {data}")
-    training, held_out = read(data, chosen)
+    progress.stage(f"Reading {name_of(data)}")
+    training, held_out = read(data, chosen, progress)
     prepared = prepare(training, held_out, as_methods(method), chosen, progress=progress, stopwatch=stopwatch)
 
     import keras

@@ -10,6 +10,7 @@ from typing import Any
 from keras_peft import tasks
 from keras_peft.core.pooling import AUTO, POOLINGS
 from keras_peft.core.selection import Selection
+from keras_peft.data.reading import ReadingOptions
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH, LONG_TEXT
 from keras_peft.options import setting
@@ -28,8 +29,8 @@ _SEEDS = 2**32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Training settings.
+class Settings(ReadingOptions):
+    """Training settings, and how the data is read.
 
     Args:
         task: `"single-label"`, `"multi-label"`, `"pairs"`, `"regression"` or `"token-labels"`.
@@ -70,9 +71,6 @@ class Settings:
         long_text: How to handle longer texts: `"cut"` truncates them; `"window"` reads them in
             overlapping windows and averages the outputs.
         seed: Random seed. The same seed gives the same result on the same machine.
-        text_column: Name of the text column, or two names separated by a comma for pairs; see
-            `read_examples`.
-        label_column: Name of the label column; see `read_examples`.
         skip_bad_rows: Skip rows that cannot be used instead of raising an error.
         trunk_cache: Compute the frozen blocks below the adapter once per text, cache the
             features in half precision, and train on them. If disabled, the blocks are computed
@@ -80,6 +78,8 @@ class Settings:
         frozen_precision: Precision of the frozen matrix multiplications during training:
             `"float32"`, `"bfloat16"`, or `"auto"`, which is bfloat16 on processors with
             native support for it.
+
+    The arguments of `ReadingOptions`, such as `text_column` or `separator`, are settings, too.
 
     Raises:
         OptionError: If a value is invalid; the message lists all invalid values.
@@ -159,12 +159,6 @@ class Settings:
         choices=LONG_TEXT,
     )
     seed: int = setting(0, "Random seed; the same seed gives the same result on the same machine.")
-    text_column: str | None = setting(
-        None,
-        "Column with the texts; for pairs, two columns separated by a comma.",
-        shown="text, text_a,text_b or tokens",
-    )
-    label_column: str | None = setting(None, "Column with the labels.", shown="label, labels or tags")
     skip_bad_rows: bool = setting(False, "Skip rows that cannot be used.")
     trunk_cache: bool = setting(
         True, "Compute the frozen blocks below the adapter once per text, not in every step."
@@ -177,6 +171,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("layers", "targets"):  # Tuples make settings comparable.
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -231,10 +226,9 @@ class Settings:
             return None
         return int(found[1])
 
-    def columns(self) -> dict[str, Any]:
+    def reading(self) -> dict[str, Any]:
         """Returns the keyword arguments for `read_examples`."""
-        names = ("text_column", "label_column", "skip_bad_rows")
-        return {name: getattr(self, name) for name in names}
+        return {**self.to_options(), "skip_bad_rows": self.skip_bad_rows}
 
     @staticmethod
     def _problem(one: Field[Any], value: Any) -> str | None:
@@ -252,6 +246,12 @@ class Settings:
         if one.name == "abstain_below" and not 0 < value <= 1:
             return f"{given}: expected a fraction above 0, up to 1."
         return None
+
+
+def ordered() -> list[Field[Any]]:
+    """Returns the fields of the settings, those that say how the data is read last."""
+    inherited = {one.name for one in fields(ReadingOptions)}
+    return sorted(fields(Settings), key=lambda one: one.name in inherited)
 
 
 _FOLDS = re.compile(r"folds:(\d{1,6})")

@@ -205,10 +205,8 @@ def test_the_other_forms_of_rows(check):
 
 
 def test_what_cannot_be_checked(check, bundle):
-    with pytest.raises(
-        DataError, match="no column 'text', nor 'text_a' and 'text_b', nor 'tokens'; it has: txt"
-    ):
-        check([{"txt": "a", "label": "b"}])
+    with pytest.raises(DataError, match=r"no column 'text'; it has: txt, n, label\..* Set `text_column`"):
+        check([{"txt": "a", "n": 3, "label": "b"}])
     with pytest.raises(DataError, match=r"no column 'label', 'labels' or 'tags'.* Did you mean 'lable'\?"):
         check([{"text": "a", "lable": "b"}])
     with pytest.raises(DataError, match="no column 'body'"):

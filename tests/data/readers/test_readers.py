@@ -19,6 +19,8 @@ NESTED = [
     {"tokens": ["a", "b"], "meta": {"n": 1}, "labels": []},
     {"tokens": [], "meta": {"n": 2}, "labels": ["x"]},
 ]
+# Formats of tables with any columns.
+TABLES = [ending for ending in FORMATS if ending.split(".")[1] not in ("bio", "conll", "iob", "txt")]
 GOOD = '{"text": "a", "label": "b"}'
 
 
@@ -29,12 +31,15 @@ def write(path: Path, rows: list[dict]) -> Path:
         frame.write_parquet(path)
     elif ending == ".arrow":
         frame.write_ipc_stream(path)
+    elif ending == ".xlsx":
+        frame.to_pandas().to_excel(path, index=False)
     else:
         lines = "\n".join(map(json.dumps, rows))
         text = {
             ".csv": lambda: frame.write_csv(),
             ".tsv": lambda: frame.write_csv(separator="\t"),
             ".jsonl": lambda: lines,
+            ".ndjson": lambda: lines,
             ".json": lambda: json.dumps(rows, indent=1),
         }[ending]()
         path.write_bytes(gzip.compress(text.encode()) if path.suffix.lower() == ".gz" else text.encode())
@@ -58,23 +63,34 @@ def refusal(path: Path, content: bytes | None = None) -> str:
 def test_the_formats():
     assert FORMATS == (
         ".arrow",
+        ".bio",
+        ".bio.gz",
+        ".conll",
+        ".conll.gz",
         ".csv",
         ".csv.gz",
+        ".iob",
+        ".iob.gz",
         ".json",
         ".json.gz",
         ".jsonl",
         ".jsonl.gz",
+        ".ndjson",
+        ".ndjson.gz",
         ".parquet",
         ".tsv",
         ".tsv.gz",
+        ".txt",
+        ".txt.gz",
+        ".xlsx",
     )
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", TABLES)
 def test_every_format_gives_the_rows_in_chunks(tmp_path, ending):
     path = write(tmp_path / f"d{ending.upper()}", ROWS)
     assert read(path) == ROWS
-    if ending in (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"):  # Polars chooses the size of the chunks.
+    if ending == ".parquet":  # Polars chooses the size of the chunks.
         assert len(list(read_rows(path, chunk=10))) >= 2
     else:
         assert [len(rows) for rows in read_rows(path, chunk=30)] == [30, 30, 30, 10]
@@ -149,14 +165,14 @@ def test_json_larger_than_a_piece(tmp_path):
     ("text", "message"),
     [
         ("", "is empty"),
-        (" \n", "is not valid JSON at line 2 (Expecting value)"),
+        (" \n", "is not valid JSON at line 2 (it ends too early)"),
         ("3", "contains a single value; expected a list of objects"),
         ("[1, {}, null]", "item 1 is a JSON int, item 3 is a JSON NoneType; expected a list of objects"),
         (f"[{GOOD},\n{GOOD},]", "is not valid JSON at line 2 ("),
-        (f"[{GOOD}\n{GOOD}]", "is not valid JSON at line 2 (Expecting ',' or ']')"),
-        (f"[{GOOD}", "Expecting ',' or ']'"),
-        ('[{"text": "a', "Unterminated string"),
-        ('[{"n": 1' + "0" * 5000 + "}]", "is not valid JSON at line 1 (Exceeds the limit"),
+        (f"[{GOOD}\n{GOOD}]", "is not valid JSON at line 2 (near '"),
+        (f"[{GOOD}", "it ends too early, after"),
+        ('[{"text": "a', "a string is never closed"),
+        ('[{"n": 1' + "0" * 5000 + "}]", "is not valid JSON at line 1 (a number that is too long)"),
         ("[" * 100_000, "is not valid JSON at line 1 ("),
         ('[{"x": ' + "[" * 100_000, "is not valid JSON at line 1 ("),
         (f"{GOOD}\n{GOOD}", "is JSON Lines, one object per line; rename it to d.jsonl"),
@@ -164,7 +180,7 @@ def test_json_larger_than_a_piece(tmp_path):
         ("{}", "is an object without a list of objects"),
         (f'{{"a": [{GOOD}], "b": [{GOOD}]}}', "has more than one list of objects: 'a', 'b'"),
         (f"[{GOOD}] 1", "contains more than one value"),
-        (f"[{GOOD}] x", "is not valid JSON at line 1 (Expecting value)"),
+        (f"[{GOOD}] x", "is not valid JSON at line 1 (near "),
         ("{1: 2}", "is not valid JSON at line 1 ("),
     ],
 )

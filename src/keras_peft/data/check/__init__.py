@@ -18,11 +18,31 @@ from keras_peft.data.check import (
     spelling,
 )
 from keras_peft.data.check.report import Checked, DataReport, Finding
-from keras_peft.data.check.subject import Subject
+from keras_peft.data.check.subject import NO_TOKENIZER, Subject, rows_of_examples
+from keras_peft.data.examples import Examples
 
-__all__ = ["Checked", "DataReport", "Finding", "check"]
+__all__ = ["Checked", "DataReport", "Finding", "advise", "check"]
 
 _CHECKS = (oddities, repeats, contradictions, leakage, labels, spelling, lengths, scripts, doubts)
+
+
+def advise(examples: Examples) -> tuple[str, ...]:
+    """Says what could harm a training: rare labels, a very frequent one, and variants of one label.
+
+    Args:
+        examples: The training examples.
+
+    Returns:
+        A sentence for each finding.
+    """
+    subject = Subject(rows_of_examples(examples), NO_TOKENIZER)
+    findings = [finding for module in (labels, spelling) for finding in module.check(subject).findings]
+    said = []
+    for finding in findings:
+        title = finding.title[0].upper() + finding.title[1:]
+        samples = f" ({'; '.join(finding.samples)})" if finding.samples else ""
+        said.append(f"{title}{samples}. {finding.advice}")
+    return tuple(said)
 
 
 def check(subject: Subject) -> DataReport:
@@ -36,7 +56,8 @@ def check(subject: Subject) -> DataReport:
     """
     return DataReport(
         source=subject.rows.source,
-        rows=len(subject.rows.texts),
+        reading=subject.rows.reading,
+        rows=len(subject.rows.texts) - len(subject.rows.absent),
         text_form=subject.rows.text_form,
         label_form=subject.rows.label_form,
         checks=tuple(module.check(subject) for module in _CHECKS),

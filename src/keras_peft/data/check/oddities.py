@@ -25,11 +25,13 @@ def check(subject: Subject) -> Checked:
     rows = subject.rows
     # An empty list of labels means that none applies.
     unlabelled = (
-        [] if rows.label_form == "labels" else [n for n, labels in enumerate(rows.labels) if not labels]
+        []
+        if rows.label_form == "labels"
+        else [n for n, labels in enumerate(rows.labels) if not labels and n not in rows.absent]
     )
     lacking = [
         (
-            [n for n, sides in enumerate(rows.sides) if not all(sides)],
+            [n for n, sides in enumerate(rows.sides) if not all(sides) and n not in rows.absent],
             ("row has no text", "rows have no text"),
             "Add a text or remove them; `skip_bad_rows=True` skips them in training.",
         ),

@@ -57,6 +57,7 @@ class DataReport:
 
     Attributes:
         source: Name of the checked data.
+        reading: How the data was read, in one line.
         rows: Number of rows.
         text_form: "text", "pair" or "tokens".
         label_form: "label", "labels", "tags" or "number".
@@ -64,6 +65,7 @@ class DataReport:
     """
 
     source: str
+    reading: str
     rows: int
     text_form: str
     label_form: str
@@ -86,6 +88,7 @@ class DataReport:
         """Returns the report as JSON-compatible values, with all row numbers."""
         return {
             "source": self.source,
+            "reading": self.reading,
             "rows": self.rows,
             "text_form": self.text_form,
             "label_form": self.label_form,

@@ -35,4 +35,5 @@ def check(subject: Subject) -> Checked:
 def _key(label: str) -> str:
     # Only longer words: "as" is not the plural of "a", nor NNPS that of NNP.
     words = re.sub(r"(?<=[^\W\d_][a-z]{2})s\b", "", unicodedata.normalize("NFKC", label))
-    return re.sub(r"[\s_\-]+", " ", words.casefold()).strip() or label
+    # A sign at an end has a meaning: -1, A-, C++.
+    return re.sub(r"(?<=\w)[\s_\-]+(?=\w)", " ", words.casefold()).strip() or label

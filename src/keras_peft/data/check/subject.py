@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.data import reading
 from keras_peft.data.duplicates import MOST_COMPARED, near_pairs
-from keras_peft.data.examples import check_column
-from keras_peft.data.labels import are_numbers, labels_of
-from keras_peft.data.readers import Row, read_rows
-from keras_peft.errors import DataError, did_you_mean, listed
+from keras_peft.data.examples import Examples
+from keras_peft.data.reading import LabelledText, ReadingOptions
+from keras_peft.data.tables import Data
 from keras_peft.store import LABELS, TEXTS, Collector
+from keras_peft.tasks import Label, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,8 @@ class LabelledRows:
 
     Attributes:
         source: Name of the data source.
+        reading: How the rows were read, in one line.
+        task: Task of the rows.
         text_form: "text", "pair" or "tokens".
         label_form: "label", "labels", "tags" or "number".
         texts: Texts without surrounding whitespace, with both texts of a pair or all tokens joined;
@@ -36,16 +38,20 @@ class LabelledRows:
         sides: Both texts of a pair; otherwise the text alone.
         labels: Labels of each row, without surrounding whitespace; empty if a row has no label.
         written: Labels of each row as they appear in the file.
+        absent: Positions of rows that were left out because of what an annotation tool says of them.
         uneven: Positions of rows whose number of tags differs from their number of tokens.
     """
 
     source: str
+    reading: str
+    task: type[Task]
     text_form: str
     label_form: str
     texts: Sequence[str]
     sides: Sequence[tuple[str, ...]]
     labels: Sequence[tuple[str, ...]]
     written: Sequence[tuple[str, ...]]
+    absent: frozenset[int] = frozenset()
     uneven: tuple[int, ...] = ()
 
     @property
@@ -72,6 +78,10 @@ class NamedTokenizer:
     name: str
     tokenizer: str
     max_length: int
+
+
+NO_TOKENIZER = NamedTokenizer("", "", 0)
+"""For checks that count no tokens."""
 
 
 @dataclass(frozen=True)
@@ -124,82 +134,108 @@ class Subject:
         return min(MOST_COMPARED, every), every
 
 
-def read_labelled(data: str | Path, text_column: str, label_column: str) -> LabelledRows:
-    """Reads the rows of a file.
+def read_labelled(
+    data: Data,
+    *,
+    task: type[Task] | None = None,
+    known: Sequence[str] = (),
+    options: ReadingOptions | None = None,
+) -> LabelledRows:
+    """Reads the rows of labelled text, including those that cannot be used.
 
     Args:
-        data: File or folder in a format that `read_rows` supports.
-        text_column: Name of the text column.
-        label_column: Name of the label column.
+        data: A path, or data in memory.
+        task: The task, if it is known.
+        known: Labels that keep their spelling.
+        options: What is not to be detected.
 
     Returns:
-        The rows, including unusable ones.
+        The rows.
 
     Raises:
-        DataError: If the file cannot be read, or has no rows, text column or label column.
+        DataError: If the data cannot be read, or has no rows, text column or label column.
     """
-    path = Path(data)
-    text_form = label_form = ""
+    return rows_of(reading.read(data, task=task, known=known, options=options))
+
+
+def rows_of(read: LabelledText) -> LabelledRows:
+    """Returns the rows that were read in the form of the checks.
+
+    Args:
+        read: What was read.
+    """
+    task, columns = read.reading.task, read.reading.columns
+    text_form = "tokens" if task.per_word else "pair" if len(columns.texts) > 1 else "text"
     texts, sides, labels, written = (Collector(form) for form in (TEXTS, TEXTS, LABELS, LABELS))
     uneven: list[int] = []
-    rows = (row for batch in read_rows(path) for row in batch)
-    for place, row in enumerate(rows):
-        if not place:
-            text_form = _text_form(row, text_column, path)
-            label_form = _label_form(row, label_column, path)
-            columns = {"text": [text_column], "pair": ["text_a", "text_b"], "tokens": ["tokens"]}[text_form]
-        own = tuple(_text(row.get(column)) for column in columns)
+    absent: list[int] = []
+    place = -1
+    for number, text, label, cell in zip(read.numbers, read.texts, read.labels, read.cells, strict=True):
+        place += 1
+        while place < number - 1:  # A row that was left out keeps its number.
+            absent.append(place)
+            place += 1
+            sides.add(("",) * len(columns.texts))
+            texts.add("")
+            labels.add(())
+            written.add(())
+        if text_form == "tokens":
+            own: tuple[str, ...] = (" ".join(text),)
+        else:
+            own = (text,) if isinstance(text, str) else text
+            own = own if text else ("",) * len(columns.texts)
         sides.add(own)
         texts.add("\n".join(side for side in own if side))
-        given = labels_of(row.get(label_column if label_form == "label" else label_form))
-        written.add(given)
-        labels.add(tuple(label.strip() for label in given if label.strip()))
-        tags, tokens = row.get("tags"), row.get("tokens")
-        if isinstance(tags, list) and isinstance(tokens, list) and len(tags) != len(tokens):
+        given = _labels_in(label)
+        labels.add(given)
+        written.add(_written(cell, given))
+        if text_form == "tokens" and text and label is not None and not task.accepts(text, label):
             uneven.append(place)
-    if not text_form:
-        raise DataError(f"{path} has no rows; expected labelled texts.")
-    found = labels.done()
     return LabelledRows(
-        source=str(data),
+        source=read.reading.source,
+        reading=read.reading.line,
+        task=task,
         text_form=text_form,
-        label_form="number" if label_form == "label" and are_numbers(found) else label_form,
+        label_form=_FORMS[task.name],
         texts=texts.done(),
         sides=sides.done(),
-        labels=found,
+        labels=labels.done(),
         written=written.done(),
+        absent=frozenset(absent),
         uneven=tuple(uneven),
     )
 
 
-def _text_form(row: Row, column: str, path: Path) -> str:
-    if column in row or column != "text":
-        check_column(row, column, path, "text_column")
-        return "text"
-    if "text_a" in row and "text_b" in row:
-        return "pair"
-    if "tokens" in row:
-        return "tokens"
-    raise DataError(
-        f"{path} has no column 'text', nor 'text_a' and 'text_b', nor 'tokens'; it has: {listed(row)}."
-        f"{did_you_mean('text', row)} Set `text_column` to the right one."
-    )
+def rows_of_examples(examples: Examples) -> LabelledRows:
+    """Returns the labels of examples in the form of the checks, without the texts.
+
+    Args:
+        examples: The examples.
+    """
+    labels = tuple(map(_labels_in, examples.labels))
+    form = _FORMS[examples.task.name]
+    return LabelledRows(examples.source, "", examples.task, "text", form, (), (), labels, labels)
 
 
-def _label_form(row: Row, column: str, path: Path) -> str:
-    if column in row or column != "label":
-        check_column(row, column, path, "label_column")
-        return "label"
-    for form in ("labels", "tags"):
-        if form in row:
-            return form
-    raise DataError(
-        f"{path} has no column 'label', 'labels' or 'tags'; it has: {listed(row)}.{did_you_mean('label', row)} "
-        "Set `label_column` to the right one."
-    )
+_FORMS = {
+    "single-label": "label",
+    "pairs": "label",
+    "multi-label": "labels",
+    "token-labels": "tags",
+    "regression": "number",
+}
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        value = " ".join(token for token in value if isinstance(token, str))
-    return value.strip() if isinstance(value, str) else ""
+def _labels_in(label: Label | None) -> tuple[str, ...]:
+    if label is None:
+        return ()
+    if isinstance(label, float):
+        return (repr(label),)
+    return (label,) if isinstance(label, str) else tuple(label)
+
+
+def _written(cell: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns a single label with the spaces around it, which are then reported."""
+    if isinstance(cell, str) and len(labels) == 1 and cell.strip() == labels[0]:
+        return (cell,)
+    return labels

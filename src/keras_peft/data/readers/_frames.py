@@ -47,5 +47,9 @@ def faults_of(path: Path, name: str) -> Iterator[None]:
         ValueError,
         OverflowError,
     ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not a valid {name} file: {reason}") from None
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from None
+        raise DataError(
+            f"{path} is not a valid {name} file: it is damaged, incomplete or something else. Write it again, or copy "
+            "or download it again."
+        ) from error

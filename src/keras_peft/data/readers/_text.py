@@ -15,9 +15,14 @@ from keras_peft.errors import DataError
 _GZIP = b"\x1f\x8b"
 
 
-def open_text(path: Path) -> io.TextIOWrapper:
-    """Opens a file that passed `check_text`, without its byte order mark."""
-    return io.TextIOWrapper(_open(path), encoding="utf-8-sig")
+def open_text(path: Path, *, newline: str | None = None) -> io.TextIOWrapper:
+    """Opens a file that passed `check_text`, without its byte order mark.
+
+    Args:
+        path: The file.
+        newline: None if all line ends become "\\n"; "" to keep them.
+    """
+    return io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline=newline)
 
 
 def check_text(path: Path) -> None:

@@ -12,9 +12,10 @@ import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from keras_peft.data.readers._frames import faults_of
+from keras_peft.data.readers._table import Row, Table
 from keras_peft.errors import DataError
 
 COMPRESSED = False
@@ -24,7 +25,12 @@ _BATCH = 3
 _ENOUGH = 1 << 20
 
 
-def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
+def table(path: Path, separator: str | None) -> Table:
+    """Opens a file."""
+    return Table(str(path), "Arrow", lambda chunk: read(path, chunk))
+
+
+def read(path: Path, chunk: int) -> Iterator[list[Row]]:
     """Yields the rows with their values unconverted."""
     with faults_of(path, "Arrow"), path.open("rb") as file:
         import polars as pl

@@ -1,6 +1,7 @@
-"""JSON: a list of objects, or an object that contains one such list, as in {"data": [{…}, …]}.
+"""JSON: a list of objects, an object that contains one, {"data": [{…}, …]}, or columns, {"text": […], "label": […]}.
 
-Python's decoder receives the file in pieces, so that the list may be larger than memory.
+Python's decoder receives the file in pieces, so that the list may be larger than memory. All forms in which pandas
+writes a frame are read, except lists of values without the names of their columns.
 """
 
 from __future__ import annotations
@@ -11,29 +12,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from keras_peft.data import names as known
+from keras_peft.data.readers._json import as_row, near
+from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.errors import DataError, listed
 
 COMPRESSED = True
-_EXPECTED = 'expected a list of objects, [{…}, …], or an object with one such list, {"data": [{…}, …]}'
+_EXPECTED = (
+    'expected a list of objects, [{…}, …], an object with one such list, {"data": [{…}, …]}, or columns, '
+    '{"text": […], "label": […]}'
+)
 _BLOCK = 1 << 16
 # If a piece ends inside a literal, the decoder reports an error at most this far from the end.
 _LITERAL = len("-Infinity") + 3
 _LIST_OF_OBJECTS = re.compile(r"\[\s*(\S)")
 
 
-def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the objects of the list."""
+def table(path: Path, separator: str | None) -> Table:
+    """Opens a file."""
     check_text(path)
+    return Table(str(path), "JSON", lambda chunk: _batches(path, chunk))
+
+
+def _batches(path: Path, chunk: int) -> Iterator[list[Row]]:
     with open_text(path) as file:
         pieces = _Pieces(file)
         try:
             yield from in_chunks(_objects(pieces, path), chunk)
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             line = pieces.line(error.pos if isinstance(error, json.JSONDecodeError) else None)
+            text = error.doc if isinstance(error, json.JSONDecodeError) else ""
             raise DataError(
-                f"{path} is not valid JSON at line {line} ({reason}); fix it, or write it again."
+                f"{path} is not valid JSON at line {line} ({near(text, error)}); fix it, or write it again."
             ) from None
 
 
@@ -114,7 +125,7 @@ class _Pieces:
         return bool(more)
 
 
-def _objects(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
+def _objects(pieces: _Pieces, path: Path) -> Iterator[Row]:
     first = pieces.next()
     if first == "[":
         yield from _items(pieces, path)
@@ -128,10 +139,10 @@ def _objects(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path} contains more than one value, like JSON Lines; {_EXPECTED}.")
 
 
-def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
+def _member(pieces: _Pieces, path: Path) -> Iterator[Row]:
     """Yields the items of the only list of objects in an object."""
     names: list[str] = []
-    others: list[str] = []
+    others: dict[str, Any] = {}
     pieces.take("{")
     more = pieces.next() != "}"
     while more:
@@ -147,8 +158,7 @@ def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
                 )
             yield from _items(pieces, path)
         else:
-            others.append(name)
-            pieces.value()
+            others[name] = pieces.value()
         more = pieces.take(",}") == ","
     if not others and not names:
         pieces.take("}")
@@ -156,10 +166,41 @@ def _member(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
         return
     if pieces.next() == "{":
         raise DataError(f"{path} is JSON Lines, one object per line; rename it to {_as_lines(path)}.")
-    raise DataError(f"{path} is an object without a list of objects (it has {listed(others)}); {_EXPECTED}.")
+    if (rows := _rows_of(others)) is None:
+        raise DataError(
+            f"{path} is an object without a list of objects (it has {listed(others)}); {_EXPECTED}."
+        )
+    yield from rows
 
 
-def _items(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
+def _rows_of(members: dict[str, Any]) -> list[Row] | None:
+    """Returns the rows of a frame in one of the forms that pandas writes, or None if it is none."""
+    columns, values = members.get("columns"), members.get("data")
+    if (
+        isinstance(columns, list)
+        and isinstance(values, list)
+        and all(isinstance(one, list) for one in values)
+    ):
+        if any(len(one) != len(columns) for one in values):
+            return None
+        return [dict(zip(map(str, columns), one, strict=True)) for one in values]
+    every = list(members.values())
+    if not every:
+        return None
+    if all(isinstance(one, list) for one in every):
+        if len({len(one) for one in every}) > 1:
+            return None
+        return [dict(zip(members, row, strict=True)) for row in zip(*every, strict=True)]
+    if all(isinstance(one, dict) for one in every):
+        # Either the rows by their number, or the columns, each with its values by the number of the row.
+        if any(known.is_known(name) for name in every[0]) and not any(map(known.is_known, members)):
+            return every
+        if all(one.keys() == every[0].keys() for one in every):
+            return [{name: one[number] for name, one in members.items()} for number in every[0]]
+    return None
+
+
+def _items(pieces: _Pieces, path: Path) -> Iterator[Row]:
     wrong: list[str] = []
     count = 0
     number = 0
@@ -170,12 +211,13 @@ def _items(pieces: _Pieces, path: Path) -> Iterator[dict[str, Any]]:
     while True:
         number += 1
         item = pieces.value()
-        if not isinstance(item, dict):
+        row = as_row(item)
+        if row is None:
             count += 1
             if count <= 5:
                 wrong.append(f"item {number} is a JSON {type(item).__name__}")
         elif not count:
-            yield item
+            yield row
         if pieces.take(",]") == "]":
             break
     if count:

@@ -5,34 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from keras_peft.data.readers._json import as_row, near
+from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.errors import DataError, listed
 
 COMPRESSED = True
+ALSO = ("ndjson",)
 _SHOWN = 5
 
 
-def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows and skips empty lines."""
+def table(path: Path, separator: str | None) -> Table:
+    """Opens a file; empty lines are skipped."""
     check_text(path)
-    return in_chunks(_objects(path), chunk)
+    return Table(str(path), "JSON Lines", lambda chunk: in_chunks(_objects(path), chunk))
 
 
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
+def _objects(path: Path) -> Iterator[Row]:
     broken: list[str] = []
     more = 0
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            row: Row | None = None
             try:
-                row = json.loads(line)
-                reason = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+                value = json.loads(line)
+                row = as_row(value)
+                reason = "" if row is not None else f"a JSON {type(value).__name__}, not an object"
             except (ValueError, RecursionError) as error:
-                reason = str(error)
-            if not reason and not broken:
+                reason = near(line, error)
+            if row is not None and not broken:
                 yield row
             elif reason and len(broken) < _SHOWN:
                 broken.append(f"line {number} ({reason})")

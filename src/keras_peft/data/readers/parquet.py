@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_peft.data.readers._frames import faults_of, rows_of
+from keras_peft.data.readers._hugging_face import LabelNames
+from keras_peft.data.readers._table import Row, Table
 
 COMPRESSED = False
 
 
-def read(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows with their values unconverted."""
-    with faults_of(path, "PARQUET"):
+def table(path: Path, separator: str | None) -> Table:
+    """Opens a file; numbers of labels become names if Hugging Face Datasets stored them with it."""
+    with faults_of(path, "Parquet"):
         import polars as pl
 
-        yield from rows_of(pl.scan_parquet(path, glob=False), chunk)
+        described = pl.read_parquet_metadata(path).get("huggingface")
+    features = _features(described)
+    form = "Parquet, with the names of its labels" if LabelNames(features, "") else "Parquet"
+    return Table(str(path), form, lambda chunk: _rows(path, chunk, features))
+
+
+def _rows(path: Path, chunk: int, features: Any) -> Iterator[list[Row]]:
+    names = LabelNames(features, str(path))
+    with faults_of(path, "Parquet"):
+        import polars as pl
+
+        for rows in rows_of(pl.scan_parquet(path, glob=False), chunk):
+            names.put_into(rows)
+            yield rows
+
+
+def _features(described: str | None) -> Any:
+    try:
+        content = json.loads(described or "{}")
+    except (ValueError, RecursionError):
+        return None
+    info = content.get("info") if isinstance(content, dict) else None
+    return info.get("features") if isinstance(info, dict) else None

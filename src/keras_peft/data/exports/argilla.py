@@ -1,0 +1,97 @@
+"""Argilla: records with the responses of annotators, of versions 1 and 2, nested or as columns of a dataset.
+
+https://docs.argilla.io/latest/how_to_guides/import_export/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from keras_peft.data.exports._left_out import LeftOut
+from keras_peft.data.readers import Row
+
+TOOL = "Argilla"
+_STATUS = {
+    "Discarded": "discarded",
+    "Default": "not annotated",
+    "discarded": "discarded",
+    "draft": "not submitted",
+}
+
+
+def recognises(rows: Sequence[Row]) -> bool:
+    """Reports whether the rows are records of one of the versions."""
+    first = rows[0]
+    nested = isinstance(first.get("fields"), dict) and "responses" in first
+    old = "annotation" in first and "prediction" in first and "status" in first
+    return nested or old or bool(_questions(first))
+
+
+def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
+    """Yields the records that annotators agree on."""
+    for row in rows:
+        if isinstance(row.get("fields"), dict):
+            yield _nested(row)
+        elif "annotation" in row:
+            yield _old(row)
+        else:
+            yield _flat(row)
+
+
+def _nested(row: Row) -> Row | LeftOut:
+    fields, responses = row["fields"], row.get("responses") or {}
+    plain = dict(fields)
+    if "text" not in plain and len(plain) == 1:
+        plain = {"text": next(iter(plain.values()))}
+    if isinstance(responses, list):  # Before version 2: {"values": {question: {"value": …}}, "status": …}
+        by_question: dict[str, list[dict[str, Any]]] = {}
+        for one in responses:
+            for question, value in (one.get("values") or {}).items():
+                by_question.setdefault(question, []).append({**value, "status": one.get("status")})
+        responses = by_question
+    for question, given in responses.items():
+        answers = [(one.get("value"), one.get("status")) for one in given if isinstance(one, dict)]
+        label = _agreed(answers)
+        if isinstance(label, LeftOut):
+            return label
+        plain["label" if len(responses) == 1 else question] = label
+    return plain if responses else LeftOut("not annotated")
+
+
+def _old(row: Row) -> Row | LeftOut:
+    status = row.get("status")
+    if status in _STATUS:
+        return LeftOut(_STATUS[status])
+    inputs = row.get("inputs")
+    text = row.get("text") or (inputs.get("text") if isinstance(inputs, dict) else None)
+    return {"text": text, "label": row["annotation"]}
+
+
+def _questions(row: Row) -> list[str]:
+    """Returns the questions of a record as columns: `q.responses` and `q.responses.status`."""
+    ends = ".responses.status"
+    return [name.removesuffix(ends) for name in row if name.endswith(ends)]
+
+
+def _flat(row: Row) -> Row | LeftOut:
+    questions = _questions(row)
+    plain = {name: value for name, value in row.items() if "." not in name and name not in ("id", "status")}
+    for question in questions:
+        values, states = row.get(f"{question}.responses") or [], row.get(f"{question}.responses.status") or []
+        label = _agreed(list(zip(values, states, strict=False)))
+        if isinstance(label, LeftOut):
+            return label
+        plain["label" if len(questions) == 1 else question] = label
+    return plain
+
+
+def _agreed(answers: list[tuple[Any, Any]]) -> Any:
+    """Returns the answer that all annotators gave, or why there is none."""
+    submitted = [value for value, status in answers if status in ("submitted", None)]
+    if not submitted:
+        states = {status for _, status in answers}
+        return LeftOut(_STATUS.get(states.pop(), "not annotated") if len(states) == 1 else "not annotated")
+    if any(value != submitted[0] for value in submitted):
+        return LeftOut("annotated differently by several people")
+    return submitted[0]

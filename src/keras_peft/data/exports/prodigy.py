@@ -1,0 +1,36 @@
+"""Prodigy: each row has an answer, and only accepted rows count. https://prodi.gy/docs/api-interfaces"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from keras_peft.data.exports._left_out import LeftOut
+from keras_peft.data.readers import Row
+
+TOOL = "Prodigy"
+_REASONS = {"reject": "rejected", "ignore": "ignored"}
+
+
+def recognises(rows: Sequence[Row]) -> bool:
+    """Reports whether the rows have one of Prodigy's answers."""
+    answers = {str(row.get("answer")) for row in rows}
+    known = answers <= {"accept", *_REASONS}
+    return known and (
+        "_input_hash" in rows[0] or "_task_hash" in rows[0] or bool({"spans", "accept"} & rows[0].keys())
+    )
+
+
+def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
+    """Yields accepted rows: with the chosen options as the label, or with the marked spans."""
+    for row in rows:
+        if row.get("answer") in _REASONS:
+            yield LeftOut(_REASONS[row["answer"]])
+            continue
+        plain = {
+            key: value for key, value in row.items() if key not in ("tokens", "options", "accept", "answer")
+        }
+        if isinstance(row.get("accept"), list):
+            plain["label"] = row["accept"]
+        elif "spans" in row and "label" not in row:
+            plain["label"] = plain.pop("spans")
+        yield plain

@@ -1,0 +1,99 @@
+"""ZIP archives that contain one table."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from tempfile import mkdtemp
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+from keras_peft.data.readers._formats import FORMATS, ending_of
+from keras_peft.data.readers._table import Row, Table
+from keras_peft.errors import DataError, KerasPeftError, listed
+from keras_peft.files import cache_folder
+
+# An archive of a few kilobytes can unpack to any size.
+_LARGEST = 16 << 30
+
+
+def table(path: Path, read_file: Callable[[Path], Table]) -> Table:
+    """Opens the table in an archive; it is unpacked into the cache folder while it is used.
+
+    Args:
+        path: The archive.
+        read_file: Function that opens an unpacked file.
+
+    Raises:
+        DataError: If the archive is damaged or protected, or contains no table or several.
+    """
+    unpacked = _Unpacked(path)
+    with unpacked.renamed():
+        inner = read_file(unpacked.file)
+
+    def batches(chunk: int) -> Iterator[list[Row]]:
+        with unpacked.renamed():
+            yield from inner.batches(chunk)
+
+    return replace(inner, name=unpacked.name, form=f"{inner.form}, in a ZIP archive", batches=batches)
+
+
+class _Unpacked:
+    """A file that exists as long as this object.
+
+    Args:
+        path: The archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with ZipFile(path) as archive:
+                chosen = _only_table(path, archive)
+                self.name = f"{path}/{chosen.filename}"
+                folder = cache_folder()
+                folder.mkdir(parents=True, exist_ok=True)
+                unpacked = Path(mkdtemp(dir=folder))
+                weakref.finalize(self, shutil.rmtree, unpacked, ignore_errors=True)
+                self.file = unpacked / PurePosixPath(chosen.filename).name
+                with archive.open(chosen) as source, self.file.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+        except RuntimeError as error:
+            raise DataError(f"{path} is protected by a password; unpack it.") from error
+        except (BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+            if isinstance(error, KerasPeftError):
+                raise
+            raise DataError(
+                f"{path} is not a valid ZIP archive; write it again, or copy or download it again."
+            ) from error
+
+    @contextmanager
+    def renamed(self) -> Iterator[None]:
+        """Names the archive instead of the unpacked file in errors."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(str(error).replace(str(self.file), self.name)) from error
+
+
+def _only_table(path: Path, archive: ZipFile) -> ZipInfo:
+    files = [
+        one
+        for one in archive.infolist()
+        if not one.is_dir()
+        and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(one.filename).parts)
+    ]
+    tables = [one for one in files if ending_of(Path(one.filename)) in FORMATS]
+    if not tables:
+        inside = listed((one.filename for one in files), most=5) or "nothing"
+        raise DataError(f"{path} contains no table ({', '.join(FORMATS)}); it contains {inside}.")
+    if len(tables) > 1:
+        raise DataError(
+            f"{path} contains {len(tables)} tables: {listed((one.filename for one in tables), most=5)}; unpack it and "
+            "choose one."
+        )
+    if tables[0].file_size > _LARGEST:
+        raise DataError(f"{path} unpacks to {tables[0].file_size >> 30} GiB; unpack it yourself.")
+    return tables[0]

@@ -1,0 +1,278 @@
+"""Labelled text is read as its author meant it: the columns, the task and the meaning of each label."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import write_jsonl
+from keras_peft.data import names
+from keras_peft.data.examples import read_examples
+from keras_peft.errors import DataError, KerasPeftError, OptionError
+from keras_peft.inputs.cells import decode
+
+TEXTS = ["one bus", "two trams", "three trains", "four boats"]
+
+
+def rows_with(labels, column="label"):
+    return [{"text": f"{TEXTS[n % 4]} {n}", column: label} for n, label in enumerate(labels)]
+
+
+@pytest.fixture
+def read(tmp_path):
+    def reader(rows, **options):
+        return read_examples(write_jsonl(tmp_path / "d.jsonl", rows), **options)
+
+    return reader
+
+
+@pytest.fixture
+def read_text(tmp_path):
+    def reader(content, name="d.csv", **options):
+        (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+        return read_examples(tmp_path / name, **options)
+
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "texts", "label"),
+    [
+        ({"text": "a", "label": "b"}, "single-label", ("text",), "label"),
+        ({"text": "a", "label": 3}, "single-label", ("text",), "label"),
+        ({"text": "a", "label": 3.0}, "single-label", ("text",), "label"),
+        ({"text": "a", "label": 3.5}, "regression", ("text",), "label"),
+        ({"text": "a", "label": ["b"]}, "single-label", ("text",), "label"),
+        ({"text": "a", "label": ["b", "c"]}, "multi-label", ("text",), "label"),
+        ({"text": "a", "labels": "b|c"}, "multi-label", ("text",), "labels"),
+        ({"text": "a", "labels": ["b"]}, "multi-label", ("text",), "labels"),
+        ({"text": "a", "labels": 1}, "single-label", ("text",), "labels"),
+        ({"text_a": "a", "text_b": "b", "label": "c"}, "pairs", ("text_a", "text_b"), "label"),
+        ({"text_a": "a", "text_b": "b", "label": 0.5}, "regression", ("text_a", "text_b"), "label"),
+        ({"text_a": "a", "text_b": "b", "labels": ["c"]}, "multi-label", ("text_a", "text_b"), "labels"),
+        ({"sentence1": "a", "sentence2": "b", "label": "c"}, "pairs", ("sentence1", "sentence2"), "label"),
+        ({"tokens": ["a"], "tags": ["O"]}, "token-labels", ("tokens",), "tags"),
+        ({"tokens": ["a"], "ner_tags": [0]}, "token-labels", ("tokens",), "ner_tags"),
+        ({"text": "a", "tokens": ["a"], "ner_tags": [0]}, "token-labels", ("tokens",), "ner_tags"),
+        ({"text": "a", "label": "b", "tokens": ["a"], "tags": ["O"]}, "single-label", ("text",), "label"),
+        ({"id": 7, "Review": "a", "Sentiment": "b"}, "single-label", ("Review",), "Sentiment"),
+        (
+            {"id": 7, "comment_text": "a", "toxic": 0, "rude": 1},
+            "multi-label",
+            ("comment_text",),
+            "toxic,rude",
+        ),
+    ],
+)
+def test_the_task_and_the_columns(read, row, name, texts, label):
+    examples = read([row])
+    assert (examples.task.name, examples.columns) == (name, (*texts, label))
+
+
+def test_columns_that_are_named(read):
+    row = {"one": "a", "two": "b", "score": 0.5, "kind": "x", "a,b": "y"}
+    for texts, label, name in (
+        ("one", "kind", "single-label"),
+        ("one,two", "kind", "pairs"),
+        ("one,two", "score", "regression"),
+        ("one", "a,b", "single-label"),
+    ):
+        examples = read([row], text_column=texts, label_column=label)
+        assert (examples.task.name, examples.columns) == (name, (*texts.split(","), names.joined([label])))
+    with pytest.raises(
+        DataError, match=r"no column 'knd'; it has: one, .* Did you mean 'kind'\? Set `label_column`"
+    ):
+        read([row], text_column="one", label_column="knd")
+    with pytest.raises(DataError, match="several columns that could contain the text"):
+        read([{"review": "a", "comment": "b", "label": "c"}])
+
+
+def test_a_named_task_is_kept(read):
+    row = {"text": "a", "label": 3, "tokens": ["a"], "tags": ["O"]}
+    assert read([row], task="regression").labels == (3.0,)
+    assert read([row], task="token-labels").columns == ("tokens", "tags")
+    assert read([{"text": "a", "label": ["bus"]}], task="single-label").labels == ("bus",)
+    with pytest.raises(DataError, match="1 row has no label"):
+        read([{"text": "a", "label": ["bus", "late"]}], task="single-label")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["a", "b"], ("a", "b")),
+        ([1, 2.0, True], ("1", "2", "true")),
+        (["True", "false"], ("true", "false")),
+        (["True", "maybe"], ("True", "maybe")),
+        (["1.0", "2"], ("1", "2")),
+        (["1.0", "a"], ("1.0", "a")),
+        (["01", "02"], ("01", "02")),
+        ([-1, 0, 1, 0], ("-1", "0", "1", "0")),
+        ([-1, -1, 0, 0, 1], ("-1", "-1", "0", "0", "1")),
+        (["A", "A-"], ("A", "A-")),
+        (["NA", "null", "None"], ("NA", "null", "None")),
+        (["C#", "F#"], ("C#", "F#")),
+        (["(other)", "[x"], ("(other)", "[x")),
+    ],
+)
+def test_single_labels(read, labels, expected):
+    examples = read(rows_with(labels))
+    assert (examples.task.name, examples.labels) == ("single-label", expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([["b", "a", "b"], []], (("a", "b"), ())),
+        ([["a"], ["b", 1]], (("a",), ("1", "b"))),
+        (["a|b, c", "b, c"], (("a", "b, c"), ("b, c",))),
+        (["a; b", "b"], (("a", "b"), ("b",))),
+        (["a#b", "c"], (("a", "b"), ("c",))),
+        (["['a', 'b']", "['c']"], (("a", "b"), ("c",))),
+        (["['a' 'b']", "['c']"], (("a", "b"), ("c",))),
+        (["{'b', 'a'}", "set()"], (("a", "b"), ())),
+        (['["a, b"]', "[]"], (("a, b",), ())),
+        (['{"choices": ["a", "b"]}', "c"], (("a", "b"), ("c",))),
+        ([[1, 0, 0], [0, 1, 1]], (("0",), ("1", "2"))),
+        (["[1. 0.]", "[0. 1.]"], (("0",), ("1",))),
+    ],
+)
+def test_several_labels(read, labels, expected):
+    examples = read(rows_with(labels))
+    assert (examples.task.name, examples.labels) == ("multi-label", expected)
+
+
+def test_names_of_labels(read):
+    hot = rows_with([[1, 0], [1, 1]])
+    assert read(hot, label_names="bus,tram").labels == (("bus",), ("bus", "tram"))
+    assert "set `label_names` to name them" in read(hot).reading.line
+    with pytest.raises(OptionError, match="expected 2 names, one for each position, got 3"):
+        read(hot, label_names="a,b,c")
+    with pytest.raises(OptionError, match="expected different names"):
+        read(hot, label_names="a,a")
+    assert read(rows_with([0, 1]), label_names=["bus", "tram"]).labels == ("bus", "tram")
+    one_hot = read(rows_with([[1, 0], [0, 1]]), task="single-label", label_names="bus,tram")
+    assert one_hot.labels == ("bus", "tram")
+
+
+def test_minus_one_in_a_row_is_no_label(read):
+    rows = rows_with([0, 1, 0, 1, -1, -1])
+    with pytest.raises(DataError, match=r"2 rows have no label \(rows 5, 6\).* -1 for rows without one"):
+        read(rows)
+    assert read(rows, skip_bad_rows=True).labels == ("0", "1", "0", "1")
+
+
+def test_labels_that_differ_in_case(read):
+    rows = rows_with(["Great", "great", "great", "BAD", "bad"])
+    assert len(set(read(rows).labels)) == 4
+    assert read(rows, merge_labels="case").labels == ("great", "great", "great", "BAD", "BAD")
+    with pytest.raises(OptionError, match="`merge_labels='kind'`: expected case"):
+        read(rows, merge_labels="kind")
+
+
+def test_numbers(read, read_text):
+    assert read(rows_with([1, 2.5])).labels == (1.0, 2.5)
+    content = "text;score\na;1,5\nb;2\n"
+    assert read_text(content).labels == (1.5, 2.0)
+    # With a comma as separator, 1,234 is ambiguous.
+    assert read_text('text,label\na,"1,234"\nb,"2,345"\n').task.name == "single-label"
+    assert "set `task='regression'`" in read(rows_with([1, 2, 3])).reading.line
+    assert "regression" not in read(rows_with([0, 1])).reading.line
+    with pytest.raises(DataError, match="1 row has no label"):
+        read(rows_with([1, "x"]), task="regression")
+
+
+def test_what_is_shown_in_one_line(read_text):
+    examples = read_text("Text;Label\na bus;x\na tram;y\n")
+    assert examples.reading.line == (
+        'CSV, separator ";"; text from "Text", labels from "Label"; single-label (one label in each row), 2 labels, '
+        "2 rows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('text,label\n"a, b\nc,d\n', "line 2: a quoted value is never closed, so the 2 lines"),
+        ('text,label\n"a" b,c\n', "line 2: after a closing quote, expected the end of the value"),
+        (
+            'label,text\nx,"she said\ny,third\nx,fourth\ny,and left"\nx,last\ny,more\n',
+            "line 2: a quoted value continues over the next 3 lines, and they look like rows of their own",
+        ),
+        (
+            "a good bus,pos\na bad bus,neg\n",
+            "If that is a row, add a line with the names of the columns above it",
+        ),
+        ("text,label\na,b,c\n", r"line 2 has 3 values. Quote values that contain"),
+    ],
+)
+def test_rows_that_quotes_or_separators_swallow(read_text, content, message):
+    with pytest.raises(DataError, match=message):
+        read_text(content)
+
+
+def test_a_text_of_several_lines_is_not_suspected(read_text):
+    content = 'text,label\n"Dear all,\nthe bus, as so often, was late.\nYours, Anna",x\nshort,y\n'
+    assert read_text(content).texts[0].count("\n") == 2
+
+
+def test_the_separator_may_be_named(read_text):
+    assert read_text("text:label\na:b\nc:d\n", separator=":").labels == ("b", "d")
+    assert read_text("text,x\tlabel\na,b\tc\n", separator="tab").columns == ("text,x", "label")
+    with pytest.raises(OptionError, match="which does not contain it; name another"):
+        read_text("text,label\na,b\n", separator=";")
+    with pytest.raises(OptionError, match="expected a single character"):
+        read_text("text,label\na,b\n", separator=";;")
+
+
+@given(
+    st.recursive(
+        st.text("ab'\"\\, ", max_size=6) | st.integers(-5, 5),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=6,
+    ).filter(lambda value: isinstance(value, list))
+)
+def test_lists_survive_python_and_json(value):
+    def plain(one):
+        return [plain(item) for item in one] if isinstance(one, list) else one
+
+    assert decode(json.dumps(value)) == plain(value)
+    written = repr(value)
+    # Adjacent strings could be NumPy's form; such cells remain text rather than be joined.
+    assert decode(written) in (plain(value), written)
+
+
+@given(st.text(max_size=40))
+def test_any_cell_is_decoded(text):
+    decoded = decode(text)
+    assert isinstance(decoded, str | list | dict) or decoded is None
+
+
+@given(
+    labels=st.lists(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=8)
+        | st.lists(
+            st.text(max_size=3) | st.integers(0, 2) | st.none() | st.lists(st.integers(), max_size=3),
+            max_size=3,
+        )
+        | st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+        min_size=1,
+        max_size=6,
+    ),
+    column=st.sampled_from(["label", "labels", "tags", "rating"]),
+)
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_labels_are_read_or_refused(tmp_path, labels, column):
+    path = write_jsonl(tmp_path / "d.jsonl", rows_with(labels, column))
+    try:
+        examples = read_examples(path, skip_bad_rows=True)
+    except KerasPeftError as error:
+        assert str(error)
+    else:
+        assert len(examples.texts) == len(examples.labels) <= len(labels)
