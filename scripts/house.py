@@ -10,6 +10,8 @@ from scripts.imports import PACKAGE, floors, modules, reduced
 GROUPS = {
     "Entry points": ("cli", "serve"),
     "From labelled text to predictions": (
+        "bars",
+        "sklearn",
         "data",
         "inputs",
         "tasks",

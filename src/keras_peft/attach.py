@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 
-from keras_peft import bases
+from keras_peft import bases, methods
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
 from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
 from keras_peft.core.pooling import FIRST_TOKEN
+from keras_peft.errors import OptionError
 
 
 def adapt(
     model: keras.Model,
-    method: Method | Sequence[Method | Placement],
+    method: Method | str | Sequence[Method | str | Placement],
     *,
     layers: str | Iterable[int] = "all",
     targets: str | Iterable[str] | None = None,
@@ -29,8 +30,8 @@ def adapt(
     Args:
         model: Any built Keras model: Functional, subclassed or from KerasHub. The model is
             not rebuilt; only the calls of its layers are intercepted.
-        method: The method, such as `LoRA(rank=8)`, or several methods that form one adapter,
-            such as `[LoRA(), PrefixTuning()]`.
+        method: The method, such as `LoRA(rank=8)`, its name, such as `"lora"`, or several methods that
+            form one adapter, such as `[LoRA(), PrefixTuning()]`.
         layers: The blocks to attach to: `"all"`, `"last:2"`, `"first:2"`, `[-1, -2]`.
         targets: Roles, such as `"attention.query"`, or regular expressions searched for in
             the layer paths. Defaults to the method's own targets.
@@ -61,9 +62,16 @@ def adapt(
         >>> adapted.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> adapted.fit(dataset)
     """
+    if not isinstance(model, keras.Model):
+        raise OptionError(f"`model`: expected a Keras model, got {type(model).__name__}.")
+    chosen: list[Method | Placement] = []
+    for one in method if isinstance(method, list | tuple) else [method]:
+        chosen += [one] if isinstance(one, Placement) else methods.as_methods(one)
+    if not chosen:
+        raise OptionError("`method`: expected at least one method, got none.")
     return AdaptedModel(
         model,
-        method,
+        chosen[0] if len(chosen) == 1 and isinstance(chosen[0], Method) else chosen,
         layers=layers,
         targets=targets,
         roles={**bases.roles_of(model), **(roles or {})},

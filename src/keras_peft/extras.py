@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 from keras_peft.errors import ExtraNotInstalled
 
-# Maps the import names of each extra's packages to names on the package index. Each extra includes
-# those above it. TensorFlow is omitted because another Keras backend may be installed instead.
+# Maps the import names of each extra's packages to names on the package index. `serve` and `plot` include
+# `train`. TensorFlow is omitted because another Keras backend may be installed instead.
 EXTRAS = {
     "train": {
         "anyio": "anyio",
@@ -21,6 +21,7 @@ EXTRAS = {
         "keras_hub": "keras-hub",
         "platformdirs": "platformdirs",
         "polars": "polars",
+        "python_calamine": "python-calamine",
         "rich": "rich",
         "scipy": "scipy",
         "sklearn": "scikit-learn",
@@ -28,6 +29,7 @@ EXTRAS = {
         "tomli_w": "tomli-w",
         "typer": "typer",
     },
+    "plot": {"matplotlib": "matplotlib"},
     "serve": {
         "fastapi": "fastapi",
         "httptools": "httptools",

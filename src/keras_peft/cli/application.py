@@ -39,6 +39,35 @@ COMMANDS = {
     "cache": "Show or clear cached features, the outputs of frozen blocks for training texts.",
 }
 
+# Shown below the help of a command.
+EXAMPLES = {
+    "train": (
+        "train rows.csv --out my-bundle",
+        "train rows.xlsx --out my-bundle --text-column Review --label-column Stars --task regression",
+        "train rows.csv --unlabelled more.txt --out my-bundle",
+    ),
+    "cross-validate": ("cross-validate rows.csv --folds 5 --method lora --rank 16",),
+    "find-rate": ("find-rate rows.csv --method bitfit",),
+    "evaluate": ("evaluate my-bundle test.csv", 'evaluate my-bundle test.csv --separator ";"'),
+    "explain": ('explain my-bundle "Which one is faster?"',),
+    "predict": (
+        'predict my-bundle "Which one is faster?" "The small one."',
+        "predict my-bundle --input rows.csv --output labelled.csv",
+        "cat texts.txt | keras-peft predict my-bundle -",
+    ),
+    "label": ("label my-bundle pool.csv --labelled rows.csv --next 50 --out rows-2.csv",),
+    "serve": ("serve bundles --port 8000",),
+    "export": ("export my-bundle --format hf-peft --out exported",),
+    "import": ("import exported --out my-bundle",),
+    "push": ("push my-bundle owner/name",),
+    "show": ("show my-bundle",),
+    "methods": ("methods", "methods lora"),
+    "bases": ("bases",),
+    "data": ("data check rows.csv", "data split rows.csv --out parts"),
+    "cache": ("cache show", "cache clear"),
+}
+
+_COMPLETION = "_KERAS_PEFT_COMPLETE"
 # Commands with the flags of the settings and of a method.
 TRAINING = ("train", "cross-validate", "find-rate")
 
@@ -62,7 +91,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="keras-peft",
         help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"default_map": dict.fromkeys(TRAINING, settings)},
     )
@@ -71,6 +100,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         if arguments and name != asked:
             app.command(name, help=description)(_not_imported)
             continue
+        epilog = examples(name)
         place = name.replace("-", "_") + "_" * iskeyword(name)
         module = importlib.import_module(f"keras_peft.cli.{place}")
         if name in TRAINING:
@@ -78,15 +108,29 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         else:
             command = getattr(module, place)
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
+            app.add_typer(command, name=name, epilog=epilog)
         else:
-            app.command(name)(command)
+            app.command(name, epilog=epilog)(command)
     return app
+
+
+def examples(name: str) -> str:
+    """Returns the examples of a command, one per paragraph.
+
+    Args:
+        name: Name of the command.
+    """
+    lines = (line if "keras-peft" in line else f"keras-peft {line}" for line in EXAMPLES[name])
+    return "\n\n".join(["Examples:", *lines])
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits; see `main`."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if _COMPLETION in os.environ:
+        # The shell asks for words that complete a command line.
+        build(_words_to_complete())([], prog_name="keras-peft")
+    arguments = arguments or ["--help"]
     # TensorFlow logs to stderr unless this is set before its import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Off by default on processors without VNNI, where a run with it is as fast and takes 50 MB less.
@@ -115,6 +159,12 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except typer.TyperException as error:
         _fail(error.format_message())
     sys.exit(code)
+
+
+def _words_to_complete() -> list[str]:
+    """Returns the arguments so far; bash, zsh, fish and PowerShell pass them in different variables."""
+    words = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
+    return words.split()[1:]
 
 
 def _print_version(asked: bool) -> None:

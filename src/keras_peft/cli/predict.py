@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_peft.cli.arguments import BaseLocation, BundleName, Separator, TextColumn
-from keras_peft.data.readers import READABLE
+from keras_peft.data.readers import READABLE, has_bom
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
 
@@ -29,7 +30,10 @@ def predict(
     bundle: BundleName,
     texts: Annotated[
         list[str] | None,
-        typer.Argument(help="Texts to label; for pairs, two texts each.", show_default=False),
+        typer.Argument(
+            help="Texts to label; for pairs, two texts each. - reads them from stdin, one per line.",
+            show_default=False,
+        ),
     ] = None,
     input: Annotated[
         Path | None,
@@ -52,6 +56,10 @@ def predict(
     from keras_peft.files import refuse_existing
     from keras_peft.inputs.strings import is_text
 
+    if texts == ["-"]:
+        texts = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        if not texts:
+            raise DataError("stdin has no text to predict; expected one text per line.")
     if bool(texts) == bool(input):
         raise OptionError("Pass either texts or --input FILE.")
     if output and not input:
@@ -86,7 +94,7 @@ def predict(
         task = bars.add_task("", total=total)
         labelled = _labelled(classifier, chunks, columns, lambda rows: bars.advance(task, rows))
         if output:
-            _write(output, labelled, list(names))
+            _write(output, labelled, list(names), bom=input is not None and has_bom(input))
         elif as_json:
             _print_predictions(labelled)
         elif input:
@@ -175,16 +183,19 @@ def _joined(row: Row, columns: list[str]) -> str:
     return " | ".join(" ".join(text.split()) for text in texts)
 
 
-def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list[str]) -> None:
+def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list[str], *, bom: bool) -> None:
     """Writes the rows with their predictions; the file is written completely or not at all.
 
-    An input column with the name of a new column is kept as `input.<name>`.
+    An input column with the name of a new column is kept as `input.<name>`. If the input has a byte order mark,
+    by which Excel recognises UTF-8, so has a table that is written.
     """
     is_json = path.suffix.lower() == ".jsonl"
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     renamed: dict[str, str] | None = None
     try:
         with whole_file(path) as file:
+            if bom and not is_json:
+                file.write("\ufeff")
             writer = csv.writer(file, delimiter=delimiter)
             for row, prediction in labelled:
                 answer = prediction.to_json() if is_json else prediction.cells()

@@ -142,13 +142,13 @@ class Reading:
     @property
     def line(self) -> str:
         """The reading in one line."""
-        texts = " and ".join(f'"{name}"' for name in self.columns.texts)
+        texts = _joined([f'"{name}"' for name in self.columns.texts])
         labels = [f'"{name}"' for name in self.columns.labels] or ["nothing"]
         if len(labels) > 3:
-            labels = [*labels[:2], f"{len(labels) - 2} more"]
+            labels = [*labels[:2], f"{len(labels) - 2} others"]
         what = "tags" if self.task.per_word else "labels"
         reads = (
-            f"{'tokens' if self.columns.tokens else 'text'} from {texts}, {what} from {' and '.join(labels)}"
+            f"{'tokens' if self.columns.tokens else 'text'} from {texts}, {what} from {_joined(labels)}"
         )
         counted = "" if self.labels is None else f", {_count(self.labels, what[:-1])}"
         said = f"{self.form}; {reads}; {self.task.name} ({self.why}){counted}, {_count(self.rows, 'row')}"
@@ -395,6 +395,11 @@ def _separated(given: str | Sequence[str] | None, columns: Collection[str] = ())
     if given is None:
         return ()
     return column_names.split(given, columns) if isinstance(given, str) else tuple(given)
+
+
+def _joined(words: Sequence[str]) -> str:
+    """Joins words as in "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _count(number: int, what: str) -> str:

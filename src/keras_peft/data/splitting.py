@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.data import reading
 from keras_peft.data.columns import check_column
-from keras_peft.data.readers import Row, ending_of
+from keras_peft.data.readers import Row, ending_of, has_bom
 from keras_peft.data.reading import LabelledText, PlainRows, ReadingOptions, batched
 from keras_peft.data.tables import open_data
 from keras_peft.data.writing import open_table
@@ -321,7 +321,9 @@ def _write(source: _Source, files: list[Path], sides: np.ndarray) -> None:
         )
     start = 0
     with ExitStack() as stack:
-        writers = [stack.enter_context(open_table(file, source.ending)) for file in files]
+        writers = [
+            stack.enter_context(open_table(file, source.ending, bom=has_bom(source.path))) for file in files
+        ]
         for batch in batches:
             own = sides[start : start + len(batch)]
             start += len(batch)

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -17,13 +18,14 @@ from keras_peft.inputs.strings import is_unicode
 
 
 def open_table(
-    file: Path, ending: str, *, piece: int = 32 << 20
+    file: Path, ending: str, *, piece: int = 32 << 20, bom: bool = False
 ) -> AbstractContextManager[Callable[[Any], None]]:
     """Opens a file for rows; it is complete when the context ends.
 
     Args:
         file: The file to write.
         ending: File extension of the format: `".parquet"`, or a text format with or without `.gz`.
+        bom: Whether a CSV or TSV file begins with a byte order mark, by which Excel recognises UTF-8.
         piece: Approximate bytes of a Parquet file kept in memory before they are set aside on disk.
 
     Returns:
@@ -37,7 +39,7 @@ def open_table(
         >>> with open_table(Path("part.jsonl"), ".jsonl") as write:
         ...     write([{"text": "It is fast.", "label": "opinion"}])
     """
-    return _parquet(file, piece) if ending == ".parquet" else _text(file, ending)
+    return _parquet(file, piece) if ending == ".parquet" else _text(file, ending, bom)
 
 
 @contextmanager
@@ -87,7 +89,7 @@ def _faults_of_the_disk() -> Iterator[None]:
 
 
 @contextmanager
-def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
+def _text(file: Path, ending: str, bom: bool) -> Iterator[Callable[[list[Row]], None]]:
     """Yields a function that writes lists of rows to a text file."""
     plain = ending.removesuffix(".gz")
     first = True
@@ -103,6 +105,8 @@ def _text(file: Path, ending: str) -> Iterator[Callable[[list[Row]], None]]:
             # Without a timestamp, so that the same split gives identical files.
             packed = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
             opened = cast("IO[bytes]", packed)
+        if bom and plain in (".csv", ".tsv"):
+            opened.write(BOM_UTF8)
         yield write
         if plain == ".json":
             opened.write(b"\n]\n")

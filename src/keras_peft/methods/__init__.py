@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
+from keras_peft.errors import OptionError
 from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -47,6 +48,40 @@ _SHELF = Shelf(__name__, "method", "methods")
 def names() -> list[str]:
     """Returns the names of all methods, sorted."""
     return list(_SHELF.names)
+
+
+def as_methods(given: object) -> list[Method]:
+    """Returns one or several methods as a list.
+
+    Args:
+        given: A method, its class or its name, or a sequence of them.
+
+    Returns:
+        The methods; those given by name or class have their default options.
+
+    Raises:
+        OptionError: If anything else is given, or there is no method of a name.
+
+    Example:
+        >>> as_methods("lora")
+        [LoRA(rank=8, …)]
+    """
+    items = list(given) if isinstance(given, list | tuple) else [given]
+    found = []
+    for one in items:
+        if isinstance(one, str):
+            one = find(one)()
+        elif isinstance(one, type) and issubclass(one, Method):
+            one = one()
+        if not isinstance(one, Method):
+            raise OptionError(
+                f"`method={one!r}`: expected a method such as LoRA(), or a name such as 'lora'; the names are "
+                f"{', '.join(names())}."
+            )
+        found.append(one)
+    if not found:
+        raise OptionError("`method`: expected at least one method, got none.")
+    return found
 
 
 def find(name: str) -> type[Method]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,22 @@ from keras_peft.data.tables import Data, name_of
 from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.tasks import metric_name
 from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.content import content_of
+from keras_peft.training.plotting import plot_report
 from keras_peft.training.prepare import check_installed, prepare, read, read_texts
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings
+from keras_peft.training.showing import shown
 from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import keras
+    import matplotlib.figure
 
     from keras_peft.training.rounds import Trained
     from keras_peft.training.trunk_cache import TrunkCacheUse
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 DEFAULT_METHOD = "lora"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The result of `fine_tune`.
 
@@ -45,6 +50,47 @@ class Result:
 
     bundle: Path
     report: dict[str, Any]
+
+    def __repr__(self) -> str:
+        data, validation = self.report["data"], self.report["validation"]
+        key, value = next(iter(validation["metrics"].items()))
+        low_high = validation["interval"]
+        interval = f" ({low_high[0]:.2f}–{low_high[1]:.2f})" if low_high else ""
+        where = f"in {data['folds']} folds" if data["folds"] else "held out"
+        return (
+            f"Result({self.bundle}: {metric_name(key)} {value:.3f}{interval} on {validation['rows']} rows {where}, "
+            f"trained in {self.report['seconds']['train']:.0f} s)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Returns a table of the scores, for notebooks."""
+        validation, baseline = self.report["validation"], self.report["baseline"]
+        rows = [
+            f"<tr><td>{escape(metric_name(key))}</td><td>{value:.3f}</td>"
+            f"<td>{baseline['metrics'][key]:.3f}</td></tr>"
+            for key, value in validation["metrics"].items()
+        ]
+        answer = escape(str(baseline["answer"]))
+        return (
+            f"<p><b>{escape(str(self.bundle))}</b> · {escape(self.report['task'])} · {validation['rows']} validation "
+            f"rows · trained in {self.report['seconds']['train']:.0f} s</p>"
+            f"<table><thead><tr><th></th><th>score</th><th>always {answer}</th></tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table>"
+        )
+
+    def plot(self) -> matplotlib.figure.Figure:
+        """Plots the loss and the main score of each epoch, and the F1 of each label.
+
+        Returns:
+            The figure.
+
+        Raises:
+            ExtraNotInstalled: If Matplotlib is not installed.
+
+        Example:
+            >>> result.plot().savefig("training.png")
+        """
+        return plot_report(self.report)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report as a dictionary that starts with the main figures."""
@@ -67,7 +113,7 @@ def fine_tune(
     data: Data,
     *,
     out: str | Path,
-    method: Method | Sequence[Method] | None = None,
+    method: Method | str | Sequence[Method | str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -82,7 +128,7 @@ def fine_tune(
         data: Labelled text: the path of a file or folder, a list of dicts or of (text, label) pairs, a dict of
             columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets; see `read_examples`.
         out: Folder of the bundle to write.
-        method: The method; `LoRA()` by default. A sequence of methods is combined into one
+        method: The method or its name; `LoRA()` by default. A sequence of methods is combined into one
             adapter.
         overwrite: Replace an existing bundle at `out`.
         resume: Resume an interrupted run from the end of its last completed epoch. The final
@@ -92,7 +138,8 @@ def fine_tune(
         track: Trackers to log the run to: any of `"tensorboard"`, `"mlflow"` and `"wandb"`.
             TensorBoard's event files are written to the folder `logs` next to `out`, by
             default on the TensorFlow backend only.
-        progress: Receives progress events: an instance of `keras_peft.progress.Progress`.
+        progress: Receives progress events: an instance of `keras_peft.progress.Progress`. By default, bars are
+            shown on a terminal and in a notebook; `Progress()` shows nothing.
         stopwatch: Measures the stages; a new one is started by default.
         settings: Training settings: any argument of `Settings`, such as `epochs=3` or
             `layers="all"`.
@@ -109,7 +156,7 @@ def fine_tune(
         >>> result.report["validation"]["accuracy"]
     """
     check_installed()
-    progress, stopwatch = progress or Progress(), stopwatch or Stopwatch()
+    progress, stopwatch = shown(progress), stopwatch or Stopwatch()
     out, chosen = Path(out), Settings.of(settings)
     trackers = [track] if isinstance(track, str) else track
     tracking.check(trackers or ())
@@ -120,7 +167,7 @@ def fine_tune(
     prepared = prepare(
         training,
         held_out,
-        as_methods(method),
+        chosen_methods(method),
         chosen,
         progress=progress,
         stopwatch=stopwatch,
@@ -160,14 +207,13 @@ def fine_tune(
     return Result(out, {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()})
 
 
-def as_methods(method: Method | Sequence[Method] | None) -> list[Method]:
+def chosen_methods(method: Method | str | Sequence[Method | str] | None) -> list[Method]:
     """Returns the methods as a list; the default method if None is given.
 
     Args:
-        method: A method, a sequence of methods, or None.
+        method: A method, its name, a sequence of them, or None.
     """
-    method = method or methods.find(DEFAULT_METHOD)()
-    return [method] if isinstance(method, Method) else list(method)
+    return methods.as_methods(DEFAULT_METHOD if method is None else method)
 
 
 def _checkpoint(out: Path, prepared: PreparedTraining, settings: Settings) -> Checkpoint:

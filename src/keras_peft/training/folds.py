@@ -14,9 +14,10 @@ from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Scores
-from keras_peft.training.fine_tune import as_methods
+from keras_peft.training.fine_tune import chosen_methods
 from keras_peft.training.prepare import check_installed, prepare, read_training
 from keras_peft.training.settings import Settings
+from keras_peft.training.showing import shown
 
 WITHOUT = ("validation", "abstain_below", "unlabelled")
 """Settings without effect here: each fold is the validation set, and no threshold is chosen."""
@@ -57,7 +58,7 @@ def cross_validate(
     data: Data,
     *,
     folds: int = 5,
-    method: Method | Sequence[Method] | None = None,
+    method: Method | str | Sequence[Method | str] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> CrossValidation:
@@ -69,9 +70,10 @@ def cross_validate(
         data: Labelled text: the path of a file or folder, a list of dicts or of (text, label) pairs, a dict of
             columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets; see `read_examples`.
         folds: Number of folds. Each has the same share of every label.
-        method: The method; `LoRA()` by default. A sequence of methods is combined into one
+        method: The method or its name; `LoRA()` by default. A sequence of methods is combined into one
             adapter.
-        progress: Receives progress events: an instance of `keras_peft.progress.Progress`.
+        progress: Receives progress events: an instance of `keras_peft.progress.Progress`. By default, bars are
+            shown on a terminal and in a notebook; `Progress()` shows nothing.
         settings: Training settings: any argument of `Settings` except `validation` and
             `abstain_below`.
 
@@ -86,14 +88,23 @@ def cross_validate(
         (0.85, 0.03)
     """
     check_installed()
-    progress, stopwatch = progress or Progress(), Stopwatch()
+    progress, stopwatch = shown(progress), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
     progress.stage(f"Reading {name_of(data)}")
     examples = read_training(data, chosen, progress)
     scored = []
     for number, (training, held_out) in enumerate(make_folds(examples, folds, seed=chosen.seed), 1):
         progress.stage(f"Fold {number} of {folds}")
-        scored.append(_score(training, held_out, as_methods(method), chosen, progress, stopwatch))
+        scored.append(
+            _score(
+                training,
+                held_out,
+                chosen_methods(method),
+                chosen,
+                progress,
+                stopwatch,
+            )
+        )
     return CrossValidation(scored, stopwatch.read())
 
 

@@ -16,9 +16,10 @@ from keras_peft.data.tables import Data, name_of
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.training.fine_tune import as_methods
+from keras_peft.training.fine_tune import chosen_methods
 from keras_peft.training.prepare import check_installed, prepare, read
 from keras_peft.training.settings import Settings
+from keras_peft.training.showing import shown
 
 WITHOUT = ("learning_rate", "epochs", "patience", "abstain_below", "unlabelled")
 """Settings without effect here: the rate is searched for, and the number of steps is fixed."""
@@ -58,7 +59,7 @@ class RateSearch:
 def find_rate(
     data: Data,
     *,
-    method: Method | Sequence[Method] | None = None,
+    method: Method | str | Sequence[Method | str] | None = None,
     lowest: float = LOWEST,
     highest: float = HIGHEST,
     steps: int = STEPS,
@@ -70,12 +71,13 @@ def find_rate(
     Args:
         data: Labelled text: the path of a file or folder, a list of dicts or of (text, label) pairs, a dict of
             columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets; see `read_examples`.
-        method: The method; `LoRA()` by default. A sequence of methods is combined into one
+        method: The method or its name; `LoRA()` by default. A sequence of methods is combined into one
             adapter, and the rate is that of the first.
         lowest: Learning rate of the first step.
         highest: Learning rate of the last step. The search stops earlier if the loss diverges.
         steps: Number of steps.
-        progress: Receives progress events: an instance of `keras_peft.progress.Progress`.
+        progress: Receives progress events: an instance of `keras_peft.progress.Progress`. By default, bars are
+            shown on a terminal and in a notebook; `Progress()` shows nothing.
         settings: Training settings: any argument of `Settings` except `learning_rate`, `epochs`,
             `patience` and `abstain_below`.
 
@@ -96,11 +98,18 @@ def find_rate(
         )
     if steps < 10:
         raise OptionError(f"`steps={steps}`: expected 10 or more.")
-    progress, stopwatch = progress or Progress(), Stopwatch()
+    progress, stopwatch = shown(progress), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
     progress.stage(f"Reading {name_of(data)}")
     training, held_out = read(data, chosen, progress)
-    prepared = prepare(training, held_out, as_methods(method), chosen, progress=progress, stopwatch=stopwatch)
+    prepared = prepare(
+        training,
+        held_out,
+        chosen_methods(method),
+        chosen,
+        progress=progress,
+        stopwatch=stopwatch,
+    )
 
     import keras
 

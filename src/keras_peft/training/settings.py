@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import Field, dataclass, fields
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from keras_peft import tasks
@@ -174,8 +176,13 @@ class Settings(ReadingOptions):
         super().__post_init__()
         for name in ("layers", "targets"):  # Tuples make settings comparable.
             value = getattr(self, name)
+            if isinstance(value, int):
+                value = (value,)
             if value is not None and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))
+        base: Any = self.base
+        if isinstance(base, Path):
+            object.__setattr__(self, "base", str(base))
         if self.unlabelled is not None:
             object.__setattr__(self, "unlabelled", str(self.unlabelled))
         if not isinstance(self.validation, float | int):  # It is a path.
@@ -235,6 +242,8 @@ class Settings(ReadingOptions):
         given = f"`{one.name}={value!r}`"
         if value is None:
             return None
+        if (expected := _KINDS.get(one.name)) and not _is(value, expected):
+            return f"{given}: expected {_KIND_NAMES[expected]}."
         if (choices := one.metadata["choices"]) and value not in choices:
             return f"{given}: expected one of {', '.join(choices)}.{did_you_mean(str(value), choices)}"
         if one.name in _ABOVE_0 and not value > 0:
@@ -254,6 +263,22 @@ def ordered() -> list[Field[Any]]:
     return sorted(fields(Settings), key=lambda one: one.name in inherited)
 
 
+def _is(value: object, kind: type) -> bool:
+    """Reports whether a value is of a kind; numbers of NumPy are numbers, and booleans are not."""
+    if kind is bool:
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, Integral if kind is int else Real if kind is float else kind)
+
+
+_KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
+_KINDS = {
+    **dict.fromkeys(("epochs", "batch_size", "gradient_accumulation", "patience", "max_length", "seed"), int),
+    **dict.fromkeys(("learning_rate", "label_smoothing", "abstain_below"), float),
+    **dict.fromkeys(("class_weights", "skip_bad_rows", "trunk_cache"), bool),
+    **dict.fromkeys(("base", "pooling", "adapt_first", "long_text", "frozen_precision"), str),
+}
 _FOLDS = re.compile(r"folds:(\d{1,6})")
 _ABOVE_0 = {"epochs", "batch_size", "gradient_accumulation", "learning_rate", "patience", "max_length"}
 

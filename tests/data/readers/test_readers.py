@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from openpyxl import Workbook
 
 from keras_peft.data.readers import FORMATS, ending_of, read_rows
 from keras_peft.errors import DataError
@@ -32,7 +33,10 @@ def write(path: Path, rows: list[dict]) -> Path:
     elif ending == ".arrow":
         frame.write_ipc_stream(path)
     elif ending == ".xlsx":
-        frame.to_pandas().to_excel(path, index=False)
+        book = Workbook()
+        for row in [list(rows[0]), *(list(row.values()) for row in rows)]:
+            book.active.append(row)
+        book.save(path)
     else:
         lines = "\n".join(map(json.dumps, rows))
         text = {

@@ -430,6 +430,9 @@ def test_a_file_comes_back_with_what_the_adapters_say(page):
         ("x.tsv", 'tokens\ttags\nthe blue room\tO\n\n"a ""b"""\t\n'),
         ("x.jsonl", '{"tokens": ["the", "blue", "room"]}\n\n{"tokens": "a \\"b\\"", "more": null}\n'),
         ("x.csv", '\ufefftokens\r\nthe blue room\r\n"a ""b"""\r\n'),
+        ("x.csv", 'id;tokens\r\n1;the blue room\r\n2;"a ""b"""\r\n'),
+        ("x.csv", 'sep=:\nid:tokens\n1:the blue room\n2:"a ""b"""\n'),
+        ("x.tsv", 'tokens\tid\nthe blue room\t"1\na "b"\t2"\n'),
     ],
 )
 def test_each_format_is_read(page, name, content):

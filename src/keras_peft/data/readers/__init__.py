@@ -17,6 +17,7 @@ which states whether it also reads files with an additional `.gz`; `ALSO` lists 
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from keras_peft.data.readers._formats import FOREIGN, FORMATS, READABLE, ending_
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.errors import DataError, OptionError, did_you_mean
 
-__all__ = ["FORMATS", "READABLE", "Row", "Table", "ending_of", "read_rows", "read_table"]
+__all__ = ["FORMATS", "READABLE", "Row", "Table", "ending_of", "has_bom", "read_rows", "read_table"]
 
 _ARCHIVE = ".zip"
 _SEPARATED = (".csv", ".csv.gz", ".tsv", ".tsv.gz", _ARCHIVE)
@@ -110,6 +111,14 @@ def read_rows(path: Path, *, chunk: int = 4096, separator: str | None = None) ->
         {'text': 'Jon: Which one is faster? Sumit: The small one.', 'label': 'question'}
     """
     yield from read_table(path, separator=separator).batches(chunk)
+
+
+def has_bom(path: Path) -> bool:
+    """Reports whether a file begins with the byte order mark of UTF-8."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(BOM_UTF8)) == BOM_UTF8
 
 
 def _similar(path: Path) -> str:

@@ -187,6 +187,9 @@ def _is_by_token(columns: tuple[str, ...], sample: str, separator: str, quotes: 
     if len(columns) < 2 or not names.find(columns, names.TOKENS) or not names.find(columns, names.TAGS):
         return False
     records = _parsed(sample, separator, quotes=quotes)[1:]
+    place = columns.index(names.find(columns, names.TOKENS) or "")
+    if any(" " in record[place].strip() for record in records if len(record) > place):
+        return False
     while records and not records[-1]:
         records.pop()
     while records and not records[0]:

@@ -1,4 +1,12 @@
-/** Reads tables in CSV, TSV and JSON Lines, and writes CSV. */
+/**
+ * Reads tables in CSV, TSV and JSON Lines, and writes CSV.
+ *
+ * The rules are those of the Python readers: the separator is detected, and a quote in TSV is a character unless
+ * all quotes enclose values.
+ */
+
+const SEPARATORS = [",", ";", "\t", "|"];
+const NAMES = { ",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar" };
 
 /**
  * @typedef {Record<string, unknown>} Row The values by column.
@@ -13,11 +21,11 @@
  */
 export function readTable(content, name) {
   const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-  const separators = { csv: ",", tsv: "\t" };
-  if (ending !== "jsonl" && !(ending in separators)) {
+  const readers = { csv: readCsv, tsv: readTsv, jsonl: readLines, ndjson: readLines };
+  if (!(ending in readers)) {
     throw new Error(`${name} is not a .csv, .tsv or .jsonl file; save the table as one of these.`);
   }
-  const table = ending === "jsonl" ? readLines(content) : readSeparated(content, separators[ending]);
+  const table = readers[ending](content);
   if (!table.rows.length) throw new Error(`${name} has no rows; expected one text per row.`);
   return table;
 }
@@ -58,13 +66,49 @@ function readLines(content) {
   return { columns: [...columns], rows };
 }
 
+function readCsv(content) {
+  const named = /^sep=(.)\r?\n?/i.exec(content);
+  if (named) return readSeparated(content.slice(named[0].length), named[1]);
+  const [header] = content.split(/\r\n?|\n/, 1);
+  const lines = content.split(/\r\n?|\n/, 50).filter((line) => line).slice(1);
+  // The separator that splits the header, and as many rows as possible into as many values.
+  const rated = SEPARATORS.map((separator) => {
+    const width = header.split(separator).length;
+    const same = lines.filter((line) => [...records_of(line, separator, true)][0]?.length === width).length;
+    return { separator, rate: width < 2 ? -1 : same };
+  });
+  return readSeparated(content, rated.reduce((best, one) => (one.rate > best.rate ? one : best)).separator);
+}
+
+function readTsv(content) {
+  const lines = content.split(/\r\n?|\n/).filter((line) => line);
+  const width = lines.length ? lines[0].split("\t").length : 0;
+  const closed = lines.every((line) => !line.includes('"') || isClosed(line, width));
+  if (closed || !lines.every((line) => line.split("\t").length === width)) return readSeparated(content, "\t");
+  return asTable(lines.map((line) => line.split("\t")), "\t");
+}
+
+function isClosed(line, width) {
+  try {
+    return [...records_of(line, "\t")].every((record) => record.length === width);
+  } catch {
+    return false;
+  }
+}
+
 function readSeparated(content, separator) {
-  const [columns, ...records] = records_of(content, separator);
+  return asTable([...records_of(content, separator)], separator);
+}
+
+function asTable([columns, ...records], separator) {
   if (!columns) return { columns: [], rows: [] };
   if (new Set(columns).size < columns.length) throw new Error("Two columns have the same name; rename one of them.");
   const rows = records.map((values, at) => {
     if (values.length !== columns.length) {
-      throw new Error(`Row ${at + 1} has ${values.length} values; expected ${columns.length}, as in the header.`);
+      throw new Error(
+        `Row ${at + 1} has ${values.length} values; expected ${columns.length}, as in the header. The separator is ` +
+          `${NAMES[separator] ?? separator}; quote values that contain it.`,
+      );
     }
     return Object.fromEntries(columns.map((column, place) => [column, values[place]]));
   });
@@ -72,8 +116,9 @@ function readSeparated(content, separator) {
 }
 
 /** Yields the records of a table with quotes as in RFC 4180, without empty lines. */
-function* records_of(content, separator) {
-  const value = new RegExp(`"((?:[^"]|"")*)"|([^"${separator}\\r\\n][^${separator}\\r\\n]*)?`, "y");
+function* records_of(content, separator, isLenient = false) {
+  const sign = separator === "|" ? "\\|" : separator;
+  const value = new RegExp(`"((?:[^"]|"")*)"|([^"${sign}\\r\\n][^${sign}\\r\\n]*)?`, "y");
   let record = [];
   for (let at = 0; at < content.length || record.length; ) {
     value.lastIndex = at;
@@ -86,6 +131,7 @@ function* records_of(content, separator) {
       continue;
     }
     if (next !== undefined && next !== "\r" && next !== "\n") {
+      if (isLenient) return;
       throw new Error(`A quoted value is not terminated correctly in line ${content.slice(0, at).split("\n").length}; fix its quotes.`);
     }
     if (record.length > 1 || record[0] !== "" || quoted !== undefined) yield record;
