@@ -246,7 +246,7 @@ def default_of(parameter: Any) -> str:
 def python_page() -> str:
     """Every public name; mkdocstrings inserts the docstrings when the site is built."""
     import keras_peft
-    from keras_peft import interop, methods
+    from keras_peft import interop, methods, sklearn
 
     sections = {
         "Adapt a Keras model": ("attach", "core", "adapter_files", "arithmetic", "sources"),
@@ -254,6 +254,9 @@ def python_page() -> str:
             "training",
             "predict",
             "labelling",
+            "bars",
+            "progress",
+            "sklearn",
             "explanation",
             "data",
             "checking",
@@ -265,12 +268,14 @@ def python_page() -> str:
     }
     # Names in both modules are listed by the shorter path.
     exported = {name: f"keras_peft.{name}" for name in keras_peft.__all__}
-    for package in (interop, methods):
+    for package in (interop, methods, sklearn):
         names = [name for name in getattr(package, "__all__", ()) if name.lower() not in ("locate", "method")]
         exported = {name: f"{package.__name__}.{name}" for name in names} | exported
     found: dict[str, list[str]] = {title: [] for title in sections}
     for name, path in sorted(exported.items(), key=lambda pair: pair[0].lower()):
         value = getattr(importlib.import_module(path.rpartition(".")[0]), name)
+        if inspect.ismodule(value):
+            continue
         if home := getattr(value, "__module__", ""):
             room = home.split(".")[1]
             (title,) = [title for title, rooms in sections.items() if room in rooms]
@@ -284,6 +289,47 @@ def python_page() -> str:
     for title, paths in found.items():
         parts += ["", f"## {title}", *[f"\n::: {path}" for path in paths]]
     return "\n".join(parts) + "\n"
+
+
+def forms_table() -> str:
+    """A row for each form of labelled text in the tests: who writes it, and how it is read or refused."""
+    from keras_peft.data.examples import read_examples
+    from keras_peft.errors import DataError
+
+    folder = ROOT / "tests" / "data" / "forms"
+    forms = json.loads((folder / "forms.json").read_text(encoding="utf-8"))
+    lines = ["| Written by | What | File | Read as |", "|---|---|---|---|"]
+    for form in sorted(forms, key=lambda one: one["tool"].lower()):
+        path = folder / form["file"]
+        try:
+            found = read_examples(path, **form.get("options", {})).reading
+        except DataError as error:
+            read = f"refused: {_escaped(str(error).replace(str(folder) + '/', ''))}"
+        else:
+            options = [
+                f"`--{name.replace('_', '-')} {value}`" for name, value in form.get("options", {}).items()
+            ]
+            left_out = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
+            counted = (
+                ""
+                if found.labels is None
+                else f", {found.labels} {'tags' if found.task.per_word else 'labels'}"
+            )
+            read = f"{found.task.name} ({_escaped(found.why)}){counted}"
+            read += f"; left out: {left_out}" if left_out else ""
+            read += f"; with {', '.join(options)}" if options else ""
+        lines.append(f"| {form['tool']} | {_escaped(form['writes'])} | `{form['file']}` | {read} |")
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def formats_page() -> str:
+    """docs/reference/formats.md with the current table."""
+    return filled("docs/reference/formats.md", {"forms": forms_table()})
 
 
 def serving_page() -> str:
@@ -453,6 +499,7 @@ def main() -> None:
         "docs/reference/methods.md": methods_page(),
         "docs/reference/command-line.md": command_page(),
         "docs/reference/python.md": python_page(),
+        "docs/reference/formats.md": formats_page(),
         "docs/guides/serving.md": serving_page(),
         "docs/guides/exchange.md": exchange_page(),
         "docs/benchmarks/serving.md": measured_serving_page(),

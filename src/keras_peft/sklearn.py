@@ -18,6 +18,8 @@ from keras_peft.predict import Classifier, load_bundle
 from keras_peft.progress import Progress
 from keras_peft.training.fine_tune import fine_tune
 
+__all__ = ["TextClassifier"]
+
 
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tunes a classifier of texts, as a scikit-learn estimator.

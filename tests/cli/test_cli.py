@@ -136,6 +136,55 @@ def test_predict_a_file(run, trained, tmp_path, suffix):
 MANY = [{"text": f"{number} people", "label": "x"} for number in range(4_100)]
 
 
+def test_texts_come_from_stdin(trained):
+    _, _, bundle = trained
+    result = subprocess.run(
+        [*COMMAND, "predict", str(bundle), "-", "--json"],
+        input="a model\n\nthe people\n",
+        capture_output=True,
+        text=True,
+    )
+    assert len(json.loads(result.stdout)["predictions"]) == 2
+    result = subprocess.run(
+        [*COMMAND, "predict", str(bundle), "-"], input="\n", capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "stdin has no text to predict" in result.stderr
+
+
+def test_a_byte_order_mark_is_kept(run, trained, tmp_path):
+    _, _, bundle = trained
+    (tmp_path / "x.csv").write_text("text;n\na model;1\n", encoding="utf-8-sig")
+    assert run("predict", bundle, "--input", tmp_path / "x.csv", "--output", tmp_path / "y.csv")[0] == 0
+    content = (tmp_path / "y.csv").read_text(encoding="utf-8")
+    assert content.startswith("\ufefftext,n,label,")
+
+
+def test_what_was_read_is_said_in_one_line(run, trained, tmp_path):
+    _, _, bundle = trained
+    rows = [f"{row['text']};{row['label']}" for row in make_rows(20)]
+    (tmp_path / "x.csv").write_text("\n".join(["Text;Label", *rows]), encoding="utf-8")
+    line = 'x.csv: CSV, separator ";"; text from "Text", labels from "Label"; single-label ('
+    code, _, said = run(
+        "evaluate", bundle, tmp_path / "x.csv", "--text-column", "Text", "--label-column", "Label"
+    )
+    assert code == 0
+    assert line in said
+    for command in (["data", "check"], ["data", "split", "--out", tmp_path / "parts", "--validation", "0"]):
+        code, out, said = run(*command[:2], tmp_path / "x.csv", *command[2:])
+        assert (code, line in out + said) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [("keras-peft tr", "train"), ("keras-peft train --label-col", "--label-columns")]
+)
+def test_words_are_completed(words, completed):
+    environment = {**os.environ, "_KERAS_PEFT_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    result = subprocess.run([*COMMAND], env=environment, capture_output=True, text=True)
+    assert completed in result.stdout.split()
+
+
 def test_a_large_file_is_streamed(run, trained, tmp_path):
     _, _, bundle = trained
     rows = MANY

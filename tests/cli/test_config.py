@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 
 import pytest
@@ -47,6 +48,16 @@ def test_a_bundle_repeats_its_run(tmp_path, capsys, data, settings):
     assert first == second
     one, other = (tomllib.loads((tmp_path / name / "run.toml").read_text()) for name in ("b", "again"))
     assert one == other
+
+
+def test_paths_are_relative_to_the_bundle(tmp_path, capsys, data, monkeypatch):
+    shutil.copy(data, tmp_path / "rows.jsonl")
+    fine_tune(tmp_path / "rows.jsonl", out=tmp_path / "b", base=str(TINY), epochs=1)
+    content = (tmp_path / "b" / "run.toml").read_text()
+    assert 'data = "../rows.jsonl"' in content
+    assert not [value for value in tomllib.loads(content).values() if str(value).startswith("/")]
+    monkeypatch.chdir(tmp_path / "b")
+    assert run(capsys, "train", "--config", "run.toml", "--out", tmp_path / "again")[0] == 0
 
 
 def test_flags_win(tmp_path, capsys, data):

@@ -40,6 +40,8 @@ def test_what_a_person_reads(run, tmp_path):
         "files": {"train": "more/train.jsonl", "test": "more/test.jsonl"},
         "rows": {"train": 40, "test": 10},
         "labels": {"alpha": {"train": 20, "test": 5}, "beta": {"train": 20, "test": 5}},
+        "reading": 'JSON Lines; text from "text", labels from "label"; single-label (one label in each row), 2 labels, '
+        "50 rows",
     }
 
 
@@ -198,13 +200,13 @@ def test_nothing_is_left_where_there_is_no_room(run, tmp_path, ending, request):
 
 def test_a_file_that_is_changed_meanwhile_is_not_split(run, tmp_path, monkeypatch):
     path = write_jsonl(tmp_path / "d.jsonl", ROWS)
-    rows_of = splitting.read_rows
 
-    def changing(*arguments, **options):
-        yield from rows_of(*arguments, **options)
-        write_jsonl(path, ROWS[:-1])
+    class Changing(splitting.PlainRows):
+        def __iter__(self):
+            yield from super().__iter__()
+            write_jsonl(path, ROWS[:-1])
 
-    monkeypatch.setattr(splitting, "read_rows", changing)
+    monkeypatch.setattr(splitting, "PlainRows", Changing)
     code, _, err = run(path, "--out", "parts")
     assert code == 2
     assert "d.jsonl changed while it was being read; split it again" in err

@@ -9,7 +9,18 @@ import pytest
 import keras_peft
 from core import models
 from keras_peft.core.weights import read_tensors
-from keras_peft.errors import AdapterError, OptionError, SelectionError
+from keras_peft.errors import AdapterError, KerasPeftError, OptionError, SelectionError
+
+
+def test_a_method_may_be_given_by_its_name():
+    model = keras_peft.adapt(models.distilbert_classifier(), "lora", layers="last:1")
+    assert model.plan.method == "lora"
+    both = keras_peft.adapt(models.distilbert_classifier(), ["lora", keras_peft.BitFit])
+    assert both.plan.method == "lora + bitfit"
+    with pytest.raises(KerasPeftError, match="no method 'lore'.* Did you mean"):
+        keras_peft.adapt(models.distilbert_classifier(), "lore")
+    with pytest.raises(KerasPeftError, match="`model`: expected a Keras model, got str"):
+        keras_peft.adapt("minilm", keras_peft.LoRA())
 
 
 @pytest.mark.slow

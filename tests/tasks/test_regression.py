@@ -48,7 +48,7 @@ def test_a_constant_answer_has_no_correlation():
     ],
 )
 def test_numbers_are_read(value, number):
-    assert Task.read_label(value) == number
+    assert Task.read_number(value) == number
 
 
 def test_what_cannot_be_learned():

@@ -6,6 +6,7 @@ import json
 
 import keras
 import numpy as np
+import polars as pl
 import pytest
 
 import keras_peft
@@ -76,6 +77,50 @@ def test_it_learns_and_reports(tmp_path, data):
 
 
 @pytest.mark.slow
+def test_what_the_check_knows_is_said(tmp_path):
+    rows = [
+        *make_rows(24),
+        {"text": "some words here", "label": "Alpha"},
+        {"text": "other words here", "label": "Alpha"},
+    ]
+    result = fine_tune(rows, out=tmp_path / "b", base=str(TINY), epochs=1, validation=0.2)
+    notes = " ".join(result.report["notes"])
+    assert "1 label has several spellings ('alpha' (12), 'Alpha' (2))" in notes
+    assert "1 label has fewer than 10 examples ('Alpha' (2))" in notes
+    assert result.report["baseline"]["answer"] == "alpha"
+    assert 0 < result.report["baseline"]["metrics"]["accuracy"] < 1
+    assert result.report["data"]["source"] == "the list"
+    assert result.report["data"]["reading"].startswith("list of dicts; text from ")
+    assert not (tmp_path / "b" / "run.toml").exists()
+
+
+def test_a_result_shows_itself(tmp_path, data):
+    result = fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=2)
+    assert repr(result).startswith(f"Result({tmp_path / 'b'}: accuracy ")
+    assert "in 3 folds" in repr(result)
+    assert "<th>always alpha</th>" in result._repr_html_()
+    figure = result.plot()
+    assert [axes.get_xlabel() for axes in figure.axes] == ["epoch", "epoch", "validation F1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": "3"}, "`epochs='3'`: expected a whole number"),
+        ({"epochs": 1.5}, "`epochs=1.5`: expected a whole number"),
+        ({"learning_rate": "fast"}, "`learning_rate='fast'`: expected a number"),
+        ({"class_weights": 1}, "`class_weights=1`: expected True or False"),
+        ({"method": 3}, "`method=3`: expected a method such as LoRA"),
+        ({"method": "lora2"}, "no method 'lora2'"),
+        ({"method": []}, "expected at least one method"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused_in_a_sentence(tmp_path, data, options, message):
+    with pytest.raises(KerasPeftError, match=message):
+        fine_tune(data, out=tmp_path / "b", base=str(TINY), **options)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_seed_repeats_a_run(tmp_path, data):
     def train(name, seed):
         fine_tune(
@@ -211,6 +256,19 @@ def test_predict_takes_texts_only(bundle):
         classifier.predict(["a", " ", 5])
     with pytest.raises(DataError, match="does not know: 'gamma'"):
         classifier.evaluate(keras_peft.data.examples.Examples(("a",), ("gamma",), "f"))
+
+
+def test_tables_are_predicted_and_scored(tmp_path, bundle):
+    classifier = keras_peft.load(bundle)
+    rows = make_rows(6)
+    expected = classifier.predict([row["text"] for row in rows])
+    frame = pl.DataFrame(rows)
+    frame.write_csv(tmp_path / "d.csv")
+    for table in (rows, frame, frame.to_pandas(), frame.to_dict(as_series=False), tmp_path / "d.csv"):
+        assert classifier.predict(table) == expected
+        assert classifier.evaluate(table).rows == 6
+    with pytest.raises(DataError, match=r"the Polars frame has no column 'text'; it has: body"):
+        classifier.predict(frame.select(body="text"))
 
 
 def test_order_and_batching_do_not_matter(bundle):

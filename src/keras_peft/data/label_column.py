@@ -16,7 +16,7 @@ from keras_peft import tasks
 from keras_peft.data import spans as marked
 from keras_peft.data.tag_schemes import scheme_of, to_bio
 from keras_peft.errors import OptionError, listed
-from keras_peft.tasks import Label, Task, regression
+from keras_peft.tasks import Label, Task
 
 # Separators of labels in a cell; the first that occurs in the column is used. doccano writes "#".
 SEPARATORS = ("|", "#", ";", ",")
@@ -455,13 +455,14 @@ def _reads_decimal_comma(summary: _Summary, allowed: bool) -> bool:
 
 def _number_reader(summary: _Summary, allowed: bool) -> Callable[[Any], float | None]:
     comma = _reads_decimal_comma(summary, allowed)
+    read_number: Callable[[Any], float | None] = tasks.find("regression").read_number  # type: ignore[attr-defined]
 
     def read(value: Any) -> float | None:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if comma and isinstance(value, str):
             value = value.replace(",", ".")
-        return regression.Task.read_label(value)
+        return read_number(value)
 
     return read
 

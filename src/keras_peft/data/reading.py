@@ -24,8 +24,6 @@ from keras_peft.data.tables import Data, open_data
 from keras_peft.errors import DataError, OptionError, did_you_mean
 from keras_peft.inputs.cells import decode
 from keras_peft.inputs.input import Input, Text
-from keras_peft.inputs.text import TextInput
-from keras_peft.inputs.words import WordInput
 from keras_peft.options import setting
 from keras_peft.store import LABELS, TEXTS, Collector
 from keras_peft.tasks import Label, Task
@@ -147,9 +145,7 @@ class Reading:
         if len(labels) > 3:
             labels = [*labels[:2], f"{len(labels) - 2} others"]
         what = "tags" if self.task.per_word else "labels"
-        reads = (
-            f"{'tokens' if self.columns.tokens else 'text'} from {texts}, {what} from {_joined(labels)}"
-        )
+        reads = f"{'tokens' if self.columns.tokens else 'text'} from {texts}, {what} from {_joined(labels)}"
         counted = "" if self.labels is None else f", {_count(self.labels, what[:-1])}"
         said = f"{self.form}; {reads}; {self.task.name} ({self.why}){counted}, {_count(self.rows, 'row')}"
         if self.left_out:
@@ -324,7 +320,9 @@ def _labelled(
     labels: Collector[Any] = Collector(LABELS)
     if not column.are_spans:
         # Tokens that were asked for are words of a text.
-        words = WordInput() if column.task.per_word and not reading.columns.tokens else None
+        words = None
+        if column.task.per_word and not reading.columns.tokens:
+            words = _input(reading.columns, tokens=True)
         found: Collector[Any] = Collector(TEXTS)
         for text, cell in zip(texts, cells, strict=True):
             labels.add(column.read(decode(cell)))
@@ -381,6 +379,10 @@ def _different(labels: Sequence[Any], task: type[Task]) -> int | None:
 
 
 def _input(columns: Columns, *, tokens: bool) -> Input:
+    # Imported late, because the command line imports the options without NumPy.
+    from keras_peft.inputs.text import TextInput
+    from keras_peft.inputs.words import WordInput
+
     return WordInput(columns.texts) if tokens else TextInput(columns.texts)
 
 

@@ -83,8 +83,9 @@ class WordInput(Input):
                 f"Lists of words cannot be read in windows; remove `long_text={long_text!r}`, or use shorter texts."
             )
 
-    def _cells(self, given: Any) -> list[Any]:
-        return [given]
+    def _cells(self, given: Any) -> list[Any] | None:
+        is_list = isinstance(given, list | tuple)
+        return [given] if not is_list or all(isinstance(word, str) for word in given) else None
 
 
 class WordEncoder(Encoder):

@@ -62,7 +62,7 @@ class Task(PooledTask):
     deviation: float = 1.0
 
     @classmethod
-    def read_label(cls, value: Any) -> float | None:
+    def read_number(cls, value: Any) -> float | None:
         """Reads a number, or returns None if the value is none.
 
         Args:
