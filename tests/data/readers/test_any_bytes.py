@@ -37,7 +37,7 @@ def rows_or_refusal(path) -> None:
         assert str(path) in str(error)
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", [*FORMATS, ".zip"])
 @given(content=st.binary(max_size=300))
 @QUICK
 def test_any_bytes(tmp_path, ending, content):

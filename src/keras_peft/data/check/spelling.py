@@ -22,10 +22,12 @@ def check(subject: Subject) -> Checked:
     groups = [sorted(group, key=lambda one: -counts[one]) for group in alike.values() if len(group) > 1]
     if not groups:
         return Checked("spelling")
+    in_case = any(len({label.strip().casefold() for label in group}) < len(group) for group in groups)
     odd = {label for group in groups for label in group[1:]}
     finding = Finding(
         counted(len(groups), "label has several spellings", "labels have several spellings"),
-        "Use one spelling for each, unless they mean different things.",
+        "Use one spelling for each, unless they mean different things."
+        + (" `merge_labels='case'` reads those that differ only in case as one." if in_case else ""),
         tuple(n for n, one in enumerate(rows.written, 1) if not odd.isdisjoint(one)),
         tuple(", ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups[:6]),
     )
