@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.bundle import BundleContents
 from keras_peft.data.tables import Data
-from keras_peft.errors import DataError
+from keras_peft.errors import DataError, listed
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
-from keras_peft.training.describe import flags_of, report_of
+from keras_peft.training.describe import flags_of, never_predicted, report_of
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings
 from keras_peft.versions import versions
@@ -55,9 +55,14 @@ def content_of(
         truth = prepared.task.targets(prepared.held_out.labels)
         outcome = trained.outcome
         task, notes = _calibrated(prepared.task, outcome.outputs, truth, settings.abstain_below)
+        scores = task.score_with_interval(outcome.outputs, truth)
+        if silent := never_predicted(task, scores):
+            notes = (
+                *notes,
+                f"These labels of validation rows were never predicted: {listed(map(repr, silent))}.",
+            )
         for note in notes:
             progress.note(note)
-        scores = task.score_with_interval(outcome.outputs, truth)
         texts = tuple(prepared.held_out.texts[:_VERIFIED_TEXTS])
         outputs = _outputs(prepared, texts)
     report = {

@@ -11,7 +11,6 @@ from keras_peft.core.pooling import AUTO
 from keras_peft.core.selection import ROLES
 from keras_peft.data import names
 from keras_peft.data.tables import Data, name_of
-from keras_peft.errors import listed
 from keras_peft.files import relative
 from keras_peft.tasks import Scores, Task
 from keras_peft.training.prepared import PreparedTraining
@@ -44,9 +43,6 @@ def report_of(
     """
     plan, read = prepared.model.plan, prepared.training.reading
     held_out, targets = prepared.held_out, task.targets(prepared.held_out.labels)
-    silent = _never_predicted(task, scores)
-    if silent:
-        notes = [*notes, f"Never predicted in validation: {listed(map(repr, silent))}."]
     return {
         "task": task.name,
         "data": {
@@ -75,8 +71,13 @@ def _source(data: Data) -> str:
     return name.encode(errors="replace").decode()
 
 
-def _never_predicted(task: Task, scores: Scores) -> list[str]:
-    """Returns the labels that occur in the validation rows but are never predicted."""
+def never_predicted(task: Task, scores: Scores) -> list[str]:
+    """Returns the labels that occur in the validation rows but are never predicted.
+
+    Args:
+        task: The task.
+        scores: Scores on the validation rows.
+    """
     return [
         label
         for place, label in enumerate(task.labels)
