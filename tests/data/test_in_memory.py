@@ -59,6 +59,16 @@ def test_names_of_class_labels():
     assert read_examples(dataset.data.table, skip_bad_rows=True).labels == ("yes", "no")
 
 
+def test_pairs_tuples_bytes_and_streams():
+    assert read_examples((["a", "b"], [0, 1])).texts == ("a", "b")
+    assert read_examples([(("a", "b"), "x"), (("c", "d"), "y")]).task.name == "pairs"
+    spans = [("Anna is here", {"entities": [(0, 4, "PER")]})]
+    assert read_examples(spans).labels == (("B-PER", "O", "O"),)
+    assert read_examples(pd.DataFrame({"text": [b"a", b"b"], "label": [b"x", b"y"]})).labels == ("x", "y")
+    stream = datasets.IterableDataset.from_generator(lambda: iter(FORMS["list of dicts"]))
+    assert list(read_examples(stream).labels) == LABELS
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -133,7 +133,7 @@ def test_single_labels(read, labels, expected):
         (["['a', 'b']", "['c']"], (("a", "b"), ("c",))),
         (["['a' 'b']", "['c']"], (("a", "b"), ("c",))),
         (["{'b', 'a'}", "set()"], (("a", "b"), ())),
-        (['["a, b"]', "[]"], (("a, b",), ())),
+        (['["a, b", "c"]', "[]"], (("a, b", "c"), ())),
         (['{"choices": ["a", "b"]}', "c"], (("a", "b"), ("c",))),
         ([[1, 0, 0], [0, 1, 1]], (("0",), ("1", "2"))),
         (["[1. 0.]", "[0. 1.]"], (("0",), ("1",))),
@@ -198,7 +198,7 @@ def test_what_is_shown_in_one_line(read_text):
         ('text,label\n"a, b\nc,d\n', "line 2: a quoted value is never closed, so the 2 lines"),
         ('text,label\n"a" b,c\n', "line 2: after a closing quote, expected the end of the value"),
         (
-            'label,text\nx,"she said\ny,third\nx,fourth\ny,and left"\nx,last\ny,more\n',
+            'label,text\nx,"she said\ny,third\nx,fourth\ny,and left"\nx,last\ny,more\ny,most\n',
             "line 2: a quoted value continues over the next 3 lines, and they look like rows of their own",
         ),
         (
@@ -225,6 +225,103 @@ def test_the_separator_may_be_named(read_text):
         read_text("text,label\na,b\n", separator=";")
     with pytest.raises(OptionError, match="expected a single character"):
         read_text("text,label\na,b\n", separator=";;")
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        ("text,stars\na,4.5\nb,1.5\nc,NA\nd,3\n", (4.5, 1.5, 3.0)),
+        ("text,stars\na,4\nb,1\nc,NULL\nd,\\N\n", ("4", "1")),
+        ("text,label\na,pos\nb,NA\n", ("pos", "NA")),
+        ("\ntext,label\na,pos\nb,neg\n", ("pos", "neg")),
+        ("sep=;\n\ntext;label\na;pos\nb;neg\n", ("pos", "neg")),
+        ('text, label\na, "pos"\nb, "neg"\n', ("pos", "neg")),
+        ('"text","label"\n"1","a","pos"\n"2","b","neg"\n', ("pos", "neg")),
+        ("text\ttags\na\tc#,asp.net\nb\tpython,pandas\n", (("asp.net", "c#"), ("pandas", "python"))),
+        (
+            "text,category\na,FOOD#PRICE\nb,FOOD#QUALITY\nc,SERVICE#GENERAL\n",
+            ("FOOD#PRICE", "FOOD#QUALITY", "SERVICE#GENERAL"),
+        ),
+        ("text,category\na,Books|Fiction\nb,Books|Science\n", ("Books|Fiction", "Books|Science")),
+        ("text\tlabel\na\t2,5\nb\t27\nc\t0,1\n", ("2,5", "27", "0,1")),
+        ('text,labels\na,"[np.int64(1), np.int64(0)]"\nb,"[np.int64(0), np.int64(1)]"\n', (("0",), ("1",))),
+        ("text,labels\na,\"[np.str_('x'), np.str_('y')]\"\nb,\"['x', nan]\"\n", None),
+        ('text,labels\na,"[late, bus]"\nb,"{late,food}"\n', (("bus", "late"), ("food", "late"))),
+        ('text,labels\na,"c(""late"", ""food"")"\nb,"c(""late"")"\n', (("food", "late"), ("late",))),
+        ("comment,token,label\na b c,secret,x\nd e f,other,y\n", ("x", "y")),
+        ("content,tokens,label\na b c,3,x\nd e f,4,y\n", ("x", "y")),
+        ("sentence,word,label\na hard word,hard,x\nan easy word,easy,y\n", ("x", "y")),
+        ("sentence_id,words,labels\n0,a,O\n0,b,B-x\n1,c,O\n", (("O", "B-x"), ("O",))),
+        ("text,label\na,-1\nb,-1\nc,1\nd,0\ne,1\n", ("1", "0", "1")),
+        ("text,label\na,-1\nb,-1\nc,1\nd,2\ne,1\n", ("-1", "-1", "1", "2", "1")),
+    ],
+)
+def test_what_programs_write(read_text, content, labels):
+    name = "d.tsv" if "\t" in content else "d.csv"
+    if labels is None:
+        with pytest.raises(DataError, match="1 row has no label"):
+            read_text(content, name)
+    else:
+        assert read_text(content, name, skip_bad_rows=True).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        ("text,food,late\na,1,\nb,,1\n", (("food",), ("late",))),
+        ("text,food,late\na,yes,no\nb,x,x\n", (("food",), ("food", "late"))),
+        ("text,food,late\na,1,0\nb,-1,-1\n", (("food",),)),
+    ],
+)
+def test_columns_of_labels(read_text, content, labels):
+    assert read_text(content, label_columns="food,late", skip_bad_rows=True).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("text,food,late\na,0.83,0\n", {"label_columns": "food,late"}, "row 1: .* got '0.83' in 'food'"),
+        ("text,label\na,1\nb,5\n", {"label_names": "x,y"}, "numbers up to 5, but there are 2 names"),
+        ("text,label\na,-1\nb,0\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
+        ("text,label\na,b\nc,d\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
+        ("text,label\na,²\nc,d\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
+        ("token,tag\na,O\nb,B-x\n", {}, "nothing says where a sentence ends"),
+        (
+            "text,tags,sentiment\na,x,y\n",
+            {},
+            r"several columns that could contain the label \(tags, sentiment\)",
+        ),
+        ("id,label\n1,x\n2,y\n", {}, "has no column 'text'"),
+        ("text,split\na,train\nb,train\nc,train\n", {}, "has no column 'label'"),
+        ("text,is_reply,is_quote,kind\na,0,1,x\nb,1,1,y\n", {}, "has no column 'label'"),
+        ('text,labels\na,"[0 0 0 ... 0 1]"\nb,"[1 0 0 ... 0 1]"\n', {}, "shortened by NumPy"),
+    ],
+)
+def test_what_is_refused(read_text, content, options, message):
+    with pytest.raises(KerasPeftError, match=message):
+        read_text(content, **options)
+
+
+def test_names_of_numbers_from_one_on(read_text):
+    content = "text,label\na,1\nb,2\nc,3\n"
+    assert read_text(content, label_names="x,y,z").labels == ("x", "y", "z")
+
+
+def test_rows_of_json_that_lack_a_key(read):
+    assert read([{"text": "a"}, {"text": "b", "label": "x"}], skip_bad_rows=True).labels == ("x",)
+    with pytest.raises(DataError, match=r"1 row has no label \(row 1\)"):
+        read([{"text": "a", "label": None}, {"text": "b", "label": ["x"]}])
+    with pytest.raises(DataError, match="has spans of characters, but 'tokens' has tokens"):
+        read([{"tokens": ["a", "b"], "entities": [{"start": 0, "end": 1, "type": "x"}]}])
+
+
+def test_lines_of_text(read_text):
+    assert read_text("__label__a x y\n__label__b z\n", "d.txt").task.name == "single-label"
+    with pytest.raises(DataError, match="It was read as plain text, one text per line"):
+        read_text("ham\tsome words\n", "d.txt")
+    with pytest.raises(DataError, match="the first column numbers the tokens"):
+        read_text("1\tThe\tDET\n2\ttrain\tNOUN\n\n", "d.conll")
+    assert read_text("Token\tNER\nAnna\tB-x\n\n#\tO\n=\tO\n\n", "d.conll").texts == (("Anna",), ("#", "="))
 
 
 @given(

@@ -63,6 +63,7 @@ def choose(
     label_column: str | None = None,
     label_columns: Sequence[str] = (),
     needs: Collection[str] = NEEDS,
+    form: str = "",
 ) -> Columns:
     """Chooses the columns of a table.
 
@@ -74,6 +75,7 @@ def choose(
         label_column: Name of the label column.
         label_columns: Names of the columns with a 0 or 1 for each label.
         needs: What must be there: "text", "label" or both.
+        form: How the table was read, for messages; "" if that is obvious.
 
     Returns:
         The columns. All of them exist.
@@ -81,7 +83,7 @@ def choose(
     Raises:
         DataError: If a column is missing or ambiguous. The message lists the columns that exist.
     """
-    columns = list(rows[0])
+    columns = all_columns(rows)
     problems: list[_Problem] = []
     given = _given_labels(columns, label_column, label_columns)
     option = "label_columns" if label_columns else "label_column"
@@ -102,7 +104,7 @@ def choose(
         raise DataError(
             f"{source} {' and '.join(problem.what for problem in problems)}; it has: {listed(columns, most=30)}."
             f"{''.join(problem.hint for problem in problems)} Set {' and '.join(options)} to the right "
-            f"{'one' if len(options) == 1 else 'ones'}.{_advice(columns)}"
+            f"{'one' if len(options) == 1 else 'ones'}.{_advice(columns)}{f' It was read as {form}.' if form else ''}"
         )
     return Columns(texts, labels, tokens, tuple(guessed))
 
@@ -123,7 +125,7 @@ def _texts(
     guessed: list[str],
     problems: list[_Problem],
 ) -> tuple[tuple[str, ...], bool]:
-    columns = list(rows[0])
+    columns = all_columns(rows)
     if given is not None:
         texts = names.split(given, columns)
         problems += [_Problem.missing(name, columns, "text_column") for name in texts if name not in columns]
@@ -134,9 +136,8 @@ def _texts(
     wants_pairs = task is not None and len(task.input.columns) > 1
     wants_tokens = task is not None and task.per_word
     pairs = _pairs(others)
-    has_tags = bool(names.find(columns, names.TAGS[:3])) and not names.find(columns, names.LABEL[:2])
-    reads_tokens = wants_tokens or (task is None and (text is None or has_tags))
-    if tokens and reads_tokens and not wants_pairs and (text is None or _are_lists(rows, tokens)):
+    reads_tokens = wants_tokens or (task is None and _are_tokens(rows, tokens, others))
+    if tokens and reads_tokens and not wants_pairs:
         return (tokens,), True
     if pairs and not wants_tokens and (wants_pairs or text is None):
         if pairs != names.PAIRS[0]:
@@ -151,11 +152,9 @@ def _texts(
                 _Problem(f"has several columns that could contain the text ({listed(known)})", "text_column")
             )
             return (known[0],), False
-        if not known and len(others) == 1 and len(columns) == 2:
-            known = others
-        label = names.find(columns, names.LABEL)
-        if not known and len(columns) == 2 and label:
-            known = [name for name in columns if name != label]
+        if not known and len(columns) == 2:
+            label = labels[0] if labels else names.find(columns, names.LABEL)
+            known = [name for name in columns if label and name != label and not names.is_other(name)]
         if known:
             guessed += known
             return (known[0],), False
@@ -191,12 +190,12 @@ def _labels(
             return (found,)
         problems.append(_Problem("has no column 'tags'", "label_column", did_you_mean("tags", columns)))
         return ()
-    for default in ("label", "labels", "tags"):
+    for default in ("label", "labels"):
         if found := names.find(columns, (default,)):
             if found != default:
                 guessed.append(found)
             return (found,)
-    known = names.every(columns, names.LABEL)
+    known = names.every(columns, (*names.LABEL, "tags"))
     known = known or [name for name in columns if names.plain(name) in ("entities", "spans", "ner_tags")]
     if len(known) > 1:
         problems.append(
@@ -204,12 +203,14 @@ def _labels(
         )
         return (known[0],)
     if not known:
-        binary = [name for name in columns if all(_is_binary(row.get(name)) for row in rows)]
-        if len(binary) >= _FEWEST:
+        others = [name for name in columns if not names.is_other(name)]
+        binary = [name for name in others if all(_is_binary(row.get(name)) for row in rows)]
+        # Next to a column that could be the label, flags are not labels.
+        if len(binary) >= _FEWEST and len(binary) == len(others):
             return tuple(binary)
-        if len(columns) == 1 and len(texts) == 1:
-            values = {str(row.get(columns[0])) for row in rows}
-            known = list(columns) if len(values) <= _REPEATED * len(rows) else []
+        if len(others) == 1 and len(texts) == 1:
+            values = {str(row.get(others[0])) for row in rows}
+            known = others if len(values) <= _REPEATED * len(rows) else []
     if known:
         guessed.append(known[0])
         return (known[0],)
@@ -217,6 +218,28 @@ def _labels(
         _Problem("has no column 'label', 'labels' or 'tags'", "label_column", did_you_mean("label", columns))
     )
     return ()
+
+
+def all_columns(rows: Sequence[Row]) -> list[str]:
+    """Returns the columns that any of some rows has, because rows of JSON may lack some.
+
+    Args:
+        rows: The rows.
+    """
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _are_tokens(rows: Sequence[Row], column: str | None, columns: Sequence[str]) -> bool:
+    """Reports whether a column contains the tokens to tag, rather than their number or one word of a text."""
+    if column is None:
+        return False
+    others = [name for name in columns if name != column]
+    tags = names.find(others, names.TAGS)
+    if names.every(others, names.TEXT):
+        if names.find(others, names.LABEL[:2]):
+            return False
+        return tags is not None and _are_lists(rows, column) and _are_lists(rows, tags)
+    return _are_lists(rows, column) or tags is not None
 
 
 def _is_binary(value: object) -> bool:

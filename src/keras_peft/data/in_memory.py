@@ -6,6 +6,7 @@ The libraries are recognised by their types and are not imported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from keras_peft.data.readers import Row, Table
@@ -55,14 +56,18 @@ def table(data: Any) -> Table:
         return _table("the Polars frame", "Polars frame", lambda chunk: _polars(frame, chunk), frame.columns)
     if module == "pyarrow" and name in ("Table", "RecordBatch"):
         return _table("the Arrow table", "Arrow table", lambda chunk: _arrow(data, chunk), data.schema.names)
-    if module == "datasets" and name == "DatasetDict":
+    if module == "datasets" and name.endswith("DatasetDict"):
         raise DataError(f"Got several datasets; choose one: {listed(f'data[{key!r}]' for key in data)}.")
     if module == "datasets" and hasattr(data, "column_names"):
-        return _table(
-            "the dataset", "Hugging Face dataset", lambda chunk: _dataset(data, chunk), data.column_names
-        )
+        # A streamed dataset may not know its columns.
+        columns = data.column_names or list(next(iter(data), {}))
+        return _table("the dataset", "Hugging Face dataset", lambda chunk: _dataset(data, chunk), columns)
     if isinstance(data, Mapping):
         return _columns(data)
+    if _are_texts_and_labels(data):
+        return replace(
+            _columns({"text": data[0], "label": data[1]}), name="the pair", form="texts and labels"
+        )
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         return _list(data)
     if isinstance(data, Iterable) and not isinstance(data, str | bytes):
@@ -164,13 +169,33 @@ def _list(data: Sequence[Any]) -> Table:
         ]
         return Table("the list", "list of dicts", lambda chunk: _batches(rows, chunk))
     if all(isinstance(row, Sequence) and not isinstance(row, str | bytes) and len(row) == 2 for row in data):
-        pairs = [{"text": _plain(text), "label": _plain(label)} for text, label in data]
+        pairs = [_pair(text, label) for text, label in data]
         return Table("the list", "list of (text, label) pairs", lambda chunk: _batches(pairs, chunk))
     if all(isinstance(row, str) for row in data):
         texts: list[Row] = [{"text": text} for text in data]
         return Table("the list", "list of texts", lambda chunk: _batches(texts, chunk))
     kinds = listed(sorted({_kind(row) for row in data}), most=4)
     raise DataError(f"Got a list of {kinds}; {EXPECTED}.")
+
+
+def _are_texts_and_labels(data: Any) -> bool:
+    """Reports whether data is a tuple of all texts and all labels."""
+    return (
+        isinstance(data, tuple)
+        and len(data) == 2
+        and all(hasattr(one, "__len__") and not isinstance(one, str | bytes | Mapping) for one in data)
+    )
+
+
+def _pair(text: Any, label: Any) -> Row:
+    """Returns the row of a text, or of two texts, with its label or, as in spaCy, with its annotations."""
+    if isinstance(text, list | tuple) and len(text) == 2:
+        row: Row = {"text_a": _plain(text[0]), "text_b": _plain(text[1])}
+    else:
+        row = {"text": _plain(text)}
+    if isinstance(label, Mapping):
+        return {**{str(key): _plain(value) for key, value in label.items()}, **row}
+    return {**row, "label": _plain(label)}
 
 
 def _batches(rows: list[Row], chunk: int) -> Iterator[list[Row]]:
@@ -194,7 +219,12 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if isinstance(value, set | frozenset):
         return sorted((_plain(one) for one in value), key=str)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     name = type(value).__name__
+    if type(value).__module__.startswith(("tensorflow", "torch")) and hasattr(value, "numpy"):
+        value = value.numpy()
+        return _plain(value if isinstance(value, bytes) else value.tolist())
     if name in ("NAType", "NaTType"):
         return None
     if hasattr(value, "tolist"):  # a scalar or an array of NumPy

@@ -15,7 +15,7 @@ from typing import Any
 from keras_peft import tasks
 from keras_peft.data import spans as marked
 from keras_peft.data.tag_schemes import scheme_of, to_bio
-from keras_peft.errors import OptionError, listed
+from keras_peft.errors import DataError, OptionError, listed
 from keras_peft.tasks import Label, Task
 
 # Separators of labels in a cell; the first that occurs in the column is used. doccano writes "#".
@@ -28,6 +28,10 @@ _WHOLE = re.compile(r"[+-]?\d+\.0*")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+|[+-]?\d+")
 _BOOLEANS = {"true", "false"}
+# What programs write for missing values. Among words they may be labels, among numbers they are not.
+_MISSING = {"na", "n/a", "#n/a", "nan", "null", "none", "\\n", "-", "?"}
+# How NumPy shortens long arrays.
+_SHORTENED = re.compile(r"\[.*\.\.\. .*\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class _Summary:
     rows: int = 0
     missing: int = 0
     singles: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
+    shortened: bool = False
     is_number: bool = True
     has_fraction: bool = False
     has_decimal_comma: bool = False
@@ -90,9 +96,13 @@ class _Summary:
         if text is None:
             self.is_number = False
             return
+        if isinstance(value, str) and text.lower() in _MISSING:
+            self.marks[text] += 1
+            return
+        self.shortened = self.shortened or bool(_SHORTENED.fullmatch(text))
         if text in self.singles or len(self.singles) < _MOST:
             self.singles[text] += 1
-        if text == "-1":
+        if text in ("-1", "-1.0"):
             self.minus_one.append(self.rows)
         if isinstance(value, bool):
             self.is_number = False
@@ -109,6 +119,12 @@ class _Summary:
             self.has_thousands = self.has_thousands or bool(
                 comma and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", text)
             )
+
+    def settle(self) -> None:
+        """Decides, once all values were seen, whether marks of missing values are labels."""
+        if not self.numbers:
+            self.singles.update(self.marks)
+            self.is_number = self.is_number and not self.marks
 
     @property
     def numbers(self) -> bool:
@@ -148,6 +164,7 @@ def understand(
 
     Raises:
         OptionError: If the names do not fit the values.
+        DataError: If the values are damaged.
     """
     summary = _Summary()
     are_spans = True
@@ -161,7 +178,14 @@ def understand(
             for one in value:
                 if (text := plain_label(one)) is not None and len(tags) < _MOST:
                     tags.add(text)
+    summary.settle()
     are_spans = bool(some and are_spans and not summary.singles)
+    if summary.shortened:
+        raise DataError(
+            "The labels were shortened by NumPy (`[0 0 … 0 1]`), so most are lost; write them as lists, with "
+            "`.tolist()`."
+        )
+    _check_names(summary, tags, label_names, tokens or (task is not None and task.per_word))
     if tokens or (task is not None and task.per_word):
         return _tags(tags, summary, label_names, known, are_spans)
     if are_spans and task is None:
@@ -169,7 +193,8 @@ def understand(
     if task is None:
         return _guess(summary, several, pairs, label_names, label_separator, decimal_comma, merge_case)
     if task.name == "regression":
-        return LabelColumn(task, "as set", _number_reader(summary, decimal_comma))
+        allowed = decimal_comma or not summary.has_thousands
+        return LabelColumn(task, "as set", _number_reader(summary, allowed))
     if task.name == "multi-label":
         separator = label_separator or _separator(summary.singles, sure=False)
         return LabelColumn(
@@ -206,7 +231,7 @@ def _guess(
 ) -> LabelColumn:
     multi, single = tasks.find("multi-label"), tasks.find("pairs" if pairs else "single-label")
     if summary.lists:
-        one_each = summary.lengths == {1} and not summary.singles and not several
+        one_each = summary.lengths <= {0, 1} and 1 in summary.lengths and not summary.singles and not several
         if not one_each:
             hot = _is_multi_hot(summary)
             why = "a 0 or 1 for each label" if hot else "lists of labels"
@@ -244,8 +269,17 @@ def _guess(
                 hint,
             )
     hint = ""
+    marks = listed(repr(mark) for mark in summary.marks)
     if unsure := next((one for one in SEPARATORS if _parts_repeat(summary.singles, one)), None):
         hint = f"some labels contain {unsure!r}; set `task='multi-label'` if it separates labels"
+    elif summary.has_decimal_comma and summary.numbers:
+        hint = "labels contain commas; set `task='multi-label'` or `task='regression'` if they mean that"
+    elif several and any(" " in label for label in summary.singles) and _parts_repeat(summary.singles, " "):
+        hint = "some labels contain spaces; set `label_separator=' '` and `task='multi-label'` if they separate labels"
+    elif marks:
+        hint = f"{marks} counts as a label; remove these rows if it marks missing ones"
+    elif summary.minus_one:
+        hint = "-1 counts as a label; remove these rows if it marks missing ones"
     return LabelColumn(single, "one label in each row", _label_reader(summary, label_names, merge_case), hint)
 
 
@@ -261,23 +295,22 @@ def _separator(labels: Counter[str], *, sure: bool) -> str | None:
 
     Args:
         labels: The cells.
-        sure: Whether the cells themselves must show it: parts also occur in other cells. doccano's "#" is also
-            recognised between words without spaces.
+        sure: Whether the cells themselves must show it: not all have the same number of parts, and parts also
+            occur in other cells. doccano's "#" is also recognised between words without spaces.
     """
+    found: list[tuple[int, str]] = []
     for separator in SEPARATORS:
         joined = [label for label in labels if separator in label]
-        if not joined:
-            continue
-        if not sure:
-            return separator
         parts = [[part.strip() for part in label.split(separator)] for label in joined]
-        if not all(all(own) for own in parts):
+        if not joined or not all(all(own) for own in parts):
             continue
-        if separator == "#" and not any(" " in label for label in joined):
-            return separator
-        if separator in ("|", ";", "#") and _parts_repeat(labels, separator):
-            return separator
-    return None
+        # Paths such as Books|Fiction have the same depth everywhere.
+        differ = len(joined) < len(labels) or len({len(own) for own in parts}) > 1
+        words = separator == "#" and not any(" " in label for label in joined)
+        if not sure or (separator != "," and differ and (words or _parts_repeat(labels, separator))):
+            found.append((len(joined), separator))
+    # Of several, the one in most cells: "c#,java" and "java,go" are separated by commas.
+    return max(found, key=lambda one: (one[0], -SEPARATORS.index(one[1])))[1] if found else None
 
 
 def _parts_repeat(labels: Counter[str], separator: str) -> bool:
@@ -305,6 +338,7 @@ def _namer(
     booleans = bool(lower) and lower <= _BOOLEANS
     whole = summary.numbers and not summary.has_fraction and not summary.has_decimal_comma
     spelling = _merged(summary.singles, known) if merge_case else {}
+    shift = _first_number(summary, names)
 
     def name(value: Any) -> str | None:
         label = plain_label(value)
@@ -312,12 +346,14 @@ def _namer(
             return None
         if label in known:
             return label
+        if summary.numbers and label in summary.marks:
+            return None
         if booleans:
             label = label.lower()
         if whole and _WHOLE.fullmatch(label):
             label = label.partition(".")[0]
-        if names and label.isdigit() and int(label) < len(names):
-            return names[int(label)]
+        if names and label.isdecimal():
+            return names[int(label) - shift]
         return spelling.get(label, label)
 
     return name
@@ -349,10 +385,13 @@ def _missing(summary: _Summary) -> str | None:
     """
     rows = summary.minus_one
     others = [label for label in summary.singles if label != "-1"]
-    if not rows or not summary.numbers or not all(label.isdigit() for label in others):
+    others = [label.partition(".")[0] for label in others if label != "-1.0"]
+    if not rows or not summary.numbers or not all(label.isdecimal() for label in others):
         return None
     if not others:
         return "-1"
+    if "0" not in others:
+        return None
     together = len(rows) > 1 and rows[-1] - rows[0] + 1 == len(rows)
     is_sorted = summary.ascending or summary.descending
     return "-1" if together and not is_sorted else None
@@ -366,10 +405,6 @@ def _labels_reader(
     known: Collection[str] = (),
 ) -> Callable[[Any], tuple[str, ...] | None]:
     hot = _is_multi_hot(summary)
-    if hot and names and {len(names)} != summary.lengths:
-        raise OptionError(
-            f"`label_names`: expected {next(iter(summary.lengths))} names, one for each position, got {len(names)}."
-        )
     split = Counter[str]()
     for label, count in summary.singles.items():
         for part in label.split(separator) if separator else [label]:
@@ -383,7 +418,8 @@ def _labels_reader(
 
     def read(value: Any) -> tuple[str, ...] | None:
         if value is None:
-            return ()
+            # An empty cell of a table has no labels; a missing list was never filled in.
+            return None if summary.lists else ()
         if isinstance(value, str):
             if value.strip() in known:
                 return (value.strip(),)
@@ -413,9 +449,9 @@ def _tags(
     split: set[str] = set(found)
     for cell in summary.singles:
         split.update(cell.split())
-    numbered = bool(split) and all(tag.isdigit() for tag in split)
+    numbered = bool(split) and all(tag.isdecimal() for tag in split)
     if numbered and names:
-        split = {names[int(tag)] if int(tag) < len(names) else tag for tag in split}
+        split = {names[int(tag)] for tag in split}
     scheme = None if split <= set(known) else scheme_of(split)
     scheme = None if scheme == "BIO" else scheme
     why = "a tag for each token"
@@ -433,7 +469,7 @@ def _tags(
             return None
         own = [str(tag) for tag in tags]
         if numbered and names:
-            own = [names[int(tag)] if int(tag) < len(names) else tag for tag in own]
+            own = [names[int(tag)] for tag in own]
         return to_bio(own, scheme) if scheme else tuple(own)
 
     return LabelColumn(task, why, read, hint, scheme=scheme)
@@ -449,8 +485,8 @@ def _number_in(text: str) -> float | None:
 
 
 def _reads_decimal_comma(summary: _Summary, allowed: bool) -> bool:
-    """Reports whether commas in numbers are decimal commas; with a comma as separator, 1,234 is ambiguous."""
-    return summary.has_decimal_comma and summary.numbers and (allowed or not summary.has_thousands)
+    """Reports whether commas in numbers are decimal commas: 1,234 or 2,5 may also be a thousand or two labels."""
+    return summary.has_decimal_comma and summary.numbers and allowed
 
 
 def _number_reader(summary: _Summary, allowed: bool) -> Callable[[Any], float | None]:
@@ -465,6 +501,39 @@ def _number_reader(summary: _Summary, allowed: bool) -> Callable[[Any], float | 
         return read_number(value)
 
     return read
+
+
+def _first_number(summary: _Summary, names: Sequence[str]) -> int:
+    """Returns the number of the first name: 1 if the labels are exactly the numbers from 1 on, else 0."""
+    if not names or not summary.numbers:
+        return 0
+    numbers = {label.partition(".")[0] for label in summary.singles}
+    return int(numbers == {str(number) for number in range(1, len(names) + 1)})
+
+
+def _check_names(summary: _Summary, tags: set[str], names: Sequence[str], per_token: bool) -> None:
+    """Checks that names of labels fit their numbers or positions."""
+    if not names:
+        return
+    if not per_token and _is_multi_hot(summary):
+        if {len(names)} != summary.lengths:
+            raise OptionError(
+                f"`label_names`: expected {next(iter(summary.lengths))} names, one for each position, got {len(names)}."
+            )
+        return
+    found = {label.partition(".")[0] for label in ({*tags, *summary.singles} if not per_token else tags)}
+    if per_token:
+        found |= {tag for cell in summary.singles for tag in cell.split()}
+    if words := sorted(label for label in found if not label.isdecimal()):
+        raise OptionError(
+            f"`label_names`: expected labels that are numbers from 0 on, or a 0 or 1 for each position; got "
+            f"{listed(map(repr, words), most=5)}."
+        )
+    most = max((int(label) for label in found), default=0)
+    if most - _first_number(summary, names) >= len(names):
+        raise OptionError(
+            f"`label_names`: the labels are numbers up to {most}, but there are {len(names)} names."
+        )
 
 
 def check_names(names: Sequence[str]) -> None:

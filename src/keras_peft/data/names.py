@@ -70,6 +70,7 @@ def find(columns: Collection[str], names: Sequence[str]) -> str | None:
         names: Names in lower case.
     """
     by_name = {plain(column): column for column in reversed(list(columns))}
+    by_name |= {column: column for column in columns if column == plain(column)}
     return next((by_name[name] for name in names if name in by_name), None)
 
 
@@ -91,6 +92,16 @@ def is_known(column: object) -> bool:
     """
     name = plain(str(column))
     return name in _KNOWN
+
+
+def is_other(column: str) -> bool:
+    """Reports whether a column identifies or describes rows, rather than contains texts or labels.
+
+    Args:
+        column: Name of the column.
+    """
+    name = plain(column)
+    return name in _OTHERS or name.startswith("unnamed:") or name.endswith(("_id", "_at"))
 
 
 def plain(column: str) -> str:
@@ -129,4 +140,32 @@ def joined(names: Sequence[str]) -> str:
     return json.dumps(list(names)) if any("," in name for name in names) else ",".join(names)
 
 
+_OTHERS = {
+    "id",
+    "idx",
+    "index",
+    "row",
+    "row_name",
+    "column_1",
+    "file",
+    "filename",
+    "file_name",
+    "path",
+    "url",
+    "split",
+    "fold",
+    "date",
+    "time",
+    "timestamp",
+    "author",
+    "user",
+    "annotator",
+    "worker",
+    "source",
+    "meta",
+    "metadata",
+    "comments",
+    "uuid",
+    "hash",
+}
 _KNOWN = {*TEXT, *TOKENS, *LABEL, *TAGS, *(name for pair in PAIRS for name in pair)}

@@ -21,7 +21,7 @@ from keras_peft.data import spans as marked
 from keras_peft.data.columns import Columns
 from keras_peft.data.readers import Row, Table
 from keras_peft.data.tables import Data, open_data
-from keras_peft.errors import DataError, OptionError, did_you_mean
+from keras_peft.errors import DataError, OptionError, did_you_mean, listed
 from keras_peft.inputs.cells import decode
 from keras_peft.inputs.input import Input, Text
 from keras_peft.options import setting
@@ -33,7 +33,9 @@ T = TypeVar("T")
 _CHUNK = 4096
 # Names of columns in which a row may have several labels.
 _SEVERAL = ("labels", "categories", "topics", "emotions", "choices", "tags")
-_TRUE = {"1", "1.0", "true"}
+_TRUE = {"1", "1.0", "true", "yes", "y", "x", "✓", "✔"}
+_FALSE = {"0", "0.0", "false", "no", "n", ""}
+_MISSING = {"-1", "-1.0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +216,9 @@ def read(
         task=task,
         text_column=options.text_column,
         label_column=options.label_column,
-        label_columns=_separated(options.label_columns, first[0]),
+        label_columns=_separated(options.label_columns, table_columns.all_columns(first)),
         needs=needs,
+        form=table.form if table.form.startswith("plain text") else "",
     )
     raw = _input(chosen, tokens=chosen.tokens)
     texts: Collector[Any] = Collector(TEXTS)
@@ -226,7 +229,10 @@ def read(
         own = [row.get(name) for name in chosen.texts]
         leading.append(_leading_spaces(own[0]) if own else 0)
         texts.add(raw.read(own) if own else "")
-        cells.add(_cell(row, chosen))
+        try:
+            cells.add(_cell(row, chosen))
+        except DataError as error:
+            raise DataError(f"{table.name}, row {number}: {error}") from None
     held, values = texts.done(), cells.done()
     column = label_column.understand(
         map(decode, values),
@@ -240,6 +246,7 @@ def read(
         decimal_comma=table.decimal_comma,
         merge_case=options.merge_labels is not None,
     )
+    _check_tokens(table.name, chosen, column, held)
     why = column.why
     if len(chosen.labels) > 1:
         why = "a column of 0 and 1 for each label"
@@ -332,7 +339,8 @@ def _labelled(
     found = Collector(TEXTS)
     wrong: Counter[str] = Counter()
     for text, cell, shift in zip(texts, cells, leading, strict=True):
-        own = marked.read_spans(decode(cell) or []) or []
+        decoded = decode(cell)
+        own = marked.read_spans(decoded) or []
         # Spans count the spaces before the text.
         moved = [
             replace(span, start=span.start - shift, end=min(span.end - shift, len(text))) for span in own
@@ -342,7 +350,7 @@ def _labelled(
             wrong[f"with {tagged}"] += 1
             tagged = (), ()
         found.add(tagged[0])
-        labels.add(tagged[1] or None)
+        labels.add(None if decoded is None else tagged[1] or None)
     return found.done(), labels.done(), dict(wrong)
 
 
@@ -350,8 +358,37 @@ def _cell(row: Row, chosen: Columns) -> Any:
     """Returns the label cell of a row; several columns become a list of ones and zeros."""
     if len(chosen.labels) < 2:
         return _storable(row.get(chosen.labels[0])) if chosen.labels else None
-    values = [row.get(name) for name in chosen.labels]
-    return None if None in values else [int(str(value).strip().lower() in _TRUE) for value in values]
+    values = ["" if row.get(name) is None else str(row[name]).strip().lower() for name in chosen.labels]
+    if _MISSING.issuperset(values):
+        return None
+    if wrong := [
+        f"{value!r} in {name!r}"
+        for name, value in zip(chosen.labels, values, strict=True)
+        if value not in _TRUE and value not in _FALSE
+    ]:
+        raise DataError(
+            f"a column for each label contains a 0 or 1, yes or no, or an x; got {listed(wrong)}. Convert the columns, "
+            "or name others with `label_columns`."
+        )
+    return [int(value in _TRUE) for value in values]
+
+
+def _check_tokens(
+    source: str, chosen: Columns, column: label_column.LabelColumn, texts: Sequence[Any]
+) -> None:
+    """Checks that lists of tokens have tags of their own, and are sentences."""
+    if not chosen.tokens:
+        return
+    if column.are_spans:
+        raise DataError(
+            f"{source}: the column {chosen.label!r} has spans of characters, but {chosen.texts[0]!r} has tokens; write "
+            "a tag for each token, or keep the text."
+        )
+    if len(texts) > 1 and all(len(own) == 1 for own in texts if own):
+        raise DataError(
+            f"{source} has one token in each row, and nothing says where a sentence ends; add an empty line after each "
+            "sentence, or a column with the number of the sentence."
+        )
 
 
 def _leading_spaces(value: Any) -> int:

@@ -37,7 +37,7 @@ def scheme_of(tags: Collection[str]) -> str | None:
     if all(part is not None for part in parts):
         marks = {part[0] for part in parts if part is not None}
         # Kinds that only occur with one mark could be ordinary tags, such as S-1 and E-1.
-        if marks & {"B", "I"} or len(marks) > 1 or OUTSIDE in tags:
+        if marks & {"B", "I"} or len(marks) > 1 or (OUTSIDE in tags and marks & {"U", "S"}):
             if any(
                 tag != f"{mark}-{label}"
                 for tag, (mark, label) in zip(inside, filter(None, parts), strict=True)

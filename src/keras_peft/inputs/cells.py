@@ -18,8 +18,15 @@ _NUMPY_STRINGS = re.compile(rf"\[\s*{_QUOTED}(?:\s+{_QUOTED})*\s*\]")
 _NUMPY_NUMBERS = re.compile(rf"\[\s*{_NUMBER}(?:\s+{_NUMBER})*\s*\]")
 _ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[\w'<>.]+)?\)", re.DOTALL)
 _SET = re.compile(r"(?:frozen)?set\((.*)\)", re.DOTALL)
-# The first characters of lists, sets and tuples, `array(…)`, `set(…)` and `frozenset(…)`.
-_OPENING = "[{(asf"
+# The first characters of lists, sets and tuples, `array(…)`, `set(…)`, `frozenset(…)` and `c(…)`.
+_OPENING = "[{(asfc"
+# np.int64(1) and np.str_('a').
+_NUMPY_2 = re.compile(rf"np\.\w+\(({_QUOTED}|{_NUMBER}|True|False)\)")
+# Arrays of Athena, [a, b], and Postgres, {a,b}.
+_BARE = re.compile(r"\[[\w][\w .-]*(?:,\s*[\w][\w .-]*)+\]|\{[\w][\w .-]*(?:,\s*[\w][\w .-]*)*\}")
+_NUMERIC_LIST = re.compile(r"[\[{][\d\s.,-]*[\]}]|.*\b(?:nan|None|True|False)\b.*")
+_R_VECTOR = re.compile(rf"c\({_QUOTED}(?:,\s*{_QUOTED})*\)")
+_NAN = re.compile(r"(?<=[\[,\s])nan(?=[\],\s])")
 _ADJACENT = re.compile(r"['\"]\s+['\"]")
 
 
@@ -28,8 +35,7 @@ def decode(value: Any) -> Any:
 
     Args:
         value: The cell. Strings such as `["a", "b"]`, `['a', 'b']`, `['a' 'b']`, `[1 0 0]`, `{'a', 'b'}` and
-            `{"choices": ["a"]}` become lists; an object with a score from 0 to 1 for each label becomes the list of
-            labels with at least one half.
+            `{"choices": ["a"]}` become lists, and so do the arrays of NumPy 2, Postgres, Athena and R.
 
     Returns:
         A list, a string, a number, a boolean, None for a missing value, or an object of another kind.
@@ -79,8 +85,6 @@ def _decoded_object(value: dict[str, Any]) -> Any:
     if isinstance(value.get("choices"), list | str):
         chosen = value["choices"]
         return chosen if isinstance(chosen, list) else [chosen]
-    if value and all(isinstance(one, int | float) and 0 <= one <= 1 for one in value.values()):
-        return [label for label, score in value.items() if score >= 0.5]
     return value
 
 
@@ -90,6 +94,7 @@ def _parsed(text: str) -> Any:
         return text
     if found := _ARRAY.fullmatch(text):
         return _parsed(found[1])
+    text = _NUMPY_2.sub(r"\1", text)
     if text in ("set()", "frozenset()"):
         return []
     if (found := _SET.fullmatch(text)) and found[1][:1] in "[{":
@@ -104,8 +109,13 @@ def _parsed(text: str) -> Any:
         return [_literal(part) for part in re.findall(_QUOTED, text)]
     if _NUMPY_NUMBERS.fullmatch(text):
         return [float(part) if re.search("[.eE]", part) else int(part) for part in text[1:-1].split()]
+    if _BARE.fullmatch(text) and not _NUMERIC_LIST.fullmatch(text):
+        return [part.strip() for part in text[1:-1].split(",")]
+    if _R_VECTOR.fullmatch(text):
+        return [_literal(part) for part in re.findall(_QUOTED, text)]
     if _ADJACENT.search(text):
         return text
+    text = _NAN.sub("None", text)
     value = _literal(text)
     return value if isinstance(value, list | tuple | set | frozenset | dict) else text
 

@@ -92,6 +92,11 @@ def _agreed(answers: list[tuple[Any, Any]]) -> Any:
     if not submitted:
         states = {status for _, status in answers}
         return LeftOut(_STATUS.get(states.pop(), "not annotated") if len(states) == 1 else "not annotated")
-    if any(value != submitted[0] for value in submitted):
+    if any(_comparable(value) != _comparable(submitted[0]) for value in submitted):
         return LeftOut("annotated differently by several people")
     return submitted[0]
+
+
+def _comparable(value: Any) -> Any:
+    """Returns an answer without the order in which an annotator chose labels."""
+    return sorted(map(str, value)) if isinstance(value, list) else value

@@ -31,4 +31,7 @@ def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
                 "This is the JSON training format of spaCy 2; convert it with `spacy convert`, and save its documents "
                 "as JSON Lines with the columns text and entities."
             )
-        yield {**{name: value for name, value in row.items() if name != "cats"}, "label": row["cats"]}
+        yield {
+            **{name: value for name, value in row.items() if name != "cats"},
+            "label": [label for label, score in row["cats"].items() if score and score >= 0.5],
+        }

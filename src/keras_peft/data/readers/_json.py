@@ -27,7 +27,7 @@ def as_row(value: Any) -> Row | None:
     text, other = value
     if isinstance(other, dict):
         return {**other, "text": text}
-    return {"text": text, "label": other} if isinstance(other, str) else None
+    return {"text": text, "label": other}
 
 
 def near(text: str, error: ValueError | RecursionError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_peft.data import names
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.data.readers._tokens import LineSentences
@@ -33,23 +34,22 @@ def values_of(line: str) -> list[str]:
 def _sentences(path: Path) -> Iterator[Row]:
     sentences = LineSentences(("tokens", "tags"))
     width = 0
+    numbered = True
     wrong: list[str] = []
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
-            if line.startswith(("# ", "#\t")) and "=" in line:  # a comment of CoNLL-U
+            if line.startswith("# ") and " = " in line:  # a comment of CoNLL-U
                 continue
             values = values_of(line) if line.strip() else []
             if values and not width:
                 width = len(values)
-                if [value.lower() for value in (values[0], values[-1])] in (
-                    ["token", "tag"],
-                    ["tokens", "tags"],
-                ):
+                if names.find(values, names.TOKENS) and names.find(values, names.TAGS):
                     continue
             if values and (len(values) != width or width < 2):
                 if len(wrong) < _SHOWN:
                     wrong.append(f"line {number} has {len(values)}")
                 continue
+            numbered = numbered and (not values or values[0].isdecimal())
             yield from sentences.add([values[0], values[-1]] if values else [])
     if wrong:
         raise DataError(
@@ -57,3 +57,8 @@ def _sentences(path: Path) -> Iterator[Row]:
             f"line ({width}); {listed(wrong)}. Fix these lines."
         )
     yield from sentences.end()
+    if numbered and width > 2:
+        raise DataError(
+            f"{path}: the first column numbers the tokens, as in CoNLL-U and GermEval; write the token first and the "
+            "tag last in each line."
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -44,6 +44,7 @@ class Dialect:
         skipped: Number of lines before the header.
         columns: Names of the columns, each different.
         by_token: Whether each line contains a token, and empty lines separate sentences.
+        spaces: Whether quoted values may follow a space.
         notes: Human-readable notes on the header.
     """
 
@@ -52,6 +53,7 @@ class Dialect:
     skipped: int
     columns: tuple[str, ...]
     by_token: bool
+    spaces: bool
     notes: tuple[str, ...]
 
 
@@ -78,7 +80,7 @@ def table_of(path: Path, name: str, dialect: Dialect) -> Table:
         form=form,
         batches=lambda chunk: in_chunks(_rows(path, name, dialect), chunk),
         notes=dialect.notes,
-        decimal_comma=dialect.separator != ",",
+        decimal_comma=dialect.separator == ";",
     )
 
 
@@ -122,7 +124,12 @@ def dialect_of(
         DataError: If there is no header.
         OptionError: If the user's separator does not occur in the header.
     """
-    records = [record for record in _parsed(sample, separator, quotes=quotes) if record]
+    spaces = quotes and f'{separator} "' in sample
+    records = [
+        record
+        for record in _parsed(sample, separator, quotes=quotes, spaces=spaces)
+        if any(map(str.strip, record))
+    ]
     if not records or not any(value.strip() for value in records[0]):
         raise DataError(f"{path} is empty; expected a header and rows of labelled text.")
     header = records[0]
@@ -131,9 +138,12 @@ def dialect_of(
             f"`separator={separator!r}`: the header of {path} is {header[0]!r}, which does not contain it; name "
             "another separator, or remove it to have it detected."
         )
+    rows = [record for record in records[1:-1] if any(record)]
+    if len(header) > 1 and rows and all(len(record) == len(header) + 1 for record in rows):
+        header = ["row name", *header]  # R leaves out the name of the first column.
     columns, notes = distinct(header)
     return Dialect(
-        separator, quotes, skipped, columns, _is_by_token(columns, sample, separator, quotes), notes
+        separator, quotes, skipped, columns, _is_by_token(columns, sample, separator, quotes), spaces, notes
     )
 
 
@@ -173,10 +183,15 @@ def _fit(sample: str, separator: str) -> tuple[bool, int, float, int]:
     return True, known, round(same, 1), -_SEPARATORS.index(separator)
 
 
-def _parsed(sample: str, separator: str, *, quotes: bool = True) -> list[list[str]]:
+def _parsed(sample: str, separator: str, *, quotes: bool = True, spaces: bool = False) -> list[list[str]]:
     try:
         return list(
-            csv.reader(sample.splitlines(keepends=True), delimiter=separator, quoting=_QUOTING[quotes])
+            csv.reader(
+                sample.splitlines(keepends=True),
+                delimiter=separator,
+                quoting=_QUOTING[quotes],
+                skipinitialspace=spaces,
+            )
         )
     except csv.Error:
         return []
@@ -199,7 +214,7 @@ def _is_by_token(columns: tuple[str, ...], sample: str, separator: str, quotes: 
 
 def _rows(path: Path, name: str, dialect: Dialect) -> Iterator[Row]:
     records = _records(path, name, dialect)
-    next(records)  # the header
+    next(record for _, record in records if any(value.strip() for value in record))  # the header
     if dialect.by_token:
         sentences = LineSentences(dialect.columns)
         for _, record in records:
@@ -250,6 +265,7 @@ def _records(path: Path, name: str, dialect: Dialect) -> Iterator[tuple[int, lis
             delimiter=dialect.separator,
             quoting=_QUOTING[dialect.quotes],
             strict=dialect.quotes,
+            skipinitialspace=dialect.spaces,
         )
         start = 1 + dialect.skipped
         try:
@@ -287,7 +303,7 @@ class _Joined:
 
     def __init__(self, width: int, separator: str) -> None:
         self._width, self._separator = width, separator
-        self._seen: dict[int, set[str]] = defaultdict(set)
+        self._seen: dict[int, Counter[str]] = defaultdict(Counter)
         self._suspects: list[tuple[int, int, list[list[str]]]] = []
 
     def see(self, line: int, record: list[str]) -> None:
@@ -297,8 +313,8 @@ class _Joined:
         for place, value in enumerate(record[: self._width]):
             if "\n" not in value and "\r" not in value:
                 own = self._seen[place]
-                if len(value) <= _LONGEST and len(own) < _REMEMBERED:
-                    own.add(value)
+                if len(value) <= _LONGEST and (value in own or len(own) < _REMEMBERED):
+                    own[value] += 1
                 continue
             within = value.splitlines()[1:]
             # The last line ends with the value, so it lacks the columns after it.
@@ -311,7 +327,8 @@ class _Joined:
         for line, count, inside in self._suspects:
             for place in range(self._width):
                 own = [one[place] for one in inside]
-                if all(value and value in self._seen[place] for value in own):
+                # Values such as labels, which occur again and again.
+                if all(value and self._seen[place][value] > 1 for value in own):
                     raise DataError(
                         f"{path}, line {line}: a quoted value continues over the next {count} lines, and "
                         f"{'they look' if len(inside) > 1 else 'one looks'} like rows of their own; close the quote, "

@@ -48,7 +48,7 @@ def _labelled(path: Path) -> Iterator[Row]:
             # Splitting at the labels keeps the spaces of the text.
             yield {
                 "text": line.split(maxsplit=count)[count].strip() if count < len(words) else "",
-                "labels": labels,
+                "label": labels,
             }
 
 

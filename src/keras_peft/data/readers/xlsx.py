@@ -7,6 +7,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+from keras_peft.data import names
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import in_chunks
 from keras_peft.data.readers.csv import distinct
@@ -28,12 +29,19 @@ def table(path: Path, separator: str | None) -> Table:
         raise DataError(
             f"{path} has no sheet with rows; expected the names of the columns and rows below them."
         )
-    name, (header, *rows) = next(iter(filled.items()))
+    # The sheet whose header is known, or the first.
+    name = next(
+        (name for name, (top, *_) in filled.items() if any(map(names.is_known, top))), next(iter(filled))
+    )
+    header, *rows = filled[name]
     while header and header[-1] == "":
         header.pop()
     columns, notes = distinct([str(value) for value in header])
     if len(filled) > 1:
-        notes = (f"only the sheet {name!r} was read; others are {listed(list(filled)[1:])}", *notes)
+        notes = (
+            f"only the sheet {name!r} was read; others are {listed(one for one in filled if one != name)}",
+            *notes,
+        )
     return Table(
         str(path), f"Excel, sheet {name!r}", lambda chunk: in_chunks(_rows(columns, rows), chunk), notes
     )
