@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from keras_peft import tasks
 from keras_peft.data import columns as table_columns
-from keras_peft.data import exports, label_column
+from keras_peft.data import exports
 from keras_peft.data import names as column_names
 from keras_peft.data import spans as marked
 from keras_peft.data.columns import Columns
+from keras_peft.data.labels import LabelColumn, LabelOptions, understand
 from keras_peft.data.readers import Row, Table
 from keras_peft.data.tables import Data, open_data
 from keras_peft.errors import DataError, OptionError, did_you_mean, listed
@@ -80,7 +81,9 @@ class ReadingOptions:
     def __post_init__(self) -> None:
         if self.merge_labels not in (None, *MERGES):
             raise OptionError(f"`merge_labels={self.merge_labels!r}`: expected {', '.join(MERGES)}.")
-        label_column.check_names(self.names)
+        names = self.names
+        if any(not name.strip() for name in names) or len(set(names)) < len(names):
+            raise OptionError(f"`label_names`: expected different names, got {listed(map(repr, names))}.")
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> ReadingOptions:
@@ -234,17 +237,19 @@ def read(
         except DataError as error:
             raise DataError(f"{table.name}, row {number}: {error}") from None
     held, values = texts.done(), cells.done()
-    column = label_column.understand(
+    column = understand(
         map(decode, values),
         task=task,
-        known=known,
         several=bool(chosen.labels) and column_names.plain(chosen.labels[0]) in _SEVERAL,
         pairs=len(chosen.texts) > 1,
         tokens=chosen.tokens,
-        label_names=chosen.labels if len(chosen.labels) > 1 else options.names,
-        label_separator=options.label_separator,
-        decimal_comma=table.decimal_comma,
-        merge_case=options.merge_labels is not None,
+        options=LabelOptions(
+            names=chosen.labels if len(chosen.labels) > 1 else options.names,
+            separator=options.label_separator,
+            merge_case=options.merge_labels is not None,
+            known=known,
+            decimal_comma=table.decimal_comma,
+        ),
     )
     _check_tokens(table.name, chosen, column, held)
     why = column.why
@@ -320,7 +325,7 @@ def _labelled(
     texts: Sequence[Any],
     cells: Sequence[Any],
     leading: Sequence[int],
-    column: label_column.LabelColumn,
+    column: LabelColumn,
     reading: Reading,
 ) -> tuple[Sequence[Any], Sequence[Any], dict[str, int]]:
     """Returns the texts and labels of all rows, and how many spans could not be used, by reason."""
@@ -373,9 +378,7 @@ def _cell(row: Row, chosen: Columns) -> Any:
     return [int(value in _TRUE) for value in values]
 
 
-def _check_tokens(
-    source: str, chosen: Columns, column: label_column.LabelColumn, texts: Sequence[Any]
-) -> None:
+def _check_tokens(source: str, chosen: Columns, column: LabelColumn, texts: Sequence[Any]) -> None:
     """Checks that lists of tokens have tags of their own, and are sentences."""
     if not chosen.tokens:
         return

@@ -1,0 +1,25 @@
+"""How labels are read, where that is not detected."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How labels are read, where that is not detected.
+
+    Attributes:
+        names: Names of labels that are given by position or by number.
+        separator: Separator of the labels in a cell; detected by default.
+        merge_case: Whether labels that differ only in upper and lower case are one label.
+        known: Labels of a trained classifier, which keep their spelling.
+        decimal_comma: Whether numbers may have a decimal comma.
+    """
+
+    names: tuple[str, ...] = ()
+    separator: str | None = None
+    merge_case: bool = False
+    known: Collection[str] = ()
+    decimal_comma: bool = False
