@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keras_peft.data.examples import read_examples
+from keras_peft.data.splitting import split_file
 from keras_peft.errors import DataError
 
 FOLDER = Path(__file__).parent / "forms"
@@ -30,6 +31,23 @@ def test_a_form(form):
     assert (examples.task.name, labels) == (form["task"], form["labels"])
     assert examples.reading.left_out == form.get("left_out", {})
     assert all(examples.texts)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        form
+        for form in FORMS
+        if form["file"] not in ("excel_decimal.csv", "predictions.csv") and "task" in form
+    ],
+    ids=lambda form: form["file"],
+)
+def test_its_split_has_the_same_labels(form, tmp_path):
+    options = form.get("options", {})
+    made = split_file(FOLDER / form["file"], tmp_path / "parts", test=0.34, validation=0, **options)
+    parts = [read_examples(path, task=form["task"], **options) for path in made.files.values()]
+    found = [list(label) if isinstance(label, tuple) else label for part in parts for label in part.labels]
+    assert sorted(map(str, found)) == sorted(map(str, form["labels"]))
 
 
 def test_every_file_is_listed():

@@ -173,7 +173,8 @@ class _Source:
     def __init__(self, path: Path, read: LabelledText, separator: str | None) -> None:
         self.path = path
         self.count = len(read.texts)
-        self._plain = PlainRows(open_data(path, separator=separator))
+        self._table = open_data(path, separator=separator)
+        self._plain = PlainRows(self._table)
         self._texts = read.reading.columns.texts
         self.first = self._plain.first[0]
 
@@ -197,8 +198,10 @@ class _Source:
 
     @property
     def is_parquet(self) -> bool:
-        """Whether the rows are those of a Parquet file."""
-        return ending_of(self.path) == ".parquet" and self._plain.tool is None
+        """Whether the rows are those of a Parquet file, and not labels by their names."""
+        return (
+            ending_of(self.path) == ".parquet" and self._table.form == "Parquet" and self._plain.tool is None
+        )
 
     def groups(self, group_by: str | None, seed: int) -> np.ndarray:
         """Returns a digest of each row's group, (rows,) S16."""
