@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
+import keras_peft
 from conftest import TINY, make_rows
 from keras_peft.errors import DataError
 from keras_peft.sklearn import TextClassifier
@@ -38,6 +39,15 @@ def test_it_predicts_labels_of_the_given_type(fitted):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     assert (fitted.predict(TEXTS) == fitted.classes_[probabilities.argmax(axis=1)]).all()
     assert fitted.score(TEXTS, LABELS) == np.mean(fitted.predict(TEXTS) == LABELS)
+
+
+def test_the_bundle_has_the_names_of_the_classes(tmp_path):
+    model = classifier(out=tmp_path / "b").fit(TEXTS, np.where(LABELS == 3, 10, 9))
+    assert model.classes_.tolist() == [9, 10]
+    bundle = keras_peft.load(tmp_path / "b")
+    assert tuple(bundle.labels) == ("10", "9")
+    said = [prediction.label for prediction in bundle.predict(TEXTS)]
+    assert said == list(map(str, model.predict(TEXTS)))
 
 
 def test_it_survives_pickling_and_cloning(fitted):

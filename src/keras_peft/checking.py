@@ -33,7 +33,7 @@ def check_data(
 ) -> DataReport:
     """Checks labelled text for problems that would harm training.
 
-    The data is read as for training, which `report.reading` tells.
+    The data is read as for training; `report.reading` says how.
 
     Args:
         data: A path, or data in memory; see `read_examples`.

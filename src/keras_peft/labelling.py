@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.data import names
 from keras_peft.data.columns import check_column
 from keras_peft.data.duplicates import digests
 from keras_peft.data.readers import Row
@@ -119,7 +120,9 @@ def rows_to_label(
         raise OptionError(f"`count={count}`: expected 1 or more.")
     classifier.task.check_confident()
     *own, label = classifier.bundle.columns
-    columns = [name.strip() for name in text_column.split(",")] if text_column else own
+    columns = list(names.split(text_column, own)) if text_column else own
+    # A bundle may be trained on a column of 0 and 1 for each label.
+    label_columns = names.split(label, (label,) if "," not in label else ())
     if len(columns) != classifier.texts_in_a_row:
         raise OptionError(
             f"`text_column={text_column!r}`: {classifier.bundle.folder} reads {classifier.texts_in_a_row} texts per "
@@ -130,20 +133,20 @@ def rows_to_label(
     if labelled is not None:
         table = open_data(labelled)
         known = [row for _, row in PlainRows(table)]
-        for name in (*columns, label):
+        for name in (*columns, *label_columns):
             check_column(known[0] if known else {}, name, table.name, "labelled")
         seen = set(digests(classifier.input.read([row.get(name) for name in columns]) for row in known))
     candidates = _Candidates(_CANDIDATES * count)
     different = 0
     with classifier.vectors_and_outputs(advance=advance) as compute:
-        for rows in _different(pool, classifier, columns, label, seen):
+        for rows in _different(pool, classifier, columns, label_columns, seen):
             texts = [classifier.input.read([row.get(name) for name in columns]) for row in rows]
             vectors, outputs = compute(texts)
             answers = [prediction.summary() for prediction in classifier.task.predictions(outputs, texts)]
             different += len(rows)
             candidates.add(
                 [
-                    {**_renamed(row), label: None, _PREDICTED: answer, _CONFIDENCE: sure}
+                    {**_renamed(row), **dict.fromkeys(label_columns), _PREDICTED: answer, _CONFIDENCE: sure}
                     for row, (answer, sure, _) in zip(rows, answers, strict=True)
                 ],
                 vectors,
@@ -155,7 +158,7 @@ def rows_to_label(
             + (f", there or in {labelled}." if labelled is not None else ".")
         )
     chosen = candidates.spread(count, seed=seed)
-    return RowsToLabel(chosen, known, different, (*columns, label))
+    return RowsToLabel(chosen, known, different, (*columns, *label_columns))
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
@@ -225,7 +228,7 @@ class _Candidates:
 
 
 def _different(
-    pool: Data, classifier: Classifier, columns: Sequence[str], label: str, seen: set[bytes]
+    pool: Data, classifier: Classifier, columns: Sequence[str], labels: Sequence[str], seen: set[bytes]
 ) -> Iterator[list[Row]]:
     """Yields chunks of rows that have no label, and a text which did not occur before."""
     table = open_data(pool)
@@ -236,7 +239,7 @@ def _different(
         texts = [classifier.input.read([row.get(column) for column in columns]) for row in rows]
         kept = []
         for row, text, digest in zip(rows, texts, digests(texts), strict=True):
-            if text and digest not in seen and _is_missing(row.get(label)):
+            if text and digest not in seen and all(_is_missing(row.get(name)) for name in labels):
                 seen.add(digest)
                 kept.append(row)
         if kept:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
-from keras_peft.data import names
-from keras_peft.data.columns import check_column
+from keras_peft.data.columns import check_column, column_options
 from keras_peft.data.examples import Examples, read_examples
 from keras_peft.data.reading import PlainRows
 from keras_peft.data.tables import Data, has_columns, open_data
@@ -100,11 +99,8 @@ class Classifier:
             raise DataError(
                 "Expected a list of texts, got a single string; put it in a list, or pass a Path to read a file."
             )
-        read: list[Text | None]
-        if isinstance(texts, Path) or has_columns(texts):
-            read = self._read_table(texts)
-        else:
-            read = [self.read(text) for text in texts]
+        given: Any = texts
+        read = self._read_table(given) if has_columns(given) else [self.read(text) for text in given]
         if bad := [n for n, text in enumerate(read, 1) if text is None]:
             raise DataError(
                 f"Texts {listed(bad)} (counted from 1) are empty, are not strings or contain an unpaired "
@@ -222,7 +218,9 @@ class Classifier:
         if isinstance(data, Examples):
             examples = data
         else:
-            examples = read_examples(data, task=self.task, **{**columns_of(self.bundle), **options})
+            examples = read_examples(
+                data, task=self.task, **{**column_options(self.bundle.columns), **options}
+            )
         if examples.task.name != self.task.name or len(examples.columns) - 1 != self.texts_in_a_row:
             raise DataError(
                 f"{examples.source} was read for the task {examples.task.name} from the columns "
@@ -232,16 +230,6 @@ class Classifier:
         self.task.check_known(examples.labels, examples.source)
         outputs = self.outputs(examples.texts, advance=advance)
         return self.task.score_with_interval(outputs, self.task.targets(examples.labels))
-
-
-def columns_of(bundle: Bundle) -> dict[str, str]:
-    """Returns the columns that a bundle was trained on, as arguments of `read_examples`.
-
-    Args:
-        bundle: The bundle.
-    """
-    *texts, label = bundle.columns
-    return {"text_column": names.joined(texts), "label_column": label}
 
 
 def load_bundle(folder: str | Path, *, base: str | None = None) -> Classifier:

@@ -96,7 +96,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             The estimator.
 
         Raises:
-            DataError: If the texts are no strings, or the labels cannot be learned.
+            DataError: If a text is not a string, or the labels cannot be learned.
         """
         texts = _texts(X)
         labels = np.asarray(y)
@@ -107,8 +107,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if len(labels) != len(texts):
             raise DataError(f"`y`: expected {len(texts)} labels, one for each text, got {len(labels)}.")
         self.classes_, numbers = np.unique(labels, return_inverse=True)
-        names = [f"{number:06}" for number in range(len(self.classes_))]
-        # Names of a fixed length sort as the classes do.
+        names = [str(label).strip() for label in self.classes_]
+        if not all(names) or len(set(names)) < len(names):
+            names = [f"class {number}" for number in range(len(names))]
         columns = ["text"] if isinstance(texts[0], str) else ["text_a", "text_b"]
         rows = [
             {
@@ -141,6 +142,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             )
             self._files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
             self._classifier: Classifier | None = load_bundle(out)
+            # A bundle sorts its labels as text.
+            self._order = [self._classifier.labels.index(name) for name in names]
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -161,7 +164,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         texts = _texts(X)
         loaded = self._loaded()
-        return loaded.probabilities(loaded.read_all(texts))
+        return loaded.probabilities(loaded.read_all(texts))[:, self._order]
 
     def _loaded(self) -> Classifier:
         if self._classifier is None:  # The estimator was pickled.

@@ -61,6 +61,11 @@ def test_names_of_class_labels():
 
 def test_pairs_tuples_bytes_and_streams():
     assert read_examples((["a", "b"], [0, 1])).texts == ("a", "b")
+    assert read_examples((("a", "x"), ("b", "y"))).texts == ("a", "b")
+    assert read_examples(
+        [(["Go", "home"], ["O", "O"]), (["a", "b"], ["O", "B-x"])], task="token-labels"
+    ).task.per_word
+    assert read_examples(zip(TEXTS, LABELS, strict=True)).labels == tuple(LABELS)
     assert read_examples([(("a", "b"), "x"), (("c", "d"), "y")]).task.name == "pairs"
     spans = [("Anna is here", {"entities": [(0, 4, "PER")]})]
     assert read_examples(spans).labels == (("B-PER", "O", "O"),)
@@ -76,7 +81,7 @@ def test_pairs_tuples_bytes_and_streams():
         ([], "Got an empty list"),
         ({}, "Got an empty dict"),
         ([1, 2], "Got a list of an int; expected"),
-        ({"text": "a", "label": "b"}, "a dict whose 'text', 'label' is no list"),
+        ({"text": "a", "label": "b"}, r"a dict with a value that is not a list \('text', 'label'\)"),
         ({"text": ["a"], "label": ["b", "c"]}, "columns of different lengths: text 1, label 2"),
         (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "several columns of the same name: 'text'"),
         (pd.DataFrame(), "has no columns"),

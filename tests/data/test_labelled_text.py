@@ -150,7 +150,7 @@ def test_names_of_labels(read):
     assert "set `label_names` to name them" in read(hot).reading.line
     with pytest.raises(OptionError, match="expected 2 names, one for each position, got 3"):
         read(hot, label_names="a,b,c")
-    with pytest.raises(OptionError, match="expected different names"):
+    with pytest.raises(OptionError, match="expected unique, non-empty names"):
         read(hot, label_names="a,a")
     assert read(rows_with([0, 1]), label_names=["bus", "tram"]).labels == ("bus", "tram")
     one_hot = read(rows_with([[1, 0], [0, 1]]), task="single-label", label_names="bus,tram")
@@ -168,7 +168,7 @@ def test_labels_that_differ_in_case(read):
     rows = rows_with(["Great", "great", "great", "BAD", "bad"])
     assert len(set(read(rows).labels)) == 4
     assert read(rows, merge_labels="case").labels == ("great", "great", "great", "BAD", "BAD")
-    with pytest.raises(OptionError, match="`merge_labels='kind'`: expected case"):
+    with pytest.raises(OptionError, match="`merge_labels='kind'`: expected 'case'"):
         read(rows, merge_labels="kind")
 
 
@@ -271,6 +271,8 @@ def test_what_programs_write(read_text, content, labels):
         ("text,food,late\na,1,\nb,,1\n", (("food",), ("late",))),
         ("text,food,late\na,yes,no\nb,x,x\n", (("food",), ("food", "late"))),
         ("text,food,late\na,1,0\nb,-1,-1\n", (("food",),)),
+        ("text,food,late\na,1,0\nb,0,0\nc,1,\n", (("food",), ())),
+        ("text,food,late\na,x,\nb,,\n", (("food",),)),
     ],
 )
 def test_columns_of_labels(read_text, content, labels):
@@ -283,6 +285,11 @@ def test_columns_of_labels(read_text, content, labels):
         ("text,food,late\na,0.83,0\n", {"label_columns": "food,late"}, "row 1: .* got '0.83' in 'food'"),
         ("text,label\na,1\nb,5\n", {"label_names": "x,y"}, "numbers up to 5, but there are 2 names"),
         ("text,label\na,-1\nb,0\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
+        ("text,label\na,1\nb,0.5\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
+        ("text,a,b\nx,1,0\n", {"label_columns": "a,b", "label_column": "a"}, "exclude each other"),
+        ("token,tag\n10,000,O\n\na,O\n", {}, "line 2 has 3 values"),
+        ("id,kind,label\n1,a,b\n", {}, "has no column 'text'"),
+        ("text_a,text_b,label\na,b,\"[[0,1,'X']]\"\n", {}, "are two texts; name one of them"),
         ("text,label\na,b\nc,d\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
         ("text,label\na,²\nc,d\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
         ("token,tag\na,O\nb,B-x\n", {}, "nothing says where a sentence ends"),
@@ -300,6 +307,38 @@ def test_columns_of_labels(read_text, content, labels):
 def test_what_is_refused(read_text, content, options, message):
     with pytest.raises(KerasPeftError, match=message):
         read_text(content, **options)
+
+
+def test_case_is_merged_in_lists(read):
+    rows = rows_with([["Bus"], ["bus"], ["bus", "Late"]])
+    assert read(rows, merge_labels="case").labels == (("bus",), ("bus",), ("Late", "bus"))
+    with pytest.raises(OptionError, match="no effect on tags"):
+        read(
+            [{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["b", "c"], "tags": ["O", "B-x"]}],
+            merge_labels="case",
+        )
+
+
+def test_spans_that_cannot_be_used(read):
+    spans = [[[6, 9, "CITY"]], [[6, 900, "CITY"]], [[0, 5, "X"], [3, 9, "Y"]]]
+    rows = [{"text": "Go to Ulm. ", "label": one} for one in spans]
+    with pytest.raises(
+        DataError, match=r"has a span outside of its text \(row 2\); 1 row has spans that overlap"
+    ):
+        read(rows)
+    assert read(rows, skip_bad_rows=True).labels == (("O", "O", "B-CITY", "O"),)
+
+
+def test_annotators_of_several_questions(tmp_path):
+    def record(**answers):
+        responses = {name: [{"value": value, "status": "submitted"}] for name, value in answers.items()}
+        return {"fields": {"text": f"text {answers}"}, "responses": responses}
+
+    records = [record(topic="bus"), record(topic="food", sentiment="bad"), record(sentiment="good")]
+    with pytest.raises(DataError, match=r"could contain the label \(topic, sentiment\)"):
+        read_examples(write_jsonl(tmp_path / "d.jsonl", records))
+    examples = read_examples(tmp_path / "d.jsonl", label_column="topic", skip_bad_rows=True)
+    assert examples.labels == ("bus", "food")
 
 
 def test_names_of_numbers_from_one_on(read_text):

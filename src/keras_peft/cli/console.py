@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress as Bars
@@ -11,10 +12,13 @@ from rich.table import Table
 from keras_peft.bars import BarProgress, console, row_bar_on
 from keras_peft.cli.process import quiet_import
 from keras_peft.cli.wording import as_flags
+from keras_peft.data.reading import ReadingOptions
 from keras_peft.tasks import metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from rich.console import Console
 
     from keras_peft.bundle import Bundle
     from keras_peft.predict import Classifier
@@ -88,6 +92,18 @@ def scores_table(title: str, scores: Mapping[str, Any], baseline: Mapping[str, A
         if baseline is not None and key == next(iter(scores["metrics"])):
             made.add_row(f"  always {baseline['answer']}", "", "", f"{baseline['metrics'][key]:.3f}", "")
     return made
+
+
+def show_reading(name: str, line: str, console: Console = err) -> None:
+    """Shows in one line how labelled text was read.
+
+    Args:
+        name: Name of the file.
+        line: The line, from `Reading.line`.
+        console: Where it is shown.
+    """
+    options = {one.name for one in fields(ReadingOptions)} | {"task"}
+    console.print(f"{name}: {as_flags(line, options)}", soft_wrap=True)
 
 
 def row_bar(title: str) -> Bars:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +37,9 @@ def _check(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help=f"Task: {', '.join(tasks.names())}.", show_default="inferred from the labels"),
+        typer.Option(
+            help=f"Task: {', '.join(tasks.names())}.", show_default="inferred from the columns and labels"
+        ),
     ] = None,
     similarity: Annotated[float, typer.Option(help="Minimum similarity of near duplicates, up to 1.")] = 0.9,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if anything is found.")] = False,
@@ -77,11 +78,9 @@ check = with_settings(_check, ReadingOptions)
 
 
 def _show(report: DataReport) -> None:
-    from keras_peft.cli.console import out
-    from keras_peft.cli.wording import as_flags
+    from keras_peft.cli.console import out, show_reading
 
-    names = {one.name for one in fields(ReadingOptions)} | {"task"}
-    out.print(f"{Path(report.source).name}: {as_flags(report.reading, names)}", soft_wrap=True)
+    show_reading(Path(report.source).name, report.reading, out)
     _show_labels(report, report.facts("labels"))
     lengths = report.facts("lengths")
     out.print(

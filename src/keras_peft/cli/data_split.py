@@ -33,8 +33,8 @@ def _split(
     settings: ReadingOptions,
 ) -> None:
     """Split labelled text into training, validation and test files with the same share of every label."""
-    from keras_peft.cli.console import err, print_json, table
     from keras_peft.cli.console import out as stdout
+    from keras_peft.cli.console import print_json, show_reading, table
     from keras_peft.data.splitting import split_file
 
     made = split_file(
@@ -50,7 +50,7 @@ def _split(
     if as_json:
         print_json(made.to_json())
         return
-    err.print(f"{file.name}: {made.reading}", soft_wrap=True)
+    show_reading(file.name, made.reading)
     frequent = sorted(made.labels.items(), key=lambda one: (-sum(one[1].values()), one[0]))
     rows = (
         (label, *(f"{count:,}" for count in counts.values())) for label, counts in frequent[:_MOST_LABELS]

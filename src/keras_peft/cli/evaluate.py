@@ -26,19 +26,29 @@ def _evaluate(
 ) -> None:
     """Score a bundle on labelled text."""
     from keras_peft import bundle as bundles
-    from keras_peft.cli.console import err, open_classifier, out, print_json, row_bar, scores_table, table
+    from keras_peft.cli.console import (
+        err,
+        open_classifier,
+        out,
+        print_json,
+        row_bar,
+        scores_table,
+        show_reading,
+        table,
+    )
+    from keras_peft.cli.wording import as_flags
+    from keras_peft.data.columns import column_options
     from keras_peft.data.examples import read_examples
-    from keras_peft.predict import columns_of
 
     described = bundles.read(bundle)
     task = described.task()
-    options = {**columns_of(described), **settings.to_options()}
+    options = {**column_options(described.columns), **settings.to_options()}
     examples = read_examples(data, task=task, skip_bad_rows=skip_bad_rows, **options)
     if examples.reading is not None:
-        err.print(f"{data.name}: {examples.reading.line}", soft_wrap=True)
+        show_reading(data.name, examples.reading.line)
     task.check_known(examples.labels, examples.source)
     for note in examples.notes:
-        err.print(f"Note: {note}", style="yellow", soft_wrap=True)
+        err.print(f"Note: {as_flags(note, {'skip_bad_rows'})}", style="yellow", soft_wrap=True)
 
     classifier = open_classifier(bundle, described, base)
     with row_bar("Scoring") as bars:
@@ -64,4 +74,7 @@ def _evaluate(
         out.print(table("Most frequent mistakes", ("label", "predicted", "rows"), rows, left=2))
 
 
-evaluate = with_settings(_evaluate, ReadingOptions)
+_AS_IN_TRAINING = "the column used in training"
+evaluate = with_settings(
+    _evaluate, ReadingOptions, shown={"text_column": _AS_IN_TRAINING, "label_column": _AS_IN_TRAINING}
+)

@@ -84,13 +84,16 @@ def with_flags(
     return command
 
 
-def with_settings(run: Callable[..., None], owner: type) -> Callable[..., None]:
+def with_settings(
+    run: Callable[..., None], owner: type, *, shown: Mapping[str, str] = MappingProxyType({})
+) -> Callable[..., None]:
     """Adds the flags of a settings class to a command.
 
     Args:
         run: The command. It takes `settings`, an instance of the class, in addition to its own
             arguments.
         owner: A frozen dataclass whose fields are made by `keras_peft.options.setting`.
+        shown: What the help shows as the default of some fields, if it differs in this command.
 
     Returns:
         The command with the flags.
@@ -102,7 +105,7 @@ def with_settings(run: Callable[..., None], owner: type) -> Callable[..., None]:
 
     signature = inspect.signature(run, eval_str=True)
     own = [one for name, one in signature.parameters.items() if name != "settings"]
-    parameters = [*own, *(_setting(owner, field) for field in fields)]
+    parameters = [*own, *(_setting(owner, field, shown.get(field.name)) for field in fields)]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     return command
@@ -124,7 +127,7 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     )
 
 
-def _setting(owner: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
+def _setting(owner: type, field: dataclasses.Field[Any], shown: str | None = None) -> inspect.Parameter:
     kind = typing.get_type_hints(owner)[field.name]
     name, default = f"--{field.name.replace('_', '-')}", field.default
     names = [name]
@@ -133,7 +136,9 @@ def _setting(owner: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     elif str in typing.get_args(kind):  # Other types are parsed from the string.
         kind = str if default is not None else str | None
         default = None if default is None else str(default)
-    option = typer.Option(*names, help=field.metadata["help"], show_default=field.metadata["shown"] or True)
+    option = typer.Option(
+        *names, help=field.metadata["help"], show_default=shown or field.metadata["shown"] or True
+    )
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )

@@ -55,7 +55,8 @@ def label(
             advance=lambda rows: bars.advance(bar, rows),
         )
     chosen.write(out, overwrite=overwrite)
-    *texts, name = chosen.columns
+    texts = chosen.columns[: classifier.texts_in_a_row]
+    name = ", ".join(chosen.columns[len(texts) :])
     if as_json:
         print_json(
             {

@@ -53,6 +53,7 @@ def predict(
     """Label texts with a bundle; files of any size are streamed."""
     from keras_peft import bundle as bundles
     from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
+    from keras_peft.data import names
     from keras_peft.files import refuse_existing
     from keras_peft.inputs.strings import is_text
 
@@ -68,12 +69,14 @@ def predict(
         )
     if output and output.suffix.lower() not in OUTPUTS:
         raise OptionError(f"--output {output}: expected a file that ends in {', '.join(OUTPUTS)}.")
+    if separator and not input:
+        raise OptionError("--separator is for --input; remove it.")
     if output:
         refuse_existing(output, overwrite=overwrite, error=OptionError, option="output")
     if not all(map(is_text, texts or ())):
         raise DataError("A text to predict is empty or not valid UTF-8.")
     described = bundles.read(bundle)
-    columns = text_column.split(",") if text_column else list(described.columns[:-1])
+    columns = list(names.split(text_column, described.columns) if text_column else described.columns[:-1])
     if not input:
         columns = list(described.columns[:-1])
     if len(columns) != described.texts_per_row:
@@ -83,10 +86,10 @@ def predict(
         )
     given = _rows_of(texts or [], columns)
     # A first pass over the file finds bad rows and all columns before anything is loaded or written.
-    total, names = 0, dict[str, None]()
+    total, found = 0, dict[str, None]()
     for chunk in _chunks(input, columns, skip_bad_rows, separator) if input else [given]:
         total += len(chunk)
-        names |= dict.fromkeys(key for row in chunk for key in row)
+        found |= dict.fromkeys(key for row in chunk for key in row)
     chunks = _chunks(input, columns, skip_bad_rows, separator) if input else iter([given])
 
     classifier = open_classifier(bundle, described, base)
@@ -94,7 +97,7 @@ def predict(
         task = bars.add_task("", total=total)
         labelled = _labelled(classifier, chunks, columns, lambda rows: bars.advance(task, rows))
         if output:
-            _write(output, labelled, list(names), bom=input is not None and has_bom(input))
+            _write(output, labelled, list(found), bom=input is not None and has_bom(input))
         elif as_json:
             _print_predictions(labelled)
         elif input:
@@ -156,7 +159,7 @@ def _labelled(
     classifier: Classifier, chunks: Iterator[list[Row]], columns: list[str], advance: Callable[[int], None]
 ) -> Iterator[tuple[Row, Prediction]]:
     for chunk in chunks:
-        texts = [row[columns[0]] if len(columns) == 1 else [row[name] for name in columns] for row in chunk]
+        texts = [classifier.input.read([row.get(name) for name in columns]) for row in chunk]
         yield from zip(chunk, classifier.predict(texts, advance=advance), strict=True)
 
 
@@ -179,7 +182,7 @@ def _print_lines(labelled: Iterator[tuple[Row, Prediction]], columns: list[str])
 def _joined(row: Row, columns: list[str]) -> str:
     """Joins the texts of a row into one line."""
     values = [row[column] for column in columns]
-    texts = [value if isinstance(value, str) else " ".join(value) for value in values]
+    texts = [" ".join(map(str, value)) if isinstance(value, list | tuple) else str(value) for value in values]
     return " | ".join(" ".join(text.split()) for text in texts)
 
 

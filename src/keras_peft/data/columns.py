@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keras_peft.data import names
 from keras_peft.data.readers import Row
-from keras_peft.errors import DataError, did_you_mean, listed
+from keras_peft.errors import DataError, OptionError, did_you_mean, listed
 from keras_peft.inputs.cells import listed as list_in
 from keras_peft.tasks import Task
 
@@ -27,13 +27,11 @@ class Columns:
         texts: The text column, both columns of a pair, or the column with the tokens; empty if there is none.
         labels: The label column, or a column of 0 and 1 for each label; empty if there is none.
         tokens: Whether the texts are lists of tokens.
-        guessed: The columns that were found by their names or values, other than the default names.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     tokens: bool = False
-    guessed: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -48,6 +46,7 @@ class _Problem:
     what: str
     option: str
     hint: str = ""
+    is_ambiguous: bool = False
 
     @classmethod
     def missing(cls, name: str, columns: Sequence[str], option: str) -> _Problem:
@@ -88,17 +87,17 @@ def choose(
     given = _given_labels(columns, label_column, label_columns)
     option = "label_columns" if label_columns else "label_column"
     problems += [_Problem.missing(name, columns, option) for name in given or () if name not in columns]
-    guessed: list[str] = []
     lacking: list[_Problem] = []
-    texts, tokens = _texts(rows, task, text_column, given or (), guessed, lacking)
-    if lacking and "text" not in needs and text_column is None:
+    texts, tokens = _texts(rows, task, text_column, given or (), lacking)
+    ambiguous = any(problem.is_ambiguous for problem in lacking)
+    if lacking and not ambiguous and "text" not in needs and text_column is None:
         texts, tokens = (), False
     else:
         problems += lacking
     labels = given
     if labels is None:
         others = [name for name in columns if name not in texts]
-        labels = _labels(rows, others, tokens, texts, guessed, problems if "label" in needs else [])
+        labels = _labels(rows, others, tokens, texts, problems if "label" in needs else [])
     if problems:
         options = list(dict.fromkeys(f"`{problem.option}`" for problem in problems))
         raise DataError(
@@ -106,12 +105,14 @@ def choose(
             f"{''.join(problem.hint for problem in problems)} Set {' and '.join(options)} to the right "
             f"{'one' if len(options) == 1 else 'ones'}.{_advice(columns)}{f' It was read as {form}.' if form else ''}"
         )
-    return Columns(texts, labels, tokens, tuple(guessed))
+    return Columns(texts, labels, tokens)
 
 
 def _given_labels(
     columns: Sequence[str], label_column: str | None, label_columns: Sequence[str]
 ) -> tuple[str, ...] | None:
+    if label_columns and label_column is not None:
+        raise OptionError("`label_column` and `label_columns` exclude each other; remove one.")
     if label_columns:
         return tuple(label_columns)
     return None if label_column is None else names.split(label_column, columns)
@@ -122,7 +123,6 @@ def _texts(
     task: type[Task] | None,
     given: str | None,
     labels: Sequence[str],
-    guessed: list[str],
     problems: list[_Problem],
 ) -> tuple[tuple[str, ...], bool]:
     columns = all_columns(rows)
@@ -140,23 +140,19 @@ def _texts(
     if tokens and reads_tokens and not wants_pairs:
         return (tokens,), True
     if pairs and not wants_tokens and (wants_pairs or text is None):
-        if pairs != names.PAIRS[0]:
-            guessed += pairs
         return pairs, False
     if text is not None and not wants_pairs:
         return (text,), wants_tokens and _are_lists(rows, text)
     if not wants_pairs:
         known = names.every(others, names.TEXT)
         if len(known) > 1:
-            problems.append(
-                _Problem(f"has several columns that could contain the text ({listed(known)})", "text_column")
-            )
+            what = f"has several columns that could contain the text ({listed(known)})"
+            problems.append(_Problem(what, "text_column", is_ambiguous=True))
             return (known[0],), False
         if not known and len(columns) == 2:
             label = labels[0] if labels else names.find(columns, names.LABEL)
             known = [name for name in columns if label and name != label and not names.is_other(name)]
         if known:
-            guessed += known
             return (known[0],), False
     wanted = ("text_a", "text_b") if wants_pairs else ("text",)
     if wants_pairs:
@@ -180,20 +176,15 @@ def _labels(
     columns: Sequence[str],
     tokens: bool,
     texts: Sequence[str],
-    guessed: list[str],
     problems: list[_Problem],
 ) -> tuple[str, ...]:
     if tokens:
         if found := names.find(columns, names.TAGS):
-            if names.plain(found) != "tags":
-                guessed.append(found)
             return (found,)
         problems.append(_Problem("has no column 'tags'", "label_column", did_you_mean("tags", columns)))
         return ()
     for default in ("label", "labels"):
         if found := names.find(columns, (default,)):
-            if found != default:
-                guessed.append(found)
             return (found,)
     known = names.every(columns, (*names.LABEL, "tags"))
     known = known or [name for name in columns if names.plain(name) in ("entities", "spans", "ner_tags")]
@@ -212,7 +203,6 @@ def _labels(
             values = {str(row.get(others[0])) for row in rows}
             known = others if len(values) <= _REPEATED * len(rows) else []
     if known:
-        guessed.append(known[0])
         return (known[0],)
     problems.append(
         _Problem("has no column 'label', 'labels' or 'tags'", "label_column", did_you_mean("label", columns))
@@ -277,3 +267,13 @@ def check_column(row: Row, column: str, source: object, option: str) -> None:
             f"{source} has no column {column!r}; it has: {listed(row)}.{did_you_mean(column, row)} Set "
             f"`{option}` to the right one."
         )
+
+
+def column_options(columns: Sequence[str]) -> dict[str, str]:
+    """Returns the columns of a training as arguments of `read_examples`.
+
+    Args:
+        columns: Names of the text columns, followed by the name of the label column.
+    """
+    *texts, label = columns
+    return {"text_column": names.joined(texts), "label_column": label}

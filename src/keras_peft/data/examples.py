@@ -147,8 +147,9 @@ def read_examples(
     faults: dict[str, list[int]] = {fault: [] for fault in (_NO_TEXT, _NO_LABEL, _HALF, _UNEVEN)}
     bad = set[int]()
     for place, (text, label) in enumerate(zip(read.texts, read.labels, strict=True)):
-        for fault in _faults(read.reading.task, text, label):
-            faults[fault].append(read.numbers[place])
+        why = [read.faults[place]] if place in read.faults else _faults(read.reading.task, text, label)
+        for fault in why:
+            faults.setdefault(fault, []).append(read.numbers[place])
             bad.add(place)
     fine = np.setdiff1d(np.arange(count), list(bad))
     examples = Examples(

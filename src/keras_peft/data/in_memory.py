@@ -146,7 +146,11 @@ def _columns(data: Mapping[Any, Any]) -> Table:
         if isinstance(values, str | bytes) or not hasattr(values, "__len__")
     ]
     if not data or wrong:
-        what = f"a dict whose {listed(map(repr, wrong))} is no list" if wrong else "an empty dict"
+        what = (
+            f"a dict with a value that is not a list ({listed(map(repr, wrong))})"
+            if wrong
+            else "an empty dict"
+        )
         raise DataError(f"Got {what}; {EXPECTED}.")
     lengths = {str(key): len(values) for key, values in data.items()}
     if len(set(lengths.values())) > 1:
@@ -183,13 +187,16 @@ def _are_texts_and_labels(data: Any) -> bool:
     return (
         isinstance(data, tuple)
         and len(data) == 2
-        and all(hasattr(one, "__len__") and not isinstance(one, str | bytes | Mapping) for one in data)
+        and all(
+            hasattr(one, "__len__") and not isinstance(one, str | bytes | Mapping | tuple) for one in data
+        )
     )
 
 
 def _pair(text: Any, label: Any) -> Row:
     """Returns the row of a text, or of two texts, with its label or, as in spaCy, with its annotations."""
-    if isinstance(text, list | tuple) and len(text) == 2:
+    is_pair = isinstance(text, list | tuple) and len(text) == 2 and all(isinstance(one, str) for one in text)
+    if is_pair and not isinstance(label, list | tuple):
         row: Row = {"text_a": _plain(text[0]), "text_b": _plain(text[1])}
     else:
         row = {"text": _plain(text)}

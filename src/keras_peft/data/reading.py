@@ -1,4 +1,4 @@
-"""Reads labelled text as its author meant it: one reading for every command and every source.
+"""Reads labelled text from any source, and decides on its columns, its task and its labels.
 
 A table is opened, the rows of annotation tools become plain ones, the columns are chosen, and then all values of the
 label column together decide on the task and on the meaning of each value. `Reading.line` says what was decided.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -35,13 +35,13 @@ _CHUNK = 4096
 # Names of columns in which a row may have several labels.
 _SEVERAL = ("labels", "categories", "topics", "emotions", "choices", "tags")
 _TRUE = {"1", "1.0", "true", "yes", "y", "x", "✓", "✔"}
-_FALSE = {"0", "0.0", "false", "no", "n", ""}
+_FALSE = {"0", "0.0", "false", "no", "n"}
 _MISSING = {"-1", "-1.0"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
-    """How labelled text is read, where that is not detected.
+    """Options for reading labelled text; those that are not set are detected.
 
     Args:
         text_column: Name of the text column, or two names separated by a comma for pairs.
@@ -70,7 +70,7 @@ class ReadingOptions:
     label_separator: str | None = setting(None, "Separator of several labels in a cell.", shown="detected")
     merge_labels: str | None = setting(
         None,
-        "Labels to read as one: case, those that differ only in upper and lower case.",
+        "Merge similar labels: case merges labels that differ only in upper and lower case.",
         shown="none",
         choices=MERGES,
     )
@@ -80,10 +80,14 @@ class ReadingOptions:
 
     def __post_init__(self) -> None:
         if self.merge_labels not in (None, *MERGES):
-            raise OptionError(f"`merge_labels={self.merge_labels!r}`: expected {', '.join(MERGES)}.")
+            raise OptionError(
+                f"`merge_labels={self.merge_labels!r}`: expected {' or '.join(map(repr, MERGES))}."
+            )
         names = self.names
         if any(not name.strip() for name in names) or len(set(names)) < len(names):
-            raise OptionError(f"`label_names`: expected different names, got {listed(map(repr, names))}.")
+            raise OptionError(
+                f"`label_names`: expected unique, non-empty names separated by commas, got {listed(map(repr, names))}."
+            )
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> ReadingOptions:
@@ -146,10 +150,12 @@ class Reading:
     def line(self) -> str:
         """The reading in one line."""
         texts = _joined([f'"{name}"' for name in self.columns.texts])
-        labels = [f'"{name}"' for name in self.columns.labels] or ["nothing"]
+        labels = [f'"{name}"' for name in self.columns.labels]
         if len(labels) > 3:
             labels = [*labels[:2], f"{len(labels) - 2} others"]
         what = "tags" if self.task.per_word else "labels"
+        if not labels:
+            return f"{self.form}; text from {texts}, and no label column, {_count(self.rows, 'row')}"
         reads = f"{'tokens' if self.columns.tokens else 'text'} from {texts}, {what} from {_joined(labels)}"
         counted = "" if self.labels is None else f", {_count(self.labels, what[:-1])}"
         said = f"{self.form}; {reads}; {self.task.name} ({self.why}){counted}, {_count(self.rows, 'row')}"
@@ -168,6 +174,7 @@ class LabelledText:
         texts: The texts in the form that the task reads; empty if a row has none.
         labels: The labels in the form of the task; None if a row has none.
         cells: The decoded cells of the label column.
+        faults: Reasons why rows cannot be used, by position, other than a missing text or label.
         numbers: Number of each row in the source, counted from 1.
     """
 
@@ -176,6 +183,7 @@ class LabelledText:
     labels: Sequence[Label | None]
     cells: Sequence[Any]
     numbers: array[int]
+    faults: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def input(self) -> Input:
@@ -197,7 +205,7 @@ def read(
         data: A path, or data in memory; see `open_data`.
         task: The task, if it is known.
         known: Labels of a trained classifier, which keep their spelling.
-        options: What is not to be detected.
+        options: Options that replace the detection.
         needs: What must be there: "text", "label" or both.
 
     Returns:
@@ -208,6 +216,8 @@ def read(
         OptionError: If an option does not fit the data.
     """
     options = options or ReadingOptions()
+    if options.names and options.label_columns:
+        raise OptionError("`label_names` is for labels that are numbers; `label_columns` already names them.")
     table = open_data(data, separator=options.separator)
     rows = PlainRows(table)
     first = rows.first
@@ -226,17 +236,20 @@ def read(
     raw = _input(chosen, tokens=chosen.tokens)
     texts: Collector[Any] = Collector(TEXTS)
     cells: Collector[Any] = Collector(LABELS)
-    numbers, leading = array("q"), array("q")
+    numbers, leading, lengths = array("q"), array("q"), array("q")
     for number, row in rows:
         numbers.append(number)
         own = [row.get(name) for name in chosen.texts]
         leading.append(_leading_spaces(own[0]) if own else 0)
+        lengths.append(len(own[0]) if own and isinstance(own[0], str) else 0)
         texts.add(raw.read(own) if own else "")
         try:
             cells.add(_cell(row, chosen))
         except DataError as error:
             raise DataError(f"{table.name}, row {number}: {error}") from None
     held, values = texts.done(), cells.done()
+    if len(chosen.labels) > 1:
+        values = _filled(values)
     column = understand(
         map(decode, values),
         task=task,
@@ -251,7 +264,7 @@ def read(
             decimal_comma=table.decimal_comma,
         ),
     )
-    _check_tokens(table.name, chosen, column, held)
+    _check_texts(table.name, chosen, column, held)
     why = column.why
     if len(chosen.labels) > 1:
         why = "a column of 0 and 1 for each label"
@@ -267,15 +280,11 @@ def read(
         hint=column.hint,
         notes=table.notes,
     )
-    found, labels, left_out = _labelled(held, values, leading, column, reading)
+    spaces = list(zip(leading, lengths, strict=True)) if column.are_spans else []
+    found, labels, faults = _labelled(held, values, spaces, column, reading)
     different = _different(labels, column.task)
-    return LabelledText(
-        replace(reading, labels=different, left_out=dict(rows.left_out) | left_out),
-        found,
-        labels,
-        values,
-        numbers,
-    )
+    reading = replace(reading, labels=different, left_out=dict(rows.left_out))
+    return LabelledText(reading, found, labels, values, numbers, faults)
 
 
 class PlainRows:
@@ -295,7 +304,7 @@ class PlainRows:
         self._table = table
         start = next((rows for rows in table.batches(_CHUNK) if rows), [])
         self._export = exports.recognise(start) if start else None
-        self.tool: str | None = self._export.TOOL if self._export is not None else None
+        self.tool: str | None = self._export.NAME if self._export is not None else None
         self.left_out: Counter[str] = Counter()
         self.count = 0
         self.first = [row for _, row in self._plain(iter([start]))] if start else []
@@ -324,11 +333,14 @@ class PlainRows:
 def _labelled(
     texts: Sequence[Any],
     cells: Sequence[Any],
-    leading: Sequence[int],
+    spaces: Sequence[tuple[int, int]],
     column: LabelColumn,
     reading: Reading,
-) -> tuple[Sequence[Any], Sequence[Any], dict[str, int]]:
-    """Returns the texts and labels of all rows, and how many spans could not be used, by reason."""
+) -> tuple[Sequence[Any], Sequence[Any], dict[int, str]]:
+    """Returns the texts and labels of all rows, and why spans cannot be used, by position.
+
+    For spans, `spaces` contains the spaces before each text, which they count, and the length of the text with them.
+    """
     labels: Collector[Any] = Collector(LABELS)
     if not column.are_spans:
         # Tokens that were asked for are words of a text.
@@ -342,21 +354,25 @@ def _labelled(
                 found.add(words.read([text]))
         return (texts if words is None else found.done()), labels.done(), {}
     found = Collector(TEXTS)
-    wrong: Counter[str] = Counter()
-    for text, cell, shift in zip(texts, cells, leading, strict=True):
+    faults: dict[int, str] = {}
+    for place, (text, cell, (shift, length)) in enumerate(zip(texts, cells, spaces, strict=True)):
         decoded = decode(cell)
-        own = marked.read_spans(decoded) or []
-        # Spans count the spaces before the text.
         moved = [
-            replace(span, start=span.start - shift, end=min(span.end - shift, len(text))) for span in own
+            # A span may include the spaces after the text, but not more.
+            replace(
+                one,
+                start=one.start - shift,
+                end=min(one.end - shift, len(text)) if one.end <= length else one.end,
+            )
+            for one in marked.read_spans(decoded) or []
         ]
         tagged = marked.tag_words(text, moved)
         if isinstance(tagged, str):
-            wrong[f"with {tagged}"] += 1
-            tagged = (), ()
+            faults[place] = tagged
+            tagged = marked.tag_words(text, [])
         found.add(tagged[0])
         labels.add(None if decoded is None else tagged[1] or None)
-    return found.done(), labels.done(), dict(wrong)
+    return found.done(), labels.done(), faults
 
 
 def _cell(row: Row, chosen: Columns) -> Any:
@@ -369,17 +385,35 @@ def _cell(row: Row, chosen: Columns) -> Any:
     if wrong := [
         f"{value!r} in {name!r}"
         for name, value in zip(chosen.labels, values, strict=True)
-        if value not in _TRUE and value not in _FALSE
+        if value and value not in _TRUE and value not in _FALSE
     ]:
         raise DataError(
             f"a column for each label contains a 0 or 1, yes or no, or an x; got {listed(wrong)}. Convert the columns, "
             "or name others with `label_columns`."
         )
-    return [int(value in _TRUE) for value in values]
+    return [None if not value else int(value in _TRUE) for value in values]
 
 
-def _check_tokens(source: str, chosen: Columns, column: LabelColumn, texts: Sequence[Any]) -> None:
-    """Checks that lists of tokens have tags of their own, and are sentences."""
+def _filled(cells: Sequence[Any]) -> Sequence[Any]:
+    """Returns the cells of several label columns, in which blanks count as 0 if nobody wrote a 0.
+
+    A row of blanks was not filled in, and neither was one with a blank where others have a 0.
+    """
+    writes_zero = any(0 in row for row in cells if row is not None)
+    found: Collector[Any] = Collector(LABELS)
+    for row in cells:
+        is_blank = row is None or (None in row and (writes_zero or not any(row)))
+        found.add(None if is_blank else [int(bool(one)) for one in row])
+    return found.done()
+
+
+def _check_texts(source: str, chosen: Columns, column: LabelColumn, texts: Sequence[Any]) -> None:
+    """Checks that spans mark one text, and that lists of tokens have tags of their own, and are sentences."""
+    if column.are_spans and len(chosen.texts) > 1:
+        raise DataError(
+            f"{source}: the column {chosen.label!r} has spans of a text, but {listed(chosen.texts)} are two texts; "
+            "name one of them with `text_column`."
+        )
     if not chosen.tokens:
         return
     if column.are_spans:
@@ -441,7 +475,7 @@ def _separated(given: str | Sequence[str] | None, columns: Collection[str] = ())
 
 def _joined(words: Sequence[str]) -> str:
     """Joins words as in "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "nothing"
 
 
 def _count(number: int, what: str) -> str:

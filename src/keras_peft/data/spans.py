@@ -30,7 +30,7 @@ def read_spans(value: Any) -> list[CharacterSpan] | None:
             a start, an end and a label (Label Studio, Prodigy, doccano).
 
     Returns:
-        The spans, or None if the value is no list of spans. An empty list has no spans.
+        The spans, or None if the value is not a list of spans. An empty list has no spans.
     """
     if not isinstance(value, list):
         return None

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,9 +81,9 @@ def split_file(
 
     Args:
         data: File or folder that `read_table` reads.
-        out: Folder for the `train`, `validation` and `test` files, in the format of the input;
-            Parquet if the input is a saved dataset or an Arrow file, and JSON Lines if its rows are not lines
-            of the file, as for one token per line, exports of annotation tools and Excel.
+        out: Folder for the `train`, `validation` and `test` files. CSV, TSV, JSON, JSON Lines and Parquet keep
+            their format, Arrow files and saved datasets become Parquet, and everything else, such as Excel, one
+            token per line and exports of annotation tools, becomes JSON Lines.
         test: Fraction of the rows for testing, from 0 to below 1; with 0, no such file is written.
         validation: Fraction of the rows for validation, from 0 to below 1; with 0, no such file is
             written.
@@ -136,7 +136,7 @@ def split_file(
         files={side: out / f"{side}{ending}" for side in wanted},
         rows=rows,
         labels={} if has_values else _counts(labels, sides, list(wanted)),
-        reading=read.reading.line,
+        reading=replace(read.reading, hint="").line,
     )
 
 
@@ -195,6 +195,11 @@ class _Source:
         if ending.removesuffix(".gz") in (".csv", ".tsv"):
             return ending if are_lines else ".jsonl"
         return ending if ending.removesuffix(".gz") in (".json", ".jsonl") else ".jsonl"
+
+    @property
+    def separator(self) -> str | None:
+        """Separator of the values of a CSV or TSV file."""
+        return self._table.separator
 
     @property
     def is_parquet(self) -> bool:
@@ -325,7 +330,10 @@ def _write(source: _Source, files: list[Path], sides: np.ndarray) -> None:
     start = 0
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(open_table(file, source.ending, bom=has_bom(source.path))) for file in files
+            stack.enter_context(
+                open_table(file, source.ending, bom=has_bom(source.path), separator=source.separator)
+            )
+            for file in files
         ]
         for batch in batches:
             own = sides[start : start + len(batch)]

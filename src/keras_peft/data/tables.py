@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,7 +42,7 @@ def is_path(data: Data) -> bool:
 
 
 def has_columns(data: Data) -> bool:
-    """Reports whether data is a table: a path, a frame, a dict of columns or a list of dicts."""
+    """Reports whether data is a table: a `Path`, a frame, a dict of columns or a list of dicts."""
     if isinstance(data, Path | Mapping) or in_memory.is_frame(data):
         return True
     return (
@@ -51,6 +51,20 @@ def has_columns(data: Data) -> bool:
         and bool(data)
         and isinstance(data[0], Mapping)
     )
+
+
+def reusable(data: Data) -> Data:
+    """Returns data that can be read more than once: an iterator becomes a list, and a lazy frame is collected.
+
+    Args:
+        data: The data.
+    """
+    if is_path(data):
+        return data
+    if isinstance(data, Iterator):
+        return list(data)
+    given: Any = data
+    return given.collect() if type(given).__name__ == "LazyFrame" else given
 
 
 def name_of(data: Data) -> str:

@@ -15,8 +15,8 @@ _PREFIXED = re.compile(r"([BILUESM])([-_:])(.+)", re.DOTALL)
 _SUFFIXED = re.compile(r"(.+)([-_:])([BILUESM])", re.DOTALL)
 _NAMES = (
     ({"L", "U"}, "BILOU"),
-    ({"E", "S"}, "IOBES"),
     ({"M"}, "BMES"),
+    ({"E", "S"}, "IOBES"),
 )
 
 

@@ -28,14 +28,16 @@ class Unlabelled:
     notes: tuple[str, ...]
 
 
-def read_unlabelled(data: Data, training: Examples) -> Unlabelled:
+def read_unlabelled(data: Data, training: Examples, *, separator: str | None = None) -> Unlabelled:
     """Reads texts without labels, for a training on labelled ones.
 
     Rows without a text, texts that occur before, and labelled texts are left out. Other columns are ignored.
 
     Args:
         data: A path, or data in memory, as for labelled text; it may be of any size.
-        training: The labelled texts, whose columns and task are used.
+        training: The labelled texts, whose columns and task are used. Plain text, with one text per line, has no
+            names of columns.
+        separator: Separator of the values, if it is a CSV or TSV file whose separator is not detected.
 
     Returns:
         The texts.
@@ -47,8 +49,10 @@ def read_unlabelled(data: Data, training: Examples) -> Unlabelled:
 
     columns, reading = training.columns[:-1], training.input
     found: Collector[Any] = Collector(TEXTS)
-    table = open_data(data)
+    table = open_data(data, separator=separator)
     rows = PlainRows(table)
+    if len(columns) == 1 and rows.first and list(rows.first[0]) == ["text"]:
+        columns = ("text",)
     for column in columns if rows.first else ():
         check_column(rows.first[0], column, table.name, "text_column")
     for _, row in rows:

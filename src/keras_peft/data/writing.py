@@ -18,13 +18,14 @@ from keras_peft.inputs.strings import is_unicode
 
 
 def open_table(
-    file: Path, ending: str, *, piece: int = 32 << 20, bom: bool = False
+    file: Path, ending: str, *, piece: int = 32 << 20, bom: bool = False, separator: str | None = None
 ) -> AbstractContextManager[Callable[[Any], None]]:
     """Opens a file for rows; it is complete when the context ends.
 
     Args:
         file: The file to write.
         ending: File extension of the format: `".parquet"`, or a text format with or without `.gz`.
+        separator: The character between the values of a CSV or TSV file; a comma or a tab by default.
         bom: Whether a CSV or TSV file begins with a byte order mark, by which Excel recognises UTF-8.
         piece: Approximate bytes of a Parquet file kept in memory before they are set aside on disk.
 
@@ -39,7 +40,7 @@ def open_table(
         >>> with open_table(Path("part.jsonl"), ".jsonl") as write:
         ...     write([{"text": "It is fast.", "label": "opinion"}])
     """
-    return _parquet(file, piece) if ending == ".parquet" else _text(file, ending, bom)
+    return _parquet(file, piece) if ending == ".parquet" else _text(file, ending, bom, separator)
 
 
 @contextmanager
@@ -89,14 +90,14 @@ def _faults_of_the_disk() -> Iterator[None]:
 
 
 @contextmanager
-def _text(file: Path, ending: str, bom: bool) -> Iterator[Callable[[list[Row]], None]]:
+def _text(file: Path, ending: str, bom: bool, separator: str | None) -> Iterator[Callable[[list[Row]], None]]:
     """Yields a function that writes lists of rows to a text file."""
     plain = ending.removesuffix(".gz")
     first = True
 
     def write(rows: list[Row]) -> None:
         nonlocal first
-        opened.write(_as_text(rows, plain, first=first).encode())
+        opened.write(_as_text(rows, plain, separator, first=first).encode())
         first = False
 
     with file.open("wb") as raw, ExitStack() as stack:
@@ -112,12 +113,14 @@ def _text(file: Path, ending: str, bom: bool) -> Iterator[Callable[[list[Row]], 
             opened.write(b"\n]\n")
 
 
-def _as_text(rows: list[Row], ending: str, *, first: bool) -> str:
+def _as_text(rows: list[Row], ending: str, separator: str | None, *, first: bool) -> str:
     import polars as pl
 
     if ending in (".csv", ".tsv"):
         frame = pl.DataFrame(rows, schema=dict.fromkeys(rows[0], pl.String))
-        return frame.write_csv(separator="\t" if ending == ".tsv" else ",", include_header=first)
+        return frame.write_csv(
+            separator=separator or ("\t" if ending == ".tsv" else ","), include_header=first
+        )
     lines = map(_as_json, rows)
     if ending == ".json":
         return ("[\n" if first else ",\n") + ",\n".join(lines)

@@ -94,7 +94,7 @@ def _parsed(text: str) -> Any:
         return text
     if found := _ARRAY.fullmatch(text):
         return _parsed(found[1])
-    text = _NUMPY_2.sub(r"\1", text)
+    written, text = text, _NUMPY_2.sub(r"\1", text)
     if text in ("set()", "frozenset()"):
         return []
     if (found := _SET.fullmatch(text)) and found[1][:1] in "[{":
@@ -104,7 +104,7 @@ def _parsed(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     else:
-        return value if isinstance(value, list | dict) else text
+        return value if isinstance(value, list | dict) else written
     if _NUMPY_STRINGS.fullmatch(text):
         return [_literal(part) for part in re.findall(_QUOTED, text)]
     if _NUMPY_NUMBERS.fullmatch(text):
@@ -114,10 +114,10 @@ def _parsed(text: str) -> Any:
     if _R_VECTOR.fullmatch(text):
         return [_literal(part) for part in re.findall(_QUOTED, text)]
     if _ADJACENT.search(text):
-        return text
+        return written
     text = _NAN.sub("None", text)
     value = _literal(text)
-    return value if isinstance(value, list | tuple | set | frozenset | dict) else text
+    return value if isinstance(value, list | tuple | set | frozenset | dict) else written
 
 
 def _literal(text: str) -> Any:

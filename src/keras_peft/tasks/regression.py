@@ -63,7 +63,7 @@ class Task(PooledTask):
 
     @classmethod
     def read_number(cls, value: Any) -> float | None:
-        """Reads a number, or returns None if the value is none.
+        """Reads a number, or returns None if the value is not a number.
 
         Args:
             value: A number, or a string that contains one.

@@ -16,7 +16,7 @@ _MOST_LABELS = 30
 
 
 def plot_report(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
-    """Plots the loss and the main score of each epoch, and the F1 of each label.
+    """Plots the loss and the main score of each epoch, and the F1 of up to 30 labels, the lowest first.
 
     Args:
         report: Content of report.json.
@@ -42,11 +42,16 @@ def plot_report(report: Mapping[str, Any]) -> matplotlib.figure.Figure:
     axes[0].set(xlabel="epoch", ylabel="loss")
     axes[0].legend()
     axes[1].plot(epochs, [epoch[key] for epoch in history])
-    baseline = report["baseline"]["metrics"][key]
-    axes[1].axhline(baseline, color="grey", linestyle=":")
-    axes[1].annotate(
-        f"always {report['baseline']['answer']}", (epochs[0], baseline), color="grey", va="bottom", fontsize=8
-    )
+    if report.get("baseline"):
+        value = report["baseline"]["metrics"][key]
+        axes[1].axhline(value, color="grey", linestyle=":")
+        axes[1].annotate(
+            f"always {report['baseline']['answer']}",
+            (epochs[0], value),
+            color="grey",
+            va="bottom",
+            fontsize=8,
+        )
     axes[1].set(xlabel="epoch", ylabel=f"validation {metric_name(key)}")
     for one in axes[:2]:
         one.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.core.pooling import AUTO, FIRST_TOKEN
-from keras_peft.data import names
 from keras_peft.data.check import advise
+from keras_peft.data.columns import column_options
 from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, check_trainable, fold_numbers, read_examples, split
 from keras_peft.data.tables import Data
@@ -72,8 +72,7 @@ def read(data: Data, settings: Settings, progress: Progress) -> tuple[Examples, 
     if isinstance(share, float | int):
         return split(training, share, seed=settings.seed)
     task = training.task.from_labels(training.labels)
-    options = {**settings.reading(), "text_column": None, "label_columns": None}
-    options |= {"text_column": names.joined(training.columns[:-1]), "label_column": training.columns[-1]}
+    options = {**settings.reading(), "label_columns": None, **column_options(training.columns)}
     held_out = read_examples(str(settings.validation), task=task, **options)
     task.check_known(held_out.labels, held_out.source)
     if shared := len(np.intersect1d(digests(held_out.texts), digests(training.texts))):

@@ -81,7 +81,7 @@ class Settings(ReadingOptions):
             `"float32"`, `"bfloat16"`, or `"auto"`, which is bfloat16 on processors with
             native support for it.
 
-    The arguments of `ReadingOptions`, such as `text_column` or `separator`, are settings, too.
+    `Settings` also takes the arguments of `ReadingOptions`, such as `text_column` and `separator`.
 
     Raises:
         OptionError: If a value is invalid; the message lists all invalid values.
@@ -90,7 +90,9 @@ class Settings(ReadingOptions):
         >>> keras_peft.Settings(epochs=3, layers="all")
     """
 
-    task: str | None = setting(None, f"Task: {', '.join(tasks.names())}.", shown="inferred from the columns")
+    task: str | None = setting(
+        None, f"Task: {', '.join(tasks.names())}.", shown="inferred from the columns and labels"
+    )
     base: str = setting("minilm", "Base model: minilm, a folder, hf://owner/name or a KerasHub preset.")
     layers: str | tuple[int, ...] | None = setting(
         None,

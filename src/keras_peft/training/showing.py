@@ -8,10 +8,10 @@ from keras_peft.progress import Progress
 
 
 def shown(progress: Progress | None) -> Progress:
-    """Returns what shows a run: what was asked for, or bars on a terminal and in a notebook.
+    """Returns the given progress, or by default bars on a terminal and in a notebook.
 
     Args:
-        progress: What was asked for, or None.
+        progress: The given progress, or None.
     """
     if progress is not None:
         return progress

@@ -27,7 +27,7 @@ _CHECKS = (oddities, repeats, contradictions, leakage, labels, spelling, lengths
 
 
 def advise(examples: Examples) -> tuple[str, ...]:
-    """Says what could harm a training: rare labels, a very frequent one, and variants of one label.
+    """Lists problems with the labels that could harm training: rare ones, a very frequent one, and variants of one.
 
     Args:
         examples: The training examples.

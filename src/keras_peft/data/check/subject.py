@@ -147,7 +147,7 @@ def read_labelled(
         data: A path, or data in memory.
         task: The task, if it is known.
         known: Labels that keep their spelling.
-        options: What is not to be detected.
+        options: Options that replace the detection.
 
     Returns:
         The rows.

@@ -1,6 +1,6 @@
 """What annotation tools write: rows whose text and labels are nested, split over rows, or not accepted.
 
-One module per tool. A module defines `TOOL`, its name; `recognises(rows)`, which reports whether rows come from
+One module per tool. A module defines `NAME`, its name; `recognises(rows)`, which reports whether rows come from
 it; and `convert(rows)`, which yields for each of them a plain row, or the reason why it is left out. Labels keep
 the form in which the tool writes them; `inputs.cells` and `spans` understand these forms.
 """

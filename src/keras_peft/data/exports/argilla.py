@@ -6,12 +6,15 @@ https://docs.argilla.io/latest/how_to_guides/import_export/
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from keras_peft.data.exports._left_out import LeftOut
 from keras_peft.data.readers import Row
 
-TOOL = "Argilla"
+NAME = "Argilla"
+# Records in which the questions are looked for.
+_LOOKED_AT = 4096
 _STATUS = {
     "Discarded": "discarded",
     "Default": "not annotated",
@@ -29,33 +32,41 @@ def recognises(rows: Sequence[Row]) -> bool:
 
 
 def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
-    """Yields the records that annotators agree on."""
-    for row in rows:
+    """Yields the records that annotators agree on; of several questions, each becomes a column."""
+    iterator = iter(rows)
+    first = list(islice(iterator, _LOOKED_AT))
+    questions = {question for row in first for question in _responses(row)}
+    for row in chain(first, iterator):
         if isinstance(row.get("fields"), dict):
-            yield _nested(row)
+            yield _nested(row, questions)
         elif "annotation" in row:
             yield _old(row)
         else:
             yield _flat(row)
 
 
-def _nested(row: Row) -> Row | LeftOut:
-    fields, responses = row["fields"], row.get("responses") or {}
-    plain = dict(fields)
-    if "text" not in plain and len(plain) == 1:
-        plain = {"text": next(iter(plain.values()))}
+def _responses(row: Row) -> dict[str, list[dict[str, Any]]]:
+    """Returns the responses of a nested record by question."""
+    responses = row.get("responses") or {}
     if isinstance(responses, list):  # Before version 2: {"values": {question: {"value": …}}, "status": …}
         by_question: dict[str, list[dict[str, Any]]] = {}
         for one in responses:
             for question, value in (one.get("values") or {}).items():
                 by_question.setdefault(question, []).append({**value, "status": one.get("status")})
-        responses = by_question
+        return by_question
+    return responses if isinstance(responses, dict) else {}
+
+
+def _nested(row: Row, questions: set[str]) -> Row | LeftOut:
+    plain, responses = dict(row["fields"]), _responses(row)
+    if "text" not in plain and len(plain) == 1:
+        plain = {"text": next(iter(plain.values()))}
     for question, given in responses.items():
         answers = [(one.get("value"), one.get("status")) for one in given if isinstance(one, dict)]
         label = _agreed(answers)
         if isinstance(label, LeftOut):
             return label
-        plain["label" if len(responses) == 1 else question] = label
+        plain["label" if len(questions) == 1 else question] = label
     return plain if responses else LeftOut("not annotated")
 
 

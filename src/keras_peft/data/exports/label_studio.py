@@ -12,7 +12,7 @@ from typing import Any
 from keras_peft.data.exports._left_out import LeftOut
 from keras_peft.data.readers import Row
 
-TOOL = "Label Studio"
+NAME = "Label Studio"
 # Tasks in which the controls are looked for.
 _LOOKED_AT = 4096
 # How a result is named after its kind.
@@ -28,7 +28,7 @@ def recognises(rows: Sequence[Row]) -> bool:
 
 
 def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
-    """Yields each task with its annotation; of several that differ, none is right.
+    """Yields each task with its annotation; tasks with different annotations are left out.
 
     If there are several controls, such as one for the topic and one for the sentiment, each becomes a column.
     """

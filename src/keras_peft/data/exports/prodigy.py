@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from keras_peft.data.exports._left_out import LeftOut
 from keras_peft.data.readers import Row
 
-TOOL = "Prodigy"
+NAME = "Prodigy"
 _REASONS = {"reject": "rejected", "ignore": "ignored"}
 
 
 def recognises(rows: Sequence[Row]) -> bool:
     """Reports whether the rows have one of Prodigy's answers."""
-    answers = {str(row.get("answer")) for row in rows}
-    known = answers <= {"accept", *_REASONS}
+    answers = {row.get("answer") for row in rows}
+    known = bool(answers & {"accept", *_REASONS}) and answers <= {"accept", *_REASONS, None}
     return known and (
         "_input_hash" in rows[0] or "_task_hash" in rows[0] or bool({"spans", "accept"} & rows[0].keys())
     )
@@ -23,8 +23,9 @@ def recognises(rows: Sequence[Row]) -> bool:
 def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
     """Yields accepted rows: with the chosen options as the label, or with the marked spans."""
     for row in rows:
-        if row.get("answer") in _REASONS:
-            yield LeftOut(_REASONS[row["answer"]])
+        answer = row.get("answer")
+        if answer != "accept":
+            yield LeftOut(_REASONS.get(str(answer), "not annotated"))
             continue
         plain = {
             key: value for key, value in row.items() if key not in ("tokens", "options", "accept", "answer")

@@ -6,12 +6,13 @@ https://spacy.io/api/data-formats
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from keras_peft.data.exports._left_out import LeftOut
 from keras_peft.data.readers import Row
 from keras_peft.errors import DataError
 
-TOOL = "spaCy"
+NAME = "spaCy"
 
 
 def recognises(rows: Sequence[Row]) -> bool:
@@ -33,5 +34,12 @@ def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
             )
         yield {
             **{name: value for name, value in row.items() if name != "cats"},
-            "label": [label for label, score in row["cats"].items() if score and score >= 0.5],
+            "label": _likely(row["cats"]),
         }
+
+
+def _likely(cats: Any) -> list[str] | None:
+    """Returns the categories with a score of at least one half; None if there are no scores."""
+    if not isinstance(cats, dict):
+        return None
+    return [label for label, score in cats.items() if isinstance(score, int | float) and score >= 0.5]

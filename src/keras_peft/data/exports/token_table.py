@@ -9,7 +9,7 @@ from keras_peft.data import names
 from keras_peft.data.exports._left_out import LeftOut
 from keras_peft.data.readers import Row
 
-TOOL = "one token per row"
+NAME = "one token per row"
 _TAG = ("tag", "ner_tag", *names.TAGS)
 # 12, S12, "Sentence: 12".
 _NUMBER = re.compile(r"(?i)(?:s|sent|sentence)?[\s:#_.-]*\d+")
@@ -48,7 +48,7 @@ def convert(rows: Iterable[Row]) -> Iterator[Row | LeftOut]:
             current, tokens, tags = number, [], []
         if row.get(token) not in (None, ""):
             tokens.append(str(row[token]))
-            tags.append(str(row.get(tag) or "O"))
+            tags.append(str(row.get(tag) or ""))
     if tokens:
         yield {"tokens": tokens, "tags": tags}
 

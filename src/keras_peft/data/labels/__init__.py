@@ -21,7 +21,7 @@ from keras_peft.data.labels.separators import SEPARATORS, find_separator, parts_
 from keras_peft.data.labels.spelling import check_names
 from keras_peft.data.labels.summary import ColumnSummary
 from keras_peft.data.tag_schemes import scheme_of
-from keras_peft.errors import listed
+from keras_peft.errors import OptionError, listed
 from keras_peft.tasks import Label, Task
 
 __all__ = ["LabelColumn", "LabelOptions", "understand"]
@@ -38,7 +38,7 @@ class LabelColumn:
     Attributes:
         task: Task of the labels.
         why: Why the task was chosen, for display.
-        read: Function from a decoded value to the label, or None if the value is none.
+        read: Function from a decoded value to the label, or None if the value is not a label.
         hint: Advice for other readings, or "".
         are_spans: Whether the values are spans of the text, which `read` does not read.
     """
@@ -67,7 +67,7 @@ def understand(
         several: Whether the name of the column says that a row may have several labels.
         pairs: Whether a row has two texts.
         tokens: Whether a row has a list of tokens.
-        options: What is not to be detected.
+        options: Options that replace the detection.
 
     Returns:
         The reading.
@@ -169,6 +169,8 @@ def _tags(summary: ColumnSummary, options: LabelOptions) -> LabelColumn:
             are_spans=True,
         )
     tags = {*summary.in_lists, *(tag for cell in summary.singles for tag in cell.split())}
+    if options.merge_case:
+        raise OptionError("`merge_labels` merges labels of texts; it has no effect on tags, so remove it.")
     check_names(summary, options.names, tags=tags)
     hint = ""
     if options.names:

@@ -1,4 +1,4 @@
-"""How labels are read, where that is not detected."""
+"""Options for reading labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """How labels are read, where that is not detected.
+    """Options for reading labels; those that are not set are detected.
 
     Attributes:
         names: Names of labels that are given by position or by number.

@@ -12,6 +12,7 @@ from keras_peft.data.labels.summary import ColumnSummary, plain_label
 from keras_peft.errors import OptionError, listed
 
 _WHOLE = re.compile(r"[+-]?\d+\.0*")
+_FRACTION = re.compile(r"\.0*$")
 _BOOLEANS = {"true", "false"}
 
 
@@ -25,7 +26,7 @@ def speller(
         options: How the labels are read.
         labels: The labels, if they are not the single values.
     """
-    labels = summary.singles if labels is None else labels
+    labels = (summary.singles if labels is None else labels) + summary.in_lists
     lower = {label.lower() for label in labels}
     are_booleans = bool(lower) and lower <= _BOOLEANS
     are_whole = summary.numbers and not summary.has_fraction and not summary.has_comma
@@ -80,7 +81,9 @@ def check_names(summary: ColumnSummary, names: Sequence[str], *, tags: Collectio
             )
         return
     found = {*summary.in_lists, *summary.singles} if tags is None else set(tags)
-    found = {label.partition(".")[0] for label in found}
+    found = {_FRACTION.sub("", label) for label in found}
+    if summary.minus_one_is_missing:
+        found.discard("-1")
     if words := sorted(label for label in found if not label.isdecimal()):
         raise OptionError(
             f"`label_names`: expected labels that are numbers from 0 on, or a 0 or 1 for each position; got "

@@ -35,7 +35,7 @@ class ColumnSummary:
         marks: How often each mark of a missing value occurs, such as NA.
         lists: Number of lists.
         lengths: Lengths of the lists.
-        in_lists: Values in the lists, as labels.
+        in_lists: How often each value occurs in the lists, as a label.
         are_spans: Whether all lists are spans of a text.
         has_fraction: Whether some number has a fraction.
         has_comma: Whether some number has a comma.
@@ -48,7 +48,7 @@ class ColumnSummary:
     marks: Counter[str] = field(default_factory=Counter)
     lists: int = 0
     lengths: set[int] = field(default_factory=set)
-    in_lists: set[str] = field(default_factory=set)
+    in_lists: Counter[str] = field(default_factory=Counter)
     are_spans: bool = False
     has_fraction: bool = False
     has_comma: bool = False
@@ -136,8 +136,9 @@ class ColumnSummary:
         binary = all(isinstance(one, bool | int | float) and one in (0, 1) for one in value)
         self._are_binary = self._are_binary and bool(value) and binary
         for one in value:
-            if (text := plain_label(one)) is not None and len(self.in_lists) < _MOST:
-                self.in_lists.add(text)
+            text = plain_label(one)
+            if text is not None and (text in self.in_lists or len(self.in_lists) < _MOST):
+                self.in_lists[text] += 1
 
     def _see_single(self, value: Any) -> None:
         text = plain_label(value)
@@ -175,7 +176,7 @@ class ColumnSummary:
 
 
 def plain_label(value: Any) -> str | None:
-    """Returns the label that a single value stands for, or None if it is none.
+    """Returns the label that a single value stands for, or None if it is not a label.
 
     Args:
         value: A string, a number or a boolean. Whole numbers have no fraction: 1.0 is "1".

@@ -25,9 +25,8 @@ FORMATS = tuple(formats())
 _PLAIN = [ending for ending in FORMATS if not ending.endswith(".gz")]
 # Follows "A" or "a" in help texts and messages.
 READABLE = (
-    f"file ({', '.join(_PLAIN[:-1])} or {_PLAIN[-1]}; text formats also with .gz, one file also in a .zip), a "
-    "folder saved by Hugging Face's "
-    "datasets, or a folder with a folder of .txt files for each label"
+    f"file ({', '.join(_PLAIN[:-1])} or {_PLAIN[-1]}; text formats may be compressed as .gz, and any file may be in a "
+    ".zip), a folder saved by Hugging Face Datasets, or a folder with one subfolder of .txt files per label"
 )
 # What files with other extensions are, and how to get a table from them.
 FOREIGN = {

@@ -33,7 +33,7 @@ def texts_by_label(folder: Path) -> dict[str, list[Path]]:
         return found
     if parts := [path for path in folders if path.name in _PARTS and next(path.glob("*/*.txt"), None)]:
         raise DataError(
-            f"{folder} contains folders of texts for several purposes; choose one: {listed(map(str, parts))}."
+            f"{folder} contains separate training and test folders; choose one: {listed(map(str, parts))}."
         )
     return {}
 

@@ -18,6 +18,7 @@ class Table:
         form: How the source was read, such as `CSV, separator ";"`, for display.
         batches: Function from an approximate number of rows to an iterator over lists of rows.
         notes: Human-readable notes on the source, such as a column name that occurs twice.
+        separator: The character between the values of a CSV or TSV file.
         decimal_comma: Whether numbers are written with a decimal comma where they have one.
     """
 
@@ -26,3 +27,4 @@ class Table:
     batches: Callable[[int], Iterator[list[Row]]]
     notes: tuple[str, ...] = ()
     decimal_comma: bool = False
+    separator: str | None = None

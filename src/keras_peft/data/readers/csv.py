@@ -81,6 +81,7 @@ def table_of(path: Path, name: str, dialect: Dialect) -> Table:
         batches=lambda chunk: in_chunks(_rows(path, name, dialect), chunk),
         notes=dialect.notes,
         decimal_comma=dialect.separator == ";",
+        separator=dialect.separator,
     )
 
 
@@ -138,8 +139,10 @@ def dialect_of(
             f"`separator={separator!r}`: the header of {path} is {header[0]!r}, which does not contain it; name "
             "another separator, or remove it to have it detected."
         )
-    rows = [record for record in records[1:-1] if any(record)]
-    if len(header) > 1 and rows and all(len(record) == len(header) + 1 for record in rows):
+    # The end of a sample may be cut.
+    rows = records[1:] if len(sample) < _SAMPLE else records[1:-1]
+    is_longer = len(rows) > 1 and all(len(record) == len(header) + 1 for record in rows)
+    if len(header) > 1 and is_longer and any(record[-1] for record in rows):
         header = ["row name", *header]  # R leaves out the name of the first column.
     columns, notes = distinct(header)
     return Dialect(
@@ -216,10 +219,7 @@ def _rows(path: Path, name: str, dialect: Dialect) -> Iterator[Row]:
     records = _records(path, name, dialect)
     next(record for _, record in records if any(value.strip() for value in record))  # the header
     if dialect.by_token:
-        sentences = LineSentences(dialect.columns)
-        for _, record in records:
-            yield from sentences.add(record)
-        yield from sentences.end()
+        yield from _sentences(path, records, dialect)
         return
     width = len(dialect.columns)
     wrong: list[str] = []
@@ -240,12 +240,31 @@ def _rows(path: Path, name: str, dialect: Dialect) -> Iterator[Row]:
         joined.see(line, record)
         yield dict(zip(dialect.columns, chain(values, [None] * (width - len(values))), strict=True))
     if wrong:
-        raise DataError(
-            f"{path} has {width} column{'s' if width > 1 else ''} (its header is {listed(dialect.columns)}), but "
-            f"{listed(wrong)} values{f', and so do {more} more lines' if more else ''}. Quote values that contain "
-            f"{_NAMES.get(dialect.separator, dialect.separator)}, or name another `separator`."
-        )
+        raise _uneven(path, dialect, wrong, more)
     joined.check(path)
+
+
+def _sentences(path: Path, records: Iterator[tuple[int, list[str]]], dialect: Dialect) -> Iterator[Row]:
+    """Yields the sentences of a file with one token per line."""
+    sentences = LineSentences(dialect.columns)
+    wrong = []
+    for line, record in records:
+        if any(record) and len(record) != len(dialect.columns):
+            wrong.append(f"line {line} has {len(record)}")
+        else:
+            yield from sentences.add(record)
+    if wrong:
+        raise _uneven(path, dialect, wrong[:_SHOWN], len(wrong) - _SHOWN)
+    yield from sentences.end()
+
+
+def _uneven(path: Path, dialect: Dialect, wrong: list[str], more: int) -> DataError:
+    width = len(dialect.columns)
+    return DataError(
+        f"{path} has {width} column{'s' if width > 1 else ''} (its header is {listed(dialect.columns)}), but "
+        f"{listed(wrong)} values{f', and so do {more} more lines' if more > 0 else ''}. Quote values that contain "
+        f"{_NAMES.get(dialect.separator, dialect.separator)}, or name another `separator`."
+    )
 
 
 def _records(path: Path, name: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:

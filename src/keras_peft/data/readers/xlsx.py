@@ -43,19 +43,19 @@ def table(path: Path, separator: str | None) -> Table:
             *notes,
         )
     return Table(
-        str(path), f"Excel, sheet {name!r}", lambda chunk: in_chunks(_rows(columns, rows), chunk), notes
+        str(path), f"Excel, sheet {name!r}", lambda chunk: in_chunks(_rows(path, columns, rows), chunk), notes
     )
 
 
 def _sheets(path: Path) -> dict[str, list[list[Any]]]:
     need("Reading Excel workbooks", "python_calamine")
-    from python_calamine import CalamineError, CalamineWorkbook
+    from python_calamine import CalamineWorkbook
 
     try:
         with CalamineWorkbook.from_path(path) as book:
             return {name: book.get_sheet_by_name(name).to_python() for name in book.sheet_names}
     # The library panics on some damaged files.
-    except (CalamineError, OSError, ValueError, BaseException) as error:
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
         raise DataError(
@@ -64,8 +64,13 @@ def _sheets(path: Path) -> dict[str, list[list[Any]]]:
         ) from error
 
 
-def _rows(columns: tuple[str, ...], rows: list[list[Any]]) -> Iterator[Row]:
-    for values in rows:
+def _rows(path: Path, columns: tuple[str, ...], rows: list[list[Any]]) -> Iterator[Row]:
+    for number, values in enumerate(rows, 2):
+        if any(value != "" for value in values[len(columns) :]):
+            raise DataError(
+                f"{path}, row {number} has a value to the right of the {len(columns)} columns with a name; name its "
+                "column, or remove it."
+            )
         cells = [_plain(value) for value in values[: len(columns)]]
         if any(cell is not None for cell in cells):
             cells += [None] * (len(columns) - len(cells))
