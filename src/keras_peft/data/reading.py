@@ -236,7 +236,7 @@ def read(
     raw = _input(chosen, tokens=chosen.tokens)
     texts: Collector[Any] = Collector(TEXTS)
     cells: Collector[Any] = Collector(LABELS)
-    numbers, leading, lengths = array("q"), array("q"), array("q")
+    numbers, leading, lengths = array("q"), array("i"), array("i")
     for number, row in rows:
         numbers.append(number)
         own = [row.get(name) for name in chosen.texts]

@@ -113,8 +113,11 @@ def split_file(
     rows_of = _Source(path, read, options.get("separator"))
     if group_by is not None:
         check_column(rows_of.first, group_by, path, "group_by")
-    labels, groups = _labels(read), rows_of.groups(group_by, seed)
-    has_values = read.reading.task.name == "regression"
+    labels, described = _labels(read), replace(read.reading, hint="")
+    has_values = described.task.name == "regression"
+    # The texts are not needed any more, and take bytes of memory for each row even if they are on disk.
+    del read
+    groups = rows_of.groups(group_by, seed)
     wanted = {"train": 1 - test - validation, **{side: share for side, share in shares.items() if share}}
     sides = _assign(groups, _parts(labels) if has_values else labels, wanted, rows_of, group_by)
     rows = {side: int((sides == number).sum()) for number, side in enumerate(wanted)}
@@ -136,7 +139,7 @@ def split_file(
         files={side: out / f"{side}{ending}" for side in wanted},
         rows=rows,
         labels={} if has_values else _counts(labels, sides, list(wanted)),
-        reading=replace(read.reading, hint="").line,
+        reading=described.line,
     )
 
 
@@ -172,7 +175,6 @@ class _Source:
 
     def __init__(self, path: Path, read: LabelledText, separator: str | None) -> None:
         self.path = path
-        self.count = len(read.texts)
         self._table = open_data(path, separator=separator)
         self._plain = PlainRows(self._table)
         self._texts = read.reading.columns.texts
