@@ -146,7 +146,7 @@ clean: ## remove what the targets made
 
 $(LOWEST)/installed: pyproject.toml
 	$(call new,$(LOWEST))
-	$(call install,$(LOWEST)) --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100' openpyxl
+	$(call install,$(LOWEST)) --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'openpyxl>=3.1'
 	@touch $@
 
 # PyTorch is installed first, at a fixed version; the packages that need it then keep that version.
