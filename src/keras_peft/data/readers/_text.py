@@ -38,9 +38,9 @@ def check_text(path: Path) -> None:
             raise DataError(
                 f"{path} is truncated: its gzip data ends early. Copy or download it again."
             ) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
+        except (gzip.BadGzipFile, zlib.error):
             raise DataError(
-                f"{path} is not valid gzip ({error}); copy or download it again, or remove .gz from its name if it is "
+                f"{path} is not valid gzip; copy or download it again, or remove .gz from its name if it is "
                 "not compressed."
             ) from None
 
