@@ -11,7 +11,7 @@ import tempfile
 import threading
 import weakref
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +30,8 @@ T = TypeVar("T")
 _AROUND = 100
 # Labels are read often, and most are among the same few.
 _LABELS = 1024
+# Values that are read from the file at once.
+_READ_TOGETHER = 256
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -140,6 +142,18 @@ class OnDisk(Sequence[T]):
             return OnDisk(self._file, self._ends, self._form, self._rows[index])
         row = self._rows[index]
         return self._form.unpack(self._file.read(self._ends[row], self._ends[row + 1]))
+
+    def __iter__(self) -> Iterator[T]:
+        """Yields the values; those that follow one another in the file are read together."""
+        if not isinstance(self._rows, range) or self._rows.step != 1:
+            yield from (self[place] for place in range(len(self)))
+            return
+        for first in range(self._rows.start, self._rows.stop, _READ_TOGETHER):
+            last = min(first + _READ_TOGETHER, self._rows.stop)
+            start = self._ends[first]
+            block = self._file.read(start, self._ends[last])
+            for row in range(first, last):
+                yield self._form.unpack(block[self._ends[row] - start : self._ends[row + 1] - start])
 
     def pick(self, rows: Sequence[int] | np.ndarray) -> OnDisk[T]:
         """Returns a view of the values at the given positions."""
