@@ -15,7 +15,7 @@ from keras_peft.data.check.subject import (
     Subject,
     read_labelled,
 )
-from keras_peft.data.reading import ReadingOptions
+from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.data.tables import Data
 from keras_peft.errors import OptionError
 from keras_peft.extras import need

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from keras_peft.data import names
 from keras_peft.data.columns import check_column
 from keras_peft.data.duplicates import digests
+from keras_peft.data.plain_rows import PlainRows, batched
 from keras_peft.data.readers import Row
-from keras_peft.data.reading import PlainRows, batched
 from keras_peft.data.tables import Data, open_data
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import refuse_existing, whole_file

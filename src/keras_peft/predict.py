@@ -11,7 +11,7 @@ from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.data.columns import check_column, column_options
 from keras_peft.data.examples import Examples, read_examples
-from keras_peft.data.reading import PlainRows
+from keras_peft.data.plain_rows import PlainRows
 from keras_peft.data.tables import Data, has_columns, open_data
 from keras_peft.errors import BaseNotFound, DataError, listed
 from keras_peft.extras import need

@@ -12,7 +12,7 @@ from rich.table import Table
 from keras_peft.bars import BarProgress, console, row_bar_on
 from keras_peft.cli.process import quiet_import
 from keras_peft.cli.wording import as_flags
-from keras_peft.data.reading import ReadingOptions
+from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.tasks import metric_name
 
 if TYPE_CHECKING:

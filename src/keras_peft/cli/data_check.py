@@ -10,7 +10,7 @@ import typer
 from keras_peft import tasks
 from keras_peft.cli.flags import with_settings
 from keras_peft.data.readers import READABLE
-from keras_peft.data.reading import ReadingOptions
+from keras_peft.data.reading_options import ReadingOptions
 
 if TYPE_CHECKING:
     from keras_peft.data.check import DataReport, Finding

@@ -10,7 +10,7 @@ import typer
 from keras_peft.cli.arguments import BaseLocation, BundleName
 from keras_peft.cli.flags import with_settings
 from keras_peft.data.readers import READABLE
-from keras_peft.data.reading import ReadingOptions
+from keras_peft.data.reading_options import ReadingOptions
 
 
 def _evaluate(

@@ -127,7 +127,7 @@ def _rows_of(texts: list[str], columns: list[str]) -> list[Row]:
 def _chunks(path: Path, columns: list[str], skip: bool, separator: str | None) -> Iterator[list[Row]]:
     """Reads the rows that have a text, in chunks."""
     from keras_peft.data.columns import check_column
-    from keras_peft.data.reading import PlainRows, batched
+    from keras_peft.data.plain_rows import PlainRows, batched
     from keras_peft.data.tables import open_data
     from keras_peft.inputs.cells import text_of
 

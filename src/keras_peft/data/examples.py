@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import tasks
 from keras_peft.data import reading
 from keras_peft.data.duplicates import contradictions, digests
-from keras_peft.data.reading import Reading, ReadingOptions, known_task
+from keras_peft.data.reading import Reading
+from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.data.tables import Data
 from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Input, Text
@@ -130,7 +131,7 @@ def read_examples(
     """
     import numpy as np
 
-    chosen, own = known_task(task)
+    chosen, own = _known_task(task)
     options = ReadingOptions.of(
         {
             "text_column": text_column,
@@ -279,6 +280,15 @@ def by_stratum(examples: Examples, *, seed: int) -> Iterator[np.ndarray]:
     )
     for key in sorted(numbers, key=str):
         yield generator.permutation(np.flatnonzero(strata == numbers[key]))
+
+
+def _known_task(name: str | type[Task] | Task | None) -> tuple[type[Task] | None, tuple[str, ...]]:
+    """Returns the class of a task and its labels, from its name, its class or a trained task."""
+    if name is None:
+        return None, ()
+    if isinstance(name, str):
+        return tasks.find(name), ()
+    return (name, ()) if isinstance(name, type) else (type(name), name.labels)
 
 
 def _faults(task: type[Task], text: Text, label: Label | None) -> Iterator[str]:

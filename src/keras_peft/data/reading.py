@@ -8,114 +8,28 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import chain, islice
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from keras_peft import tasks
 from keras_peft.data import columns as table_columns
-from keras_peft.data import exports
+from keras_peft.data import label_flags
 from keras_peft.data import names as column_names
 from keras_peft.data import spans as marked
 from keras_peft.data.columns import Columns
 from keras_peft.data.labels import LabelColumn, LabelOptions, understand
+from keras_peft.data.plain_rows import PlainRows
 from keras_peft.data.readers import Row, Table
+from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.data.tables import Data, open_data
-from keras_peft.errors import DataError, OptionError, did_you_mean, listed
+from keras_peft.errors import DataError, OptionError, listed
 from keras_peft.inputs.cells import decode
 from keras_peft.inputs.input import Input, Text
-from keras_peft.options import setting
 from keras_peft.store import LABELS, TEXTS, Collector
 from keras_peft.tasks import Label, Task
 
-MERGES = ("case",)
-T = TypeVar("T")
-_CHUNK = 4096
 # Names of columns in which a row may have several labels.
 _SEVERAL = ("labels", "categories", "topics", "emotions", "choices", "tags")
-_TRUE = {"1", "1.0", "true", "yes", "y", "x", "✓", "✔"}
-_FALSE = {"0", "0.0", "false", "no", "n"}
-_MISSING = {"-1", "-1.0"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadingOptions:
-    """Options for reading labelled text; those that are not set are detected.
-
-    Args:
-        text_column: Name of the text column, or two names separated by a comma for pairs.
-        label_column: Name of the label column.
-        label_columns: Names of columns with a 0 or 1 for each label, separated by commas.
-        label_names: Names of labels that are given by position or number, separated by commas.
-        label_separator: Separator of several labels in a cell.
-        merge_labels: "case" if labels that differ only in upper and lower case are one label.
-        separator: Separator of the values in a CSV or TSV file.
-    """
-
-    text_column: str | None = setting(
-        None, "Column with the texts; for pairs, two columns separated by a comma.", shown="found by its name"
-    )
-    label_column: str | None = setting(None, "Column with the labels.", shown="found by its name")
-    label_columns: str | tuple[str, ...] | None = setting(
-        None,
-        "Columns that contain a 0 or 1 for each label, separated by commas.",
-        shown="found by their values",
-    )
-    label_names: str | tuple[str, ...] | None = setting(
-        None,
-        "Names of labels that are given by their position or number, separated by commas.",
-        shown="the positions or numbers",
-    )
-    label_separator: str | None = setting(None, "Separator of several labels in a cell.", shown="detected")
-    merge_labels: str | None = setting(
-        None,
-        "Merge similar labels: case merges labels that differ only in upper and lower case.",
-        shown="none",
-        choices=MERGES,
-    )
-    separator: str | None = setting(
-        None, "Separator of the values in a CSV or TSV file, or tab.", shown="detected"
-    )
-
-    def __post_init__(self) -> None:
-        if self.merge_labels not in (None, *MERGES):
-            raise OptionError(
-                f"`merge_labels={self.merge_labels!r}`: expected {' or '.join(map(repr, MERGES))}."
-            )
-        names = self.names
-        if any(not name.strip() for name in names) or len(set(names)) < len(names):
-            raise OptionError(
-                f"`label_names`: expected unique, non-empty names separated by commas, got {listed(map(repr, names))}."
-            )
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> ReadingOptions:
-        """Creates options from values by name.
-
-        Args:
-            values: Values by the names of the options.
-
-        Raises:
-            OptionError: If a name is unknown or a value is invalid.
-        """
-        known = [one.name for one in fields(cls)]
-        if unknown := [name for name in values if name not in known]:
-            hints = "".join(did_you_mean(name, known) for name in unknown)
-            raise OptionError(
-                f"Unknown option {', '.join(map(repr, unknown))}; expected one of {', '.join(known)}.{hints}"
-            )
-        return cls(**values)
-
-    def to_options(self) -> dict[str, Any]:
-        """Returns the options by name, without those that are not set."""
-        values = {one.name: getattr(self, one.name) for one in fields(ReadingOptions)}
-        return {name: value for name, value in values.items() if value is not None}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the labels, if they are given."""
-        return _separated(self.label_names)
 
 
 @dataclass(frozen=True)
@@ -229,7 +143,7 @@ def read(
         task=task,
         text_column=options.text_column,
         label_column=options.label_column,
-        label_columns=_separated(options.label_columns, table_columns.all_columns(first)),
+        label_columns=options.label_columns_among(table_columns.all_columns(first)),
         needs=needs,
         form=table.form if table.form.startswith("plain text") else "",
     )
@@ -249,7 +163,7 @@ def read(
             raise DataError(f"{table.name}, row {number}: {error}") from None
     held, values = texts.done(), cells.done()
     if len(chosen.labels) > 1:
-        values = _filled(values)
+        values = label_flags.filled(values)
     column = understand(
         map(decode, values),
         task=task,
@@ -285,49 +199,6 @@ def read(
     different = _different(labels, column.task)
     reading = replace(reading, labels=different, left_out=dict(rows.left_out))
     return LabelledText(reading, found, labels, values, numbers, faults)
-
-
-class PlainRows:
-    """The rows of a table, in a plain form whatever tool wrote them.
-
-    Args:
-        table: The table.
-
-    Attributes:
-        tool: Name of the tool that wrote the rows, or None.
-        first: The first rows, in their plain form.
-        left_out: Number of rows that were left out, by reason; complete after an iteration.
-        count: Number of rows of the table; complete after an iteration.
-    """
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        start = next((rows for rows in table.batches(_CHUNK) if rows), [])
-        self._export = exports.recognise(start) if start else None
-        self.tool: str | None = self._export.NAME if self._export is not None else None
-        self.left_out: Counter[str] = Counter()
-        self.count = 0
-        self.first = [row for _, row in self._plain(iter([start]))] if start else []
-        if not self.first and start:
-            # All of the first rows are left out.
-            self.first = [row for _, (_, row) in zip(range(_CHUNK), self, strict=False)]
-
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
-        """Yields the rows with their numbers, counted from 1."""
-        return self._plain(self._table.batches(_CHUNK))
-
-    def _plain(self, batches: Iterator[list[Row]]) -> Iterator[tuple[int, Row]]:
-        self.left_out.clear()
-        self.count = 0
-        rows: Iterator[Any] = chain.from_iterable(batches)
-        if self._export is not None:
-            rows = self._export.convert(rows)
-        for row in rows:
-            self.count += 1
-            if isinstance(row, exports.LeftOut):
-                self.left_out[row.reason] += 1
-            else:
-                yield self.count, row
 
 
 def _labelled(
@@ -376,35 +247,10 @@ def _labelled(
 
 
 def _cell(row: Row, chosen: Columns) -> Any:
-    """Returns the label cell of a row; several columns become a list of ones and zeros."""
-    if len(chosen.labels) < 2:
-        return _storable(row.get(chosen.labels[0])) if chosen.labels else None
-    values = ["" if row.get(name) is None else str(row[name]).strip().lower() for name in chosen.labels]
-    if _MISSING.issuperset(values):
-        return None
-    if wrong := [
-        f"{value!r} in {name!r}"
-        for name, value in zip(chosen.labels, values, strict=True)
-        if value and value not in _TRUE and value not in _FALSE
-    ]:
-        raise DataError(
-            f"a column for each label contains a 0 or 1, yes or no, or an x; got {listed(wrong)}. Convert the columns, "
-            "or name others with `label_columns`."
-        )
-    return [None if not value else int(value in _TRUE) for value in values]
-
-
-def _filled(cells: Sequence[Any]) -> Sequence[Any]:
-    """Returns the cells of several label columns, in which blanks count as 0 if nobody wrote a 0.
-
-    A row of blanks was not filled in, and neither was one with a blank where others have a 0.
-    """
-    writes_zero = any(0 in row for row in cells if row is not None)
-    found: Collector[Any] = Collector(LABELS)
-    for row in cells:
-        is_blank = row is None or (None in row and (writes_zero or not any(row)))
-        found.add(None if is_blank else [int(bool(one)) for one in row])
-    return found.done()
+    """Returns the label cell of a row; the cells of several columns become one."""
+    if len(chosen.labels) > 1:
+        return label_flags.cell([row.get(name) for name in chosen.labels], chosen.labels)
+    return _storable(row.get(chosen.labels[0])) if chosen.labels else None
 
 
 def _check_texts(source: str, chosen: Columns, column: LabelColumn, texts: Sequence[Any]) -> None:
@@ -467,12 +313,6 @@ def _nothing(table: Table, left_out: Counter[str]) -> str:
     return f"{table.name} has no rows; expected labelled texts below its header."
 
 
-def _separated(given: str | Sequence[str] | None, columns: Collection[str] = ()) -> tuple[str, ...]:
-    if given is None:
-        return ()
-    return column_names.split(given, columns) if isinstance(given, str) else tuple(given)
-
-
 def _joined(words: Sequence[str]) -> str:
     """Joins words as in "a, b and c"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "nothing"
@@ -480,24 +320,3 @@ def _joined(words: Sequence[str]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def batched(rows: Iterable[T], count: int) -> Iterator[list[T]]:
-    """Groups rows into lists.
-
-    Args:
-        rows: The rows.
-        count: Number of rows per list; the last may have fewer.
-    """
-    iterator = iter(rows)
-    while batch := list(islice(iterator, count)):
-        yield batch
-
-
-def known_task(name: str | type[Task] | Task | None) -> tuple[type[Task] | None, tuple[str, ...]]:
-    """Returns the class of a task and its labels, from its name, its class or a trained task."""
-    if name is None:
-        return None, ()
-    if isinstance(name, str):
-        return tasks.find(name), ()
-    return (name, ()) if isinstance(name, type) else (type(name), name.labels)

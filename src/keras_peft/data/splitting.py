@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.data import reading
 from keras_peft.data.columns import check_column
+from keras_peft.data.plain_rows import PlainRows, batched
 from keras_peft.data.readers import Row, ending_of, has_bom
-from keras_peft.data.reading import LabelledText, PlainRows, ReadingOptions, batched
+from keras_peft.data.reading import LabelledText
+from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.data.tables import open_data
 from keras_peft.data.writing import open_table
 from keras_peft.errors import DataError, OptionError

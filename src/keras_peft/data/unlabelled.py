@@ -9,7 +9,7 @@ from typing import Any
 from keras_peft.data.columns import check_column
 from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples
-from keras_peft.data.reading import PlainRows
+from keras_peft.data.plain_rows import PlainRows
 from keras_peft.data.tables import Data, open_data
 from keras_peft.errors import DataError
 from keras_peft.store import TEXTS, Collector, pick

@@ -12,7 +12,7 @@ from typing import Any
 from keras_peft import tasks
 from keras_peft.core.pooling import AUTO, POOLINGS
 from keras_peft.core.selection import Selection
-from keras_peft.data.reading import ReadingOptions
+from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH, LONG_TEXT
 from keras_peft.options import setting

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from keras_peft.data import reading
 from keras_peft.data.duplicates import MOST_COMPARED, near_pairs
 from keras_peft.data.examples import Examples
-from keras_peft.data.reading import LabelledText, ReadingOptions
+from keras_peft.data.reading import LabelledText
+from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.data.tables import Data
 from keras_peft.store import LABELS, TEXTS, Collector
 from keras_peft.tasks import Label, Task
