@@ -287,6 +287,7 @@ def test_columns_of_labels(read_text, content, labels):
         ("text,label\na,-1\nb,0\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
         ("text,label\na,1\nb,0.5\n", {"label_names": "x,y"}, "expected labels that are numbers from 0 on"),
         ("text,a,b\nx,1,0\n", {"label_columns": "a,b", "label_column": "a"}, "exclude each other"),
+        ("text,a,b\nx,1,0\n", {"label_columns": "a"}, "expected at least two columns"),
         ("token,tag\n10,000,O\n\na,O\n", {}, "line 2 has 3 values"),
         ("id,kind,label\n1,a,b\n", {}, "has no column 'text'"),
         ("text_a,text_b,label\na,b,\"[[0,1,'X']]\"\n", {}, "are two texts; name one of them"),

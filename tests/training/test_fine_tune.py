@@ -94,6 +94,30 @@ def test_what_the_check_knows_is_said(tmp_path):
     assert not (tmp_path / "b" / "run.toml").exists()
 
 
+def test_all_data_may_be_in_memory(tmp_path):
+    rows, others = make_rows(24), pl.DataFrame(make_rows(10, seed=3))
+    texts = [row["text"] for row in make_rows(20, seed=5)]
+    result = fine_tune(
+        ((row["text"], row["label"]) for row in rows),
+        out=tmp_path / "b",
+        base=str(TINY),
+        epochs=1,
+        validation=others,
+        unlabelled=texts,
+    )
+    assert (result.report["data"]["validation_rows"], result.report["data"]["source"]) == (10, "the list")
+    assert 0 < result.report["self_training"]["used_rows"] <= 20
+    assert not (tmp_path / "b" / "run.toml").exists()
+
+
+def test_a_separator_is_for_files_that_have_one(tmp_path):
+    rows = [f"{row['text']}:{row['label']}" for row in make_rows(24)]
+    (tmp_path / "d.csv").write_text("\n".join(["text:label", *rows]))
+    others = write_jsonl(tmp_path / "v.jsonl", make_rows(8, seed=2))
+    settings = {"base": str(TINY), "epochs": 1, "separator": ":", "validation": others}
+    assert fine_tune(tmp_path / "d.csv", out=tmp_path / "b", **settings).report["validation"]["rows"] == 8
+
+
 def test_a_result_shows_itself(tmp_path, data):
     result = fine_tune(data, out=tmp_path / "b", base=str(TINY), epochs=2)
     assert repr(result).startswith(f"Result({tmp_path / 'b'}: accuracy ")

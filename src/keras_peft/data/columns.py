@@ -113,6 +113,8 @@ def _given_labels(
 ) -> tuple[str, ...] | None:
     if label_columns and label_column is not None:
         raise OptionError("`label_column` and `label_columns` exclude each other; remove one.")
+    if len(label_columns) == 1:
+        raise OptionError("`label_columns`: expected at least two columns; for one, use `label_column`.")
     if label_columns:
         return tuple(label_columns)
     return None if label_column is None else names.split(label_column, columns)

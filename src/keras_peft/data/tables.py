@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from keras_peft.data import in_memory
 from keras_peft.data.readers import Table, read_table
@@ -36,7 +36,7 @@ def open_data(data: Data, *, separator: str | None = None) -> Table:
     return in_memory.table(data)
 
 
-def is_path(data: Data) -> bool:
+def is_path(data: Data) -> TypeGuard[str | Path]:
     """Reports whether data is the path of a file or folder."""
     return isinstance(data, str | Path)
 
@@ -51,22 +51,3 @@ def has_columns(data: Data) -> bool:
         and bool(data)
         and isinstance(data[0], Mapping)
     )
-
-
-def reusable(data: Data) -> Data:
-    """Returns data that can be read more than once: an iterator becomes a list, and a lazy frame is collected.
-
-    Args:
-        data: The data.
-    """
-    if is_path(data):
-        return data
-    if isinstance(data, Iterator):
-        return list(data)
-    given: Any = data
-    return given.collect() if type(given).__name__ == "LazyFrame" else given
-
-
-def name_of(data: Data) -> str:
-    """Returns the name of data, for display."""
-    return str(data) if is_path(data) else open_data(data).name

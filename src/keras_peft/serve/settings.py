@@ -86,7 +86,7 @@ class ServeSettings:
         64, "Memory for cached outputs of the frozen blocks, in megabytes; 0 disables the cache."
     )
     precision: str = setting("float32", "Data type of the frozen matrix multiplications.", choices=PRECISIONS)
-    keys: Path | None = setting(  # noqa: RUF009
+    keys: Path | None = setting(
         None,
         "TOML file with API keys, in addition to KERAS_PEFT_API_KEY and KERAS_PEFT_ADMIN_KEY.",
         shown="none",

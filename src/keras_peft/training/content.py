@@ -66,7 +66,7 @@ def content_of(
         texts = tuple(prepared.held_out.texts[:_VERIFIED_TEXTS])
         outputs = _outputs(prepared, texts)
     report = {
-        **report_of(data, prepared, outcome, task, scores, cached, notes),
+        **report_of(prepared, outcome, task, scores, cached, notes),
         "adapt_first": trained.adapt_first,
         "self_training": trained.self_training,
         "seconds": stopwatch.read(),

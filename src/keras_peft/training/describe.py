@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_peft.core.pooling import AUTO
 from keras_peft.core.selection import ROLES
 from keras_peft.data import names
-from keras_peft.data.tables import Data, name_of
+from keras_peft.data.tables import Data, is_path
 from keras_peft.files import relative
 from keras_peft.tasks import Scores, Task
 from keras_peft.training.prepared import PreparedTraining
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 def report_of(
-    data: Data,
     prepared: PreparedTraining,
     trained: TrainingOutcome,
     task: Task,
@@ -33,7 +32,6 @@ def report_of(
     """Returns the content of report.json: how the training went, and the quality of the result.
 
     Args:
-        data: Source of the training data.
         prepared: The prepared training.
         trained: The outcome of the training run.
         task: The calibrated task.
@@ -46,7 +44,7 @@ def report_of(
     return {
         "task": task.name,
         "data": {
-            "source": _source(data),
+            "source": Path(prepared.training.source).name.encode(errors="replace").decode(),
             "reading": None if read is None else read.line,
             "training_rows": len(prepared.training),
             "validation_rows": len(prepared.held_out),
@@ -64,11 +62,6 @@ def report_of(
         "worst": task.worst(trained.outputs, held_out),
         "doubtful": task.doubtful(trained.outputs, held_out),
     }
-
-
-def _source(data: Data) -> str:
-    name = Path(data).name if isinstance(data, str | Path) else name_of(data)
-    return name.encode(errors="replace").decode()
 
 
 def never_predicted(task: Task, scores: Scores) -> list[str]:
@@ -99,7 +92,9 @@ def flags_of(data: Data, out: Path, prepared: PreparedTraining, settings: Settin
     Returns:
         Values by flag, or None if no flags can repeat it, as with several methods or data in memory.
     """
-    if len(prepared.placements) != 1 or not isinstance(data, str | Path):
+    others = (settings.validation, settings.unlabelled)
+    in_memory = any(not is_path(value) for value in others if not isinstance(value, float | int | None))
+    if len(prepared.placements) != 1 or not is_path(data) or in_memory:
         return None
     (placement,) = prepared.placements
     *texts, label = prepared.training.columns
@@ -139,7 +134,7 @@ def _validation(prepared: PreparedTraining, settings: Settings, out: Path) -> fl
     """Returns the value of `--validation` that validates on the same rows."""
     if prepared.folds:
         return f"folds:{len(prepared.folds)}"
-    if settings.validation == AUTO:
+    if isinstance(settings.validation, str) and settings.validation == AUTO:
         return VALIDATION
     return (
         settings.validation

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.method import Method
-from keras_peft.data.tables import Data, name_of, reusable
+from keras_peft.data.tables import Data
 from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -162,8 +162,6 @@ def fine_tune(
     tracking.check(trackers or ())
     bundles.refuse_existing(out, overwrite=overwrite)
 
-    data = reusable(data)
-    progress.stage(f"Reading {name_of(data)}")
     training, held_out = read(data, chosen, progress)
     prepared = prepare(
         training,

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_peft.core.method import Method
 from keras_peft.data.examples import Examples, fold_numbers
-from keras_peft.data.tables import Data, name_of, reusable
+from keras_peft.data.tables import Data
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -90,8 +90,6 @@ def cross_validate(
     check_installed()
     progress, stopwatch = shown(progress), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
-    data = reusable(data)
-    progress.stage(f"Reading {name_of(data)}")
     examples = read_training(data, chosen, progress)
     scored = []
     for number, (training, held_out) in enumerate(make_folds(examples, folds, seed=chosen.seed), 1):

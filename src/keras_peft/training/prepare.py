@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
@@ -13,7 +14,8 @@ from keras_peft.data.check import advise
 from keras_peft.data.columns import column_options
 from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, check_trainable, fold_numbers, read_examples, split
-from keras_peft.data.tables import Data
+from keras_peft.data.readers import has_separator
+from keras_peft.data.tables import Data, is_path
 from keras_peft.data.unlabelled import Unlabelled, read_unlabelled
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
@@ -68,12 +70,14 @@ def read(data: Data, settings: Settings, progress: Progress) -> tuple[Examples, 
     training = read_training(data, settings, progress)
     if settings.folds(len(training)) is not None:
         return training, training
-    share = VALIDATION if settings.validation == AUTO else settings.validation
+    share = settings.validation
+    if isinstance(share, str) and share == AUTO:
+        share = VALIDATION
     if isinstance(share, float | int):
         return split(training, share, seed=settings.seed)
     task = training.task.from_labels(training.labels)
     options = {**settings.reading(), "label_columns": None, **column_options(training.columns)}
-    held_out = read_examples(str(settings.validation), task=task, **options)
+    held_out = read_examples(share, task=task, **options | {"separator": _separator(share, settings)})
     task.check_known(held_out.labels, held_out.source)
     if shared := len(np.intersect1d(digests(held_out.texts), digests(training.texts))):
         note = f"{shared} validation texts are also in the training file, so the scores are too optimistic"
@@ -95,6 +99,7 @@ def read_training(data: Data, settings: Settings, progress: Progress) -> Example
     Raises:
         DataError: If the rows cannot be used.
     """
+    progress.stage(f"Reading {data if is_path(data) else 'the data'}")
     examples = read_examples(data, task=settings.task, **settings.reading())
     if examples.reading is not None:
         progress.read(examples.source, examples.reading.line)
@@ -116,7 +121,13 @@ def read_texts(training: Examples, settings: Settings) -> Unlabelled | None:
     if settings.unlabelled is None:
         return None
     training.task.check_confident()
-    return read_unlabelled(settings.unlabelled, training)
+    separator = _separator(settings.unlabelled, settings)
+    return read_unlabelled(settings.unlabelled, training, separator=separator)
+
+
+def _separator(data: Data, settings: Settings) -> str | None:
+    """Returns the separator of the training file for another CSV or TSV file; other data has none."""
+    return settings.separator if isinstance(data, str | Path) and has_separator(Path(data)) else None
 
 
 def prepare(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_peft.core.method import Method
-from keras_peft.data.tables import Data, name_of, reusable
+from keras_peft.data.tables import Data
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -100,8 +100,6 @@ def find_rate(
         raise OptionError(f"`steps={steps}`: expected 10 or more.")
     progress, stopwatch = shown(progress), Stopwatch()
     chosen = Settings.of(settings, without=WITHOUT)
-    data = reusable(data)
-    progress.stage(f"Reading {name_of(data)}")
     training, held_out = read(data, chosen, progress)
     prepared = prepare(
         training,

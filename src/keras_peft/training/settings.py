@@ -45,11 +45,11 @@ class Settings(ReadingOptions):
         pooling: How the vectors of a text become the one that the head reads: `"first-token"`,
             `"mean"`, `"max"`, or `"auto"`: as the base's files say, or the first token if they do not, or
             with 1000 rows or more.
-        validation: What to validate on: a fraction of the rows, a file with validation rows, or
+        validation: What to validate on: a fraction of the rows, a file or data with validation rows, or
             `"folds:3"`: each of 3 folds of the rows is scored by a model that is trained on the others,
             and the result is trained on all rows. `"auto"` is `"folds:3"` with fewer than 500 rows,
             and a tenth of the rows with more.
-        unlabelled: File or folder with texts without labels. The surest half of the answers for them is
+        unlabelled: Texts without labels: a path, or data in memory. The surest half of the answers for them is
             trained on, too, if that does not lower the validation score.
         adapt_first: `"mlm"`: before training, the adapter learns to predict masked tokens of the texts, with
             and without labels. The result is where training starts, if that does not lower the
@@ -110,12 +110,12 @@ class Settings(ReadingOptions):
         "the base and the number of rows.",
         choices=(AUTO, *POOLINGS),
     )
-    validation: float | str = setting(
+    validation: float | str | Any = setting(
         AUTO,
         "What to validate on: a fraction of the rows, a file with validation rows, folds such as folds:5, or auto, "
         f"which is folds:{FOLDS} with fewer than {FEW_ROWS} rows, and {VALIDATION} with more.",
     )
-    unlabelled: str | None = setting(
+    unlabelled: str | Any | None = setting(
         None,
         "File with texts without labels, to learn from, too (self-training).",
         shown="only the labelled rows",
@@ -185,10 +185,10 @@ class Settings(ReadingOptions):
         base: Any = self.base
         if isinstance(base, Path):
             object.__setattr__(self, "base", str(base))
-        if self.unlabelled is not None:
-            object.__setattr__(self, "unlabelled", str(self.unlabelled))
-        if not isinstance(self.validation, float | int):  # It is a path.
-            object.__setattr__(self, "validation", str(self.validation))
+        for name in ("unlabelled", "validation"):
+            value = getattr(self, name)
+            if isinstance(value, Path):
+                object.__setattr__(self, name, str(value))
         if self.task is not None:
             tasks.find(self.task)
         Selection.of(self.targets or ".", self.layers or "all")
@@ -229,7 +229,7 @@ class Settings(ReadingOptions):
         Args:
             rows: Number of labelled rows.
         """
-        if self.validation == AUTO:
+        if isinstance(self.validation, str) and self.validation == AUTO:
             return min(FOLDS, rows) if rows < FEW_ROWS else None
         if not isinstance(self.validation, str) or not (found := _FOLDS.fullmatch(self.validation)):
             return None
@@ -246,6 +246,8 @@ class Settings(ReadingOptions):
             return None
         if (expected := _KINDS.get(one.name)) and not _is(value, expected):
             return f"{given}: expected {_KIND_NAMES[expected]}."
+        if one.name in ("validation", "unlabelled") and not isinstance(value, str | Real):
+            return None
         if (choices := one.metadata["choices"]) and value not in choices:
             return f"{given}: expected one of {', '.join(choices)}.{did_you_mean(str(value), choices)}"
         if one.name in _ABOVE_0 and not value > 0:

@@ -26,7 +26,17 @@ from keras_peft.data.readers._formats import FOREIGN, FORMATS, READABLE, ending_
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.errors import DataError, OptionError, did_you_mean
 
-__all__ = ["FORMATS", "READABLE", "Row", "Table", "ending_of", "has_bom", "read_rows", "read_table"]
+__all__ = [
+    "FORMATS",
+    "READABLE",
+    "Row",
+    "Table",
+    "ending_of",
+    "has_bom",
+    "has_separator",
+    "read_rows",
+    "read_table",
+]
 
 _ARCHIVE = ".zip"
 _SEPARATED = (".csv", ".csv.gz", ".tsv", ".tsv.gz", _ARCHIVE)
@@ -57,7 +67,7 @@ def read_table(path: Path, *, separator: str | None = None) -> Table:
         separator = _SEPARATORS.get(separator, separator)
         if len(separator) != 1 or separator in '"\r\n':
             raise OptionError(f"`separator={separator!r}`: expected a single character, or tab.")
-        if path.is_dir() or ending_of(path) not in _SEPARATED:
+        if not has_separator(path):
             raise OptionError(f"`separator={separator!r}`: {path} is not a CSV or TSV file; remove it.")
     if path.is_dir():
         folders = _label_folders.texts_by_label(path)
@@ -111,6 +121,15 @@ def read_rows(path: Path, *, chunk: int = 4096, separator: str | None = None) ->
         {'text': 'Jon: Which one is faster? Sumit: The small one.', 'label': 'question'}
     """
     yield from read_table(path, separator=separator).batches(chunk)
+
+
+def has_separator(path: Path) -> bool:
+    """Reports whether a file has values with a separator, by its extension: CSV, TSV, or an archive of one.
+
+    Args:
+        path: The file.
+    """
+    return not path.is_dir() and ending_of(path) in _SEPARATED
 
 
 def has_bom(path: Path) -> bool:
