@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    ProgressColumn,
     TaskID,
     TaskProgressColumn,
     TextColumn,
@@ -156,20 +157,8 @@ class BarProgress(Progress):
 
     def started(self, *, epochs: int, steps: int, done: int) -> None:
         self._epochs = epochs
-        self._bars = Bars(
-            TextColumn("Training"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[news]}"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self._console,
-            disable=not _shows_bars(self._console),
-        )
-        self._task = self._bars.add_task("Training", total=epochs * steps, completed=done * steps, news="")
-        self._bars.start()
+        columns = (TaskProgressColumn(), TextColumn("{task.fields[news]}"))
+        self._start("Training", *columns, total=epochs * steps, done=done * steps)
 
     def stepped(self, *, loss: float) -> None:
         if self._bars is not None:
@@ -185,19 +174,8 @@ class BarProgress(Progress):
 
     def generating(self, *, rows: int, kept: int) -> None:
         self._rows, self._made, self._told = rows, kept, kept
-        self._bars = Bars(
-            TextColumn("Generating"),
-            BarColumn(),
-            TextColumn("{task.completed:,} of {task.total:,} rows"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self._console,
-            disable=not _shows_bars(self._console),
-        )
-        self._task = self._bars.add_task("", total=rows, completed=kept)
-        self._bars.start()
+        column = TextColumn("{task.completed:,} of {task.total:,} rows")
+        self._start("Generating", column, total=rows, done=kept)
 
     def generated(self, *, rows: int) -> None:
         self._made += rows
@@ -210,6 +188,22 @@ class BarProgress(Progress):
 
     def waiting(self, *, seconds: float, reason: str) -> None:
         self._console.print(f"Waiting {seconds:.1f} s: {reason}", style="dim", soft_wrap=True)
+
+    def _start(self, title: str, *columns: ProgressColumn, total: int, done: int) -> None:
+        """Starts a bar with a title, some columns, and the times that are elapsed and left."""
+        self._bars = Bars(
+            TextColumn(title),
+            BarColumn(bar_width=24),
+            *columns,
+            TimeElapsedColumn(),
+            TextColumn("elapsed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            disable=not _shows_bars(self._console),
+        )
+        self._task = self._bars.add_task("", total=total, completed=done, news="")
+        self._bars.start()
 
     def finished(self) -> None:
         if self._bars is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keras_peft.cli.arguments import BaseLocation, BundleName
-from keras_peft.cli.flags import with_settings
+from keras_peft.cli.setting_flags import with_settings
 from keras_peft.data.readers import READABLE
 from keras_peft.data.reading_options import ReadingOptions
 

@@ -1,4 +1,4 @@
-"""Command-line flags generated from the fields of the settings and of a method."""
+"""Command-line flags generated from the fields of the training settings and of a method."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 
 from keras_peft import methods
 from keras_peft.cli.config import check as check_settings
+from keras_peft.cli.setting_flags import setting_flag
 from keras_peft.core.selection import ROLES
 from keras_peft.options import default_text
 from keras_peft.training.fine_tune import DEFAULT_METHOD
@@ -57,7 +58,9 @@ def with_flags(
     own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
     # The settings come right after the required arguments, because they are used most.
     required = sum(one.default is inspect.Parameter.empty for one in own)
-    own[required:required] = [_setting(Settings, field) for field in ordered() if field.name not in without]
+    own[required:required] = [
+        setting_flag(Settings, field) for field in ordered() if field.name not in without
+    ]
     chooser = inspect.Parameter(
         "method",
         inspect.Parameter.KEYWORD_ONLY,
@@ -84,33 +87,6 @@ def with_flags(
     return command
 
 
-def with_settings(
-    run: Callable[..., None], owner: type, *, shown: Mapping[str, str] = MappingProxyType({})
-) -> Callable[..., None]:
-    """Adds the flags of a settings class to a command.
-
-    Args:
-        run: The command. It takes `settings`, an instance of the class, in addition to its own
-            arguments.
-        owner: A frozen dataclass whose fields are made by `keras_peft.options.setting`.
-        shown: What the help shows as the default of some fields, if it differs in this command.
-
-    Returns:
-        The command with the flags.
-    """
-    fields = dataclasses.fields(owner)
-
-    def command(**values: Any) -> None:
-        run(settings=owner(**{field.name: values.pop(field.name) for field in fields}), **values)
-
-    signature = inspect.signature(run, eval_str=True)
-    own = [one for name, one in signature.parameters.items() if name != "settings"]
-    parameters = [*own, *(_setting(owner, field, shown.get(field.name)) for field in fields)]
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    command.__doc__ = run.__doc__
-    return command
-
-
 def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     kind = typing.get_type_hints(method)[field.name]
     names = [f"--{field.name.replace('_', '-')}"]
@@ -124,23 +100,6 @@ def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
     )
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
-    )
-
-
-def _setting(owner: type, field: dataclasses.Field[Any], shown: str | None = None) -> inspect.Parameter:
-    kind = typing.get_type_hints(owner)[field.name]
-    name, default = f"--{field.name.replace('_', '-')}", field.default
-    names = [name]
-    if kind is bool:
-        names = [f"{name}/--no-{name[2:]}"] if default else [name]
-    elif str in typing.get_args(kind):  # Other types are parsed from the string.
-        kind = str if default is not None else str | None
-        default = None if default is None else str(default)
-    option = typer.Option(
-        *names, help=field.metadata["help"], show_default=shown or field.metadata["shown"] or True
-    )
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.flags import with_settings
+from keras_peft.cli.setting_flags import with_settings
 from keras_peft.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
