@@ -111,6 +111,7 @@ def test_a_named_task_is_kept(read):
         (["01", "02"], ("01", "02")),
         ([-1, 0, 1, 0], ("-1", "0", "1", "0")),
         ([-1, -1, 0, 0, 1], ("-1", "-1", "0", "0", "1")),
+        ([0, 0, 1, 1, -1, -1], ("0", "0", "1", "1", "-1", "-1")),
         (["A", "A-"], ("A", "A-")),
         (["NA", "null", "None"], ("NA", "null", "None")),
         (["C#", "F#"], ("C#", "F#")),
@@ -328,6 +329,13 @@ def test_spans_that_cannot_be_used(read):
     ):
         read(rows)
     assert read(rows, skip_bad_rows=True).labels == (("O", "O", "B-CITY", "O"),)
+
+
+def test_parts_of_speech_are_no_entities(read):
+    tags = ["N", "V", "O", "N"]
+    assert read([{"tokens": ["a", "b", "c", "d"], "tags": tags}] * 2).labels[0] == tuple(tags)
+    entities = read([{"tokens": ["a", "b", "c", "d"], "tags": ["O", "PER", "PER", "O"]}])
+    assert entities.labels == (("O", "B-PER", "I-PER", "O"),)
 
 
 def test_annotators_of_several_questions(tmp_path):

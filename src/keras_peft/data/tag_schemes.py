@@ -7,7 +7,7 @@ https://aclanthology.org/W95-0107. BILOU also marks last words (L-) and single o
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 OUTSIDE = "O"
 _FIRST, _LATER = {"B", "U", "S"}, {"I", "L", "E", "M"}
@@ -20,11 +20,11 @@ _NAMES = (
 )
 
 
-def scheme_of(tags: Collection[str]) -> str | None:
+def scheme_of(tags: Mapping[str, int]) -> str | None:
     """Recognises the scheme of some tags.
 
     Args:
-        tags: All tags that occur.
+        tags: How often each tag occurs.
 
     Returns:
         "BIO", "BILOU", "IOBES", "BMES", "IO" (one tag per kind, without a mark of the first word), "suffix" (the
@@ -44,7 +44,9 @@ def scheme_of(tags: Collection[str]) -> str | None:
             ):
                 return "suffix"
             return next((name for own, name in _NAMES if marks & own), "BIO")
-    if OUTSIDE in tags and all(part is None for part in parts) and not any(tag.isdigit() for tag in inside):
+    # Most words are outside of entities; of parts of speech, O is one of many.
+    mostly_outside = 2 * tags.get(OUTSIDE, 0) >= sum(tags.values())
+    if mostly_outside and all(part is None for part in parts) and not any(tag.isdigit() for tag in inside):
         return "IO"
     return None
 

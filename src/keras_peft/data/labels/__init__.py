@@ -10,6 +10,7 @@ readings.py     the function from a value to a label, one for each kind of label
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -168,16 +169,18 @@ def _tags(summary: ColumnSummary, options: LabelOptions) -> LabelColumn:
             "words are split at spaces and punctuation",
             are_spans=True,
         )
-    tags = {*summary.in_lists, *(tag for cell in summary.singles for tag in cell.split())}
+    tags = Counter(summary.in_lists)
+    for cell, count in summary.singles.items():
+        tags.update({tag: count * number for tag, number in Counter(cell.split()).items()})
     if options.merge_case:
         raise OptionError("`merge_labels` merges labels of texts; it has no effect on tags, so remove it.")
     check_names(summary, options.names, tags=tags)
     hint = ""
     if options.names:
-        tags = {options.names[int(tag)] for tag in tags}
+        tags = Counter({options.names[int(tag)]: count for tag, count in tags.items()})
     elif tags and all(tag.isdecimal() for tag in tags):
         hint = "the tags are numbers; set `label_names` to name them"
-    scheme = None if tags <= set(options.known) else scheme_of(tags)
+    scheme = None if tags.keys() <= set(options.known) else scheme_of(tags)
     why = "a tag for each token"
     if scheme == "BIO":
         scheme = None

@@ -56,8 +56,7 @@ class ColumnSummary:
     _are_numbers: bool = True
     _are_binary: bool = True
     _minus_one: list[int] = field(default_factory=list)
-    _ascending: bool = True
-    _descending: bool = True
+    _runs: int = 0
     _last: float | None = None
 
     @classmethod
@@ -111,7 +110,7 @@ class ColumnSummary:
         """Whether -1 marks rows without a label.
 
         The classes of benchmarks are counted from 0, and -1 fills the rows of the test set, which follow one another.
-        As the name of a class, it is scattered as the others, or all rows are sorted by their label.
+        As the name of a class, it is scattered as the others, or every label has its rows in one block.
         """
         rows, others = self._minus_one, self.whole_numbers - {"-1"}
         if not rows or not self.numbers or not all(label.isdecimal() for label in others):
@@ -119,7 +118,8 @@ class ColumnSummary:
         if not others:
             return True
         together = len(rows) > 1 and rows[-1] - rows[0] + 1 == len(rows)
-        return "0" in others and together and not (self._ascending or self._descending)
+        in_blocks = self._runs == len(self.whole_numbers)
+        return "0" in others and together and not in_blocks
 
     def _see(self, value: Any) -> None:
         self.rows += 1
@@ -168,8 +168,7 @@ class ColumnSummary:
             self._are_numbers = False
             return
         self.has_fraction = self.has_fraction or not number.is_integer()
-        self._ascending = self._ascending and (self._last is None or number >= self._last)
-        self._descending = self._descending and (self._last is None or number <= self._last)
+        self._runs += number != self._last
         self._last = number
         self.has_comma = self.has_comma or "," in text
         self.has_thousands = self.has_thousands or bool(_THOUSANDS.fullmatch(text))
