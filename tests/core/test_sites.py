@@ -93,7 +93,7 @@ def test_both_unknown_targets_are_named():
 
 
 def test_a_layer_without_a_matrix_is_refused():
-    with pytest.raises(SelectionError, match="expected a projection"):
+    with pytest.raises(SelectionError, match="expected a layer that multiplies by a matrix"):
         keras_peft.adapt(models.distilbert(), keras_peft.LoRA(), targets="norm")
 
 

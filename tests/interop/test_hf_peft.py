@@ -42,13 +42,10 @@ OTHERWISE = {
     "text_oft_share": "blocks that turn alike are repeated",
     "text_oft_coft": "what is constrained is taken as it ended up",
 }
-REFUSED = {
-    "text_lora_embedding": "it is not a projection, and LoRA adapts only projections",
-}
 CASES = sorted(
     folder.name
     for folder in FOLDERS.iterdir()
-    if folder.is_dir() and folder.name not in REFUSED and config_of(folder)["peft_type"] in kinds()
+    if folder.is_dir() and config_of(folder)["peft_type"] in kinds()
 )
 
 
@@ -98,7 +95,7 @@ def test_there_here_there(name, tmp_path):
 def test_every_format_has_a_folder_and_the_lists_name_folders():
     stored = {folder.name for folder in FOLDERS.iterdir()}
     assert {config_of(FOLDERS / name)["peft_type"] for name in CASES} == set(kinds())
-    assert set(REFUSED) | set(OTHERWISE) <= stored
+    assert set(OTHERWISE) <= stored
 
 
 def copy_of(name, tmp_path, **changes):

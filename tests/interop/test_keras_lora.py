@@ -15,7 +15,7 @@ import keras_peft
 from conftest import TINY
 from core.models import _DECODER, _ENCODER
 from keras_peft import forms
-from keras_peft.core.projection import Projection
+from keras_peft.core.projection import LinearProjection
 from keras_peft.errors import AdapterError, OptionError
 from keras_peft.interop.keras_lora._factors import flat_factors
 from keras_peft.interop.keras_lora._read import backbone_of
@@ -157,8 +157,7 @@ def test_the_parameters_of_an_encoder(file):
 )
 @pytest.mark.parametrize("rank", [1, 2, 9])
 def test_the_factors_of_any_kernel_have_its_product(order, shape, summed, rank):
-    inputs, outputs = int(np.prod(shape[:summed])), int(np.prod(shape[summed:]))
-    view = Projection(inputs, outputs, order, shape, summed)
+    view = LinearProjection(None, order, shape, summed)
     kernel = tuple(shape[place] for place in np.argsort(order))
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(*kernel[:-1], rank)), generator.normal(size=(rank, kernel[-1]))

@@ -28,6 +28,7 @@ METHODS = {
     "PiSSA": "lora_pissa",
     "OLoRA": "lora_olora",
     "LoRA with biases": "lora_base_bias",
+    "LoRA of embeddings": "lora_embedding",
     "AdaLoRA": "adalora",
     "(IA)³": "ia3",
     "VeRA": "vera",

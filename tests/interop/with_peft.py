@@ -33,6 +33,7 @@ METHODS = {
     "PiSSA": (keras_peft.LoRA(**LOW, initialization="pissa"), SOME),
     "OLoRA": (keras_peft.LoRA(**LOW, initialization="olora"), SOME),
     "LoRA with biases": ([keras_peft.LoRA(**LOW), keras_peft.BitFit()], SOME),
+    "LoRA of embeddings": (keras_peft.LoRA(**LOW), ("embedding.token", "attention.value")),
     "AdaLoRA": (keras_peft.AdaLoRA(rank=3, initial_rank=6), SOME),
     "(IA)³": (keras_peft.IA3(), None),
     "VeRA": (keras_peft.methods.VeRA(rank=6), SOME),

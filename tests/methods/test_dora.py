@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 import keras_peft
-from keras_peft.core.projection import matrix_of
+from keras_peft.core.projection import projection
 from methods.counting import BLOCKS, DIM, adapted, count, fill
 
 
@@ -19,6 +19,6 @@ def test_norm_without_the_product():
     fill(model)
     weights = model.adapters["default"].site_weights[0]
     a, b = (keras.ops.convert_to_numpy(weights.values[name]) for name in ("a", "b"))
-    changed = keras.ops.convert_to_numpy(matrix_of(weights.site)) + weights.method.scaling * a @ b
-    norm = keras.ops.convert_to_numpy(weights.method._norm(weights))
+    changed = keras.ops.convert_to_numpy(projection(weights.site).matrix()) + weights.method.scaling * a @ b
+    norm = keras.ops.convert_to_numpy(weights.method._length(projection(weights.site), weights))
     np.testing.assert_allclose(norm, np.linalg.norm(changed, axis=0), rtol=1e-5)

@@ -12,7 +12,7 @@ import numpy as np
 from keras_peft.arithmetic._decomposition import DecomposedMatrix, decompose_product
 from keras_peft.core.adapted import AdaptedModel
 from keras_peft.core.adapter import Adapter
-from keras_peft.core.projection import Projection, is_projection, matrix_of, projection
+from keras_peft.core.projection import Projection, projection
 from keras_peft.core.site_weights import SiteWeights
 from keras_peft.core.sites import Site, find_sites, own_variables
 from keras_peft.errors import AdapterError, SelectionError, listed
@@ -57,7 +57,7 @@ class Source:
             key: Key of the site.
 
         Returns:
-            The change of the projection's matrix (in, out), or None if there is none, and the
+            The change of the layer's matrix (in, out), or None if there is none, and the
             names of other variables that change.
         """
         site = self.all_sites[key]
@@ -66,8 +66,8 @@ class Source:
         before = {v.name: np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in variables}
         if view is not None:
             # For a quantised layer, use the matrix that it computes with.
-            matrix = np.asarray(keras.ops.convert_to_numpy(matrix_of(site)), np.float64)
-            before["kernel"] = view.matrix_to_kernel(matrix)
+            matrix = np.asarray(keras.ops.convert_to_numpy(view.matrix()), np.float64)
+            before.update(view.kernels_from(matrix))
         moved = {
             name: np.asarray(self.adapter.trained[f"{key}/{name}"], np.float64)
             for name in before
@@ -79,10 +79,10 @@ class Source:
         for weights in self._site_weights(key):
             after.update(weights.method.merged(weights.site, _weights(weights), after))
         changed = [name for name in after if not np.array_equal(after[name], before[name])]
-        others = [name for name in changed if view is None or name != "kernel"]
-        if view is None or "kernel" not in changed:
+        others = [name for name in changed if view is None or name not in view.kernel_names]
+        if view is None or len(others) == len(changed):
             return None, others
-        return view.kernel_to_matrix(after["kernel"] - before["kernel"]), others
+        return view.matrix_from(after) - view.matrix_from(before), others
 
     def product(self, key: str) -> Product | None:
         """Returns the change of a site as two low-rank factors, or None if it has no such form."""
@@ -131,12 +131,12 @@ def keys_of(sources: Sequence[Source]) -> list[str]:
     """Returns the keys of the sites that any source changes, in the base's order.
 
     Raises:
-        AdapterError: If none of them is a projection.
+        AdapterError: If none of them has a matrix.
     """
     keys = frozenset[str]().union(*(source.touched for source in sources))
     if not any(_view(sources[0].all_sites[key]) for key in keys):
         raise AdapterError(
-            f"{listed(repr(source.name) for source in sources)} does not change projection kernels, "
+            f"{listed(repr(source.name) for source in sources)} does not change the kernel of any layer, "
             "so it has no update that a LoRA could represent. To combine adapters of one such "
             "method, use `how='linear'`."
         )
@@ -149,7 +149,7 @@ def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarra
     Updates are computed one site at a time, since all together they would be as large as the base.
 
     Raises:
-        AdapterError: If a source changes anything but projection kernels, which a LoRA cannot
+        AdapterError: If a source changes anything but kernels, which a LoRA cannot
             represent. The message lists all such changes; it is raised after the last site.
     """
     refuse_unmergeable(sources)
@@ -169,7 +169,7 @@ def updates_of(sources: Sequence[Source]) -> Iterator[tuple[Site, list[np.ndarra
             yield site, [zero if matrix is None else matrix for matrix in matrices]
     if problems:
         raise AdapterError(
-            f"A LoRA can only change projection kernels, but {listed(problems, most=6)}. To combine "
+            f"A LoRA can only change kernels, but {listed(problems, most=6)}. To combine "
             "adapters of one such method, use `how='linear'`; otherwise choose targets without these."
         )
 
@@ -208,6 +208,6 @@ def _weights(weights: SiteWeights) -> dict[str, np.ndarray]:
 
 def _view(site: Site) -> Projection | None:
     try:
-        return projection(site) if is_projection(site) else None
+        return projection(site, recurrent=True)
     except SelectionError:
         return None

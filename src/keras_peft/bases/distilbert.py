@@ -172,7 +172,7 @@ def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:
     import keras
     import numpy as np
 
-    from keras_peft.core.projection import projection
+    from keras_peft.core.projection import linear_projection
     from keras_peft.core.sites import find_sites, own_variables
 
     sites = {site.path: site for site in find_sites(backbone, ROLES)}
@@ -182,7 +182,7 @@ def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:
         for variable in own_variables(sites[path].layer):
             value = keras.ops.convert_to_numpy(variable).astype(np.float32)
             if variable.name == "kernel":
-                view = projection(sites[path])
+                view = linear_projection(sites[path])
                 value = value.reshape(view.inputs, view.outputs).T
             elif variable.name == "bias":  # Attention biases have one row per head.
                 value = value.reshape(-1)

@@ -12,7 +12,7 @@ import numpy as np
 from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES, Selection
 from keras_peft.core.site_weights import MethodWeights, SiteWeights
-from keras_peft.core.sites import Site, find_sites, own_variables, select_sites
+from keras_peft.core.sites import Site, find_sites, own_variables, possible_targets, select_sites
 from keras_peft.errors import AdapterError, SelectionError, listed
 
 
@@ -72,6 +72,11 @@ def choose_placements(
         else:
             # Default targets may include roles that this architecture lacks.
             own = [role for role in method.default_targets if role in present] or method.default_targets
+            if targets is None and present.isdisjoint(own) and set(own) <= set(ROLES):
+                raise SelectionError(
+                    f"{method.name} attaches to {listed(own)} by default, and this base model has no layer "
+                    f"with such a role. {possible_targets(all_sites)}"
+                )
             placements.append(Placement(method, Selection.of(own if targets is None else targets, layers)))
     return placements
 

@@ -47,6 +47,17 @@ class AdapterShape:
             [one.method for one in placed], [key for one in placed for key in one.trained]
         ):
             raise AdapterError(f"An adapter of this shape cannot share a batch: it {reason}.")
+        unfit = [
+            site.path
+            for one in placed
+            for site in one.wrapped
+            if not one.method.supports_mixed_batch_at(site)
+        ]
+        if unfit:
+            raise AdapterError(
+                f"An adapter of this shape cannot share a batch: {listed(unfit, most=3)} has one kernel for all "
+                "rows. Leave such layers out of the targets, or predict the adapters in separate batches."
+            )
         self.placements = tuple(placements)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._wrapped_sites: list[tuple[Method, Site, dict[str, str]]] = []

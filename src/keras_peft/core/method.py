@@ -164,6 +164,10 @@ class Method:
         """Returns whether `wrap_call` runs at a site; by default, if the site has weights."""
         return bool(self.weights(site))
 
+    def supports_mixed_batch_at(self, site: Site) -> bool:
+        """Returns whether rows with different adapters can share a batch at a site."""
+        return True
+
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Runs the site's `call` and returns its output with the adapter applied.
 

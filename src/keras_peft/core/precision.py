@@ -15,7 +15,8 @@ import keras
 from keras import ops
 
 from keras_peft.core import intercept
-from keras_peft.core.projection import bias_of, is_projection, projection
+from keras_peft.core.linear_layers import is_linear
+from keras_peft.core.projection import linear_projection
 from keras_peft.core.sites import Site
 from keras_peft.errors import SelectionError
 
@@ -62,7 +63,7 @@ def multiplies_bfloat16(processor: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def _in_bfloat16(site: Site) -> intercept.Wrapper:
-    view, layer = projection(site), site.layer
+    view, layer = linear_projection(site), site.layer
     kernel = ops.reshape(
         ops.transpose(ops.convert_to_tensor(layer.kernel), view.order), (view.inputs, view.outputs)
     )
@@ -71,7 +72,7 @@ def _in_bfloat16(site: Site) -> intercept.Wrapper:
     def wrapper(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         inputs, _ = intercept.split_inputs(args, kwargs)
         flat = ops.cast(view.flatten(inputs), "bfloat16")
-        outputs = ops.cast(ops.matmul(flat, matrix), layer.compute_dtype) + bias_of(site)
+        outputs = ops.cast(ops.matmul(flat, matrix), layer.compute_dtype) + view.bias()
         lead = ops.shape(inputs)[: len(inputs.shape) - view.summed]
         activation = getattr(layer, "activation", None) or keras.activations.linear
         return activation(ops.reshape(outputs, (*lead, *view.shape[view.summed :])))
@@ -80,12 +81,12 @@ def _in_bfloat16(site: Site) -> intercept.Wrapper:
 
 
 def _is_float32_projection(site: Site) -> bool:
-    if not is_projection(site) or str(site.layer.kernel.dtype) != "float32":
+    if not is_linear(site.layer) or str(site.layer.kernel.dtype) != "float32":
         return False
     if site.layer.compute_dtype != "float32":
         return False
     try:
-        projection(site)
+        linear_projection(site)
     except SelectionError:  # not a product with one matrix
         return False
     return True

@@ -25,6 +25,8 @@ ROLES = (
     "block",
     "head",
 )
+ALL_LINEAR = "all-linear"
+"""A target that matches all layers that multiply by a matrix, except heads, as in HF PEFT."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Selection:
     """Targets and layers that a method attaches to.
 
     Args:
-        targets: Roles, or regular expressions searched for in the layer paths. A group named
-            `block` in an expression captures the block's index. If empty, only the head is
-            trained.
+        targets: Roles, regular expressions searched for in the layer paths, or "all-linear" for
+            every `Dense` and `EinsumDense` except heads. A group named `block` in an expression
+            captures the block's index. If empty, only the head is trained.
         layers: `"all"`, `"last:N"`, `"first:N"`, or block indices, where negative indices count
             from the end; in a string they are separated by commas.
 

@@ -15,7 +15,8 @@ from typing import Protocol
 
 import keras
 
-from keras_peft.core.selection import ROLES, Selection
+from keras_peft.core.linear_layers import multiplies_by_matrix
+from keras_peft.core.selection import ALL_LINEAR, ROLES, Selection
 from keras_peft.errors import SelectionError, did_you_mean, listed
 
 # Keras's own attention layers always use the same names for their projections, so these roles
@@ -27,6 +28,9 @@ _ATTENTION_CHILDREN = {
     "value": "attention.value",
     "attention_output": "attention.output",
 }
+# A recurrent layer is one site with its cell, whose kernels it may use without calling the cell.
+RECURRENT_LAYERS = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+RECURRENT_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 _NORM_LAYERS = (
     keras.layers.LayerNormalization,
     keras.layers.RMSNormalization,
@@ -89,11 +93,12 @@ def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> li
 
 
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """Returns the variables of a layer without those of its sublayers."""
+    """Returns the variables of a layer without those of its sublayers that are sites of their own."""
     inner = {
         id(variable)
         for child in layer._flatten_layers(include_self=False, recursive=True)
         for variable in child.variables
+        if not _is_cell_of(child, layer)
     }
     return [variable for variable in layer.weights if id(variable) not in inner]
 
@@ -199,7 +204,7 @@ def _walk(
 ) -> Iterator[tuple[str, str, int | None, keras.Layer, keras.Layer]]:
     # Keras has no public API for the sublayers of a layer that is not a Model.
     children = layer._flatten_layers(include_self=False, recursive=False)
-    children = [child for child in children if id(child) not in seen]
+    children = [child for child in children if id(child) not in seen and not _is_cell_of(child, layer)]
     numbers = {}
     if block is None:
         numbers = _number_blocks(children, path, blocks) if blocks else _number_siblings(children)
@@ -213,6 +218,10 @@ def _walk(
         child_block = numbers.get(id(child), block)
         yield child_path, child_key, child_block, child, layer
         yield from _walk(child, child_path, child_key, child_block, seen, blocks)
+
+
+def _is_cell_of(cell: keras.Layer, layer: keras.Layer) -> bool:
+    return isinstance(layer, RECURRENT_LAYERS) and cell is layer.cell
 
 
 def _families(layers: Iterable[keras.Layer]) -> dict[tuple[type, str], list[keras.Layer]]:
@@ -287,6 +296,9 @@ def _matching(sites: Iterable[Site], target: str) -> Iterator[Site]:
     if target in ROLES:
         yield from (site for site in sites if site.role == target)
         return
+    if target == ALL_LINEAR:
+        yield from (site for site in sites if site.role != "head" and multiplies_by_matrix(site.layer))
+        return
     pattern = re.compile(target)
     for site in sites:
         if found := pattern.search(site.path):
@@ -304,9 +316,23 @@ def _no_match(target: str, sites: Sequence[Site]) -> str:
     if present:
         has = "This base model has: " + ", ".join(role for role in ROLES if role in present) + "."
     else:
-        has = "This base model has no layer with a known role; its layers: " + (
-            listed((site.path for site in sites), most=30) or "none"
-        )
-        has += ". Use a regular expression that matches the path."
-    words = [*present, *(site.path for site in sites)]
+        has = f"This base model has no layer with a known role. {possible_targets(sites)}"
+    words = [*present, ALL_LINEAR, *(site.path for site in sites)]
     return f"No layer matches target {target!r}. {has}{did_you_mean(target, words)}"
+
+
+def possible_targets(sites: Sequence[Site]) -> str:
+    """Returns sentences that list the layers with weights by kind, and how to choose them as targets."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for site in sites:
+        if own_variables(site.layer):
+            kinds[type(site.layer).__name__].append(site.path)
+    if not kinds:
+        return "None of its layers has weights."
+    shown = [f"{kind} ({listed(paths, most=3)})" for kind, paths in kinds.items()]
+    words = f"{ALL_LINEAR!r}, or " if any(multiplies_by_matrix(site.layer) for site in sites) else ""
+    some = next(iter(kinds.values()))[0]
+    return (
+        f"Its layers with weights are {listed(shown, most=8)}. Choose some with `targets`: {words}a regular "
+        f"expression that matches their paths, such as {some!r}."
+    )

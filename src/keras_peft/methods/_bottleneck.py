@@ -58,7 +58,7 @@ def through(weights: WeightView, x: Any, down: Any, up: Any, activation: str) ->
 
 def bottleneck_weights(inputs: int, size: int, outputs: int) -> dict[str, Weight]:
     """Returns D (inputs, size), random, U (size, outputs), zero, and their biases, zero."""
-    from keras_peft.methods._low_rank import uniform_by_inputs
+    from keras_peft.methods._matrix import uniform_by_inputs
 
     return {
         "down": Weight((inputs, size), uniform_by_inputs(inputs)),  # type: ignore[arg-type]

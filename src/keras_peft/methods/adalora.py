@@ -9,11 +9,12 @@ decreases with the cube of the remaining time (equation 12).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Weight, option
+from keras_peft.methods._matrix import LowRankMethod
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaLoRA(Method):
+class AdaLoRA(LowRankMethod):
     """Starts with a higher rank than needed and prunes the least important entries.
 
     A is (in, initial_rank), E is (initial_rank,) and B is (initial_rank, out). A and B
@@ -32,7 +33,7 @@ class AdaLoRA(Method):
     ranked together and pruned to an average of `rank` per site. A pruned entry can return
     until the last pruning step.
 
-    Parameters: initial_rank × (in + out + 1) per projection.
+    Parameters: initial_rank × (in + out + 1) per layer.
 
     Args:
         rank: Average number of entries of E per site at the end of training.
@@ -57,7 +58,6 @@ class AdaLoRA(Method):
     paper: ClassVar[str] = "Zhang et al. 2023, https://arxiv.org/abs/2303.10512"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 1e-2
-    merges: ClassVar[bool] = True
     watched: ClassVar[tuple[str, ...]] = ("a", "e", "b")
     hugging_face: ClassVar[str | None] = "ADALORA"
 
@@ -91,9 +91,7 @@ class AdaLoRA(Method):
     def weights(self, site: Site) -> Mapping[str, Weight]:
         import keras
 
-        from keras_peft.core.projection import projection
-
-        view = projection(site)
+        view = self.view(site)
         return {
             "a": Weight(
                 (view.inputs, self.initial_rank),
@@ -108,27 +106,10 @@ class AdaLoRA(Method):
             ),
         }
 
-    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras_peft.core import projection
-        from keras_peft.core.batched_weights import align, multiply
-        from keras_peft.core.intercept import split_inputs
+    def factors(self, site: Site, weights: Any) -> Sequence[tuple[Any, Any]]:
+        from keras_peft.core.batched_weights import align
 
-        inputs, rest = split_inputs(args, kwargs)
-        x = weights.dropout(projection.projection(weights.site).flatten(inputs))
-        narrow = multiply(x, weights.a)
-        update = multiply(narrow * align(weights.e, narrow) * self.scaling, weights.b)
-        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
-
-    def merged(
-        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
-        from keras_peft.core.projection import projection
-
-        delta = self.scaling * ((weights["a"] * weights["e"]) @ weights["b"])
-        return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(delta)}
-
-    def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        return weights["a"] * weights["e"], self.scaling * weights["b"]
+        return [(weights.a * align(weights.e, weights.a), weights.b * self.scaling)]
 
     def callbacks(self, site_weights: Sequence[Any]) -> list[keras.callbacks.Callback]:
         import keras

@@ -60,17 +60,18 @@ class BitFit(Method):
         return {} if bias is None else {"bias": Weight((math.prod(bias.shape),), "zeros")}
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras_peft.core import projection
         from keras_peft.core.batched_weights import align
-        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.intercept import before_activation, split_inputs
+        from keras_peft.core.projection import projection
 
+        layer = weights.site.layer
         inputs, rest = split_inputs(args, kwargs)
-        if projection.is_projection(weights.site):
-            return projection.run(
-                weights.site, call, lambda y: y + align(weights.bias, y), inputs, *rest, **kwargs
-            )
-        outputs = call(inputs, *rest, **kwargs)
-        return outputs + align(weights.bias, outputs)
+        if isinstance(layer, _layers_with_matrix()):
+            view = projection(weights.site)
+            return view.run(call, lambda y: y + align(weights.bias, y), inputs, *rest, **kwargs)
+        with before_activation(layer) as activation:
+            outputs = call(inputs, *rest, **kwargs)
+        return activation(outputs + align(weights.bias, outputs))
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
@@ -81,5 +82,26 @@ class BitFit(Method):
 
 def _bias(site: Site) -> Any:
     from keras_peft.core.sites import own_variables
+    from keras_peft.errors import SelectionError
 
-    return next((v for v in own_variables(site.layer) if v.name in ("bias", "beta")), None)
+    named = {variable.name: variable for variable in own_variables(site.layer)}
+    bias = named.get("bias", named.get("beta"))
+    if bias is not None and "recurrent_kernel" in named:
+        raise SelectionError(
+            f"{site.path} adds its bias in every step, which {BitFit.name} cannot do; use FullFineTuning there, "
+            "or choose other targets."
+        )
+    is_channels_first = getattr(site.layer, "data_format", None) == "channels_first"
+    if bias is not None and is_channels_first and not isinstance(site.layer, _layers_with_matrix()):
+        raise SelectionError(
+            f"{site.path} has its channels first, which {BitFit.name} supports in Conv1D to Conv3D only; "
+            "use FullFineTuning there, or choose other targets."
+        )
+    return bias
+
+
+def _layers_with_matrix() -> tuple[type, ...]:
+    import keras
+
+    layers = keras.layers
+    return layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layers.Conv3D

@@ -11,23 +11,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Weight, WeightView, option
+from keras_peft.methods._matrix import MatrixMethod
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from keras_peft.core.projection import Projection
     from keras_peft.core.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoRA(Method):
+class DoRA(MatrixMethod):
     """Trains the magnitude and, with a low-rank update, the direction of a projection's columns.
 
     A is (in, rank), B is (rank, out) and the magnitude m is (out,). B starts at zero and m
     at the column norms of W, so a new adapter changes the outputs by rounding only. The
     updated kernel is never materialised: its norm is computed from W, A and B.
 
-    Parameters: rank × (in + out) + out per projection.
+    Parameters: rank × (in + out) + out per layer.
 
     Args:
         rank: Rank of the update.
@@ -46,7 +46,7 @@ class DoRA(Method):
     paper: ClassVar[str] = "Liu et al. 2024, https://arxiv.org/abs/2402.09353"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 2e-3
-    merges: ClassVar[bool] = True
+    reads_ids: ClassVar[bool] = True
     innermost: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LORA"
 
@@ -60,59 +60,68 @@ class DoRA(Method):
         return self.alpha / self.rank
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import matrix_of, projection
-        from keras_peft.methods._low_rank import factors
+        from keras_peft.methods._matrix import factors
 
-        view = projection(site)
+        view = self.view(site)
 
         def norms(_shape: Any, dtype: Any = None) -> Any:
-            from keras import ops
+            return _norms(view.matrix())
 
-            return ops.sqrt(ops.sum(ops.square(matrix_of(site)), axis=0))
+        return {**factors(view, self.rank), "magnitude": Weight((view.outputs,), norms)}
 
-        return {**factors(view.inputs, self.rank, view.outputs), "magnitude": Weight((view.outputs,), norms)}
-
-    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def run(
+        self,
+        view: Projection,
+        weights: WeightView,
+        call: Callable[..., Any],
+        inputs: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         from keras import ops
 
-        from keras_peft.core import projection
         from keras_peft.core.batched_weights import align, multiply
-        from keras_peft.core.intercept import split_inputs
+        from keras_peft.methods._matrix import dropped
 
-        inputs, rest = split_inputs(args, kwargs)
-        x = weights.dropout(projection.projection(weights.site).flatten(inputs))
-        update = multiply(multiply(x, weights.a) * self.scaling, weights.b)
-        length = ops.stop_gradient(self._norm(weights))
-        bias = projection.bias_of(weights.site)
+        x = dropped(view, weights, inputs)
+        update = multiply(view.multiply(x, weights.a) * self.scaling, weights.b)
+        length = ops.stop_gradient(self._length(view, weights))
+        bias = view.bias()
 
         def change(y: Any) -> Any:
             factor = ops.cast(align(weights.exact("magnitude") / length, y), y.dtype)
             offset = ops.cast(bias, y.dtype)
             return (y - offset + update) * factor + offset
 
-        return projection.run(weights.site, call, change, inputs, *rest, **kwargs)
+        return view.run(call, change, inputs, *args, **kwargs)
 
-    def merged(
-        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
+    def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
         import numpy as np
+        from keras import ops
 
-        from keras_peft.core.projection import projection
+        changed = matrix + self.scaling * (weights.dropout(weights.a) @ weights.b)
+        length = _norms(changed)
+        # The norm counts as a constant in training (section 4.3).
+        length = length if isinstance(length, np.ndarray) else ops.stop_gradient(length)
+        return changed * (weights.magnitude / length)
 
-        view = projection(site)
-        changed = view.kernel_to_matrix(values["kernel"]) + self.scaling * (weights["a"] @ weights["b"])
-        changed = changed * (weights["magnitude"] / np.linalg.norm(changed, axis=0))
-        return {"kernel": view.matrix_to_kernel(changed)}
-
-    def _norm(self, weights: WeightView) -> Any:
+    def _length(self, view: Projection, weights: WeightView) -> Any:
         """Computes ‖W + s A B‖ per output, (out,) or (batch, out), without the full product A B."""
         from keras import ops
 
-        from keras_peft.core.projection import matrix_of
-
-        matrix, a, b = matrix_of(weights.site), weights.exact("a"), weights.exact("b") * self.scaling
+        matrix, a, b = view.matrix(), weights.exact("a"), weights.exact("b") * self.scaling
         across = ops.swapaxes(a, -1, -2)
         squares = ops.sum(ops.square(matrix), axis=0)
         mixed = ops.sum(ops.matmul(across, matrix) * b, axis=-2)
         own = ops.sum(ops.matmul(ops.matmul(across, a), b) * b, axis=-2)
         return ops.sqrt(ops.maximum(squares + 2 * mixed + own, 1e-12))
+
+
+def _norms(matrix: Any) -> Any:
+    """Returns the norm of each column of a NumPy array or a tensor."""
+    import numpy as np
+    from keras import ops
+
+    if isinstance(matrix, np.ndarray):
+        return np.linalg.norm(matrix, axis=0)
+    return ops.sqrt(ops.maximum(ops.sum(ops.square(matrix), axis=0), 1e-12))

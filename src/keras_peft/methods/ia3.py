@@ -49,31 +49,33 @@ class IA3(Method):
         return {"scale": Weight((view.inputs if _scales_inputs(site) else view.outputs,), "ones")}
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras_peft.core import projection
         from keras_peft.core.batched_weights import align
         from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.projection import linear_projection, projection
 
         inputs, rest = split_inputs(args, kwargs)
         if _scales_inputs(weights.site):
-            view = projection.projection(weights.site)
-            x = view.flatten(inputs)
-            return call(view.unflatten(x * align(weights.scale, x)), *rest, **kwargs)
-        return projection.run(
-            weights.site, call, lambda y: y * align(weights.scale, y), inputs, *rest, **kwargs
-        )
+            linear = linear_projection(weights.site)
+            x = linear.flatten(inputs)
+            return call(linear.unflatten(x * align(weights.scale, x)), *rest, **kwargs)
+        view = projection(weights.site)
+        return view.run(call, lambda y: y * align(weights.scale, y), inputs, *rest, **kwargs)
 
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
     ) -> Mapping[str, np.ndarray]:
-        from keras_peft.core.projection import projection
+        from keras_peft.core.projection import LinearProjection, projection
 
         view, scale = projection(site), weights["scale"]
-        matrix = view.kernel_to_matrix(values["kernel"])
+        matrix = view.matrix_from(values)
         if _scales_inputs(site):
-            return {"kernel": view.matrix_to_kernel(matrix * scale[:, None])}
-        changed = {"kernel": view.matrix_to_kernel(matrix * scale)}
+            return view.kernels_from(matrix * scale[:, None])
+        changed = view.kernels_from(matrix * scale)
         if "bias" in values:
-            changed["bias"] = values["bias"] * scale.reshape(view.shape[view.summed :])
+            shape = values["bias"].shape
+            if isinstance(view, LinearProjection):
+                shape = view.shape[view.summed :]
+            changed["bias"] = values["bias"] * scale.reshape(shape)
         return changed
 
 

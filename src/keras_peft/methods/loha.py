@@ -11,23 +11,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Weight, WeightView, option
+from keras_peft.methods._matrix import MatrixMethod
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from keras_peft.core.projection import Projection
     from keras_peft.core.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoHa(Method):
+class LoHa(MatrixMethod):
     """Adds the entrywise product of two low-rank matrices, which can have rank up to rank².
 
     A1 and A2 are (in, rank); B1 and B2 are (rank, out). A2 starts at zero, so a new adapter
     does not change the outputs; the others start with uniform random values in
     ±1/sqrt(rows). Each step materialises the full (in, out) product.
 
-    Parameters: 2 × rank × (in + out) per projection.
+    Parameters: 2 × rank × (in + out) per layer.
 
     Args:
         rank: Rank of each of the two matrices.
@@ -45,17 +45,15 @@ class LoHa(Method):
     paper: ClassVar[str] = "Hyeon-Woo et al. 2021, https://arxiv.org/abs/2108.06098"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 5e-3
-    merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LOHA"
 
     rank: int = option(8, "rank of each of the two matrices", minimum=1)
     alpha: float = option(16.0, "strength of the update, which is scaled by alpha / rank", above=0)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import projection
-        from keras_peft.methods._low_rank import uniform_by_inputs as uniform
+        from keras_peft.methods._matrix import uniform_by_inputs as uniform
 
-        view = projection(site)
+        view = self.view(site)
         return {
             "a1": Weight((view.inputs, self.rank), uniform(view.inputs)),  # type: ignore[arg-type]
             "b1": Weight((self.rank, view.outputs), uniform(self.rank)),  # type: ignore[arg-type]
@@ -63,24 +61,20 @@ class LoHa(Method):
             "b2": Weight((self.rank, view.outputs), uniform(self.rank)),  # type: ignore[arg-type]
         }
 
-    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras import ops
+    def run(
+        self,
+        view: Projection,
+        weights: WeightView,
+        call: Callable[..., Any],
+        inputs: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        update = view.multiply(inputs, self._update(weights))
+        return view.run(call, lambda y: y + update, inputs, *args, **kwargs)
 
-        from keras_peft.core import projection
-        from keras_peft.core.batched_weights import multiply
-        from keras_peft.core.intercept import split_inputs
+    def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
+        return matrix + self._update(weights)
 
-        inputs, rest = split_inputs(args, kwargs)
-        delta = (
-            ops.matmul(weights.a1, weights.b1) * ops.matmul(weights.a2, weights.b2) * (self.alpha / self.rank)
-        )
-        update = multiply(projection.projection(weights.site).flatten(inputs), delta)
-        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
-
-    def merged(
-        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
-        from keras_peft.core.projection import projection
-
-        delta = (weights["a1"] @ weights["b1"]) * (weights["a2"] @ weights["b2"]) * (self.alpha / self.rank)
-        return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(delta)}
+    def _update(self, weights: Any) -> Any:
+        return (weights.a1 @ weights.b1) * (weights.a2 @ weights.b2) * (self.alpha / self.rank)

@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Weight, WeightView, option
+from keras_peft.methods._matrix import MatrixMethod
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from keras_peft.core.projection import Projection
     from keras_peft.core.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoKr(Method):
+class LoKr(MatrixMethod):
     """Adds the Kronecker product of a small matrix and a larger, low-rank matrix.
 
     With in = i1 × i2 and out = o1 × o2 split near their square roots, K is (i1, o1), A is
@@ -30,7 +30,7 @@ class LoKr(Method):
     not change the outputs; the others start with uniform random values. The product is never
     materialised: x is reshaped to an (i1, i2) matrix and multiplied from both sides.
 
-    Parameters: i1 × o1 + rank × (i2 + o2), or i1 × o1 + i2 × o2, per projection.
+    Parameters: i1 × o1 + rank × (i2 + o2), or i1 × o1 + i2 × o2, per layer.
 
     Args:
         rank: Rank of the larger matrix.
@@ -50,7 +50,6 @@ class LoKr(Method):
     paper: ClassVar[str] = "Yeh et al. 2023, https://arxiv.org/abs/2309.14859"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 2e-2
-    merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LOKR"
 
     rank: int = option(8, "rank of the larger matrix", minimum=1)
@@ -62,7 +61,7 @@ class LoKr(Method):
     )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.methods._low_rank import uniform_by_inputs as uniform
+        from keras_peft.methods._matrix import uniform_by_inputs as uniform
 
         (i1, i2), (o1, o2) = self._split(site)
         small = {"k": Weight((i1, o1), "zeros")}
@@ -74,39 +73,45 @@ class LoKr(Method):
             "b": Weight((self.rank, o2), uniform(self.rank)),  # type: ignore[arg-type]
         }
 
-    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def multiplies(self, view: Projection) -> bool:
+        from keras_peft.core.projection import LinearProjection
+
+        return isinstance(view, LinearProjection)
+
+    def run(
+        self,
+        view: Projection,
+        weights: WeightView,
+        call: Callable[..., Any],
+        inputs: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         from keras import ops
 
-        from keras_peft.core import projection
         from keras_peft.core.batched_weights import multiply
-        from keras_peft.core.intercept import split_inputs
+        from keras_peft.core.projection import linear_projection
 
-        (i1, i2), (o1, o2) = self._split(weights.site)
-        inputs, rest = split_inputs(args, kwargs)
-        x = projection.projection(weights.site).flatten(inputs)
+        (i1, i2), (o1, o2) = self._split(view.site)
+        x = linear_projection(view.site).flatten(inputs)
         lead = ops.shape(x)[:-1]
         x = ops.reshape(x, (*lead, i1, i2))
         is_whole = self.rank >= max(i2, o2) / 2
         right = multiply(x, weights.c) if is_whole else multiply(multiply(x, weights.a), weights.b)
         both = multiply(ops.swapaxes(right, -1, -2), weights.k)
         update = ops.reshape(ops.swapaxes(both, -1, -2), (*lead, o1 * o2)) * (self.alpha / self.rank)
-        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
+        return view.run(call, lambda y: y + update, inputs, *args, **kwargs)
 
-    def merged(
-        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
-        import numpy as np
+    def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
+        from keras_peft.core.projection import reshape
 
-        from keras_peft.core.projection import projection
-
-        large = weights["c"] if "c" in weights else weights["a"] @ weights["b"]
-        delta = np.kron(weights["k"], large) * (self.alpha / self.rank)
-        return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(delta)}
+        (_, i2), (_, o2) = self._split(site)
+        large = weights.c if self.rank >= max(i2, o2) / 2 else weights.a @ weights.b
+        product = weights.k[:, None, :, None] * large[None, :, None, :]
+        return matrix + reshape(product, matrix.shape) * (self.alpha / self.rank)
 
     def _split(self, site: Site) -> tuple[tuple[int, int], tuple[int, int]]:
-        from keras_peft.core.projection import projection
-
-        view = projection(site)
+        view = self.view(site)
         return self._divided(view.inputs), self._divided(view.outputs)
 
     def _divided(self, size: int) -> tuple[int, int]:

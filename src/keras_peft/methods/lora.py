@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Weight, option
+from keras_peft.methods._matrix import LowRankMethod
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,15 +31,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoRA(Method):
-    """Adds a trainable low-rank update to frozen projections.
+class LoRA(LowRankMethod):
+    """Adds a trainable low-rank update to frozen layers.
 
     The update is computed as `s (x A) B`, so neither the product A B nor its gradient is
     ever materialised. A is (in, rank) and B is (rank, out); in attention kernels, all heads
     form one axis. A starts with uniform random values in ±1/sqrt(in) and B at zero, so a new
     adapter does not change the outputs.
 
-    Parameters: rank × (in + out) per projection.
+    In a convolution, x A is a convolution with `rank` filters, so in is the size of a patch. In
+    an embedding, in is the size of the vocabulary, x A looks up rows of A, which starts at zero,
+    and nothing is dropped. In an LSTM or GRU, W stacks the kernel on the recurrent kernel, and
+    values of A are dropped instead of inputs.
+
+    Parameters: rank × (in + out) per layer.
 
     Args:
         rank: Rank of the update.
@@ -62,7 +68,6 @@ class LoRA(Method):
     paper: ClassVar[str] = "Hu et al. 2021, https://arxiv.org/abs/2106.09685"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 2e-3
-    merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "LORA"
 
     rank: int = option(8, "rank of the update", minimum=1)
@@ -82,66 +87,40 @@ class LoRA(Method):
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import projection
-        from keras_peft.methods._low_rank import factors
+        from keras_peft.methods._matrix import factors
 
-        view = projection(site)
-        shapes = {"a": (view.inputs, self.rank), "b": (self.rank, view.outputs)}
+        new = factors(self.view(site), self.rank)
         if self.initialization == "default":
-            return factors(view.inputs, self.rank, view.outputs)
+            return new
         start = functools.cache(lambda: self._principal(site))
         return {
             f"{name}{suffix}": Weight(
-                shape,
+                weight.shape,
                 lambda _shape, dtype=None, name=name: start()[name],
                 trainable=not suffix,
             )
             for suffix in ("", "0")
-            for name, shape in shapes.items()
+            for name, weight in new.items()
         }
 
     def rates(self) -> Mapping[str, float]:
         return {"b": self.learning_rate_ratio}
 
-    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras_peft.core import projection
-        from keras_peft.core.batched_weights import multiply
-        from keras_peft.core.intercept import split_inputs
-
-        inputs, rest = split_inputs(args, kwargs)
-        x = weights.dropout(projection.projection(weights.site).flatten(inputs))
-        update = multiply(multiply(x, weights.a) * self.scaling, weights.b)
+    def factors(self, site: Site, weights: Any) -> Sequence[tuple[Any, Any]]:
+        pairs = [(weights.a, weights.b * self.scaling)]
         if self.initialization != "default":
-            update = update - multiply(multiply(x, weights.a0) * self.scaling, weights.b0)
-        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
-
-    def merged(
-        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
-        from keras_peft.core.projection import projection
-
-        delta = weights["a"] @ weights["b"]
-        if self.initialization != "default":
-            delta = delta - weights["a0"] @ weights["b0"]
-        return {"kernel": values["kernel"] + projection(site).matrix_to_kernel(self.scaling * delta)}
-
-    def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        import numpy as np
-
-        a, b = weights["a"], self.scaling * weights["b"]
-        if self.initialization == "default":
-            return a, b
-        return np.hstack([a, weights["a0"]]), np.vstack([b, -self.scaling * weights["b0"]])
+            # Subtracted on its own, so that it cancels out exactly at the start.
+            pairs.append((weights.a0, weights.b0 * -self.scaling))
+        return pairs
 
     def _principal(self, site: Site) -> dict[str, np.ndarray]:
         """Returns the initial A and B, taken from the principal part of W."""
         import keras
         import numpy as np
 
-        from keras_peft.core.projection import matrix_of
         from keras_peft.errors import OptionError
 
-        matrix = keras.ops.convert_to_numpy(matrix_of(site)).astype(np.float64)
+        matrix = keras.ops.convert_to_numpy(self.view(site).matrix()).astype(np.float64)
         if self.rank > min(matrix.shape):
             raise OptionError(
                 f"{site.path} multiplies by a {matrix.shape[0]} × {matrix.shape[1]} matrix, which has fewer "

@@ -62,7 +62,7 @@ class LoReFT(Method):
             )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.methods._low_rank import uniform_by_inputs
+        from keras_peft.methods._matrix import uniform_by_inputs
 
         dim = _dim(site)
         return {

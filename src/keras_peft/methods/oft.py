@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Weight, WeightView, option
+from keras_peft.methods._matrix import MatrixMethod
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from keras_peft.core.projection import Projection
     from keras_peft.core.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)
-class OFT(Method):
+class OFT(MatrixMethod):
     """Rotates the inputs of a projection block by block, which preserves angles and lengths.
 
     With block size b, R has in / b blocks R = (I + Q)(I - Q)⁻¹, each from a skew-symmetric Q
@@ -29,7 +29,7 @@ class OFT(Method):
     identity, so a new adapter does not change the outputs. The kernel is not read, so the
     method works on quantised bases.
 
-    Parameters: in / b × b (b - 1) / 2 = in (b - 1) / 2 per projection.
+    Parameters: in / b × b (b - 1) / 2 = in (b - 1) / 2 per layer.
 
     Args:
         block_size: Size of the blocks. If it does not divide the input size, the largest
@@ -49,7 +49,6 @@ class OFT(Method):
     paper: ClassVar[str] = "Qiu et al. 2023, https://arxiv.org/abs/2306.07280"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 5e-3
-    merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "OFT"
 
     block_size: int = option(32, "size of the rotated blocks", minimum=2)
@@ -58,20 +57,29 @@ class OFT(Method):
     )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import projection
-
-        inputs, size = projection(site).inputs, self._size(site)
+        inputs, size = self.view(site).inputs, self._size(site)
         return {"skew": Weight((inputs // size, size * (size - 1) // 2), "zeros")}
 
-    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def multiplies(self, view: Projection) -> bool:
+        from keras_peft.core.projection import LinearProjection
+
+        return isinstance(view, LinearProjection)
+
+    def run(
+        self,
+        view: Projection,
+        weights: WeightView,
+        call: Callable[..., Any],
+        inputs: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         from keras import ops
 
-        from keras_peft.core.intercept import split_inputs
-        from keras_peft.core.projection import projection
+        from keras_peft.core.projection import linear_projection
 
-        view, size = projection(weights.site), self._size(weights.site)
-        inputs, rest = split_inputs(args, kwargs)
-        x = view.flatten(inputs)
+        linear, size = linear_projection(view.site), self._size(view.site)
+        x = linear.flatten(inputs)
         rotation = ops.cast(self._rotation(weights.exact("skew"), size), x.dtype)
         shape = ops.shape(x)
         # As (batch, positions, blocks, 1, size), so that per-row rotations broadcast as well.
@@ -79,29 +87,25 @@ class OFT(Method):
         if len(rotation.shape) == 4:
             rotation = ops.expand_dims(rotation, 1)
         rotated = ops.reshape(ops.matmul(blocks, rotation), shape)
-        return call(view.unflatten(rotated), *rest, **kwargs)
+        return call(linear.unflatten(rotated), *args, **kwargs)
 
-    def merged(
-        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
-        import keras
+    def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
         import numpy as np
+        from keras import ops
 
-        from keras_peft.core.projection import projection
+        from keras_peft.core.projection import reshape
 
-        view, size = projection(site), self._size(site)
-        rotation = keras.ops.convert_to_numpy(
-            self._rotation(keras.ops.convert_to_tensor(weights["skew"], "float32"), size)
-        )
-        matrix = view.kernel_to_matrix(values["kernel"]).reshape(-1, size, view.outputs)
-        return {
-            "kernel": view.matrix_to_kernel(np.matmul(rotation, matrix).reshape(view.inputs, view.outputs))
-        }
+        size = self._size(site)
+        rotation = self._rotation(ops.convert_to_tensor(weights.skew, "float32"), size)
+        blocks = reshape(matrix, (-1, size, matrix.shape[-1]))
+        if isinstance(matrix, np.ndarray):
+            rotated = np.matmul(ops.convert_to_numpy(rotation), blocks)
+        else:
+            rotated = ops.matmul(rotation, ops.cast(blocks, "float32"))
+        return reshape(rotated, matrix.shape)
 
     def _size(self, site: Site) -> int:
-        from keras_peft.core.projection import projection
-
-        inputs = projection(site).inputs
+        inputs = self.view(site).inputs
         return next(size for size in range(min(self.block_size, inputs), 0, -1) if inputs % size == 0)
 
     def _rotation(self, skew: Any, size: int) -> Any:

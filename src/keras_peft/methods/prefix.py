@@ -209,11 +209,11 @@ def _outputs(site: Site, part: str) -> int:
     """Returns the size of an attention layer's keys or values, over all heads."""
     import keras
 
-    from keras_peft.core.projection import projection
+    from keras_peft.core.projection import linear_projection
     from keras_peft.errors import SelectionError
 
     known = isinstance(site.layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention)
-    view = projection(_part(site, part))
+    view = linear_projection(_part(site, part))
     if len(view.shape) - view.summed != 2 or not (known or _takes_cache(site)):
         raise SelectionError(
             f"{site.path} is a {type(site.layer).__name__}, which cannot take keys and values in addition to those of "
@@ -225,9 +225,9 @@ def _outputs(site: Site, part: str) -> int:
 
 def _heads(site: Site, part: str) -> tuple[int, ...]:
     """Returns (heads, head_dim) of an attention layer's keys or values."""
-    from keras_peft.core.projection import projection
+    from keras_peft.core.projection import linear_projection
 
-    view = projection(_part(site, part))
+    view = linear_projection(_part(site, part))
     return view.shape[view.summed :]
 
 

@@ -6,31 +6,30 @@ https://arxiv.org/abs/2310.11454, equation 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Weight, option
+from keras_peft.methods._matrix import LowRankMethod
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from keras_peft.core.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)
-class VeRA(Method):
+class VeRA(LowRankMethod):
     """Trains two vectors per site, which scale random matrices that all sites share.
 
     A is (largest in, rank) and B is (rank, largest out); smaller sites use their first rows
     and columns. d is (rank,) and starts at `initial`; b is (out,) and starts at zero, so a
     new adapter does not change the outputs. A and B are stored in the adapter's file.
 
-    Parameters: rank + out per projection.
+    Parameters: rank + out per layer.
 
     Args:
         rank: Rank of the random matrices. It can be large: each unit adds only one trainable
-            value per projection.
+            value per output.
         initial: Initial value of d.
         dropout: Fraction of the inputs of A to drop during training.
 
@@ -46,7 +45,6 @@ class VeRA(Method):
     paper: ClassVar[str] = "Kopiczko et al. 2023, https://arxiv.org/abs/2310.11454"
     default_targets: ClassVar[tuple[str, ...]] = ("attention.query", "attention.value")
     learning_rate: ClassVar[float] = 1e-1
-    merges: ClassVar[bool] = True
     hugging_face: ClassVar[str | None] = "VERA"
 
     rank: int = option(256, "rank of the random matrices", minimum=1)
@@ -56,9 +54,7 @@ class VeRA(Method):
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
         import keras
 
-        from keras_peft.core.projection import projection
-
-        views = [projection(site) for site in sites]
+        views = [self.view(site) for site in sites]
         inputs, outputs = max(view.inputs for view in views), max(view.outputs for view in views)
         random = keras.initializers.HeUniform
         return {
@@ -69,39 +65,14 @@ class VeRA(Method):
     def weights(self, site: Site) -> Mapping[str, Weight]:
         import keras
 
-        from keras_peft.core.projection import projection
-
         return {
             "scale_d": Weight((self.rank,), keras.initializers.Constant(self.initial)),
-            "scale_b": Weight((projection(site).outputs,), "zeros"),
+            "scale_b": Weight((self.view(site).outputs,), "zeros"),
         }
 
-    def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        from keras_peft.core import projection
-        from keras_peft.core.batched_weights import align, multiply
-        from keras_peft.core.intercept import split_inputs
+    def factors(self, site: Site, weights: Any) -> Sequence[tuple[Any, Any]]:
+        from keras_peft.core.batched_weights import align
 
-        view = projection.projection(weights.site)
-        inputs, rest = split_inputs(args, kwargs)
-        x = weights.dropout(view.flatten(inputs))
-        narrow = multiply(x, weights.a[..., : view.inputs, :])
-        update = multiply(narrow * align(weights.scale_d, narrow), weights.b[..., : view.outputs])
-        update = update * align(weights.scale_b, update)
-        return projection.run(weights.site, call, lambda y: y + update, inputs, *rest, **kwargs)
-
-    def merged(
-        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
-        from keras_peft.core.projection import projection
-
-        view = projection(site)
-        a, b = weights["a"][: view.inputs], weights["b"][:, : view.outputs]
-        delta = ((a * weights["scale_d"]) @ b) * weights["scale_b"]
-        return {"kernel": values["kernel"] + view.matrix_to_kernel(delta)}
-
-    def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        from keras_peft.core.projection import projection
-
-        view = projection(site)
-        a, b = weights["a"][: view.inputs], weights["b"][:, : view.outputs]
-        return a * weights["scale_d"], b * weights["scale_b"]
+        view = self.view(site)
+        a, b = weights.a[..., : view.inputs, :], weights.b[..., : view.outputs]
+        return [(a * align(weights.scale_d, a), b * align(weights.scale_b, b))]

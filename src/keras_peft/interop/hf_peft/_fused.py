@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_peft.core.projection import matrix_of, projection
+from keras_peft.core.projection import projection
 from keras_peft.core.sites import Site
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.interop.hf_peft._pieces import IncomingAdapter, Module, Place, Tensors
@@ -132,4 +132,4 @@ def _lengths(site: Site) -> np.ndarray:
     """Returns the initial magnitude of DoRA, which leaves the layer unchanged."""
     from keras import ops
 
-    return np.asarray(np.linalg.norm(ops.convert_to_numpy(matrix_of(site)), axis=0))
+    return np.asarray(np.linalg.norm(ops.convert_to_numpy(projection(site).matrix()), axis=0))

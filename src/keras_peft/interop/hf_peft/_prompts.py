@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_peft.core.projection import projection
+from keras_peft.core.projection import linear_projection
 from keras_peft.core.sites import Site
 from keras_peft.interop.hf_peft._head import TASK_TYPES
 from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
@@ -49,7 +49,7 @@ def write_rows(adapter: OutgoingAdapter, *, reads_texts_alike: bool = False) -> 
 def sizes(all_sites: Sequence[Site]) -> dict[str, int]:
     """Returns the sizes of a base model as PEFT settings."""
     queries = [site for site in all_sites if site.role == "attention.query"]
-    view = projection(queries[0])
+    view = linear_projection(queries[0])
     return {
         "num_layers": len(queries),
         "num_attention_heads": view.shape[view.summed],

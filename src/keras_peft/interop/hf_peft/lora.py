@@ -1,7 +1,8 @@
 """LoRA, rsLoRA, DoRA, PiSSA and OLoRA, which are one method in PEFT.
 
 `lora_A.weight` (r, in) is Aᵀ, `lora_B.weight` (out, r) is Bᵀ and `lora_magnitude_vector` (out,) is DoRA's
-magnitude. `rank_pattern` and `alpha_pattern` hold the rank and alpha of individual modules. With PiSSA and
+magnitude. At embeddings, `lora_embedding_A` and `lora_embedding_B` take their place, and the file may repeat the
+base's table. `rank_pattern` and `alpha_pattern` hold the rank and alpha of individual modules. With PiSSA and
 OLoRA, PEFT removes the initial product of A and B from the base weights, and repeats this when it loads the
 file; this package subtracts the product instead. Trained biases become BitFit: either the adapter's own
 (`lora_bias`) or the layer's (`bias="lora_only"`). Export writes the latter. `_fused.py` splits and joins
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_peft.core.sites import Site
 from keras_peft.errors import listed
 from keras_peft.interop.hf_peft import _fused
 from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, Module, OutgoingAdapter, Tensors
@@ -63,7 +65,7 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Reads the factors of each module, with one method for each rank and alpha."""
     from keras import ops
 
-    from keras_peft.core.projection import bias_of
+    from keras_peft.core.projection import projection
 
     config = file.config
     if config["bias"] not in ("none", "lora_only"):
@@ -73,10 +75,17 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     start = _start(file)
     file.modules = _fused.apart(file)
     for module in file.modules:
-        if "lora_A.weight" not in module.tensors:
-            file.refuse(module, "it is not a projection, and LoRA adapts only projections")
+        is_table = _is_table(module.site)
+        kind = "lora_embedding_{}" if is_table else "lora_{}.weight"
+        if kind.format("A") not in module.tensors:
+            file.refuse(module, "it has no weights of LoRA, or those of another kind of layer")
             continue
-        a, b = module.take("lora_A.weight").T, module.take("lora_B.weight").T
+        a, b = module.take(kind.format("A")).T, module.take(kind.format("B")).T
+        if is_table and not _repeats_table(module):
+            file.refuse(
+                module, "its own table differs from the base model's; use the base that it was trained on"
+            )
+            continue
         rank, alpha = (
             a.shape[1],
             float(in_pattern(config["alpha_pattern"], module.name, config["lora_alpha"])),
@@ -103,13 +112,14 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
                 alpha=alpha,
                 dropout=dropout,
                 rank_stabilized=config["use_rslora"],
-                initialization=start,
+                # PEFT initialises embeddings in the same way, whatever is chosen.
+                initialization="default" if is_table else start,
             )
-            if start != "default":
+            if method.initialization != "default":
                 weights |= _taken_out(module, method)
         yield MethodPiece(method, module.site, weights)
         if "base_layer.bias" in module.tensors:
-            before = ops.convert_to_numpy(bias_of(module.site))
+            before = ops.convert_to_numpy(projection(module.site).bias())
             yield MethodPiece(BitFit(), module.site, {"bias": module.take("base_layer.bias") - before})
         if "lora_B.bias" in module.tensors:
             yield MethodPiece(BitFit(), module.site, {"bias": scaling * module.take("lora_B.bias")})
@@ -119,7 +129,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
     """Writes the factors; ranks and alphas other than the most frequent ones go into patterns."""
     from keras import ops
 
-    from keras_peft.core.projection import bias_of
+    from keras_peft.core.projection import projection
 
     if unnamed := [place.site.path for place in adapter.places if not place.module]:
         adapter.problems.append(f"PEFT's base has no module for {listed(unnamed, most=4)}")
@@ -131,6 +141,7 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         adapter.problems.append(
             "it trains biases, but not those of exactly the layers with LoRA, which PEFT requires"
         )
+        return {}
     if len({type(place.method) for place in places}) > 1:
         adapter.problems.append("it has LoRA at some layers and DoRA at others, but PEFT uses one for all")
         return {}
@@ -145,14 +156,15 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         return {}
     places = _fused.together(places, adapter.names)
     for place in places:
-        adapter.put(place, "lora_A.weight", place.weights["a"].T)
-        adapter.put(place, "lora_B.weight", place.weights["b"].T)
+        kind = "lora_embedding_{}" if _is_table(place.site) else "lora_{}.weight"
+        adapter.put(place, kind.format("A"), place.weights["a"].T)
+        adapter.put(place, kind.format("B"), place.weights["b"].T)
         if "magnitude" in place.weights:
             adapter.put(place, "lora_magnitude_vector", place.weights["magnitude"])
     for module, own in _fused.by_module(biases).items():
         moved = {place.site.key: place.weights["bias"] for place in own}
         values = [
-            ops.convert_to_numpy(bias_of(site)) + moved.get(site.key, np.float32(0))
+            ops.convert_to_numpy(projection(site).bias()) + moved.get(site.key, np.float32(0))
             for site in adapter.names.sites(module)
         ]
         adapter.put(own[0], "base_layer.bias", np.concatenate(values))
@@ -170,6 +182,23 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         "init_lora_weights": True if start == "default" else start,
         "bias": "lora_only" if biases else "none",
     }
+
+
+def _is_table(site: Site) -> bool:
+    import keras
+
+    return isinstance(site.layer, keras.layers.Embedding)
+
+
+def _repeats_table(module: Module) -> bool:
+    """Returns whether a copy of the base's table in the file, if there is one, equals it."""
+    from keras import ops
+
+    if "base_layer.weight" not in module.tensors:
+        return True
+    own = ops.convert_to_numpy(ops.cast(module.site.layer.embeddings, "float32"))
+    table = module.take("base_layer.weight")
+    return table.shape == own.shape and bool(np.allclose(table, own, rtol=0, atol=1e-6))
 
 
 def _start(file: IncomingAdapter) -> str:

@@ -12,10 +12,10 @@ import math
 
 import numpy as np
 
-from keras_peft.core.projection import Projection
+from keras_peft.core.projection import LinearProjection
 
 
-def flat_factors(a: np.ndarray, b: np.ndarray, view: Projection) -> tuple[np.ndarray, np.ndarray]:
+def flat_factors(a: np.ndarray, b: np.ndarray, view: LinearProjection) -> tuple[np.ndarray, np.ndarray]:
     """Converts Keras's factors of a kernel to factors of its matrix with the same product.
 
     Args:

@@ -13,8 +13,9 @@ import numpy as np
 from keras_peft import attach, bases
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
 from keras_peft.core.adapter import Placement
+from keras_peft.core.linear_layers import is_linear
 from keras_peft.core.method import Method
-from keras_peft.core.projection import is_projection, projection
+from keras_peft.core.projection import linear_projection
 from keras_peft.core.sites import Site, find_sites, own_variables, selection_of
 from keras_peft.errors import AdapterError, OptionError, listed
 from keras_peft.extras import need
@@ -135,7 +136,7 @@ def translate(
     moved: list[Site] = []
     for number, factors in file.layers.items():
         site = sites[number]
-        a, b = flat_factors(factors.a, factors.b, projection(site))
+        a, b = flat_factors(factors.a, factors.b, linear_projection(site))
         paths = a.shape[1]
         methods.setdefault((paths, scalings[number] * paths), []).append(site)
         tensors |= {f"{site.key}/{LoRA.name}/a": a, f"{site.key}/{LoRA.name}/b": b}
@@ -189,12 +190,12 @@ def _unfit(file: _file.LoraFile, sites: Sequence[Site]) -> list[str]:
             problems.append(f"layer {number} does not exist; there are {len(sites)} layers")
             continue
         site = sites[number]
-        if not is_projection(site):
+        if not is_linear(site.layer):
             problems.append(
                 f"layer {number} is {site.path}, a {type(site.layer).__name__}, and LoRA adapts only projections"
             )
             continue
-        view = projection(site)
+        view = linear_projection(site)
         kernel = tuple(view.shape[place] for place in np.argsort(view.order))
         shape = (*factors.a.shape[:-1], factors.b.shape[-1])
         if kernel != shape:

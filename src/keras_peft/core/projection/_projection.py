@@ -1,0 +1,150 @@
+"""A layer as a matrix of shape (inputs, outputs), whatever the shape of its kernel.
+
+Papers and other libraries write a layer as one matrix, and so do the methods. The subclasses know how a kind
+of layer stores this matrix and multiplies by it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_peft.core.intercept import before_activation
+from keras_peft.core.sites import Site
+
+
+class Projection(ABC):
+    """A site as a matrix.
+
+    Args:
+        site: A site with a built layer.
+        inputs: Number of rows of the matrix.
+        outputs: Number of columns.
+
+    Attributes:
+        site: The site.
+        layer: Its layer.
+        inputs: Number of rows of the matrix.
+        outputs: Number of columns.
+        multiplies: Whether `multiply` is possible. Otherwise, a method can only replace the kernel.
+        returns_product: Whether the layer returns a product with its matrix, apart from a bias and an
+            activation.
+    """
+
+    multiplies: bool = True
+    returns_product: ClassVar[bool] = True
+
+    def __init__(self, site: Site, inputs: int, outputs: int) -> None:
+        self.site, self.inputs, self.outputs = site, inputs, outputs
+
+    @property
+    def layer(self) -> keras.Layer:
+        """The site's layer."""
+        return self.site.layer
+
+    @abstractmethod
+    def matrix_from(self, kernels: Mapping[str, Any]) -> Any:
+        """Returns the matrix (inputs, outputs) of kernels by name, as NumPy arrays or tensors."""
+
+    @abstractmethod
+    def kernels_from(self, matrix: Any) -> dict[str, Any]:
+        """Returns the kernels by name of a matrix (inputs, outputs)."""
+
+    def matrix(self) -> Any:
+        """Returns the layer's matrix as a float32 tensor (inputs, outputs)."""
+        return self.matrix_from(
+            {name: ops.cast(getattr(self._holder, name), "float32") for name in self.kernel_names}
+        )
+
+    @property
+    @abstractmethod
+    def kernel_names(self) -> tuple[str, ...]:
+        """The names of the variables that form the matrix."""
+
+    def multiply(self, x: Any, matrix: Any) -> Any:
+        """Multiplies the layer's input by another matrix, as the layer does by its own.
+
+        Args:
+            x: The layer's input.
+            matrix: A matrix (inputs, columns), or one per row of the batch, (batch, inputs, columns).
+
+        Returns:
+            The product, (batch, …, columns).
+        """
+        raise NotImplementedError
+
+    def run(
+        self, call: Callable[..., Any], change: Callable[[Any], Any], inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Runs the layer and modifies its outputs before the activation.
+
+        Args:
+            call: The call below.
+            change: Maps the outputs (batch, …, outputs) to new ones of the same shape.
+            inputs: The layer's input.
+            args: Further positional arguments of the call.
+            kwargs: Keyword arguments of the call.
+        """
+        with before_activation(self.layer) as activation:
+            result = call(inputs, *args, **kwargs)
+        changed = ops.cast(change(self._flat(result, inputs)), result.dtype)
+        return activation(self._restored(changed, result))
+
+    def bias(self) -> Any:
+        """Returns the layer's bias of shape (outputs,), or a single 0 if it has none."""
+        bias = getattr(self.layer, "bias", None)
+        return ops.zeros((1,)) if bias is None else ops.convert_to_tensor(bias)
+
+    @contextmanager
+    def replaced(self, matrix: Any) -> Iterator[None]:
+        """Makes the layer compute with another matrix within the context.
+
+        Args:
+            matrix: A tensor (inputs, outputs).
+        """
+        # A layer's `kernel` may be a property that reads `_kernel`. Set past `__setattr__`, which would
+        # track the tensors.
+        attributes = vars(self._holder)
+        before = {}
+        for name, value in self.kernels_from(matrix).items():
+            key = f"_{name}" if f"_{name}" in attributes else name
+            before[key] = attributes[key]
+            attributes[key] = ops.cast(value, self.layer.compute_dtype)
+        try:
+            yield
+        finally:
+            attributes.update(before)
+
+    @property
+    def _holder(self) -> keras.Layer:
+        """The layer whose attributes the kernels are."""
+        return self.layer
+
+    def _flat(self, result: Any, inputs: Any) -> Any:
+        """Reshapes the layer's result to (batch, …, outputs)."""
+        return result
+
+    def _restored(self, flat: Any, result: Any) -> Any:
+        """Reshapes (batch, …, outputs) to the shape of the layer's result."""
+        return flat
+
+
+def reshape(x: Any, shape: tuple[int, ...]) -> Any:
+    """Reshapes a NumPy array or a tensor."""
+    return x.reshape(shape) if isinstance(x, np.ndarray) else ops.reshape(x, shape)
+
+
+def transpose(x: Any, axes: tuple[int, ...]) -> Any:
+    """Transposes a NumPy array or a tensor."""
+    return x.transpose(axes) if isinstance(x, np.ndarray) else ops.transpose(x, axes)
+
+
+def concatenate(parts: list[Any]) -> Any:
+    """Concatenates NumPy arrays or tensors along the first axis."""
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else ops.concatenate(parts)
