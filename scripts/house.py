@@ -29,6 +29,7 @@ GROUPS = {
     "Any Keras model": (
         "sources",
         "attach",
+        "keras_files",
         "adapter_files",
         "arithmetic",
         "bases",

@@ -13,6 +13,7 @@ The names below are imported on first use, which keeps `import keras_peft` fast.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from keras_peft._version import __version__ as __version__
@@ -155,3 +156,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+if "keras" in sys.modules:
+    # So that Keras can load adapted models from its own files.
+    importlib.import_module("keras_peft.keras_files")

@@ -30,7 +30,7 @@ def test_a_kerashub_classifier_trains_adapter_and_head_only():
     model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), layers="last:1")
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     inputs = models.inputs_of(models.distilbert(), rows=8)
-    history = model.fit(inputs, np.arange(8) % 3, epochs=8, verbose=0)
+    history = model.fit(inputs, np.arange(8) % 3, epochs=8, verbose=0, shuffle=False)
     assert history.history["loss"][-1] < history.history["loss"][0]
     moved = [
         v.path for v in base.weights if not np.array_equal(keras.ops.convert_to_numpy(v), before[v.path])
@@ -132,12 +132,6 @@ def test_a_file_cut_short_is_an_error(tmp_path):
     path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
     with pytest.raises(AdapterError, match="is not a valid safetensors file"):
         read_tensors(path)
-
-
-def test_saving_the_whole_says_what_to_do_instead(tmp_path):
-    model = keras_peft.adapt(models.functional(), keras_peft.LoRA())
-    with pytest.raises(AdapterError, match=r"save_adapter\(\).*merge_and_detach\(\)"):
-        model.save(tmp_path / "model.keras")
 
 
 def test_the_merged_classifier_is_a_plain_keras_model(tmp_path):

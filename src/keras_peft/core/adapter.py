@@ -196,9 +196,9 @@ class Adapter:
         if not self.site_weights and not moved and head is None:
             names = " and ".join(placement.method.name for placement in self.placements)
             raise SelectionError(f"{names} trains only the head, and this base model has none; set `head`.")
-        # The values of the base's own variables under this adapter, and their original values.
-        self.originals = _copied(moved)
+        # The values of the base's own variables under this adapter and, while it is active, without it.
         self.trained = _copied(moved)
+        self.originals: dict[str, np.ndarray] = {}
         self.is_active = False
         self._head_variables = [] if head is None else list(head.trainable_variables)
         self.layers = [*self.site_weights, *self.shared_weights, *([] if head is None else [head])]
@@ -257,26 +257,21 @@ class Adapter:
 
     def activate(self) -> None:
         """Makes the weights trainable and assigns the trained values to the base's variables."""
-        self._let_train(True)
+        self.originals = _copied(self.moves)
         for key, variable in self.moves.items():
             variable.assign(self.trained[key])
-            variable.trainable = True
         self.is_active = True
+        self.let_train(True)
 
     def deactivate(self) -> None:
         """Freezes the weights and restores the base's variables exactly."""
-        self._let_train(False)
+        self.let_train(False)
         if not self.is_active:
             return
         self.trained.update(_copied(self.moves))
         for key, variable in self.moves.items():
             variable.assign(self.originals[key])
-            variable.trainable = False
         self.is_active = False
-
-    def remember_originals(self) -> None:
-        """Takes the current values of the base's variables as the original ones."""
-        self.originals = _copied(self.moves)
 
     def release(self) -> None:
         """Restores the base, and the trainable flags of the head."""
@@ -284,10 +279,12 @@ class Adapter:
         for variable in self._head_variables:
             variable.trainable = True
 
-    def _let_train(self, trainable: bool) -> None:
+    def let_train(self, trainable: bool) -> None:
+        """Makes what an active adapter trains trainable, or freezes it."""
         for weights in [*self.site_weights, *self.shared_weights]:
             weights.let_train(trainable)
-        for variable in self._head_variables:
+        moved = self.moves.values() if self.is_active else []
+        for variable in [*self._head_variables, *moved]:
             variable.trainable = trainable
 
 

@@ -9,7 +9,7 @@ import keras
 
 from keras_peft.core import intercept
 from keras_peft.core.sites import Site
-from keras_peft.errors import OptionError, SelectionError, listed
+from keras_peft.errors import AdapterError, OptionError, SelectionError, listed
 
 Attachments = Sequence[tuple[keras.Layer, intercept.Wrapper]]
 
@@ -74,6 +74,25 @@ def refuse_unbuilt(base: keras.Model) -> None:
         raise OptionError(
             f"The base model {base.name!r} is not built, so its layers have no weights yet; call it "
             "once on an input, or call its build() method, before you adapt it."
+        )
+
+
+def refuse_thawed(base: keras.Model, moved: Iterable[keras.Variable]) -> None:
+    """Checks that nothing in a base trains except what an adapter trains.
+
+    Args:
+        base: The base.
+        moved: Its variables that an adapter trains.
+
+    Raises:
+        AdapterError: If other variables were made trainable after the base was adapted.
+    """
+    known = set(map(id, moved))
+    if thawed := [v.path for v in base.variables if v.trainable and id(v) not in known]:
+        raise AdapterError(
+            f"{len(thawed)} variables of the base model were made trainable after it was adapted, such as "
+            f"{thawed[0]}. Training would change the base model for good. Set `trainable = False` on the base "
+            "model, or train them with FullFineTuning."
         )
 
 

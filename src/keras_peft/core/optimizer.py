@@ -6,7 +6,8 @@ user compiles with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -40,7 +41,8 @@ def rates_of(
     multiples = {id(variable): _rate(key, rates) for key, variable in variables.items()}
     for one in site_weights:
         for key, multiple in one.method.rates().items():
-            multiples[id(one.values[key])] *= multiple
+            if id(one.values[key]) in multiples:  # Weights of a frozen model are not among them.
+                multiples[id(one.values[key])] *= multiple
     return multiples
 
 
@@ -117,6 +119,20 @@ def specialise(
         Specialised._backend_update_step = keras.optimizers.Optimizer._backend_update_step
     Specialised.__name__ = Specialised.__qualname__ = kind.__name__
     optimizer.__class__ = Specialised
+
+
+@contextmanager
+def unspecialised(optimizer: keras.optimizers.Optimizer | None) -> Iterator[None]:
+    """Gives a specialised optimizer its original class within the context, so that it can be serialised."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    before: Any = type(optimizer)
+    if hasattr(before, "unspecialised"):
+        optimizer.__class__ = before.unspecialised
+    try:
+        yield
+    finally:
+        if hasattr(before, "unspecialised"):
+            optimizer.__class__ = before
 
 
 def importance_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import keras
 
-from keras_peft.core.adapter import Adapter, Placement
+from keras_peft.core.adapter import Placement
 from keras_peft.core.base_interception import forget_compiled_functions
 from keras_peft.core.mixed_batch import MixedBatchModel
 
@@ -25,7 +23,6 @@ class TracedFunctions:
 
     def __init__(self, model: keras.Model, base: keras.Model) -> None:
         self._model, self._base = model, base
-        self._generated_with: tuple[object, ...] = ()
         self.changes = 0
         self.mixed_models: dict[tuple[Placement, ...], MixedBatchModel] = {}
 
@@ -39,17 +36,3 @@ class TracedFunctions:
         """Call this when only weights change, since the base's functions may contain them."""
         forget_compiled_functions(self._base)
         self.mixed_models.clear()
-
-    def forget_older_weights(self, adapters: Iterable[Adapter]) -> None:
-        """Call this before the base's functions run with adapters whose weights may have changed.
-
-        JAX compiles the adapters' weights into the base's function as constants. JAX arrays are
-        immutable, so different arrays mean different weights.
-        """
-        weights = [
-            layer for adapter in adapters for layer in [*adapter.site_weights, *adapter.shared_weights]
-        ]
-        now = tuple(variable.value for layer in weights for variable in layer.values.values())
-        if [id(value) for value in now] != [id(value) for value in self._generated_with]:
-            forget_compiled_functions(self._base)
-        self._generated_with = now

@@ -1,12 +1,8 @@
-"""AdaptedModel: a frozen base model with named adapters around the calls of its layers.
-
-The base is not rebuilt or modified: its layers keep their names, weights and order, and `detach`
-restores it exactly.
-"""
+"""What an adapted model holds: its base and its adapters, and how these are added, activated and merged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,18 +10,16 @@ import keras
 import numpy as np
 
 from keras_peft.core import intercept
+from keras_peft.core.adapted._base_class import attribute_of, class_for, overridden_training
 from keras_peft.core.adapter import Adapter, Placement, choose_placements
 from keras_peft.core.adapter_shape import AdapterShape
 from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
 from keras_peft.core.merging import Merge, joined, merged_values
 from keras_peft.core.method import Method
-from keras_peft.core.mixed_batch import MixedBatchModel, predict_rows, refuse_unmixable
+from keras_peft.core.mixed_batch import MixedBatchModel
 from keras_peft.core.model_split import ModelSplit, split_model
-from keras_peft.core.optimizer import rates_of, specialise
-from keras_peft.core.plan import Plan, make_plan
 from keras_peft.core.pooling_layer import pooled
 from keras_peft.core.registry import AdapterRegistry, refuse_no_name
-from keras_peft.core.shared_batches import shared_batches
 from keras_peft.core.sites import find_sites
 from keras_peft.core.stack import WrapperStack
 from keras_peft.core.traced import TracedFunctions
@@ -34,39 +28,13 @@ from keras_peft.errors import AdapterError, OptionError, listed
 DEFAULT_NAME = "default"
 
 
-class AdaptedModel(keras.Model):
-    """A frozen base model with adapters around the calls of its layers.
+class ModelWithAdapters(keras.Model):
+    """A frozen base with named adapters around the calls of its layers; see `AdaptedModel`."""
 
-    Create one with `keras_peft.adapt`. Compile and fit it like any Keras model; only the active
-    adapters and their head are trained.
-
-    Args:
-        base: A built Keras model. Its variables are frozen and the calls of its layers are
-            intercepted, so calling it directly also runs the adapters until `detach`.
-        method: The method, or several methods that form the first adapter.
-        layers: The blocks to attach to.
-        targets: Roles, or regular expressions on layer paths. Defaults to the method's own
-            targets.
-        roles: The roles of the layers of the base's architecture: maps path patterns to roles.
-        head: A layer or model applied to the base's output and trained in full. Layers of
-            `base` with the role `head` are trained in full as well.
-        adapter: Name of the first adapter.
-        pooling: "mean" or "max" to pool the base's output vectors before the head.
-        first_position_only: Whether to compute the last block's output for the first position
-            only. Requires blocks with a norm after the attention, and a head that reads only
-            that position.
-        name: Name of the model.
-
-    Attributes:
-        base: The base model.
-        plan: The parameters that are trained now.
-
-    Raises:
-        SelectionError: If a target or a layer matches nothing, a method trains nothing at the
-            chosen layers, or the base already has an adapter.
-        OptionError: If `base` is not built, is already an adapted model, or has Keras's own
-            LoRA enabled.
-    """
+    def __new__(cls, base: Any = None, *_: Any, **__: Any) -> Any:
+        chosen = class_for(cls, base) if isinstance(base, keras.Model) else cls
+        # The class of the base may have another `__new__`, as it may have another `__init__`.
+        return keras.Model.__new__(chosen)
 
     def __init__(
         self,
@@ -83,17 +51,26 @@ class AdaptedModel(keras.Model):
         name: str | None = None,
     ) -> None:
         refuse_unbuilt(base)
-        if isinstance(base, AdaptedModel):
+        if isinstance(base, ModelWithAdapters):
             raise OptionError(
                 f"{base.name!r} is already an adapted model; add another adapter with add_adapter()."
             )
         all_sites = find_sites(base, roles)
         refuse_taken(base, all_sites)
         refuse_no_name(adapter)
+        if head is not None and (own := overridden_training(type(base))):
+            raise OptionError(
+                f"`head`: {base.name!r} has its own {listed(own)}, which computes the loss without such a head. "
+                "Adapt it without `head`, or adapt the part of it that the head should read."
+            )
         model = pooled(base, pooling)
         first = Adapter(all_sites, choose_placements(all_sites, method, layers, targets), _built(head, model))
-        super().__init__(name=name or f"{base.name}_adapted")
+        # Not `super()`: the class of the base has its own arguments.
+        keras.Model.__init__(self, name=name or f"{base.name}_adapted")
         self.base = base
+        self._whole = _Hidden(base)
+        self.pooling = pooling
+        self.first_position_only = first_position_only
         self._pooled = _Hidden(model)
         self.roles = dict(roles or {})
         self._all_sites = tuple(all_sites)
@@ -106,6 +83,8 @@ class AdaptedModel(keras.Model):
         self._stack = WrapperStack(base, all_sites, first_position_only=first_position_only)
         self._keep(adapter, first)
         self.built = True
+        if hasattr(type(self), "make_generate_function"):
+            self.generate_function = None  # Not the base's, which may contain other weights.
         self.activate(adapter)
 
     @property
@@ -128,15 +107,53 @@ class AdaptedModel(keras.Model):
         """Number of changes so far, other than by training, that invalidate traced functions."""
         return self._traced.changes
 
+    def __getattr__(self, name: str) -> Any:
+        """Returns an attribute of the base, such as a part that its own `train_step` uses."""
+        inherited = getattr(super(), "__getattr__", None)
+        if inherited is not None:  # On torch, layers are modules, which find attributes this way.
+            try:
+                return inherited(name)
+            except AttributeError:
+                pass
+        whole = self.__dict__.get("_whole")
+        try:
+            if whole is not None:
+                return attribute_of(whole.model, name)
+        except AttributeError:
+            pass
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base with the active adapters, then their head."""
+        return self.run_base(inputs, training=training)
+
+    def run_base(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Runs the base with the arguments of its own `call` and the active adapters, then their head."""
         self._refuse_detached()
         with intercept.CALLING:
-            model = self._pooled.model
-            outputs = model(inputs, training=training) if self._split is None else self._split.top(inputs)
+            if self._split is None:
+                outputs = self._pooled.model(*args, training=training, **kwargs)
+            else:
+                outputs = self._split.top(*args)
         if self._leaves_out_head:
             return outputs[:, 0]
         return outputs if self.head is None else self.head(outputs, training=training)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the outputs for symbolic inputs; called by Keras."""
+        # Not that of a Functional base, which would leave out the head.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+    @property
+    def input_spec(self) -> Any:
+        """The inputs that the model accepts, as in Keras."""
+        return self.base.input_spec if self._split is None else None
+
+    @input_spec.setter
+    def input_spec(self, value: Any) -> None:
+        # Keras resets it when it creates a model.
+        if value is not None:
+            raise AttributeError("An adapted model accepts what its base accepts.")
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the head's output shape, or the base's if there is no head."""
@@ -144,97 +161,6 @@ class AdaptedModel(keras.Model):
         if self._leaves_out_head:
             return (shape[0], shape[-1])
         return shape if self.head is None else self.head.compute_output_shape(shape)
-
-    def compile(
-        self, optimizer: Any = "rmsprop", *args: Any, rates: Mapping[str, float] | None = None, **kwargs: Any
-    ) -> None:
-        """Compiles the model as in Keras, with the learning rate multipliers of the methods.
-
-        Args:
-            optimizer: As in Keras.
-            args: As in Keras.
-            rates: Learning rate multipliers by key or key prefix of `adapter_variables`, such as
-                `"head/"`.
-            kwargs: As in Keras.
-
-        Raises:
-            OptionError: If a prefix in `rates` matches no key, or the optimizer is already built
-                and needs per-weight learning rates.
-        """
-        optimizer = keras.optimizers.get(optimizer)
-        site_weights = self._registry.site_weights()
-        multiples = rates_of(self.adapter_variables(), site_weights, rates or {})
-        watched = [one.values[key] for one in site_weights for key in one.method.watched]
-        specialise(optimizer, multiples, watched)
-        super().compile(optimizer, *args, **kwargs)
-
-    def fit(self, x: Any = None, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
-        """Trains the model as in Keras, with the additional callbacks that the methods need.
-
-        When several processes train together (`keras.distribution`, on JAX), each of them can save
-        without waiting for the others.
-
-        Args:
-            x: As in Keras. If devices share the batches of a data set, an incomplete last batch
-                is dropped.
-            args: As in Keras.
-            callbacks: As in Keras.
-            kwargs: As in Keras.
-
-        Returns:
-            The history, as in Keras.
-
-        Raises:
-            AdapterError: If no adapter is active, the adapters are merged, or the devices cannot
-                share batches equally.
-        """
-        self._refuse_merged("train")
-        if not self.active:
-            raise AdapterError("No adapter is active, so there is nothing to train; activate one first.")
-        given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
-        for adapter in self._registry.actives():
-            for method in dict.fromkeys(placement.method for placement in adapter.placements):
-                given += method.callbacks(
-                    [weights for weights in adapter.site_weights if weights.method == method]
-                )
-        # Otherwise the first step would create the optimizer's variables and be traced twice.
-        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-        try:
-            return super().fit(shared_batches(x), *args, callbacks=given, **kwargs)
-        finally:
-            self._traced.forget_weights()
-
-    def predict(self, x: Any, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
-        """Predicts as in Keras, or with a different adapter per row in one pass.
-
-        Args:
-            x: As in Keras.
-            args: As in Keras.
-            adapters: Adapter names, one per row. All rows pass through the base together.
-            kwargs: As in Keras: `batch_size`, `verbose`.
-
-        Returns:
-            An array, or a list of one array per row if the adapters' outputs differ in shape, for
-            example because they have different labels.
-
-        Raises:
-            AdapterError: If a name is unknown or an adapter cannot share a batch.
-
-        Example:
-            >>> model.predict(inputs, adapters=["news", "mood", "news"])
-        """
-        if adapters is None:
-            return super().predict(x, *args, **kwargs)
-        self._refuse_merged("mix adapters")
-        chosen = {name: self._find(name) for name in dict.fromkeys(adapters)}
-        refuse_unmixable(chosen)
-        with self._registry.unmoved():
-            models = [
-                self._mixed_model(placements, chosen)
-                for placements in {a.placements: None for a in chosen.values()}
-            ]
-            return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
 
     def split(self) -> ModelSplit | None:
         """Splits the base below the first layer that the active adapters change.
@@ -336,8 +262,7 @@ class AdaptedModel(keras.Model):
                 f"{listed(unfit)} does not work with cached generation, since it needs all positions of "
                 "the text in each step. Use another method, or deactivate it."
             )
-        self._traced.forget_older_weights(self._registry.actives())
-        return self.base.generate(*args, **kwargs)
+        return super().generate(*args, **kwargs)
 
     def add_adapter(
         self,
@@ -393,6 +318,7 @@ class AdaptedModel(keras.Model):
         self._refuse_detached()
         self._refuse_merged("switch adapters")
         self._registry.activate(names)
+        self._let_train()
         self._attach()
         self.compiled = False
 
@@ -405,12 +331,12 @@ class AdaptedModel(keras.Model):
             ...     before = model.predict(inputs)
         """
         active, compiled = self._registry.actives(), self.compiled
-        self.activate()
+        ModelWithAdapters.activate(self)
         try:
             yield
         finally:
             names = {id(adapter): name for name, adapter in self.adapters.items()}
-            self.activate(*(names[id(adapter)] for adapter in active if id(adapter) in names))
+            ModelWithAdapters.activate(self, *(names[id(one)] for one in active if id(one) in names))
             self.compiled = compiled
 
     def delete_adapter(self, name: str) -> None:
@@ -449,6 +375,7 @@ class AdaptedModel(keras.Model):
         # Keras saves dictionary entries by position, so their order must not change.
         for name in list(self._bags):
             self._bags[new if name == old else name] = self._bags.pop(name)
+        self._bags[new].name = new
         self._traced.mixed_models.clear()
 
     def adapter_variables(self) -> dict[str, keras.Variable]:
@@ -579,107 +506,13 @@ class AdaptedModel(keras.Model):
             variable.assign(value)
         return base if output is None else keras.Model(base.input, output, name=f"{base.name}_merged")
 
-    def save_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Saves the original base weights and all adapters, active or not, as in Keras.
-
-        Args:
-            args: As in Keras.
-            kwargs: As in Keras.
-
-        Raises:
-            AdapterError: If the adapters are merged.
-        """
-        self._refuse_merged("save weights")
-        with self._registry.unmoved():
-            super().save_weights(*args, **kwargs)
-
-    def load_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Loads weights saved by `save_weights` of a model with the same adapters.
-
-        Args:
-            args: As in Keras.
-            kwargs: As in Keras.
-
-        Raises:
-            AdapterError: If the adapters are merged.
-        """
-        self._refuse_merged("load weights")
-        with self._registry.unmoved():
-            super().load_weights(*args, **kwargs)
-            for adapter in self.adapters.values():
-                adapter.remember_originals()
-        self._traced.forget_weights()
-
-    def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Stores the values that adapters train in the base's own variables; called by Keras."""
-        for number, adapter in enumerate(self.adapters.values()):
-            for place, value in enumerate(adapter.trained.values()):
-                store[f"{number}.{place}"] = value
-
-    def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Loads the values stored by `save_own_variables`; called by Keras."""
-        for number, adapter in enumerate(self.adapters.values()):
-            adapter.trained = {
-                key: np.array(store[f"{number}.{place}"]) for place, key in enumerate(adapter.trained)
-            }
-
-    def export(self, filepath: Any, *args: Any, input_signature: Any = None, **kwargs: Any) -> None:
-        """Exports the base, the active adapters and their head as in Keras.
-
-        Args:
-            filepath: As in Keras.
-            args: As in Keras.
-            input_signature: As in Keras. Defaults to the signature of a Functional base.
-            kwargs: As in Keras.
-        """
-        if input_signature is None and hasattr(self.base, "input"):
-            signature = keras.tree.map_structure(_without_batch, self.base.input)
-            input_signature = [signature]
-        super().export(filepath, *args, input_signature=input_signature, **kwargs)
-
-    def get_config(self) -> dict[str, Any]:
-        """Always raises an error: an adapted model has no config.
-
-        Raises:
-            AdapterError: Always, with a message that lists the other ways to save.
-        """
-        raise AdapterError(
-            "An adapted model cannot be saved as a whole .keras file. Save an adapter with "
-            "keras_peft.save_adapter(), or save all weights with save_weights() and load them into a "
-            "model that is adapted in the same way, or save the plain Keras model that "
-            "merge_and_detach() returns."
-        )
-
-    def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
-        """Prints the plan; `base.summary()` prints the base's layers.
-
-        Args:
-            args: Ignored; accepted for compatibility with Keras.
-            print_fn: Called with the text. Defaults to Python's `print`.
-            kwargs: Ignored; accepted for compatibility with Keras.
-        """
-        (print_fn or print)(str(self.plan))
-
-    def print_trainable_parameters(self, *, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Prints the number of trainable parameters in one line.
-
-        Args:
-            print_fn: Called with the line. Defaults to Python's `print`.
-
-        Example:
-            >>> model.print_trainable_parameters()
-            trainable: 147,456 of 66,510,339 parameters (0.22%)
-        """
-        (print_fn or print)(f"trainable: {self.plan.share()}")
-
-    @property
-    def plan(self) -> Plan:
-        """The parameters that are trained now, where they are, and their share of all."""
-        return make_plan(self.base, self._all_sites, self._registry.actives())
+    def _let_train(self) -> None:
+        for adapter in self._registry.actives():
+            adapter.let_train(self.trainable)
 
     def _keep(self, name: str, adapter: Adapter) -> None:
         self._registry.add(name, adapter)
-        self._bags[name] = _Bag(adapter.layers)
+        self._bags[name] = AdapterLayers(name, adapter.layers)
 
     def _find(self, name: str) -> Adapter:
         self._refuse_detached()
@@ -722,13 +555,14 @@ class _Hidden:
         self.model = model
 
 
-class _Bag(keras.layers.Layer):
+class AdapterLayers(keras.layers.Layer):
     """Holds an adapter's layers so that Keras tracks and drops them together."""
 
-    def __init__(self, layers: Sequence[keras.Layer]) -> None:
-        super().__init__()
+    def __init__(self, name: str, layers: Sequence[keras.Layer]) -> None:
+        super().__init__(name=name)
         self.inside = list(layers)
         self.built = True
+        self._build_shapes_dict: dict[str, Any] = {}  # Keras then shows its output shape as unknown.
 
 
 def _built(head: keras.Layer | None, base: keras.Model) -> keras.Layer | None:
@@ -739,7 +573,3 @@ def _built(head: keras.Layer | None, base: keras.Model) -> keras.Layer | None:
             )
         head.build(base.output_shape)
     return head
-
-
-def _without_batch(tensor: keras.KerasTensor) -> keras.InputSpec:
-    return keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
