@@ -20,17 +20,19 @@ class Failure(KerasPeftError):
     Args:
         message: Message for the client.
         retry_after: Time after which the request may be retried, in seconds, or None.
+        field: Field of the request that caused the failure, or None.
 
     Attributes:
         kind: Kind of the failure, for programs; sent as `error_type`.
         retry_after: Time after which the request may be retried, in seconds, or None.
+        field: Field of the request that caused the failure, or None.
     """
 
     kind: ClassVar[str] = "backend"
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, field: str | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.field = retry_after, field
 
 
 class Malformed(Failure):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from serve.engine import Identity, Sums
 from serve.fake import LABELS, Service, client
 
 
@@ -41,11 +42,20 @@ def test_models_are_the_base_and_its_adapters():
         listed = http.get("/v1/models").json()
         assert [one["id"] for one in listed["data"]] == ["tiny", *Service().names]
         assert [one["parent"] for one in listed["data"][:2]] == [None, "tiny"]
-        assert http.get("/v1/models/pairs").json()["id"] == "pairs"
+        for one in listed["data"]:
+            assert http.get(f"/v1/models/{one['id']}").json() == one
         assert http.get("/v1/models/nothing").status_code == 404
+
+
+def test_a_base_of_a_hub_is_a_model_too():
+    service = Service()
+    service.engine = Sums(Identity("hf://owner/name"))
+    with client(service) as http:
+        assert http.get("/v1/models").json()["data"][0]["id"] == "hf://owner/name"
+        assert http.get("/v1/models/hf:%2F%2Fowner%2Fname").json()["id"] == "hf://owner/name"
 
 
 def test_nothing_to_predict_is_refused():
     with client() as http:
-        assert http.post("/v1/classify", json={"model": "single", "input": []}).status_code == 422
-        assert http.post("/v1/classify", json={"input": "a"}).status_code == 422
+        assert http.post("/v1/classify", json={"model": "single", "input": []}).status_code == 400
+        assert http.post("/v1/classify", json={"input": "a"}).status_code == 400

@@ -18,9 +18,10 @@ from keras_peft._version import __version__
 from keras_peft.serve.http.authentication import PROBES, Authentication
 from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.http.direct import DirectRoutes
+from keras_peft.serve.http.error_formats import FLAT
 from keras_peft.serve.http.limits import BodyLimits
 from keras_peft.serve.http.logs import RequestLog
-from keras_peft.serve.http.responses import Failures, framework_refusal
+from keras_peft.serve.http.responses import Failures, refuse
 from keras_peft.serve.http.routes import (
     adapters,
     document,
@@ -36,12 +37,10 @@ from keras_peft.serve.http.routes import (
     tensorflow,
     vllm,
 )
-from keras_peft.serve.http.routes._document import Refusal
 
 _DESCRIPTION = (
     "Many adapters on one frozen base model. Depending on the protocol, an adapter is "
-    "selected by `adapter_id`, `model` or the path. In all protocols, errors are "
-    '`{"error": …, "error_type": …}`.'
+    "selected by `adapter_id`, `model` or the path. Errors have the format of the protocol."
 )
 
 
@@ -88,8 +87,8 @@ def create(context: ServerContext) -> FastAPI:
         redirect_slashes=False,
         # FastAPI's own metrics would duplicate ours, and its logs contain error messages.
         telemetry={"metrics": False, "logs": False},
-        responses={"default": {"model": Refusal, "description": "Error."}},
-        exception_handlers={HTTPException: framework_refusal},
+        responses=FLAT.responses,
+        exception_handlers={HTTPException: refuse},
         middleware=[
             Middleware(RequestLog, context=context),
             Middleware(Failures),

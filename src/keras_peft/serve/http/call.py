@@ -121,7 +121,8 @@ class Call:
         fields = list(dict.fromkeys(str(problem["loc"][0]) for problem in problems if problem["loc"]))
         if not fields:
             raise Invalid(f"Expected a JSON object with {_expected(model)}.")
-        raise Invalid(" ".join(f"`{name}`: expected {_description(model, name)}." for name in fields))
+        problems_told = (f"`{name}`: expected {_description(model, name)}." for name in fields)
+        raise Invalid(" ".join(problems_told), field=fields[0])
 
     def names(self, asked: str | Sequence[str] | None, field: str) -> list[str]:
         """Returns the names of the requested adapters; by default the only adapter.
@@ -140,13 +141,13 @@ class Call:
             return [asked]
         if asked is not None:
             if not asked:
-                raise Invalid(f"`{field}` is empty; name at least one adapter.")
+                raise Invalid(f"`{field}` is empty; name at least one adapter.", field=field)
             return list(dict.fromkeys(asked))
         known = self.known()
         if len(known) == 1:
             return known
         there = f"the adapters are {listed(known, most=40)}" if known else "there are none yet"
-        raise Invalid(f"Set `{field}` to an adapter of this server; {there}.")
+        raise Invalid(f"Set `{field}` to an adapter of this server; {there}.", field=field)
 
     def known(self) -> list[str]:
         """Returns the names of the adapters that the API key may use, loaded or not."""

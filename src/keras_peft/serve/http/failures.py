@@ -34,6 +34,27 @@ class TooSlow(Failure):
     kind = "timeout"
 
 
+class PathNotFound(Failure):
+    """There is nothing at the path."""
+
+    kind = "not_found"
+
+
+class MethodNotAllowed(Failure):
+    """The path does not support the HTTP method.
+
+    Args:
+        message: Message for the client.
+        allow: The methods that the path supports, as in the header Allow.
+    """
+
+    kind = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
 class UnsupportedMedia(Failure):
     """The content type or encoding of the body is not supported."""
 
@@ -45,6 +66,8 @@ STATUSES: dict[type[Failure], int] = {
     NotAuthenticated: 401,
     NotAllowed: 403,
     AdapterNotFound: 404,
+    PathNotFound: 404,
+    MethodNotAllowed: 405,
     TooSlow: 408,
     AdapterFailed: 409,
     TooLarge: 413,

@@ -6,10 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import httptools
+import pydantic_core
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from keras_peft.serve.failures import Overloaded, TooLarge
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.error_formats import format_of
 from keras_peft.serve.http.failures import TooSlow, UnsupportedMedia
 
 if TYPE_CHECKING:
@@ -244,7 +246,8 @@ class Protocol(HttpToolsProtocol):
             if is_large
             else "This is not an HTTP/1.1 request."
         )
-        content = b'{"error":"%b","error_type":"validation"}' % message.encode()
+        path = getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")
+        content = pydantic_core.to_json(format_of(path).content(message, kind="validation", status=status))
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
             content
         )

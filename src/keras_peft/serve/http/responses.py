@@ -1,4 +1,4 @@
-"""JSON responses, and one error format for all protocols."""
+"""JSON responses, and error responses in the format of the protocol."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,8 @@ from starlette.responses import Response
 from keras_peft.errors import KerasPeftError
 from keras_peft.serve.failures import BackendFailed, Failure, Invalid, NotReady
 from keras_peft.serve.http.call import Call
-from keras_peft.serve.http.failures import STATUSES
+from keras_peft.serve.http.error_formats import format_of
+from keras_peft.serve.http.failures import STATUSES, MethodNotAllowed, PathNotFound
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from keras_peft.serve.result import RequestResult
 
 _LOG = logging.getLogger("keras_peft.serve")
-# Kinds of the framework's own errors, by status.
-_KINDS = {404: "not_found", 405: "method_not_allowed"}
 CLIENT_GONE = 499
 
 
@@ -46,16 +44,17 @@ def as_json(content: Any, call: Call | None = None, *, status: int = 200) -> Res
     return Response(body, status, headers, "application/json")
 
 
-def refusal(failure: Failure) -> Response:
-    """Creates the response to a failed request: `{"error": …, "error_type": …}`.
+def refusal(failure: Failure, path: str) -> Response:
+    """Creates the response to a failed request.
 
     Args:
         failure: The failure.
+        path: Path of the request, which selects the error format.
 
     Returns:
         The response, with the status of the failure.
     """
-    headers, status = {}, STATUSES[type(failure)]
+    form, headers, status = format_of(path), {}, STATUSES[type(failure)]
     if failure.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(failure.retry_after)))
     if status == 401:
@@ -63,7 +62,11 @@ def refusal(failure: Failure) -> Response:
     if status in (408, 413):
         # The rest of the body is not read.
         headers["connection"] = "close"
-    return _error(str(failure), failure.kind, status, headers)
+    if isinstance(failure, MethodNotAllowed):
+        headers["allow"] = failure.allow
+    status = form.statuses.get(status, status)
+    content = form.content(str(failure), kind=failure.kind, status=status, field=failure.field)
+    return Response(pydantic_core.to_json(content), status, headers, "application/json")
 
 
 class Failures:
@@ -117,7 +120,7 @@ class Failures:
             )
         call.kind = failure.kind
         if not started:
-            await refusal(failure)(scope, receive, send)
+            await refusal(failure, scope["path"])(scope, receive, send)
         return None
 
 
@@ -135,25 +138,28 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__} at {places}"
 
 
-async def framework_refusal(request: Any, error: Exception) -> Response:
-    """Converts an error of the framework, such as an unknown path, to the shared error format.
+async def refuse(request: Any, error: Exception) -> Response:
+    """Raises an error of the framework, such as an unknown path, as a failure.
 
     Args:
         request: The request.
         error: Exception of the framework.
 
-    Returns:
-        The response.
+    Raises:
+        PathNotFound: If there is nothing at the path.
+        MethodNotAllowed: If the path does not support the method.
+        Invalid: For all other errors.
     """
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    kind = _KINDS.get(status, "validation")
-    Call.of(request).kind = kind
-    messages = {
-        404: "There is nothing at this path; /openapi.json lists the paths.",
-        405: "This path does not support that method; /openapi.json lists the methods.",
-    }
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return _error(messages.get(status, "The request is invalid."), kind, status, headers)
+    status = error.status_code if isinstance(error, HTTPException) else 0
+    headers = (error.headers if isinstance(error, HTTPException) else None) or {}
+    if status == 404:
+        raise PathNotFound("There is nothing at this path; /openapi.json lists the paths.")
+    if status == 405:
+        raise MethodNotAllowed(
+            "This path does not support that method; /openapi.json lists the methods.",
+            allow=headers.get("Allow", ""),
+        )
+    raise Invalid("The request is invalid.")
 
 
 def _measured(call: Call, answers: RequestResult) -> dict[str, str]:
@@ -169,8 +175,3 @@ def _measured(call: Call, answers: RequestResult) -> dict[str, str]:
     if answers.cut:
         headers["x-cut-texts"] = str(answers.cut)
     return headers
-
-
-def _error(message: str, kind: str, status: int, headers: Mapping[str, str]) -> Response:
-    content = pydantic_core.to_json({"error": message, "error_type": kind})
-    return Response(content, status, headers, "application/json")

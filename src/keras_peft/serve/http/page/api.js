@@ -107,6 +107,6 @@ async function ask(path, body = undefined, signal = undefined) {
   }
   if (response.ok) return response;
   const told = await response.json().catch(() => ({}));
-  const message = told.error ?? `The server responded with status ${response.status}.`;
+  const message = told.error?.message ?? told.error ?? `The server responded with status ${response.status}.`;
   throw new Refusal(message, response.status, Number(response.headers.get("retry-after") ?? 0));
 }

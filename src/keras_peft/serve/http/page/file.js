@@ -138,7 +138,7 @@ async function predictRows(adapters, texts, advance, signal) {
         answers[name].forEach((prediction, at) => Object.assign(cells[places[at]], named(name, prediction)));
       }
     } catch (error) {
-      if (!(error instanceof Refusal) || ![413, 422].includes(error.status)) throw error;
+      if (!(error instanceof Refusal) || ![400, 413].includes(error.status)) throw error;
       if (places.length === 1) {
         cells[places[0]].error = error.message;
         return;

@@ -5,14 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel
-from typing_extensions import TypedDict
-
-
-class Refusal(TypedDict):
-    """Error response: a message, and an error type for programs."""
-
-    error: str
-    error_type: str
 
 
 def reads(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

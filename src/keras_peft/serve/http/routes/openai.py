@@ -13,11 +13,12 @@ from pydantic import BaseModel, Field
 
 from keras_peft.serve.failures import AdapterNotFound, Invalid
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.error_formats import OPENAI
 from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
 from keras_peft.serve.http.routes._scores import described, probabilities
 
-router = APIRouter(tags=["OpenAI"])
+router = APIRouter(tags=["OpenAI"], responses=OPENAI.responses)
 
 
 class ClassifyBody(BaseModel):
@@ -89,7 +90,7 @@ async def classify(request: Request) -> Response:
     names = call.names(asked.model, "model")
     texts: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
     if not texts:
-        raise Invalid("`input` is empty; expected at least one text.")
+        raise Invalid("`input` is empty; expected at least one text.", field="input")
     answered = await call.predict(names, texts, truncate=asked.truncate)
     usage = {
         "prompt_tokens": answered.tokens,
@@ -146,10 +147,13 @@ async def models(request: Request) -> Response:
     return as_json({"object": "list", "data": content})
 
 
-@router.get("/v1/models/{name}", responses=answers(Model))
+# The name of the base model may contain slashes.
+@router.get("/v1/models/{name:path}", responses=answers(Model))
 async def model(name: str, request: Request) -> Response:
-    """Show an adapter."""
+    """Show the base model or an adapter."""
     call = Call.of(request)
+    if name == call.context.base_name:
+        return as_json(_model(call, name, None))
     call.check(name)
     if name not in call.known():
         raise AdapterNotFound("There is no such adapter; GET /v1/models lists the adapters.")

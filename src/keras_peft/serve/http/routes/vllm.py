@@ -8,9 +8,10 @@ from starlette.responses import PlainTextResponse
 
 from keras_peft.serve.failures import Invalid
 from keras_peft.serve.http.call import Call
+from keras_peft.serve.http.error_formats import OPENAI
 from keras_peft.serve.http.routes._document import reads, says
 
-control = APIRouter(prefix="/v1", tags=["vLLM"])
+control = APIRouter(prefix="/v1", tags=["vLLM"], responses=OPENAI.responses)
 
 
 class AdapterBody(BaseModel):
