@@ -19,7 +19,7 @@ from keras_peft import tasks
 from keras_peft.errors import did_you_mean
 from keras_peft.explanation import Explanation, Word
 from keras_peft.serve.adapter_record import AdapterStatus
-from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure, Invalid, TimedOut
+from keras_peft.serve.failures import AdapterNotFound, Failure, Invalid, TimedOut
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.http.process import Server, bind
@@ -72,8 +72,8 @@ class Adapters:
                 f"{did_you_mean(name, self.there)}"
             )
         state = self.there[name]
-        if state.state == "FAILED":
-            raise AdapterFailed(f"The adapter {name!r} cannot be used: {state.reason}")
+        if (failure := state.unavailable()) is not None:
+            raise failure
         made = loaded(name, TASKS[name], folder=SECRET)
         return replace(made, generation=state.generation, bundle=state.bundle or made.bundle)
 
@@ -81,11 +81,11 @@ class Adapters:
         if name not in self.there:
             raise AdapterNotFound("There is no adapter of that name.")
         state = self.there[name]
-        self.there[name] = replace(state, state="READY", generation=state.generation + 1)
+        self.there[name] = replace(state, state="READY", generation=state.generation + 1, is_off=False)
         return await self.get(name)
 
     async def unload(self, name: str) -> None:
-        self.there[name] = replace((await self._known(name)), state="UNLOADED")
+        self.there[name] = replace((await self._known(name)), state="UNLOADED", is_off=True)
 
     async def _known(self, name: str) -> AdapterStatus:
         await self.get(name)

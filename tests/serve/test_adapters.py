@@ -17,7 +17,7 @@ from conftest import TINY
 from keras_peft.files import sha256_of
 from keras_peft.serve.adapter_record import LOAD_STATES, RetryDelay
 from keras_peft.serve.adapters import Adapters
-from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, NotReady
+from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, AdapterUnavailable, NotReady
 from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository
@@ -246,7 +246,7 @@ def test_a_broken_one_fails_alone_and_names_no_path(make, root, heard):
             "The adapter 'mood' cannot be loaded. mood is not the bundle that was written"
         )
         assert str(root) not in failed.reason
-        with pytest.raises(AdapterFailed, match=r"adapter.safetensors was modified") as raised:
+        with pytest.raises(AdapterUnavailable, match=r"adapter.safetensors was modified") as raised:
             await adapters.get("mood")
         assert 0 < raised.value.retry_after <= 1
         assert (await adapters.get("news")).name == "news"
@@ -257,7 +257,7 @@ def test_a_broken_one_fails_alone_and_names_no_path(make, root, heard):
 
 def test_failures_are_remembered_for_longer_and_longer(make, gate):
     async def failure(adapters):
-        with pytest.raises(AdapterFailed) as raised:
+        with pytest.raises(AdapterUnavailable) as raised:
             await adapters.get("mood")
         return raised.value.retry_after
 
@@ -287,9 +287,9 @@ def test_a_repaired_bundle_is_loaded_at_once(make, root):
 
     async def main():
         adapters = make()
-        with pytest.raises(AdapterFailed):
+        with pytest.raises(AdapterUnavailable):
             await adapters.get("mood")
-        with pytest.raises(AdapterFailed):
+        with pytest.raises(AdapterUnavailable):
             await adapters.get("mood")
         write_bundle(root / "mood")
         assert (await adapters.get("mood")).name == "mood"
@@ -493,7 +493,7 @@ def test_none_goes_before_the_one_that_replaces_it_is_ready(make, gate):
         assert state_of(adapters, "mood").state == "READY"
         gate.broken.add("news")
         gate.closed["news"].set()
-        with pytest.raises(AdapterFailed):
+        with pytest.raises(AdapterUnavailable):
             await loading
         assert state_of(adapters, "mood").state == "READY"
 

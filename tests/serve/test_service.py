@@ -14,8 +14,8 @@ import keras_peft
 from keras_peft.inputs.encoder import Encoder
 from keras_peft.serve.engines.keras import Engine
 from keras_peft.serve.failures import (
-    AdapterFailed,
     AdapterNotFound,
+    AdapterUnavailable,
     BackendFailed,
     Invalid,
     Malformed,
@@ -334,7 +334,7 @@ def test_an_adapter_that_failed_says_why(served, engine, tmp_path):
     async def main():
         service = Service.create(Repository([tmp_path]), engine, ServeSettings(), Observer())
         await service.start()
-        with pytest.raises(AdapterFailed, match="'bad' cannot be loaded"):
+        with pytest.raises(AdapterUnavailable, match="'bad' cannot be loaded"):
             await service.predict(["bad"], ["the"])
         await service.stop(0)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from keras_peft.serve.failures import AdapterFailed, Failure
+from keras_peft.serve.failures import AdapterFailed, AdapterUnavailable, Failure, NotReady
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -33,6 +33,7 @@ class AdapterStatus:
         last_used: Time of its last use or load, in seconds since 1970; None if there is none.
         bytes: Memory of its weights, in bytes; 0 if it is not loaded.
         bundle: Bundle that was loaded last; None if there is none.
+        is_off: Whether it was unloaded by an administrator.
     """
 
     name: str
@@ -44,6 +45,20 @@ class AdapterStatus:
     last_used: float | None
     bytes: int
     bundle: Bundle | None
+    is_off: bool = False
+
+    @property
+    def is_available(self) -> bool:
+        """Whether requests can use the adapter, which is loaded first if necessary."""
+        return self.unavailable() is None
+
+    def unavailable(self) -> Failure | None:
+        """Returns the failure of requests that need the adapter; None if it is available."""
+        if self.state == "READY":
+            return None
+        if self.is_off:
+            return switched_off(self.name)
+        return AdapterUnavailable(self.reason) if self.reason else None
 
     @property
     def sha256(self) -> str:
@@ -64,6 +79,15 @@ class AdapterStatus:
     def methods(self) -> tuple[Mapping[str, Any], ...]:
         """Adapter methods with their names and options; empty if it has never been loaded."""
         return () if self.bundle is None else tuple(part["method"] for part in self.bundle.content["parts"])
+
+
+def switched_off(name: str) -> Failure:
+    """Returns the failure of requests that need an adapter which an administrator unloaded.
+
+    Args:
+        name: Name of the adapter.
+    """
+    return NotReady(f"The adapter {name!r} was unloaded by an administrator, who can load it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +198,25 @@ class AdapterRecord:
         self.mark = mark
         self.trouble = LoadFailure(failure, times, time.monotonic() + self.retry.wait(times))
 
-    def failure(self, *, retry_after: float | None = None) -> Failure:
-        """Returns a new exception for the last failed load.
-
-        Args:
-            retry_after: Time until the next retry, in seconds.
-        """
+    def failure(self) -> Failure:
+        """Returns a new exception for the last failed load."""
         if self.trouble is None:
             return AdapterFailed(f"The adapter {self.name!r} was not loaded; try again.")
         message = str(self.trouble.failure)
         if self.loaded is not None:
             message += f" Its generation {self.generation} is still available."
-        return type(self.trouble.failure)(message, retry_after=retry_after)
+        return type(self.trouble.failure)(message)
+
+    def unavailable(self, *, retry_after: float | None = None) -> Failure:
+        """Returns the failure of a request that needs the adapter, after a failed load.
+
+        Args:
+            retry_after: Time until the next retry, in seconds.
+        """
+        failure = self.failure()
+        if isinstance(failure, AdapterFailed):
+            return AdapterUnavailable(str(failure), retry_after=retry_after)
+        return failure
 
     def status(self, in_flight: int) -> AdapterStatus:
         """Returns an immutable snapshot of the state.
@@ -203,4 +234,5 @@ class AdapterRecord:
             last_used=self.last_used,
             bytes=0 if self.loaded is None else self.loaded.bytes,
             bundle=self.bundle,
+            is_off=self.is_off,
         )

@@ -15,9 +15,15 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.serve.adapter_record import LOAD_STATES, AdapterRecord, AdapterStatus, RetryDelay
+from keras_peft.serve.adapter_record import (
+    LOAD_STATES,
+    AdapterRecord,
+    AdapterStatus,
+    RetryDelay,
+    switched_off,
+)
 from keras_peft.serve.bundle_changes import BundleChanges
-from keras_peft.serve.failures import AdapterNotFound, Failure, NotReady
+from keras_peft.serve.failures import AdapterNotFound, Failure
 from keras_peft.serve.loading import Loader, Run
 from keras_peft.serve.observer import Observer
 from keras_peft.serve.usage import AdapterUsage
@@ -138,22 +144,25 @@ class Adapters:
 
         Raises:
             AdapterNotFound: If there is no adapter of that name.
-            AdapterFailed: If its bundle cannot be used. The failure is cached until a retry is due
-                or the bundle changes.
+            AdapterUnavailable: If its bundle cannot be used. The failure is cached until a retry is
+                due or the bundle changes.
             NotReady: If it was unloaded by an administrator.
         """
         if (loaded := self.loaded(name)) is not None:
             return loaded
         record = await self._known(name)
         if record.is_off:
-            raise NotReady(f"The adapter {name!r} was unloaded by an administrator, who can load it again.")
+            raise switched_off(name)
         if (trouble := record.trouble) is not None and record.loading is None:
             wait = trouble.until - time.monotonic()
             same = wait > 0 and await asyncio.to_thread(self._loader.mark, name) == record.mark
             # The adapter may have been reloaded during the await above.
             if same and record.trouble is trouble and record.loading is None:
-                raise record.failure(retry_after=wait)
-        return record.loaded or await self._loaded(record)
+                raise record.unavailable(retry_after=wait)
+        loaded = record.loaded or await self._loaded(record)
+        if loaded is None:
+            raise record.unavailable()
+        return loaded
 
     async def load(self, name: str) -> LoadedAdapter:
         """Loads or reloads an adapter from its current bundle.
@@ -176,7 +185,10 @@ class Adapters:
             await asyncio.wait([record.loading])
             record = await self._known(name)
         record.is_off = False
-        return await self._loaded(record)
+        loaded = await self._loaded(record)
+        if loaded is None:
+            raise record.failure()
+        return loaded
 
     async def unload(self, name: str) -> None:
         """Unloads an adapter after its last pending request. Only `load` loads it again.
@@ -262,12 +274,10 @@ class Adapters:
             self._generations[record.name] = record.generation
         self._tell()
 
-    async def _loaded(self, record: AdapterRecord) -> LoadedAdapter:
+    async def _loaded(self, record: AdapterRecord) -> LoadedAdapter | None:
+        """Loads an adapter, or waits for the load in progress; returns None on failure."""
         # A waiter that is cancelled must not cancel the load for the others.
-        loaded = await asyncio.shield(record.loading or self._start_loading(record))
-        if loaded is None:
-            raise record.failure()
-        return loaded
+        return await asyncio.shield(record.loading or self._start_loading(record))
 
     def _start_loading(self, record: AdapterRecord) -> asyncio.Task[LoadedAdapter | None]:
         if record.loading is None:

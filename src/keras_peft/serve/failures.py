@@ -48,7 +48,13 @@ class AdapterNotFound(Failure):
 
 
 class AdapterFailed(Failure):
-    """The bundle of the adapter cannot be used; the message gives the reason."""
+    """The bundle cannot be loaded, as the request asks; the message gives the reason."""
+
+    kind = "adapter_failed"
+
+
+class AdapterUnavailable(Failure):
+    """The request needs an adapter whose bundle could not be loaded; the message gives the reason."""
 
     kind = "adapter_failed"
 

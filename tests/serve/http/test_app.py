@@ -33,6 +33,7 @@ def requests(caplog):
     [
         (failures.Malformed, 400),
         (failures.AdapterFailed, 409),
+        (failures.AdapterUnavailable, 503),
         (failures.Invalid, 422),
         (failures.Overloaded, 429),
         (failures.BackendFailed, 500),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from keras_peft.explanation import Explanation
+    from keras_peft.serve.adapter_record import AdapterStatus
     from keras_peft.serve.http.context import ServerContext
     from keras_peft.serve.keys import Key
     from keras_peft.serve.loaded_adapter import LoadedAdapter
@@ -149,9 +150,32 @@ class Call:
         there = f"the adapters are {listed(known, most=40)}" if known else "there are none yet"
         raise Invalid(f"Set `{field}` to an adapter of this server; {there}.", field=field)
 
+    def statuses(self) -> list[AdapterStatus]:
+        """Returns the status of each adapter that the API key may use."""
+        return [one for one in self.context.service.adapters.statuses() if self.may_use(one.name)]
+
+    def status(self, name: str) -> AdapterStatus:
+        """Returns the status of an adapter, without loading it.
+
+        Args:
+            name: Name of the adapter.
+
+        Raises:
+            AdapterNotFound: If there is no such adapter, or the API key may not use it.
+        """
+        self.check(name)
+        for one in self.statuses():
+            if one.name == name:
+                return one
+        raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists the adapters.")
+
     def known(self) -> list[str]:
-        """Returns the names of the adapters that the API key may use, loaded or not."""
-        return [state.name for state in self.context.service.adapters.statuses() if self.may_use(state.name)]
+        """Returns the names of the adapters that the API key may use, available or not."""
+        return [one.name for one in self.statuses()]
+
+    def available(self) -> list[str]:
+        """Returns the names of the adapters that the API key may use and that can answer."""
+        return [one.name for one in self.statuses() if one.is_available]
 
     def may_use(self, name: str) -> bool:
         """Returns whether the API key may use an adapter.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from keras_peft.serve.failures import (
     AdapterFailed,
     AdapterNotFound,
+    AdapterUnavailable,
     BackendFailed,
     Failure,
     Invalid,
@@ -75,6 +76,7 @@ STATUSES: dict[type[Failure], int] = {
     Invalid: 422,
     Overloaded: 429,
     BackendFailed: 500,
+    AdapterUnavailable: 503,
     NotReady: 503,
     TimedOut: 504,
 }

@@ -83,7 +83,7 @@ def test_05_a_bundle_that_cannot_be_used_says_why_and_disturbs_nobody(server, da
     for other in others:
         assert other.result().status_code == 200
         assert by_label(other.result().json()) == pytest.approx(by_label(before), abs=1e-5)
-    assert server.predict(name).status_code == 409
+    assert server.predict(name).status_code == 503
     assert server.state(name)["state"] == "FAILED"
     assert server.http.get("/readyz").status_code == 200
     # A repaired bundle can be loaded.

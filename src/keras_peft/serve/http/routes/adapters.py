@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from keras_peft import tasks
-from keras_peft.serve.failures import AdapterNotFound
 from keras_peft.serve.http.call import Call
 from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers
@@ -56,20 +55,13 @@ class Listed(BaseModel):
 @router.get("", responses=answers(Listed))
 async def adapters(request: Request) -> Response:
     """List the adapters that the API key may use, with status and metadata."""
-    call = Call.of(request)
-    states = [one for one in call.context.service.adapters.statuses() if call.may_use(one.name)]
-    return as_json({"data": [_shown(one) for one in states]})
+    return as_json({"data": [_shown(one) for one in Call.of(request).statuses()]})
 
 
 @router.get("/{name}", responses=answers(Adapter))
 async def adapter(name: str, request: Request) -> Response:
     """Show the status and metadata of an adapter."""
-    call = Call.of(request)
-    call.check(name)
-    for one in call.context.service.adapters.statuses():
-        if one.name == name:
-            return as_json(_shown(one))
-    raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists the adapters.")
+    return as_json(_shown(Call.of(request).status(name)))
 
 
 def _shown(state: AdapterStatus) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from keras_peft._version import __version__
 from keras_peft.errors import listed
-from keras_peft.serve.failures import AdapterNotFound, Invalid, Malformed, NotReady
+from keras_peft.serve.failures import Invalid, Malformed, NotReady
 from keras_peft.serve.http.call import Call
 from keras_peft.serve.http.limits import PARTED
 from keras_peft.serve.http.responses import as_json
@@ -120,12 +120,9 @@ async def model(name: str, request: Request) -> Response:
 async def ready(name: str, request: Request) -> Response:
     """Report whether an adapter is loaded."""
     call = Call.of(request)
-    call.check(name)
-    states = {one.name: one.state for one in call.context.service.adapters.statuses()}
-    if name not in states:
-        raise AdapterNotFound("There is no such adapter; GET /v1/adapters lists the adapters.")
-    if states[name] != "READY":
-        raise NotReady(f"The adapter {name!r} is {states[name]}.")
+    status = call.status(name)
+    if status.state != "READY":
+        raise status.unavailable() or NotReady(f"The adapter {name!r} is {status.state}.")
     return as_json({"name": name, "ready": True})
 
 

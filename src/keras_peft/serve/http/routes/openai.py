@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from keras_peft.serve.failures import AdapterNotFound, Invalid
+from keras_peft.serve.failures import Invalid
 from keras_peft.serve.http.call import Call
 from keras_peft.serve.http.error_formats import OPENAI
 from keras_peft.serve.http.responses import as_json
@@ -141,9 +141,10 @@ class Models(BaseModel):
 
 @router.get("/v1/models", responses=answers(Models))
 async def models(request: Request) -> Response:
-    """List the base model and the adapters that the API key may use."""
+    """List the base model and the available adapters that the API key may use."""
     call = Call.of(request)
-    content = [_model(call, call.context.base_name, None), *(_adapter(call, name) for name in call.known())]
+    adapters = (_adapter(call, name) for name in call.available())
+    content = [_model(call, call.context.base_name, None), *adapters]
     return as_json({"object": "list", "data": content})
 
 
@@ -154,9 +155,8 @@ async def model(name: str, request: Request) -> Response:
     call = Call.of(request)
     if name == call.context.base_name:
         return as_json(_model(call, name, None))
-    call.check(name)
-    if name not in call.known():
-        raise AdapterNotFound("There is no such adapter; GET /v1/models lists the adapters.")
+    if (failure := call.status(name).unavailable()) is not None:
+        raise failure
     return as_json(_adapter(call, name))
 
 

@@ -47,8 +47,8 @@ async def index(request: Request) -> Response:
             "state": _STATES.get(one.state, "UNAVAILABLE"),
             "reason": one.reason or "",
         }
-        for one in call.context.service.adapters.statuses()
-        if call.may_use(one.name) and (one.state == "READY" or not asked.ready)
+        for one in call.statuses()
+        if one.state == "READY" or not asked.ready
     ]
     return as_json(content)
 

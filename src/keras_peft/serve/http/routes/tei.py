@@ -161,7 +161,7 @@ async def info(request: Request) -> Response:
         model_id=context.base_name,
         model_sha=base.sha256,
         model_dtype="float32",
-        model_type={"classifier": {"adapters": len(call.known())}},
+        model_type={"classifier": {"adapters": len(call.available())}},
         max_concurrent_requests=settings.max_queue,
         max_input_length=base.max_length,
         max_batch_tokens=settings.max_batch_tokens,
@@ -172,6 +172,6 @@ async def info(request: Request) -> Response:
         auto_truncate=True,
         version=__version__,
         architecture=base.architecture,
-        adapters=call.known(),
+        adapters=call.available(),
     )
     return as_json(content)
