@@ -25,6 +25,7 @@ ROUTES = (
     "openai",
     "hugging_face",
     "kserve",
+    "triton",
     "tensorflow",
     "explanation",
     "adapters",

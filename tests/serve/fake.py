@@ -28,6 +28,7 @@ from keras_peft.serve.loaded_adapter import LoadedAdapter
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.result import AdapterResult, RequestResult
 from keras_peft.serve.settings import ServeSettings
+from keras_peft.serve.statistics import Statistics
 from serve.engine import Identity, Sums, bundle, loaded
 
 # The folder of the bundles and the base, which no response may contain.
@@ -61,9 +62,20 @@ class Adapters:
     def __init__(self, names: Sequence[str]) -> None:
         self.is_ready = True
         self.there = {name: _state(name) for name in names}
+        self._made: dict[tuple[str, int], LoadedAdapter] = {}
 
     def statuses(self) -> list[AdapterStatus]:
         return list(self.there.values())
+
+    def loaded(self, name: str) -> LoadedAdapter | None:
+        state = self.there[name]
+        if state.state != "READY":
+            return None
+        if (name, state.generation) not in self._made:
+            made = loaded(name, TASKS[name], folder=SECRET)
+            made = replace(made, generation=state.generation, bundle=state.bundle or made.bundle)
+            self._made[name, state.generation] = made
+        return self._made[name, state.generation]
 
     async def get(self, name: str) -> LoadedAdapter:
         if name not in self.there:
@@ -74,8 +86,11 @@ class Adapters:
         state = self.there[name]
         if (failure := state.unavailable()) is not None:
             raise failure
-        made = loaded(name, TASKS[name], folder=SECRET)
-        return replace(made, generation=state.generation, bundle=state.bundle or made.bundle)
+        if state.state == "UNLOADED":
+            await self.load(name)
+        found = self.loaded(name)
+        assert found is not None
+        return found
 
     async def load(self, name: str) -> LoadedAdapter:
         if name not in self.there:
@@ -107,6 +122,7 @@ class Service:
         self.adapters = Adapters(self.names)
         self.batcher = SimpleNamespace(heartbeat_age=0.0, waiting=0, running=0)
         self.engine = Sums(Identity(str(SECRET / "tiny")))
+        self.statistics = Statistics()
 
     async def predict(
         self,
@@ -118,6 +134,13 @@ class Service:
         truncate: bool = True,
     ) -> RequestResult:
         self.asked.append((list(names), list(texts), key, truncate))
+        adapters = [await self.adapters.get(name) for name in names]
+        with self.statistics.counting(adapters, len(texts)) as answered:
+            return answered(await self._predict(names, texts, deadline))
+
+    async def _predict(
+        self, names: Sequence[str], texts: Sequence[Any], deadline: float | None
+    ) -> RequestResult:
         if self.fails is not None:
             raise self.fails
         if self.seconds:

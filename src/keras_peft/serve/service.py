@@ -16,6 +16,7 @@ from keras_peft.serve.failures import Failure
 from keras_peft.serve.loaded_adapter import AdapterRow, LoadedAdapter
 from keras_peft.serve.reading import check, in_time, quickly, tokenized
 from keras_peft.serve.result import AdapterResult, RequestResult
+from keras_peft.serve.statistics import Statistics
 from keras_peft.serve.token_view import TokenView
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Service:
         settings: Settings of the server.
         observer: Receives events about tokenization and responses.
 
+    Attributes:
+        statistics: Counts and times of the requests of each adapter.
+
     Example:
         >>> service = Service.create(Repository([Path("bundles")]), engine, ServeSettings(), Observer())
         >>> await service.start()
@@ -61,6 +65,7 @@ class Service:
         observer: Observer,
     ) -> None:
         self.adapters, self.batcher, self.engine, self.settings = adapters, batcher, engine, settings
+        self.statistics = Statistics()
         self._observer = observer
         self._watching: asyncio.Task[None] | None = None
         self._tokens = TokenView(engine.base.tokenizer)
@@ -153,9 +158,12 @@ class Service:
             adapters = [await self._use(name, stack, deadline) for name in names]
             with (
                 self._telling(names, len(texts)),
+                self.statistics.counting(adapters, len(texts)) as answered,
                 self.batcher.admit(len(texts) * len(names), deadline=deadline) as admission,
             ):
-                return await self._answers(adapters, texts, characters, key, deadline, truncate, admission)
+                return answered(
+                    await self._answers(adapters, texts, characters, key, deadline, truncate, admission)
+                )
 
     async def explain(
         self,

@@ -123,7 +123,7 @@ def test_a_broken_binary_form_is_refused(data):
 def test_the_server_and_whether_an_adapter_is_ready():
     service = Service()
     with client(service) as http:
-        assert http.get("/v2").json()["extensions"] == ["model_repository"]
+        assert "model_repository" in http.get("/v2").json()["extensions"]
         assert http.get("/v2/models/single/ready").json() == {"name": "single", "ready": True}
         http.post("/v2/repository/models/single/unload")
         assert http.get("/v2/models/single/ready").status_code == 503

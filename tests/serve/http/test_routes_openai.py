@@ -43,7 +43,7 @@ def test_models_are_the_base_and_its_adapters():
         assert [one["id"] for one in listed["data"]] == ["tiny", *Service().names]
         assert [one["parent"] for one in listed["data"][:2]] == [None, "tiny"]
         for one in listed["data"]:
-            assert http.get(f"/v1/models/{one['id']}").json() == one
+            assert one.items() <= http.get(f"/v1/models/{one['id']}").json().items()
         assert http.get("/v1/models/nothing").status_code == 404
 
 

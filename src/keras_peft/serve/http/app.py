@@ -35,6 +35,7 @@ from keras_peft.serve.http.routes import (
     repository,
     tei,
     tensorflow,
+    triton,
     vllm,
 )
 
@@ -64,9 +65,11 @@ def create(context: ServerContext) -> FastAPI:
         open_paths |= page.open_paths()
     routers = [
         tei.router,
+        # OpenAI's route for a model would also match TensorFlow Serving's longer paths.
+        tensorflow.router,
         openai.router,
         hugging_face.router,
-        tensorflow.router,
+        triton.router,
         kserve.router,
         explanation.router,
         adapters.router,

@@ -217,22 +217,43 @@ class Call:
             f"{listed(self.known(), most=40) or 'none'}."
         )
 
-    async def adapter(self, name: str) -> LoadedAdapter:
+    @staticmethod
+    def check_version(name: str, version: str | None, generation: int) -> None:
+        """Checks that a version of an adapter is the current one; the version is the generation.
+
+        Args:
+            name: Name of the adapter.
+            version: Version in the request; None for any.
+            generation: Generation of the adapter.
+
+        Raises:
+            AdapterNotFound: If it is another version.
+        """
+        if version not in (None, str(generation)):
+            raise AdapterNotFound(
+                f"The adapter {name!r} does not have this version; its version is {generation}. It changes "
+                "each time the adapter is loaded; leave the version out to use the current one."
+            )
+
+    async def adapter(self, name: str, version: str | None = None) -> LoadedAdapter:
         """Returns an adapter, and loads it if necessary; see `Adapters.get`.
 
         Args:
             name: Name of the adapter.
+            version: Version of the adapter; None for the current one.
 
         Raises:
-            AdapterNotFound: If there is no such adapter, or the API key may not use it.
+            AdapterNotFound: If there is no such adapter or version, or the API key may not use it.
             Failure: As in `Adapters.get`.
         """
         self.check(name)
         with self._without_other_names():
-            return await self.context.service.adapters.get(name)
+            loaded = await self.context.service.adapters.get(name)
+        self.check_version(name, version, loaded.generation)
+        return loaded
 
     async def predict(
-        self, names: Sequence[str], texts: Sequence[Any], *, truncate: bool = True
+        self, names: Sequence[str], texts: Sequence[Any], *, truncate: bool = True, version: str | None = None
     ) -> RequestResult:
         """Predicts texts and stores the results; see `Service.predict`.
 
@@ -240,20 +261,26 @@ class Call:
             names: Names of the adapters.
             texts: Texts to predict.
             truncate: Whether to truncate long texts. If False, they are refused.
+            version: Version of the only adapter; None for the current one.
 
         Returns:
             The results of the adapters.
 
         Raises:
-            AdapterNotFound: If there is no such adapter, or the API key may not use it.
+            AdapterNotFound: If there is no such adapter or version, or the API key may not use it.
             Failure: As in `Service.predict`.
         """
         for name in names:
             self.check(name)
+            if version is not None:
+                await self.adapter(name, version)
         with self._without_other_names():
             self.answers = await self.context.service.predict(
                 names, texts, key=self.key, deadline=self.deadline, truncate=truncate
             )
+        for name in names:
+            # It may have been reloaded in the meantime.
+            self.check_version(name, version, self.answers[name].generation)
         self.adapters = names
         return self.answers
 

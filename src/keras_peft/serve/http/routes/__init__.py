@@ -3,8 +3,9 @@
 tei.py             /predict, /tokenize, /info     Text Embeddings Inference
 hugging_face.py    /adapters/{name}, /            huggingface_hub.InferenceClient
 openai.py          /v1/classify, /v1/models       OpenAI's conventions, as in vLLM
-tensorflow.py      /v1/models/{name}:predict      TensorFlow Serving, Vertex AI, MLflow
+tensorflow.py      /v1/models/{name}:predict, …   TensorFlow Serving, Vertex AI, MLflow
 kserve.py          /v2/…                          the Open Inference Protocol of KServe and Triton
+triton.py          /v2/models/{name}/config, …    model configuration and statistics, as in Triton
 explanation.py     /v1/explain                    explanations of predictions
 repository.py      /v2/repository/…               loading and unloading, as in Triton
 vllm.py            /v1/load_lora_adapter          loading and unloading, as in vLLM

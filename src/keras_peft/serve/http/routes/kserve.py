@@ -1,15 +1,11 @@
 """The Open Inference Protocol of KServe and Triton.
 
-See https://github.com/kserve/open-inference-protocol. The inputs are the BYTES tensors `text` and,
-for pairs, `text_pair`. The outputs are `label`, BYTES, and `probs`, FP32, with the labels in the
-order of the model metadata; for a regression, `value`, FP32. Requests may use JSON or Triton's
-binary format; responses are JSON.
+See https://github.com/kserve/open-inference-protocol, and `_tensors.py` for the inputs and outputs.
+The version of an adapter is its generation. Requests may use JSON or Triton's binary format;
+responses are JSON.
 """
 
 from __future__ import annotations
-
-import struct
-from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -21,28 +17,16 @@ from keras_peft.serve.http.call import Call
 from keras_peft.serve.http.limits import PARTED
 from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
-from keras_peft.serve.http.routes._scores import VALUE, described, probabilities
-from keras_peft.tasks import Task, multi_label, regression, token_labels
+from keras_peft.serve.http.routes._tensors import (
+    Input,
+    Tensor,
+    inputs_of,
+    outputs_of,
+    read_tensors,
+    write_tensors,
+)
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-
-_TEXTS = ("text", "text_pair")
-
-
-class InputParameters(BaseModel):
-    """Size of a binary tensor, in bytes."""
-
-    binary_data_size: int | None = Field(default=None, ge=0)
-
-
-class Input(BaseModel):
-    """A tensor of texts."""
-
-    name: str
-    shape: list[int]
-    datatype: Literal["BYTES"]
-    data: list[str] | list[list[str]] | None = None
-    parameters: InputParameters | None = None
 
 
 class Output(BaseModel):
@@ -66,17 +50,8 @@ class InferBody(BaseModel):
     )
 
 
-class Tensor(BaseModel):
-    """An output tensor."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[str] | list[float]
-
-
 class Inferred(BaseModel):
-    """Predictions for all texts."""
+    """Predictions as tensors."""
 
     model_name: str
     model_version: str
@@ -85,72 +60,77 @@ class Inferred(BaseModel):
 
 
 @router.get("")
-async def server() -> Response:
+async def server(request: Request) -> Response:
     """Show the name, version and extensions of the server."""
-    return as_json({"name": "keras-peft", "version": __version__, "extensions": ["model_repository"]})
+    extensions = ["model_configuration", "model_repository", "statistics"]
+    return as_json({"name": "keras-peft", "version": __version__, "extensions": extensions})
 
 
 @router.get("/models/{name}")
 async def model(name: str, request: Request) -> Response:
     """Show the inputs and outputs of an adapter, which is loaded if necessary."""
-    loaded = await Call.of(request).adapter(name)
-    task = loaded.task
+    return await _model(Call.of(request), name)
+
+
+@router.get("/models/{name}/versions/{version}")
+async def model_version(name: str, version: str, request: Request) -> Response:
+    """Show the inputs and outputs of a version of an adapter."""
+    return await _model(Call.of(request), name, version)
+
+
+async def _model(call: Call, name: str, version: str | None = None) -> Response:
+    loaded = await call.adapter(name, version)
     content = {
         "name": name,
         "versions": [str(loaded.generation)],
         "platform": "keras_peft",
-        "inputs": [
-            {"name": text, "datatype": "BYTES", "shape": [-1]}
-            for text in _TEXTS[: loaded.bundle.texts_per_row]
-        ],
-        "outputs": [
-            {"name": "label", "datatype": "BYTES", "shape": [-1]},
-            {"name": "probs", "datatype": "FP32", "shape": [-1, len(task.labels)]},
-        ],
-        "parameters": {"task": task.name, "labels": list(task.labels)},
+        "inputs": inputs_of(loaded),
+        "outputs": outputs_of(loaded.task),
+        "parameters": {"task": loaded.task.name, "labels": list(loaded.task.labels)},
     }
-    if isinstance(task, regression.Task):
-        content["outputs"] = [{"name": VALUE, "datatype": "FP32", "shape": [-1]}]
-    elif isinstance(task, token_labels.Task):
-        content["outputs"] = [{"name": "label", "datatype": "BYTES", "shape": [-1]}]
     return as_json(content)
 
 
 @router.get("/models/{name}/ready")
 async def ready(name: str, request: Request) -> Response:
     """Report whether an adapter is loaded."""
-    call = Call.of(request)
+    return _ready(Call.of(request), name)
+
+
+@router.get("/models/{name}/versions/{version}/ready")
+async def version_ready(name: str, version: str, request: Request) -> Response:
+    """Report whether a version of an adapter is loaded."""
+    return _ready(Call.of(request), name, version)
+
+
+def _ready(call: Call, name: str, version: str | None = None) -> Response:
     status = call.status(name)
     if status.state != "READY":
         raise status.unavailable() or NotReady(f"The adapter {name!r} is {status.state}.")
+    call.check_version(name, version, status.generation)
     return as_json({"name": name, "ready": True})
 
 
 @router.post("/models/{name}/infer", openapi_extra=reads(InferBody), responses=answers(Inferred))
 async def infer(name: str, request: Request) -> Response:
     """Predict texts with an adapter."""
-    call = Call.of(request)
+    return await _infer(Call.of(request), name)
+
+
+@router.post(
+    "/models/{name}/versions/{version}/infer", openapi_extra=reads(InferBody), responses=answers(Inferred)
+)
+async def infer_with_version(name: str, version: str, request: Request) -> Response:
+    """Predict texts with a version of an adapter."""
+    return await _infer(Call.of(request), name, version)
+
+
+async def _infer(call: Call, name: str, version: str | None = None) -> Response:
     header = _header_length(call)
     asked = call.read(InferBody, call.body[:header])
-    columns, at = {}, header
-    for one in asked.inputs:
-        size = (one.parameters.binary_data_size if one.parameters else None) or 0
-        columns[one.name] = _column(one, call.body[at : at + size])
-        at += size
-    if "text" not in columns or not set(columns) <= set(_TEXTS):
-        raise Invalid(
-            f"`inputs`: expected the tensors text and, for pairs, text_pair; got {len(columns)} "
-            "tensors with other names."
-        )
-    if len({len(column) for column in columns.values()}) > 1:
-        raise Invalid("`inputs`: text and text_pair have different numbers of texts.")
-    if not columns["text"]:
-        raise Invalid("`inputs` is empty; expected at least one text.")
-    texts: list[Any] = columns["text"]
-    if "text_pair" in columns:
-        texts = [list(pair) for pair in zip(columns["text"], columns["text_pair"], strict=True)]
-    own = (await call.predict([name], texts))[name]
-    tensors = {one["name"]: one for one in _tensors(own.task, own.predictions, own.outputs)}
+    texts = read_tensors(asked.inputs, call.body[header:])
+    own = (await call.predict([name], texts, version=version))[name]
+    tensors = write_tensors(own.task, own.predictions, own.outputs)
     wanted = list(tensors) if not asked.outputs else [one.name for one in asked.outputs]
     if not set(wanted) <= set(tensors):
         raise Invalid(f"`outputs`: the tensors of the adapter {name!r} are {listed(tensors)}.")
@@ -173,60 +153,3 @@ def _header_length(call: Call) -> int:
             f"{len(call.body)} bytes."
         )
     return int(length)
-
-
-def _column(tensor: Input, binary: bytes | bytearray) -> list[str]:
-    """Returns the texts of a tensor, flattened."""
-    if tensor.data is None:
-        texts = _unpacked(binary)
-    else:
-        texts = [text for one in tensor.data for text in ([one] if isinstance(one, str) else one)]
-    size = 1
-    for length in tensor.shape:
-        size *= length
-    if size != len(texts):
-        raise Invalid(
-            f"`inputs`: the shape {tensor.shape} of a tensor does not match the number of its texts, {len(texts)}."
-        )
-    return texts
-
-
-def _unpacked(binary: bytes | bytearray) -> list[str]:
-    """Decodes texts that are each preceded by their length in bytes, as 4-byte little-endian integers."""
-    texts, at = [], 0
-    try:
-        while at < len(binary):
-            (size,) = struct.unpack_from("<I", binary, at)
-            at += 4 + size
-            if at > len(binary):
-                raise ValueError
-            texts.append(binary[at - size : at].decode())
-    except (struct.error, ValueError):
-        raise Invalid(
-            "`inputs`: the binary data of a tensor is invalid; expected UTF-8 texts, each preceded "
-            "by its length."
-        ) from None
-    return texts
-
-
-def _tensors(task: Task, predictions: Any, outputs: Any) -> list[dict[str, Any]]:
-    count = len(predictions)
-    if isinstance(task, regression.Task):
-        return [_tensor(VALUE, "FP32", [count], [prediction.value for prediction in predictions])]
-    if isinstance(task, token_labels.Task):
-        return [_tensor("label", "BYTES", [count], [" ".join(one.tags) for one in predictions])]
-    if isinstance(task, multi_label.Task):
-        labels = ["|".join(one.labels) for one in predictions]
-    else:
-        # A BYTES tensor cannot hold null.
-        labels = [described(one)["label"] or "" for one in predictions]
-    rows = zip(predictions, outputs, strict=True)
-    probs = [value for prediction, row in rows for value in probabilities(task, prediction, row)]
-    return [
-        _tensor("label", "BYTES", [count], labels),
-        _tensor("probs", "FP32", [count, len(task.labels)], probs),
-    ]
-
-
-def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape, "data": data}

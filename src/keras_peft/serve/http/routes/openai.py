@@ -17,6 +17,7 @@ from keras_peft.serve.http.error_formats import OPENAI
 from keras_peft.serve.http.responses import as_json
 from keras_peft.serve.http.routes._document import answers, reads
 from keras_peft.serve.http.routes._scores import described, probabilities
+from keras_peft.serve.http.routes.tensorflow import VersionStatus, version_status
 
 router = APIRouter(tags=["OpenAI"], responses=OPENAI.responses)
 
@@ -132,6 +133,12 @@ class Model(BaseModel):
     parent: str | None
 
 
+class ModelOfTwoProtocols(Model):
+    """A model in OpenAI's format, and of an adapter also in TensorFlow Serving's."""
+
+    model_version_status: list[VersionStatus] | None = None
+
+
 class Models(BaseModel):
     """The base model and its adapters."""
 
@@ -149,15 +156,16 @@ async def models(request: Request) -> Response:
 
 
 # The name of the base model may contain slashes.
-@router.get("/v1/models/{name:path}", responses=answers(Model))
+@router.get("/v1/models/{name:path}", responses=answers(ModelOfTwoProtocols))
 async def model(name: str, request: Request) -> Response:
-    """Show the base model or an adapter."""
+    """Show the base model or an adapter, also for TensorFlow Serving's clients."""
     call = Call.of(request)
     if name == call.context.base_name:
         return as_json(_model(call, name, None))
-    if (failure := call.status(name).unavailable()) is not None:
+    status = call.status(name)
+    if (failure := status.unavailable()) is not None:
         raise failure
-    return as_json(_adapter(call, name))
+    return as_json({**_adapter(call, name), "model_version_status": version_status(status)})
 
 
 def _adapter(call: Call, name: str) -> dict[str, Any]:
