@@ -289,8 +289,9 @@ class Adapters:
     async def _load(self, record: AdapterRecord) -> LoadedAdapter | None:
         """Loads a new generation and publishes it; returns None on failure."""
         start, generation = time.monotonic(), record.generation + 1
+        replaces = None if self._settings.allow_label_changes else record.bundle
         try:
-            mark, outcome = await self._loader.load(record.name, generation)
+            mark, outcome = await self._loader.load(record.name, generation, replaces)
         finally:
             record.loading = None
         if isinstance(outcome, Failure):
@@ -327,10 +328,17 @@ class Adapters:
         """Unloads idle adapters above the limit, least recently used first."""
         loaded = [record for record in self._records.values() if record.loaded is not None]
         excess = len(loaded) - self._settings.max_adapters
+        # An adapter whose new bundle cannot be used would not come back.
         idle = [
             record
             for record in loaded
-            if not (record.is_pinned or record is newest or record.loading or record.loaded in self._uses)
+            if not (
+                record.is_pinned
+                or record is newest
+                or record.loading
+                or record.trouble
+                or record.loaded in self._uses
+            )
         ]
         for record in sorted(idle, key=lambda one: one.last_used or 0.0)[: max(0, excess)]:
             record.loaded = None

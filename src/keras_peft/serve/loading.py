@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_peft import bundle as bundles
-from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError
+from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
 from keras_peft.inputs.strings import is_unicode
 from keras_peft.serve.bundle_files import refuse_strange_files
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure
@@ -55,18 +56,22 @@ class Loader:
         self._tokenizers = Tokenizers()
         self._pool = ThreadPoolExecutor(_LOADERS, thread_name_prefix="keras-peft-loader")
 
-    async def load(self, name: str, generation: int) -> tuple[str, LoadedAdapter | Failure]:
+    async def load(
+        self, name: str, generation: int, replaces: Bundle | None = None
+    ) -> tuple[str, LoadedAdapter | Failure]:
         """Loads a bundle; retries if the bundle changes meanwhile.
 
         Args:
             name: Name of the adapter.
             generation: Number of the new generation.
+            replaces: Bundle whose labels and task the new one must have; None for any.
 
         Returns:
             The fingerprint of the bundle, or an empty string if it does not exist; and the adapter,
             or the failure.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, name, generation)
+        read = partial(self._read, name, generation, replaces)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, read)
 
     def mark(self, name: str) -> str:
         """Returns the fingerprint of a bundle, or an empty string if it does not exist.
@@ -83,14 +88,18 @@ class Loader:
         """Stops loading further bundles and cancels queued loads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, name: str, generation: int) -> tuple[str, LoadedAdapter | Failure]:
+    def _read(
+        self, name: str, generation: int, replaces: Bundle | None
+    ) -> tuple[str, LoadedAdapter | Failure]:
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(self._settling)
             mark = self.mark(name)
             try:
                 folder = self._repository.folder(name)
-                return mark, load(folder, name, generation, self._engine, self._tokenizers, self._run)
+                return mark, load(
+                    folder, name, generation, self._engine, self._tokenizers, self._run, replaces=replaces
+                )
             except Failure as error:
                 # The traceback would keep the data that was read alive.
                 failure = error.with_traceback(None)
@@ -106,6 +115,8 @@ def load(
     engine: Engine,
     tokenizers: Tokenizers,
     run: Run | None = None,
+    *,
+    replaces: Bundle | None = None,
 ) -> LoadedAdapter:
     """Reads a bundle, checks it completely and runs one sample through it.
 
@@ -118,20 +129,21 @@ def load(
         engine: Engine that runs the base model.
         tokenizers: Cache of tokenizers.
         run: Runs the first row of the adapter. Defaults to `engine.run`.
+        replaces: Bundle whose labels and task the new one must have; None for any.
 
     Returns:
         The loaded adapter.
 
     Raises:
-        AdapterFailed: If the bundle is invalid, was trained on another base model or cannot answer.
-            The message is safe to send to clients: it contains no paths.
+        AdapterFailed: If the bundle is invalid, was trained on another base model, cannot replace
+            the previous one or cannot answer. The message is safe to send to clients: it contains no paths.
 
     Example:
         >>> news = load(Path("bundles/news"), "news", 1, engine, Tokenizers())
         >>> engine.run([AdapterRow(news.tokenizer(["Who won?"]).ids[0], news)])
     """
     try:
-        return _loaded(folder, name, generation, engine, tokenizers, run or engine.run)
+        return _loaded(folder, name, generation, engine, tokenizers, run or engine.run, replaces)
     except KerasPeftError as error:
         reason = str(error).replace(str(folder), name)
     except OSError as error:
@@ -147,14 +159,23 @@ def load(
 
 
 def _loaded(
-    folder: Path, name: str, generation: int, engine: Engine, tokenizers: Tokenizers, run: Run
+    folder: Path,
+    name: str,
+    generation: int,
+    engine: Engine,
+    tokenizers: Tokenizers,
+    run: Run,
+    replaces: Bundle | None,
 ) -> LoadedAdapter:
     refuse_strange_files(folder)
     bundle = bundles.read(folder)
     if not is_unicode(json.dumps(bundle.content, ensure_ascii=False)):
         # Otherwise no list of adapters that includes it could be encoded.
         raise BundleError("bundle.json contains an unpaired surrogate; expected valid Unicode.")
-    if problems := [*_problems_with_base(bundle, engine.base), *_problems_with_labels(bundle)]:
+    problems = [*_problems_with_base(bundle, engine.base), *_problems_with_labels(bundle)]
+    if replaces is not None:
+        problems += _problems_with_replacement(bundle, replaces)
+    if problems:
         raise BundleMismatch(" ".join(problems))
     task = bundle.task()
     weights = engine.load(bundle)
@@ -186,6 +207,30 @@ def _problems_with_labels(bundle: Bundle) -> list[str]:
         elif len(values) < least:
             problems.append(f"It has {len(values)} {field}; expected at least {least}.")
     return problems
+
+
+def _problems_with_replacement(bundle: Bundle, replaces: Bundle) -> list[str]:
+    """Returns what clients of the previous bundle would misread.
+
+    The order of the labels counts, since some protocols return probabilities by position.
+    """
+    before, after = replaces.content, bundle.content
+    changes = []
+    if before["task"] != after["task"]:
+        changes.append(f"changes the task from {before['task']} to {after['task']}")
+    if removed := [label for label in before["labels"] if label not in after["labels"]]:
+        changes.append(f"removes the labels {listed(removed)}")
+    if added := [label for label in after["labels"] if label not in before["labels"]]:
+        changes.append(f"adds the labels {listed(added)}")
+    if not (removed or added) and before["labels"] != after["labels"]:
+        changes.append("changes the order of the labels")
+    if not changes:
+        return []
+    return [
+        f"It {', '.join(changes)}, so clients of the previous bundle would misread its predictions. Serve it "
+        "under another name, or start the server with --allow-label-changes (`allow_label_changes=True` "
+        "in Python)."
+    ]
 
 
 def _let_it_answer(loaded: LoadedAdapter, run: Run) -> None:

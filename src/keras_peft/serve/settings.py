@@ -40,6 +40,8 @@ class ServeSettings:
             probes fail meanwhile, so that load balancers stop sending requests.
         max_adapters: Maximum loaded adapters. Beyond it, idle adapters are unloaded, least recently
             used first.
+        allow_label_changes: Whether a bundle may replace one with other labels, the same labels in
+            another order, or another task. If not, the previous bundle stays in use.
         watch_s: Interval between checks for new, changed and removed bundles, in seconds; 0
             disables them.
         trunk_cache_mb: Memory for the cached outputs of the frozen blocks for recent texts, in
@@ -81,6 +83,9 @@ class ServeSettings:
     drain_timeout_s: float = setting(30.0, "Maximum time to finish pending requests on shutdown, in seconds.")
     pre_stop_s: float = setting(0.0, "Time to keep accepting requests after a shutdown signal, in seconds.")
     max_adapters: int = setting(256, "Maximum loaded adapters; beyond it, idle ones are unloaded.")
+    allow_label_changes: bool = setting(
+        False, "Let a bundle replace one with other labels, in another order, or with another task."
+    )
     watch_s: float = setting(2.0, "Interval between checks for changed bundles, in seconds; 0 disables them.")
     trunk_cache_mb: int = setting(
         64, "Memory for cached outputs of the frozen blocks, in megabytes; 0 disables the cache."

@@ -12,7 +12,9 @@ from urllib.parse import quote
 import httpx2 as httpx
 import numpy as np
 import pytest
+import tritonclient.http as triton
 from huggingface_hub import InferenceClient
+from tritonclient.utils import InferenceServerException
 
 import keras_peft
 from keras_peft.methods.ia3 import IA3
@@ -228,6 +230,51 @@ def test_the_deadline_holds_while_a_batch_runs(root, engine):
         answer = server.predict("mood", "people")
         gate.set()
     assert (answer.status_code, answer.json()["error_type"]) == (504, "timeout")
+
+
+def test_the_client_of_triton_asks_a_real_adapter(server, root):
+    with triton.InferenceServerClient(server.url.removeprefix("http://")) as stock:
+        (version,) = stock.get_model_metadata("news")["versions"]
+        (before,) = stock.get_inference_statistics("news", version)["model_stats"]
+        tensor = triton.InferInput("text", [len(TEXTS)], "BYTES")
+        tensor.set_data_from_numpy(np.array(TEXTS, dtype=object))
+        found = stock.infer("news", [tensor], model_version=version)
+        (after,) = stock.get_inference_statistics("news", version)["model_stats"]
+    alone = keras_peft.load(root / "news").predict(TEXTS)
+    assert found.as_numpy("label").tolist() == [one.label for one in alone]
+    for probs, one in zip(found.as_numpy("probs"), alone, strict=True):
+        by_label = dict(zip(("a", "b", "c"), probs.tolist(), strict=True))
+        assert by_label == pytest.approx(one.probabilities, abs=1e-4)
+    assert after["inference_count"] - before["inference_count"] == len(TEXTS)
+    assert after["execution_count"] - before["execution_count"] == 1
+    assert after["inference_stats"]["compute_infer"]["ns"] > before["inference_stats"]["compute_infer"]["ns"]
+    assert after["memory_usage"][0]["byte_size"] > 0
+
+
+def test_a_bundle_with_other_labels_is_refused_by_every_route_that_loads(engine, tmp_path):
+    write_bundle(tmp_path / "mood", seed=1)
+    with (
+        Running(tmp_path, engine, watch_s=0) as server,
+        triton.InferenceServerClient(server.url.removeprefix("http://")) as stock,
+    ):
+        before = server.predict("mood", "people").json()
+        write_bundle(tmp_path / "mood", seed=2, labels=("x", "y"))
+        with pytest.raises(InferenceServerException, match="--allow-label-changes") as raised:
+            stock.load_model("mood")
+        assert raised.value.status() == "409"
+        answer = server.http.post("/v1/load_lora_adapter", json={"lora_name": "mood"})
+        assert answer.status_code == 409
+        assert "--allow-label-changes" in answer.json()["error"]["message"]
+        assert server.predict("mood", "people").json() == before
+        shown = server.http.get("/v1/adapters/mood").json()
+        assert (shown["state"], shown["generation"], shown["labels"]) == ("READY", 1, ["alpha", "beta"])
+        assert "removes the labels alpha, beta, adds the labels x, y" in shown["reason"]
+        assert [one["id"] for one in server.http.get("/v1/models").json()["data"][1:]] == ["mood"]
+    with Running(tmp_path, engine, watch_s=0, allow_label_changes=True) as server:
+        assert {one["label"] for one in server.predict("mood", "people").json()} == {"x", "y"}
+        write_bundle(tmp_path / "mood", seed=1)
+        assert server.http.post("/v2/repository/models/mood/load").json()["version"] == "2"
+        assert {one["label"] for one in server.predict("mood", "people").json()} == {"alpha", "beta"}
 
 
 def test_reloading_under_load_loses_and_mixes_nothing(root, engine, tmp_path):
