@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
+from keras_peft.serve.keys import Key, Keys
 from serve.fake import Service, client, running
 
 
@@ -33,6 +36,19 @@ def test_the_stock_client_needs_no_path_where_there_is_one_adapter():
         assert InferenceClient(model=server.url).text_classification("hello")[0].label == "alpha"
     with running(Service()) as server, pytest.raises(HfHubHTTPError, match="422"):
         InferenceClient(model=server.url).text_classification("hello")
+
+
+def test_the_stock_client_shows_the_message_of_an_error():
+    keys = Keys([Key("data", sha256(b"d" * 24).digest())])
+    with running(Service(), keys=keys) as server:
+        for name, key, words in (
+            ("nothing", "d" * 24, "There is no adapter of that name"),
+            ("pairs", "d" * 24, "Expected 2 texts together"),
+            ("single", "wrong" * 8, "A valid API key is required"),
+        ):
+            stock = InferenceClient(model=f"{server.url}/adapters/{name}", token=key)
+            with pytest.raises(HfHubHTTPError, match=words):
+                stock.text_classification("hello")
 
 
 def test_a_text_a_pair_and_a_batch():

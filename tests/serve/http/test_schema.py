@@ -114,6 +114,17 @@ def tensors(texts: list[Any]) -> dict[str, Any]:
         ("/v1/classify", ["pairs"], {"input": PAIRS, "use_activation": False}),
         ("/v1/models/{name}:predict", OF_TEXTS, {"instances": TEXTS}),
         ("/v1/models/{name}:predict", ["pairs"], {"instances": PAIRS}),
+        (
+            "/v1/models/{name}:classify",
+            ["mood", "news", "topics", "seven"],
+            {"examples": [{"text": text} for text in TEXTS]},
+        ),
+        (
+            "/v1/models/{name}:classify",
+            ["pairs"],
+            {"examples": [{"text": one, "text_pair": other} for one, other in PAIRS]},
+        ),
+        ("/v1/models/{name}:regress", ["stars"], {"examples": [{"text": text} for text in TEXTS]}),
         ("/v2/models/{name}/infer", OF_TEXTS, tensors(TEXTS)),
         ("/v2/models/{name}/infer", ["pairs"], tensors(PAIRS)),
         ("/v1/explain", ["mood", "news", "topics", "seven"], {"input": TEXTS[0]}),

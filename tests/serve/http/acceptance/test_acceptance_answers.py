@@ -7,8 +7,11 @@ from typing import Any
 
 import httpx2 as httpx
 import numpy as np
+import openai
 import pytest
+import tritonclient.http as triton
 from huggingface_hub import InferenceClient
+from tritonclient.utils import InferenceServerException
 
 from serve.http.acceptance.running import ADMIN, NARROW, PAIRS, TEXTS, by_label, expected, together
 
@@ -63,6 +66,49 @@ def test_02_a_client_of_text_embeddings_inference_works(server, root):
     assert int(one.headers["x-compute-tokens"]) == len(tokens[0])
     assert {f"x-{part}-time" for part in ("total", "tokenization", "queue", "inference")} <= set(one.headers)
     assert (refused.status_code, set(refused.json())) == (422, {"error", "error_type"})
+
+
+def test_02_the_client_of_openai_works(server, root):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=ADMIN, max_retries=0) as client:
+        assert {"mood", "news"} < {one.id for one in client.models.list()}
+        found = client.post("/classify", body={"model": "news", "input": TEXTS}, cast_to=object)
+        with pytest.raises(openai.NotFoundError) as missing:
+            client.models.retrieve("none")
+        with pytest.raises(openai.AuthenticationError) as stranger:
+            client.with_options(api_key="wrong" * 8).models.list()
+    for datum, own in zip(found["data"], expected(root, "news", TEXTS), strict=True):
+        assert dict(zip(found["classes"], datum["probs"], strict=True)) == pytest.approx(own, abs=1e-4)
+    assert (missing.value.code, stranger.value.code) == ("model_not_found", "invalid_api_key")
+
+
+def test_02_the_client_of_triton_works(server, root):
+    key = {"authorization": f"Bearer {ADMIN}"}
+    tensor = triton.InferInput("text", [len(TEXTS)], "BYTES")
+    tensor.set_data_from_numpy(np.array(TEXTS, dtype=object))
+    with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        (version,) = client.get_model_metadata("news", headers=key)["versions"]
+        assert client.is_model_ready("news", version, headers=key)
+        found = client.infer("news", [tensor], model_version=version, headers=key)
+        (statistics,) = client.get_inference_statistics("news", version, headers=key)["model_stats"]
+        with pytest.raises(InferenceServerException, match="A valid API key is required"):
+            client.infer("news", [tensor])
+    for probs, own in zip(found.as_numpy("probs").tolist(), expected(root, "news", TEXTS), strict=True):
+        assert dict(zip("abc", probs, strict=True)) == pytest.approx(own, abs=1e-4)
+    assert statistics["inference_count"] >= len(TEXTS)
+
+
+def test_02_the_documented_requests_of_tensorflow_serving_work(server, root):
+    status = server.http.get("/v1/models/news").json()["model_version_status"][0]
+    assert (status["state"], status["status"]["error_code"]) == ("AVAILABLE", "OK")
+    path = f"/v1/models/news/versions/{status['version']}"
+    body = {"signature_name": "serving_default", "instances": [{"text": text} for text in TEXTS]}
+    found = server.http.post(f"{path}:predict", json=body).json()["predictions"]
+    classes = server.http.post(f"{path}:classify", json={"examples": body["instances"]}).json()["result"]
+    for one, labels, own in zip(found, classes, expected(root, "news", TEXTS), strict=True):
+        assert dict(zip("abc", one["probs"], strict=True)) == pytest.approx(own, abs=1e-4)
+        assert dict(labels) == pytest.approx(own, abs=1e-4)
+    missing = server.http.post("/v1/models/none:predict", json=body)
+    assert (missing.status_code, type(missing.json()["error"])) == (404, str)
 
 
 def test_03_scores_of_several_labels_are_independent_sigmoids(server, root):

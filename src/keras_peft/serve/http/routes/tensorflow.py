@@ -69,7 +69,7 @@ class ExamplesBody(_Signed):
 class Classes(BaseModel):
     """Pairs of label and score for each example, highest first."""
 
-    result: list[list[tuple[str, float]]]
+    result: list[list[list[str | float]]]
 
 
 class Numbers(BaseModel):
