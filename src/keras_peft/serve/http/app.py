@@ -1,7 +1,8 @@
 """The HTTP application: one router per protocol, behind shared middleware.
 
 RequestLog      creates the `Call`, logs and counts it        logs.py
-Failures        turns exceptions into responses               responses.py
+Failures        turns exceptions into responses, in the       responses.py
+                format of the protocol                        error_formats.py
 Authentication  API keys and cross-site requests              authentication.py
 BodyLimits      body size, timeouts and disconnects           limits.py
 DirectRoutes    calls POST routes without the framework       direct.py
