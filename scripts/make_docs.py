@@ -496,11 +496,15 @@ def filled(page: str, parts: dict[str, str]) -> str:
 def main() -> None:
     """Writes or checks every page."""
     sys.path.insert(0, str(ROOT))  # to import the benchmarks
+    from scripts import keras_pages
+
     pages = {
         "docs/reference/methods.md": methods_page(),
         "docs/reference/command-line.md": command_page(),
         "docs/reference/python.md": python_page(),
         "docs/reference/formats.md": formats_page(),
+        "docs/reference/keras-features.md": keras_pages.features_page(),
+        "docs/tutorials/keras-io.md": keras_pages.tutorials_page(),
         "docs/guides/serving.md": serving_page(),
         "docs/guides/exchange.md": exchange_page(),
         "docs/benchmarks/serving.md": measured_serving_page(),

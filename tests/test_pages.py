@@ -1,6 +1,7 @@
 """Runs the code of README.md and of the documentation pages, and checks their links.
 
-Blocks of `python` and `sh` run. Code that cannot run here, such as an installation, is in `console` blocks.
+Blocks of `python` and `sh` run. Code that cannot run here, such as an installation, is in `console` blocks; parts of
+programs are in `py` blocks.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-RUN, SHOWN = {"python", "sh"}, {"console", "json", "mermaid", "text", "toml"}
+RUN, SHOWN = {"python", "sh"}, {"console", "json", "mermaid", "py", "text", "toml"}
 BLOCK = re.compile(r"^( *)```(.*?)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main/"
 # Files that a page expects its reader to have, apart from the examples of a checkout.

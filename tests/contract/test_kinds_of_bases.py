@@ -16,6 +16,7 @@ from keras_peft.errors import AdapterError, KerasPeftError, SelectionError
 from sampling import thorough
 
 
+@pytest.mark.feature("Layers", "Quantised layers", "works", "`merge` is refused.")
 @each_kind
 @pytest.mark.parametrize("mode", ["int8", *thorough("int4")])
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
@@ -51,6 +52,9 @@ def quantised(mode: str) -> keras.Model:
     return base
 
 
+@pytest.mark.feature(
+    "KerasHub tasks", "`generate` with a cache", "works", "Methods that need all positions are refused."
+)
 @each_kind
 @pytest.mark.parametrize(
     "make_base", [models.gpt2_lm, *thorough(models.llama_lm)], ids=lambda make: make.__name__
@@ -81,6 +85,7 @@ def test_generation(method, make_base):
     np.testing.assert_array_equal(generated[:, 3:], logits[:, 2:-1].argmax(axis=-1))
 
 
+@pytest.mark.feature("Training", "Mixed precision", "works", "Adapters stay in float32.")
 @each_kind
 def test_mixed_precision_keeps_the_adapter_in_float32(method):
     keras.config.set_dtype_policy("mixed_bfloat16")

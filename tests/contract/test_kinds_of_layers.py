@@ -119,6 +119,25 @@ def is_refused(kind, method) -> bool:
     return kind is embedding and not method.reads_ids
 
 
+@pytest.mark.feature("Layers", "`Dense`, `EinsumDense`, `MultiHeadAttention`", "works", "All methods.")
+@pytest.mark.feature(
+    "Layers",
+    "`Conv1D`, `Conv2D`, `Conv3D`",
+    "works",
+    "LoRA, AdaLoRA, DoRA, VeRA, LoHa, LoKr, OFT, (IA)³, BitFit.",
+)
+@pytest.mark.feature(
+    "Layers",
+    "`Embedding`, `ReversibleEmbedding`",
+    "works",
+    "LoRA, AdaLoRA, DoRA, VeRA. Not those that need the whole table.",
+)
+@pytest.mark.feature(
+    "Layers",
+    "`LSTM`, `GRU`, `SimpleRNN`, their cells, `Bidirectional`",
+    "works",
+    "LoRA, AdaLoRA, DoRA, VeRA, LoHa, LoKr, OFT.",
+)
 @each_kind_of_layer
 @each_matrix_method
 def test_it_trains_merges_and_detaches(kind, method):
@@ -160,6 +179,12 @@ def test_every_weight_gets_a_gradient(kind, method):
         assert np.abs(keras.ops.convert_to_numpy(variable) - before[key]).max() > 0, key
 
 
+@pytest.mark.feature(
+    "Layers",
+    "A different adapter per row",
+    "works",
+    "Except at recurrent layers and grouped convolutions, with LoKr and OFT outside of dense layers.",
+)
 @each_kind_of_layer
 @each_matrix_method
 def test_rows_with_different_adapters_share_a_batch_or_are_refused(kind, method):
@@ -233,6 +258,12 @@ def test_a_table_that_is_shared_with_the_output_changes_on_both_sides():
         model.predict(ids(), adapters=["default", "other", "default"], verbose=0)
 
 
+@pytest.mark.feature(
+    "Layers",
+    "`DepthwiseConv`, `SeparableConv`",
+    "refused",
+    "Low rank saves nothing there. Full fine-tuning and BitFit work.",
+)
 @pytest.mark.parametrize(
     "make_layer", [lambda: layers.DepthwiseConv2D(3), lambda: layers.SeparableConv2D(6, 3)]
 )

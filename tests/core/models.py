@@ -81,14 +81,17 @@ def electra() -> keras.Model:
     )
 
 
-def gpt2() -> keras.Model:
-    return keras_hub.models.GPT2Backbone(**_ENCODER)
+def gpt2(*, words: int = 50) -> keras.Model:
+    return keras_hub.models.GPT2Backbone(**{**_ENCODER, "vocabulary_size": words})
 
 
-def gemma() -> keras.Model:
+def gemma(*, words: int = 50) -> keras.Model:
     """Gemma with the norms that Gemma 2 added."""
     return keras_hub.models.GemmaBackbone(
-        **_DECODER, head_dim=4, use_post_ffw_norm=True, use_post_attention_norm=True
+        **{**_DECODER, "vocabulary_size": words},
+        head_dim=4,
+        use_post_ffw_norm=True,
+        use_post_attention_norm=True,
     )
 
 

@@ -79,6 +79,9 @@ def test_it_prints_in_a_line_how_much_of_it_trains(capsys):
     assert lines == [expected]
 
 
+@pytest.mark.feature(
+    "Training", "`BatchNormalization` and other layers with averages", "works", "They keep their averages."
+)
 @pytest.mark.slow
 def test_batch_normalisation_keeps_its_averages():
     base = models.functional()

@@ -157,6 +157,7 @@ def test_what_inactive_adapters_make_of_the_base_is_saved_too(tmp_path):
         np.testing.assert_array_equal(outputs_of(other, inputs), alone)
 
 
+@pytest.mark.feature("Saving", "`save_weights` and `load_weights`", "works", "Of the base and all adapters.")
 @pytest.mark.slow
 def test_the_best_weights_of_a_training_come_back(tmp_path):
     """Writes checkpoints during `fit`, which must not change the training."""
@@ -195,6 +196,7 @@ def test_rows_of_several_adapters_are_arrays():
         model.predict(rows, adapters=["a"])
 
 
+@pytest.mark.feature("Saving", "`export`", "works", "With the active adapters.")
 @pytest.mark.slow
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="writes a SavedModel with TensorFlow")
 def test_an_adapted_model_is_exported_as_it_is(tmp_path):

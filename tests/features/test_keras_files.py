@@ -175,6 +175,42 @@ def test_checkpoints_are_saved(name, tmp_path):
     np.testing.assert_allclose(answers(model, x), expected, atol=1e-6)
 
 
+class Interruption(keras.callbacks.Callback):
+    """Stops a training in the third epoch, as a crash would."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.feature("Saving", "`BackupAndRestore`", "works")
+def test_a_training_goes_on_after_a_crash(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
+    y = np.ones((4, 3), "float32")
+
+    def fit(model, *callbacks, epochs=4):
+        model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=MODE)
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+        model.fit(x, y, epochs=epochs, shuffle=False, verbose=0, callbacks=[backup, *callbacks])
+
+    base = sequential()
+    copy = keras.models.clone_model(base)
+    copy.set_weights(base.get_weights())
+    whole = keras_peft.adapt(base, LORA, targets="hidden")
+    tensors = whole.adapter_tensors()
+    fit(whole)
+    for callbacks in ([Interruption()], []):
+        again = keras_peft.adapt(keras.models.clone_model(copy), LORA, targets="hidden")
+        again.base.set_weights(copy.get_weights())
+        again.assign_adapter_tensors(tensors)
+        try:
+            fit(again, *callbacks)
+        except KeyboardInterrupt:
+            continue
+    for key, value in whole.adapter_tensors().items():
+        np.testing.assert_allclose(again.adapter_tensors()[key], value, atol=1e-6)
+
+
 class Unsaveable(keras.Model):
     """A model whose argument Keras cannot store."""
 
