@@ -244,6 +244,10 @@ def default_of(parameter: Any) -> str:
     return str(parameter.default)
 
 
+# A class in several layers, all of which are its documentation.
+_INHERITED = {"keras_peft.AdaptedModel": "\n    options:\n      inherited_members: true"}
+
+
 def python_page() -> str:
     """Every public name; mkdocstrings inserts the docstrings when the site is built."""
     import keras_peft
@@ -288,7 +292,7 @@ def python_page() -> str:
         "end of this page. The others are classes in `keras_peft.methods`, such as `keras_peft.methods.LoHa`.",
     ]
     for title, paths in found.items():
-        parts += ["", f"## {title}", *[f"\n::: {path}" for path in paths]]
+        parts += ["", f"## {title}", *[f"\n::: {path}{_INHERITED.get(path, '')}" for path in paths]]
     return "\n".join(parts) + "\n"
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
     from keras_peft.attach import adapt, detach
     from keras_peft.checking import check_data
-    from keras_peft.core.adapted import AdaptedModel
     from keras_peft.core.adapter import Placement
     from keras_peft.core.plan import Plan
     from keras_peft.core.selection import Selection
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from keras_peft.errors import KerasPeftError
     from keras_peft.explanation import explain
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
+    from keras_peft.keras_files import AdaptedModel
     from keras_peft.labelling import RowsToLabel, rows_to_label
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdaLoRA": "methods.adalora",
-    "AdaptedModel": "core.adapted",
+    "AdaptedModel": "keras_files",
     "Approximation": "arithmetic",
     "BitFit": "methods.bitfit",
     "Classifier": "predict",

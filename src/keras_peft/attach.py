@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 
 from keras_peft import bases, methods
+from keras_peft import keras_files as keras_files  # Keras can then load adapted models.
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
 from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method

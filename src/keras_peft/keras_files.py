@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_peft import methods
-from keras_peft.core.adapted import AdaptedModel
+from keras_peft.core.adapted import AdaptedModel as AdaptedModel
 
 
 @keras.saving.register_keras_serializable("keras_peft", "AdaptedModel")
