@@ -56,7 +56,7 @@ EXAMPLES = {
         "cat texts.txt | keras-peft predict my-bundle -",
     ),
     "label": ("label my-bundle pool.csv --labelled rows.csv --next 50 --out rows-2.csv",),
-    "serve": ("serve bundles --port 8000",),
+    "serve": ("serve bundles --port 8000", "serve --config serve.toml"),
     "export": ("export my-bundle --format hf-peft --out exported",),
     "import": ("import exported --out my-bundle",),
     "push": ("push my-bundle owner/name",),
@@ -70,6 +70,8 @@ EXAMPLES = {
 _COMPLETION = "_KERAS_PEFT_COMPLETE"
 # Commands with the flags of the settings and of a method.
 TRAINING = ("train", "cross-validate", "find-rate")
+# Commands with --config.
+CONFIGURABLE = (*TRAINING, "serve")
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
@@ -87,13 +89,13 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     """
     # Options before the command take no values.
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
-    settings = config.read(arguments) if asked in TRAINING else {}
+    settings = config.read(arguments) if asked in CONFIGURABLE else {}
     app = typer.Typer(
         name="keras-peft",
         help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
         add_completion=True,
         pretty_exceptions_enable=False,
-        context_settings={"default_map": dict.fromkeys(TRAINING, settings)},
+        context_settings={"default_map": dict.fromkeys(CONFIGURABLE, settings)},
     )
     app.callback()(_common)
     for name, description in COMMANDS.items():
@@ -105,6 +107,8 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         module = importlib.import_module(f"keras_peft.cli.{place}")
         if name in TRAINING:
             command = module.make(_chosen_method(arguments, settings), settings)
+        elif name in CONFIGURABLE:
+            command = module.make(settings)
         else:
             command = getattr(module, place)
         if isinstance(command, typer.Typer):

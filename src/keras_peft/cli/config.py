@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
-from collections.abc import Iterable, Sequence
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from keras_peft.errors import OptionError, did_you_mean, listed
 
 FLAG = "--config"
-# Flags that may name a file or a folder.
-_PATHS = ("data", "validation", "unlabelled", "base")
+# Flags that may name files or folders.
+_PATHS = ("data", "validation", "unlabelled", "base", "bundles", "keys")
+
+
+def parameter(example: str) -> inspect.Parameter:
+    """Returns the flag `--config` of a command.
+
+    Args:
+        example: What the file may be, for the help.
+    """
+    help = f"A .toml file with values for these flags, such as {example}; flags given here take precedence."
+    return inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[Path | None, typer.Option(help=help)],
+    )
 
 
 def read(arguments: Sequence[str]) -> dict[str, Any]:
@@ -44,27 +63,59 @@ def read(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _located(value: Any, folder: Path) -> Any:
     """Returns a path as seen from the working directory; the file names it as seen from its own folder."""
+    if isinstance(value, list):
+        return [_located(one, folder) for one in value]
     if not isinstance(value, str) or Path(value).is_absolute() or not (folder / value).exists():
         return value
     return str(folder / value)
 
 
-def check(values: dict[str, Any], known: Iterable[str]) -> None:
-    """Checks that a file's keys are flags of the command and its values are scalars.
+def check(
+    values: Mapping[str, Any], parameters: Iterable[inspect.Parameter], *, also: Iterable[str] = ()
+) -> None:
+    """Checks that a file's keys are flags of the command, with values of their types.
 
     Args:
         values: Values by the names of the command's parameters.
-        known: Names of the command's parameters.
+        parameters: Parameters of the command.
+        also: Names that the file may contain although the command has no such flags.
 
     Raises:
-        OptionError: If a key is unknown or a value is a table or a list; the message lists all.
+        OptionError: If a key is unknown or a value has the wrong type; the message lists all.
     """
-    names = [name.replace("_", "-") for name in known]
+    kinds = {one.name: _kinds(one.annotation) for one in parameters if one.name != "config"}
+    names = [name.replace("_", "-") for name in [*kinds, *also]]
     wrong = [key.replace("_", "-") for key in values if key.replace("_", "-") not in names]
     if wrong:
         hints = "".join(did_you_mean(key, names) for key in wrong)
         raise OptionError(
             f"{FLAG}: unknown flags: {listed(wrong)}.{hints} Expected one of {', '.join(names)}."
         )
-    if nested := [key for key, value in values.items() if isinstance(value, dict | list)]:
-        raise OptionError(f"{FLAG}: {listed(nested)}: expected a word, a number, true or false.")
+    problems = [
+        f"{key.replace('_', '-')}: expected {expected}."
+        for key, value in values.items()
+        if (expected := _unmet(value, kinds.get(key, ())))
+    ]
+    if problems:
+        raise OptionError(f"{FLAG}: {' '.join(problems)}")
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """Returns the types of `Annotated[X | Y, …]`, or `(list,)` for a flag that can be repeated."""
+    kind = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+    return (list,) if typing.get_origin(kind) is list else typing.get_args(kind) or (kind,)
+
+
+def _unmet(value: Any, kinds: tuple[Any, ...]) -> str:
+    """Returns what was expected instead of a value, or an empty string if it fits."""
+    if list in kinds:
+        is_list = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return "" if is_list else 'a list of words, such as ["one", "two"]'
+    if isinstance(value, dict | list):
+        return "a word, a number, true or false"
+    # Otherwise true would be the number 1, and 2.5 the number 2.
+    if isinstance(value, bool) and {int, float} & set(kinds) and bool not in kinds:
+        return "a number"
+    if isinstance(value, float) and int in kinds and float not in kinds:
+        return "a whole number"
+    return ""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_peft import methods
-from keras_peft.cli.config import check as check_settings
+from keras_peft.cli import config
 from keras_peft.cli.setting_flags import setting_flag
 from keras_peft.core.selection import ROLES
 from keras_peft.options import default_text
@@ -67,21 +67,9 @@ def with_flags(
         default=DEFAULT_METHOD,
         annotation=Annotated[str, typer.Option(help=f"One of: {', '.join(methods.names())}.")],
     )
-    file = inspect.Parameter(
-        "config",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[
-            Path | None,
-            typer.Option(
-                help="A .toml file with values for these flags, such as a bundle's run.toml; flags given here take "
-                "precedence."
-            ),
-        ],
-    )
+    file = config.parameter("a bundle's run.toml")
     parameters = [*own, chooser, file, *(_flag(method, field) for field in fields)]
-    known = [*(one.name for one in parameters if one.name != "config"), *without]
-    check_settings(dict(settings), known)
+    config.check(settings, parameters, also=without)
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     return command

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ _MOST_SHOWN = 8
 
 
 def _serve(
-    places: Annotated[
+    bundles: Annotated[
         list[Path],
         typer.Argument(
             help="A folder of bundles, which is watched for changes, or single bundles.", show_default=False
@@ -35,13 +35,15 @@ def _serve(
     """Serve bundles over HTTP, many on one base, and load and unload them at runtime."""
     from keras_peft.serve.http import process
 
-    if not process.serve(places, settings, _console_start()):
+    if not process.serve(bundles, settings, _console_start()):
         # Threads that are still computing would keep the process alive.
         sys.stdout.flush()
         os._exit(130)
 
 
-serve = with_settings(_serve, ServeSettings)
+def make(configured: Mapping[str, Any]) -> Callable[..., None]:
+    """Creates the command; see `with_settings`."""
+    return with_settings(_serve, ServeSettings, configured=configured)
 
 
 def _console_start() -> StartupEvents:

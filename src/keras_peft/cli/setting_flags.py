@@ -11,9 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_peft.cli import config
+
 
 def with_settings(
-    run: Callable[..., None], owner: type, *, shown: Mapping[str, str] = MappingProxyType({})
+    run: Callable[..., None],
+    owner: type,
+    *,
+    shown: Mapping[str, str] = MappingProxyType({}),
+    configured: Mapping[str, Any] | None = None,
 ) -> Callable[..., None]:
     """Adds the flags of a settings class to a command.
 
@@ -22,18 +28,26 @@ def with_settings(
             arguments.
         owner: A frozen dataclass whose fields are made by `keras_peft.options.setting`.
         shown: What the help shows as the default of some fields, if it differs in this command.
+        configured: Values from the file of `--config`, or None if the command does not have it.
 
     Returns:
         The command with the flags.
+
+    Raises:
+        OptionError: If the file of `--config` contains an unknown flag or a value of the wrong type.
     """
     fields = dataclasses.fields(owner)
 
     def command(**values: Any) -> None:
+        values.pop("config", None)
         run(settings=owner(**{field.name: values.pop(field.name) for field in fields}), **values)
 
     signature = inspect.signature(run, eval_str=True)
     own = [one for name, one in signature.parameters.items() if name != "settings"]
     parameters = [*own, *(setting_flag(owner, field, shown.get(field.name)) for field in fields)]
+    if configured is not None:
+        config.check(configured, parameters)
+        parameters.append(config.parameter("serve.toml"))
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     return command

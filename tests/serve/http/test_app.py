@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_peft.extras import EXTRAS
 from keras_peft.serve import failures
 from keras_peft.serve.http import logs
 from keras_peft.serve.http.app import create
@@ -235,18 +236,24 @@ def test_the_page_of_the_document_brings_nothing_from_elsewhere():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("missing", "arguments", "code", "told"),
     [
         (
+            ["fastapi"],
             ["."],
             2,
             "keras-peft: Serving needs fastapi, which is not installed: "
             "pip install '.[serve]' in a checkout, or pip install 'keras-peft[serve]' elsewhere\n",
         ),
-        (["--help"], 0, ""),
+        ([*EXTRAS["serve"]], ["--help"], 0, ""),
     ],
 )
-def test_without_the_extra_the_error_says_how_to_install_it_and_the_help_is_shown(arguments, code, told):
-    command = "import sys; sys.modules['fastapi'] = None; from keras_peft.cli import main; main()"
+def test_without_the_extra_the_error_says_how_to_install_it_and_the_help_is_shown(
+    missing, arguments, code, told
+):
+    command = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing})); from keras_peft.cli import main; main()"
+    )
     ran = subprocess.run([sys.executable, "-c", command, "serve", *arguments], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (code, told)
+    assert ("--max-queue" in ran.stdout) is (code == 0)
