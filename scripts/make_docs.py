@@ -338,8 +338,9 @@ def formats_page() -> str:
 
 
 def serving_page() -> str:
-    """docs/guides/serving.md with the current routes and metrics."""
-    return filled("docs/guides/serving.md", {"routes": route_table(), "metrics": metric_table()})
+    """docs/guides/serving.md with the current routes, metrics and events."""
+    tables = {"routes": route_table(), "metrics": metric_table(), "events": event_table()}
+    return filled("docs/guides/serving.md", tables)
 
 
 def measured_serving_page() -> str:
@@ -376,6 +377,14 @@ def metric_table() -> str:
             labels = ", ".join(f"`{label}`" for label in collector._labelnames)
             rows.append(f"| `{name}` | {labels} | {metric.documentation} |")
     return "\n".join(rows)
+
+
+def event_table() -> str:
+    """A row for each event in the life of the server."""
+    from keras_peft.serve.events import EVENTS
+
+    rows = (f"| `{event}` | {description} |" for event, description in EVENTS.items())
+    return "\n".join(["| event | what it says |", "|---|---|", *rows])
 
 
 def serving_figures() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from keras_peft.serve.http import process
+from keras_peft.serve.http import logs, process
 from keras_peft.serve.settings import ServeSettings
 
 
@@ -73,3 +73,11 @@ def test_other_commands_do_not_read_the_file(command_line, tmp_path):
     code, _, err = command_line("show", "--config", ROOT / "none.toml")
     assert code == 2
     assert "No such option" in err
+
+
+def test_the_file_can_ask_for_json(command_line, served, monkeypatch, tmp_path):
+    configured = []
+    monkeypatch.setattr(logs, "configure", lambda: configured.append(True))
+    (tmp_path / "serve.toml").write_text("json = true\n")
+    assert command_line("serve", "bundles", "--config", "serve.toml")[:2] == (0, "")
+    assert configured == [True]

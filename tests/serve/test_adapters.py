@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import shutil
 import threading
 import time
@@ -680,3 +681,31 @@ def test_a_bundle_that_is_gone_for_good_is_not_found(make, root):
         assert state_of(adapters, "mood") is None
 
     run(main())
+
+
+def test_each_change_is_an_event_of_the_log(make, root, caplog):
+    caplog.set_level(logging.INFO, "keras_peft.serve.events")
+
+    async def main():
+        adapters = make()
+        await adapters.start()
+        await adapters.load("mood")
+        (root / "news" / "bundle.json").write_text("{}")
+        with pytest.raises(AdapterFailed):
+            await adapters.load("news")
+        await adapters.unload("mood")
+        return adapters.statuses()[0].sha256
+
+    sha256 = run(main())
+    told = [(record.event, record.fields) for record in caplog.records]
+    first = {fields["adapter"]: fields for event, fields in told[:2] if event == "adapter_loaded"}
+    assert (
+        (first["mood"]["version"], first["mood"]["sha256"])
+        == (first["news"]["version"], sha256)
+        == (1, sha256)
+    )
+    (replaced, replacement), (refused, refusal), unloaded = told[2:]
+    assert (replaced, replacement["adapter"], replacement["version"]) == ("adapter_replaced", "mood", 2)
+    assert (refused, refusal["adapter"]) == ("adapter_refused", "news")
+    assert "cannot be loaded" in refusal["reason"]
+    assert unloaded == ("adapter_unloaded", {"adapter": "mood", "version": 2, "reason": "asked"})

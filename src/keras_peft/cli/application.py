@@ -16,6 +16,7 @@ import typer
 
 from keras_peft._version import __version__
 from keras_peft.cli import config
+from keras_peft.cli.process import Interrupted
 from keras_peft.cli.wording import as_flags
 from keras_peft.errors import KerasPeftError, OptionError
 
@@ -150,7 +151,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()  # Flush here, where a broken pipe is handled.
     except KerasPeftError as error:
         _fail(as_flags(" ".join([str(error), *_notes(error)]), _options(arguments)))
-    except _Interrupted as error:
+    except Interrupted as error:
         notes = as_flags(" ".join(_notes(error)), _options(arguments))
         _fail(f"Interrupted. {notes or 'Nothing was written.'}", code=130)
     except BrokenPipeError:
@@ -229,17 +230,13 @@ def _options(arguments: Sequence[str]) -> set[str]:
     return found
 
 
-class _Interrupted(BaseException):
-    """Raised on SIGINT and SIGTERM, so that partially written files are removed."""
-
-
 def _notes(error: BaseException) -> list[str]:
     """Returns the notes added to an error, for example on a checkpoint that is kept."""
     return getattr(error, "__notes__", [])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Interrupted
+    raise Interrupted(number)
 
 
 def _fail(message: str, *, code: int = 2) -> NoReturn:

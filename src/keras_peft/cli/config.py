@@ -17,6 +17,8 @@ from keras_peft.errors import OptionError, did_you_mean, listed
 FLAG = "--config"
 # Flags that may name files or folders.
 _PATHS = ("data", "validation", "unlabelled", "base", "bundles", "keys")
+# Parameters with another name than their flag.
+_RENAMED = {"json": "as_json"}
 
 
 def parameter(example: str) -> inspect.Parameter:
@@ -57,7 +59,7 @@ def read(arguments: Sequence[str]) -> dict[str, Any]:
         raise OptionError(f"{FLAG} {path}: {error.strerror}; expected a .toml file with flags.") from None
     except ValueError as error:
         raise OptionError(f"{FLAG} {path} is not valid TOML: {error}.") from None
-    values = {key.replace("-", "_"): value for key, value in content.items()}
+    values = {_RENAMED.get(key, key.replace("-", "_")): value for key, value in content.items()}
     return {name: _located(value, path.parent) if name in _PATHS else value for name, value in values.items()}
 
 
@@ -84,20 +86,26 @@ def check(
         OptionError: If a key is unknown or a value has the wrong type; the message lists all.
     """
     kinds = {one.name: _kinds(one.annotation) for one in parameters if one.name != "config"}
-    names = [name.replace("_", "-") for name in [*kinds, *also]]
-    wrong = [key.replace("_", "-") for key in values if key.replace("_", "-") not in names]
+    names = [_shown(name) for name in [*kinds, *also]]
+    wrong = [_shown(key) for key in values if _shown(key) not in names]
     if wrong:
         hints = "".join(did_you_mean(key, names) for key in wrong)
         raise OptionError(
             f"{FLAG}: unknown flags: {listed(wrong)}.{hints} Expected one of {', '.join(names)}."
         )
     problems = [
-        f"{key.replace('_', '-')}: expected {expected}."
+        f"{_shown(key)}: expected {expected}."
         for key, value in values.items()
         if (expected := _unmet(value, kinds.get(key, ())))
     ]
     if problems:
         raise OptionError(f"{FLAG}: {' '.join(problems)}")
+
+
+def _shown(parameter: str) -> str:
+    """Returns the name of a parameter in the file."""
+    flags = {own: flag for flag, own in _RENAMED.items()}
+    return flags.get(parameter, parameter).replace("_", "-")
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:

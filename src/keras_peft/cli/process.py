@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,18 @@ from pathlib import Path
 # only needed with a KerasHub preset or on that backend.
 _OF_PRESETS = ("tensorflow_text",)
 _OF_OTHER_BACKENDS = ("jax",)
+
+
+class Interrupted(BaseException):
+    """Raised on SIGINT and SIGTERM, so that partially written files are removed.
+
+    Args:
+        number: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number).name
 
 
 @contextmanager
@@ -34,7 +47,7 @@ def quiet_import(*, presets: bool = True) -> Iterator[None]:
         os.dup2(said.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.dup2(kept, 2)
             said.seek(0)
             os.write(2, said.read())

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_peft.cli.process import Interrupted, quiet_import
 from keras_peft.cli.setting_flags import with_settings
+from keras_peft.cli.wording import as_flags
+from keras_peft.errors import KerasPeftError
 from keras_peft.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
     from keras_peft.serve.adapter_record import AdapterStatus
-    from keras_peft.serve.http.process import StartupEvents
+    from keras_peft.serve.http.startup import StartupEvents
 
 # Maximum number of adapter names in the line with the server's address.
 _MOST_SHOWN = 8
@@ -30,15 +35,22 @@ def _serve(
             help="A folder of bundles, which is watched for changes, or single bundles.", show_default=False
         ),
     ],
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write nothing but JSON lines, also while the server starts.")
+    ] = False,
     settings: ServeSettings,
 ) -> None:
     """Serve bundles over HTTP, many on one base, and load and unload them at runtime."""
-    from keras_peft.serve.http import process
+    from keras_peft.serve.http import logs, process
 
-    if not process.serve(bundles, settings, _console_start()):
-        # Threads that are still computing would keep the process alive.
-        sys.stdout.flush()
-        os._exit(130)
+    if as_json:
+        logs.configure()
+    with _logged() if as_json else nullcontext():
+        if not process.serve(bundles, settings, _silent_start() if as_json else _console_start()):
+            # Threads that are still computing would keep the process alive.
+            sys.stdout.flush()
+            os._exit(130)
 
 
 def make(configured: Mapping[str, Any]) -> Callable[..., None]:
@@ -46,13 +58,42 @@ def make(configured: Mapping[str, Any]) -> Callable[..., None]:
     return with_settings(_serve, ServeSettings, configured=configured)
 
 
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Logs the errors and signals that end the start, which the command line would print as text."""
+    from keras_peft.serve import events
+
+    try:
+        yield
+    except (KerasPeftError, OSError) as error:
+        options = [field.name for field in dataclasses.fields(ServeSettings)]
+        events.log("start_failed", level=logging.CRITICAL, reason=as_flags(str(error), options))
+        raise typer.Exit(2) from None
+    except Interrupted as error:
+        events.log("stopped", signal=error.signal, requests=0, complete=True)
+        raise typer.Exit(130) from None
+
+
+def _silent_start() -> StartupEvents:
+    from keras_peft.serve.http.startup import StartupEvents
+
+    # Its progress bars would not be JSON.
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+    class SilentStartup(StartupEvents):
+        """Shows nothing: the log tells."""
+
+        def importing(self, base: str) -> AbstractContextManager[None]:
+            return _importing(base)
+
+    return SilentStartup()
+
+
 def _console_start() -> StartupEvents:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from keras_peft.cli.console import err, out
-    from keras_peft.cli.process import quiet_import
-    from keras_peft.serve.http.process import StartupEvents
-    from keras_peft.sources import is_preset
+    from keras_peft.serve.http.startup import StartupEvents
 
     bars = Progress(
         TextColumn("Loading adapters"),
@@ -71,7 +112,7 @@ def _console_start() -> StartupEvents:
             err.print(f"{text} …", style="dim", soft_wrap=True)
 
         def importing(self, base: str) -> AbstractContextManager[None]:
-            return quiet_import(presets=is_preset(base))
+            return _importing(base)
 
         def loading(self, *, done: int, adapters: int) -> None:
             bars.start()
@@ -88,6 +129,12 @@ def _console_start() -> StartupEvents:
             sys.stdout.flush()
 
     return ConsoleStartup()
+
+
+def _importing(base: str) -> AbstractContextManager[None]:
+    from keras_peft.sources import is_preset
+
+    return quiet_import(presets=is_preset(base))
 
 
 def _counted(adapters: Sequence[AdapterStatus]) -> str:

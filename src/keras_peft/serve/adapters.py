@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from keras_peft.serve import events
 from keras_peft.serve.adapter_record import (
     LOAD_STATES,
     AdapterRecord,
@@ -296,14 +297,22 @@ class Adapters:
             record.loading = None
         if isinstance(outcome, Failure):
             record.fail(outcome, mark)
-            _log.warning("%s", outcome)
+            events.log("adapter_refused", level=logging.WARNING, adapter=record.name, reason=str(outcome))
             self._observer.adapter_failed(record.name, reason=str(outcome))
             if isinstance(outcome, AdapterNotFound) and record.loaded is None:
                 self._forget(record)
             self._tell()
             return None
+        event = "adapter_loaded" if record.loaded is None else "adapter_replaced"
         record.succeed(outcome, mark)
         seconds = time.monotonic() - start
+        events.log(
+            event,
+            adapter=record.name,
+            version=generation,
+            sha256=outcome.bundle.content["files"]["adapter.safetensors"],
+            seconds=round(seconds, 3),
+        )
         self._observer.adapter_loaded(
             record.name, generation=generation, pinned=record.is_pinned, seconds=seconds
         )
@@ -321,7 +330,7 @@ class Adapters:
         await self._uses.until_over(record.name)
         record.drains -= 1
         if was_loaded and record.loaded is None:
-            self._observer.adapter_unloaded(record.name, reason=reason)
+            self._unloaded(record, reason)
         self._tell()
 
     def _make_room(self, newest: AdapterRecord | None = None) -> None:
@@ -342,11 +351,15 @@ class Adapters:
         ]
         for record in sorted(idle, key=lambda one: one.last_used or 0.0)[: max(0, excess)]:
             record.loaded = None
-            self._observer.adapter_unloaded(record.name, reason="evicted")
+            self._unloaded(record, "evicted")
         # Adapters in use are unloaded when their last request ends; see `using`.
         self._is_crowded = excess > len(idle)
         if excess > 0:
             self._tell()
+
+    def _unloaded(self, record: AdapterRecord, reason: str) -> None:
+        events.log("adapter_unloaded", adapter=record.name, version=record.generation, reason=reason)
+        self._observer.adapter_unloaded(record.name, reason=reason)
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)

@@ -17,7 +17,8 @@ import pytest
 
 from keras_peft.errors import BundleError, OptionError
 from keras_peft.methods.ia3 import IA3
-from keras_peft.serve.http.process import base_of, bind
+from keras_peft.serve.base_name import base_of
+from keras_peft.serve.http.process import bind
 from keras_peft.serve.repository import Repository
 from serve.bundles import write_bundle
 

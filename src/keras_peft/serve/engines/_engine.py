@@ -43,6 +43,10 @@ class Engine(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """Name of the engine and of its backend."""
+
+    @property
     def base(self) -> Base:
         """The base model."""
 

@@ -90,6 +90,7 @@ class Engine:
         workers: Best number of concurrent batches; see `share_processors`.
 
     Attributes:
+        name: Name of the engine and of its backend.
         base: The base model.
         workers: Best number of concurrent batches.
 
@@ -101,6 +102,7 @@ class Engine:
     def __init__(
         self, base: Base, *, trunk_cache_mb: int = 0, precision: str = "float32", workers: int = 1
     ) -> None:
+        self.name = f"keras on {keras.config.backend()}"
         self.base, self.workers = base, workers
         self._mixed = MixedBatchBase(base.encoder, recent_bytes=trunk_cache_mb << 20, precision=precision)
 

@@ -1,9 +1,12 @@
-"""JSON logs, with one line per request, and request metrics."""
+"""JSON logs, with one line per request and per event, and request metrics."""
 
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 import time
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import pydantic_core
@@ -25,7 +28,7 @@ _UNKNOWN = "unknown"
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats log records as lines of JSON.
+    """Formats log records as lines of JSON with the fields `time`, `level` and `event`.
 
     Of an exception, only its type and location are logged: its message may contain a request text.
     """
@@ -39,23 +42,39 @@ class JsonFormatter(logging.Formatter):
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
+            "event": getattr(record, "event", "message"),
         }
-        line |= getattr(record, "request", None) or {"logger": record.name, "message": record.getMessage()}
+        line |= getattr(record, "fields", None) or {"logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = described(record.exc_info[1])
         return pydantic_core.to_json(line).decode()
 
 
 def configure() -> None:
-    """Sends the logs of the server and of Uvicorn to stderr, as lines of JSON."""
+    """Sends all logs, Python warnings and uncaught exceptions to stderr, as lines of JSON.
+
+    Call it again after importing libraries, some of which install log handlers of their own.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
-    for name, level in (("keras_peft", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers, logger.propagate = [], True
+    logging.root.handlers = [handler]
+    logging.getLogger("keras_peft").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda raised: _uncaught(
+        raised.exc_type, raised.exc_value or raised.exc_type(), raised.exc_traceback
+    )
     # The log lines do not contain these, and collecting them is slow.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Logs an exception that nothing has caught."""
+    if not issubclass(kind, SystemExit):
+        logging.getLogger("keras_peft").critical("Uncaught exception.", exc_info=(kind, error, trace))
 
 
 class RequestLog:
@@ -126,4 +145,6 @@ class RequestLog:
             "trace_id": trace.trace_id() or None,
         }
         known = {name: value for name, value in line.items() if value not in (None, [])}
-        _LOG.log(level, "%s %s %d", scope["method"], route, status, extra={"request": known})
+        _LOG.log(
+            level, "%s %s %d", scope["method"], route, status, extra={"event": "request", "fields": known}
+        )

@@ -12,79 +12,37 @@ import asyncio
 import gc
 import math
 import os
+import signal
 import socket
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 import threadpoolctl
 import uvicorn
 from fastapi import FastAPI
 
-from keras_peft import bundle as bundles
-from keras_peft.errors import BundleError, OptionError, listed
+from keras_peft._version import __version__
+from keras_peft.errors import OptionError
+from keras_peft.serve import events
+from keras_peft.serve.base_name import base_of
 from keras_peft.serve.http import logs
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.http.limits import protocol
+from keras_peft.serve.http.startup import StartupEvents
 from keras_peft.serve.keys import Keys, check_exposure
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository, shown_name
 from keras_peft.serve.service import Service
 from keras_peft.serve.settings import ServeSettings
 
-if TYPE_CHECKING:
-    from keras_peft.serve.adapter_record import AdapterStatus
-    from keras_peft.serve.adapters import Adapters
-
 # Interval between progress events during startup, in seconds.
 _TELLING = 0.1
 # Python's thread switch interval, in seconds.
 _SWITCHING = 0.0005
-
-
-class StartupEvents:
-    """Callbacks for the startup of a server.
-
-    The methods do nothing by default; override those you need.
-    """
-
-    def stage(self, text: str) -> None:
-        """Called when a stage begins.
-
-        Args:
-            text: Description of the stage, such as "Loading the base model minilm".
-        """
-
-    def importing(self, base: str) -> AbstractContextManager[Any]:
-        """Returns a context manager that wraps the import of Keras and its backend.
-
-        Args:
-            base: Name of the base model that is loaded afterwards.
-        """
-        return nullcontext()
-
-    def loading(self, *, done: int, adapters: int) -> None:
-        """Called repeatedly while the adapters are loaded.
-
-        Args:
-            done: Number of adapters that are loaded or have failed.
-            adapters: Total number of adapters.
-        """
-
-    def listening(self, address: str, adapters: Sequence[AdapterStatus], *, needs_key: bool) -> None:
-        """Called when the server starts to answer requests.
-
-        Args:
-            address: URL of the server.
-            adapters: Status of each adapter.
-            needs_key: Whether requests need an API key.
-        """
 
 
 def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents | None = None) -> bool:
@@ -104,6 +62,7 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
         BaseError: If the base model cannot be loaded.
     """
     start = start or StartupEvents()
+    events.log("starting", version=__version__, pid=os.getpid(), bundles=[str(place) for place in places])
     keys = Keys.read(settings.keys)
     check_exposure(settings, keys)
     with bind(settings.host, settings.port) as listener:
@@ -127,36 +86,80 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
         logs.configure()
         server = Server(create(context), context)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-            return runner.run(_serve(server, listener, start))
+            return runner.run(run(server, listener, places, start))
 
 
-async def _serve(server: Server, listener: socket.socket, start: StartupEvents) -> bool:
-    """Loads the adapters, serves requests and shuts down."""
+async def run(server: Server, listener: socket.socket, places: Sequence[Path], start: StartupEvents) -> bool:
+    """Loads the adapters, serves requests until a signal, and shuts down.
+
+    Args:
+        server: The server.
+        listener: The bound socket.
+        places: Folders of bundles, or bundles, for the log.
+        start: Callbacks for the startup.
+
+    Returns:
+        As `serve`.
+    """
     service = server.context.service
-    telling = asyncio.create_task(_tell(service.adapters, start))
-    await service.start()
-    telling.cancel()
-    # Keeps later full collections from scanning everything imported and loaded during startup,
-    # which would stall all requests.
-    gc.collect()
-    gc.freeze()
-    host, port = listener.getsockname()[:2]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    start.listening(address, service.adapters.statuses(), needs_key=bool(server.context.keys))
-    await server.serve(sockets=[listener])
-    if server.force_exit:
-        return False
-    # Uvicorn has already waited for the pending requests.
-    await service.stop(timeout=0)
+    # During the start too, signals must not raise exceptions: the event loop would log and ignore them.
+    with server.capture_signals():
+        if await _loaded(server, start):
+            # Keeps later full collections from scanning everything imported and loaded during startup,
+            # which would stall all requests.
+            gc.collect()
+            gc.freeze()
+            server.on_listening = lambda: _started(server.context, _address(listener), places, start)
+            await server.serve(sockets=[listener])
+    if not server.force_exit:
+        # Uvicorn has already waited for the pending requests.
+        await service.stop(timeout=0)
+    events.log(
+        "stopped",
+        signal=server.signal,
+        seconds=None if server.asked is None else round(time.monotonic() - server.asked, 3),
+        requests=server.server_state.total_requests,
+        complete=not server.cut_short,
+    )
+    return not server.force_exit
+
+
+async def _loaded(server: Server, start: StartupEvents) -> bool:
+    """Loads the adapters and reports the progress; returns False if a signal ended it."""
+    service = server.context.service
+    loading = asyncio.create_task(service.start())
+    while not loading.done():
+        if server.asked is not None:
+            server.tell_stopping()
+            loading.cancel()
+            await asyncio.wait([loading])
+            return False
+        states = service.adapters.statuses()
+        start.loading(done=sum(one.state in ("READY", "FAILED") for one in states), adapters=len(states))
+        await asyncio.wait([loading], timeout=_TELLING)
+    await loading
     return True
 
 
-async def _tell(adapters: Adapters, start: StartupEvents) -> None:
-    """Reports the number of loaded adapters until cancelled."""
-    while True:
-        states = adapters.statuses()
-        start.loading(done=sum(one.state in ("READY", "FAILED") for one in states), adapters=len(states))
-        await asyncio.sleep(_TELLING)
+def _started(context: ServerContext, address: str, places: Sequence[Path], start: StartupEvents) -> None:
+    """Reports that the server answers requests."""
+    states = context.service.adapters.statuses()
+    start.listening(address, states, needs_key=bool(context.keys))
+    events.log(
+        "started",
+        address=address,
+        version=__version__,
+        bundles=[str(place) for place in places],
+        base=context.base_name,
+        engine=context.service.engine.name,
+        adapters=sum(one.state == "READY" for one in states),
+        refused=sum(one.state == "FAILED" for one in states),
+    )
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -165,6 +168,12 @@ class Server(uvicorn.Server):
     Args:
         app: The application.
         context: State of the server.
+
+    Attributes:
+        on_listening: Called when the server starts to answer requests.
+        signal: Name of the signal that stops the server, or None.
+        asked: Time of this signal, on the clock of `time.monotonic`, or None.
+        cut_short: Whether the shutdown cancelled requests.
     """
 
     def __init__(self, app: FastAPI, context: ServerContext) -> None:
@@ -184,7 +193,20 @@ class Server(uvicorn.Server):
             )
         )
         self.context = context
-        self._asked: float | None = None
+        self.on_listening: Callable[[], None] = lambda: None
+        self.asked: float | None = None
+        self.signal: str | None = None
+        self.cut_short = False
+        self._told = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to listen, and calls `on_listening`.
+
+        Args:
+            sockets: The bound sockets.
+        """
+        await super().startup(sockets)
+        self.on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Starts the shutdown on the first signal, and ends immediately on the second.
@@ -193,11 +215,11 @@ class Server(uvicorn.Server):
             sig: Number of the signal.
             frame: Interrupted stack frame.
         """
-        if self._asked is not None:
+        if self.asked is not None:
             self.should_exit = self.force_exit = True
             return
         self.context.draining = True
-        self._asked = time.monotonic()
+        self.signal, self.asked = signal.Signals(sig).name, time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
         """Ends the server once `pre_stop_s` has passed since the first signal.
@@ -208,9 +230,26 @@ class Server(uvicorn.Server):
         Returns:
             Whether the server should exit.
         """
-        if self._asked is not None and time.monotonic() - self._asked >= self.context.settings.pre_stop_s:
-            self.should_exit = True
+        if self.asked is not None:
+            self.tell_stopping()
+            if time.monotonic() - self.asked >= self.context.settings.pre_stop_s:
+                self.should_exit = True
         return await super().on_tick(counter)
+
+    def tell_stopping(self) -> None:
+        """Logs the signal, once; not in `handle_exit`, which may interrupt another log call."""
+        if not self._told:
+            self._told = True
+            events.log("stopping", signal=self.signal, pending=len(self.server_state.tasks))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Waits for the pending requests, for up to `drain_timeout_s`.
+
+        Args:
+            sockets: The bound sockets.
+        """
+        await super().shutdown(sockets)
+        self.cut_short = bool(self.server_state.tasks)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -240,38 +279,3 @@ def bind(host: str, port: int) -> socket.socket:
             "set `port=0` to pick a free port."
         ) from None
     return taken
-
-
-def base_of(repository: Repository, chosen: str | None) -> str:
-    """Returns the base model that all bundles share.
-
-    Args:
-        repository: Repository of the bundles.
-        chosen: Base model that the user chose, or None.
-
-    Returns:
-        `chosen`, or else the base model that the bundles name.
-
-    Raises:
-        OptionError: If `chosen` is None and no bundle names a base model.
-        BundleError: If the bundles have different base models.
-    """
-    found: dict[str, list[str]] = defaultdict(list)
-    names: dict[str, str] = {}
-    for name in repository.names():
-        try:
-            base = bundles.read(repository.folder(name)).content["base"]
-            sha256, called = str(base["sha256"]), str(base["name"])
-        except Exception:  # Loading the bundle reports the error; the other bundles are not affected.
-            continue
-        found[sha256].append(name)
-        names[sha256] = called
-    if len(found) > 1:
-        parts = "; ".join(f"{listed(own, most=5)} of {names[sha]}" for sha, own in found.items())
-        raise BundleError(
-            f"All bundles of a server must have the same base model, but these have {len(found)}: "
-            f"{parts}. Serve them separately."
-        )
-    if chosen is None and not found:
-        raise OptionError("No bundle names its base model yet; set `base`.")
-    return chosen or next(iter(names.values()))
