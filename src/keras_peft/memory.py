@@ -1,10 +1,12 @@
-"""Peak memory of the process, and control of how freed memory is returned to the system."""
+"""Peak and limit of the process's memory, and control of how freed memory is returned to the system."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -41,3 +43,27 @@ def peak_rss_mb() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak // (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
+def limit_bytes(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Returns the memory that this process may use, or None if unknown.
+
+    That is the lowest limit of its control groups, which Docker, Kubernetes and systemd set, or
+    else the memory of the machine.
+
+    Args:
+        groups: Folder of the control groups.
+        own: File with the control groups of this process.
+    """
+    limits = []
+    with suppress(OSError, ValueError, AttributeError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError):
+        # The folder that is mounted in a container may begin below the root of the names.
+        paths = [Path(line.partition("::")[2]) for line in own.read_text().splitlines() if "::" in line]
+        folders = [groups / one.relative_to("/") for path in paths for one in (path, *path.parents)]
+        files = [folder / "memory.max" for folder in folders]
+        for file in [*files, groups / "memory" / "memory.limit_in_bytes"]:  # Version 2, and version 1.
+            with suppress(OSError, ValueError):  # "max" is not a number.
+                limits.append(int(file.read_text()))
+    return min(limits, default=None)

@@ -175,6 +175,13 @@ def test_keys_of_the_environment_and_of_a_file(tmp_path):
         (f'[[key]]\nkey = "{DATA}"', "has no name"),
         (f'[[key]]\nname = "a"\nkey = "{DATA}"\nadmin = 1', "admin must be true or false"),
         (f'[[key]]\nname = "a"\nkey = "{DATA}"\nadapters = "x"', "adapters must be a list"),
+        *(
+            (
+                f'[[key]]\nname = "a"\nkey = "{DATA}"\nrequests_per_minute = {rate}',
+                f"requests_per_minute must be a whole number of at least 1, got {shown}",
+            )
+            for rate, shown in [("0", "0"), ("1.5", "1.5"), ("true", "True"), ("'many'", "'many'")]
+        ),
         (f'[[key]]\nname = "a"\nkey = "{DATA}"\nadaptors = []', "Did you mean 'adapters'?"),
         (
             f'[[key]]\nname = "a"\nkey = "{DATA}"\n[[key]]\nname = "a"\nkey = "{ADMIN}"',

@@ -14,6 +14,7 @@ reading.py         validation and tokenization of request texts
 service.py         protocol-independent prediction API
 failures.py        errors of a request
 events.py          events in the life of a server, as log records
+rate_limits.py     requests per minute of each key
 keys.py            API keys and their permissions
 http/              the HTTP server; the only part that knows about HTTP
 """

@@ -7,6 +7,7 @@ one that may also load and unload adapters. A TOML file can list any number of n
     name = "billing"
     sha256 = "9f86d081…"          # of the key, so that the file holds no secret; or: key = "…"
     adapters = ["intents"]        # adapters that it may use; by default all
+    requests_per_minute = 600     # by default as the server's settings say
 
     [[key]]
     name = "deploy"
@@ -35,7 +36,7 @@ DATA_KEY = "KERAS_PEFT_API_KEY"
 ADMIN_KEY = "KERAS_PEFT_ADMIN_KEY"
 # Shorter keys are too easy to guess.
 _LEAST_CHARACTERS = 16
-_FIELDS = ("name", "key", "sha256", "admin", "adapters")
+_FIELDS = ("name", "key", "sha256", "admin", "adapters", "requests_per_minute")
 _DIGITS = 64
 
 
@@ -48,12 +49,14 @@ class Key:
         digest: SHA-256 of the secret, 32 bytes.
         admin: Whether the key may load and unload adapters.
         adapters: Names of the adapters that the key may use, or None for all.
+        requests_per_minute: Maximum requests per minute, or None for the default of the server.
     """
 
     name: str
     digest: bytes
     admin: bool = False
     adapters: frozenset[str] | None = None
+    requests_per_minute: int | None = None
 
     def may_use(self, adapter: str) -> bool:
         """Returns whether the key may use an adapter.
@@ -227,11 +230,16 @@ def _read(entry: Any, where: str, problems: list[str]) -> Key:
     ):
         problems.append(f"{where}: adapters must be a list of names, got {adapters!r}.")
         adapters = None
+    rate = entry.get("requests_per_minute")
+    if rate is not None and not (type(rate) is int and rate >= 1):
+        problems.append(f"{where}: requests_per_minute must be a whole number of at least 1, got {rate!r}.")
+        rate = None
     return Key(
         name=str(name),
         digest=bytes.fromhex(digest) if _is_digest(digest) else hashlib.sha256(str(secret).encode()).digest(),
         admin=bool(admin),
         adapters=None if adapters is None else frozenset(adapters),
+        requests_per_minute=rate,
     )
 
 

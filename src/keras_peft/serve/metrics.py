@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from keras_peft import memory
 from keras_peft._version import __version__
 from keras_peft.serve.observer import Observer
 
@@ -53,8 +54,13 @@ class Metrics(Observer):
             "build_info", "Versions of the server and its base model.", "version", "base", "base_sha256"
         )
         info.labels(__version__, base, base_sha256).set(1)
+        if limit := memory.limit_bytes():
+            self._gauge("memory_limit_bytes", "Memory that the server may use.").set(limit)
         self._requests = self._counter("requests", "Completed requests.", "route", "status")
         self._failures = self._counter("request_failures", "Failed requests.", "reason")
+        self._rate_limited = self._counter(
+            "rate_limited_requests", "Requests beyond the rate limit of an API key.", "key"
+        )
         self._request_seconds = self._histogram(
             "request_duration_seconds",
             "Time from the first byte of a request to its response.",
@@ -179,6 +185,10 @@ class Metrics(Observer):
     def request_failed(self, kind: str) -> None:
         """Counts a failed request; see `Observer`."""
         self._failures.labels(kind).inc()
+
+    def rate_limited(self, key: str) -> None:
+        """Counts a request beyond the rate limit; see `Observer`."""
+        self._rate_limited.labels(key).inc()
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"{_PREFIX}_{name}", help, labels, registry=self.registry)

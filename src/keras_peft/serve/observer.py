@@ -122,3 +122,10 @@ class Observer:
         Args:
             kind: Kind of the failure (`Failure.kind`).
         """
+
+    def rate_limited(self, key: str) -> None:
+        """Called when a request exceeds the rate limit of its API key.
+
+        Args:
+            key: Name of the API key, or empty if the server has none.
+        """

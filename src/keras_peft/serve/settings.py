@@ -50,6 +50,8 @@ class ServeSettings:
             `"bfloat16"` is faster on processors that support it and rounds the logits.
         keys: TOML file with API keys, in addition to those in the environment. If there are no keys
             at all, requests need none.
+        requests_per_minute: Maximum POST requests per minute of each API key whose entry in the file
+            sets no other limit; without API keys, of all requests together. None for no limit.
         without_keys: Whether to listen on an address that other machines can reach although there
             are no API keys.
         open_metrics: Whether `/metrics` is readable without an API key.
@@ -96,6 +98,9 @@ class ServeSettings:
         "TOML file with API keys, in addition to KERAS_PEFT_API_KEY and KERAS_PEFT_ADMIN_KEY.",
         shown="none",
     )
+    requests_per_minute: int | None = setting(
+        None, "Maximum requests per minute of each API key that sets no limit of its own.", shown="no limit"
+    )
     without_keys: bool = setting(
         False, "Listen on an address that other machines can reach, even without API keys."
     )
@@ -120,13 +125,14 @@ class ServeSettings:
             "drain_timeout_s": 0,
             "pre_stop_s": 0,
             "max_adapters": 1,
+            "requests_per_minute": 1,
             "watch_s": 0,
             "trunk_cache_mb": 0,
         }
         problems = [
             f"`{name}` must be at least {minimum:g}, got {getattr(self, name)!r}."
             for name, minimum in least.items()
-            if not getattr(self, name) >= minimum
+            if getattr(self, name) is not None and not getattr(self, name) >= minimum
         ]
         if self.precision not in PRECISIONS:
             problems.append(f"`precision` must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")

@@ -4,6 +4,7 @@ RequestLog      creates the `Call`, logs and counts it        logs.py
 Failures        turns exceptions into responses, in the       responses.py
                 format of the protocol                        error_formats.py
 Authentication  API keys and cross-site requests              authentication.py
+RateLimiting    requests per minute of each API key           rate_limits.py
 BodyLimits      body size, timeouts and disconnects           limits.py
 DirectRoutes    calls POST routes without the framework       direct.py
 routes/         one protocol per file
@@ -22,6 +23,7 @@ from keras_peft.serve.http.direct import DirectRoutes
 from keras_peft.serve.http.error_formats import FLAT
 from keras_peft.serve.http.limits import BodyLimits
 from keras_peft.serve.http.logs import RequestLog
+from keras_peft.serve.http.rate_limits import RateLimiting
 from keras_peft.serve.http.responses import Failures, refuse
 from keras_peft.serve.http.routes import (
     adapters,
@@ -97,6 +99,7 @@ def create(context: ServerContext) -> FastAPI:
             Middleware(RequestLog, context=context),
             Middleware(Failures),
             Middleware(Authentication, context=context, open_paths=open_paths),
+            Middleware(RateLimiting, context=context),
             Middleware(BodyLimits, settings=settings),
             Middleware(DirectRoutes, routes=[route for router in routers for route in router.routes]),
         ],

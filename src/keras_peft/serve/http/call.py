@@ -42,6 +42,7 @@ class Call:
         adapters: Names of the adapters that answered.
         answers: Results of the adapters.
         kind: Kind of the failure (`Failure.kind`), or empty if there is none.
+        response_headers: Headers that the response has, also if the request fails.
     """
 
     context: ServerContext
@@ -53,6 +54,7 @@ class Call:
     adapters: Sequence[str] = ()
     answers: RequestResult | None = None
     kind: str = ""
+    response_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     @property
     def deadline(self) -> float:

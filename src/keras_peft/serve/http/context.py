@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ class ServerContext:
         started: Start time, in seconds since 1970.
         hung_after: Time without a sign of life after which a worker counts as hung, in seconds; far
             more than a batch takes.
+        clock: Clock of the rate limits, in seconds; it must never go back.
     """
 
     service: Service
@@ -37,6 +39,7 @@ class ServerContext:
     draining: bool = False
     started: float = field(default_factory=time.time)
     hung_after: float = 30.0
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def base_name(self) -> str:

@@ -56,6 +56,12 @@ class MethodNotAllowed(Failure):
         self.allow = allow
 
 
+class RateLimited(Failure):
+    """The API key has sent more requests than its limit allows."""
+
+    kind = "rate_limit"
+
+
 class UnsupportedMedia(Failure):
     """The content type or encoding of the body is not supported."""
 
@@ -75,6 +81,7 @@ STATUSES: dict[type[Failure], int] = {
     UnsupportedMedia: 415,
     Invalid: 422,
     Overloaded: 429,
+    RateLimited: 429,
     BackendFailed: 500,
     AdapterUnavailable: 503,
     NotReady: 503,

@@ -107,7 +107,7 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [(b"x-request-id", call.id.encode())]
+                own = [(b"x-request-id", call.id.encode()), *call.response_headers]
                 if self._context.draining:
                     # Prevents clients from reusing the connection.
                     own.append((b"connection", b"close"))
