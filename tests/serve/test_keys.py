@@ -145,7 +145,8 @@ def test_names_that_no_other_site_can_have(host, is_local):
 def test_keys_of_the_environment_and_of_a_file(tmp_path):
     file = tmp_path / "keys.toml"
     file.write_text(
-        f'[[key]]\nname = "billing"\nsha256 = "{hashlib.sha256(NARROW.encode()).hexdigest()}"\nadapters = ["intents"]\n'
+        f'[[key]]\nname = "billing"\nsha256 = "{hashlib.sha256(NARROW.encode()).hexdigest()}"\n'
+        'adapters = ["intents"]\nrequests_per_minute = 600\n'
         f'[[key]]\nname = "deploy"\nkey = "{"p" * 20}"\nadmin = true\n'
     )
     keys = Keys.read(file, {"KERAS_PEFT_API_KEY": DATA, "KERAS_PEFT_ADMIN_KEY": ADMIN})
@@ -161,6 +162,8 @@ def test_keys_of_the_environment_and_of_a_file(tmp_path):
     assert found(NARROW) == ("billing", False)
     assert keys.find(NARROW.encode()).may_use("intents")
     assert not keys.find(NARROW.encode()).may_use("other")
+    assert keys.find(NARROW.encode()).requests_per_minute == 600
+    assert keys.find(DATA.encode()).requests_per_minute is None
     assert keys.find(b"") is keys.find(b"Bearer " + DATA.encode()) is None
     assert DATA not in repr(list(vars(keys).items()))
     assert not Keys.read(None, {})

@@ -62,10 +62,13 @@ def setting_flag(owner: type, field: dataclasses.Field[Any], shown: str | None =
         shown: What the help shows as the default, if not what the field says.
     """
     kind = typing.get_type_hints(owner)[field.name]
-    name, default = f"--{field.name.replace('_', '-')}", field.default
+    name = f"--{field.name.replace('_', '-')}"
+    default: Any = field.default
     names = [name]
     if kind is bool:
         names = [f"{name}/--no-{name[2:]}"] if default else [name]
+    elif typing.get_origin(kind) is tuple:  # A flag that can be repeated.
+        kind, default = list[str], list(default)
     elif str in typing.get_args(kind):  # Other types are parsed from the string.
         kind = str if default is not None else str | None
         default = None if default is None else str(default)

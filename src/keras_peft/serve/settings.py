@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from keras_peft.errors import OptionError
 from keras_peft.options import setting
 
 PRECISIONS = ("float32", "bfloat16")
+# As browsers write it; `*` stands for all.
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ class ServeSettings:
             sets no other limit; without API keys, of all requests together. None for no limit.
         without_keys: Whether to listen on an address that other machines can reach although there
             are no API keys.
+        allow_origins: Origins of the web pages of other sites that may send requests, such as
+            `https://app.example.org`; `*` for all.
         open_metrics: Whether `/metrics` is readable without an API key.
         admin: Whether to enable the routes that load and unload adapters.
         page: Whether to serve the web page at `/`.
@@ -104,6 +109,11 @@ class ServeSettings:
     without_keys: bool = setting(
         False, "Listen on an address that other machines can reach, even without API keys."
     )
+    allow_origins: tuple[str, ...] = setting(
+        (),
+        "Origin of web pages that may send requests, such as https://app.example.org, or * for all; can be repeated.",
+        shown="none",
+    )
     open_metrics: bool = setting(False, "Allow reading /metrics without an API key.")
     admin: bool = setting(True, "Enable the routes that load and unload adapters.")
     page: bool = setting(True, "Serve the web page at /.")
@@ -133,6 +143,14 @@ class ServeSettings:
             f"`{name}` must be at least {minimum:g}, got {getattr(self, name)!r}."
             for name, minimum in least.items()
             if getattr(self, name) is not None and not getattr(self, name) >= minimum
+        ]
+        # The command line passes a list.
+        object.__setattr__(self, "allow_origins", tuple(self.allow_origins))
+        problems += [
+            f"`allow_origins={origin}` is not an origin; expected a scheme and a host, such as "
+            "https://app.example.org or http://localhost:3000, without a path."
+            for origin in self.allow_origins
+            if not _ORIGIN.fullmatch(origin)
         ]
         if self.precision not in PRECISIONS:
             problems.append(f"`precision` must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")

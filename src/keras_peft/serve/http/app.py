@@ -1,6 +1,7 @@
 """The HTTP application: one router per protocol, behind shared middleware.
 
 RequestLog      creates the `Call`, logs and counts it        logs.py
+CORSMiddleware  CORS headers for the pages of other sites     sharing.py
 Failures        turns exceptions into responses, in the       responses.py
                 format of the protocol                        error_formats.py
 Authentication  API keys and cross-site requests              authentication.py
@@ -41,6 +42,7 @@ from keras_peft.serve.http.routes import (
     triton,
     vllm,
 )
+from keras_peft.serve.http.sharing import sharing
 
 _DESCRIPTION = (
     "Many adapters on one frozen base model. Depending on the protocol, an adapter is "
@@ -97,6 +99,7 @@ def create(context: ServerContext) -> FastAPI:
         exception_handlers={HTTPException: refuse},
         middleware=[
             Middleware(RequestLog, context=context),
+            *sharing(settings),
             Middleware(Failures),
             Middleware(Authentication, context=context, open_paths=open_paths),
             Middleware(RateLimiting, context=context),

@@ -24,7 +24,7 @@ class Authentication:
     """ASGI middleware that requires an API key if the server has any.
 
     It also refuses requests that a browser sends on behalf of other sites, with or without API
-    keys. It compares the Origin header with the Host header. A server without API keys on a
+    keys. It compares the Origin header with the Host header and with `allow_origins`. A server without API keys on a
     loopback address also requires a local host name, as a protection against DNS rebinding
     (https://en.wikipedia.org/wiki/DNS_rebinding).
 
@@ -36,6 +36,7 @@ class Authentication:
 
     def __init__(self, app: ASGIApp, context: ServerContext, open_paths: frozenset[str]) -> None:
         self._app, self._context, self._open = app, context, open_paths
+        self._origins = frozenset(origin.encode() for origin in context.settings.allow_origins)
         self._needs_local_name = not context.keys and is_loopback(context.settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +54,7 @@ class Authentication:
         if scope["type"] == "http" and not self._is_open(scope):
             call = Call.within(scope)
             host, origin = call.headers.get(b"host", b""), call.headers.get(b"origin")
-            if origin is not None and origin.partition(b"://")[2] != host:
+            if origin is not None and not self._is_allowed(origin, host):
                 raise NotAllowed("Requests from other sites are not allowed.")
             if self._needs_local_name and not is_local_name(host.decode("latin-1")):
                 raise NotAllowed(
@@ -65,6 +66,9 @@ class Authentication:
                 if call.key is None:
                     raise NotAuthenticated("A valid API key is required: Authorization: Bearer KEY.")
         await self._app(scope, receive, send)
+
+    def _is_allowed(self, origin: bytes, host: bytes) -> bool:
+        return origin.partition(b"://")[2] == host or origin in self._origins or b"*" in self._origins
 
     def _key(self, authorization: bytes) -> Key | None:
         """Returns the API key of a header such as `Bearer KEY`."""
