@@ -90,6 +90,9 @@ class Metrics(Observer):
             "adapter_loaded", "1 for each adapter that is loaded.", "adapter", "generation", "pinned"
         )
         self._loads = self._counter("adapter_loads", "Attempts to load an adapter.", "result")
+        for result in ("ok", "failed"):
+            # Prometheus does not count the first value of a series as an increase.
+            self._loads.labels(result)
         self._load_seconds = self._histogram(
             "adapter_load_duration_seconds", "Time to load an adapter.", _LOAD_SECONDS
         )
