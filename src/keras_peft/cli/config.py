@@ -124,6 +124,8 @@ def _unmet(value: Any, kinds: tuple[Any, ...]) -> str:
     # Otherwise true would be the number 1, and 2.5 the number 2.
     if isinstance(value, bool) and {int, float} & set(kinds) and bool not in kinds:
         return "a number"
+    if kinds == (bool,) and not isinstance(value, bool):
+        return "true or false"
     if isinstance(value, float) and int in kinds and float not in kinds:
         return "a whole number"
     return ""

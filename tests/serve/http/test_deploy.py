@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
 from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.settings import ServeSettings
+from serve.command import what_is_served
 
 DEPLOY = ROOT / "deploy"
 PREFIX = "keras_peft_"
+CONFIGURATION = "/etc/keras-peft/serve.toml"
 
 
 def expressions(part):
@@ -65,9 +68,12 @@ FOREIGN = {
 FOREIGN |= {"--timeout", "--wait", "--yes"}
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "keras-peft.service", "nginx.conf"])
+@pytest.mark.parametrize(
+    "name",
+    ["Dockerfile", "alerts.yaml", "compose.yaml", "keras-peft.service", "nginx.conf", "prometheus.yaml"],
+)
 def test_every_flag_that_is_named_is_one_of_the_server(name):
-    flags = {f"--{one.replace('_', '-')}" for one in ServeSettings.__dataclass_fields__}
+    flags = {f"--{one.replace('_', '-')}" for one in ServeSettings.__dataclass_fields__} | {"--config"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (DEPLOY / name).read_text()))
     assert named & flags, f"{name} names none"
     assert named <= flags | FOREIGN
@@ -109,3 +115,25 @@ def test_nginx_keeps_out_what_loads_and_unloads():
 def test_the_images_base_is_the_one_of_the_makefile():
     base = re.search(r"^BASE := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     assert base in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_image_starts_with_its_configuration_file(command_line, monkeypatch):
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    entry = json.loads(re.search(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)[1])
+    assert entry == ["keras-peft", "serve", "--config", CONFIGURATION]
+    assert f"COPY deploy/serve.toml {CONFIGURATION}\n" in dockerfile
+    assert "!deploy/serve.toml" in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    places, settings = what_is_served(command_line, monkeypatch, "--config", DEPLOY / "serve.toml")
+    assert places == [Path("/bundles")]
+    assert f"EXPOSE {settings.port}\n" in dockerfile
+    assert f"http://127.0.0.1:{settings.port}/livez" in dockerfile
+    compose = (DEPLOY / "compose.yaml").read_text()
+    assert f':{settings.port}"' in compose
+    assert f":{places[0]}:ro" in compose
+
+
+def test_every_variable_of_the_environment_that_is_named_is_read():
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    for path in DEPLOY.rglob("*"):
+        for name in re.findall(r"\bKERAS_PEFT_[A-Z_]+", path.read_text() if path.is_file() else ""):
+            assert f'"{name}"' in source, f"{path.name}: {name}"

@@ -160,8 +160,8 @@ def test_every_line_of_a_real_server_is_json(tmp_path):
     write_bundle(tmp_path / "other" / "mood", seed=2)
     (tmp_path / "bundles" / "broken").mkdir()
     (tmp_path / "bundles" / "broken" / "bundle.json").write_text("{}")
-    command = [*COMMAND, "serve", "bundles", "--port", "0", "--json", "--watch-s", "0.1"]
-    with process(*command, cwd=tmp_path) as running:
+    (tmp_path / "serve.toml").write_text('bundles = ["bundles"]\nport = 0\njson = true\nwatch-s = 0.1\n')
+    with process(*COMMAND, "serve", "--config", "serve.toml", cwd=tmp_path) as running:
         loaded = next_event(running, "adapter_loaded")
         started = next_event(running, "started")
         with httpx.Client(base_url=started["address"]) as http:

@@ -9,6 +9,7 @@ import pytest
 from keras_peft.errors import OptionError
 from keras_peft.serve.keys import Key, Keys
 from keras_peft.serve.settings import ServeSettings
+from serve.command import what_is_served
 from serve.fake import Service, client
 
 BODY = {"inputs": "a", "adapter_id": "single"}
@@ -71,15 +72,14 @@ def test_what_is_not_an_origin(origin):
 
 
 def test_origins_are_repeated_flags_or_a_list_in_the_file(command_line, monkeypatch, tmp_path):
-    from keras_peft.serve.http import process
-
-    served = []
-    monkeypatch.setattr(process, "serve", lambda places, settings, start: served.append(settings) or True)
     (tmp_path / "serve.toml").write_text(f'allow-origins = ["{ORIGIN}", "http://localhost:3000"]\n')
-    assert command_line("serve", ".", "--config", "serve.toml")[0] == 0
-    assert command_line("serve", ".", "--allow-origins", ORIGIN, "--allow-origins", "*")[0] == 0
-    assert command_line("serve", ".")[0] == 0
-    assert [one.allow_origins for one in served] == [(ORIGIN, "http://localhost:3000"), (ORIGIN, "*"), ()]
+    for arguments, origins in [
+        (["--config", "serve.toml"], (ORIGIN, "http://localhost:3000")),
+        (["--allow-origins", ORIGIN, "--allow-origins", "*"], (ORIGIN, "*")),
+        ([], ()),
+    ]:
+        _, settings = what_is_served(command_line, monkeypatch, ".", *arguments)
+        assert settings.allow_origins == origins
     code, _, err = command_line("serve", ".", "--allow-origins", "app.example.org")
     assert code == 2
     assert "--allow-origins app.example.org is not an origin" in err
