@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -257,3 +259,50 @@ def test_an_adapted_model_is_not_quantised():
     model = keras_peft.adapt(models.functional(), LORA)
     with pytest.raises(AdapterError, match=r"quantize\(\) .*Quantise the base before"):
         model.quantize("int8")
+
+
+@pytest.mark.feature("Saving", "`pickle`, `copy.deepcopy`", "works")
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies(copied):
+    model = keras_peft.adapt(models.functional(), LORA)
+    shake(model)
+    rows = models.inputs_of(model.base)
+    np.testing.assert_allclose(answers(copied(model), rows), answers(model, rows), atol=1e-6)
+
+
+def test_a_class_that_is_not_registered_is_cloned():
+    class Unregistered(models.Subclassed):
+        pass
+
+    base = Unregistered()
+    base(np.zeros((1, 8), "float32"))
+    model = keras_peft.adapt(base, LORA, targets="first")
+    clone = copy.deepcopy(model)
+    np.testing.assert_allclose(answers(clone, rows_of(base)), answers(model, rows_of(base)), atol=1e-6)
+
+
+@pytest.mark.feature("Saving", "`save` as `.h5`", "refused", "Use `.keras`.")
+def test_hdf5_is_refused(tmp_path):
+    model = keras_peft.adapt(sequential(), LORA, targets="hidden")
+    with pytest.raises(AdapterError, match="save it as a .keras file"):
+        model.save(tmp_path / "model.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+@pytest.mark.feature("Saving", "`tf.saved_model.save`, and `export` of a subclassed model", "works")
+def test_tensorflow_saves_models(tmp_path):
+    import tensorflow as tf
+
+    base = models.subclassed()
+    model = keras_peft.adapt(base, LORA, targets="first")
+    shake(model)
+    rows = models.inputs_of(base)
+    expected = answers(model, rows)
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(exported.serve(rows), expected, atol=1e-5)
+    tf.saved_model.save(model, tmp_path / "saved")
+    saved = tf.saved_model.load(tmp_path / "saved")
+    found = saved.signatures["serving_default"](tf.constant(rows))
+    np.testing.assert_allclose(next(iter(found.values())), expected, atol=1e-5)

@@ -319,3 +319,254 @@ def test_an_own_loop():
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
         found.append(float(loss))
     assert found[2] < found[0]
+
+
+class Annealed(keras.Model):
+    """A model whose loss has a factor that a callback changes."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.factor = layers.Dense(3, name="hidden"), 0.0
+
+    def call(self, inputs):
+        outputs = self.hidden(inputs)
+        self.add_loss(self.factor * keras.ops.mean(outputs**2))
+        return outputs
+
+
+@pytest.mark.feature(
+    "Training", "Attributes that callbacks set on `self.model`", "works", "They reach the base."
+)
+def test_attributes_are_set_where_the_base_reads_them():
+    base = built(Annealed)
+    model = keras_peft.adapt(base, LORA, targets="hidden")
+    model.factor = 100.0
+    assert base.factor == 100.0
+    model.compile("sgd", "mse", run_eagerly=TENSORFLOW)
+    outputs = keras.ops.convert_to_numpy(model(X))
+    expected = 100 * (outputs**2).mean() + ((outputs - Y) ** 2).mean()
+    assert model.evaluate(X, Y, batch_size=16, verbose=0) == pytest.approx(expected, rel=1e-4)
+
+
+class Halving(Network):
+    """A model that changes its inputs in `__call__`."""
+
+    def __call__(self, inputs, *args, **kwargs):
+        return super().__call__(keras.ops.convert_to_tensor(inputs) / 2, *args, **kwargs)
+
+
+def test_an_own_call_runs_once():
+    base = built(Halving)
+    before = keras.ops.convert_to_numpy(base(X))
+    model = keras_peft.adapt(base, LORA, targets="hidden")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(X)), before, rtol=1e-6)
+
+
+class WithHead(Network):
+    """A model with an attribute that an adapted model has too, and a method that uses it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.head = layers.Dense(1)
+        self.head.build((None, 3))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean(self.head(y_pred))
+
+
+@pytest.mark.feature(
+    "Training",
+    "Own methods that use attributes named `base`, `head`, `split`, …",
+    "refused",
+    "An adapted model has others of these names.",
+)
+def test_attributes_that_would_be_hidden_are_refused():
+    with pytest.raises(OptionError, match="has head, and an adapted model has something else of that name"):
+        adapted(WithHead)
+
+
+class OwnSequential(keras.Sequential):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return 7.0 * keras.ops.mean(y_pred)
+
+
+@pytest.mark.feature(
+    "Training", "A subclass of `Sequential` with its own training", "refused", "Use a subclass of `Model`."
+)
+def test_a_sequential_model_with_its_own_training_is_refused():
+    base = OwnSequential([keras.Input((8,)), layers.Dense(3, name="hidden")])
+    with pytest.raises(OptionError, match="Sequential model with its own compute_loss"):
+        keras_peft.adapt(base, LORA, targets="hidden")
+
+
+@on_tensorflow
+@pytest.mark.feature("Training", "Gradient accumulation and warm-up in an own `train_step`", "works")
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=16),
+        lambda: keras.optimizers.SGD(
+            keras.optimizers.schedules.CosineDecay(0.0, 9, warmup_target=0.1, warmup_steps=30)
+        ),
+    ],
+    ids=["accumulation", "warmup"],
+)
+def test_steps_that_change_nothing_yet_are_not_refused(optimizer):
+    model = adapted(OwnStep)
+    model.compile(optimizer(), jit_compile=False)
+    model.fit(X, Y, epochs=2, verbose=0)
+
+
+class Unfreezing(OwnStep):
+    """A `train_step` that thaws a part of the model, as in adversarial training."""
+
+    def train_step(self, data):
+        self.scores.trainable = False
+        self.scores.trainable = True
+        return super().train_step(data)
+
+
+@on_tensorflow
+@pytest.mark.feature(
+    "Training", "`train_step` that trains the base", "refused", "After the first step; it is restored."
+)
+def test_a_step_that_trains_the_base_is_refused_and_undone():
+    base = built(Unfreezing)
+    before = models.values(base)
+    model = keras_peft.adapt(base, LORA, targets="hidden")
+    model.compile(keras.optimizers.SGD(0.1))
+    model.optimizer.build([*model.trainable_variables, *base.scores.variables])
+    with pytest.raises(AdapterError, match="Training changes .* of the base model"):
+        model.fit(X, Y, verbose=0)
+    assert models.same(models.values(base)[:4], before[:4])
+
+
+class Averaging(layers.Layer):
+    """A layer that keeps an average of its inputs."""
+
+    def build(self, shape):
+        self.average = self.add_weight(
+            shape=(shape[-1],), trainable=False, initializer="zeros", name="average"
+        )
+
+    def call(self, inputs, training=False):
+        if training:
+            self.average.assign(0.9 * self.average + 0.1 * keras.ops.mean(inputs, axis=0))
+        return inputs - self.average
+
+
+@pytest.mark.feature(
+    "Training",
+    "Your own layers that update statistics",
+    "refused",
+    "After the first step; they are restored.",
+)
+def test_statistics_of_own_layers_are_refused_and_restored():
+    inputs = keras.Input((8,))
+    base = keras.Model(inputs, layers.Dense(3, name="scores")(Averaging()(inputs)))
+    model = keras_peft.adapt(base, LORA, targets="scores")
+    model.compile("sgd", "mse", jit_compile=MODE)
+    with pytest.raises(AdapterError, match="Training changes .*average"):
+        model.fit(X, Y, verbose=0)
+    assert not keras.ops.convert_to_numpy(base.layers[1].average).any()
+
+
+@on_tensorflow
+def test_an_error_in_an_own_step_says_what_may_be_frozen():
+    class Empty(Network):
+        def train_step(self, data):
+            raise ValueError("nothing to unpack")
+
+    model = adapted(Empty)
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(ValueError, match="nothing to unpack") as raised:
+        model.fit(X, Y, verbose=0)
+    assert "self.trainable_variables" in raised.value.__notes__[0]
+
+
+class Reading(Network):
+    """A model that reads the kernel of a layer without calling it."""
+
+    def call(self, inputs):
+        return self.scores(keras.ops.matmul(inputs, self.hidden.kernel))
+
+
+@pytest.mark.feature(
+    "Layers",
+    "Layers that the model reads without calling them",
+    "refused",
+    "Adapters have no effect there.",
+)
+def test_a_layer_that_is_not_called_is_refused_in_training():
+    base = Reading()
+    base.hidden.build((None, 8))
+    base(X[:1])
+    model = keras_peft.adapt(base, LORA, targets="hidden")
+    model.compile("sgd", "mse", run_eagerly=TENSORFLOW)
+    with pytest.raises(AdapterError, match="does not call hidden"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_a_layer_that_is_not_built_is_refused():
+    base = Network()
+    base.unused = layers.Dense(2, name="unused")
+    with pytest.warns(UserWarning, match="unbuilt state"):
+        base(X[:1])
+    with pytest.raises(keras_peft.KerasPeftError, match="unused is not built"):
+        keras_peft.adapt(base, LORA, targets="unused")
+
+
+@pytest.mark.feature(
+    "Training", "A model that contains the adapted model", "works", "It follows `activate` and `merge`."
+)
+def test_a_container_follows_its_adapted_model():
+    inner = keras_peft.adapt(built(Network), LORA, targets="hidden")
+    outer = keras.Sequential([keras.Input((8,)), inner])
+    inner.add_adapter("other", LORA, targets="hidden")
+    for name in ("default", "other"):
+        inner.activate(name)
+        for variable in inner.adapter_variables().values():
+            variable.assign(variable + 0.5)
+        np.testing.assert_allclose(
+            outer.predict(X, verbose=0), keras.ops.convert_to_numpy(inner(X)), rtol=1e-5, atol=1e-5
+        )
+    expected = outer.predict(X, verbose=0)
+    inner.merge()
+    np.testing.assert_allclose(outer.predict(X, verbose=0), expected, rtol=1e-4, atol=1e-4)
+    inner.detach()
+    with pytest.raises(AdapterError, match="was detached"):
+        outer.predict(X, verbose=0)
+
+
+class Probabilities(Network):
+    def predict_step(self, data):
+        return keras.ops.softmax(super().predict_step(data))
+
+
+def test_rows_of_a_base_with_its_own_predictions_are_refused():
+    model = adapted(Probabilities)
+    with pytest.raises(AdapterError, match=r"its own predict_step\(\)"):
+        model.predict(X, adapters=["default"] * 16, verbose=0)
+
+
+def test_inputs_keep_the_dtype_of_the_base():
+    class Counting(keras.Model):
+        def __init__(self):
+            super().__init__(autocast=False)
+            self.hidden = layers.Dense(3, name="hidden")
+
+        def call(self, inputs):
+            return self.hidden(keras.ops.one_hot(keras.ops.cast(inputs % 7, "int32"), 7))
+
+    times = np.array([1.7e9 + number for number in range(8)])
+    base = Counting()
+    before = keras.ops.convert_to_numpy(base(times))
+    model = keras_peft.adapt(base, LORA, targets="hidden")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(times)), before)
+
+
+def test_a_base_is_evaluated_while_its_adapters_are_disabled():
+    model = adapted(Network)
+    model.compile("sgd", "mse", run_eagerly=TENSORFLOW)
+    with model.disabled():
+        assert model.evaluate(X, Y, verbose=0) > 0

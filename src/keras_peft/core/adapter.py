@@ -13,7 +13,7 @@ from keras_peft.core.method import Method
 from keras_peft.core.selection import ROLES, Selection
 from keras_peft.core.site_weights import MethodWeights, SiteWeights
 from keras_peft.core.sites import Site, find_sites, own_variables, possible_targets, select_sites
-from keras_peft.errors import AdapterError, SelectionError, listed
+from keras_peft.errors import AdapterError, OptionError, SelectionError, listed
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def choose_placements(
     targets = targets if targets is None or isinstance(targets, str) else tuple(targets)
     present = {site.role for site in all_sites}
     placements = []
-    for method in [methods] if isinstance(methods, Method) else methods:
+    for method in methods if isinstance(methods, list | tuple) else [methods]:
+        if not isinstance(method, Method | Placement):
+            raise OptionError(f"`method`: expected a method such as LoRA(), got {method!r}.")
         if isinstance(method, Placement):
             placements.append(method)
         elif not method.default_targets:
@@ -115,6 +117,13 @@ class PlacedMethod:
         """
         method, targets = placement.method, placement.selection.targets
         chosen = select_sites(all_sites, placement.selection) if targets else []
+        # An expression for convolutions also finds the layers that pad their inputs.
+        chosen = [site for site in chosen if site.layer.weights] or chosen
+        if unbuilt := [site.path for site in chosen if not site.layer.built]:
+            raise SelectionError(
+                f"{listed(unbuilt, most=3)} is not built, because the model has never called it; call the model on "
+                "an input once, or leave this layer out of the targets."
+            )
         if not method.quantised and (whole := [s.path for s in chosen if _is_quantised(s)]):
             raise SelectionError(
                 f"{listed(whole, most=3)} is quantised, and {method.name} cannot train integer weights; "

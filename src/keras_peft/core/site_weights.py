@@ -36,6 +36,8 @@ class MethodWeights(keras.layers.Layer):
                 for key, weight in weights.items()
             }
         )
+        for key, variable in self.values.items():
+            setattr(self, f"weight_{key}", variable)  # TensorFlow finds what it saves by attributes.
         self.trains = frozenset(key for key, weight in weights.items() if weight.trainable)
         self.built = True
 
@@ -58,6 +60,7 @@ class SiteWeights(MethodWeights):
         super().__init__(f"{site.key}.{method.name}", method.weights(site))
         self.method = method
         self.site = site
+        self.was_reached = False
         # The adapter owns them; a second owner would save them again for each site.
         self._shared = MappingProxyType({"shared": shared})
         rate = getattr(method, "dropout", 0.0)
@@ -83,6 +86,7 @@ class SiteWeights(MethodWeights):
 
     def wrap_call(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Runs the site's call with the adapter applied."""
+        self.was_reached = True
         return self.method.wrap_call(self, call, *args, **kwargs)
 
 

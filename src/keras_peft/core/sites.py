@@ -312,6 +312,8 @@ def _matching(sites: Iterable[Site], target: str) -> Iterator[Site]:
 
 
 def _no_match(target: str, sites: Sequence[Site]) -> str:
+    if target == ALL_LINEAR:
+        return f"No layer is a Dense or EinsumDense, except heads. {possible_targets(sites)}"
     present = Counter(site.role for site in sites if site.role is not None)
     if present:
         has = "This base model has: " + ", ".join(role for role in ROLES if role in present) + "."

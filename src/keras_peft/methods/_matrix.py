@@ -81,7 +81,8 @@ class MatrixMethod(Method):
 
         view = self.view(weights.site)
         is_reversed = isinstance(view, EmbeddingProjection) and view.is_reversed(args, kwargs)
-        if is_reversed or not self.multiplies(view):
+        # Under a method that replaces the kernel, this one has to change it first.
+        if is_reversed or view.is_replaced or not self.multiplies(view):
             return self._with_kernel_replaced(view, weights, call, *args, **kwargs)
         inputs, rest = split_inputs(args, kwargs)
         return self.run(view, weights, call, inputs, *rest, **kwargs)
@@ -105,8 +106,24 @@ class MatrixMethod(Method):
                 f"{view.site.path} has one kernel for all rows of a batch, so rows with different {self.name} "
                 "adapters cannot share one; predict them in separate batches."
             )
-        with view.replaced(self.changed(view.site, weights, view.matrix())):
+        exact = _Exact(weights)
+        with view.replaced(lambda matrix: self.changed(view.site, exact, matrix)):
             return call(*args, **kwargs)
+
+
+class _Exact:
+    """The weights of a site in float32, in which a kernel is computed."""
+
+    def __init__(self, weights: WeightView) -> None:
+        self._weights = weights
+
+    def __getattr__(self, name: str) -> Any:
+        return self._weights.exact(name)
+
+    def dropout(self, inputs: Any) -> Any:
+        from keras import ops
+
+        return ops.cast(self._weights.dropout(inputs), inputs.dtype)
 
 
 class LowRankMethod(MatrixMethod):

@@ -76,7 +76,7 @@ class LoKr(MatrixMethod):
     def multiplies(self, view: Projection) -> bool:
         from keras_peft.core.projection import LinearProjection
 
-        return isinstance(view, LinearProjection)
+        return isinstance(view, LinearProjection) and view.multiplies
 
     def run(
         self,

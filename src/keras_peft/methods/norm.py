@@ -45,6 +45,13 @@ class NormTuning(Method):
     hugging_face: ClassVar[str | None] = "LN_TUNING"
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
+        from keras_peft.errors import SelectionError
+
+        if site.role != "norm":
+            raise SelectionError(
+                f"{site.path} is a {type(site.layer).__name__} without the role 'norm'; choose targets that are "
+                "norms, or give your own norms this role with `roles`."
+            )
         scale, shift = _variables(site)
         weights = {}
         if scale is not None:

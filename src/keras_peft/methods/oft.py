@@ -63,7 +63,7 @@ class OFT(MatrixMethod):
     def multiplies(self, view: Projection) -> bool:
         from keras_peft.core.projection import LinearProjection
 
-        return isinstance(view, LinearProjection)
+        return isinstance(view, LinearProjection) and view.multiplies
 
     def run(
         self,

@@ -7,6 +7,7 @@ saved, and, here, how it shows itself.
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,7 +75,8 @@ class AdaptedModel(SavedModel):
         """
         if index is None and self.head is not None and name == self.head.name:
             return self.head
-        return self.base.get_layer(name=name, index=index)
+        given = {"name": name, "index": index}
+        return self.base.get_layer(**{key: value for key, value in given.items() if value is not None})
 
     @property
     def output(self) -> Any:
@@ -92,25 +94,23 @@ class AdaptedModel(SavedModel):
         """The flattened `output`."""
         return list(keras.tree.flatten(self.output))
 
-    def summary(
-        self,
-        *args: Any,
-        print_fn: Callable[[str], Any] | None = None,
-        show_trainable: bool = True,
-        **kwargs: Any,
-    ) -> None:
+    def summary(self, *args: Any, print_fn: Callable[[str], Any] | None = None, **kwargs: Any) -> None:
         """Prints Keras's table of the base's layers, with the active adapters, and how much is trained.
 
         Args:
             args: As in Keras.
             print_fn: As in Keras.
-            show_trainable: Whether to show which layers have weights that are trained.
-            kwargs: As in Keras.
+            kwargs: As in Keras; `show_trainable` is on by default.
         """
-        if not args:  # KerasHub would not adjust the table to the terminal.
-            kwargs = {"line_length": min(120, shutil.get_terminal_size().columns - 4), **kwargs}
+        accepted = inspect.signature(super().summary).parameters
+        if "show_trainable" in accepted or "kwargs" in accepted:
+            kwargs = {"show_trainable": True, **kwargs}
+            if not args:  # KerasHub would not adjust the table to the terminal.
+                kwargs = {"line_length": min(120, shutil.get_terminal_size().columns - 4), **kwargs}
+        if print_fn is not None:
+            kwargs["print_fn"] = print_fn
         with self._shown_layers():
-            super().summary(*args, print_fn=print_fn, show_trainable=show_trainable, **kwargs)
+            super().summary(*args, **kwargs)
         (print_fn or print)(f"{self.plan.method} trains {self.plan.share()}")
 
     def print_trainable_parameters(self, *, print_fn: Callable[[str], Any] | None = None) -> None:

@@ -10,7 +10,12 @@ import keras
 import numpy as np
 
 from keras_peft.core import intercept
-from keras_peft.core.adapted._base_class import attribute_of, class_for, overridden_training
+from keras_peft.core.adapted._base_class import (
+    attribute_of,
+    class_for,
+    has_attribute,
+    overridden_training,
+)
 from keras_peft.core.adapter import Adapter, Placement, choose_placements
 from keras_peft.core.adapter_shape import AdapterShape
 from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
@@ -30,6 +35,8 @@ DEFAULT_NAME = "default"
 
 class ModelWithAdapters(keras.Model):
     """A frozen base with named adapters around the calls of its layers; see `AdaptedModel`."""
+
+    _is_compiling = False
 
     def __new__(cls, base: Any = None, *_: Any, **__: Any) -> Any:
         chosen = class_for(cls, base) if isinstance(base, keras.Model) else cls
@@ -66,7 +73,12 @@ class ModelWithAdapters(keras.Model):
         model = pooled(base, pooling)
         first = Adapter(all_sites, choose_placements(all_sites, method, layers, targets), _built(head, model))
         # Not `super()`: the class of the base has its own arguments.
-        keras.Model.__init__(self, name=name or f"{base.name}_adapted")
+        keras.Model.__init__(
+            self, name=name or f"{base.name}_adapted", dtype=base.dtype_policy, autocast=base.autocast
+        )
+        # The base has been called, so its inputs are known.
+        self._called = getattr(base, "_called", False)
+        self._build_shapes_dict = base._build_shapes_dict
         self.base = base
         self._whole = _Hidden(base)
         self.pooling = pooling
@@ -84,7 +96,8 @@ class ModelWithAdapters(keras.Model):
         self._keep(adapter, first)
         self.built = True
         if hasattr(type(self), "make_generate_function"):
-            self.generate_function = None  # Not the base's, which may contain other weights.
+            # Not the base's, which may contain other weights.
+            self.__dict__["generate_function"] = None
         self.activate(adapter)
 
     @property
@@ -123,6 +136,15 @@ class ModelWithAdapters(keras.Model):
             pass
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; if the base has it, sets it there, where the base's layers and `call` read it."""
+        whole = self.__dict__.get("_whole")
+        is_own = self._is_compiling or name in self.__dict__ or hasattr(type(self), name)
+        if whole is not None and not is_own and has_attribute(whole.model, name):
+            setattr(whole.model, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the base with the active adapters, then their head."""
         return self.run_base(inputs, training=training)
@@ -130,9 +152,11 @@ class ModelWithAdapters(keras.Model):
     def run_base(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Runs the base with the arguments of its own `call` and the active adapters, then their head."""
         self._refuse_detached()
-        with intercept.CALLING:
+        self._traced.remember_container(self._get_call_context())
+        with intercept.CALLING, self._all_reached(bool(training)):
             if self._split is None:
-                outputs = self._pooled.model(*args, training=training, **kwargs)
+                # Not the base's own `__call__`, which the adapted model has inherited and already run.
+                outputs = keras.Model.__call__(self._pooled.model, *args, training=training, **kwargs)
             else:
                 outputs = self._split.top(*args)
         if self._leaves_out_head:
@@ -332,6 +356,7 @@ class ModelWithAdapters(keras.Model):
         """
         active, compiled = self._registry.actives(), self.compiled
         ModelWithAdapters.activate(self)
+        self.compiled = compiled  # Its loss and metrics are those of the base, too.
         try:
             yield
         finally:
@@ -505,6 +530,19 @@ class ModelWithAdapters(keras.Model):
         for variable, value in changed.values():
             variable.assign(value)
         return base if output is None else keras.Model(base.input, output, name=f"{base.name}_merged")
+
+    @contextmanager
+    def _all_reached(self, training: bool) -> Iterator[None]:
+        """Checks in training that the base calls all layers that adapters are attached to."""
+        site_weights = [] if self._merge.is_done or not training else self._registry.site_weights()
+        for one in site_weights:
+            one.was_reached = False
+        yield
+        if unreached := [one.site.path for one in site_weights if not one.was_reached]:
+            raise AdapterError(
+                f"{self.base.name!r} does not call {listed(unreached, most=4)}, so an adapter there has no effect. "
+                "The model may read the weights of such a layer directly, or not use it; leave it out of the targets."
+            )
 
     def _let_train(self) -> None:
         for adapter in self._registry.actives():

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keras_peft.errors import AdapterError, OptionError
+from keras_peft.errors import AdapterError, OptionError, listed
 
 REGISTERED_NAME = "keras_peft>AdaptedModel"
 """The name under which Keras stores adapted models in files."""
@@ -22,6 +22,29 @@ REGISTERED_NAME = "keras_peft>AdaptedModel"
 _TRAINING_METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics")
 # Attributes that belong to the compilation of a model, which is not the base's.
 _OF_COMPILATION = frozenset({"optimizer", "loss", "loss_weights", "_compile_config"})
+# What a class may define without using its parts on the adapted model: Keras calls these on the base.
+_NOT_USING_PARTS = frozenset(
+    {
+        *(
+            "__init__",
+            "__new__",
+            "__module__",
+            "__doc__",
+            "__qualname__",
+            "__annotations__",
+            "__firstlineno__",
+        ),
+        *("__static_attributes__", "__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__"),
+        *("call", "build", "get_config", "from_config", "get_build_config", "build_from_config"),
+        *(
+            "compute_output_shape",
+            "compute_output_spec",
+            "compute_mask",
+            "_api_export_path",
+            "_api_export_symbol_id",
+        ),
+    }
+)
 # Methods of bases that would leave out the adapters, and what to use instead.
 _REFUSED = {
     "enable_lora": "Attach another method with add_adapter().",
@@ -48,11 +71,28 @@ def class_for(adapted: type, base: keras.Model) -> type:
         base: The base.
 
     Raises:
-        OptionError: If Python does not allow such a class.
+        OptionError: If Python does not allow such a class, or what the base's class does itself would be lost.
     """
     kind = type(graph_of(base))
+    if isinstance(base, keras.Sequential):
+        names = (
+            *_TRAINING_METHODS,
+            "call",
+            "compile",
+            "evaluate",
+            "fit",
+            "metrics",
+            "predict",
+            "predict_step",
+        )
+        if own := [one for one in names if getattr(type(base), one) is not getattr(keras.Sequential, one)]:
+            raise OptionError(
+                f"{base.name!r} is a Sequential model with its own {listed(own)}, which would not be called. Make "
+                "its class a subclass of keras.Model that calls the layers."
+            )
     if kind is keras.Sequential or issubclass(kind, adapted):  # It cannot be adapted, for another reason.
         return adapted
+    _refuse_hidden(adapted, base)
     try:
         return _subclass(adapted, kind)  # type: ignore[arg-type]
     except TypeError as error:
@@ -72,15 +112,46 @@ def attribute_of(base: keras.Model, name: str) -> Any:
     Raises:
         AttributeError: If there is none, or every Keras model has its own.
     """
-    attributes: dict[str, Any] = vars(graph_of(base))
-    if name in _own_attributes():
-        raise AttributeError(name)
-    if name in attributes:
-        return attributes[name]
-    modules = attributes.get("_modules", {})  # On torch, layers are kept here.
-    if name in modules:
-        return modules[name]
+    if name not in _own_attributes():
+        for model in dict.fromkeys((base, graph_of(base))):
+            attributes = vars(model)
+            if name in attributes:
+                return attributes[name]
+            modules = attributes.get("_modules", {})  # On torch, layers are kept here.
+            if name in modules:
+                return modules[name]
     raise AttributeError(name)
+
+
+def has_attribute(base: keras.Model, name: str) -> bool:
+    """Returns whether an attribute was set on a base that not every Keras model has."""
+    try:
+        attribute_of(base, name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _refuse_hidden(adapted: type, base: keras.Model) -> None:
+    """Checks that the methods of a base's class find what they use.
+
+    They run on the adapted model, whose own attributes come first.
+    """
+    classes = [
+        one
+        for one in type(base).__mro__
+        if one.__module__.split(".")[0] not in ("builtins", "keras", "keras_hub")
+    ]
+    methods = {name for one in classes for name in vars(one)} - _NOT_USING_PARTS
+    names = {name for one in adapted.__mro__ if one not in keras.Model.__mro__ for name in vars(one)}
+    names |= {"base", "first_position_only", "pooling", "roles"}
+    names -= {name for name in names if name.startswith("__")} | set(dir(keras.Model)) | {"generate"}
+    hidden = names & (set(vars(base)) | methods)
+    if hidden and methods:
+        raise OptionError(
+            f"{base.name!r} has {listed(sorted(hidden))}, and an adapted model has something else of that name, "
+            f"which its own {listed(sorted(methods), most=4)} would use. Rename it in the class of the base model."
+        )
 
 
 @functools.cache

@@ -34,6 +34,12 @@ class SavedModel(TrainedModel):
             >>> model = keras.saving.load_model("adapted.keras")
         """
         self._refuse_merged("save the model")
+        filepath = args[0] if args else kwargs.get("filepath")
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise AdapterError(
+                f"{filepath}: the HDF5 format cannot store an adapted model; save it as a .keras file, or its adapter "
+                "with keras_peft.save_adapter()."
+            )
         optimizer = getattr(self, "optimizer", None)
         if optimizer is not None and not optimizer.built:  # Keras builds it when it loads the model.
             optimizer.build(self.trainable_variables)
@@ -143,7 +149,28 @@ class SavedModel(TrainedModel):
                 "clone_model() cannot copy a model that was compiled with `rates`; use "
                 "keras_peft.AdaptedModel.from_config(model.get_config())."
             )
-        return type(self).from_config(self.get_config())(inputs)
+        with keras.saving.custom_object_scope(self._own_classes()):
+            return type(self).from_config(self.get_config())(inputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickle finds neither the class, which depends on that of the base, nor its methods.
+        _, state = super().__reduce__()
+        return _unpickled, state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        make, state = self.__reduce__()
+        with keras.saving.custom_object_scope(self._own_classes()):
+            memo[id(self)] = copied = make(*state)
+        return copied
+
+    def _own_classes(self) -> dict[str, type]:
+        """Returns the classes of the base's layers by name; in this process, they need not be registered."""
+        classes = {type(layer) for layer in self.base._flatten_layers()}
+        return {keras.saving.get_registered_name(one): one for one in classes}
+
+
+def _unpickled(*state: Any) -> Any:
+    return keras.Model._unpickle_model(*state)
 
 
 def _without_batch(tensor: keras.KerasTensor) -> keras.InputSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,7 @@ import keras
 
 from keras_peft.core.adapted._adapters import ModelWithAdapters
 from keras_peft.core.adapted._base_class import overridden_training
-from keras_peft.core.adapted._callbacks import TrainingCheck
+from keras_peft.core.adapted._callbacks import PARTS_NOTE, TrainingCheck
 from keras_peft.core.base_interception import refuse_thawed
 from keras_peft.core.mixed_batch import predict_rows, refuse_unmixable
 from keras_peft.core.optimizer import rates_of, specialise, unspecialised
@@ -78,7 +79,11 @@ class TrainedModel(ModelWithAdapters):
         variables = self.adapter_variables()
         multiples = rates_of(variables, site_weights, rates or {}) if variables else {}
         watched = [one.values[key] for one in site_weights for key in one.method.watched]
-        super().compile(*args, **self._with_defaults(args, kwargs))
+        self._is_compiling = True
+        try:
+            super().compile(*args, **self._with_defaults(args, kwargs))
+        finally:
+            self._is_compiling = False
         self._has_default_compilation = False
         self._rates = dict(rates or {})
         optimizer = getattr(self, "optimizer", None)
@@ -115,16 +120,15 @@ class TrainedModel(ModelWithAdapters):
         if getattr(self, "optimizer", None) is not None:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x: Any = None, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """Trains the model as its base would be, with the additional callbacks that the methods need.
 
         When several processes train together (`keras.distribution`, on JAX), each of them can save
         without waiting for the others.
 
         Args:
-            x: As in the base's `fit`. If devices share the batches of a data set, an incomplete last
-                batch is dropped.
-            args: As in the base's `fit`.
+            args: As in the base's `fit`. If devices share the batches of a data set, an incomplete
+                last batch is dropped.
             callbacks: As in the base's `fit`.
             kwargs: As in the base's `fit`.
 
@@ -134,8 +138,8 @@ class TrainedModel(ModelWithAdapters):
         Raises:
             AdapterError: If no adapter is active, the adapters are merged, variables of the base
                 were made trainable, the devices cannot share batches equally, a `ModelCheckpoint`
-                could not save the model, or the base's own `train_step` trains none of the
-                adapters' weights.
+                could not save the model, or training changes the base or none of the adapters'
+                weights.
         """
         self._refuse_merged("train")
         if not self.active:
@@ -149,24 +153,38 @@ class TrainedModel(ModelWithAdapters):
                 given += method.callbacks(
                     [weights for weights in adapter.site_weights if weights.method == method]
                 )
-        if "train_step" in overridden_training(type(self)) and self.trainable:
-            given.append(TrainingCheck(self.adapter_variables()))
+        has_own_step = "train_step" in overridden_training(type(self))
+        check = TrainingCheck(self.base, self.adapter_variables(), self._registry.moves(), whole=has_own_step)
+        given.append(check)
         # Otherwise the first step would create the optimizer's variables and be traced twice.
-        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            strategy = getattr(self, "distribute_strategy", None)
+            with nullcontext() if strategy is None else strategy.scope():
+                optimizer.build(self.trainable_variables)
+        if args:
+            args = (shared_batches(args[0]), *args[1:])
+        elif "x" in kwargs:
+            kwargs = {**kwargs, "x": shared_batches(kwargs["x"])}
         try:
-            return super().fit(shared_batches(x), *args, callbacks=given, **kwargs)
+            return super().fit(*args, callbacks=given, **kwargs)
+        except AdapterError:
+            raise
+        except Exception as error:
+            if has_own_step:
+                error.add_note(PARTS_NOTE.format(self.base.name))
+            raise
         finally:
+            check.restore()
             self._traced.forget_weights()
 
-    def predict(self, x: Any, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
+    def predict(self, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """Predicts as in Keras, or with a different adapter per row in one pass.
 
         Args:
-            x: As in Keras.
-            args: As in Keras.
+            args: As in the base's `predict`.
             adapters: Adapter names, one per row. All rows pass through the base together.
-            kwargs: As in Keras: `batch_size`, `verbose`.
+            kwargs: As in the base's `predict`: `batch_size`, `verbose`.
 
         Returns:
             An array, or a list of one array per row if the adapters' outputs differ in shape, for
@@ -179,8 +197,14 @@ class TrainedModel(ModelWithAdapters):
             >>> model.predict(inputs, adapters=["news", "mood", "news"])
         """
         if adapters is None:
-            return super().predict(x, *args, **kwargs)
+            return super().predict(*args, **kwargs)
         self._refuse_merged("mix adapters")
+        if type(self).predict_step is not keras.Model.predict_step:
+            raise AdapterError(
+                f"{self.base.name!r} has its own predict_step(), so rows with different adapters cannot be predicted "
+                "together; activate one adapter after the other."
+            )
+        x, *rest = args or (kwargs.pop("x"),)
         x = self._preprocessed(x)
         chosen = {name: self._find(name) for name in dict.fromkeys(adapters)}
         refuse_unmixable(chosen)
@@ -189,7 +213,7 @@ class TrainedModel(ModelWithAdapters):
                 self._mixed_model(placements, chosen)
                 for placements in {a.placements: None for a in chosen.values()}
             ]
-            return predict_rows(models, chosen, x, list(adapters), *args, **kwargs)
+            return predict_rows(models, chosen, x, list(adapters), *rest, **kwargs)
 
     def _compiles_itself(self) -> bool:
         """Returns whether the base's class compiles its models when they are made, as KerasHub's tasks do."""

@@ -12,11 +12,13 @@ from keras_peft.core.projection._linear import linear_projection as linear_proje
 from keras_peft.core.projection._projection import Projection as Projection
 from keras_peft.core.projection._projection import reshape as reshape
 from keras_peft.core.projection._recurrent import RecurrentProjection
-from keras_peft.core.sites import RECURRENT_CELLS, RECURRENT_LAYERS, Site
-from keras_peft.errors import SelectionError
+from keras_peft.core.sites import RECURRENT_CELLS, RECURRENT_LAYERS, Site, own_variables
+from keras_peft.errors import SelectionError, listed
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+# A subclass that defines one of these may compute anything with the kernel.
+_OF_PRODUCTS = {"call", "convolution_op", "kernel", "embeddings", "quantized_call"}
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
 
@@ -32,11 +34,11 @@ def projection(site: Site, *, recurrent: bool = False) -> Projection:
     """
     layer = site.layer
     if is_linear(layer):
-        return linear_projection(site)
+        return _checked(linear_projection(site))
     if isinstance(layer, _CONVOLUTIONS):
-        return ConvolutionProjection(site)
+        return _checked(ConvolutionProjection(site))
     if isinstance(layer, keras.layers.Embedding):
-        return EmbeddingProjection(site)
+        return _checked(EmbeddingProjection(site))
     if isinstance(layer, (*RECURRENT_LAYERS, *RECURRENT_CELLS)):
         if recurrent:
             return RecurrentProjection(site)
@@ -56,8 +58,20 @@ def projection(site: Site, *, recurrent: bool = False) -> Projection:
             f"{site.path} is a {type(layer).__name__}, which applies two kernels in one layer; use "
             "FullFineTuning there, or leave it out of the targets."
         )
+    inner = [one.name for one in layer._flatten_layers(include_self=False) if own_variables(one)]
+    inside = f" Choose layers inside of it, such as {listed(inner, most=3)}." if inner else ""
     raise SelectionError(
         f"{site.path} is a {type(layer).__name__}; expected a layer that multiplies by a matrix (Dense, "
-        "EinsumDense, Conv1D to Conv3D, Embedding, LSTM, GRU or SimpleRNN). Choose targets that are, such as "
-        "'attention.query', 'ffn.up' or 'all-linear'."
+        "EinsumDense, Conv1D to Conv3D, Embedding, LSTM, GRU or SimpleRNN)."
+        f"{inside or ' Choose other targets.'}"
     )
+
+
+def _checked(view: Projection) -> Projection:
+    """Makes a method replace the kernel of a layer whose class computes something else with it."""
+    for one in type(view.layer).__mro__:
+        if one.__module__.split(".")[0] in ("keras", "keras_hub"):
+            break
+        if not _OF_PRODUCTS.isdisjoint(vars(one)):
+            view.multiplies = False
+    return view

@@ -18,6 +18,9 @@ from keras import ops
 from keras_peft.core.intercept import before_activation
 from keras_peft.core.sites import Site
 
+# While a layer's kernels are replaced: the changes, outermost first, and the layer's own kernels.
+_CHANGES, _ORIGINALS = "_keras_peft_changes", "_keras_peft_kernels"
+
 
 class Projection(ABC):
     """A site as a matrix.
@@ -57,9 +60,18 @@ class Projection(ABC):
         """Returns the kernels by name of a matrix (inputs, outputs)."""
 
     def matrix(self) -> Any:
-        """Returns the layer's matrix as a float32 tensor (inputs, outputs)."""
+        """Returns the layer's own matrix as a float32 tensor (inputs, outputs)."""
+        originals = vars(self._holder).get(_ORIGINALS)
+        kernels = (
+            [getattr(self._holder, name) for name in self.kernel_names]
+            if originals is None
+            else list(originals.values())
+        )
         return self.matrix_from(
-            {name: ops.cast(getattr(self._holder, name), "float32") for name in self.kernel_names}
+            {
+                name: ops.cast(kernel, "float32")
+                for name, kernel in zip(self.kernel_names, kernels, strict=True)
+            }
         )
 
     @property
@@ -101,25 +113,44 @@ class Projection(ABC):
         bias = getattr(self.layer, "bias", None)
         return ops.zeros((1,)) if bias is None else ops.convert_to_tensor(bias)
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the layer computes with another kernel now."""
+        return _CHANGES in vars(self._holder)
+
     @contextmanager
-    def replaced(self, matrix: Any) -> Iterator[None]:
-        """Makes the layer compute with another matrix within the context.
+    def replaced(self, change: Callable[[Any], Any]) -> Iterator[None]:
+        """Makes the layer compute with a changed matrix within the context.
+
+        Wrappers around a layer run from the outermost inwards, but the innermost change comes first.
 
         Args:
-            matrix: A tensor (inputs, outputs).
+            change: Maps a tensor (inputs, outputs) to the changed one.
         """
-        # A layer's `kernel` may be a property that reads `_kernel`. Set past `__setattr__`, which would
-        # track the tensors.
-        attributes = vars(self._holder)
-        before = {}
-        for name, value in self.kernels_from(matrix).items():
-            key = f"_{name}" if f"_{name}" in attributes else name
-            before[key] = attributes[key]
-            attributes[key] = ops.cast(value, self.layer.compute_dtype)
+        # Set past `__setattr__`, which would track the tensors.
+        attributes: dict[str, Any] = vars(self._holder)
+        changes = attributes.setdefault(_CHANGES, [])
+        before = {key: attributes[key] for key in self._attributes()}
+        if not changes:
+            attributes[_ORIGINALS] = before
+        changes.append(change)
         try:
+            matrix = self.matrix()
+            for one in reversed(changes):
+                matrix = one(matrix)
+            for (_, value), key in zip(self.kernels_from(matrix).items(), self._attributes(), strict=True):
+                attributes[key] = ops.cast(value, self.layer.compute_dtype)
             yield
         finally:
             attributes.update(before)
+            changes.pop()
+            if not changes:
+                del attributes[_CHANGES], attributes[_ORIGINALS]
+
+    def _attributes(self) -> list[str]:
+        """Returns the names of the attributes that hold the kernels; `kernel` may be a property."""
+        attributes = vars(self._holder)
+        return [f"_{name}" if f"_{name}" in attributes else name for name in self.kernel_names]
 
     @property
     def _holder(self) -> keras.Layer:
