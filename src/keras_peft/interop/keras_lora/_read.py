@@ -67,6 +67,10 @@ def import_keras_lora(
         >>> adapted = keras_peft.interop.import_keras_lora("haiku.lora.h5", backbone)
         >>> keras_peft.save_adapter(adapted, "haiku-adapter")
     """
+    if isinstance(model, AdaptedModel):
+        raise OptionError(
+            f"`model`: {model.name!r} is already an adapted model; import into a model without adapters."
+        )
     path = Path(path)
     read = translate(path, model, trained_model=trained_model, alpha=alpha)
     adapted = attach.adapt(model, read.methods, head=head, adapter=adapter)
