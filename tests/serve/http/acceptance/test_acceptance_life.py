@@ -162,6 +162,7 @@ def numbers(folder: Path) -> list[float]:
 
 def test_08_none_that_is_in_use_is_evicted(small):
     names = ["mood", "news", "topics", "seven", "stars"]
+    assert small.predict("mood").status_code == 200  # Loading it would be blocked, too.
     with together() as call, small.holding("mood"):
         asking = [call(small.predict, name) for name in names]
         # Requests load more adapters than the limit allows.

@@ -53,6 +53,7 @@ def test_11_a_full_queue_refuses_at_once_and_the_server_keeps_running(small):
 
 
 def test_11_a_request_is_taken_as_a_whole_or_not_at_all(small):
+    assert small.predict("mood").status_code == 200  # Loading it would be blocked, too.
     with together() as call, small.holding("mood"):
         waiting = [call(small.predict, "mood", f"{TEXTS[0]} {n}") for n in range(ROOM - 1)]
         full(small, ROOM - 1)
@@ -105,15 +106,19 @@ def test_13_a_storm_of_clients_that_go_away_leaves_nothing_behind(small):
     files, threads = small.files(), small.status("Threads")
     gone = small.metric("requests_total", route="/predict", status="499")
     batches = small.metric("batch_size_count")
-    with small.holding("mood"):
+    with together() as call, small.holding("mood"):
+        # A single row is computed, and all others have to wait.
+        first = call(small.predict, "mood")
+        until(lambda: small.metric("in_flight") == 1)
         for storm in range(10):
             lines = [ask_and_leave(small, f"{TEXTS[0]} {storm} {n}") for n in range(20)]
             # Requests fill the queue when all clients disconnect.
-            until(lambda: small.metric("queue_size") + small.metric("in_flight") > 1)
+            until(lambda: small.metric("queue_size") == ROOM - 1)
             for line in lines:
                 line.close()
             # Rows that have not started are dropped.
             until(lambda: small.metric("queue_size") == 0)
+    first.result()
     full(small, 0)
     # Apart from the blocked batch, nothing was computed for them.
     assert small.metric("batch_size_count") <= batches + 1
