@@ -293,7 +293,8 @@ class Batcher:
             del self._pending[same]
 
     def _tell_queue(self) -> None:
-        self._observer.queue_changed(waiting=self.waiting, running=self.running)
+        with self._workers.changed:
+            self._workers.tell_queue()
 
 
 _ENDS = "The server is shutting down; try another one, or try again later."

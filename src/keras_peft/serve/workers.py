@@ -136,6 +136,10 @@ class Workers(Generic[PendingRowT]):
             self.changed.notify_all()
         await asyncio.to_thread(self._join)
 
+    def tell_queue(self) -> None:
+        """Tells the observer how many rows wait and run; call it while holding `changed`."""
+        self._observer.queue_changed(waiting=len(self.queue), running=self.running)
+
     def _work(self, worker: int) -> None:
         while batch := self._next(worker):
             started = time.monotonic()
@@ -163,6 +167,7 @@ class Workers(Generic[PendingRowT]):
                     self.changed.wait(patience - now)
                 elif batch := self.queue.take(now):
                     self.running += len(batch)
+                    self.tell_queue()
                     if self.queue:
                         # Another worker can take the remaining rows.
                         self.changed.notify()

@@ -118,7 +118,7 @@ def test_13_a_storm_of_clients_that_go_away_leaves_nothing_behind(small):
                 line.close()
             # Rows that have not started are dropped.
             until(lambda: small.metric("queue_size") == 0)
-    first.result()
+    assert first.result().status_code == 200
     full(small, 0)
     # Apart from the blocked batch, nothing was computed for them.
     assert small.metric("batch_size_count") <= batches + 1
