@@ -39,7 +39,7 @@ install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python
 JOBS ?= 2
 TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # The tests that depend on the backend.
-ON_JAX := tests/contract tests/core tests/bases tests/methods tests/test_adapter_files.py \
+ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
 .PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package check fix docs site bench bench-few bench-serve soak clean help

@@ -500,6 +500,7 @@ def test_the_observer_is_notified(run):
     assert heard.started[1] == {"rows": 2, "tokens": 5, "padded": 6, "distinct_adapters": 2}
     assert [(one["rows"], one["failed"]) for one in heard.ended] == [(1, False), (2, False)]
     assert (2, 1) in heard.queue
+    assert (0, 2) in heard.queue
     assert heard.queue[-1] == (0, 0)
 
 
