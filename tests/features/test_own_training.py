@@ -20,6 +20,11 @@ TENSORFLOW = keras.config.backend() == "tensorflow"
 on_tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="its train_step is TensorFlow's")
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+
+
 class Network(keras.Model):
     """Two dense layers; the classes below train it in their own ways."""
 

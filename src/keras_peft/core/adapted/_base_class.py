@@ -140,7 +140,7 @@ def _refuse_hidden(adapted: type, base: keras.Model) -> None:
     classes = [
         one
         for one in type(base).__mro__
-        if one.__module__.split(".")[0] not in ("builtins", "keras", "keras_hub")
+        if one not in keras.Model.__mro__ and one.__module__.split(".")[0] not in ("keras", "keras_hub")
     ]
     methods = {name for one in classes for name in vars(one)} - _NOT_USING_PARTS
     names = {name for one in adapted.__mro__ if one not in keras.Model.__mro__ for name in vars(one)}
