@@ -13,6 +13,7 @@ from keras_peft.core import intercept
 from keras_peft.core.adapted._base_class import (
     attribute_of,
     class_for,
+    graph_of,
     has_attribute,
     overridden_training,
 )
@@ -152,7 +153,7 @@ class ModelWithAdapters(keras.Model):
     def run_base(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Runs the base with the arguments of its own `call` and the active adapters, then their head."""
         self._refuse_detached()
-        self._traced.remember_container(self._get_call_context())
+        self._traced.remember_container()
         with intercept.CALLING, self._all_reached(bool(training)):
             if self._split is None:
                 # Not the base's own `__call__`, which the adapted model has inherited and already run.
@@ -166,6 +167,8 @@ class ModelWithAdapters(keras.Model):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the outputs for symbolic inputs; called by Keras."""
         # Not that of a Functional base, which would leave out the head.
+        if hasattr(graph_of(self.base), "operations"):
+            return keras.Model.compute_output_spec(self, *args, **kwargs)
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     @property
