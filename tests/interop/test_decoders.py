@@ -340,3 +340,9 @@ def test_nothing_is_saved_that_reads_otherwise(tmp_path, monkeypatch):
     with pytest.raises(AdapterError, match="Nothing was saved: when read back"):
         keras_peft.interop.save_hf_peft(model, tmp_path / "saved", base="owner/name")
     assert not list(tmp_path.iterdir())
+
+
+def test_embeddings_of_language_models_are_not_exchanged(tmp_path):
+    model = keras_peft.adapt(models.llama(), keras_peft.LoRA(rank=2), targets="embedding.token")
+    with pytest.raises(AdapterError, match="only the input side of a table"):
+        keras_peft.interop.save_hf_peft(model, tmp_path / "adapter", base="owner/name")

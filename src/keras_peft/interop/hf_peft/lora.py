@@ -60,6 +60,12 @@ SETTINGS = Settings(
     },
 )
 
+_ENCODERS = ("distilbert", "bert", "roberta", "xlm-roberta")
+_SHARED_TABLE = (
+    "LoRA on the embeddings of a language model is not exchanged, because PEFT changes only the input side of a table "
+    "that the output may share"
+)
+
 
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Reads the factors of each module, with one method for each rank and alpha."""
@@ -81,6 +87,9 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
             file.refuse(module, "it has no weights of LoRA, or those of another kind of layer")
             continue
         a, b = module.take(kind.format("A")).T, module.take(kind.format("B")).T
+        if is_table and file.names.kind not in _ENCODERS:
+            file.refuse(module, _SHARED_TABLE)
+            continue
         if is_table and not _repeats_table(module):
             file.refuse(
                 module, "its own table differs from the base model's; use the base that it was trained on"
@@ -153,6 +162,9 @@ def write(adapter: OutgoingAdapter) -> dict[str, Any]:
         adapter.problems.append(
             f"{start} on part of a PEFT module is initialised from a different matrix than in PEFT"
         )
+        return {}
+    if adapter.names.kind not in _ENCODERS and any(_is_table(place.site) for place in places):
+        adapter.problems.append(_SHARED_TABLE)
         return {}
     places = _fused.together(places, adapter.names)
     for place in places:
