@@ -92,8 +92,26 @@ KINDS = [
     simple_rnn,
     cells,
 ]
-each_kind_of_layer = pytest.mark.parametrize(
-    "kind", sample(KINDS, conv2d, grouped_conv2d, embedding, lstm), ids=lambda kind: kind.__name__
+# Each method at a layer of each kind of arithmetic, and LoRA at all layers.
+MAIN = [conv2d, grouped_conv2d, causal_conv1d, embedding, lstm]
+QUICK = {
+    (kind, method)
+    for kind in (conv2d, grouped_conv2d, embedding, lstm)
+    for method in (methods.LoRA, methods.DoRA, methods.OFT)
+}
+PAIRS = [(kind, method) for kind in MAIN for method in MATRIX_METHODS]
+PAIRS += [(kind, methods.LoRA) for kind in KINDS if kind not in MAIN]
+each_pair = pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        pytest.param(
+            kind,
+            method,
+            marks=[] if (kind, method) in QUICK else [pytest.mark.thorough, pytest.mark.eager],
+            id=f"{kind.__name__}-{method.name}",
+        )
+        for kind, method in PAIRS
+    ],
 )
 TARGETS = r"(^conv\w*|^embedding|^lstm|^gru|/(forward|backward)_simple_rnn|_cell)(_\d+)?$"
 # One kernel for all rows of a batch.
@@ -138,8 +156,7 @@ def is_refused(kind, method) -> bool:
     "works",
     "LoRA, AdaLoRA, DoRA, VeRA, LoHa, LoKr, OFT.",
 )
-@each_kind_of_layer
-@each_matrix_method
+@each_pair
 def test_it_trains_merges_and_detaches(kind, method):
     base, x = model_of(kind)
     if is_refused(kind, method):
@@ -175,8 +192,7 @@ def test_it_trains_merges_and_detaches(kind, method):
     "works",
     "Except at recurrent layers and grouped convolutions, with LoKr and OFT outside of dense layers.",
 )
-@each_kind_of_layer
-@each_matrix_method
+@each_pair
 def test_rows_with_different_adapters_share_a_batch_or_are_refused(kind, method):
     if is_refused(kind, method):
         return
