@@ -10,6 +10,7 @@ from keras import layers
 import keras_peft
 from core import models
 from core.trying import MODE
+from keras_peft.core.adapted._callbacks import TrainingCheck
 from keras_peft.errors import AdapterError, OptionError
 
 RANDOM = np.random.default_rng(0)
@@ -575,3 +576,11 @@ def test_a_base_is_evaluated_while_its_adapters_are_disabled():
     model.compile("sgd", "mse", run_eagerly=TENSORFLOW)
     with model.disabled():
         assert model.evaluate(X, Y, verbose=0) > 0
+
+
+def test_nothing_is_checked_in_each_batch_of_plain_models():
+    """A callback that runs per batch makes Keras wait for each of them."""
+    model = adapted(Network)
+    for kind, whole, expected in ((Network, False, False), (OwnStep, True, True)):
+        check = TrainingCheck(built(kind), model.adapter_variables(), {}, whole=whole)
+        assert check.has_work is expected

@@ -20,31 +20,12 @@ REGISTERED_NAME = "keras_peft>AdaptedModel"
 
 # Methods that compute the loss from the model's own outputs.
 _TRAINING_METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics")
+_FURTHER_METHODS = ("call", "compile", "evaluate", "fit", "metrics", "predict", "predict_step")
 # Attributes that belong to the compilation of a model, which is not the base's.
 _OF_COMPILATION = frozenset({"optimizer", "loss", "loss_weights", "_compile_config"})
-# What a class may define without using its parts on the adapted model: Keras calls these on the base.
-_NOT_USING_PARTS = frozenset(
-    {
-        *(
-            "__init__",
-            "__new__",
-            "__module__",
-            "__doc__",
-            "__qualname__",
-            "__annotations__",
-            "__firstlineno__",
-        ),
-        *("__static_attributes__", "__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__"),
-        *("call", "build", "get_config", "from_config", "get_build_config", "build_from_config"),
-        *(
-            "compute_output_shape",
-            "compute_output_spec",
-            "compute_mask",
-            "_api_export_path",
-            "_api_export_symbol_id",
-        ),
-    }
-)
+# Methods that Keras calls on the base, so that they use the base's own attributes.
+_CALLED_ON_BASE = frozenset({"call", "build", "compute_mask", "compute_output_shape", "compute_output_spec"})
+_OF_CONFIGURATION = frozenset({"get_config", "from_config", "get_build_config", "build_from_config"})
 # Methods of bases that would leave out the adapters, and what to use instead.
 _REFUSED = {
     "enable_lora": "Attach another method with add_adapter().",
@@ -75,16 +56,7 @@ def class_for(adapted: type, base: keras.Model) -> type:
     """
     kind = type(graph_of(base))
     if isinstance(base, keras.Sequential):
-        names = (
-            *_TRAINING_METHODS,
-            "call",
-            "compile",
-            "evaluate",
-            "fit",
-            "metrics",
-            "predict",
-            "predict_step",
-        )
+        names = (*_TRAINING_METHODS, *_FURTHER_METHODS)
         if own := [one for one in names if getattr(type(base), one) is not getattr(keras.Sequential, one)]:
             raise OptionError(
                 f"{base.name!r} is a Sequential model with its own {listed(own)}, which would not be called. Make "
@@ -142,7 +114,8 @@ def _refuse_hidden(adapted: type, base: keras.Model) -> None:
         for one in type(base).__mro__
         if one not in keras.Model.__mro__ and one.__module__.split(".")[0] not in ("keras", "keras_hub")
     ]
-    methods = {name for one in classes for name in vars(one)} - _NOT_USING_PARTS
+    methods = {name for one in classes for name in vars(one) if not name.startswith(("__", "_abc_", "_api_"))}
+    methods -= _CALLED_ON_BASE | _OF_CONFIGURATION
     names = {name for one in adapted.__mro__ if one not in keras.Model.__mro__ for name in vars(one)}
     names |= {"base", "first_position_only", "pooling", "roles"}
     names -= {name for name in names if name.startswith("__")} | set(dir(keras.Model)) | {"generate"}

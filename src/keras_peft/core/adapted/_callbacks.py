@@ -50,6 +50,11 @@ class TrainingCheck(keras.callbacks.Callback):
         self._at_start: list[np.ndarray] = []
         self._steps = 0
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to check. Keras waits for each batch if a callback like this is there."""
+        return bool(self._base or self._trained)
+
     def on_train_begin(self, logs: Any = None) -> None:
         self._before, self._at_start = _values(self._base), _values(self._trained)
 

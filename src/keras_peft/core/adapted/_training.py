@@ -155,7 +155,8 @@ class TrainedModel(ModelWithAdapters):
                 )
         has_own_step = "train_step" in overridden_training(type(self))
         check = TrainingCheck(self.base, self.adapter_variables(), self._registry.moves(), whole=has_own_step)
-        given.append(check)
+        if check.has_work:
+            given.append(check)
         # Otherwise the first step would create the optimizer's variables and be traced twice.
         optimizer = getattr(self, "optimizer", None)
         if optimizer is not None and not optimizer.built:
