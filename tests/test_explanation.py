@@ -34,6 +34,7 @@ def classifier(tmp_path_factory, data):
         epochs=14,
         frozen_precision="float32",  # gives the same training on every machine
         learning_rate=0.01,
+        seed=3,
     )
     return keras_peft.load(folder)
 

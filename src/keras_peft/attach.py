@@ -9,8 +9,8 @@ import keras
 from keras_peft import bases, methods
 from keras_peft import keras_files as keras_files  # Keras can then load adapted models.
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
-from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
+from keras_peft.core.placement import Placement
 from keras_peft.core.pooling import FIRST_TOKEN
 from keras_peft.errors import OptionError
 

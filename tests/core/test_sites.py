@@ -7,8 +7,9 @@ import pytest
 import keras_peft
 from core import models
 from keras_peft import bases
+from keras_peft.core.select_sites import select_sites, selection_of
 from keras_peft.core.selection import Selection
-from keras_peft.core.sites import find_sites, select_sites, selection_of
+from keras_peft.core.sites import find_sites
 from keras_peft.errors import SelectionError
 
 

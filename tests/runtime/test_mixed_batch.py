@@ -7,7 +7,7 @@ import pytest
 import keras_peft
 from conftest import TINY
 from keras_peft import sources
-from keras_peft.core.adapter import Placement
+from keras_peft.core.placement import Placement
 from keras_peft.core.selection import Selection
 from keras_peft.errors import AdapterError
 from keras_peft.runtime.mixed_batch import MixedBatchBase

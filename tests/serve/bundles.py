@@ -15,8 +15,9 @@ import keras_peft
 from conftest import TINY
 from keras_peft import attach, bases, sources, tasks
 from keras_peft import bundle as bundles
-from keras_peft.core.adapter import Placement, choose_placements
+from keras_peft.core.adapter import choose_placements
 from keras_peft.core.method import Method
+from keras_peft.core.placement import Placement
 from keras_peft.core.sites import find_sites
 from keras_peft.core.weights import write_tensors
 from keras_peft.files import whole_folder

@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_peft.arithmetic._decomposition import DecomposedMatrix
 from keras_peft.arithmetic._source import Product
-from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
+from keras_peft.core.placement import Placement
 from keras_peft.core.selection import Selection
 from keras_peft.core.sites import Site
 from keras_peft.methods.lora import LoRA

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from keras_peft.core.places import Place
+
 MODEL_TYPE = "distilbert"
 BACKBONE = "DistilBertBackbone"
 NORMS_AFTER = True
@@ -74,6 +76,15 @@ _ACTIVATIONS: dict[str, str | Callable[[Any], Any]] = {
     "relu": "relu",
     "silu": "silu",
 }
+# The layers of an attention and their roles, in KerasHub's order.
+_ATTENTION = {
+    "query": "attention.query",
+    "key": "attention.key",
+    "value": "attention.value",
+    "attention_output": "attention.output",
+}
+_MODULES = {path: module for module, path in CHECKPOINT.inside.items()}
+_OUTSIDE = {path: module for module, path in CHECKPOINT.outside.items()}
 # Hugging Face's tensor names by Keras's variable names.
 _ENDINGS = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 
@@ -88,6 +99,89 @@ def to_distilbert(
 ) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Returns the checkpoint unchanged, since it is a DistilBERT one already."""
     return dict(config), tensors
+
+
+def places(config: Mapping[str, Any]) -> list[Place]:
+    """Returns the layers of the encoder, as `find_sites` returns those of the KerasHub backbone.
+
+    Args:
+        config: Hugging Face's config.json.
+
+    Returns:
+        The layers that have variables, the attentions and the blocks, in model order.
+    """
+    from keras_peft.core.places import Place
+
+    dim, wide, blocks = config["dim"], config["hidden_dim"], config["n_layers"]
+    norm = {"gamma": (dim,), "beta": (dim,)}
+    square, up, down = (
+        {"kernel": (inputs, outputs), "bias": (outputs,)}
+        for inputs, outputs in ((dim, dim), (dim, wide), (wide, dim))
+    )
+    tables = "token_and_position_embedding"
+    found = [
+        Place(
+            f"{tables}/token_embedding", "embedding.token", None, {"embeddings": (config["vocab_size"], dim)}
+        ),
+        Place(
+            f"{tables}/position_embedding",
+            "embedding.position",
+            None,
+            {"embeddings": (config["max_position_embeddings"], dim)},
+        ),
+        Place("embeddings_layer_norm", "norm", None, norm),
+    ]
+    for block in range(blocks):
+        path, is_last = f"transformer_layer_{block}", block == blocks - 1
+        attention = f"{path}/self_attention_layer"
+        parts = [
+            Place(f"{attention}/{name}", role, block, square, is_last=is_last)
+            for name, role in _ATTENTION.items()
+        ]
+        inside = [
+            Place(attention, "attention", block, {}, {part.role: part for part in parts}, is_last),
+            *parts,
+            Place(f"{path}/self_attention_layer_norm", "norm", block, norm, is_last=is_last),
+            Place(f"{path}/feedforward_layer_norm", "norm", block, norm, is_last=is_last),
+            Place(f"{path}/feedforward_intermediate_dense", "ffn.up", block, up, is_last=is_last),
+            Place(f"{path}/feedforward_output_dense", "ffn.down", block, down, is_last=is_last),
+        ]
+        inner = {place.role: place for place in reversed(inside)}  # the first one of each role
+        found += [Place(path, "block", block, {}, inner, is_last), *inside]
+    return found
+
+
+def values_at(place: Place, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the variables of a layer.
+
+    Args:
+        place: A layer from `places`.
+        tensors: The tensors of the checkpoint, with or without the leading `distilbert.`.
+
+    Returns:
+        Float32 arrays by variable name; matrices are (in, out).
+
+    Raises:
+        BaseCorrupt: If a tensor is missing or has the wrong shape.
+    """
+    import numpy as np
+
+    module = _MODULES.get(place.path.partition("/")[2]) if place.block is not None else None
+    name = f"{CHECKPOINT.blocks}.{place.block}.{module}" if module else _OUTSIDE.get(place.path, "")
+    found = {}
+    for variable, shape in place.shapes.items():
+        key = f"{name}.{_ENDINGS[variable]}"
+        full = next((one for one in (f"{CHECKPOINT.prefix}.{key}", key) if one in tensors), None)
+        if full is None:
+            raise BaseCorrupt(f"The checkpoint lacks {key}; download it again.")
+        value = np.asarray(tensors[full], np.float32)
+        value = value.T if variable == "kernel" else value
+        if value.shape != shape:
+            raise BaseCorrupt(
+                f"The checkpoint does not fit its config.json: {key} has shape {value.shape}; download it again."
+            )
+        found[variable] = value
+    return found
 
 
 def from_checkpoint(

@@ -4,38 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 
+from keras_peft.core.fitting import refuse_unfit
 from keras_peft.core.method import Method
+from keras_peft.core.placement import Placement
+from keras_peft.core.select_sites import possible_targets, select_sites
 from keras_peft.core.selection import ROLES, Selection
 from keras_peft.core.site_weights import MethodWeights, SiteWeights
-from keras_peft.core.sites import Site, find_sites, own_variables, possible_targets, select_sites
-from keras_peft.errors import AdapterError, OptionError, SelectionError, listed
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A method and the selection of layers that it attaches to.
-
-    Attributes:
-        method: The method.
-        selection: The targets and blocks.
-
-    Example:
-        >>> selection = keras_peft.Selection(("ffn.up",), layers="last:2")
-        >>> placement = keras_peft.Placement(keras_peft.LoRA(rank=8), selection)
-        >>> model = keras_peft.adapt(base, [keras_peft.BitFit(), placement])
-    """
-
-    method: Method
-    selection: Selection
-
-    def to_config(self) -> dict[str, Any]:
-        """Returns the method and the selection, ready for JSON."""
-        return {"method": self.method.to_config(), "selection": self.selection.to_config()}
+from keras_peft.core.sites import Site, find_sites, own_variables
+from keras_peft.errors import OptionError, SelectionError, listed
 
 
 def choose_placements(
@@ -81,14 +61,6 @@ def choose_placements(
                 )
             placements.append(Placement(method, Selection.of(own if targets is None else targets, layers)))
     return placements
-
-
-def stack_order(method: Method) -> tuple[int, bool]:
-    """Sort key that orders the methods around a layer, innermost first.
-
-    Methods that lengthen the text go outermost, so that the others see it with its masks.
-    """
-    return method.extra_positions, not method.innermost
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,33 +267,6 @@ class Adapter:
         moved = self.moves.values() if self.is_active else []
         for variable in [*self._head_variables, *moved]:
             variable.trainable = trainable
-
-
-def refuse_unfit(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Checks that tensors have the keys and shapes of an adapter.
-
-    Args:
-        tensors: The tensors by key.
-        shapes: The expected shapes by key.
-
-    Raises:
-        AdapterError: If a key is missing or unexpected, or a tensor has the wrong shape or
-            values that are not finite. The message lists all problems.
-    """
-    missing = [f"missing {key} {shape}" for key, shape in shapes.items() if key not in tensors]
-    extra = [f"unexpected {key} {value.shape}" for key, value in tensors.items() if key not in shapes]
-    misshapen = [
-        f"{key}: expected {shapes[key]}, got {value.shape}"
-        for key, value in tensors.items()
-        if key in shapes and shapes[key] != value.shape
-    ]
-    not_finite = [
-        f"{key}: has values that are not finite"
-        for key, value in tensors.items()
-        if key in shapes and not np.isfinite(value).all()
-    ]
-    if problems := missing + extra + misshapen + not_finite:
-        raise AdapterError("The weights do not fit this adapter: " + "; ".join(problems) + ".")
 
 
 def _refuse_some_blocks(method: Method, chosen: Iterable[Site], all_sites: Iterable[Site]) -> None:

@@ -15,9 +15,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_peft.core.adapter import PlacedMethod, Placement, refuse_unfit, stack_order
+from keras_peft.core.adapter import PlacedMethod
+from keras_peft.core.fitting import refuse_unfit
 from keras_peft.core.intercept import Wrapper
 from keras_peft.core.method import Method, Weight
+from keras_peft.core.placement import Placement, stack_order
 from keras_peft.core.sites import Site
 from keras_peft.errors import AdapterError, listed
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import ops
+from keras_peft.core.arrays import operations
 
 
 def multiply(x: Any, matrix: Any) -> Any:
     """Multiplies (batch, …, in) by (in, out), or by (batch, in, out) row by row."""
+    ops = operations(x)
     if len(matrix.shape) == 2:
         return ops.matmul(x, matrix)
     if len(x.shape) == 3:
@@ -25,6 +26,7 @@ def align(vector: Any, x: Any) -> Any:
     """Reshapes a vector (dim,), or one per row (batch, dim), to broadcast with (batch, …, dim)."""
     if len(vector.shape) == 1:
         return vector
+    ops = operations(vector)
     return ops.reshape(vector, (ops.shape(vector)[0], *(1,) * (len(x.shape) - 2), vector.shape[-1]))
 
 
@@ -32,4 +34,5 @@ def spread(rows: Any, x: Any) -> Any:
     """Adds the batch axis of x to (n, dim); returns (batch, n, dim) unchanged."""
     if len(rows.shape) == 3:
         return rows
+    ops = operations(rows)
     return ops.broadcast_to(ops.expand_dims(rows, 0), (ops.shape(x)[0], *rows.shape))

@@ -24,7 +24,24 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from keras_peft.core.effects import Effect
     from keras_peft.core.sites import Site
+
+
+def initializer(name: str, **options: Any) -> Callable[..., Any]:
+    """Returns an initializer that is created when it is used, so that Keras is not needed before.
+
+    Args:
+        name: Name of its class in Keras, such as "RandomNormal".
+        options: Arguments of the class.
+    """
+
+    def values(shape: Any, dtype: Any = None) -> Any:
+        import keras
+
+        return getattr(keras.initializers, name)(**options)(shape, dtype)
+
+    return values
 
 
 @dataclass(frozen=True)
@@ -201,6 +218,28 @@ class Method:
             AdapterError: If the adapter cannot be merged into the site.
         """
         raise NotImplementedError
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Effect | None:
+        """Returns what an adapter does at a site, for runtimes without Keras.
+
+        Args:
+            site: The site; without Keras, a `Place`.
+            weights: As in `merged`.
+            values: As in `merged`.
+
+        Returns:
+            The effect, or None if the method needs nothing at this site.
+
+        Raises:
+            AdapterError: If the method's effect has no such form. It may still be merged.
+        """
+        from keras_peft.errors import AdapterError
+
+        raise AdapterError(
+            f"{self.name} changes the whole matrix of a layer, so it can only be merged into a copy of the base model"
+        )
 
     def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns two low-rank factors of the update that merging adds to a projection's matrix.

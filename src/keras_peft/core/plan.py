@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import keras
 
 from keras_peft.core.adapter import Adapter
+from keras_peft.core.select_sites import count_blocks
 from keras_peft.core.site_weights import MethodWeights
-from keras_peft.core.sites import Site, count_blocks
+from keras_peft.core.sites import Site
 
 
 @dataclass(frozen=True)

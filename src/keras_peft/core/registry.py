@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from keras_peft.core.adapter import Adapter, stack_order
+from keras_peft.core.adapter import Adapter
+from keras_peft.core.placement import stack_order
 from keras_peft.core.sites import Site, own_variables
 from keras_peft.errors import AdapterError, did_you_mean, listed
 

@@ -1,4 +1,4 @@
-"""Sites: the layers of a base with their names, roles and blocks, and how to select them.
+"""Sites: the layers of a base with their names, roles and blocks.
 
 A site's `path` joins the layer names from the model down, such as
 `transformer_layer_4/self_attention_layer/query`. Its `role` names the function of the layer in terms
@@ -8,16 +8,13 @@ that all architectures share. Its `block` is the index of the repeated part that
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import keras
 
 from keras_peft.core.linear_layers import multiplies_by_matrix
-from keras_peft.core.selection import ALL_LINEAR, ROLES, Selection
-from keras_peft.errors import SelectionError, did_you_mean, listed
 
 # Keras's own attention layers always use the same names for their projections, so these roles
 # hold for any model, with a known architecture or not.
@@ -62,6 +59,26 @@ class Site:
     inner: Mapping[str, Site] = field(default_factory=dict, compare=False, repr=False)
     is_last: bool = field(default=False, compare=False, repr=False)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the layer's output is a product with a matrix, apart from bias and activation."""
+        return multiplies_by_matrix(self.layer)
+
+    @property
+    def kind(self) -> str:
+        """Name of the layer's class."""
+        return type(self.layer).__name__
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the layer has variables that are not those of its sublayers."""
+        return bool(own_variables(self.layer))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of these variables by name."""
+        return {variable.name: tuple(variable.shape) for variable in own_variables(self.layer)}
+
 
 def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> list[Site]:
     """Lists all layers below a model, outer layers first, each once.
@@ -101,89 +118,6 @@ def own_variables(layer: keras.Layer) -> list[keras.Variable]:
         if not _is_cell_of(child, layer)
     }
     return [variable for variable in layer.weights if id(variable) not in inner]
-
-
-def select_sites(sites: Sequence[Site], selection: Selection) -> list[Site]:
-    """Returns the sites that match a selection.
-
-    Args:
-        sites: The result of `find_sites`.
-        selection: Targets and layers.
-
-    Returns:
-        The selected sites in model order. If a target has a group named `block`, it sets the
-        site's block.
-
-    Raises:
-        SelectionError: If a target or a layer matches nothing. The message lists all that
-            fail, with the most similar known word.
-    """
-    matches = {target: list(_matching(sites, target)) for target in selection.targets}
-    if problems := [_no_match(target, sites) for target, found in matches.items() if not found]:
-        raise SelectionError(" ".join(problems))
-    chosen = []
-    for target, found in matches.items():
-        if selection.layers == "all":
-            chosen += found
-            continue
-        # Blocks are counted per target: in a model without nested blocks, the third attention
-        # and the third norm need not belong together.
-        total = count_blocks(found)
-        if total == 0 and any(count_blocks(others) for others in matches.values()):
-            chosen += found  # Layers outside of any block belong to every choice of blocks.
-            continue
-        if total == 0:
-            raise SelectionError(
-                f"`layers={selection.shown}` was given, but target {target!r} matches no layer in a "
-                "repeated block; use `layers='all'`, or a regular expression with a group named 'block'."
-            )
-        blocks = selection.blocks(total)
-        inside = [site for site in found if site.block in blocks]
-        if not inside:
-            raise SelectionError(
-                f"Target {target!r} matches {len(found)} layers, none of them in the blocks chosen by "
-                f"`layers={selection.shown}`; use `layers='all'` or other blocks."
-            )
-        chosen += inside
-    order = {site.key: position for position, site in enumerate(sites)}
-    unique = {site.key: site for site in chosen}
-    return sorted(unique.values(), key=lambda site: order[site.key])
-
-
-def selection_of(all_sites: Sequence[Site], sites: Sequence[Site]) -> Selection:
-    """Returns a selection that matches exactly the given sites.
-
-    It consists of roles and blocks if these are sufficient, else of paths.
-
-    Args:
-        all_sites: All sites of the base.
-        sites: The sites to select.
-    """
-    wanted = {site.key for site in sites}
-    roles = tuple(dict.fromkeys(site.role for site in sites if site.role is not None))
-    blocks = {site.block for site in sites}
-    layers: list[str | tuple[int, ...]] = ["all"]
-    if None not in blocks:
-        layers.append(tuple(sorted(block for block in blocks if block is not None)))
-    if all(site.role is not None for site in sites):
-        for selection in (Selection(roles, some) for some in layers):
-            try:
-                found = select_sites(all_sites, selection)
-            except SelectionError:
-                continue  # Roles may differ in their number of blocks.
-            if {site.key for site in found} == wanted:
-                return selection
-    return Selection(tuple(f"^{re.escape(site.path)}$" for site in sites))
-
-
-class _InBlock(Protocol):
-    @property
-    def block(self) -> int | None: ...
-
-
-def count_blocks(sites: Iterable[_InBlock]) -> int:
-    """Returns the number of blocks, up to the last one that contains a site."""
-    return max((site.block for site in sites if site.block is not None), default=-1) + 1
 
 
 def _inner(outer: Site, sites: Iterable[Site]) -> dict[str, Site]:
@@ -290,51 +224,3 @@ def _keras_role(layer: keras.Layer, parent: keras.Layer) -> str | None:
     if isinstance(layer, _NORM_LAYERS):
         return "norm"
     return None
-
-
-def _matching(sites: Iterable[Site], target: str) -> Iterator[Site]:
-    if target in ROLES:
-        yield from (site for site in sites if site.role == target)
-        return
-    if target == ALL_LINEAR:
-        yield from (site for site in sites if site.role != "head" and multiplies_by_matrix(site.layer))
-        return
-    pattern = re.compile(target)
-    for site in sites:
-        if found := pattern.search(site.path):
-            block = found.groupdict().get("block")
-            if block is not None and not block.isdigit():
-                raise SelectionError(
-                    f"Target {target!r} finds {block!r} as the block of {site.path}; its group 'block' must "
-                    "match only digits."
-                )
-            yield site if block is None else replace(site, block=int(block))
-
-
-def _no_match(target: str, sites: Sequence[Site]) -> str:
-    if target == ALL_LINEAR:
-        return f"No layer is a Dense or EinsumDense, except heads. {possible_targets(sites)}"
-    present = Counter(site.role for site in sites if site.role is not None)
-    if present:
-        has = "This base model has: " + ", ".join(role for role in ROLES if role in present) + "."
-    else:
-        has = f"This base model has no layer with a known role. {possible_targets(sites)}"
-    words = [*present, ALL_LINEAR, *(site.path for site in sites)]
-    return f"No layer matches target {target!r}. {has}{did_you_mean(target, words)}"
-
-
-def possible_targets(sites: Sequence[Site]) -> str:
-    """Returns sentences that list the layers with weights by kind, and how to choose them as targets."""
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for site in sites:
-        if own_variables(site.layer):
-            kinds[type(site.layer).__name__].append(site.path)
-    if not kinds:
-        return "None of its layers has weights."
-    shown = [f"{kind} ({listed(paths, most=3)})" for kind, paths in kinds.items()]
-    words = f"{ALL_LINEAR!r}, or " if any(multiplies_by_matrix(site.layer) for site in sites) else ""
-    some = next(iter(kinds.values()))[0]
-    return (
-        f"Its layers with weights are {listed(shown, most=8)}. Choose some with `targets`: {words}a regular "
-        f"expression that matches their paths, such as {some!r}."
-    )

@@ -8,9 +8,9 @@ import weakref
 import keras
 from keras.src.backend.common import global_state
 
-from keras_peft.core.adapter import Placement
 from keras_peft.core.base_interception import forget_compiled_functions
 from keras_peft.core.mixed_batch import MixedBatchModel
+from keras_peft.core.placement import Placement
 
 
 class TracedFunctions:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.bundle import Bundle
-    from keras_peft.core.adapter import Placement
     from keras_peft.core.method import Method
+    from keras_peft.core.placement import Placement
     from keras_peft.sources import Base
     from keras_peft.tasks import Task
 

@@ -16,7 +16,7 @@ from keras_peft.errors import OptionError
 from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
 
     # For type checkers and editors only; at runtime, `__getattr__` imports the classes.
     from keras_peft.methods.adalora import AdaLoRA as AdaLoRA
@@ -131,7 +131,7 @@ def placements_from_config(configs: Sequence[Mapping[str, Any]]) -> list[Placeme
     Raises:
         OptionError: If a name or option is unknown, or a value is out of range.
     """
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
 
     placements = []
     for config in configs:

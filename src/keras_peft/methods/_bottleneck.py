@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core import effects
     from keras_peft.core.sites import Site
 
 ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
@@ -19,6 +22,8 @@ class Bottleneck(Method):
     """Adds a bottleneck with a residual connection after a projection: y + s (f(y D + d) U + u)."""
 
     learning_rate: ClassVar[float] = 3e-3
+    # See `effects.Bottleneck`.
+    attaches_to: ClassVar[Literal["output", "feed-forward", "last-norm"]] = "output"
 
     size: int = option(48, "number of units in the bottleneck", minimum=1)
     activation: str = option(
@@ -30,14 +35,23 @@ class Bottleneck(Method):
     )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import projection
+        from keras_peft.core.places import matrix_view
 
-        outputs = projection(site).outputs
+        outputs = matrix_view(site).outputs
         return bottleneck_weights(outputs, self.size, outputs)
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         outputs = call(*args, **kwargs)
         return outputs + self.bottleneck(weights, outputs)
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> effects.Bottleneck:
+        from keras_peft.core import effects
+
+        return effects.Bottleneck(
+            **weights, activation=self.activation, scaling=self.scaling, attaches_to=self.attaches_to
+        )
 
     def bottleneck(self, weights: WeightView, x: Any) -> Any:
         """Computes s (f(x D + d) U + u)."""
@@ -61,7 +75,7 @@ def bottleneck_weights(inputs: int, size: int, outputs: int) -> dict[str, Weight
     from keras_peft.methods._matrix import uniform_by_inputs
 
     return {
-        "down": Weight((inputs, size), uniform_by_inputs(inputs)),  # type: ignore[arg-type]
+        "down": Weight((inputs, size), uniform_by_inputs(inputs)),
         "down_bias": Weight((size,), "zeros"),
         "up": Weight((size, outputs), "zeros"),
         "up_bias": Weight((outputs,), "zeros"),

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView
+from keras_peft.core.method import Method, Weight, WeightView, initializer
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_peft.core.effects import Affine
     from keras_peft.core.projection import Projection
     from keras_peft.core.sites import Site
 
@@ -57,11 +58,11 @@ class MatrixMethod(Method):
         Raises:
             SelectionError: If the layer has no matrix, or the method is not meant for it.
         """
-        from keras_peft.core.projection import EmbeddingProjection, projection
+        from keras_peft.core.places import matrix_view
         from keras_peft.errors import SelectionError
 
-        view = projection(site, recurrent=True)
-        if isinstance(view, EmbeddingProjection) and not self.reads_ids:
+        view: Projection = matrix_view(site, recurrent=True)
+        if view.takes_ids and not self.reads_ids:
             raise SelectionError(
                 f"{site.path} is an embedding of {view.inputs:,} rows, and {self.name} would compute the whole "
                 "table in each step; use LoRA there, or leave it out of the targets."
@@ -162,6 +163,14 @@ class LowRankMethod(MatrixMethod):
         ]
         return sum(products[1:], start=products[0])
 
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Affine:
+        from keras_peft.core.effects import Affine
+
+        pairs = self.product(site, weights)
+        return Affine() if pairs is None else Affine(left=pairs[0], right=pairs[1])
+
     def product(self, site: Site, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         import numpy as np
 
@@ -171,17 +180,13 @@ class LowRankMethod(MatrixMethod):
 
 def dropped(view: Projection, weights: WeightView, inputs: Any) -> Any:
     """Applies dropout to a layer's input, unless it consists of ids."""
-    from keras_peft.core.projection import EmbeddingProjection
-
-    return inputs if isinstance(view, EmbeddingProjection) else weights.dropout(inputs)
+    return inputs if view.takes_ids else weights.dropout(inputs)
 
 
-def uniform_by_inputs(inputs: int) -> object:
+def uniform_by_inputs(inputs: int) -> Callable[..., Any]:
     """Returns a uniform initialiser in ±1/sqrt(inputs), as used for LoRA's A."""
-    import keras
-
     bound = inputs**-0.5
-    return keras.initializers.RandomUniform(-bound, bound)
+    return initializer("RandomUniform", minval=-bound, maxval=bound)
 
 
 def factors(view: Projection, rank: int) -> dict[str, Weight]:
@@ -190,10 +195,9 @@ def factors(view: Projection, rank: int) -> dict[str, Weight]:
     A is random and B is zero; at an embedding it is the other way round, as in HF PEFT, since each id reads
     only one row of A.
     """
-    from keras_peft.core.projection import EmbeddingProjection
-
-    if isinstance(view, EmbeddingProjection):
-        a, b = "zeros", "random_normal"
+    if view.takes_ids:
+        starts: tuple[Any, Any] = ("zeros", "random_normal")
     else:
-        a, b = uniform_by_inputs(view.inputs), "zeros"  # type: ignore[assignment]
+        starts = (uniform_by_inputs(view.inputs), "zeros")
+    a, b = starts
     return {"a": Weight((view.inputs, rank), a), "b": Weight((rank, view.outputs), b)}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keras_peft.core.method import Method, WeightView, option
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.effects import LearnedInputs
     from keras_peft.core.sites import Site
 
 
@@ -41,6 +45,16 @@ class Prompt(Method):
     def prompt(self, weights: WeightView) -> Any:
         """Returns the learned vectors, (tokens, dim) or (batch, tokens, dim)."""
         raise NotImplementedError
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> LearnedInputs | None:
+        from keras_peft.core.effects import LearnedInputs
+
+        if site.role != "embedding.token":
+            return None
+        own: Any = SimpleNamespace(**weights)
+        return LearnedInputs(self.prompt(own))
 
     def wraps(self, site: Site) -> bool:
         return True

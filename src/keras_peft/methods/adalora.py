@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Weight, option
+from keras_peft.core.method import Weight, initializer, option
 from keras_peft.methods._matrix import LowRankMethod
 
 if TYPE_CHECKING:
@@ -89,19 +89,18 @@ class AdaLoRA(LowRankMethod):
         return self.alpha / (self.initial_rank + 1e-5)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        import keras
 
         view = self.view(site)
         return {
             "a": Weight(
                 (view.inputs, self.initial_rank),
-                keras.initializers.RandomNormal(stddev=0.02),
+                initializer("RandomNormal", stddev=0.02),
                 regularizer=lambda a: self._penalty(a, columns=True),
             ),
             "e": Weight((self.initial_rank,), "zeros"),
             "b": Weight(
                 (self.initial_rank, view.outputs),
-                keras.initializers.RandomNormal(stddev=0.02),
+                initializer("RandomNormal", stddev=0.02),
                 regularizer=lambda b: self._penalty(b, columns=False),
             ),
         }

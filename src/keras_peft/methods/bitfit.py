@@ -15,6 +15,7 @@ from keras_peft.core.method import Method, Weight, WeightView
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_peft.core.effects import Affine
     from keras_peft.core.sites import Site
 
 
@@ -56,8 +57,8 @@ class BitFit(Method):
     def weights(self, site: Site) -> Mapping[str, Weight]:
         import math
 
-        bias = _bias(site)
-        return {} if bias is None else {"bias": Weight((math.prod(bias.shape),), "zeros")}
+        shape = _bias_shape(site)
+        return {} if shape is None else {"bias": Weight((math.prod(shape),), "zeros")}
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.batched_weights import align
@@ -76,23 +77,32 @@ class BitFit(Method):
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
     ) -> Mapping[str, np.ndarray]:
-        bias = _bias(site)
-        return {bias.name: values[bias.name] + weights["bias"].reshape(bias.shape)}
+        name = "bias" if "bias" in values else "beta"
+        return {name: values[name] + weights["bias"].reshape(values[name].shape)}
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Affine:
+        from keras_peft.core.effects import Affine
+
+        return Affine(bias=weights["bias"])
 
 
-def _bias(site: Site) -> Any:
-    from keras_peft.core.sites import own_variables
+def _bias_shape(site: Site) -> tuple[int, ...] | None:
     from keras_peft.errors import SelectionError
 
-    named = {variable.name: variable for variable in own_variables(site.layer)}
-    bias = named.get("bias", named.get("beta"))
-    if bias is not None and "recurrent_kernel" in named:
+    shapes = site.shapes
+    bias = shapes.get("bias", shapes.get("beta"))
+    if bias is None:
+        return None
+    if "recurrent_kernel" in shapes:
         raise SelectionError(
             f"{site.path} adds its bias in every step, which {BitFit.name} cannot do; use FullFineTuning there, "
             "or choose other targets."
         )
-    is_channels_first = getattr(site.layer, "data_format", None) == "channels_first"
-    if bias is not None and is_channels_first and not isinstance(site.layer, _layers_with_matrix()):
+    layer = getattr(site, "layer", None)  # A `Place` has none.
+    is_channels_first = getattr(layer, "data_format", None) == "channels_first"
+    if is_channels_first and not isinstance(layer, _layers_with_matrix()):
         raise SelectionError(
             f"{site.path} has its channels first, which {BitFit.name} supports in Conv1D to Conv3D only; "
             "use FullFineTuning there, or choose other targets."

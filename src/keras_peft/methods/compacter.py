@@ -14,6 +14,9 @@ from keras_peft.core.method import Method, Weight, WeightView, option
 from keras_peft.methods._bottleneck import ACTIVATIONS, through
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.effects import Bottleneck
     from keras_peft.core.sites import Site
 
 
@@ -71,10 +74,10 @@ class Compacter(Method):
         return {"rule": Weight((n, n, n), "glorot_uniform")}
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import projection
+        from keras_peft.core.places import matrix_view
         from keras_peft.errors import OptionError
 
-        n, dim = self.products, projection(site).outputs
+        n, dim = self.products, matrix_view(site).outputs
         if dim % n:
             raise OptionError(f"{site.path} returns {dim} values, which is not divisible by `products={n}`.")
         return {
@@ -92,11 +95,25 @@ class Compacter(Method):
         up = _sum_of_products(weights.rule, weights.up_left, weights.up_right)
         return outputs + through(weights, outputs, down, up, self.activation)
 
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Bottleneck:
+        from keras_peft.core.effects import Bottleneck
+
+        return Bottleneck(
+            down=_sum_of_products(weights["rule"], weights["down_left"], weights["down_right"]),
+            down_bias=weights["down_bias"],
+            up=_sum_of_products(weights["rule"], weights["up_left"], weights["up_right"]),
+            up_bias=weights["up_bias"],
+            activation=self.activation,
+        )
+
 
 def _sum_of_products(rule: Any, left: Any, right: Any) -> Any:
     """Computes Σᵢ ruleᵢ ⊗ (leftᵢ rightᵢ), a matrix (rows, columns) after any leading batch axes."""
-    from keras import ops
+    from keras_peft.core.arrays import operations
 
+    ops = operations(rule)
     large = ops.matmul(left, right)
     product = ops.einsum("...iab,...icd->...acbd", rule, large)
     shape = product.shape

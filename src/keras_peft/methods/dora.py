@@ -15,6 +15,9 @@ from keras_peft.core.method import Weight, WeightView, option
 from keras_peft.methods._matrix import MatrixMethod
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.effects import Affine
     from keras_peft.core.projection import Projection
     from keras_peft.core.sites import Site
 
@@ -96,14 +99,27 @@ class DoRA(MatrixMethod):
         return view.run(call, change, inputs, *args, **kwargs)
 
     def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
-        import numpy as np
-        from keras import ops
+        from keras_peft.core.arrays import constant
 
         changed = matrix + self.scaling * (weights.dropout(weights.a) @ weights.b)
-        length = _norms(changed)
         # The norm counts as a constant in training (section 4.3).
-        length = length if isinstance(length, np.ndarray) else ops.stop_gradient(length)
+        length = constant(_norms(changed))
         return changed * (weights.magnitude / length)
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Affine:
+        import numpy as np
+
+        from keras_peft.core.effects import Affine
+
+        matrix = self.view(site).matrix_from(values)
+        factor = weights["magnitude"] / _norms(matrix + self.scaling * (weights["a"] @ weights["b"]))
+        # The bias is not scaled.
+        bias = values["bias"].reshape(-1) * (1 - factor) if "bias" in values else np.zeros_like(factor)
+        return Affine(
+            output_scale=factor, left=weights["a"], right=weights["b"] * (self.scaling * factor), bias=bias
+        )
 
     def _length(self, view: Projection, weights: WeightView) -> Any:
         """Computes ‖W + s A B‖ per output, (out,) or (batch, out), without the full product A B."""
@@ -119,9 +135,7 @@ class DoRA(MatrixMethod):
 
 def _norms(matrix: Any) -> Any:
     """Returns the norm of each column of a NumPy array or a tensor."""
-    import numpy as np
-    from keras import ops
+    from keras_peft.core.arrays import operations
 
-    if isinstance(matrix, np.ndarray):
-        return np.linalg.norm(matrix, axis=0)
+    ops = operations(matrix)
     return ops.sqrt(ops.maximum(ops.sum(ops.square(matrix), axis=0), 1e-12))

@@ -45,6 +45,8 @@ class FullFineTuning(Method):
     def trains(self, site: Site, variable: str) -> bool:
         from keras_peft.core.sites import own_variables
 
+        if getattr(site, "layer", None) is None:  # A `Place` has only weights.
+            return True
         (found,) = [v for v in own_variables(site.layer) if v.name == variable]
         return bool(site.role != "head" and _is_weight(found))
 

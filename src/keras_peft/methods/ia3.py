@@ -15,6 +15,7 @@ from keras_peft.core.method import Method, Weight, WeightView
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_peft.core.effects import Affine
     from keras_peft.core.sites import Site
 
 
@@ -43,9 +44,9 @@ class IA3(Method):
     hugging_face: ClassVar[str | None] = "IA3"
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import projection
+        from keras_peft.core.places import matrix_view
 
-        view = projection(site)
+        view = matrix_view(site)
         return {"scale": Weight((view.inputs if _scales_inputs(site) else view.outputs,), "ones")}
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -64,19 +65,25 @@ class IA3(Method):
     def merged(
         self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
     ) -> Mapping[str, np.ndarray]:
-        from keras_peft.core.projection import LinearProjection, projection
+        from keras_peft.core.places import matrix_view
 
-        view, scale = projection(site), weights["scale"]
+        view, scale = matrix_view(site), weights["scale"]
         matrix = view.matrix_from(values)
         if _scales_inputs(site):
-            return view.kernels_from(matrix * scale[:, None])
-        changed = view.kernels_from(matrix * scale)
+            scaled: dict[str, np.ndarray] = view.kernels_from(matrix * scale[:, None])
+            return scaled
+        changed: dict[str, np.ndarray] = view.kernels_from(matrix * scale)
         if "bias" in values:
-            shape = values["bias"].shape
-            if isinstance(view, LinearProjection):
-                shape = view.shape[view.summed :]
-            changed["bias"] = values["bias"] * scale.reshape(shape)
+            changed["bias"] = values["bias"] * scale.reshape(view.bias_shape)
         return changed
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Affine:
+        from keras_peft.core.effects import Affine
+
+        scale = weights["scale"]
+        return Affine(input_scale=scale) if _scales_inputs(site) else Affine(output_scale=scale)
 
 
 def _scales_inputs(site: Site) -> bool:

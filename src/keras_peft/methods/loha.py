@@ -15,6 +15,9 @@ from keras_peft.core.method import Weight, WeightView, option
 from keras_peft.methods._matrix import MatrixMethod
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.effects import Affine
     from keras_peft.core.projection import Projection
     from keras_peft.core.sites import Site
 
@@ -55,10 +58,10 @@ class LoHa(MatrixMethod):
 
         view = self.view(site)
         return {
-            "a1": Weight((view.inputs, self.rank), uniform(view.inputs)),  # type: ignore[arg-type]
-            "b1": Weight((self.rank, view.outputs), uniform(self.rank)),  # type: ignore[arg-type]
+            "a1": Weight((view.inputs, self.rank), uniform(view.inputs)),
+            "b1": Weight((self.rank, view.outputs), uniform(self.rank)),
             "a2": Weight((view.inputs, self.rank), "zeros"),
-            "b2": Weight((self.rank, view.outputs), uniform(self.rank)),  # type: ignore[arg-type]
+            "b2": Weight((self.rank, view.outputs), uniform(self.rank)),
         }
 
     def run(
@@ -75,6 +78,17 @@ class LoHa(MatrixMethod):
 
     def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
         return matrix + self._update(weights)
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Affine:
+        from keras_peft.core.effects import Affine
+
+        # The entrywise product of two matrices of rank r has at most rank r².
+        left = weights["a1"][:, :, None] * weights["a2"][:, None, :]
+        right = weights["b1"][:, None, :] * weights["b2"][None, :, :]
+        rank = self.rank**2
+        return Affine(left=left.reshape(-1, rank), right=right.reshape(rank, -1) * (self.alpha / self.rank))
 
     def _update(self, weights: Any) -> Any:
         return (weights.a1 @ weights.b1) * (weights.a2 @ weights.b2) * (self.alpha / self.rank)

@@ -66,11 +66,11 @@ class LoKr(MatrixMethod):
         (i1, i2), (o1, o2) = self._split(site)
         small = {"k": Weight((i1, o1), "zeros")}
         if self.rank >= max(i2, o2) / 2:
-            return {**small, "c": Weight((i2, o2), uniform(i2))}  # type: ignore[arg-type]
+            return {**small, "c": Weight((i2, o2), uniform(i2))}
         return {
             **small,
-            "a": Weight((i2, self.rank), uniform(i2)),  # type: ignore[arg-type]
-            "b": Weight((self.rank, o2), uniform(self.rank)),  # type: ignore[arg-type]
+            "a": Weight((i2, self.rank), uniform(i2)),
+            "b": Weight((self.rank, o2), uniform(self.rank)),
         }
 
     def multiplies(self, view: Projection) -> bool:
@@ -103,7 +103,7 @@ class LoKr(MatrixMethod):
         return view.run(call, lambda y: y + update, inputs, *args, **kwargs)
 
     def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
-        from keras_peft.core.projection import reshape
+        from keras_peft.core.arrays import reshape
 
         (_, i2), (_, o2) = self._split(site)
         large = weights.c if self.rank >= max(i2, o2) / 2 else weights.a @ weights.b

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from keras_peft.core.method import Method, Weight, WeightView, option
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.effects import Edit
     from keras_peft.core.sites import Site
 
 
@@ -67,13 +70,14 @@ class LoReFT(Method):
         dim = _dim(site)
         return {
             "basis": Weight((dim, self.rank), "orthogonal"),
-            "source": Weight((dim, self.rank), uniform_by_inputs(dim)),  # type: ignore[arg-type]
+            "source": Weight((dim, self.rank), uniform_by_inputs(dim)),
             "bias": Weight((self.rank,), "zeros"),
         }
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras import ops
 
+        from keras_peft.core.arrays import orthonormal
         from keras_peft.core.batched_weights import align, multiply
         from keras_peft.core.intercept import arguments
         from keras_peft.methods._prompt import refuse_cache
@@ -81,12 +85,19 @@ class LoReFT(Method):
         named = arguments(weights.site.layer, args, kwargs)
         refuse_cache(self, weights.site, named)
         outputs = call(*args, **kwargs)
-        orthonormal = ops.cast(ops.qr(weights.exact("basis"))[0], outputs.dtype)
+        basis = ops.cast(orthonormal(weights.exact("basis")), outputs.dtype)
         source = multiply(outputs, weights.source)
-        edit = source + align(weights.bias, source) - multiply(outputs, orthonormal)
-        edited = outputs + multiply(edit, ops.swapaxes(orthonormal, -1, -2))
+        edit = source + align(weights.bias, source) - multiply(outputs, basis)
+        edited = outputs + multiply(edit, ops.swapaxes(basis, -1, -2))
         mask = next((v for name, v in named.items() if name.endswith("padding_mask")), None)
         return ops.where(ops.expand_dims(self._positions(outputs, mask), -1), edited, outputs)
+
+    def effect(self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]) -> Edit:
+        from keras_peft.core.arrays import orthonormal
+        from keras_peft.core.effects import Edit
+
+        basis = orthonormal(weights["basis"])
+        return Edit(basis, weights["source"], weights["bias"], self.first, self.last)
 
     def _positions(self, outputs: Any, mask: Any) -> Any:
         """Returns a boolean mask of the positions to edit, (batch, length)."""
@@ -101,12 +112,12 @@ class LoReFT(Method):
 
 def _dim(site: Site) -> int:
     """Returns the size of a block's output vectors."""
-    from keras_peft.core.projection import projection
+    from keras_peft.core.places import matrix_view
     from keras_peft.errors import SelectionError
 
     for role in ("ffn.down", "attention.output"):
         if role in site.inner:
-            return projection(site.inner[role]).outputs
+            return int(matrix_view(site.inner[role]).outputs)
     raise SelectionError(
         f"{site.path} contains no layer with the role 'ffn.down' or 'attention.output', so its output size is "
         "unknown; set `roles` to name these layers."

@@ -16,6 +16,7 @@ from keras_peft.core.method import Method, Weight, WeightView
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_peft.core.effects import Affine
     from keras_peft.core.sites import Site
 
 
@@ -49,21 +50,21 @@ class NormTuning(Method):
 
         if site.role != "norm":
             raise SelectionError(
-                f"{site.path} is a {type(site.layer).__name__} without the role 'norm'; choose targets that are "
+                f"{site.path} is a {site.kind} without the role 'norm'; choose targets that are "
                 "norms, or give your own norms this role with `roles`."
             )
-        scale, shift = _variables(site)
+        scale, shift = _names(site.shapes)
         weights = {}
         if scale is not None:
-            weights["scale"] = Weight(tuple(scale.shape), "ones")
+            weights["scale"] = Weight(site.shapes[scale], "ones")
         if shift is not None:
-            weights["shift"] = Weight(tuple(shift.shape), "zeros")
+            weights["shift"] = Weight(site.shapes[shift], "zeros")
         return weights
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.batched_weights import align
 
-        scale, shift = _variables(weights.site)
+        scale, shift = _names(weights.site.shapes)
         outputs = call(*args, **kwargs)
         if scale is not None:
             outputs = outputs * align(weights.scale, outputs)
@@ -76,24 +77,33 @@ class NormTuning(Method):
     ) -> Mapping[str, np.ndarray]:
         from keras_peft.errors import AdapterError
 
-        scale, shift = _variables(site)
-        if not type(site.layer).__module__.startswith("keras.src.layers"):
+        layer = getattr(site, "layer", None)  # A `Place` has none.
+        if layer is not None and not type(layer).__module__.startswith("keras.src.layers"):
             raise AdapterError(
-                f"{site.path} is a {type(site.layer).__name__}, whose use of the scale is unknown, so norm "
+                f"{site.path} is a {type(layer).__name__}, whose use of the scale is unknown, so norm "
                 "tuning cannot be merged into it."
             )
         changed = {}
         factor = weights.get("scale", 1.0)
+        scale, shift = _names(values)
         if scale is not None:
-            changed[scale.name] = values[scale.name] * factor
+            changed[scale] = values[scale] * factor
         if shift is not None:
-            changed[shift.name] = values[shift.name] * factor + weights["shift"]
+            changed[shift] = values[shift] * factor + weights["shift"]
         return changed
 
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> Affine:
+        from keras_peft.core.effects import Affine
 
-def _variables(site: Site) -> tuple[Any, Any]:
-    """Returns the norm's scale and shift, or None for one that it lacks."""
-    from keras_peft.core.sites import own_variables
+        return Affine(output_scale=weights.get("scale"), bias=weights.get("shift"))
 
-    named = {variable.name: variable for variable in own_variables(site.layer)}
-    return named.get("gamma", named.get("scale")), named.get("beta", named.get("bias"))
+
+def _names(values: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Returns the names of a norm's scale and shift, or None for one that it lacks."""
+
+    def first(*names: str) -> str | None:
+        return next((name for name in names if name in values), None)
+
+    return first("gamma", "scale"), first("beta", "bias")

@@ -90,19 +90,12 @@ class OFT(MatrixMethod):
         return call(linear.unflatten(rotated), *args, **kwargs)
 
     def changed(self, site: Site, weights: Any, matrix: Any) -> Any:
-        import numpy as np
-        from keras import ops
-
-        from keras_peft.core.projection import reshape
+        from keras_peft.core.arrays import operations, reshape
 
         size = self._size(site)
-        rotation = self._rotation(ops.convert_to_tensor(weights.skew, "float32"), size)
+        rotation = self._rotation(weights.skew, size)
         blocks = reshape(matrix, (-1, size, matrix.shape[-1]))
-        if isinstance(matrix, np.ndarray):
-            rotated = np.matmul(ops.convert_to_numpy(rotation), blocks)
-        else:
-            rotated = ops.matmul(rotation, ops.cast(blocks, "float32"))
-        return reshape(rotated, matrix.shape)
+        return reshape(operations(matrix).matmul(rotation, blocks), matrix.shape)
 
     def _size(self, site: Site) -> int:
         inputs = self.view(site).inputs
@@ -111,17 +104,19 @@ class OFT(MatrixMethod):
     def _rotation(self, skew: Any, size: int) -> Any:
         """Converts values (…, blocks, size (size - 1) / 2) to rotations (…, blocks, size, size)."""
         import numpy as np
-        from keras import ops
 
+        from keras_peft.core.arrays import operations, solve
+
+        ops = operations(skew)
         place, sign = np.zeros((size, size), np.int32), np.zeros((size, size), np.float32)
         above = np.triu_indices(size, 1)
         place[above] = place.T[above] = np.arange(len(above[0]))
         sign[above], sign.T[above] = 1, -1
         q = ops.take(skew, place.reshape(-1), axis=-1)
-        q = ops.reshape(q, (*ops.shape(skew)[:-1], size, size)) * ops.convert_to_tensor(sign)
+        q = ops.reshape(q, (*ops.shape(skew)[:-1], size, size)) * sign
         one = ops.broadcast_to(ops.eye(size, dtype=q.dtype), ops.shape(q))
         if self.terms == 0:
-            return ops.solve(one - q, one + q)
+            return solve(one - q, one + q)
         # (I + Q)(I + Q + Q² + …), truncated: the last power of Q counts once, the others twice.
         total, power = one, one
         for term in range(1, self.terms):

@@ -58,7 +58,9 @@ class PTuning(Prompt):
     def weights(self, site: Site) -> Mapping[str, Weight]:
         if site.role != "embedding.token":
             return {}
-        dim, h = site.layer.output_dim, self.hidden
+        from keras_peft.core.places import matrix_view
+
+        dim, h = matrix_view(site).outputs, self.hidden
         sizes = {}
         if self.encoder == "mlp":
             sizes = {"dense_0": (dim, h), "dense_1": (h, h), "dense_2": (h, dim)}
@@ -78,9 +80,10 @@ class PTuning(Prompt):
         return weights
 
     def prompt(self, weights: WeightView) -> Any:
-        from keras import ops
+        from keras_peft.core.arrays import operations
 
         x = weights.embedding
+        ops = operations(x)
         names: tuple[str, ...] = ("dense_0", "dense_1", "dense_2")
         if self.encoder == "lstm":
             names = names[:2]
@@ -89,13 +92,14 @@ class PTuning(Prompt):
                 x = ops.concatenate(ways, axis=-1)
         for name in names:
             x = ops.matmul(x, getattr(weights, name)) + ops.expand_dims(getattr(weights, f"{name}_bias"), -2)
-            x = x if name == names[-1] else ops.relu(x)
+            x = x if name == names[-1] else ops.maximum(x, 0)
         return x
 
     def _read(self, weights: WeightView, x: Any, way: str, layer: int) -> Any:
         """Runs one direction of one LSTM layer: (…, tokens, in) to (…, tokens, hidden)."""
-        from keras import ops
+        from keras_peft.core.arrays import operations, sigmoid
 
+        ops = operations(x)
         kernel, recurrent, bias = (
             getattr(weights, f"{way}_{layer}{suffix}") for suffix in ("", "_recurrent", "_bias")
         )
@@ -106,7 +110,7 @@ class PTuning(Prompt):
         for step in order:
             gates = gates_in[..., step : step + 1, :] + ops.matmul(state, recurrent)
             enter, forget, candidate, leave = ops.split(gates, 4, axis=-1)
-            cell = ops.sigmoid(forget) * cell + ops.sigmoid(enter) * ops.tanh(candidate)
-            state = ops.sigmoid(leave) * ops.tanh(cell)
+            cell = sigmoid(forget) * cell + sigmoid(enter) * ops.tanh(candidate)
+            state = sigmoid(leave) * ops.tanh(cell)
             states[step] = state
         return ops.concatenate([states[step] for step in range(self.tokens)], axis=-2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from keras_peft.core.method import Weight, WeightView, option
 from keras_peft.methods._bottleneck import ACTIVATIONS, Bottleneck, bottleneck_weights
@@ -44,6 +44,7 @@ class ParallelAdapter(Bottleneck):
     title: ClassVar[str] = "Adapter layers (parallel)"
     paper: ClassVar[str] = "He et al. 2021, https://arxiv.org/abs/2110.04366"
     default_targets: ClassVar[tuple[str, ...]] = ("block",)
+    attaches_to: ClassVar[Literal["output", "feed-forward", "last-norm"]] = "feed-forward"
 
     activation: str = option(
         "relu", f"activation of the bottleneck: {', '.join(ACTIVATIONS)}", choices=ACTIVATIONS
@@ -51,10 +52,10 @@ class ParallelAdapter(Bottleneck):
     scaling: float = option(4.0, "scale of the bottleneck's output", above=0)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.projection import projection
+        from keras_peft.core.places import matrix_view
 
         up, down = _feed_forward(site)
-        return bottleneck_weights(projection(up).inputs, self.size, projection(down).outputs)
+        return bottleneck_weights(matrix_view(up).inputs, self.size, matrix_view(down).outputs)
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.intercept import attached

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from keras_peft.core.method import Weight, WeightView
 from keras_peft.methods._bottleneck import Bottleneck, bottleneck_weights
@@ -47,11 +47,11 @@ class PfeifferNormAdapter(Bottleneck):
     title: ClassVar[str] = "Adapter layers (Pfeiffer, at the norm)"
     paper: ClassVar[str] = "Pfeiffer et al. 2020, https://arxiv.org/abs/2005.00247"
     default_targets: ClassVar[tuple[str, ...]] = ("block",)
+    attaches_to: ClassVar[Literal["output", "feed-forward", "last-norm"]] = "last-norm"
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        from keras_peft.core.sites import own_variables
-
-        dim = own_variables(_last_norm(site).layer)[0].shape[-1]
+        # All norms of a block have the same size.
+        dim = next(iter(_norm(site).shapes.values()))[-1]
         return bottleneck_weights(dim, self.size, dim)
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -65,8 +65,8 @@ class PfeifferNormAdapter(Bottleneck):
             return call(*args, **kwargs)
 
 
-def _last_norm(site: Site) -> Site:
-    from keras_peft.core.sites import find_sites
+def _norm(site: Site) -> Site:
+    """Returns the first norm of a block."""
     from keras_peft.errors import SelectionError
 
     if "norm" not in site.inner:
@@ -74,6 +74,12 @@ def _last_norm(site: Site) -> Site:
             f"{site.path} contains no layer with the role 'norm'; choose blocks that do, or set `roles` to name "
             "these layers."
         )
+    return site.inner["norm"]
+
+
+def _last_norm(site: Site) -> Site:
+    from keras_peft.core.sites import find_sites
+
     # `find_sites` does not know an architecture's own norm class here, so compare classes, too.
-    kind = type(site.inner["norm"].layer)
+    kind = type(_norm(site).layer)
     return [one for one in find_sites(site.layer) if one.role == "norm" or type(one.layer) is kind][-1]

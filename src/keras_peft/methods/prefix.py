@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Method, Weight, WeightView, option
+from keras_peft.core.method import Method, Weight, WeightView, initializer, option
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_peft.core.effects import KeysAndValues, PositionShift
     from keras_peft.core.sites import Site
 
 
@@ -65,22 +69,20 @@ class PrefixTuning(Method):
         return self.shift_positions if site.role == "embedding.position" else True
 
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
-        import keras
 
-        from keras_peft.core.projection import projection
+        from keras_peft.core.places import matrix_view
 
         attention = [site for site in sites if site.role != "embedding.position"]
         if not self.projection or not attention:
             return {}
-        dim = projection(_part(attention[0], "key")).inputs
+        dim = matrix_view(_part(attention[0], "key")).inputs
         return {
-            "embedding": Weight((self.tokens, dim), keras.initializers.RandomNormal(stddev=1.0)),
+            "embedding": Weight((self.tokens, dim), initializer("RandomNormal", stddev=1.0)),
             "inner": Weight((dim, self.hidden), "glorot_uniform"),
             "inner_bias": Weight((self.hidden,), "zeros"),
         }
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        import keras
 
         if site.role == "embedding.position":
             return {}
@@ -91,7 +93,7 @@ class PrefixTuning(Method):
                 weights[part] = Weight((self.hidden, outputs), "glorot_uniform")
                 weights[f"{part}_bias"] = Weight((outputs,), "zeros")
             else:
-                weights[part] = Weight((self.tokens, outputs), keras.initializers.RandomNormal(stddev=0.5))
+                weights[part] = Weight((self.tokens, outputs), initializer("RandomNormal", stddev=0.5))
         return weights
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -114,13 +116,24 @@ class PrefixTuning(Method):
             weights: The adapter's weights at an attention layer.
             part: "key" or "value".
         """
-        from keras import ops
+        from keras_peft.core.arrays import operations
 
         if not self.projection:
             return getattr(weights, part)
+        ops = operations(weights.embedding)
         narrow = ops.matmul(weights.embedding, weights.inner) + ops.expand_dims(weights.inner_bias, -2)
         wide = ops.matmul(ops.tanh(narrow), getattr(weights, part))
         return wide + ops.expand_dims(getattr(weights, f"{part}_bias"), -2)
+
+    def effect(
+        self, site: Site, weights: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> KeysAndValues | PositionShift:
+        from keras_peft.core.effects import KeysAndValues, PositionShift
+
+        if site.role == "embedding.position":
+            return PositionShift(self.tokens)
+        rows: Any = SimpleNamespace(**weights)
+        return KeysAndValues(self.rows(rows, "key"), self.rows(rows, "value"))
 
     def _with_longer_keys(self, weights: WeightView, call: Callable[..., Any], named: dict[str, Any]) -> Any:
         """Prepends the learned rows to the projected keys and values, and extends the mask."""
@@ -207,6 +220,8 @@ def _part(site: Site, part: str) -> Site:
 
 def _outputs(site: Site, part: str) -> int:
     """Returns the size of an attention layer's keys or values, over all heads."""
+    if getattr(site, "layer", None) is None:  # A `Place` has none.
+        return _part(site, part).shapes["kernel"][-1]
     import keras
 
     from keras_peft.core.projection import linear_projection

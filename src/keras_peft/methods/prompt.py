@@ -80,9 +80,10 @@ class PromptTuning(Prompt):
     def weights(self, site: Site) -> Mapping[str, Weight]:
         if site.role != "embedding.token":
             return {}
-        return {
-            "prompt": Weight((self.tokens, site.layer.output_dim), lambda _s, dtype=None: self._start(site))
-        }
+        from keras_peft.core.places import matrix_view
+
+        dim = matrix_view(site).outputs
+        return {"prompt": Weight((self.tokens, dim), lambda _s, dtype=None: self._start(site))}
 
     def prompt(self, weights: WeightView) -> Any:
         return weights.prompt

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keras_peft.core.method import Weight, option
+from keras_peft.core.method import Weight, initializer, option
 from keras_peft.methods._matrix import LowRankMethod
 
 if TYPE_CHECKING:
@@ -52,21 +52,18 @@ class VeRA(LowRankMethod):
     dropout: float = option(0.0, "fraction of the inputs of A to drop during training", minimum=0, below=1)
 
     def shared(self, sites: Sequence[Site]) -> Mapping[str, Weight]:
-        import keras
 
         views = [self.view(site) for site in sites]
         inputs, outputs = max(view.inputs for view in views), max(view.outputs for view in views)
-        random = keras.initializers.HeUniform
         return {
-            "a": Weight((inputs, self.rank), random(), trainable=False),
-            "b": Weight((self.rank, outputs), random(), trainable=False),
+            "a": Weight((inputs, self.rank), initializer("HeUniform"), trainable=False),
+            "b": Weight((self.rank, outputs), initializer("HeUniform"), trainable=False),
         }
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        import keras
 
         return {
-            "scale_d": Weight((self.rank,), keras.initializers.Constant(self.initial)),
+            "scale_d": Weight((self.rank,), initializer("Constant", value=self.initial)),
             "scale_b": Weight((self.view(site).outputs,), "zeros"),
         }
 

@@ -35,7 +35,7 @@ from keras_peft.runtime.shared_trunk import SharedTrunk
 from keras_peft.runtime.trunk_runner import TrunkRunner
 
 if TYPE_CHECKING:
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
 
 # Unused tops to keep: an adapter that is reloaded needs its top immediately.
 _KEPT_TOPS = 16

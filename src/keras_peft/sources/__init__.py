@@ -11,12 +11,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from keras_peft.errors import BaseNotFound, did_you_mean, listed
+from keras_peft.errors import BaseError, BaseNotFound, did_you_mean, listed
 from keras_peft.extras import need
 from keras_peft.sources import embedded
 from keras_peft.sources._base import Base
 from keras_peft.sources._head import CheckpointHead, find_head, task_meant
+
+if TYPE_CHECKING:
+    from keras_peft.sources._weights import EncoderWeights
 
 __all__ = [
     "DEFAULT",
@@ -27,6 +31,7 @@ __all__ = [
     "is_preset",
     "load",
     "load_tokenizer",
+    "load_weights",
     "task_meant",
 ]
 
@@ -78,6 +83,28 @@ def load(name: str = DEFAULT) -> Base:
         f"KerasHub preset; write hf://owner/name for a model on Hugging Face."
         f"{did_you_mean(name, [*embedded.NAMES, *preset.names()])}"
     )
+
+
+def load_weights(name: str = DEFAULT) -> EncoderWeights:
+    """Reads the weights of a base model without Keras.
+
+    Args:
+        name: Base model, as accepted by `load`.
+
+    Raises:
+        BaseError: As raised by `load`, or if the base model is a KerasHub preset, which only Keras can read.
+    """
+    from keras_peft.sources._weights import read_weights
+
+    if name in embedded.NAMES:
+        return read_weights(
+            embedded.prepare(name), name=name, sha256=embedded.NAMES[name].sha256["model.safetensors"]
+        )
+    if (found := checkpoint(name)) is None:
+        raise BaseError(f"The base model {name} is not a Hugging Face checkpoint, so only Keras can load it.")
+    if name.startswith("hf://"):
+        return read_weights(found, name=name)
+    return read_weights(found, name=str(Path(name).expanduser().resolve()))
 
 
 def load_tokenizer(name: str = DEFAULT) -> tuple[str, int]:

@@ -41,9 +41,8 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     from keras_peft.sources._masked_head import find_masked_head
     from keras_peft.sources._pooling import declared_pooling
 
-    config = _read_json(folder / "config.json")
-    readable = _readable(config, folder)
-    tensors, identity = _read_weights(folder)
+    config, readable = read_config(folder)
+    tensors, identity = identified(folder)
     try:
         encoder = readable.from_checkpoint(config, tensors)
         max_length = readable.max_length(config)
@@ -84,8 +83,7 @@ def load_tokenizer(folder: Path) -> tuple[str, int]:
         BaseCorrupt: If a file is damaged.
         BaseError: If the architecture is not supported.
     """
-    config = _read_json(folder / "config.json")
-    readable = _readable(config, folder)
+    config, readable = read_config(folder)
     try:
         max_length = readable.max_length(config)
     except (KeyError, TypeError, ValueError):
@@ -95,17 +93,30 @@ def load_tokenizer(folder: Path) -> tuple[str, int]:
     return _read_tokenizer(folder), max_length
 
 
-def _readable(config: Mapping[str, Any], folder: Path) -> ModuleType:
-    """Returns the architecture module of a checkpoint."""
+def read_config(folder: Path) -> tuple[dict[str, Any], ModuleType]:
+    """Reads the configuration of a checkpoint folder.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Returns:
+        The content of its config.json, and its architecture module.
+
+    Raises:
+        BaseNotFound: If there is no config.json.
+        BaseCorrupt: If it is damaged.
+        BaseError: If the architecture is not supported.
+    """
     from keras_peft import bases
 
+    config = _read_json(folder / "config.json")
     kind = config.get("model_type")
     known = {name: one for name, one in bases.checkpoints().items() if hasattr(one, "from_checkpoint")}
     if kind not in known:
         raise BaseError(
             f"{folder} contains a checkpoint of type {kind!r}; the supported types are: {', '.join(known)}."
         )
-    return known[kind]
+    return config, known[kind]
 
 
 class _Tensors(Mapping[str, "np.ndarray"]):
@@ -158,8 +169,8 @@ def read_tensors(folder: Path) -> Mapping[str, np.ndarray]:
     return _Tensors(folder / file for file in _weight_files(folder))
 
 
-def _read_weights(folder: Path) -> tuple[Mapping[str, np.ndarray], str]:
-    """Returns the tensors and a SHA-256 that identifies them.
+def identified(folder: Path) -> tuple[Mapping[str, np.ndarray], str]:
+    """Returns the tensors of a checkpoint folder as `read_tensors` does, and a SHA-256 that identifies them.
 
     It is the SHA-256 of model.safetensors or, for a sharded checkpoint, of its shards' concatenated SHA-256s.
     """

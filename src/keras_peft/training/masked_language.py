@@ -24,7 +24,7 @@ from keras_peft.training.recipe import Recipe, default_epochs, default_rates
 from keras_peft.training.train import compile_for_training, steps_of
 
 if TYPE_CHECKING:
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.sources import Base
     from keras_peft.training.settings import Settings

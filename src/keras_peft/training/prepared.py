@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
     from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.tokens import Tokens
     from keras_peft.runtime.rows import EncodedRows

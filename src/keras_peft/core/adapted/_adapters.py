@@ -17,13 +17,14 @@ from keras_peft.core.adapted._base_class import (
     has_attribute,
     overridden_training,
 )
-from keras_peft.core.adapter import Adapter, Placement, choose_placements
+from keras_peft.core.adapter import Adapter, choose_placements
 from keras_peft.core.adapter_shape import AdapterShape
 from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
 from keras_peft.core.merging import Merge, joined, merged_values
 from keras_peft.core.method import Method
 from keras_peft.core.mixed_batch import MixedBatchModel
 from keras_peft.core.model_split import ModelSplit, split_model
+from keras_peft.core.placement import Placement
 from keras_peft.core.pooling_layer import pooled
 from keras_peft.core.registry import AdapterRegistry, refuse_no_name
 from keras_peft.core.sites import find_sites

@@ -10,7 +10,6 @@ from keras_peft.core.projection._embedding import EmbeddingProjection as Embeddi
 from keras_peft.core.projection._linear import LinearProjection as LinearProjection
 from keras_peft.core.projection._linear import linear_projection as linear_projection
 from keras_peft.core.projection._projection import Projection as Projection
-from keras_peft.core.projection._projection import reshape as reshape
 from keras_peft.core.projection._recurrent import RecurrentProjection
 from keras_peft.core.sites import RECURRENT_CELLS, RECURRENT_LAYERS, Site, own_variables
 from keras_peft.errors import SelectionError, listed

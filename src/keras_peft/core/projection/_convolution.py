@@ -12,8 +12,9 @@ from typing import Any
 
 from keras import ops
 
+from keras_peft.core.arrays import reshape
 from keras_peft.core.batched_weights import multiply
-from keras_peft.core.projection._projection import Projection, reshape
+from keras_peft.core.projection._projection import Projection
 from keras_peft.core.sites import Site
 
 

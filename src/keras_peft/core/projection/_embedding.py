@@ -26,6 +26,7 @@ class EmbeddingProjection(Projection):
     """
 
     kernel_names = ("embeddings",)
+    takes_ids = True
 
     def __init__(self, site: Site) -> None:
         super().__init__(site, site.layer.input_dim, site.layer.output_dim)

@@ -14,10 +14,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_peft.core.arrays import reshape, transpose
 from keras_peft.core.batched_weights import multiply
 from keras_peft.core.intercept import before_activation
 from keras_peft.core.linear_layers import einsum_axes
-from keras_peft.core.projection._projection import Projection, reshape, transpose
+from keras_peft.core.projection._projection import Projection
 from keras_peft.core.sites import Site
 from keras_peft.errors import SelectionError
 
@@ -85,6 +86,10 @@ class LinearProjection(Projection):
             answers = type(layer).quantized_call(layer, rows)
         answers = ops.cast(ops.reshape(answers, (self.inputs + 1, self.outputs)), "float32")
         return answers[:-1] - answers[-1:]
+
+    @property
+    def bias_shape(self) -> tuple[int, ...]:
+        return self.shape[self.summed :]
 
     def bias(self) -> Any:
         bias = getattr(self.layer, "bias", None)

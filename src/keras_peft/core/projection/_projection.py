@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_peft.core.intercept import before_activation
@@ -38,10 +37,12 @@ class Projection(ABC):
         multiplies: Whether `multiply` is possible. Otherwise, a method can only replace the kernel.
         returns_product: Whether the layer returns a product with its matrix, apart from a bias and an
             activation.
+        takes_ids: Whether the matrix is a table whose rows the layer looks up.
     """
 
     multiplies: bool = True
     returns_product: ClassVar[bool] = True
+    takes_ids: ClassVar[bool] = False
 
     def __init__(self, site: Site, inputs: int, outputs: int) -> None:
         self.site, self.inputs, self.outputs = site, inputs, outputs
@@ -108,6 +109,11 @@ class Projection(ABC):
         changed = ops.cast(change(self._flat(result, inputs)), result.dtype)
         return activation(self._restored(changed, result))
 
+    @property
+    def bias_shape(self) -> tuple[int, ...]:
+        """Shape of the outputs of one position, in which the layer stores its bias."""
+        return (self.outputs,)
+
     def bias(self) -> Any:
         """Returns the layer's bias of shape (outputs,), or a single 0 if it has none."""
         bias = getattr(self.layer, "bias", None)
@@ -164,18 +170,3 @@ class Projection(ABC):
     def _restored(self, flat: Any, result: Any) -> Any:
         """Reshapes (batch, …, outputs) to the shape of the layer's result."""
         return flat
-
-
-def reshape(x: Any, shape: tuple[int, ...]) -> Any:
-    """Reshapes a NumPy array or a tensor."""
-    return x.reshape(shape) if isinstance(x, np.ndarray) else ops.reshape(x, shape)
-
-
-def transpose(x: Any, axes: tuple[int, ...]) -> Any:
-    """Transposes a NumPy array or a tensor."""
-    return x.transpose(axes) if isinstance(x, np.ndarray) else ops.transpose(x, axes)
-
-
-def concatenate(parts: list[Any]) -> Any:
-    """Concatenates NumPy arrays or tensors along the first axis."""
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else ops.concatenate(parts)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import keras
 
-from keras_peft.core.projection._projection import Projection, concatenate
+from keras_peft.core.arrays import concatenate
+from keras_peft.core.projection._projection import Projection
 from keras_peft.core.sites import RECURRENT_LAYERS, Site
 
 

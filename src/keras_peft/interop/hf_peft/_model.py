@@ -13,8 +13,8 @@ from keras_peft import bases
 from keras_peft.core.method import Method
 from keras_peft.errors import AdapterError, KerasPeftError, listed
 from keras_peft.extras import need
-from keras_peft.files import refuse_existing, whole_folder
-from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.files import refuse_existing, whole_folder, write_json
+from keras_peft.interop._files import write_torch_tensors
 from keras_peft.interop._locating import locate
 from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, is_adapter, read_folder
 from keras_peft.interop.hf_peft._names import Names

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from keras_peft import bases
+from keras_peft.core.select_sites import selection_of
 from keras_peft.core.selection import Selection
-from keras_peft.core.sites import Site, selection_of
+from keras_peft.core.sites import Site
 
 if TYPE_CHECKING:
     from keras_peft.bases._checkpoint import CheckpointNames

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.core.adapter import Placement
 from keras_peft.core.method import Method
+from keras_peft.core.placement import Placement
 from keras_peft.core.sites import Site
 from keras_peft.errors import OptionError
 from keras_peft.interop.hf_peft._names import Names

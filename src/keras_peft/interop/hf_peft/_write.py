@@ -9,9 +9,9 @@ from keras_peft import bases, sources
 from keras_peft import bundle as bundles
 from keras_peft.bases import distilbert
 from keras_peft.errors import AdapterError, BundleError, listed
-from keras_peft.files import refuse_existing
+from keras_peft.files import refuse_existing, write_json
 from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
-from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._files import write_torch_tensors
 from keras_peft.interop._verifying import compared_on
 from keras_peft.interop.hf_peft._base import HuggingFaceBase, load_base
 from keras_peft.interop.hf_peft._folder import CONFIG, FILES, TENSORS, is_adapter, read_folder

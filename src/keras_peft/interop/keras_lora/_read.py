@@ -12,11 +12,12 @@ import numpy as np
 
 from keras_peft import attach, bases
 from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
-from keras_peft.core.adapter import Placement
 from keras_peft.core.linear_layers import is_linear
 from keras_peft.core.method import Method
+from keras_peft.core.placement import Placement
 from keras_peft.core.projection import linear_projection
-from keras_peft.core.sites import Site, find_sites, own_variables, selection_of
+from keras_peft.core.select_sites import selection_of
+from keras_peft.core.sites import Site, find_sites, own_variables
 from keras_peft.errors import AdapterError, OptionError, listed
 from keras_peft.extras import need
 from keras_peft.interop.keras_lora import _file

@@ -12,14 +12,14 @@ import keras_hub  # noqa: F401  (a slow import, done here so that startup report
 import numpy as np
 
 from keras_peft import methods, sources
-from keras_peft.core.adapter import refuse_unfit
+from keras_peft.core.fitting import refuse_unfit
 from keras_peft.errors import BundleMismatch
 from keras_peft.runtime.mixed_batch import MixedBatchBase, PackedAdapter
 from keras_peft.serve.bundle_files import read_tensors
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
     from keras_peft.serve.loaded_adapter import AdapterRow
     from keras_peft.serve.settings import ServeSettings
     from keras_peft.sources import Base
