@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_peft.tasks._scores import Scores
 
 _LEVEL = 0.95
+# The standard normal distribution has this share of its mass within so many standard deviations.
+_DEVIATIONS = NormalDist().inv_cdf((1 + _LEVEL) / 2)
 _SAMPLES = 200
 # With more rows, the interval is narrow and takes long to compute.
 _MOST_ROWS = 2000
@@ -39,10 +43,7 @@ def interval(
     if rows < 2:
         return None
     if next(iter(scores.metrics)) == "accuracy" and isinstance(outputs, np.ndarray):
-        from scipy.stats import binomtest
-
-        found = binomtest(round(scores.main * rows), rows).proportion_ci(_LEVEL, method="wilson")
-        return float(found.low), float(found.high)
+        return _wilson(scores.main, rows)
     if rows > _MOST_ROWS:
         return None
     generator = np.random.default_rng(0)
@@ -55,3 +56,12 @@ def interval(
             values.append(score([outputs[i] for i in sample], [targets[i] for i in sample]).main)
     low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)
+
+
+def _wilson(share: float, rows: int) -> tuple[float, float]:
+    """Returns the interval of a share of some rows."""
+    square = _DEVIATIONS**2
+    middle = share + square / (2 * rows)
+    width = _DEVIATIONS * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))
+    low, high = ((middle + way * width) / (1 + square / rows) for way in (-1, 1))
+    return (0.0 if share == 0 else max(0.0, low)), (1.0 if share == 1 else min(1.0, high))

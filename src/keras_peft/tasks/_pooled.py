@@ -99,6 +99,11 @@ class PooledTask(Task):
         last = {"logits/kernel": (dim, self.outputs), "logits/bias": (self.outputs,)}
         return last if self.activation is None else first | last
 
+    @property
+    def head_layers(self) -> tuple[tuple[str, str | None], ...]:
+        last: tuple[tuple[str, str | None], ...] = (("logits", None),)
+        return last if self.activation is None else (("pooled_dense", self.activation), *last)
+
     def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Computes the head's outputs without Keras, so that each row of a batch can have its own head.
 

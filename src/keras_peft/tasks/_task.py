@@ -202,6 +202,11 @@ class Task(ABC):
         """
 
     @property
+    @abstractmethod
+    def head_layers(self) -> tuple[tuple[str, str | None], ...]:
+        """The head's dense layers in order: their names, as in `head_shapes`, and activations."""
+
+    @property
     def activation(self) -> str | None:
         """Activation between the two layers of the head; None if the head has a single layer."""
         return None
@@ -241,6 +246,10 @@ class Task(ABC):
             The converted weights (dim, outputs) and biases (outputs,).
         """
         return kernel, bias
+
+    def plain(self) -> Self:
+        """Returns the task of a head whose last layer was converted by `to_plain`."""
+        return self
 
     @abstractmethod
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:

@@ -15,7 +15,7 @@ from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
 from keras_peft.tasks import _linear
 from keras_peft.tasks._pooled import PooledTask
-from keras_peft.tasks._scores import Scores, by_label
+from keras_peft.tasks._scores import Scores, by_label, f1
 
 if TYPE_CHECKING:
     import keras
@@ -144,8 +144,6 @@ class Task(PooledTask):
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Scores:
         """Computes the metrics of logits (rows, labels) against ones and zeros of that shape."""
-        from sklearn.metrics import f1_score
-
         probabilities = self.probabilities(outputs)
         said = self.said(probabilities)
         labels = by_label(self.labels, targets, said)
@@ -155,7 +153,7 @@ class Task(PooledTask):
             rows=len(targets),
             loss=float(-np.log(np.maximum(right, 1e-12)).sum(axis=-1).mean()),
             metrics={
-                "micro_f1": float(f1_score(targets, said, average="micro", zero_division=0.0)),
+                "micro_f1": f1(said, targets),
                 "macro_f1": float(np.mean([labels[self.labels[n]].f1 for n in np.flatnonzero(present)])),
                 "exact": float((said == targets.astype(bool)).all(axis=-1).mean()),
             },

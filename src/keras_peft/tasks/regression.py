@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -114,6 +114,10 @@ class Task(PooledTask):
         scale = np.float32(self.deviation)
         return kernel * scale, bias * scale + np.float32(self.mean)
 
+    def plain(self) -> Self:
+        """Returns the task with outputs in the unit of the numbers; see `Task.plain`."""
+        return replace(self, mean=0.0, deviation=1.0)
+
     def label_smoothing(self, asked: float) -> float:
         """Returns 0, because there are no labels to spread a target over."""
         return 0.0
@@ -149,8 +153,6 @@ class Task(PooledTask):
 
         The correlations are set to 0 if either side is constant, because they are not defined then.
         """
-        from scipy.stats import rankdata
-
         said, truth = self.values(outputs), self.values(targets)
         error = said - truth
         spread = float(((truth - truth.mean()) ** 2).sum())
@@ -159,7 +161,7 @@ class Task(PooledTask):
             loss=float((error**2).mean() / self.deviation**2),
             metrics={
                 "pearson": _correlation(said, truth),
-                "spearman": _correlation(rankdata(said), rankdata(truth)),
+                "spearman": _correlation(_ranks(said), _ranks(truth)),
                 "mean_absolute_error": float(np.abs(error).mean()),
                 "root_mean_squared_error": float(np.sqrt((error**2).mean())),
                 "r2": 1 - float((error**2).sum()) / spread if spread else 0.0,
@@ -185,3 +187,10 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Returns the ranks of values from 1; equal values share the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[places])

@@ -13,7 +13,7 @@ from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
 from keras_peft.tasks import _linear, _task
 from keras_peft.tasks._pooled import PooledTask
-from keras_peft.tasks._scores import Scores, by_label, calibration_error, reliability
+from keras_peft.tasks._scores import Scores, by_label, calibration_error, confusion, reliability
 
 if TYPE_CHECKING:
     import keras
@@ -98,6 +98,10 @@ class Task(PooledTask):
         """Divides by the temperature, so that a plain softmax gives probabilities; see `Task.to_plain`."""
         return kernel / np.float32(self.temperature), bias / np.float32(self.temperature)
 
+    def plain(self) -> Self:
+        """Returns the task without its temperature; see `Task.plain`."""
+        return replace(self, temperature=1.0)
+
     def loss(self, label_smoothing: float = 0.0) -> keras.Loss:
         """Returns the softmax cross-entropy; see `Task.loss`."""
         import keras
@@ -144,8 +148,6 @@ class Task(PooledTask):
 
         The macro mean includes a label without rows only if it was predicted; its F1 is then 0.
         """
-        from sklearn.metrics import confusion_matrix
-
         probabilities = self.probabilities(outputs)
         predicted = probabilities.argmax(axis=-1)
         labels = by_label(self.labels, targets, predicted)
@@ -167,7 +169,7 @@ class Task(PooledTask):
                 **({} if self.abstain_below is None else answered),
             },
             labels=labels,
-            confusion=confusion_matrix(targets, predicted, labels=np.arange(len(self.labels))).tolist(),
+            confusion=confusion(targets, predicted, len(self.labels)),
             reliability=bins,
         )
 

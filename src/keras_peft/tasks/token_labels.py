@@ -145,6 +145,10 @@ class Task(_task.Task):
     def head_shapes(self, dim: int) -> dict[str, tuple[int, ...]]:
         return {"logits/kernel": (dim, self.outputs), "logits/bias": (self.outputs,)}
 
+    @property
+    def head_layers(self) -> tuple[tuple[str, str | None], ...]:
+        return (("logits", None),)
+
     def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the head's outputs, (rows, length, tags); see `Task.apply_head`."""
         return np.asarray(vectors @ head["logits/kernel"] + head["logits/bias"])
