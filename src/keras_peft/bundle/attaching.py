@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keras_peft.bundle.content import Bundle
+from keras_peft.bundle.identity import check_base
 from keras_peft.errors import AdapterError, BundleMismatch
 
 if TYPE_CHECKING:
@@ -29,13 +30,7 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
     from keras_peft import attach, methods
     from keras_peft.core.weights import read_tensors
 
-    wanted = bundle.content["base"]
-    if (base.architecture, base.sha256) != (wanted["architecture"], wanted["sha256"]):
-        raise BundleMismatch(
-            f"{bundle.folder} was trained on the base model {wanted['name']} "
-            f"({wanted['architecture']}, sha256 {wanted['sha256'][:12]}…); {base.name} is a different "
-            f"one ({base.architecture}, sha256 {base.sha256[:12]}…). Set `base` to the right one."
-        )
+    check_base(bundle, base)
     try:
         task = bundle.task()
         model = attach.adapt(

@@ -6,6 +6,7 @@ only a few times. Others get the exact sizes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,5 @@ def token_signature() -> dict[str, keras.KerasTensor]:
 
 
 def _compiles_for_each_shape() -> bool:
-    import keras
-
-    return bool(keras.config.backend() == "jax")
+    keras = sys.modules.get("keras")  # Where Keras is not imported, it does not run the model.
+    return keras is not None and bool(keras.config.backend() == "jax")

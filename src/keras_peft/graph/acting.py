@@ -1,0 +1,150 @@
+"""Resolves an adapter into changed weights of the encoder, and effects that act around its layers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from keras_peft.core.effects import Affine, Effect
+from keras_peft.core.fitting import refuse_unfit
+from keras_peft.core.placement import Placement, stack_order
+from keras_peft.core.select_sites import select_sites
+from keras_peft.errors import AdapterError
+
+if TYPE_CHECKING:
+    from keras_peft.core.method import Method, Weight
+    from keras_peft.core.places import Place
+    from keras_peft.core.sites import Site
+    from keras_peft.sources._weights import EncoderWeights
+
+HEAD = "head/"
+"""Prefix of the keys of the head's tensors."""
+
+
+@dataclass
+class Acting:
+    """What an adapter does to an encoder.
+
+    Attributes:
+        changed: Variables that the adapter changes, by the path of their layer and their name.
+        effects: Effects that are not in the changed variables, by the path of their layer, innermost first.
+    """
+
+    changed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    effects: dict[str, list[Effect]] = field(default_factory=lambda: defaultdict(list))
+
+
+def resolve(
+    base: EncoderWeights,
+    placements: Sequence[Placement],
+    tensors: Mapping[str, np.ndarray],
+    *,
+    merges: bool,
+) -> Acting:
+    """Resolves an adapter.
+
+    Args:
+        base: The weights of the base model.
+        placements: The methods of the adapter, with their selections.
+        tensors: Its tensors by their keys in a file. Those of the head are ignored.
+        merges: Whether to change the weights of the encoder where the methods can be merged. If not, all effects
+            are kept apart.
+
+    Returns:
+        The changed variables and the effects.
+
+    Raises:
+        AdapterError: If tensors are missing, unexpected or of the wrong shape, or the adapter cannot be written
+            as a graph; the message lists all problems.
+        SelectionError: If a target or a layer matches nothing.
+    """
+    places = base.places()
+    acting = Acting()
+    shapes: dict[str, tuple[int, ...]] = {}
+    stack: list[tuple[Method, Place, dict[str, str]]] = []
+    for placement in placements:
+        method = placement.method
+        chosen = select_sites(places, placement.selection) if placement.selection.targets else []
+        sites = cast("list[Site]", chosen)
+        shared = _keys(method.name, method.shared(sites), shapes)
+        for place, site in zip(chosen, sites, strict=True):
+            if method.wraps(site):
+                own = _keys(f"{place.key}/{method.name}", method.weights(site), shapes)
+                stack.append((method, place, {**shared, **own}))
+            for name in place.shapes:
+                if method.trains(site, name) and f"{place.key}/{name}" in tensors:
+                    trained = tensors[f"{place.key}/{name}"]
+                    shapes[f"{place.key}/{name}"] = trained.shape
+                    acting.changed.setdefault(place.path, {})[name] = _shaped(place, name, trained)
+    refuse_unfit({key: value for key, value in tensors.items() if not key.startswith(HEAD)}, shapes)
+    stack.sort(key=lambda one: stack_order(one[0]))
+    problems = []
+    for method, place, keys in stack:
+        weights = {name: np.asarray(tensors[key], np.float32) for name, key in keys.items()}
+        try:
+            _act(base, acting, method, place, weights, merges=merges)
+        except AdapterError as error:
+            problems.append(str(error))
+    if problems:
+        raise AdapterError(f"{'; '.join(dict.fromkeys(problems))}.")
+    return acting
+
+
+def values_at(base: EncoderWeights, acting: Acting, place: Place) -> dict[str, np.ndarray]:
+    """Returns the variables of a layer, as the adapter changed them."""
+    changed = acting.changed.get(place.path, {})
+    if changed.keys() >= place.shapes.keys():
+        return changed
+    return {**base.values(place), **changed}
+
+
+def _act(
+    base: EncoderWeights,
+    acting: Acting,
+    method: Method,
+    place: Place,
+    weights: dict[str, np.ndarray],
+    *,
+    merges: bool,
+) -> None:
+    site = cast("Site", place)
+    values = values_at(base, acting, place)
+    effects = acting.effects[place.path]
+    if merges and method.merges and not effects:
+        new = {name: np.asarray(v, np.float32) for name, v in method.merged(site, weights, values).items()}
+        for name, value in new.items():
+            _shaped(place, name, value)
+        acting.changed[place.path] = {**acting.changed.get(place.path, {}), **new}
+        return
+    effect = method.effect(site, weights, values)
+    if effect is None:
+        return
+    if isinstance(effect, Affine) and effects:
+        last = effects[-1]
+        if not isinstance(last, Affine):
+            raise AdapterError(
+                f"{method.name} acts around a {type(last).__name__.lower()} at {place.path}, which cannot be written "
+                "as a graph; put it first in the list of methods"
+            )
+        effects[-1] = effect.around(last)
+    else:
+        effects.append(effect)
+
+
+def _keys(prefix: str, weights: Mapping[str, Weight], shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """Returns the keys of weights in a file by name, and adds their shapes to others."""
+    keys = {name: f"{prefix}/{name}" for name in weights}
+    shapes |= {keys[name]: tuple(weight.shape) for name, weight in weights.items()}
+    return keys
+
+
+def _shaped(place: Place, name: str, value: Any) -> np.ndarray:
+    """Returns a variable in the shape that it has without heads."""
+    shape = place.shapes[name]
+    if np.size(value) != np.prod(shape):
+        raise AdapterError(f"{place.path}/{name}: expected {np.prod(shape)} values, got {np.size(value)}")
+    return np.asarray(value, np.float32).reshape(shape)

@@ -1,0 +1,71 @@
+"""Writes the graph of one bundle: encoder, adapter, pooling and head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from keras_peft.core.fitting import refuse_unfit
+from keras_peft.core.pooling import FIRST_TOKEN
+from keras_peft.graph.acting import HEAD, resolve
+from keras_peft.graph.encoder import EncoderWriter
+from keras_peft.graph.head import write_head, write_pooling
+from keras_peft.graph.writer import FLOAT, INT64, Graph, GraphWriter
+from keras_peft.runtime.onnx_session import IDS, LOGITS, MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from keras_peft.core.placement import Placement
+    from keras_peft.graph.products._products import Products
+    from keras_peft.sources._weights import EncoderWeights
+    from keras_peft.tasks import Task
+
+
+def classifier_graph(
+    base: EncoderWeights,
+    placements: Sequence[Placement],
+    tensors: Mapping[str, np.ndarray],
+    task: Task,
+    *,
+    products: Callable[[GraphWriter], Products],
+    is_folded: bool = False,
+) -> Graph:
+    """Writes the graph of an adapter on its base model.
+
+    Args:
+        base: The weights of the base model.
+        placements: The methods of the adapter, with their selections.
+        tensors: Its tensors by their keys in a file, including the head's.
+        task: The task of its head.
+        products: How matrices are stored and multiplied, such as `float32.Products`.
+        is_folded: Whether the task's temperature, or its mean and deviation, are folded into the outputs; see
+            `Task.to_plain`.
+
+    Returns:
+        A graph from `input_ids` and `attention_mask`, both (batch, length) int64, to `logits`, (batch, outputs)
+        or, for a task with an answer per word, (batch, length, outputs).
+
+    Raises:
+        AdapterError: If the tensors do not fit, or the adapter cannot be written as a graph.
+        SelectionError: If a target or a layer matches nothing.
+
+    Example:
+        >>> graph = classifier_graph(base, placements, tensors, task, products=float32.Products)
+        >>> onnxruntime.InferenceSession(graph.to_bytes())
+    """
+    head = {key.removeprefix(HEAD): value for key, value in tensors.items() if key.startswith(HEAD)}
+    refuse_unfit(head, task.head_shapes(base.dim))
+    acting = resolve(base, placements, tensors, merges=True)
+    graph = GraphWriter("classifier")
+    ids, mask = (graph.input(name, INT64, ("batch", "length")) for name in (IDS, MASK))
+    encoder = EncoderWriter(graph, base, acting, products(graph))
+    vectors = encoder.write(ids, mask, first_only=task.pooling == FIRST_TOKEN)
+    outputs = write_head(
+        graph, write_pooling(graph, vectors, mask, task.pooling), task, head, is_folded=is_folded
+    )
+    shape = ("batch", "length", task.outputs) if task.per_word else ("batch", task.outputs)
+    graph.output(LOGITS, outputs, FLOAT, shape)
+    return graph.graph()

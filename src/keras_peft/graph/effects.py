@@ -1,0 +1,141 @@
+"""Writes the effects of an adapter as nodes.
+
+The tensors of an effect are constants, or inputs with a slot for each of many adapters; see `Parameters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from keras_peft.graph.writer import GraphWriter
+
+
+class Parameters(Protocol):
+    """The tensors of an effect at one layer."""
+
+    def __contains__(self, name: str) -> bool:
+        """Returns whether the effect has a tensor."""
+
+    def vector(self, name: str) -> str:
+        """Returns a vector (dim,) so that it broadcasts with (batch, length, dim)."""
+
+    def factor(self, name: str) -> str:
+        """Returns a vector of factors like `vector`; they are 1 for adapters without this effect."""
+
+    def matrix(self, name: str) -> str:
+        """Returns a matrix (in, out), or one per row of the batch, (batch, in, out)."""
+
+
+class Constants:
+    """The tensors of one adapter's effect, written as constants; see `Parameters`.
+
+    Args:
+        graph: Writes the graph.
+        prefix: Prefix of the names of the constants.
+        tensors: The tensors by name, float32; None for those that the effect lacks.
+    """
+
+    def __init__(self, graph: GraphWriter, prefix: str, tensors: dict[str, np.ndarray | None]) -> None:
+        self._graph, self._prefix = graph, prefix
+        self._tensors = {name: value for name, value in tensors.items() if value is not None}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def vector(self, name: str) -> str:
+        """Writes a vector; see `Parameters.vector`."""
+        value = np.asarray(self._tensors[name], np.float32)
+        return self._graph.constant(value, f"{self._prefix}/{name}")
+
+    factor = matrix = vector
+
+
+def write_affine(graph: GraphWriter, own: Parameters, x: str, inner: Callable[[str], str]) -> str:
+    """Writes scales, a low-rank product and a bias around a layer; see `effects.Affine`.
+
+    Args:
+        graph: Writes the graph.
+        own: The tensors.
+        x: Name of the layer's inputs.
+        inner: Writes the layer.
+
+    Returns:
+        The name of the outputs.
+    """
+    y = inner(graph.add("Mul", x, own.factor("input_scale")) if "input_scale" in own else x)
+    if "output_scale" in own:
+        y = graph.add("Mul", y, own.factor("output_scale"))
+    if "left" in own:
+        narrow = graph.add("MatMul", x, own.matrix("left"))
+        y = graph.add("Add", y, graph.add("MatMul", narrow, own.matrix("right")))
+    return graph.add("Add", y, own.vector("bias")) if "bias" in own else y
+
+
+def write_bottleneck(graph: GraphWriter, own: Parameters, x: str, activation: str) -> str:
+    """Writes a bottleneck; see `effects.Bottleneck`. Its scaling is part of the second matrix.
+
+    Args:
+        graph: Writes the graph.
+        own: The tensors.
+        x: Name of what it reads, (batch, length, dim).
+        activation: Name of the activation.
+
+    Returns:
+        The name of the result, (batch, length, dim).
+    """
+    narrow = graph.add("Add", graph.add("MatMul", x, own.matrix("down")), own.vector("down_bias"))
+    narrow = write_activation(graph, narrow, activation)
+    return graph.add("Add", graph.add("MatMul", narrow, own.matrix("up")), own.vector("up_bias"))
+
+
+def write_edit(graph: GraphWriter, own: Parameters, x: str, is_edited: str) -> str:
+    """Writes an edit of a block's outputs; see `effects.Edit`.
+
+    Args:
+        graph: Writes the graph.
+        own: The tensors.
+        x: Name of the outputs, (batch, length, dim).
+        is_edited: Name of a boolean tensor (batch, length, 1).
+
+    Returns:
+        The name of the edited outputs.
+    """
+    basis = own.matrix("basis")
+    target = graph.add("Add", graph.add("MatMul", x, own.matrix("source")), own.vector("bias"))
+    change = graph.add("Sub", target, graph.add("MatMul", x, basis))
+    change = graph.add("MatMul", change, own.matrix("basis_transposed"))
+    return graph.add("Where", is_edited, graph.add("Add", x, change), x)
+
+
+def write_activation(graph: GraphWriter, x: str, name: str | None) -> str:
+    """Writes an activation function.
+
+    Args:
+        graph: Writes the graph.
+        x: Name of its input.
+        name: "gelu", "gelu_new" and "gelu_pytorch_tanh" (its approximation with tanh), "relu", "silu" or "tanh";
+            None for none.
+
+    Returns:
+        The name of its output.
+    """
+    if name is None:
+        return x
+    if name == "gelu":
+        # In the form that ONNX Runtime recognises: x · 0.5 · (1 + erf(x / √2)).
+        inner = graph.add("Erf", graph.add("Div", x, graph.constant(np.float32(np.sqrt(2)))))
+        inner = graph.add("Add", inner, graph.constant(np.float32(1)))
+        return graph.add("Mul", graph.add("Mul", x, inner), graph.constant(np.float32(0.5)))
+    if name in ("gelu_new", "gelu_pytorch_tanh"):
+        cube = graph.add("Mul", graph.add("Mul", x, x), x)
+        inner = graph.add("Add", x, graph.add("Mul", cube, graph.constant(np.float32(0.044715))))
+        inner = graph.add("Tanh", graph.add("Mul", inner, graph.constant(np.float32(np.sqrt(2 / np.pi)))))
+        inner = graph.add("Add", inner, graph.constant(np.float32(1)))
+        return graph.add("Mul", graph.add("Mul", x, inner), graph.constant(np.float32(0.5)))
+    if name == "silu":
+        return graph.add("Mul", x, graph.add("Sigmoid", x))
+    return graph.add({"relu": "Relu", "tanh": "Tanh"}[name], x)
