@@ -39,7 +39,8 @@ def names_of(extra: str) -> set[str]:
 
 
 def test_an_extra_names_what_it_brings():
-    assert names_of("train") == set(EXTRAS["train"].values()) | BROUGHT_BY_OTHERS
+    assert names_of("onnx") == set(EXTRAS["onnx"].values())
+    assert names_of("train") == {*EXTRAS["train"].values(), "keras-peft"} | BROUGHT_BY_OTHERS
     assert names_of("serve") == {*EXTRAS["serve"].values(), "keras-peft", "uvloop"}
 
 
@@ -56,11 +57,11 @@ def test_an_extra_names_what_it_brings():
         ),
         (
             ["polars", "fastapi"],
-            "polars and fastapi, which are not installed: " + remedy("serve"),
+            "polars and fastapi, which are not installed: " + remedy("train,serve"),
         ),
         (
             ["jinja2", "polars", "rich", "scipy", "typer"],
-            "jinja2, polars, rich and 2 more packages, which are not installed: " + remedy("train"),
+            "rich, typer, jinja2 and 2 more packages, which are not installed: " + remedy("train"),
         ),
     ],
 )
@@ -120,11 +121,11 @@ def test_a_table_without_polars(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arguments", [(), ("train", "x.jsonl"), ("--help",)])
 def test_the_command_line_without_its_packages_says_one_sentence(arguments):
-    result = run(f"{SMALL}from keras_peft.cli import main; main()", *arguments)
+    result = run(f"{SMALL}sys.modules['rich'] = None\nfrom keras_peft.cli import main; main()", *arguments)
     assert result.returncode == 2
     assert result.stdout == ""
     assert re.fullmatch(
-        r"keras-peft: The command line needs .* not installed: "
+        r"keras-peft: The command line needs rich and typer, which are not installed: "
         r"pip install '\.\[train\]' in a checkout, or pip install 'keras-peft\[train\]' elsewhere\n",
         result.stderr,
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
     from keras_peft.attach import adapt, detach
     from keras_peft.checking import check_data
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
     from keras_peft.core.plan import Plan
     from keras_peft.core.selection import Selection
     from keras_peft.data.examples import read_examples
@@ -65,7 +65,7 @@ _HOMES = {
     "KerasPeftError": "errors",
     "LinearProbe": "methods.linear_probe",
     "LoRA": "methods.lora",
-    "Placement": "core.adapter",
+    "Placement": "core.placement",
     "Plan": "core.plan",
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
@@ -158,6 +158,6 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-if "keras" in sys.modules:
+if sys.modules.get("keras") is not None:
     # So that Keras can load adapted models from its own files.
     importlib.import_module("keras_peft.keras_files")

@@ -1,10 +1,11 @@
 """Registry of the file formats that bundles are exported to and imported from.
 
-A format is a module or package in `interop/`. It has
+A format is a module or package in `interop/`, for other libraries, or in `exports/`, for runtimes without Keras. It
+has
 
 - `FORMAT`: its name on the command line, which is the file name with dashes;
 - `LOOKS_LIKE`: a description of its files for messages: "a folder with …";
-- `export(bundle, *, out, base, overwrite)`, if it can be written, which returns an `Exported`;
+- `export(bundle, *, out, base, overwrite)`, if it can be written, which returns the folder and a comparison;
 - `recognises(path)` and `import_(source, *, out, base, labels, task, max_length, overwrite)`, if it can be
   imported as a bundle. `recognises` returns whether a file or folder has the format, without reading tensors.
 """
@@ -14,23 +15,38 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from keras_peft.errors import AdapterError, OptionError, listed
+from keras_peft.errors import AdapterError, OptionError, did_you_mean, listed
 from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.interop._exporting import Exported
 
-_SHELF = Shelf("keras_peft.interop", "form", "forms")
+
+class Exported(Protocol):
+    """The result of an export."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder that was written."""
+
+    @property
+    def summary(self) -> str:
+        """How the export, read back, compares with the bundle."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the folder and the figures as plain values."""
+
+
+_SHELVES = tuple(Shelf(f"keras_peft.{room}", "format", "formats") for room in ("interop", "exports"))
 # Formats without `export`, listed here so that the command line's help need not import the formats.
 _IMPORT_ONLY = frozenset({"keras-lora"})
 
 
 def names() -> tuple[str, ...]:
     """Returns the names of all formats without importing them."""
-    return _SHELF.names
+    return tuple(sorted(name for shelf in _SHELVES for name in shelf.names))
 
 
 def exported_names() -> tuple[str, ...]:
@@ -45,7 +61,7 @@ def formats() -> dict[str, ModuleType]:
         >>> formats()["hf-peft"].LOOKS_LIKE
         'a folder with adapter_config.json and adapter_model.safetensors, saved by PEFT'
     """
-    return _SHELF.modules()
+    return {name: find(name) for name in names()}
 
 
 def find(name: str) -> ModuleType:
@@ -54,7 +70,12 @@ def find(name: str) -> ModuleType:
     Raises:
         OptionError: If there is no format of that name.
     """
-    return _SHELF.module(name)
+    for shelf in _SHELVES:
+        if name in shelf.names:
+            return shelf.module(name)
+    raise OptionError(
+        f"There is no format {name!r}; the formats are: {', '.join(names())}.{did_you_mean(name, names())}"
+    )
 
 
 def export(
@@ -85,7 +106,7 @@ def export(
         BundleError: If the bundle is not valid, or `out` cannot be written.
 
     Example:
-        >>> export("my-bundle", out="classifier", format="hf-model").max_abs_logit_difference
+        >>> export("my-bundle", out="classifier", format="hf-model").summary
     """
     form = find(format)
     if not hasattr(form, "export"):

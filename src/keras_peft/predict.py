@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
-from keras_peft import sources
+from keras_peft import engines, sources
+from keras_peft.bundle import Bundle
+from keras_peft.bundle.export import Export, onnx_session
 from keras_peft.data.columns import check_column, column_options
 from keras_peft.data.examples import Examples, read_examples
 from keras_peft.data.plain_rows import PlainRows
 from keras_peft.data.tables import Data, has_columns, open_data
-from keras_peft.errors import BaseNotFound, DataError, listed
+from keras_peft.engines import AUTO, keras_engine
+from keras_peft.errors import BaseNotFound, BundleError, DataError, OptionError, listed
 from keras_peft.extras import need
 from keras_peft.inputs.input import Text
-from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.runtime.padding import token_signature
 from keras_peft.tasks import Prediction, Scores
@@ -24,29 +27,47 @@ from keras_peft.tasks import Prediction, Scores
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_peft.bundle import Bundle
+    from keras_peft.bundle.description import Description
     from keras_peft.core.adapted import AdaptedModel
+    from keras_peft.runtime.onnx_session import OnnxSession
+    from keras_peft.runtime.outputs import Run
 
 
 class Classifier:
     """A bundle's adapter on its base, ready to predict. Create one with `load`.
 
     Attributes:
-        bundle: The bundle that it was loaded from.
+        bundle: The bundle or export that it was loaded from.
         task: The task, such as classification or regression.
         input: The kind of input: texts, pairs or words.
         labels: The labels that it can predict.
-        model: The adapted Keras model.
+        engine: What computes the predictions: ONNX Runtime, or Keras on its backend.
     """
 
-    def __init__(self, bundle: Bundle, model: AdaptedModel) -> None:
+    def __init__(
+        self, bundle: Description, load_model: Callable[[], AdaptedModel], session: OnnxSession | None = None
+    ) -> None:
         self.bundle = bundle
         self.task = bundle.task()
         self.labels = bundle.labels
-        self.model = model
         self.input = bundle.input
         self._encoder = bundle.encoder()
-        self._run: Inference | None = None
+        self._load_model = load_model
+        self._model: AdaptedModel | None = None
+        self._run: Run | None = session
+        self.engine = "" if session is None else session.name
+
+    @property
+    def model(self) -> AdaptedModel:
+        """The adapted Keras model.
+
+        Reading it loads the model, if it is not loaded yet. Keras then computes all further predictions, since
+        the model may be changed.
+        """
+        if self._model is None:
+            self._model = self._load_model()
+            self._run, self.engine = None, keras_engine()
+        return self._model
 
     def predict(
         self, texts: Iterable[Any] | Data, *, advance: Callable[[int], None] | None = None
@@ -137,7 +158,10 @@ class Classifier:
             (words, outputs) per text.
         """
         tokens = self._encoder(texts)
-        self._run = self._run or Inference(self.model, tokens.signature)
+        if self._run is None:
+            from keras_peft.runtime.inference import Inference
+
+            self._run = Inference(self.model, tokens.signature)
         return compute_outputs(self._run, tokens, advance=advance)
 
     @contextmanager
@@ -165,6 +189,8 @@ class Classifier:
             for key, value in self.model.adapter_tensors().items()
             if key.startswith("head/")
         }
+        from keras_peft.runtime.inference import Inference
+
         inference = Inference(self.model, token_signature())
 
         def run(inputs: Any, *, once: bool) -> np.ndarray:
@@ -232,44 +258,103 @@ class Classifier:
         return self.task.score_with_interval(outputs, self.task.targets(examples.labels))
 
 
-def load_bundle(folder: str | Path, *, base: str | None = None) -> Classifier:
-    """Loads a bundle as a classifier.
+def load_bundle(folder: str | Path, *, base: str | None = None, engine: str = AUTO) -> Classifier:
+    """Loads a bundle, or an exported folder, as a classifier.
 
     Args:
-        folder: The bundle's folder, or `hf://owner/name` of one on the Hugging Face Hub.
+        folder: The folder of a bundle or of an export to ONNX, or `hf://owner/name` of one on the Hugging Face Hub.
         base: Current location of the base, if it has moved since training.
+        engine: What computes the predictions: `"onnx"` for ONNX Runtime, which starts within a second, `"keras"`,
+            or `"auto"` for the first of them that is installed and can run the bundle.
 
     Raises:
         BundleError: If the bundle is not valid.
         BaseError: If the base model cannot be loaded.
+        OptionError: If the engine is unknown, or cannot run the bundle.
 
     Example:
         >>> classifier = keras_peft.load("my-bundle")
         >>> classifier.predict(["Jon: Which model is faster?"])
     """
-    need("Loading a bundle", "keras_hub", "scipy", "sklearn", "tokenizers")
-    return load_on_base(bundles.read(folder), base=base)
+    if find_spec("onnxruntime") is None:
+        need("Loading a bundle", "keras_hub", "scipy", "sklearn", "tokenizers")
+    return load_described(bundles.describe(folder), base=base, engine=engine)
 
 
 load = load_bundle
 """Alias of `load_bundle`."""
 
 
-def load_on_base(bundle: Bundle, *, base: str | None = None) -> Classifier:
-    """Loads the base of a bundle that is already read, and attaches the adapter to it.
+def load_described(description: Description, *, base: str | None = None, engine: str = AUTO) -> Classifier:
+    """Loads a bundle or an export that is already read.
+
+    Args:
+        description: The bundle or export.
+        base: As in `load_bundle`.
+        engine: As in `load_bundle`.
+
+    Raises:
+        KerasPeftError: As `load_bundle`.
+    """
+    if isinstance(description, Export):
+        return _load_export(description, base=base, engine=engine)
+    return load_on_base(Bundle(description.folder, description.content), base=base, engine=engine)
+
+
+def load_on_base(bundle: Bundle, *, base: str | None = None, engine: str = AUTO) -> Classifier:
+    """Loads the base of a bundle that is already read, with the adapter.
 
     Args:
         bundle: The bundle.
         base: Current location of the base, if it has moved since training.
+        engine: As in `load_bundle`.
 
     Raises:
         BundleMismatch: If the base is not the one that the bundle was trained on.
         BaseError: If the base model cannot be loaded.
+        OptionError: If the engine is unknown, or cannot run the bundle.
     """
+
+    def load_model() -> AdaptedModel:
+        need("Loading a bundle", "keras_hub", "scipy", "sklearn", "tokenizers")
+        with _told(bundle):
+            return bundles.load_model(bundle, sources.load(base or bundle.base_name))
+
+    with _told(bundle):
+        session = engines.onnx_session(bundle, base or bundle.base_name, engine)
+    classifier = Classifier(bundle, load_model, session)
+    if session is None:
+        _ = classifier.model
+    return classifier
+
+
+def _load_export(export: Export, *, base: str | None, engine: str) -> Classifier:
+    """Loads an exported folder, which contains its base.
+
+    Raises:
+        BundleError: If no runtime here can run it.
+        OptionError: If an option does not apply to an export.
+    """
+    engines.check_engine(engine)
+    if base is not None or engine == engines.KERAS:
+        option = "base" if base is not None else "engine"
+        raise OptionError(
+            f"{export.folder} is an export, which contains its base model and needs no Keras; leave `{option}` out."
+        )
+    need("Running an export", "onnxruntime", "tokenizers")
+
+    def load_model() -> AdaptedModel:
+        raise BundleError(f"{export.folder} is an export, which has no Keras model; load the bundle instead.")
+
+    return Classifier(export, load_model, onnx_session(export))
+
+
+@contextmanager
+def _told(bundle: Description) -> Iterator[None]:
+    """Adds to an error that the base model was not found how to name its location."""
     try:
-        loaded = sources.load(base or bundle.base_name)
+        yield
     except BaseNotFound as error:
         raise BaseNotFound(
             f"{bundle.folder} needs its base model. {error} If it was moved, set `base` to its location."
         ) from None
-    return Classifier(bundle, bundles.load_model(bundle, loaded))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 import keras_hub
 import numpy as np
@@ -14,6 +16,10 @@ from features.tiny_tokenizers import LINES, gpt2_preprocessor, word_tokenizer
 from keras_peft.errors import AdapterError
 
 LORA = keras_peft.LoRA(rank=2, dropout=0.0)
+# KerasHub's byte-pair tokenizer then fails in a traced function, with and without an adapter.
+needs_tracing = pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="TensorFlow's AutoGraph does not convert functions of Python 3.13"
+)
 TEXTS = ["a small model", "many people", "some time", "a model for people"]
 LABELS = np.array([0, 1, 2, 1])
 
@@ -87,6 +93,7 @@ def test_an_own_compilation_is_kept_until_the_adapters_change(classifier):
     assert not adapted.compiled
 
 
+@needs_tracing
 @pytest.mark.feature("KerasHub tasks", "Raw strings with a different adapter per row", "works")
 def test_strings_with_an_adapter_per_row(language_model):
     adapted = keras_peft.adapt(language_model, LORA, adapter="first")
@@ -119,6 +126,7 @@ def test_a_language_model_generates_text(language_model):
     assert isinstance(adapted.sampler, keras_hub.samplers.TopKSampler)
 
 
+@needs_tracing
 @pytest.mark.feature("KerasHub tasks", "Language models trained on raw strings", "works")
 def test_a_language_model_learns_lines(language_model):
     adapted = keras_peft.adapt(language_model, LORA)

@@ -14,9 +14,15 @@ as an import path.
 
 Reading a bundle does not import Keras. The modules:
 
-    content.py     the description of a bundle
+    description.py the description of a classifier in a folder
+    content.py     a bundle's files and the content of bundle.json
     reading.py     reads a folder and checks its files
+    export.py      does the same for a bundle that was exported to another runtime
+    onnx_file.py   checks an ONNX file before it is opened
+    describing.py  reads either of them
+    identity.py    checks that a base is the one that a bundle was trained on
     attaching.py   attaches a bundle's adapter to its base
+    graph.py       writes both as an ONNX graph, without Keras
     writing.py     writes a bundle
     verifying.py   compares a written bundle with the trained model
     report.py      renders the report as a page
@@ -25,6 +31,8 @@ Reading a bundle does not import Keras. The modules:
 
 from keras_peft.bundle.attaching import load_model
 from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, describe_placements
+from keras_peft.bundle.describing import describe
+from keras_peft.bundle.graph import graph_of
 from keras_peft.bundle.reading import read
 from keras_peft.bundle.writing import BundleContents, refuse_existing, seal, write
 
@@ -35,7 +43,9 @@ __all__ = [
     "FORMAT",
     "Bundle",
     "BundleContents",
+    "describe",
     "describe_placements",
+    "graph_of",
     "load_model",
     "read",
     "refuse_existing",

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import files
 from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, checksum
 from keras_peft.errors import BundleError
-from keras_peft.files import sha256_of, whole_folder
+from keras_peft.files import sha256_of, whole_folder, write_json
 from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_peft.core.adapter import Placement
+    from keras_peft.core.placement import Placement
     from keras_peft.inputs.encoder import Encoder
     from keras_peft.inputs.input import Text
     from keras_peft.tasks import Task
@@ -143,7 +143,7 @@ def seal(folder: Path, content: dict[str, Any]) -> None:
     """
     content["files"] = {name: sha256_of(folder / name) for name in FILES if (folder / name).is_file()}
     content["checksum"] = checksum(content)
-    _write_json(folder / CONTENT, content)
+    write_json(folder / CONTENT, content)
 
 
 def _write(folder: Path, contents: BundleContents, overwrite: bool) -> Bundle:
@@ -179,7 +179,7 @@ def _write(folder: Path, contents: BundleContents, overwrite: bool) -> Bundle:
             **{key: content[key] for key in ("base", "parts", "task", "task_options", "labels", "columns")},
         }
         description["verification"] = content["verification"]
-        _write_json(staging / "report.json", description)
+        write_json(staging / "report.json", description)
         (staging / "report.html").write_text(as_html(description), encoding="utf-8")
         if contents.flags is not None:
             (staging / "run.toml").write_text(tomli_w.dumps(contents.flags), encoding="utf-8")
@@ -198,7 +198,3 @@ def _holds_only_a_bundle(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return names <= {*FILES, CONTENT} and isinstance(content, dict) and {"format", "checksum"} <= set(content)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from keras_peft.errors import ExtraNotInstalled
-from keras_peft.extras import EXTRAS, need
+from keras_peft.extras import need
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: Command-line arguments, without the program's name; `sys.argv` by default.
     """
     try:
-        need("The command line", *EXTRAS["train"])
+        need("The command line", "rich", "typer", extra="train")
     except ExtraNotInstalled as error:
         print(f"keras-peft: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)

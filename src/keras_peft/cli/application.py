@@ -30,7 +30,7 @@ COMMANDS = {
     "predict": "Label texts with a bundle; files of any size are streamed.",
     "label": "Choose the texts that are worth labelling next, and write them as a file to fill in and train on.",
     "serve": "Serve bundles over HTTP, many on one base, and load and unload them at runtime.",
-    "export": "Export a bundle to another library's format.",
+    "export": "Export a bundle to the format of another library or runtime.",
     "import": "Create a bundle from another library's format.",
     "push": "Push a bundle or an exported folder to the Hugging Face Hub.",
     "show": "Show the contents of a bundle and verify its files.",

@@ -18,6 +18,13 @@ BaseLocation = Annotated[
     str | None,
     typer.Option(help="Where to find the base model.", show_default="its location in training"),
 ]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        help="What computes the predictions: onnx (ONNX Runtime, which starts faster), keras, or auto.",
+        metavar="ENGINE",
+    ),
+]
 Separator = Annotated[
     str | None,
     typer.Option(help="Separator of the values in a CSV or TSV file, or tab.", show_default="detected"),

@@ -13,6 +13,7 @@ from keras_peft.bars import BarProgress, console, row_bar_on
 from keras_peft.cli.process import quiet_import
 from keras_peft.cli.wording import as_flags
 from keras_peft.data.reading_options import ReadingOptions
+from keras_peft.engines import AUTO, KERAS, chosen_engine
 from keras_peft.tasks import metric_name
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from keras_peft.bundle import Bundle
+    from keras_peft.bundle.description import Description
     from keras_peft.predict import Classifier
 
 out = console()
@@ -32,25 +33,28 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(content, ensure_ascii=False))  # noqa: T201
 
 
-def open_classifier(name: str, bundle: Bundle, base: str | None) -> Classifier:
+def open_classifier(name: str, bundle: Description, base: str | None, engine: str = AUTO) -> Classifier:
     """Loads a bundle and prints a message about it.
 
     Args:
         name: Name of the bundle, as the user gave it.
         bundle: The bundle.
         base: Where to find the base, if it has moved since training.
+        engine: One of `ENGINES`.
 
     Returns:
         The classifier.
     """
-    from keras_peft.sources import is_preset
+    from keras_peft.bundle.export import Export
+    from keras_peft.predict import load_described
 
     err.print(f"Loading {name} …", style="dim", soft_wrap=True)
-    with quiet_import(presets=is_preset(base or bundle.base_name)):
-        import keras_hub  # noqa: F401  (imported here to be quiet)
-    from keras_peft.predict import load_on_base
+    if not isinstance(bundle, Export) and chosen_engine(base or bundle.base_name, engine)[0] == KERAS:
+        from keras_peft.sources import is_preset
 
-    return load_on_base(bundle, base=base)
+        with quiet_import(presets=is_preset(base or bundle.base_name)):
+            import keras_hub  # noqa: F401  (imported here to be quiet)
+    return load_described(bundle, base=base, engine=engine)
 
 
 def table(

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName
+from keras_peft.cli.arguments import BaseLocation, BundleName, EngineName
 from keras_peft.cli.setting_flags import with_settings
 from keras_peft.data.readers import READABLE
 from keras_peft.data.reading_options import ReadingOptions
+from keras_peft.engines import AUTO
 
 
 def _evaluate(
     bundle: BundleName,
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     base: BaseLocation = None,
+    engine: EngineName = AUTO,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Skip rows that cannot be used.")
     ] = False,
@@ -40,7 +42,7 @@ def _evaluate(
     from keras_peft.data.columns import column_options
     from keras_peft.data.examples import read_examples
 
-    described = bundles.read(bundle)
+    described = bundles.describe(bundle)
     task = described.task()
     options = {**column_options(described.columns), **settings.to_options()}
     examples = read_examples(data, task=task, skip_bad_rows=skip_bad_rows, **options)
@@ -50,7 +52,7 @@ def _evaluate(
     for note in examples.notes:
         err.print(f"Note: {as_flags(note, {'skip_bad_rows'})}", style="yellow", soft_wrap=True)
 
-    classifier = open_classifier(bundle, described, base)
+    classifier = open_classifier(bundle, described, base, engine)
     with row_bar("Scoring") as bars:
         bar = bars.add_task("", total=len(examples))
         scores = classifier.evaluate(examples, advance=lambda rows: bars.advance(bar, rows)).to_json()

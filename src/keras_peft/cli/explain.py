@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName
+from keras_peft.cli.arguments import BaseLocation, BundleName, EngineName
+from keras_peft.engines import AUTO
 from keras_peft.errors import OptionError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def explain(
         Path | None, typer.Option(help="Also write the explanation to this HTML file.", show_default=False)
     ] = None,
     base: BaseLocation = None,
+    engine: EngineName = AUTO,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing HTML file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
@@ -51,7 +53,7 @@ def explain(
     from keras_peft.explanation import explain as explain_texts
     from keras_peft.files import refuse_existing, whole_file
 
-    described = bundles.read(bundle)
+    described = bundles.describe(bundle)
     check_explainable(described.task(), label)
     if html:
         refuse_existing(html, overwrite=overwrite, error=OptionError, option="html")
@@ -61,7 +63,7 @@ def explain(
         )
     rows = _rows(texts, described.columns[:-1])
 
-    classifier = open_classifier(bundle, described, base)
+    classifier = open_classifier(bundle, described, base, engine)
     with row_bar("Explaining") as bars:
         task = bars.add_task("", total=len(rows))
         explained = explain_texts(

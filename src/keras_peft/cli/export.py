@@ -1,4 +1,4 @@
-"""keras-peft export: writes a bundle in another library's format."""
+"""keras-peft export: writes a bundle in the format of another library or runtime."""
 
 from __future__ import annotations
 
@@ -24,10 +24,24 @@ def export(
             help="Also write the base (hf-peft only); required for bundles on minilm.",
         ),
     ] = False,
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="int8 for weights and activations of 8 bits (onnx and web).", show_default="none"),
+    ] = None,
+    fp16_weights: Annotated[
+        bool, typer.Option("--fp16-weights", help="Store the weights in 16 bits (onnx only).")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled texts to compare the export with the bundle on (formats for runtimes).",
+            show_default="built-in texts",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Export a bundle to another library's format."""
+    """Export a bundle to the format of another library or runtime."""
     if format not in forms.names():
         forms.find(format)
     from keras_peft.cli.console import err, print_json
@@ -37,19 +51,10 @@ def export(
     err.print(f"Exporting {bundle} …", style="dim", soft_wrap=True)
     with quiet_import(presets=False):
         import keras_hub  # noqa: F401  (imported here to be quiet)
-    options = {"with_base": True} if with_base else {}
+    given = {"with_base": with_base, "quantize": quantize, "fp16_weights": fp16_weights, "data": data}
+    options = {name: value for name, value in given.items() if value}
     made = forms.export(bundle, out=out, format=format, base=base, overwrite=overwrite, **options)
     if as_json:
-        print_json(
-            {
-                "folder": str(made.folder),
-                "texts": made.texts,
-                "max_abs_logit_difference": made.max_abs_logit_difference,
-            }
-        )
+        print_json(made.to_json())
     else:
-        screen.print(
-            f"{made.folder}: {forms.find(format).LOOKS_LIKE}; reloaded, the logits of {made.texts} texts differ "
-            f"by at most {made.max_abs_logit_difference:.1e}",
-            soft_wrap=True,
-        )
+        screen.print(f"{made.folder}: {forms.find(format).LOOKS_LIKE}; {made.summary}", soft_wrap=True)

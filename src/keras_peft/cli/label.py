@@ -9,6 +9,7 @@ import typer
 
 from keras_peft.cli.arguments import BaseLocation, BundleName, TextColumn
 from keras_peft.data.readers import READABLE
+from keras_peft.engines import KERAS
 from keras_peft.labelling import COUNT, WRITABLE
 
 
@@ -42,7 +43,7 @@ def label(
     check_writable(out, overwrite=overwrite)
     described = bundles.read(bundle)
     described.task().check_confident()
-    classifier = open_classifier(bundle, described, base)
+    classifier = open_classifier(bundle, described, base, KERAS)
     with row_bar("Predicting") as bars:
         bar = bars.add_task("", total=None)
         chosen = rows_to_label(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName, Separator, TextColumn
+from keras_peft.cli.arguments import BaseLocation, BundleName, EngineName, Separator, TextColumn
 from keras_peft.data.readers import READABLE, has_bom
+from keras_peft.engines import AUTO
 from keras_peft.errors import DataError, OptionError
 from keras_peft.files import whole_file
 
@@ -44,6 +45,7 @@ def predict(
         typer.Option(help="Write the rows with their predictions to a .csv, .tsv or .jsonl file."),
     ] = None,
     base: BaseLocation = None,
+    engine: EngineName = AUTO,
     text_column: TextColumn = None,
     separator: Separator = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Skip rows without text.")] = False,
@@ -75,7 +77,7 @@ def predict(
         refuse_existing(output, overwrite=overwrite, error=OptionError, option="output")
     if not all(map(is_text, texts or ())):
         raise DataError("A text to predict is empty or not valid UTF-8.")
-    described = bundles.read(bundle)
+    described = bundles.describe(bundle)
     columns = list(names.split(text_column, described.columns) if text_column else described.columns[:-1])
     if not input:
         columns = list(described.columns[:-1])
@@ -92,7 +94,7 @@ def predict(
         found |= dict.fromkeys(key for row in chunk for key in row)
     chunks = _chunks(input, columns, skip_bad_rows, separator) if input else iter([given])
 
-    classifier = open_classifier(bundle, described, base)
+    classifier = open_classifier(bundle, described, base, engine)
     with row_bar("Predicting") as bars:
         task = bars.add_task("", total=total)
         labelled = _labelled(classifier, chunks, columns, lambda rows: bars.advance(task, rows))

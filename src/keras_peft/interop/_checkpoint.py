@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_peft.bases import bert, distilbert
-from keras_peft.interop._files import write_json
 from keras_peft.interop.hf_peft._base import HuggingFaceBase
 
 if TYPE_CHECKING:
-    from keras_peft.bundle import Bundle
+    pass
 
-# Special tokens by their names in Hugging Face's tokenizers: BERT's, then RoBERTa's.
-_SPECIAL = {
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
 # These keys describe the environment that wrote the base model, or how its weights were stored.
 _LEFT_OUT = (
     "_name_or_path",
@@ -73,42 +62,3 @@ def encoder_checkpoint(loaded: HuggingFaceBase, kind: str) -> tuple[dict[str, An
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the entries of a config.json that describe the model."""
     return {**{key: value for key, value in config.items() if key not in _LEFT_OUT}, "dtype": "float32"}
-
-
-def write_tokenizer(folder: Path, read: Bundle) -> None:
-    """Writes the files of a bundle's tokenizer.
-
-    Args:
-        folder: Folder to write to.
-        read: The bundle.
-    """
-    write_json(folder / "tokenizer.json", _tokenizer(read))
-    write_json(folder / "tokenizer_config.json", _tokenizer_config(read))
-
-
-def _tokenizer(read: Bundle) -> dict[str, Any]:
-    """Returns the bundle's tokenizer.json, set up so that lists of words give the bundle's tokens."""
-    content: dict[str, Any] = json.loads((read.folder / "tokenizer.json").read_text(encoding="utf-8"))
-    before = content.get("pre_tokenizer") or {}
-    if read.task().per_word and "add_prefix_space" in before:
-        # Words that are given one by one are tokenised with a leading space.
-        before["add_prefix_space"] = True
-    return content
-
-
-def _tokenizer_config(read: Bundle) -> dict[str, Any]:
-    """Returns a tokenizer_config.json for AutoTokenizer that truncates texts as the bundle does."""
-    import tokenizers
-
-    tokenizer = tokenizers.Tokenizer.from_file(str(read.folder / "tokenizer.json"))
-    special = {
-        role: next((word for word in words if tokenizer.token_to_id(word) is not None), None)
-        for role, words in _SPECIAL.items()
-    }
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": read.content["max_length"],
-        # No token types: all tokens have the first type.
-        "model_input_names": ["input_ids", "attention_mask"],
-        **{role: word for role, word in special.items() if word is not None},
-    }

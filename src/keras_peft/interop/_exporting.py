@@ -35,6 +35,19 @@ class Exported:
     texts: int
     max_abs_logit_difference: float
 
+    @property
+    def summary(self) -> str:
+        """The comparison in one sentence."""
+        return f"reloaded, the logits of {self.texts} texts differ by at most {self.max_abs_logit_difference:.1e}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the folder and the comparison as plain values."""
+        return {
+            "folder": str(self.folder),
+            "texts": self.texts,
+            "max_abs_logit_difference": self.max_abs_logit_difference,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class BundleExport:

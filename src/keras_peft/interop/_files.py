@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,16 +22,3 @@ def write_torch_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
     own = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     path.write_bytes(safetensors.numpy.save(own, {"format": "pt"}))
-
-
-def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Writes an indented JSON file.
-
-    Args:
-        path: File to write.
-        content: The JSON object or list.
-
-    Raises:
-        OSError: If the file cannot be written completely.
-    """
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -17,8 +17,8 @@ from keras_peft.tasks import Task
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.core.adapter import Placement
     from keras_peft.core.method import Method
+    from keras_peft.core.placement import Placement
     from keras_peft.sources import Base
 
 # Short and long texts, so that padding is tested too.

@@ -12,12 +12,13 @@ import numpy as np
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
+from keras_peft.bundle.tokenizer_files import write_tokenizer
 from keras_peft.core.pooling import FIRST_TOKEN, MAX, MEAN
 from keras_peft.errors import AdapterError, BundleError
-from keras_peft.files import refuse_existing
-from keras_peft.interop._checkpoint import encoder_checkpoint, write_tokenizer
+from keras_peft.files import refuse_existing, write_json
+from keras_peft.interop._checkpoint import encoder_checkpoint
 from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
-from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._files import write_torch_tensors
 from keras_peft.interop._verifying import check_same, folded_outputs
 from keras_peft.interop.hf_peft._base import load_base
 from keras_peft.interop.hf_peft._head import folded

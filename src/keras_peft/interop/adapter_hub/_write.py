@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bundle as bundles
 from keras_peft.bases import bert
 from keras_peft.errors import AdapterError, BundleError, listed
-from keras_peft.files import refuse_existing
+from keras_peft.files import refuse_existing, write_json
 from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
-from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._files import write_torch_tensors
 from keras_peft.interop._verifying import compared_on
 from keras_peft.interop.adapter_hub._folder import CONFIG, HEAD_CONFIG, HEAD_TENSORS, TENSORS, read_folder
 from keras_peft.interop.adapter_hub._head import describe, written

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import bases, sources
 from keras_peft import bundle as bundles
 from keras_peft.bases import distilbert
+from keras_peft.bundle.tokenizer_files import write_tokenizer
 from keras_peft.errors import AdapterError, BundleError
-from keras_peft.files import refuse_existing
-from keras_peft.interop._checkpoint import encoder_checkpoint, write_tokenizer
+from keras_peft.files import refuse_existing, write_json
+from keras_peft.interop._checkpoint import encoder_checkpoint
 from keras_peft.interop._exporting import BundleExport, Exported, outputs_of, reading_again
-from keras_peft.interop._files import write_json, write_torch_tensors
+from keras_peft.interop._files import write_torch_tensors
 from keras_peft.interop._verifying import check_same, folded_outputs
 from keras_peft.interop.adapter_hub import kinds as adapter_hub_kinds
 from keras_peft.interop.hf_peft import kinds as hf_peft_kinds

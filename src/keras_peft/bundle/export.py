@@ -1,0 +1,143 @@
+"""Reads an exported folder and checks its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_peft.bundle.content import checksum
+from keras_peft.bundle.description import Description
+from keras_peft.bundle.onnx_file import refuse_unsafe
+from keras_peft.errors import BundleError, BundleMismatch, listed
+from keras_peft.files import sha256_of
+
+if TYPE_CHECKING:
+    from keras_peft.runtime.onnx_session import OnnxSession
+
+FORMAT = 1
+CONTENT = "keras_peft.json"
+FIELDS: dict[str, type] = {
+    "kind": str,
+    "precision": str,
+    "model": str,
+    "base": dict,
+    "task": str,
+    "task_options": dict,
+    "labels": list,
+    "columns": list,
+    "max_length": int,
+    "long_text": str,
+    "files": dict,
+    "verification": dict,
+}
+# For people: they may be edited, and no code reads them.
+UNCHECKED = ("README.md",)
+
+
+class Export(Description):
+    """An exported folder whose files were checked.
+
+    Attributes:
+        folder: The folder.
+        content: Content of its keras_peft.json.
+    """
+
+    @property
+    def model(self) -> Path:
+        """File of the model."""
+        return self.folder / str(self.content["model"])
+
+    @property
+    def kind(self) -> str:
+        """Name of the format."""
+        return str(self.content["kind"])
+
+
+def is_export(folder: str | Path) -> bool:
+    """Returns whether a folder is an export rather than a bundle.
+
+    Args:
+        folder: The folder.
+    """
+    return (Path(folder) / CONTENT).is_file()
+
+
+def read(folder: str | Path) -> Export:
+    """Reads an exported folder and checks its files.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        BundleError: If its format is not supported by this version.
+        BundleMismatch: If keras_peft.json is damaged, or files are missing or modified; the message lists all
+            problems.
+    """
+    folder = Path(folder)
+    path = folder / CONTENT
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BundleMismatch(f"{path} is damaged; copy the folder again or export it again.") from None
+    if version != FORMAT:
+        raise BundleError(
+            f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}. Update keras-peft, "
+            "or export it again."
+        )
+    problems = [
+        f"{CONTENT}: {field} is missing or not a {kind.__name__}"
+        for field, kind in FIELDS.items()
+        if not isinstance(content.get(field), kind)
+    ]
+    if not problems and content.get("checksum") != checksum(content):
+        problems.append(f"{CONTENT} was modified")
+    if not problems:
+        problems += _problems_with_files(folder, content["files"])
+        if content["model"] not in content["files"]:
+            problems.append(f"its model {content['model']!r} is not one of its files")
+    if problems:
+        raise BundleMismatch(
+            f"{folder} is not what was exported: {listed(problems)}. Copy it again, or export it again."
+        )
+    return Export(folder, content)
+
+
+def onnx_session(export: Export, *, threads: int = 0) -> OnnxSession:
+    """Opens the ONNX graph of an export, if it is safe to run.
+
+    Args:
+        export: The export.
+        threads: Number of threads for each batch; 0 for one per processor core.
+
+    Raises:
+        BundleError: If the format is not ONNX.
+        BundleMismatch: If the graph is damaged, too large, reads files or uses unknown operators.
+    """
+    from keras_peft.runtime.onnx_session import OnnxSession
+
+    if not export.model.name.endswith(".onnx"):
+        raise BundleError(
+            f"{export.folder} is an export for {export.kind}, which other programs run; load the bundle, or one that "
+            "was exported with `format='onnx'`."
+        )
+    refuse_unsafe(export.model)
+    try:
+        return OnnxSession(export.model, threads=threads)
+    except Exception as error:  # onnxruntime's exceptions have no common class
+        reason = str(error).strip().splitlines()[0][:200]
+        raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason}") from None
+
+
+def _problems_with_files(folder: Path, files: dict[str, str]) -> list[str]:
+    problems = []
+    for name, expected in sorted(files.items()):
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            problems.append(f"{name} is outside the folder")
+        elif not path.is_file():
+            problems.append(f"{name} is missing")
+        elif name not in UNCHECKED and sha256_of(path) != expected:
+            problems.append(f"{name} was modified")
+    return problems

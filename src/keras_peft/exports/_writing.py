@@ -1,0 +1,225 @@
+"""Steps that all exports share: a folder is written, read back in its own runtime, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_peft import bundle as bundles
+from keras_peft import sources
+from keras_peft.bundle.content import checksum
+from keras_peft.bundle.export import CONTENT, FORMAT, UNCHECKED, Export, is_export
+from keras_peft.bundle.tokenizer_files import write_tokenizer
+from keras_peft.data.columns import column_options
+from keras_peft.data.examples import read_examples
+from keras_peft.engines import KERAS
+from keras_peft.errors import BundleError
+from keras_peft.exports._verifying import Verification, verify
+from keras_peft.files import refuse_existing, sha256_of, whole_folder, write_json
+from keras_peft.predict import load_on_base
+from keras_peft.versions import versions
+
+if TYPE_CHECKING:
+    from keras_peft.bundle import Bundle
+    from keras_peft.predict import Classifier
+    from keras_peft.runtime.outputs import Run
+
+# Entries of a bundle's description that an export keeps.
+_KEPT = ("base", "parts", "labels", "columns", "max_length", "long_text", "marks_case", "metrics", "data")
+
+
+@dataclass(frozen=True)
+class RuntimeExport:
+    """The result of an export to a runtime.
+
+    Attributes:
+        folder: Folder that was written.
+        verification: How its outputs compare with those of the bundle.
+    """
+
+    folder: Path
+    verification: Verification
+
+    @property
+    def summary(self) -> str:
+        """The comparison in one sentence."""
+        return f"read back in {self.verification.runtime}, {self.verification}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the folder and the figures as plain values."""
+        return {"folder": str(self.folder), **self.verification.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What a format writes and how it is read back.
+
+    Attributes:
+        kind: Name of the format.
+        precision: Precision of the weights: "float32", "float16" or "int8".
+        model: Path of the model's file in the folder.
+        title: Name of the format in prose.
+        write: Writes the model's files to a staging folder. It gets the folder, the bundle, and the classifier in
+            Keras.
+        open: Opens the model in its runtime. It gets the export, and returns a function like `Run`, and the
+            runtime's name and version.
+        usage: How other programs use the folder, in Markdown, for its README.
+    """
+
+    kind: str
+    precision: str
+    model: str
+    title: str
+    write: Callable[[Path, Bundle, Classifier], None]
+    open: Callable[[Export], tuple[Run, str]]
+    usage: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the export computes with the weights of the bundle."""
+        return self.precision == "float32"
+
+
+def write_export(
+    bundle: str | Path,
+    form: Form,
+    *,
+    out: str | Path,
+    base: str | None,
+    overwrite: bool,
+    data: str | Path | None,
+) -> RuntimeExport:
+    """Writes an export, reads it back, compares it with the bundle, and puts it in place.
+
+    Args:
+        bundle: Folder of the bundle, or its `hf://owner/name`.
+        form: The format.
+        out: Folder to write.
+        base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
+        overwrite: Replace an earlier export at `out`.
+        data: Labelled texts to compare on; built-in texts by default.
+
+    Returns:
+        The folder and the comparison.
+
+    Raises:
+        BundleError: If the bundle is not valid, the folder cannot be written, or its outputs differ too much.
+        BaseError: If the base model cannot be loaded.
+        AdapterError: If the format cannot represent the adapter.
+        DataError: If `data` cannot be read.
+    """
+    out = Path(out)
+    read = bundles.read(bundle)
+    refuse_existing(
+        out, overwrite=overwrite, error=BundleError, kind="an export of keras-peft", is_kind=is_export
+    )
+    task = read.task()
+    columns: dict[str, Any] = column_options(read.columns)
+    examples = None if data is None else read_examples(data, task=task, **columns)
+    classifier = load_on_base(read, base=base, engine=KERAS)
+
+    def expected(texts: Any) -> Any:
+        outputs = classifier.outputs(texts)
+        if isinstance(outputs, list):
+            return outputs
+        # The outputs are transformed as the kernel of the last layer is.
+        factored, added = task.to_plain(outputs, np.zeros(task.outputs, np.float32))
+        return np.asarray(factored + added)
+
+    try:
+        with whole_folder(out.absolute(), overwrite=overwrite) as staging:
+            form.write(staging, read, classifier)
+            write_json(staging / "config.json", _config(read, base))
+            write_tokenizer(staging, read)
+            content = _content(read, form)
+            seal(staging, content)
+            run, runtime = form.open(Export(staging, content))
+            verification = verify(
+                run,
+                runtime,
+                read.encoder(),
+                task.plain(),
+                expected,
+                is_exact=form.is_exact,
+                examples=examples,
+            )
+            content["verification"] = verification.to_json()
+            (staging / "README.md").write_text(_card(out.name, read, form, verification), encoding="utf-8")
+            seal(staging, content)
+    except OSError as error:
+        raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
+    return RuntimeExport(out, verification)
+
+
+def seal(folder: Path, content: dict[str, Any]) -> None:
+    """Writes keras_peft.json for the files of a folder that is not in use.
+
+    Args:
+        folder: The folder, with all other files.
+        content: The content. The sums of the files and its own are added.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CONTENT)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    content["files"] = {name: "" if name in UNCHECKED else sha256_of(folder / name) for name in names}
+    content["checksum"] = checksum(content)
+    write_json(folder / CONTENT, content)
+
+
+def _content(read: Bundle, form: Form) -> dict[str, Any]:
+    task = read.task().plain()
+    return {
+        "format": FORMAT,
+        "kind": form.kind,
+        "precision": form.precision,
+        "model": form.model,
+        "task": task.name,
+        "task_options": task.to_config(),
+        **{key: read.content[key] for key in _KEPT if key in read.content},
+        "bundle": read.content["checksum"],
+        "versions": versions(),
+        "verification": {},
+    }
+
+
+def _config(read: Bundle, base: str | None) -> dict[str, Any]:
+    """Returns a config.json that other programs read for the labels."""
+    task = read.task()
+    names = task.labels or tuple(f"LABEL_{number}" for number in range(task.outputs))
+    config = {}
+    if sources.checkpoint(base or read.base_name) is not None:
+        kind = "ForTokenClassification" if task.per_word else "ForSequenceClassification"
+        config = {
+            **sources.load_weights(base or read.base_name).config,
+            "architectures": [f"DistilBert{kind}"],
+        }
+    return {
+        **{key: value for key, value in config.items() if key not in _ENVIRONMENT},
+        "id2label": {str(number): label for number, label in enumerate(names)},
+        "label2id": {label: number for number, label in enumerate(names)},
+        "problem_type": task.problem_type,
+    }
+
+
+# Entries of a config.json that describe where it was written.
+_ENVIRONMENT = ("_name_or_path", "auto_map", "dtype", "torch_dtype", "transformers_version")
+
+
+def _card(name: str, read: Bundle, form: Form, verification: Verification) -> str:
+    from keras_peft.templating import environment
+
+    return (
+        environment()
+        .get_template("export.md")
+        .render(
+            name=name,
+            bundle=read.content,
+            task=read.task(),
+            form=form,
+            verification=verification,
+            repository=sources.repository_of(read.base_name),
+        )
+    )
