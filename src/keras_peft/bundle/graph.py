@@ -10,9 +10,9 @@ from keras_peft.bundle.identity import check_base
 from keras_peft.errors import AdapterError, BundleMismatch
 
 if TYPE_CHECKING:
+    from keras_peft.bases._weights import EncoderWeights
     from keras_peft.graph.products._products import Products
     from keras_peft.graph.writer import Graph, GraphWriter
-    from keras_peft.sources._weights import EncoderWeights
 
 
 def graph_of(

@@ -11,5 +11,6 @@ one operator of ONNX Runtime.
     slots.py        the same for many adapters, whose tensors are inputs of the graph
     products/       how matrices are stored and multiplied, one precision per module
     head.py         pooling and the layers of the head
+    names.py        names of the inputs and outputs
     writer.py       nodes, constants and names
 """

@@ -16,10 +16,10 @@ from keras_peft.core.select_sites import select_sites
 from keras_peft.errors import AdapterError
 
 if TYPE_CHECKING:
+    from keras_peft.bases._weights import EncoderWeights
     from keras_peft.core.method import Method, Weight
     from keras_peft.core.places import Place
     from keras_peft.core.sites import Site
-    from keras_peft.sources._weights import EncoderWeights
 
 HEAD = "head/"
 """Prefix of the keys of the head's tensors."""
@@ -94,7 +94,7 @@ def resolve(
     return acting
 
 
-def values_at(base: EncoderWeights, acting: Acting, place: Place) -> dict[str, np.ndarray]:
+def _values_at(base: EncoderWeights, acting: Acting, place: Place) -> dict[str, np.ndarray]:
     """Returns the variables of a layer, as the adapter changed them."""
     changed = acting.changed.get(place.path, {})
     if changed.keys() >= place.shapes.keys():
@@ -112,7 +112,7 @@ def _act(
     merges: bool,
 ) -> None:
     site = cast("Site", place)
-    values = values_at(base, acting, place)
+    values = _values_at(base, acting, place)
     effects = acting.effects[place.path]
     if merges and method.merges and not effects:
         new = {name: np.asarray(v, np.float32) for name, v in method.merged(site, weights, values).items()}

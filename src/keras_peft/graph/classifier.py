@@ -8,27 +8,28 @@ from typing import TYPE_CHECKING
 from keras_peft.core.fitting import refuse_unfit
 from keras_peft.core.pooling import FIRST_TOKEN
 from keras_peft.graph.acting import HEAD, resolve
+from keras_peft.graph.effects import Constants, Piece
 from keras_peft.graph.encoder import EncoderWriter
 from keras_peft.graph.head import write_head, write_pooling
+from keras_peft.graph.names import IDS, LOGITS, MASK
 from keras_peft.graph.writer import FLOAT, INT64, Graph, GraphWriter
-from keras_peft.runtime.onnx_session import IDS, LOGITS, MASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
+    from keras_peft.bases._weights import EncoderWeights
+    from keras_peft.core.head_task import HeadTask
     from keras_peft.core.placement import Placement
     from keras_peft.graph.products._products import Products
-    from keras_peft.sources._weights import EncoderWeights
-    from keras_peft.tasks import Task
 
 
 def classifier_graph(
     base: EncoderWeights,
     placements: Sequence[Placement],
     tensors: Mapping[str, np.ndarray],
-    task: Task,
+    task: HeadTask,
     *,
     products: Callable[[GraphWriter], Products],
     is_folded: bool = False,
@@ -61,7 +62,11 @@ def classifier_graph(
     acting = resolve(base, placements, tensors, merges=True)
     graph = GraphWriter("classifier")
     ids, mask = (graph.input(name, INT64, ("batch", "length")) for name in (IDS, MASK))
-    encoder = EncoderWriter(graph, base, acting, products(graph))
+    pieces = {
+        path: [Piece(one, Constants(graph, f"{path}/{number}", one)) for number, one in enumerate(effects)]
+        for path, effects in acting.effects.items()
+    }
+    encoder = EncoderWriter(graph, base, products(graph), acting.changed, pieces)
     vectors = encoder.write(ids, mask, first_only=task.pooling == FIRST_TOKEN)
     outputs = write_head(
         graph, write_pooling(graph, vectors, mask, task.pooling), task, head, is_folded=is_folded

@@ -6,9 +6,12 @@ The tensors of an effect are constants, or inputs with a slot for each of many a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from keras_peft.core.effects import Bottleneck, Edit, Effect
 
 if TYPE_CHECKING:
     from keras_peft.graph.writer import GraphWriter
@@ -29,6 +32,41 @@ class Parameters(Protocol):
     def matrix(self, name: str) -> str:
         """Returns a matrix (in, out), or one per row of the batch, (batch, in, out)."""
 
+    def rows(self, name: str, x: str) -> str:
+        """Returns rows for each row of a batch, (batch, rows, …), where x is any tensor (batch, …)."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An effect at a layer, with its tensors in the graph.
+
+    Attributes:
+        effect: The effect; of its arrays, only the shapes matter.
+        own: Its tensors.
+    """
+
+    effect: Effect
+    own: Parameters
+
+
+def tensors_of(effect: Effect) -> dict[str, np.ndarray]:
+    """Returns the tensors of an effect by name, float32, as its nodes read them.
+
+    Args:
+        effect: The effect.
+    """
+    tensors = {
+        name: np.asarray(value, np.float32)
+        for name, value in vars(effect).items()
+        if isinstance(value, np.ndarray)
+    }
+    if isinstance(effect, Bottleneck):
+        # The scaling is part of the second matrix.
+        tensors |= {name: tensors[name] * np.float32(effect.scaling) for name in ("up", "up_bias")}
+    if isinstance(effect, Edit):
+        tensors["basis_transposed"] = np.ascontiguousarray(tensors["basis"].T)
+    return tensors
+
 
 class Constants:
     """The tensors of one adapter's effect, written as constants; see `Parameters`.
@@ -36,22 +74,42 @@ class Constants:
     Args:
         graph: Writes the graph.
         prefix: Prefix of the names of the constants.
-        tensors: The tensors by name, float32; None for those that the effect lacks.
+        effect: The effect.
     """
 
-    def __init__(self, graph: GraphWriter, prefix: str, tensors: dict[str, np.ndarray | None]) -> None:
-        self._graph, self._prefix = graph, prefix
-        self._tensors = {name: value for name, value in tensors.items() if value is not None}
+    def __init__(self, graph: GraphWriter, prefix: str, effect: Effect) -> None:
+        self._graph, self._prefix, self._tensors = graph, prefix, tensors_of(effect)
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
     def vector(self, name: str) -> str:
         """Writes a vector; see `Parameters.vector`."""
-        value = np.asarray(self._tensors[name], np.float32)
-        return self._graph.constant(value, f"{self._prefix}/{name}")
+        return self._graph.constant(self._tensors[name], f"{self._prefix}/{name}")
 
     factor = matrix = vector
+
+    def rows(self, name: str, x: str) -> str:
+        """Writes rows; see `Parameters.rows`."""
+        rows = self._graph.constant(self._tensors[name][None], f"{self._prefix}/{name}")
+        return write_for_each(self._graph, rows, x)
+
+
+def write_for_each(graph: GraphWriter, rows: str, x: str) -> str:
+    """Repeats a tensor (1, …) for each row of a batch.
+
+    Args:
+        graph: Writes the graph.
+        rows: Name of the tensor.
+        x: Name of any tensor (batch, …).
+
+    Returns:
+        The name of the repeated tensor, (batch, …).
+    """
+    zero, one, end = graph.integers(0), graph.integers(1), graph.integers(2**31)
+    batch = graph.add("Slice", graph.add("Shape", x), zero, one, zero)
+    rest = graph.add("Slice", graph.add("Shape", rows), one, end, zero)
+    return graph.add("Expand", rows, graph.add("Concat", batch, rest, axis=0))
 
 
 def write_affine(graph: GraphWriter, own: Parameters, x: str, inner: Callable[[str], str]) -> str:

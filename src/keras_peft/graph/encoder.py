@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_peft.core.effects import Bottleneck, Edit, KeysAndValues, LearnedInputs, PositionShift
-from keras_peft.graph.acting import values_at
+from keras_peft.core.effects import (
+    Affine,
+    Bottleneck,
+    Edit,
+    KeysAndValues,
+    LearnedInputs,
+    PositionShift,
+)
 from keras_peft.graph.effects import (
-    Constants,
+    Parameters,
+    Piece,
     write_activation,
     write_affine,
     write_bottleneck,
     write_edit,
+    write_for_each,
 )
 from keras_peft.graph.writer import FLOAT
 
 if TYPE_CHECKING:
-    from keras_peft.core.effects import Effect
+    from keras_peft.bases._weights import EncoderWeights
     from keras_peft.core.places import Place
-    from keras_peft.graph.acting import Acting
     from keras_peft.graph.products._products import Products
     from keras_peft.graph.writer import GraphWriter
-    from keras_peft.sources._weights import EncoderWeights
 
 # Added to the scores of positions that are not read.
 _UNREAD = np.float32(-1e9)
 
 
 class EncoderWriter:
-    """Writes an encoder with one adapter.
+    """Writes an encoder with adapters.
 
     Args:
         graph: Writes the graph.
         base: The weights of the base model.
-        acting: What the adapter does.
         products: Stores and multiplies the matrices.
+        changed: Variables that differ from the base's, by the path of their layer and their name.
+        pieces: Effects by the path of their layer, innermost first.
 
     Example:
-        >>> vectors = EncoderWriter(graph, base, acting, float32.Products(graph)).write(ids, mask)
+        >>> encoder = EncoderWriter(graph, base, float32.Products(graph), acting.changed, pieces)
+        >>> vectors = encoder.write(ids, mask, first_only=True)
     """
 
-    def __init__(self, graph: GraphWriter, base: EncoderWeights, acting: Acting, products: Products) -> None:
-        self._graph, self._base, self._acting, self._products = graph, base, acting, products
+    def __init__(
+        self,
+        graph: GraphWriter,
+        base: EncoderWeights,
+        products: Products,
+        changed: Mapping[str, Mapping[str, np.ndarray]],
+        pieces: Mapping[str, Sequence[Piece]],
+    ) -> None:
+        self._graph, self._base, self._products = graph, base, products
+        self._changed, self._pieces = changed, pieces
         self._places = {place.path: place for place in base.places()}
         self._by_role = {(place.block, place.role): place for place in reversed(base.places())}
         self._heads = int(base.config["n_heads"])
         self._activation = str(base.config.get("activation", "gelu"))
+        self.blocks = int(base.config["n_layers"])
 
     def write(self, ids: str, mask: str, *, first_only: bool) -> str:
-        """Writes the encoder.
+        """Writes the whole encoder.
 
         Args:
             ids: Name of the token ids, (batch, length) int64.
@@ -62,39 +79,33 @@ class EncoderWriter:
         Returns:
             The name of the vectors, (batch, length or 1, dim).
         """
-        graph = self._graph
-        x, mask, before = self._embedded(ids, mask)
-        is_read = graph.add("Cast", mask, to=FLOAT)
-        unread = graph.add(
-            "Mul", graph.add("Sub", graph.constant(np.float32(1)), is_read), graph.constant(_UNREAD)
-        )
-        unread = graph.add("Unsqueeze", unread, graph.integers(1, 2))
-        blocks = int(self._base.config["n_layers"])
-        for number in range(blocks):
-            with graph.scope(f"block_{number}"):
-                is_narrowed = first_only and number == blocks - 1
-                x = self._block(number, x, mask, unread, first=before if is_narrowed else None)
-        if before and not first_only:
-            x = graph.add("Slice", x, graph.integers(before), graph.integers(2**62), graph.integers(1))
-        return x
+        x, mask, before = self.write_embeddings(ids, mask)
+        return self.write_blocks(x, mask, range(self.blocks), first_only=first_only, before=before)
 
-    def _embedded(self, ids: str, mask: str) -> tuple[str, str, int]:
-        """Writes the embeddings; returns them, the mask, and the number of learned vectors before the text."""
+    def write_embeddings(self, ids: str, mask: str) -> tuple[str, str, int]:
+        """Writes the embeddings.
+
+        Args:
+            ids: As in `write`.
+            mask: As in `write`.
+
+        Returns:
+            The name of the embedded text, the name of its mask, and the number of learned vectors before it.
+        """
         graph = self._graph
         tokens, positions = (self._by_role[None, f"embedding.{name}"] for name in ("token", "position"))
-        x = self._products.look_up(
-            ids, values_at(self._base, self._acting, tokens)["embeddings"], tokens.path
-        )
+        x = self._products.look_up(ids, self._values(tokens)["embeddings"], tokens.path)
         before, start = 0, 0
-        for effect in self._acting.effects.get(tokens.path, []):
-            if isinstance(effect, LearnedInputs):
-                before = len(effect.vectors)
-                x = self._preceded(x, effect.vectors, f"{tokens.path}/vectors")
-                mask = self._preceded(mask, np.ones(before, np.int64), f"{tokens.path}/mask")
-        for effect in self._acting.effects.get(positions.path, []):
-            if isinstance(effect, PositionShift):
-                start += effect.start
-        table = graph.constant(values_at(self._base, self._acting, positions)["embeddings"], positions.path)
+        for piece in self._pieces.get(tokens.path, ()):
+            if isinstance(piece.effect, LearnedInputs):
+                before = len(piece.effect.vectors)
+                x = graph.add("Concat", piece.own.rows("vectors", x), x, axis=1)
+                seen = write_for_each(graph, graph.constant(np.ones((1, before), np.int64)), mask)
+                mask = graph.add("Concat", seen, mask, axis=1)
+        for piece in self._pieces.get(positions.path, ()):
+            if isinstance(piece.effect, PositionShift):
+                start += piece.effect.start
+        table = graph.constant(self._values(positions)["embeddings"], positions.path)
         length = graph.add(
             "Slice", graph.add("Shape", x), graph.integers(1), graph.integers(2), graph.integers(0)
         )
@@ -102,23 +113,52 @@ class EncoderWriter:
         own = graph.add("Slice", table, graph.integers(start), end, graph.integers(0))
         return self._norm("embeddings_layer_norm", graph.add("Add", x, own)), mask, before
 
+    def write_blocks(
+        self, x: str, mask: str, numbers: range, *, first_only: bool = False, before: int = 0
+    ) -> str:
+        """Writes some of the blocks.
+
+        Args:
+            x: Name of their inputs, (batch, length, dim).
+            mask: Name of the mask, (batch, length) int64.
+            numbers: Numbers of the blocks.
+            first_only: As in `write`, if the last block is among them.
+            before: Number of learned vectors before the text. They are removed after the last block.
+
+        Returns:
+            The name of the outputs, (batch, length or 1, dim).
+        """
+        graph = self._graph
+        is_read = graph.add("Cast", mask, to=FLOAT)
+        unread = graph.add("Sub", graph.constant(np.float32(1)), is_read)
+        unread = graph.add("Mul", unread, graph.constant(_UNREAD))
+        unread = graph.add("Unsqueeze", unread, graph.integers(1, 2))
+        for number in numbers:
+            with graph.scope(f"block_{number}"):
+                is_narrowed = first_only and number == self.blocks - 1
+                x = self._block(number, x, mask, unread, first=before if is_narrowed else None)
+        if before and not first_only:
+            x = graph.add("Slice", x, graph.integers(before), graph.integers(2**31), graph.integers(1))
+        return x
+
     def _block(self, number: int, x: str, mask: str, unread: str, *, first: int | None) -> str:
         """Writes a block; if `first` is a position, only for this one."""
         graph, path = self._graph, f"transformer_layer_{number}"
-        effects = self._acting.effects.get(path, [])
+        pieces = self._pieces.get(path, ())
         attended, x = self._attention(number, x, unread, first)
         x = self._norm(f"{path}/self_attention_layer_norm", graph.add("Add", x, attended))
         wide = self._layer(self._by_role[number, "ffn.up"], x, self._activation)
         narrow = self._layer(self._by_role[number, "ffn.down"], wide)
-        narrow = self._with_bottlenecks(effects, "feed-forward", path, x, narrow)
+        narrow = self._with_bottlenecks(pieces, "feed-forward", x, narrow)
         total = graph.add("Add", x, narrow)
         norm = f"{path}/feedforward_layer_norm"
         y = self._norm(norm, total)
-        if any(isinstance(one, Bottleneck) and one.attaches_to == "last-norm" for one in effects):
-            y = self._norm(norm, self._with_bottlenecks(effects, "last-norm", path, y, total))
-        for effect in effects:
-            if isinstance(effect, Edit):
-                y = self._edited(effect, path, y, mask, first)
+        changed = self._with_bottlenecks(pieces, "last-norm", y, total)
+        if changed != total:
+            y = self._norm(norm, changed)
+        for piece in pieces:
+            if isinstance(piece.effect, Edit):
+                y = self._edited(piece.effect, piece.own, y, mask, first)
         return y
 
     def _attention(self, number: int, x: str, unread: str, first: int | None) -> tuple[str, str]:
@@ -132,12 +172,13 @@ class EncoderWriter:
         query = self._layer(self._by_role[number, "attention.query"], asking)
         key, value = (self._layer(self._by_role[number, f"attention.{part}"], x) for part in ("key", "value"))
         place = self._by_role[number, "attention"]
-        for effect in self._acting.effects.get(place.path, []):
-            if isinstance(effect, KeysAndValues):
-                key = self._preceded(key, effect.keys, f"{place.path}/keys")
-                value = self._preceded(value, effect.values, f"{place.path}/values")
-                seen = graph.constant(np.zeros((1, 1, 1, len(effect.keys)), np.float32))
-                unread = self._preceded(unread, seen, "", axis=3)
+        for piece in self._pieces.get(place.path, ()):
+            if isinstance(piece.effect, KeysAndValues):
+                key = graph.add("Concat", piece.own.rows("keys", key), key, axis=1)
+                value = graph.add("Concat", piece.own.rows("values", value), value, axis=1)
+                rows = len(piece.effect.keys)
+                seen = write_for_each(graph, graph.constant(np.zeros((1, 1, 1, rows), np.float32)), unread)
+                unread = graph.add("Concat", seen, unread, axis=3)
         dim = int(self._base.config["dim"])
         scale = graph.constant(np.float32((dim // self._heads) ** -0.5))
         query = graph.add("Mul", self._by_heads(query, (0, 2, 1, 3)), scale)
@@ -155,7 +196,7 @@ class EncoderWriter:
 
     def _layer(self, place: Place, x: str, activation: str | None = None) -> str:
         """Writes a projection with what acts around it."""
-        values = values_at(self._base, self._acting, place)
+        values = self._values(place)
 
         def product(inputs: str) -> str:
             y = self._products.multiply(inputs, values["kernel"], f"{place.path}/kernel")
@@ -165,7 +206,7 @@ class EncoderWriter:
 
     def _norm(self, path: str, x: str) -> str:
         """Writes a norm with what acts around it."""
-        values = values_at(self._base, self._acting, self._places[path])
+        values = self._values(self._places[path])
 
         def norm(inputs: str) -> str:
             scale, shift = (
@@ -178,31 +219,28 @@ class EncoderWriter:
         return self._around(path, x, norm)
 
     def _around(self, path: str, x: str, inner: Callable[[str], str], activation: str | None = None) -> str:
-        graph = self._graph
-        effects = self._acting.effects.get(path, [])
-        if effects and not isinstance(effects[0], Bottleneck):
-            y = write_affine(graph, _constants(graph, path, effects[0]), x, inner)
-            effects = effects[1:]
+        pieces = self._pieces.get(path, ())
+        if pieces and isinstance(pieces[0].effect, Affine):
+            y = write_affine(self._graph, pieces[0].own, x, inner)
         else:
             y = inner(x)
-        y = write_activation(graph, y, activation)
-        return self._with_bottlenecks(effects, "output", path, y, y)
+        return self._with_bottlenecks(pieces, "output", y, write_activation(self._graph, y, activation))
 
-    def _with_bottlenecks(
-        self, effects: list[Effect], attaches_to: str, path: str, read: str, added_to: str
-    ) -> str:
+    def _with_bottlenecks(self, pieces: Sequence[Piece], attaches_to: str, read: str, added_to: str) -> str:
+        """Writes the bottlenecks of a layer or block that attach to one part of it."""
         graph = self._graph
-        for number, effect in enumerate(effects):
+        for piece in pieces:
+            effect = piece.effect
             if isinstance(effect, Bottleneck) and effect.attaches_to == attaches_to:
-                own = _constants(graph, f"{path}/bottleneck_{number}", effect)
                 # One after another at a layer's output: each reads what the one before left.
                 read = added_to if attaches_to == "output" else read
-                added_to = graph.add("Add", added_to, write_bottleneck(graph, own, read, effect.activation))
+                added_to = graph.add(
+                    "Add", added_to, write_bottleneck(graph, piece.own, read, effect.activation)
+                )
         return added_to
 
-    def _edited(self, effect: Edit, path: str, y: str, mask: str, first: int | None) -> str:
+    def _edited(self, effect: Edit, own: Parameters, y: str, mask: str, first: int | None) -> str:
         graph = self._graph
-        own = _constants(graph, f"{path}/edit", effect)
         from_start = graph.add("CumSum", mask, graph.constant(np.int64(1)))
         count = graph.add("ReduceSum", mask, graph.integers(1), keepdims=1)
         from_end = graph.add("Sub", count, from_start)
@@ -217,25 +255,9 @@ class EncoderWriter:
             )
         return write_edit(graph, own, y, is_edited)
 
-    def _preceded(self, x: str, rows: np.ndarray | str, name: str, *, axis: int = 1) -> str:
-        """Writes rows before a tensor (batch, length, …) along an axis; the same ones for each row of the batch."""
-        graph = self._graph
-        if isinstance(rows, np.ndarray):
-            rows = graph.constant(np.asarray(rows)[None], name)
-        shape = graph.add("Shape", rows)
-        batch = graph.add(
-            "Slice", graph.add("Shape", x), graph.integers(0), graph.integers(1), graph.integers(0)
-        )
-        rest = graph.add("Slice", shape, graph.integers(1), graph.integers(2**31), graph.integers(0))
-        spread = graph.add("Expand", rows, graph.add("Concat", batch, rest, axis=0))
-        return graph.add("Concat", spread, x, axis=axis)
-
-
-def _constants(graph: GraphWriter, path: str, effect: Effect) -> Constants:
-    """Returns the tensors of an effect, ready to be written."""
-    tensors = {name: value for name, value in vars(effect).items() if isinstance(value, np.ndarray)}
-    if isinstance(effect, Bottleneck):
-        tensors |= {name: tensors[name] * np.float32(effect.scaling) for name in ("up", "up_bias")}
-    if isinstance(effect, Edit):
-        tensors["basis_transposed"] = np.ascontiguousarray(effect.basis.T)
-    return Constants(graph, path, dict(tensors))
+    def _values(self, place: Place) -> Mapping[str, np.ndarray]:
+        """Returns the variables of a layer, with those that differ from the base's."""
+        changed = self._changed.get(place.path, {})
+        if changed.keys() >= place.shapes.keys():
+            return changed
+        return {**self._base.values(place), **changed}

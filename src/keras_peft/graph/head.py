@@ -12,8 +12,8 @@ from keras_peft.graph.effects import write_activation
 from keras_peft.graph.writer import FLOAT
 
 if TYPE_CHECKING:
+    from keras_peft.core.head_task import HeadTask
     from keras_peft.graph.writer import GraphWriter
-    from keras_peft.tasks import Task
 
 
 def write_pooling(graph: GraphWriter, vectors: str, mask: str, pooling: str | None) -> str:
@@ -45,7 +45,7 @@ def write_pooling(graph: GraphWriter, vectors: str, mask: str, pooling: str | No
 
 
 def write_head(
-    graph: GraphWriter, x: str, task: Task, tensors: Mapping[str, np.ndarray], *, is_folded: bool
+    graph: GraphWriter, x: str, task: HeadTask, tensors: Mapping[str, np.ndarray], *, is_folded: bool
 ) -> str:
     """Writes the layers of a head.
 

@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -22,6 +22,7 @@ from keras_peft import bases
 from keras_peft.core.adapter_shape import AdapterShape
 from keras_peft.core.base_interception import BaseInterception
 from keras_peft.core.first_position import first_position_wrappers
+from keras_peft.core.head_task import HeadTask
 from keras_peft.core.mixed_batch import PackedModel
 from keras_peft.core.model_split import split_model
 from keras_peft.core.pooling import FIRST_TOKEN
@@ -39,17 +40,6 @@ if TYPE_CHECKING:
 
 # Unused tops to keep: an adapter that is reloaded needs its top immediately.
 _KEPT_TOPS = 16
-
-
-class HeadTask(Protocol):
-    """The properties of an adapter's task that its head depends on."""
-
-    @property
-    def per_word(self) -> bool:
-        """Whether the head has an output per word, or one for the whole row."""
-
-    def apply_head(self, vectors: np.ndarray, head: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Computes the head's outputs from the base's vectors, (rows, length, dim) float32."""
 
 
 @dataclass(frozen=True, eq=False)

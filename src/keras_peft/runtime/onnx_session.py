@@ -1,4 +1,4 @@
-"""Runs a classifier's ONNX graph with ONNX Runtime."""
+"""Runs ONNX graphs with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,25 +9,16 @@ from typing import Any
 
 import numpy as np
 
-# Names of the graph's inputs and of its output, as in Hugging Face's exports.
-IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
+from keras_peft.graph.names import IDS, LOGITS, MASK
 
 
-class OnnxSession:
-    """Computes the outputs of batches; see `Run`. It is thread-safe.
+class Session:
+    """A graph that is ready to run. It is thread-safe.
 
     Args:
         model: The model as bytes, or its file.
-        constants: Large constants by name that the model refers to.
-        threads: Number of threads for each batch; 0 for one per processor core.
-
-    Attributes:
-        name: Name and version of the runtime.
-
-    Example:
-        >>> run = OnnxSession(graph.to_bytes())
-        >>> run(tokens.batch(rows)).shape
-        (8, 4)
+        constants: Large constants by name that the model refers to. They are not copied.
+        threads: Number of threads for each run; 0 for one per processor core.
     """
 
     def __init__(
@@ -35,13 +26,60 @@ class OnnxSession:
     ) -> None:
         import onnxruntime
 
-        self.name = f"onnxruntime {onnxruntime.__version__}"
-        options = session_options(threads)
+        options = _options(threads)
+        # The session does not keep the arrays alive.
+        self._constants = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in (constants or {}).items()
+        }
         if constants:
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in constants.values()]
-            options.add_external_initializers(list(constants), values)
+            options.add_external_initializers(list(self._constants), list(self._constants.values()))
         content = str(model) if isinstance(model, Path) else model
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(
+        self, output: str, inputs: Mapping[str, np.ndarray], values: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
+        """Runs the graph.
+
+        Args:
+            output: Name of the output.
+            inputs: The inputs by name.
+            values: Further inputs that are values of ONNX Runtime already.
+
+        Returns:
+            The output.
+        """
+        if not values:
+            return np.asarray(self._session.run([output], dict(inputs))[0])
+        import onnxruntime
+
+        own = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
+        (found,) = self._session.run_with_ort_values([output], {**own, **values})
+        return np.asarray(found.numpy())
+
+
+class OnnxSession(Session):
+    """Computes the outputs of a classifier's graph for batches; see `Run`. It is thread-safe.
+
+    Args:
+        model: The model as bytes, or its file.
+        constants: Large constants by name that the model refers to. They are not copied.
+        threads: Number of threads for each batch; 0 for one per processor core.
+
+    Attributes:
+        name: Name and version of the runtime.
+
+    Example:
+        >>> run = OnnxSession(graph.to_reference(), graph.constants)
+        >>> run(tokens.batch(rows)).shape
+        (8, 4)
+    """
+
+    def __init__(
+        self, model: bytes | Path, constants: Mapping[str, np.ndarray] | None = None, *, threads: int = 0
+    ) -> None:
+        super().__init__(model, constants, threads=threads)
+        self.name = runtime_name()
 
     def __call__(self, inputs: Any, *, once: bool = False) -> np.ndarray:
         """Computes the outputs of a batch.
@@ -57,16 +95,17 @@ class OnnxSession:
             IDS: inputs["token_ids"].astype(np.int64),
             MASK: inputs["padding_mask"].astype(np.int64),
         }
-        (outputs,) = self._session.run([LOGITS], feed)
-        return np.asarray(outputs)
+        return self.run(LOGITS, feed)
 
 
-def session_options(threads: int = 0) -> Any:
-    """Returns the options of a session.
+def runtime_name() -> str:
+    """Returns the name and version of ONNX Runtime."""
+    import onnxruntime
 
-    Args:
-        threads: Number of threads for each run; 0 for one per processor core that the process may use.
-    """
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+def _options(threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

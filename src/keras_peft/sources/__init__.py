@@ -20,7 +20,7 @@ from keras_peft.sources._base import Base
 from keras_peft.sources._head import CheckpointHead, find_head, task_meant
 
 if TYPE_CHECKING:
-    from keras_peft.sources._weights import EncoderWeights
+    from keras_peft.bases._weights import EncoderWeights
 
 __all__ = [
     "DEFAULT",
@@ -94,7 +94,7 @@ def load_weights(name: str = DEFAULT) -> EncoderWeights:
     Raises:
         BaseError: As raised by `load`, or if the base model is a KerasHub preset, which only Keras can read.
     """
-    from keras_peft.sources._weights import read_weights
+    from keras_peft.sources.folder import read_weights
 
     if name in embedded.NAMES:
         return read_weights(

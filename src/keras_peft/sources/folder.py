@@ -15,6 +15,7 @@ from keras_peft.files import sha256_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from keras_peft.bases._weights import EncoderWeights
     from keras_peft.sources._base import Base
 
 
@@ -91,6 +92,39 @@ def load_tokenizer(folder: Path) -> tuple[str, int]:
             f"{folder / 'config.json'} has no integer max_position_embeddings; download the base again."
         ) from None
     return _read_tokenizer(folder), max_length
+
+
+def read_weights(folder: Path, *, name: str, sha256: str | None = None) -> EncoderWeights:
+    """Reads the weights of a checkpoint folder.
+
+    Args:
+        folder: Folder of the checkpoint.
+        name: Name of the base model in bundles.
+        sha256: SHA-256 that identifies the weights; computed from the weight files by default.
+
+    Raises:
+        BaseNotFound: If a file is missing.
+        BaseCorrupt: If a file is damaged.
+        BaseError: If the architecture is not supported.
+    """
+    from keras_peft.bases import distilbert
+    from keras_peft.bases._weights import EncoderWeights
+
+    config, kind = read_config(folder)
+    tensors, identity = (read_tensors(folder), sha256) if sha256 else identified(folder)
+    try:
+        own, converted = kind.to_distilbert(config, tensors)
+    except KeyError as error:
+        raise BaseCorrupt(f"{folder / 'config.json'} has no {error}; download the base again.") from None
+    return EncoderWeights(
+        name=name,
+        architecture=distilbert.__name__.rpartition(".")[2],
+        sha256=identity,
+        config=own,
+        epsilon=float(config.get("layer_norm_eps", distilbert.EPSILON)),
+        tensors=converted,
+        read_tokenizer=lambda: _read_tokenizer(folder),
+    )
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], ModuleType]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Activations are quantised to 1…255 around this zero point, weights to -127…127.
 _ZERO, _MOST = 128, 127
 _LEAST = 1e-12
+_ROWS_AT_ONCE = 1024
 
 
 class Products:
@@ -79,6 +80,12 @@ class Products:
 
 def _quantise(matrix: np.ndarray, *, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns a matrix in int8 and the factors of its rows or columns, whose largest values become 127."""
-    largest = np.maximum(np.abs(matrix).max(axis=axis, keepdims=True), np.float32(_LEAST))
+    highest, lowest = (side(axis=axis, keepdims=True) for side in (matrix.max, matrix.min))
+    largest = np.maximum(np.maximum(highest, -lowest), np.float32(_LEAST))
     factors = (largest / _MOST).astype(np.float32)
-    return np.rint(matrix / factors).astype(np.int8), factors.reshape(-1)
+    rounded = np.empty(matrix.shape, np.int8)
+    # In parts, since the token table is by far the largest matrix.
+    for at in range(0, len(matrix), _ROWS_AT_ONCE):
+        some = slice(at, at + _ROWS_AT_ONCE)
+        rounded[some] = np.rint(matrix[some] / (factors[some] if axis == 1 else factors))
+    return rounded, factors.reshape(-1)
