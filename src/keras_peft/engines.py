@@ -52,6 +52,7 @@ def chosen_engine(base: str, engine: str = AUTO) -> tuple[str, str]:
         need("The ONNX engine", "onnx", "onnxruntime", "tokenizers")
         return ONNX, "it was asked for"
     if engine == KERAS:
+        need("The Keras engine", "keras_hub")
         return KERAS, "it was asked for"
     if not all(map(find_spec, ("onnx", "onnxruntime"))):
         return KERAS, "onnxruntime is not installed"

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from keras_peft.engines import AUTO, ENGINES, KERAS, ONNX
 from keras_peft.errors import OptionError
 from keras_peft.options import setting
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 # As browsers write it; `*` stands for all.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
 
@@ -49,8 +50,11 @@ class ServeSettings:
             disables them.
         trunk_cache_mb: Memory for the cached outputs of the frozen blocks for recent texts, in
             megabytes; 0 disables the cache.
-        precision: Data type of the frozen matrix multiplications, `"float32"` or `"bfloat16"`.
-            `"bfloat16"` is faster on processors that support it and rounds the logits.
+        engine: What runs the base model: `"onnx"` for ONNX Runtime, `"keras"`, or `"auto"` for the first of
+            them that is installed and can run it.
+        precision: Data type of the frozen matrix multiplications. `"bfloat16"`, in Keras, is faster on
+            processors that support it. `"int8"`, in ONNX Runtime, is faster and takes a quarter of the
+            memory. Both round the logits.
         keys: TOML file with API keys, in addition to those in the environment. If there are no keys
             at all, requests need none.
         requests_per_minute: Maximum POST requests per minute of each API key whose entry in the file
@@ -97,7 +101,14 @@ class ServeSettings:
     trunk_cache_mb: int = setting(
         64, "Memory for cached outputs of the frozen blocks, in megabytes; 0 disables the cache."
     )
-    precision: str = setting("float32", "Data type of the frozen matrix multiplications.", choices=PRECISIONS)
+    engine: str = setting(
+        AUTO, "What runs the base model: onnx (ONNX Runtime), keras, or auto.", choices=ENGINES
+    )
+    precision: str = setting(
+        "float32",
+        "Data type of the frozen matrix multiplications; bfloat16 needs keras, int8 needs onnx.",
+        choices=PRECISIONS,
+    )
     keys: Path | None = setting(
         None,
         "TOML file with API keys, in addition to KERAS_PEFT_API_KEY and KERAS_PEFT_ADMIN_KEY.",
@@ -154,6 +165,13 @@ class ServeSettings:
         ]
         if self.precision not in PRECISIONS:
             problems.append(f"`precision` must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")
+        if self.engine not in ENGINES:
+            problems.append(f"`engine` must be {' or '.join(ENGINES)}, got {self.engine!r}.")
+        for precision, engine, other in (("bfloat16", KERAS, ONNX), ("int8", ONNX, KERAS)):
+            if self.precision == precision and self.engine == other:
+                problems.append(
+                    f"`precision={precision}` needs `engine={engine}`; with `engine={other}`, leave it out."
+                )
         if self.port > 65535:
             problems.append(f"`port` must be at most 65535, got {self.port}.")
         if problems:

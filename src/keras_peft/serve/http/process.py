@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import threadpoolctl
 import uvicorn
 from fastapi import FastAPI
 
 from keras_peft._version import __version__
+from keras_peft.engines import KERAS, ONNX, chosen_engine
 from keras_peft.errors import OptionError
 from keras_peft.serve import events
 from keras_peft.serve.base_name import base_of
@@ -38,6 +40,9 @@ from keras_peft.serve.metrics import Metrics
 from keras_peft.serve.repository import Repository, shown_name
 from keras_peft.serve.service import Service
 from keras_peft.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from keras_peft.serve.engines._engine import Engine
 
 # Interval between progress events during startup, in seconds.
 _TELLING = 0.1
@@ -69,9 +74,7 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
         repository = Repository(places)
         base = base_of(repository, settings.base)
         start.stage(f"Loading the base model {base}")
-        with start.importing(base):
-            from keras_peft.serve.engines import keras as runtime
-        engine = runtime.start(base, settings)
+        engine = _started_engine(base, settings, start)
         # The heads' matrices are too small for BLAS threads, which spin and take time from the base
         # model.
         threadpoolctl.threadpool_limits(1, user_api="blas")
@@ -87,6 +90,23 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
         server = Server(create(context), context)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             return runner.run(run(server, listener, places, start))
+
+
+def _started_engine(base: str, settings: ServeSettings, start: StartupEvents) -> Engine:
+    """Starts the engine that suits the settings and the base model.
+
+    Raises:
+        OptionError: If the engine cannot run the base model.
+        BaseError: If the base model cannot be loaded.
+    """
+    asked = {"bfloat16": KERAS, "int8": ONNX}.get(settings.precision, settings.engine)
+    if chosen_engine(base, asked)[0] == ONNX:
+        from keras_peft.serve.engines import onnx
+
+        return onnx.start(base, settings)
+    with start.importing(base):
+        from keras_peft.serve.engines import keras
+    return keras.start(base, settings)
 
 
 async def run(server: Server, listener: socket.socket, places: Sequence[Path], start: StartupEvents) -> bool:
