@@ -21,6 +21,7 @@ GROUPS = {
         "graph",
         "engines",
         "predict",
+        "many",
         "labelling",
         "explanation",
         "checking",

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from keras_peft.data.synthesis import DataGeneration
     from keras_peft.errors import KerasPeftError
     from keras_peft.explanation import explain
+    from keras_peft.forms import export
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
     from keras_peft.keras_files import AdaptedModel
     from keras_peft.labelling import RowsToLabel, rows_to_label
+    from keras_peft.many import Classifiers, load_many
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
     from keras_peft.methods.dora import DoRA
@@ -57,6 +59,7 @@ _HOMES = {
     "Approximation": "arithmetic",
     "BitFit": "methods.bitfit",
     "Classifier": "predict",
+    "Classifiers": "many",
     "CrossValidation": "training.folds",
     "DataGeneration": "data.synthesis",
     "DoRA": "methods.dora",
@@ -80,6 +83,7 @@ _HOMES = {
     "cross_validate": "training.folds",
     "detach": "attach",
     "explain": "explanation",
+    "export": "forms",
     "export_hf_peft": "interop.hf_peft",
     "find_rate": "training.rates",
     "fine_tune": "training.fine_tune",
@@ -88,6 +92,7 @@ _HOMES = {
     "load_adapter": "adapter_files",
     "load_base": "sources",
     "load_bundle": "predict",
+    "load_many": "many",
     "push": "pushing",
     "read_examples": "data.examples",
     "reduce_rank": "arithmetic",
@@ -104,6 +109,7 @@ __all__ = [
     "Approximation",
     "BitFit",
     "Classifier",
+    "Classifiers",
     "CrossValidation",
     "DataGeneration",
     "DoRA",
@@ -126,6 +132,7 @@ __all__ = [
     "cross_validate",
     "detach",
     "explain",
+    "export",
     "export_hf_peft",
     "find_rate",
     "fine_tune",
@@ -135,6 +142,7 @@ __all__ = [
     "load_adapter",
     "load_base",
     "load_bundle",
+    "load_many",
     "methods",
     "push",
     "read_examples",

@@ -13,6 +13,7 @@ has
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,7 +80,7 @@ def find(name: str) -> ModuleType:
 
 
 def export(
-    bundle: str | Path,
+    bundle: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
     format: str = "hf-peft",
@@ -90,7 +91,7 @@ def export(
     """Exports a bundle to another format, then reads the result and compares the outputs.
 
     Args:
-        bundle: The bundle.
+        bundle: The bundle, or several for a format that can hold them.
         out: File or folder to write.
         format: Name of the format.
         base: Current location of the base, if it has moved since training.
@@ -117,6 +118,12 @@ def export(
     if unknown := [name for name in options if name not in inspect.signature(form.export).parameters]:
         shown = listed(f"`{name}`" for name in unknown)
         raise OptionError(f"{format} does not support {shown}; leave it out.")
+    if not isinstance(bundle, str | Path) and not getattr(form, "TAKES_SEVERAL", False):
+        if len(bundle) != 1:
+            raise OptionError(
+                f"{format} takes a single bundle, got {len(bundle)}; export each of them alone."
+            )
+        (bundle,) = bundle
     made: Exported = form.export(bundle, out=out, base=base, overwrite=overwrite, **options)
     return made
 
