@@ -258,6 +258,8 @@ def python_page() -> str:
         "Train and predict": (
             "training",
             "predict",
+            "many",
+            "forms",
             "labelling",
             "bars",
             "progress",
