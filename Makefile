@@ -42,7 +42,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package check fix docs site bench bench-few bench-serve soak clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package check fix docs site bench bench-few bench-export bench-serve soak clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -112,6 +112,9 @@ bench: .venv/bench $(PEERS)/installed ## compare speed and memory with HF PEFT a
 bench-few: .venv/bench $(PEERS)/installed ## compare accuracy with few labels; folders and flags in BENCH="..."
 	$(BIN)/python -m benchmarks.few_rows --peers $(PEERS)/bin/python $(BENCH)
 
+bench-export: .venv/bench .venv/serving $(PEERS)/installed ## compare exports with Keras and PyTorch; folders and flags in BENCH="..."
+	$(BIN)/python -m benchmarks.exports --peers $(PEERS)/bin/python $(BENCH)
+
 bench-serve: .venv/serving $(PEERS)/installed ## compare the server with servers on PyTorch; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving --peers $(PEERS)/bin/python $(BENCH)
 
@@ -119,7 +122,7 @@ soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; 
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
 clean: ## remove what the targets made
-	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .bench-serve demo-bundle demo-bundle.partial logs
+	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .bench-serve .bench-export demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"

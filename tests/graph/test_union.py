@@ -54,7 +54,7 @@ def effects_of(method):
     }
     model.assign_adapter_tensors(tensors)
     placements = model.adapters[model.active[0]].placements
-    return model, resolve(sources.load_weights(str(TINY)), placements, tensors, merges=False).effects
+    return model, resolve(sources.load_weights(str(TINY)), placements, tensors, {}, merges=False).effects
 
 
 def vectors_of(model):

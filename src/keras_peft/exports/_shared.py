@@ -16,7 +16,6 @@ from keras_peft.bundle.identity import check_base
 from keras_peft.bundle.shared_export import FOLDER, KIND, is_shared_export
 from keras_peft.bundle.shared_export import read as read_shared
 from keras_peft.bundle.tokenizer_files import write_tokenizer
-from keras_peft.core.fitting import refuse_unfit
 from keras_peft.core.weights import read_tensors, write_tensors
 from keras_peft.engines import KERAS
 from keras_peft.errors import AdapterError, BundleError, OptionError, listed
@@ -193,10 +192,7 @@ def _read_all(named: Mapping[str, Bundle], weights: EncoderWeights) -> dict[str,
         head = {key: value for key, value in tensors.items() if key.startswith(HEAD)}
         placements = methods.placements_from_config(bundle.content["parts"])
         try:
-            refuse_unfit(
-                head, {f"{HEAD}{key}": shape for key, shape in task.head_shapes(weights.dim).items()}
-            )
-            acting = resolve(weights, placements, tensors, merges=False)
+            acting = resolve(weights, placements, tensors, task.head_shapes(weights.dim), merges=False)
             if acting.changed:
                 raise AdapterError("it trains the base model's own weights, so it can only be merged")
         except AdapterError as error:

@@ -7,10 +7,8 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from keras_peft import methods, sources
-from keras_peft.core.fitting import refuse_unfit
 from keras_peft.errors import BundleMismatch
 from keras_peft.graph import products
-from keras_peft.graph.acting import HEAD
 from keras_peft.runtime.onnx_mixed_batch import OnnxMixedBatchBase, SlottedAdapter
 from keras_peft.runtime.onnx_session import runtime_name
 from keras_peft.serve.bundle_files import read_tensors
@@ -98,10 +96,7 @@ class Engine:
                 f"It reads up to {asked} tokens per text, but the base model reads at most {longest} in addition to "
                 f"its {taken} own."
             )
-        tensors = read_tensors(bundle)
-        head = {key.removeprefix(HEAD): value for key, value in tensors.items() if key.startswith(HEAD)}
-        refuse_unfit(head, task.head_shapes(self.base.dim))
-        return self._mixed.load(placements, tensors, task)
+        return self._mixed.load(placements, read_tensors(bundle), task)
 
     def group(self, row: AdapterRow) -> Hashable:
         """Returns the number of blocks below the adapter of a row. Rows that share them run together.
