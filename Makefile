@@ -42,7 +42,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package check fix docs site bench bench-few bench-export bench-serve soak clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-export bench-serve soak clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,11 @@ package: ## build the wheel and the sdist, and test the wheel with JAX and witho
 	$(call install,$(PACKAGE)) "$$(echo dist/*.whl)[jax]"
 	$(PACKAGE)/bin/python tests/small_install.py
 
+image-root: .venv/developer ## build the root folder of the image in .image-root, and try it as the root of a process; needs root
+	rm -rf .image-root
+	$(PYTHON) deploy/build_root.py .image-root
+	PYTHONPATH=tests $(BIN)/python tests/image_root.py .image-root
+
 check: .venv/developer ## check the style, the types, and that the generated docs are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -122,7 +127,7 @@ soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; 
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
 clean: ## remove what the targets made
-	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .bench-serve .bench-export demo-bundle demo-bundle.partial logs
+	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .image-root .bench-serve .bench-export demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
