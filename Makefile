@@ -10,7 +10,7 @@ PEERS ?= .venv-peers
 LOWEST := .venv-lowest
 PACKAGE := .venv-package
 # The tests that the oldest versions must pass. Together they call every library.
-LOWEST_TESTS := tests/bases tests/contract/test_classes.py tests/methods/test_lora.py tests/methods/test_prefix.py \
+LOWEST_TESTS := tests/bases tests/graph/test_graph.py tests/exports/test_onnx_export.py tests/contract/test_classes.py tests/methods/test_lora.py tests/methods/test_prefix.py \
   tests/methods/test_adalora.py tests/test_adapter_files.py tests/data/readers/test_readers.py tests/cli/test_config.py \
   tests/training/test_fine_tune.py::test_it_learns_and_reports \
   tests/serve/http/test_server_process.py::test_the_command_serves_a_folder_until_it_is_stopped
@@ -154,7 +154,7 @@ clean: ## remove what the targets made
 
 $(LOWEST)/installed: pyproject.toml
 	$(call new,$(LOWEST))
-	$(call install,$(LOWEST)) --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'openpyxl>=3.1'
+	$(call install,$(LOWEST)) --resolution lowest-direct --editable '.[train,serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'openpyxl>=3.1'
 	@touch $@
 
 # PyTorch is installed first, at a fixed version; the packages that need it then keep that version.

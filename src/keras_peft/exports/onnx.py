@@ -10,6 +10,7 @@ from keras_peft import sources
 from keras_peft.bundle import graph_of
 from keras_peft.bundle.export import Export, onnx_session
 from keras_peft.errors import OptionError
+from keras_peft.exports._precision import products_for
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.extras import need
 
@@ -86,10 +87,9 @@ def export(
     (single,) = several
 
     def write(staging: Path, read: Bundle, classifier: Classifier) -> None:
-        from keras_peft.graph import products
-
-        kind = products.find(precision)
-        graph = graph_of(read, sources.load_weights(base or read.base_name), products=kind, is_folded=True)
+        weights = sources.load_weights(base or read.base_name)
+        kind = products_for(read, weights, precision)
+        graph = graph_of(read, weights, products=kind, is_folded=True)
         (staging / "onnx").mkdir()
         (staging / model).write_bytes(graph.to_bytes())
 

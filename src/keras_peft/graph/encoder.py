@@ -16,6 +16,7 @@ from keras_peft.core.effects import (
     PositionShift,
 )
 from keras_peft.graph.effects import (
+    LOWEST,
     Parameters,
     Piece,
     write_activation,
@@ -164,7 +165,7 @@ class EncoderWriter:
         attended, x = self._attention(number, x, unread, first)
         x = self._norm(f"{path}/self_attention_layer_norm", graph.add("Add", x, attended))
         wide = self._layer(self._by_role[number, "ffn.up"], x, self._activation)
-        narrow = self._layer(self._by_role[number, "ffn.down"], wide)
+        narrow = self._layer(self._by_role[number, "ffn.down"], wide, lowest=LOWEST.get(self._activation))
         narrow = self._with_bottlenecks(pieces, "feed-forward", x, narrow)
         total = graph.add("Add", x, narrow)
         norm = f"{path}/feedforward_layer_norm"
@@ -218,12 +219,16 @@ class EncoderWriter:
         x = self._graph.add("Reshape", x, self._graph.integers(0, 0, self._heads, -1))
         return self._graph.add("Transpose", x, perm=list(axes))
 
-    def _layer(self, place: Place, x: str, activation: str | None = None) -> str:
+    def _layer(
+        self, place: Place, x: str, activation: str | None = None, *, lowest: float | None = None
+    ) -> str:
         """Writes a projection with what acts around it."""
         values = self._values(place)
 
         def product(inputs: str) -> str:
-            y = self._products.multiply(inputs, values["kernel"], f"{place.path}/kernel")
+            # Factors of the inputs may be negative.
+            known = lowest if inputs == x else None
+            y = self._products.multiply(inputs, values["kernel"], f"{place.path}/kernel", lowest=known)
             return self._graph.add("Add", y, self._graph.constant(values["bias"], f"{place.path}/bias"))
 
         return self._around(place.path, x, product, activation)
