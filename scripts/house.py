@@ -28,6 +28,7 @@ GROUPS = {
         "interop",
         "exports",
         "forms",
+        "merging",
         "pushing",
     ),
     "Any Keras model": (

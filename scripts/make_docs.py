@@ -269,7 +269,7 @@ def python_page() -> str:
             "checking",
             "pushing",
         ),
-        "Exchange with other libraries": ("interop",),
+        "Exchange with other libraries": ("interop", "merging"),
         "Errors": ("errors",),
         "Methods": ("methods",),
     }

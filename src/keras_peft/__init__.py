@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from keras_peft.keras_files import AdaptedModel
     from keras_peft.labelling import RowsToLabel, rows_to_label
     from keras_peft.many import Classifiers, load_many
+    from keras_peft.merging import merge
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
     from keras_peft.methods.dora import DoRA
@@ -93,6 +94,7 @@ _HOMES = {
     "load_base": "sources",
     "load_bundle": "predict",
     "load_many": "many",
+    "merge": "merging",
     "push": "pushing",
     "read_examples": "data.examples",
     "reduce_rank": "arithmetic",
@@ -143,6 +145,7 @@ __all__ = [
     "load_base",
     "load_bundle",
     "load_many",
+    "merge",
     "methods",
     "push",
     "read_examples",

@@ -1,6 +1,6 @@
 """Registry of the file formats that bundles are exported to and imported from.
 
-A format is a module or package in `interop/`, for other libraries, or in `exports/`, for runtimes without Keras. It
+A format is a module or package in `interop/`, for other libraries, or in `exports/`, for other runtimes. It
 has
 
 - `FORMAT`: its name on the command line, which is the file name with dashes;
@@ -41,8 +41,9 @@ class Exported(Protocol):
 
 
 _SHELVES = tuple(Shelf(f"keras_peft.{room}", "format", "formats") for room in ("interop", "exports"))
-# Formats without `export`, listed here so that the command line's help need not import the formats.
-_IMPORT_ONLY = frozenset({"keras-lora"})
+# Formats of other libraries without `export` or `import_`, listed here so that the command line's help need not import
+# the formats.
+_IMPORT_ONLY, _EXPORT_ONLY = frozenset({"keras-lora"}), frozenset({"sentence-transformers"})
 
 
 def names() -> tuple[str, ...]:
@@ -53,6 +54,11 @@ def names() -> tuple[str, ...]:
 def exported_names() -> tuple[str, ...]:
     """Returns the names of the formats that bundles can be exported to, without importing them."""
     return tuple(name for name in names() if name not in _IMPORT_ONLY)
+
+
+def imported_names() -> tuple[str, ...]:
+    """Returns the names of the formats that bundles can be imported from, without importing them."""
+    return tuple(name for name in _SHELVES[0].names if name not in _EXPORT_ONLY)
 
 
 def formats() -> dict[str, ModuleType]:

@@ -57,12 +57,14 @@ def export(
     """Export a bundle to the format of another library or runtime."""
     if format not in forms.names():
         forms.find(format)
+    from keras_peft.bundle import read
     from keras_peft.cli.console import err, print_json
     from keras_peft.cli.console import out as screen
     from keras_peft.cli.process import quiet_import
+    from keras_peft.sources import is_preset
 
     err.print(f"Exporting {', '.join(bundles)} …", style="dim", soft_wrap=True)
-    with quiet_import(presets=False):
+    with quiet_import(presets=is_preset(base or read(bundles[0]).base_name)):
         import keras_hub  # noqa: F401  (imported here to be quiet)
     given = {
         "with_base": with_base,
