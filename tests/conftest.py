@@ -6,10 +6,12 @@ import gc
 import json
 import os
 import random
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Compilation takes most of the time on JAX; tiny models do not need optimised code.
@@ -23,6 +25,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    import playwright.sync_api
 
 # The duration of an example depends on the machine.
 hypothesis.settings.register_profile("here", deadline=None)
@@ -132,3 +137,37 @@ def command_line(
         return stopped.value.code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.sync_api.Browser]:
+    """Chromium without network, apart from this machine."""
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        missing = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
+        missing("The tests of web pages need Chromium; install it (apt install chromium).")
+    with sync_playwright() as running:
+        # Containers run as root, and Chromium's sandbox does not support root.
+        offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        launched = running.chromium.launch(executable_path=found, args=["--no-sandbox", offline])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def context(browser: playwright.sync_api.Browser) -> Iterator[playwright.sync_api.BrowserContext]:
+    """A browser window; the test fails if its pages report errors, such as policy violations."""
+    complaints = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(10_000)
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    context.on(
+        "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+    )
+    yield context
+    context.close()
+    # Errors are expected for refused requests and for the script in a report.
+    meant = ("Failed to load resource", "Blocked script execution in 'about:srcdoc'")
+    assert [one for one in complaints if not one.startswith(meant)] == []

@@ -11,10 +11,11 @@ import numpy as np
 from keras_peft import bases, sources
 from keras_peft.errors import AdapterError, BundleError
 from keras_peft.exports._copying import classifier_on, merged_encoder
-from keras_peft.exports._texts import SENTENCES, texts_for
+from keras_peft.exports._texts import texts_for
 from keras_peft.exports._writing import Form, RuntimeExport, write_description, write_export
 from keras_peft.exports.keras import CONTENT, opened, usage
 from keras_peft.extras import need
+from keras_peft.inputs.sentences import SENTENCES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

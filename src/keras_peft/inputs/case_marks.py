@@ -40,6 +40,11 @@ class CaseMarks:
         capital, throughout, others = marks
         return cls((capital, throughout, others))
 
+    @property
+    def ids(self) -> tuple[int, int, int]:
+        """Token ids of the marks for an initial capital, all capitals, and any other capitals."""
+        return self._marks
+
     def mark(self, word: str) -> int | None:
         """Returns the token id of a word's mark; None if the word has no capitals."""
         if word.lower() == word:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import re
-import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -18,8 +16,9 @@ import httpx2
 import numpy as np
 import pytest
 import uvicorn
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from browsing import NAMELESS, POOR_CONTRAST
 from keras_peft import explanation, tasks
 from keras_peft.bundle import Bundle
 from keras_peft.serve.failures import Invalid, Overloaded
@@ -94,36 +93,6 @@ def service():
 def address(service):
     with served(service) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        missing = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
-        missing("The tests of the page need Chromium; install it (apt install chromium).")
-    with sync_playwright() as playwright:
-        # Containers run as root, and Chromium's sandbox does not support root.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def context(browser):
-    """A browser window; the test fails if its pages report errors, such as policy violations."""
-    complaints = []
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(10_000)
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
-    context.on(
-        "console", lambda message: complaints.append(message.text) if message.type == "error" else None
-    )
-    yield context
-    context.close()
-    # Errors are expected for refused requests and for the script in the report.
-    meant = ("Failed to load resource", "Blocked script execution in 'about:srcdoc'")
-    assert [one for one in complaints if not one.startswith(meant)] == []
 
 
 @pytest.fixture
@@ -539,34 +508,6 @@ def test_it_fits_and_can_be_read(browser, address, width, scheme):
     assert poor == []
 
 
-# WCAG 2.1 requires a contrast ratio of 4.5 between a text and its background.
-POOR_CONTRAST = """() => {
-  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
-  const luminance = (color) => {
-    const [red, green, blue] = color.map((value) => {
-      const share = value / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-  };
-  const behind = (element) => {
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) layers.push(channels(getComputedStyle(at).backgroundColor));
-    return layers.reverse().reduce((under, [red, green, blue, alpha = 1]) =>
-      [red, green, blue].map((value, at) => value * alpha + under[at] * (1 - alpha)), [255, 255, 255]);
-  };
-  const poor = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const text = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
-    if (!text || !element.checkVisibility() || element.closest(".skip, .hidden")) continue;
-    const [one, other] = [luminance(channels(getComputedStyle(element).color).slice(0, 3)), luminance(behind(element))];
-    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-    if (ratio < 4.5) poor.push([element.textContent.trim().slice(0, 30), ratio]);
-  }
-  return poor;
-}"""
-
-
 def test_every_control_has_a_name(page):
     choose(page, "single", "pairs")
     page.get_by_label("First text").fill("one")
@@ -574,12 +515,7 @@ def test_every_control_has_a_name(page):
     page.keyboard.press("Control+Enter")
     page.get_by_role("button", name="Explain single").click()
     expect(page.locator(".strongest")).to_be_visible()
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll("button, input, select, textarea, a, iframe, progress")]
-          .filter((one) => !(one.labels?.length || one.textContent.trim() || one.ariaLabel || one.title))
-          .map((one) => one.outerHTML)"""
-    )
-    assert nameless == []
+    assert page.evaluate(NAMELESS) == []
     assert page.locator("h1").count() == 1
     assert page.locator("html").get_attribute("lang") == "en"
 

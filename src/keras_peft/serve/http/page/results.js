@@ -46,6 +46,21 @@ export function drawFailure(adapter, message) {
   return make("article", { className: "result" }, make("h3", {}, adapter.name), make("p", { className: "problem" }, message));
 }
 
+/**
+ * Describes the time of the slowest answer and its parts, and whether the text was truncated.
+ * @param {{milliseconds?: number, parts?: Record<string, number>, cut?: number}[]} results
+ * @returns {string}
+ */
+export function timing(results) {
+  const slowest = results.reduce((one, other) => ((other.milliseconds ?? 0) > (one.milliseconds ?? 0) ? other : one));
+  if (!slowest.milliseconds) return "No prediction.";
+  const words = { tokenization: "tokenizing", queue: "waiting", inference: "computing" };
+  const spent = Object.entries(slowest.parts).filter(([, milliseconds]) => milliseconds > 0);
+  const parts = spent.map(([part, milliseconds]) => `${words[part]} ${milliseconds}`);
+  const note = results.some((result) => result.cut) ? " The text was truncated." : "";
+  return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, including ${parts.join(", ")}` : ""}.${note}`;
+}
+
 function drawLabels(adapter, prediction) {
   const { label, labels, probabilities } = prediction;
   const said = labels ?? (label === null ? [] : [label]);

@@ -5,7 +5,7 @@ import { baseName, listAdapters, predict, Refusal, setKey } from "./api.js";
 import { byId, counted, show, tell } from "./dom.js";
 import { FilePart } from "./file.js";
 import { byForm, readsPairs, textOf } from "./forms.js";
-import { drawFailure, drawResult, summary } from "./results.js";
+import { drawFailure, drawResult, summary, timing } from "./results.js";
 
 const REFRESH_MS = 5000;
 // The number of predictions that a screen reader reads out.
@@ -92,17 +92,6 @@ async function askGroup(group, text, signal) {
     if (group.length > 1) return (await Promise.all(group.map((one) => askGroup([one], text, signal)))).flat();
     return [{ adapter: group[0], card: drawFailure(group[0], error.message), said: `${group[0].name} failed.` }];
   }
-}
-
-/** Describes the time of the slowest answer and its parts, and whether the text was truncated. */
-function timing(results) {
-  const slowest = results.reduce((one, other) => ((other.milliseconds ?? 0) > (one.milliseconds ?? 0) ? other : one));
-  if (!slowest.milliseconds) return "No prediction.";
-  const words = { tokenization: "tokenizing", queue: "waiting", inference: "computing" };
-  const spent = Object.entries(slowest.parts).filter(([, milliseconds]) => milliseconds > 0);
-  const parts = spent.map(([part, milliseconds]) => `${words[part]} ${milliseconds}`);
-  const note = results.some((result) => result.cut) ? " The text was truncated." : "";
-  return `${slowest.milliseconds.toFixed(0)} ms${parts.length ? `, including ${parts.join(", ")}` : ""}.${note}`;
 }
 
 byId("text-form").addEventListener("submit", (event) => {
