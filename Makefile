@@ -10,7 +10,7 @@ PEERS ?= .venv-peers
 LOWEST := .venv-lowest
 PACKAGE := .venv-package
 # The tests that the oldest versions must pass. Together they call every library.
-LOWEST_TESTS := tests/bases tests/contract/test_classes.py tests/methods/test_lora.py tests/methods/test_prefix.py \
+LOWEST_TESTS := tests/bases tests/graph/test_graph.py tests/exports/test_onnx_export.py tests/contract/test_classes.py tests/methods/test_lora.py tests/methods/test_prefix.py \
   tests/methods/test_adalora.py tests/test_adapter_files.py tests/data/readers/test_readers.py tests/cli/test_config.py \
   tests/training/test_fine_tune.py::test_it_learns_and_reports \
   tests/serve/http/test_server_process.py::test_the_command_serves_a_folder_until_it_is_stopped
@@ -42,7 +42,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package check fix docs site bench bench-few bench-serve soak clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-export bench-serve soak clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,11 @@ package: ## build the wheel and the sdist, and test the wheel with JAX and witho
 	$(call install,$(PACKAGE)) "$$(echo dist/*.whl)[jax]"
 	$(PACKAGE)/bin/python tests/small_install.py
 
+image-root: .venv/developer ## build the root folder of the image in .image-root, and try it as the root of a process; needs root
+	rm -rf .image-root
+	$(PYTHON) deploy/build_root.py .image-root
+	PYTHONPATH=tests $(BIN)/python tests/image_root.py .image-root
+
 check: .venv/developer ## check the style, the types, and that the generated docs are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -112,6 +117,9 @@ bench: .venv/bench $(PEERS)/installed ## compare speed and memory with HF PEFT a
 bench-few: .venv/bench $(PEERS)/installed ## compare accuracy with few labels; folders and flags in BENCH="..."
 	$(BIN)/python -m benchmarks.few_rows --peers $(PEERS)/bin/python $(BENCH)
 
+bench-export: .venv/bench .venv/serving $(PEERS)/installed ## compare exports with Keras and PyTorch; folders and flags in BENCH="..."
+	$(BIN)/python -m benchmarks.exports --peers $(PEERS)/bin/python $(BENCH)
+
 bench-serve: .venv/serving $(PEERS)/installed ## compare the server with servers on PyTorch; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving --peers $(PEERS)/bin/python $(BENCH)
 
@@ -119,7 +127,7 @@ soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; 
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
 clean: ## remove what the targets made
-	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .bench-serve demo-bundle demo-bundle.partial logs
+	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .image-root .bench-serve .bench-export demo-bundle demo-bundle.partial logs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('keras-peft needs Python 3.11 or newer')"
@@ -146,7 +154,7 @@ clean: ## remove what the targets made
 
 $(LOWEST)/installed: pyproject.toml
 	$(call new,$(LOWEST))
-	$(call install,$(LOWEST)) --resolution lowest-direct --editable '.[serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'openpyxl>=3.1'
+	$(call install,$(LOWEST)) --resolution lowest-direct --editable '.[train,serve,jax]' 'pytest>=9.0' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'openpyxl>=3.1'
 	@touch $@
 
 # PyTorch is installed first, at a fixed version; the packages that need it then keep that version.

@@ -258,6 +258,8 @@ def python_page() -> str:
         "Train and predict": (
             "training",
             "predict",
+            "many",
+            "forms",
             "labelling",
             "bars",
             "progress",
@@ -267,7 +269,7 @@ def python_page() -> str:
             "checking",
             "pushing",
         ),
-        "Exchange with other libraries": ("interop",),
+        "Exchange with other libraries": ("interop", "merging"),
         "Errors": ("errors",),
         "Methods": ("methods",),
     }
@@ -425,6 +427,14 @@ def exchange_page() -> str:
     )
 
 
+def measured_exports_page() -> str:
+    """docs/benchmarks/exports.md with the measurements of benchmarks/exports."""
+    from benchmarks.exports import tables
+
+    stored = json.loads((ROOT / "benchmarks" / "results" / "exports.json").read_text(encoding="utf-8"))
+    return filled("docs/benchmarks/exports.md", {"measurements": tables.all_of(stored)})
+
+
 def measured_few_rows_page() -> str:
     """docs/benchmarks/few-rows.md with the measurements of benchmarks/few_rows.py."""
     from benchmarks import few_rows
@@ -522,6 +532,7 @@ def main() -> None:
         "docs/guides/exchange.md": exchange_page(),
         "docs/benchmarks/serving.md": measured_serving_page(),
         "docs/benchmarks/few-rows.md": measured_few_rows_page(),
+        "docs/benchmarks/exports.md": measured_exports_page(),
         "docs/benchmarks/exchange.md": measured_exchange_page(),
         "docs/internals/house.md": house_page(),
     }

@@ -41,6 +41,8 @@ def names_of(extra: str) -> set[str]:
 def test_an_extra_names_what_it_brings():
     assert names_of("onnx") == set(EXTRAS["onnx"].values())
     assert names_of("train") == {*EXTRAS["train"].values(), "keras-peft"} | BROUGHT_BY_OTHERS
+    for extra in ("litert", "openvino"):
+        assert names_of(extra) == {*EXTRAS[extra].values(), "keras-peft"}
     assert names_of("serve") == {*EXTRAS["serve"].values(), "keras-peft", "uvloop"}
 
 
@@ -90,6 +92,7 @@ CALLS = {
     "load('x')": "Loading a bundle needs",
     "load_base('x')": "Loading a base needs",
     "check_data('x.jsonl')": "Checking labelled text needs",
+    "merge('x', out='y')": "Merging a bundle needs",
     "push('x', 'hf://owner/x')": "Pushing to the Hugging Face Hub needs huggingface-hub, which is",
     "DataGeneration(topic='x', labels=[], rows=1, out='x', endpoint='x', model='x')": (
         "Generating labelled text needs"

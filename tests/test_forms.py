@@ -15,6 +15,7 @@ def test_every_form_says_what_it_is(name):
     assert name == form.FORMAT
     assert form.LOOKS_LIKE.startswith(("a ", "an "))
     assert hasattr(form, "export") == (name in forms.exported_names())
+    assert hasattr(form, "import_") == (name in forms.imported_names())
     assert hasattr(form, "recognises") == hasattr(form, "import_")
     assert hasattr(form, "export") or hasattr(form, "import_")
 

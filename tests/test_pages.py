@@ -32,7 +32,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-RUN, SHOWN = {"python", "sh"}, {"console", "json", "mermaid", "py", "text", "toml"}
+RUN, SHOWN = {"python", "sh"}, {"console", "json", "kotlin", "mermaid", "py", "swift", "text", "toml"}
 BLOCK = re.compile(r"^( *)```(.*?)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 REPOSITORY = "https://github.com/keras-peft/keras-peft/blob/main/"
 # Files that a page expects its reader to have, apart from the examples of a checkout.

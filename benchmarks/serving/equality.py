@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_peft import bundle as bundles
 from keras_peft import sources
-from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.engines.onnx import Engine
 from keras_peft.serve.loaded_adapter import AdapterRow
 from keras_peft.serve.loading import load
 from keras_peft.serve.tokenizers import Tokenizers
@@ -31,7 +31,7 @@ BATCHES, ROWS = 8, 64
 def compare(folder: Path, texts: list[str], seed: int) -> dict[str, float]:
     """Returns the largest difference between logits, and the number of rows."""
     draw = random.Random(seed)
-    engine = Engine(sources.load(bundles.read(folder / MIXED[0]).base_name))
+    engine = Engine(sources.load_weights(bundles.read(folder / MIXED[0]).base_name))
     tokenizers = Tokenizers()
     adapters = [load(folder / name, name, 1, engine, tokenizers) for name in MIXED]
     largest = highest = 0.0

@@ -69,10 +69,10 @@ class Scene:
 
 
 OURS, SEEN, PIPELINE, BATCHES, PEFT = "keras-peft", "keras-peft-seen", "pipeline", "pipeline-batches", "peft"
+OURS_KERAS, OURS_INT8 = f"{OURS}-keras", f"{OURS}-int8"
 # The same in bfloat16: the frozen products here, the whole model on PyTorch.
-LOWERED = OURS_LOWERED, PIPELINE_LOWERED, PEFT_LOWERED = tuple(
-    f"{side}-bfloat16" for side in (OURS, PIPELINE, PEFT)
-)
+OURS_LOWERED, PIPELINE_LOWERED, PEFT_LOWERED = (f"{side}-bfloat16" for side in (OURS, PIPELINE, PEFT))
+LOWERED = (OURS_LOWERED, PIPELINE_LOWERED, PEFT_LOWERED, OURS_INT8)
 
 SCENES = (
     Scene(
@@ -83,6 +83,8 @@ SCENES = (
             SEEN: "keras-peft with its defaults, texts seen before",
             PIPELINE: "`transformers.pipeline`, a call for each request",
             BATCHES: "`transformers.pipeline`, a batching queue",
+            OURS_INT8: "keras-peft with `--precision int8`, no features cached",
+            OURS_KERAS: "keras-peft with `--engine keras`, no features cached",
             OURS_LOWERED: "keras-peft with `--precision bfloat16`, no features cached",
             PIPELINE_LOWERED: "`transformers.pipeline`, a call for each request, the model in bfloat16",
         },
@@ -106,6 +108,8 @@ SCENES = (
         sides={
             OURS: "keras-peft",
             PEFT: "HF PEFT's `adapter_names`, a batching queue",
+            OURS_INT8: "keras-peft with `--precision int8`",
+            OURS_KERAS: "keras-peft with `--engine keras`",
             OURS_LOWERED: "keras-peft with `--precision bfloat16`",
             PEFT_LOWERED: "HF PEFT's `adapter_names`, the model in bfloat16",
         },

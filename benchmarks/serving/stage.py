@@ -20,6 +20,8 @@ from .plan import (
     MAX_LENGTH,
     ONE,
     OURS,
+    OURS_INT8,
+    OURS_KERAS,
     OURS_LOWERED,
     PEFT,
     PEFT_LOWERED,
@@ -80,7 +82,7 @@ class Stage:
     def requests(self, side: str, names: list[str]) -> list[Request]:
         """Returns requests to adapters, the same for all sides, with the labels of the side."""
         found = predict(self.texts, names, self.right)
-        if side in (OURS, SEEN):
+        if side in (OURS, OURS_KERAS, SEEN):
             return found
         if side in LOWERED:
             # The other rows of a batch change the rounding, so uncertain labels are not comparable.
@@ -123,6 +125,8 @@ class Stage:
             kept = {
                 OURS: ("--trunk-cache-mb", "0"),
                 SEEN: (),
+                OURS_INT8: ("--trunk-cache-mb", "0", "--precision", "int8"),
+                OURS_KERAS: ("--trunk-cache-mb", "0", "--engine", "keras"),
                 OURS_LOWERED: ("--trunk-cache-mb", "0", "--precision", "bfloat16"),
             }
             return keras_peft(self.served, log, "--max-adapters", "1000", *kept[side])

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from keras_peft.data.synthesis import DataGeneration
     from keras_peft.errors import KerasPeftError
     from keras_peft.explanation import explain
+    from keras_peft.forms import export
     from keras_peft.interop.hf_peft import export_hf_peft, import_hf_peft
     from keras_peft.keras_files import AdaptedModel
     from keras_peft.labelling import RowsToLabel, rows_to_label
+    from keras_peft.many import Classifiers, load_many
+    from keras_peft.merging import merge
     from keras_peft.methods.adalora import AdaLoRA
     from keras_peft.methods.bitfit import BitFit
     from keras_peft.methods.dora import DoRA
@@ -57,6 +60,7 @@ _HOMES = {
     "Approximation": "arithmetic",
     "BitFit": "methods.bitfit",
     "Classifier": "predict",
+    "Classifiers": "many",
     "CrossValidation": "training.folds",
     "DataGeneration": "data.synthesis",
     "DoRA": "methods.dora",
@@ -80,6 +84,7 @@ _HOMES = {
     "cross_validate": "training.folds",
     "detach": "attach",
     "explain": "explanation",
+    "export": "forms",
     "export_hf_peft": "interop.hf_peft",
     "find_rate": "training.rates",
     "fine_tune": "training.fine_tune",
@@ -88,6 +93,8 @@ _HOMES = {
     "load_adapter": "adapter_files",
     "load_base": "sources",
     "load_bundle": "predict",
+    "load_many": "many",
+    "merge": "merging",
     "push": "pushing",
     "read_examples": "data.examples",
     "reduce_rank": "arithmetic",
@@ -104,6 +111,7 @@ __all__ = [
     "Approximation",
     "BitFit",
     "Classifier",
+    "Classifiers",
     "CrossValidation",
     "DataGeneration",
     "DoRA",
@@ -126,6 +134,7 @@ __all__ = [
     "cross_validate",
     "detach",
     "explain",
+    "export",
     "export_hf_peft",
     "find_rate",
     "fine_tune",
@@ -135,6 +144,8 @@ __all__ = [
     "load_adapter",
     "load_base",
     "load_bundle",
+    "load_many",
+    "merge",
     "methods",
     "push",
     "read_examples",

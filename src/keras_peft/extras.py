@@ -41,10 +41,16 @@ EXTRAS = {
         "threadpoolctl": "threadpoolctl",
         "uvicorn": "uvicorn",
     },
+    "litert": {"ai_edge_litert": "ai-edge-litert"},
+    "openvino": {"openvino": "openvino"},
     "plot": {"matplotlib": "matplotlib"},
 }
 # The extras whose packages an extra includes.
-_INCLUDED = {"train": ("onnx",), "serve": ("onnx",), "plot": ("train", "onnx")}
+_INCLUDED = {
+    "train": ("onnx",),
+    "serve": ("onnx",),
+    **dict.fromkeys(("litert", "openvino", "plot"), ("train", "onnx")),
+}
 _MOST_NAMED = 4
 
 

@@ -1,6 +1,6 @@
 """Registry of the file formats that bundles are exported to and imported from.
 
-A format is a module or package in `interop/`, for other libraries, or in `exports/`, for runtimes without Keras. It
+A format is a module or package in `interop/`, for other libraries, or in `exports/`, for other runtimes. It
 has
 
 - `FORMAT`: its name on the command line, which is the file name with dashes;
@@ -13,6 +13,7 @@ has
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,8 +41,9 @@ class Exported(Protocol):
 
 
 _SHELVES = tuple(Shelf(f"keras_peft.{room}", "format", "formats") for room in ("interop", "exports"))
-# Formats without `export`, listed here so that the command line's help need not import the formats.
-_IMPORT_ONLY = frozenset({"keras-lora"})
+# Formats of other libraries without `export` or `import_`, listed here so that the command line's help need not import
+# the formats.
+_IMPORT_ONLY, _EXPORT_ONLY = frozenset({"keras-lora"}), frozenset({"sentence-transformers"})
 
 
 def names() -> tuple[str, ...]:
@@ -52,6 +54,11 @@ def names() -> tuple[str, ...]:
 def exported_names() -> tuple[str, ...]:
     """Returns the names of the formats that bundles can be exported to, without importing them."""
     return tuple(name for name in names() if name not in _IMPORT_ONLY)
+
+
+def imported_names() -> tuple[str, ...]:
+    """Returns the names of the formats that bundles can be imported from, without importing them."""
+    return tuple(name for name in _SHELVES[0].names if name not in _EXPORT_ONLY)
 
 
 def formats() -> dict[str, ModuleType]:
@@ -79,7 +86,7 @@ def find(name: str) -> ModuleType:
 
 
 def export(
-    bundle: str | Path,
+    bundle: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
     format: str = "hf-peft",
@@ -90,7 +97,7 @@ def export(
     """Exports a bundle to another format, then reads the result and compares the outputs.
 
     Args:
-        bundle: The bundle.
+        bundle: The bundle, or several for a format that can hold them.
         out: File or folder to write.
         format: Name of the format.
         base: Current location of the base, if it has moved since training.
@@ -117,6 +124,12 @@ def export(
     if unknown := [name for name in options if name not in inspect.signature(form.export).parameters]:
         shown = listed(f"`{name}`" for name in unknown)
         raise OptionError(f"{format} does not support {shown}; leave it out.")
+    if not isinstance(bundle, str | Path) and not getattr(form, "TAKES_SEVERAL", False):
+        if len(bundle) != 1:
+            raise OptionError(
+                f"{format} takes a single bundle, got {len(bundle)}; export each of them alone."
+            )
+        (bundle,) = bundle
     made: Exported = form.export(bundle, out=out, base=base, overwrite=overwrite, **options)
     return made
 

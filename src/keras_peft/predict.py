@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from keras_peft import bundle as bundles
 from keras_peft import engines, sources
 from keras_peft.bundle import Bundle
 from keras_peft.bundle.export import Export, onnx_session
+from keras_peft.bundle.shared_export import OneAdapter, open_session
 from keras_peft.data.columns import check_column, column_options
 from keras_peft.data.examples import Examples, read_examples
 from keras_peft.data.plain_rows import PlainRows
@@ -20,7 +21,7 @@ from keras_peft.engines import AUTO, keras_engine
 from keras_peft.errors import BaseNotFound, BundleError, DataError, OptionError, listed
 from keras_peft.extras import need
 from keras_peft.inputs.input import Text
-from keras_peft.runtime.outputs import compute_outputs
+from keras_peft.runtime.outputs import Run, compute_outputs
 from keras_peft.runtime.padding import token_signature
 from keras_peft.tasks import Prediction, Scores
 
@@ -29,8 +30,16 @@ if TYPE_CHECKING:
 
     from keras_peft.bundle.description import Description
     from keras_peft.core.adapted import AdaptedModel
-    from keras_peft.runtime.onnx_session import OnnxSession
-    from keras_peft.runtime.outputs import Run
+    from keras_peft.inputs.tokens import Tokens
+    from keras_peft.runtime.shared_session import SharedSession
+
+
+class NamedRun(Run, Protocol):
+    """Computes the outputs of batches, with a name for the engine."""
+
+    @property
+    def name(self) -> str:
+        """Name of the engine."""
 
 
 class Classifier:
@@ -45,7 +54,7 @@ class Classifier:
     """
 
     def __init__(
-        self, bundle: Description, load_model: Callable[[], AdaptedModel], session: OnnxSession | None = None
+        self, bundle: Description, load_model: Callable[[], AdaptedModel], session: NamedRun | None = None
     ) -> None:
         self.bundle = bundle
         self.task = bundle.task()
@@ -146,6 +155,24 @@ class Classifier:
         """
         return self._encoder.seen(text)
 
+    def encoded(self, texts: Sequence[Text]) -> Tokens:
+        """Converts texts to token ids.
+
+        Args:
+            texts: Texts, as returned by `read`.
+        """
+        return self._encoder(texts)
+
+    @property
+    def run(self) -> Run:
+        """Computes the outputs of batches of token ids."""
+        if self._run is None:
+            from keras_peft.runtime.inference import Inference
+            from keras_peft.runtime.padding import token_signature
+
+            self._run = Inference(self.model, token_signature())
+        return self._run
+
     def outputs(self, texts: Sequence[Text], *, advance: Callable[[int], None] | None = None) -> Any:
         """Computes the head's outputs.
 
@@ -157,12 +184,7 @@ class Classifier:
             An array of shape (texts, outputs); for tagging, a list with one array of shape
             (words, outputs) per text.
         """
-        tokens = self._encoder(texts)
-        if self._run is None:
-            from keras_peft.runtime.inference import Inference
-
-            self._run = Inference(self.model, tokens.signature)
-        return compute_outputs(self._run, tokens, advance=advance)
+        return compute_outputs(self.run, self._encoder(texts), advance=advance)
 
     @contextmanager
     def vectors_and_outputs(
@@ -258,7 +280,9 @@ class Classifier:
         return self.task.score_with_interval(outputs, self.task.targets(examples.labels))
 
 
-def load_bundle(folder: str | Path, *, base: str | None = None, engine: str = AUTO) -> Classifier:
+def load_bundle(
+    folder: str | Path, *, base: str | None = None, engine: str = AUTO, adapter: str | None = None
+) -> Classifier:
     """Loads a bundle, or an exported folder, as a classifier.
 
     Args:
@@ -266,6 +290,7 @@ def load_bundle(folder: str | Path, *, base: str | None = None, engine: str = AU
         base: Current location of the base, if it has moved since training.
         engine: What computes the predictions: `"onnx"` for ONNX Runtime, which starts within a second, `"keras"`,
             or `"auto"` for the first of them that is installed and can run the bundle.
+        adapter: Name of the adapter, for an export with many adapters; see `load_many`.
 
     Raises:
         BundleError: If the bundle is not valid.
@@ -278,7 +303,7 @@ def load_bundle(folder: str | Path, *, base: str | None = None, engine: str = AU
     """
     if find_spec("onnxruntime") is None:
         need("Loading a bundle", "keras_hub", "scipy", "sklearn", "tokenizers")
-    return load_described(bundles.describe(folder), base=base, engine=engine)
+    return load_described(bundles.describe(folder, adapter), base=base, engine=engine)
 
 
 load = load_bundle
@@ -298,6 +323,8 @@ def load_described(description: Description, *, base: str | None = None, engine:
     """
     if isinstance(description, Export):
         return _load_export(description, base=base, engine=engine)
+    if isinstance(description, OneAdapter):
+        return shared_classifier(description, open_session(description.export))
     return load_on_base(Bundle(description.folder, description.content), base=base, engine=engine)
 
 
@@ -343,10 +370,28 @@ def _load_export(export: Export, *, base: str | None, engine: str) -> Classifier
         )
     need("Running an export", "onnxruntime", "tokenizers")
 
-    def load_model() -> AdaptedModel:
-        raise BundleError(f"{export.folder} is an export, which has no Keras model; load the bundle instead.")
+    return Classifier(export, _no_model(export), onnx_session(export))
 
-    return Classifier(export, load_model, onnx_session(export))
+
+def shared_classifier(described: OneAdapter, session: SharedSession) -> Classifier:
+    """Returns one adapter of an export with many adapters as a classifier.
+
+    Args:
+        described: The adapter.
+        session: The session with all adapters.
+    """
+    from keras_peft.runtime.shared_session import OneOfMany
+
+    return Classifier(described, _no_model(described), OneOfMany(session, described.name))
+
+
+def _no_model(description: Description) -> Callable[[], AdaptedModel]:
+    def load_model() -> AdaptedModel:
+        raise BundleError(
+            f"{description.folder} is an export, which has no Keras model; load the bundle instead."
+        )
+
+    return load_model
 
 
 @contextmanager

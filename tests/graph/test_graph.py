@@ -225,12 +225,13 @@ def test_effects_are_what_merging_does(method):
     """The effects that are kept apart, applied to the weights, are the merged weights."""
     if not method.merges:
         return
-    model, tensors, _ = adapted(make(method))
+    model, tensors, task = adapted(make(method))
+    shapes = task.head_shapes(16)
     weights = sources.load_weights(str(TINY))
     placements = model.adapters[model.active[0]].placements
-    merged = resolve(weights, placements, tensors, merges=True)
+    merged = resolve(weights, placements, tensors, shapes, merges=True)
     try:
-        apart = resolve(weights, placements, tensors, merges=False)
+        apart = resolve(weights, placements, tensors, shapes, merges=False)
     except AdapterError as error:
         assert "whole matrix" in str(error)
         return

@@ -26,9 +26,9 @@ LABELS = ("alpha", "beta")
 
 
 @cache
-def tiny_base() -> sources.Base:
-    """Loads the tiny base once; the bundles refer to it."""
-    return sources.load(str(TINY))
+def tiny_base(name: str = str(TINY)) -> sources.Base:
+    """Loads the tiny base, or another one, once; the bundles refer to it."""
+    return sources.load(name)
 
 
 def write_bundle(
@@ -45,6 +45,7 @@ def write_bundle(
     long_text: str = "cut",
     marks_case: bool = False,
     tensors: Mapping[str, np.ndarray] | None = None,
+    on: str = str(TINY),
     **content: Any,
 ) -> Path:
     """Writes a bundle and replaces an existing one; different seeds give different weights.
@@ -62,13 +63,14 @@ def write_bundle(
         long_text: `"cut"` or `"window"`.
         marks_case: Whether capitalised words are marked.
         tensors: Replaces the tensors with the same keys; None removes a tensor.
+        on: Name of the base.
         content: Replaces fields of bundle.json.
     """
     kind = tasks.find(task)
     what = kind.from_config((() if task == "regression" else tuple(labels)), options or {})
     methods = (keras_peft.LoRA(rank=2),) if method is None else method
     methods = (methods,) if isinstance(methods, Method) else tuple(methods)
-    placements, start, trained = _start(methods, layers, what)
+    placements, start, trained = _start(methods, layers, what, on)
     generator = np.random.default_rng(seed)
     values = {
         key: (value + scale * generator.normal(size=value.shape) if key in trained else value).astype(
@@ -77,7 +79,7 @@ def write_bundle(
         for key, value in start.items()
     }
     values = {key: value for key, value in (values | dict(tensors or {})).items() if value is not None}
-    base = tiny_base()
+    base = tiny_base(on)
     written = {
         "format": bundles.FORMAT,
         "base": {"name": base.name, "architecture": base.architecture, "sha256": base.sha256},
@@ -110,12 +112,12 @@ def seal(folder: Path, **changes: Any) -> None:
 
 @cache
 def _start(
-    methods: tuple[Method, ...], layers: str, task: tasks.Task
+    methods: tuple[Method, ...], layers: str, task: tasks.Task, on: str
 ) -> tuple[list[Placement], dict[str, np.ndarray], frozenset[str]]:
     """The initial weights of an adapter, and the keys of the trainable ones."""
     # The random values must not depend on the order of the tests.
     keras.utils.set_random_seed(0)
-    base = tiny_base()
+    base = tiny_base(on)
     head = task.head(base.dim)
     all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
     placements = choose_placements(all_sites, methods, layers, None)

@@ -251,7 +251,23 @@ def from_checkpoint(
             site.layer.epsilon = epsilon
         elif site.role == "ffn.up":
             site.layer.activation = keras.activations.get(_ACTIVATIONS[activation])
+        elif site.role == "block":
+            # The block has built its layers. Keras reads these when it saves the block.
+            site.layer.activation = _saved_activation(activation)
+            site.layer.layer_norm_epsilon = epsilon
     return backbone
+
+
+def _saved_activation(name: str) -> Callable[[Any], Any]:
+    """Returns a function that Keras or KerasHub can load again, and that is the same up to rounding."""
+    import keras
+
+    saved: Callable[[Any], Any]
+    if _ACTIVATIONS[name] is _gelu_tanh:
+        saved = keras.saving.get_registered_object("keras_hub>gelu_approximate")
+    else:
+        saved = keras.activations.get("gelu" if _ACTIVATIONS[name] is _gelu else name)
+    return saved
 
 
 def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:

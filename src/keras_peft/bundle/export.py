@@ -94,7 +94,7 @@ def read(folder: str | Path) -> Export:
     if not problems and content.get("checksum") != checksum(content):
         problems.append(f"{CONTENT} was modified")
     if not problems:
-        problems += _problems_with_files(folder, content["files"])
+        problems += problems_with_files(folder, content["files"])
         if content["model"] not in content["files"]:
             problems.append(f"its model {content['model']!r} is not one of its files")
     if problems:
@@ -130,7 +130,13 @@ def onnx_session(export: Export, *, threads: int = 0) -> OnnxSession:
         raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason}") from None
 
 
-def _problems_with_files(folder: Path, files: dict[str, str]) -> list[str]:
+def problems_with_files(folder: Path, files: dict[str, str]) -> list[str]:
+    """Returns which files of an exported folder are missing, modified or outside of it.
+
+    Args:
+        folder: The folder.
+        files: The SHA-256 of each file by its path in the folder.
+    """
     problems = []
     for name, expected in sorted(files.items()):
         path = folder / name

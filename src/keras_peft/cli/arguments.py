@@ -25,6 +25,10 @@ EngineName = Annotated[
         metavar="ENGINE",
     ),
 ]
+AdapterName = Annotated[
+    str | None,
+    typer.Option(help="Name of the adapter, for an export of several adapters.", show_default=False),
+]
 Separator = Annotated[
     str | None,
     typer.Option(help="Separator of the values in a CSV or TSV file, or tab.", show_default="detected"),

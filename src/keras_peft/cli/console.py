@@ -45,11 +45,11 @@ def open_classifier(name: str, bundle: Description, base: str | None, engine: st
     Returns:
         The classifier.
     """
-    from keras_peft.bundle.export import Export
+    from keras_peft.bundle import Bundle
     from keras_peft.predict import load_described
 
     err.print(f"Loading {name} …", style="dim", soft_wrap=True)
-    if not isinstance(bundle, Export) and chosen_engine(base or bundle.base_name, engine)[0] == KERAS:
+    if isinstance(bundle, Bundle) and chosen_engine(base or bundle.base_name, engine)[0] == KERAS:
         from keras_peft.sources import is_preset
 
         with quiet_import(presets=is_preset(base or bundle.base_name)):

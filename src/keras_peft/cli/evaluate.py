@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName, EngineName
+from keras_peft.cli.arguments import AdapterName, BaseLocation, BundleName, EngineName
 from keras_peft.cli.setting_flags import with_settings
 from keras_peft.data.readers import READABLE
 from keras_peft.data.reading_options import ReadingOptions
@@ -19,6 +19,7 @@ def _evaluate(
     data: Annotated[Path, typer.Argument(help=f"A {READABLE}.", show_default=False)],
     base: BaseLocation = None,
     engine: EngineName = AUTO,
+    adapter: AdapterName = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Skip rows that cannot be used.")
     ] = False,
@@ -42,7 +43,7 @@ def _evaluate(
     from keras_peft.data.columns import column_options
     from keras_peft.data.examples import read_examples
 
-    described = bundles.describe(bundle)
+    described = bundles.describe(bundle, adapter)
     task = described.task()
     options = {**column_options(described.columns), **settings.to_options()}
     examples = read_examples(data, task=task, skip_bad_rows=skip_bad_rows, **options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName, EngineName
+from keras_peft.cli.arguments import AdapterName, BaseLocation, BundleName, EngineName
 from keras_peft.engines import AUTO
 from keras_peft.errors import OptionError
 
@@ -43,6 +43,7 @@ def explain(
     ] = None,
     base: BaseLocation = None,
     engine: EngineName = AUTO,
+    adapter: AdapterName = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing HTML file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
@@ -53,7 +54,7 @@ def explain(
     from keras_peft.explanation import explain as explain_texts
     from keras_peft.files import refuse_existing, whole_file
 
-    described = bundles.describe(bundle)
+    described = bundles.describe(bundle, adapter)
     check_explainable(described.task(), label)
     if html:
         refuse_existing(html, overwrite=overwrite, error=OptionError, option="html")

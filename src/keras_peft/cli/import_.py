@@ -15,7 +15,7 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help=f"A file, a folder or hf://owner/name in one of these formats: {listed(forms.names())}.",
+            help=f"A file, a folder or hf://owner/name in one of these formats: {listed(forms.imported_names())}.",
             show_default=False,
         ),
     ],

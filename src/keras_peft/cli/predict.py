@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName, EngineName, Separator, TextColumn
+from keras_peft.cli.arguments import AdapterName, BaseLocation, BundleName, EngineName, Separator, TextColumn
 from keras_peft.data.readers import READABLE, has_bom
 from keras_peft.engines import AUTO
 from keras_peft.errors import DataError, OptionError
@@ -46,6 +46,7 @@ def predict(
     ] = None,
     base: BaseLocation = None,
     engine: EngineName = AUTO,
+    adapter: AdapterName = None,
     text_column: TextColumn = None,
     separator: Separator = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Skip rows without text.")] = False,
@@ -77,7 +78,7 @@ def predict(
         refuse_existing(output, overwrite=overwrite, error=OptionError, option="output")
     if not all(map(is_text, texts or ())):
         raise DataError("A text to predict is empty or not valid UTF-8.")
-    described = bundles.describe(bundle)
+    described = bundles.describe(bundle, adapter)
     columns = list(names.split(text_column, described.columns) if text_column else described.columns[:-1])
     if not input:
         columns = list(described.columns[:-1])

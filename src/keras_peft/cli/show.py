@@ -1,47 +1,79 @@
-"""keras-peft show: describes a bundle."""
+"""keras-peft show: describes a bundle or an export."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_peft.cli.arguments import BundleName
+from keras_peft.cli.arguments import AdapterName, BundleName
+
+if TYPE_CHECKING:
+    from keras_peft.bundle import Bundle
+    from keras_peft.bundle.description import Description
 
 
 def show(
     bundle: BundleName,
+    adapter: AdapterName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
-    """Show the contents of a bundle and verify its files."""
+    """Show the contents of a bundle or an export and verify its files."""
     from keras_peft import bundle as bundles
-    from keras_peft.bundle import describe_placements
     from keras_peft.cli.console import out, print_json, scores_table, table
 
-    found = bundles.read(bundle)
-    content, report = dict(found.content), found.report()
+    found = bundles.describe(bundle, adapter)
+    report = found.report() if isinstance(found, bundles.Bundle) else None
     if as_json:
-        print_json({**content, "report": report})
+        print_json({**found.content, **({} if report is None else {"report": report})})
         return
-    base = content["base"]
-    plan = report["plan"]
-    size = sum(file.stat().st_size for file in found.folder.iterdir())
     facts = {
-        "task": f"{content['task']}, {len(found.labels)} labels",
-        "base": f"{base['name']} ({base['architecture']}, sha256 {base['sha256'][:12]}…)",
-        **describe_placements(content["parts"]),
+        "task": f"{found.content['task']}, {len(found.labels)} labels",
+        "base": _base(found.content["base"]),
+        **bundles.describe_placements(found.content["parts"]),
+        **(_of_bundle(found, report) if isinstance(found, bundles.Bundle) and report else _of_export(found)),
+    }
+    out.print(table(str(bundle), ("", ""), ((key, value) for key, value in facts.items()), left=2))
+    if report is not None and report["validation"]["rows"]:
+        out.print(scores_table("Scores on validation", report["validation"]))
+
+
+def _of_bundle(found: Bundle, report: Mapping[str, Any]) -> dict[str, str]:
+    from keras_peft.engines import chosen_engine
+
+    content, plan = found.content, report["plan"]
+    engine, why = chosen_engine(found.base_name)
+    return {
         "trained": f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters",
         "data": _data(content["data"]),
         "max length": f"{content['max_length']} tokens",
         "verified": "reloaded, logits differ by at most "
         f"{content['verification']['reloaded']['max_abs_logit_difference']:.1e}",
-        "size": f"{size / 2**20:.2f} MB, all files unmodified",
+        "engine": f"{engine}: {why}",
+        "size": f"{_megabytes(found):.2f} MB, all files unmodified",
         "versions": ", ".join(f"{key} {value}" for key, value in content["versions"].items()),
     }
-    out.print(table(str(bundle), ("", ""), ((key, value) for key, value in facts.items()), left=2))
-    if report["validation"]["rows"]:
-        out.print(scores_table("Scores on validation", report["validation"]))
+
+
+def _of_export(found: Description) -> dict[str, str]:
+    content, verified = found.content, found.content["verification"]
+    return {
+        "data": _data(content["data"]),
+        "max length": f"{content['max_length']} tokens",
+        **({"format": f"{content['kind']}, {content['precision']}"} if "kind" in content else {}),
+        "verified": f"in {verified['runtime']} on {verified['texts']} texts, logits differ by at most "
+        f"{verified['max_abs_logit_difference']:.1e}",
+        "size": f"{_megabytes(found):.2f} MB, all files unmodified",
+    }
+
+
+def _base(base: Mapping[str, Any]) -> str:
+    return f"{base['name']} ({base['architecture']}, sha256 {base['sha256'][:12]}…)"
+
+
+def _megabytes(found: Description) -> float:
+    return sum(file.stat().st_size for file in found.folder.rglob("*") if file.is_file()) / 2**20
 
 
 def _data(data: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,22 @@ class RuntimeExport:
         return {"folder": str(self.folder), **self.verification.to_json()}
 
 
+def write_description(staging: Path, read: Bundle, base: str | None) -> None:
+    """Writes the labels and the tokenizer as Hugging Face's programs read them.
+
+    Args:
+        staging: Folder to write to.
+        read: The bundle.
+        base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
+    """
+    write_json(staging / "config.json", _config(read, base))
+    write_tokenizer(staging, read)
+
+
+def _no_content(_: Path) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """What a format writes and how it is read back.
@@ -67,7 +83,11 @@ class Form:
             Keras.
         open: Opens the model in its runtime. It gets the export, and returns a function like `Run`, and the
             runtime's name and version.
-        usage: How other programs use the folder, in Markdown, for its README.
+        usage: How other programs use the folder, in Markdown, for its README; or a function that returns it for the
+            content of keras_peft.json.
+        describe: Writes the labels and the tokenizer; see `write_description`.
+        content: Returns further entries of keras_peft.json, such as the `inputs` and `outputs` of the model. It gets
+            the staging folder.
     """
 
     kind: str
@@ -76,7 +96,9 @@ class Form:
     title: str
     write: Callable[[Path, Bundle, Classifier], None]
     open: Callable[[Export], tuple[Run, str]]
-    usage: str
+    usage: str | Callable[[Mapping[str, Any]], str]
+    describe: Callable[[Path, Bundle, str | None], None] = write_description
+    content: Callable[[Path], Mapping[str, Any]] = _no_content
 
     @property
     def is_exact(self) -> bool:
@@ -133,9 +155,8 @@ def write_export(
     try:
         with whole_folder(out.absolute(), overwrite=overwrite) as staging:
             form.write(staging, read, classifier)
-            write_json(staging / "config.json", _config(read, base))
-            write_tokenizer(staging, read)
-            content = _content(read, form)
+            form.describe(staging, read, base)
+            content = {**_content(read, form), **form.content(staging)}
             seal(staging, content)
             run, runtime = form.open(Export(staging, content))
             verification = verify(
@@ -148,7 +169,9 @@ def write_export(
                 examples=examples,
             )
             content["verification"] = verification.to_json()
-            (staging / "README.md").write_text(_card(out.name, read, form, verification), encoding="utf-8")
+            (staging / "README.md").write_text(
+                _card(out.name, read, form, content, verification), encoding="utf-8"
+            )
             seal(staging, content)
     except OSError as error:
         raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
@@ -208,7 +231,7 @@ def _config(read: Bundle, base: str | None) -> dict[str, Any]:
 _ENVIRONMENT = ("_name_or_path", "auto_map", "dtype", "torch_dtype", "transformers_version")
 
 
-def _card(name: str, read: Bundle, form: Form, verification: Verification) -> str:
+def _card(name: str, read: Bundle, form: Form, content: Mapping[str, Any], verification: Verification) -> str:
     from keras_peft.templating import environment
 
     return (
@@ -219,6 +242,8 @@ def _card(name: str, read: Bundle, form: Form, verification: Verification) -> st
             bundle=read.content,
             task=read.task(),
             form=form,
+            usage=form.usage if isinstance(form.usage, str) else form.usage(content),
+            content=content,
             verification=verification,
             repository=sources.repository_of(read.base_name),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,19 @@ from keras_peft import sources
 from keras_peft.bundle import graph_of
 from keras_peft.bundle.export import Export, onnx_session
 from keras_peft.errors import OptionError
+from keras_peft.exports._precision import products_for
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.extras import need
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
+    from keras_peft.exports._shared import SharedResult
     from keras_peft.predict import Classifier
     from keras_peft.runtime.outputs import Run
 
 FORMAT = "onnx"
 LOOKS_LIKE = "a folder with config.json, tokenizer.json and a graph in onnx/"
+TAKES_SEVERAL = True
 # File names by which transformers.js finds a precision.
 _FILES = {"float32": "model.onnx", "float16": "model_fp16.onnx", "int8": "model_quantized.onnx"}
 _USAGE = """\
@@ -34,7 +38,7 @@ transformers.js, optimum and fastembed read the folder as it is."""
 
 
 def export(
-    bundle: str | Path,
+    bundle: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
     base: str | None = None,
@@ -42,7 +46,8 @@ def export(
     quantize: str | None = None,
     fp16_weights: bool = False,
     data: str | Path | None = None,
-) -> RuntimeExport:
+    add: bool = False,
+) -> RuntimeExport | SharedResult:
     """Exports a bundle as an ONNX graph, runs it in ONNX Runtime, and compares it with the bundle.
 
     The graph is written directly, with standard operators of opset 17. Adapters are merged where the method can be
@@ -50,14 +55,16 @@ def export(
     logits. Exporting twice gives the same bytes.
 
     Args:
-        bundle: Folder of the bundle, or its `hf://owner/name`.
+        bundle: Folder of the bundle, or its `hf://owner/name`. Several bundles on the same base model become one
+            graph, with a slot for each adapter.
         out: Folder to write.
         base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
         overwrite: Replace an earlier export at `out`.
         quantize: `"int8"` for weights of 8 bits, with a scale for each column, and activations of 8 bits, with a
             scale for each token: a quarter of the size.
         fp16_weights: Store the weights in 16 bits, which a runtime converts to 32: half the size.
-        data: Labelled texts to compare on; built-in texts by default.
+        data: Labelled texts to compare on; built-in texts by default. Only for a single bundle.
+        add: Add the bundles to an export with several adapters at `out`. Its graph does not change.
 
     Returns:
         The folder and the comparison.
@@ -74,12 +81,15 @@ def export(
     need("Exporting to ONNX", "onnx", "onnxruntime")
     precision = _precision(quantize, fp16_weights)
     model = f"onnx/{_FILES[precision]}"
+    several = [bundle] if isinstance(bundle, str | Path) else list(bundle)
+    if add or len(several) > 1:
+        return _export_several(several, Path(out), base, overwrite, precision, model, data, add=add)
+    (single,) = several
 
     def write(staging: Path, read: Bundle, classifier: Classifier) -> None:
-        from keras_peft.graph import products
-
-        kind = products.find(precision)
-        graph = graph_of(read, sources.load_weights(base or read.base_name), products=kind, is_folded=True)
+        weights = sources.load_weights(base or read.base_name)
+        kind = products_for(read, weights, precision)
+        graph = graph_of(read, weights, products=kind, is_folded=True)
         (staging / "onnx").mkdir()
         (staging / model).write_bytes(graph.to_bytes())
 
@@ -92,7 +102,31 @@ def export(
         open=_opened,
         usage=_USAGE.format(model=model),
     )
-    return write_export(bundle, form, out=out, base=base, overwrite=overwrite, data=data)
+    return write_export(single, form, out=out, base=base, overwrite=overwrite, data=data)
+
+
+def _export_several(
+    given: Sequence[str | Path],
+    out: Path,
+    base: str | None,
+    overwrite: bool,
+    precision: str,
+    model: str,
+    data: str | Path | None,
+    *,
+    add: bool,
+) -> SharedResult:
+    from keras_peft.exports._shared import add_shared, export_shared
+
+    if data is not None:
+        raise OptionError("`data` compares a single bundle; leave it out, or export one bundle.")
+    if not add:
+        return export_shared(given, out=out, base=base, overwrite=overwrite, precision=precision, model=model)
+    if overwrite or precision != "float32":
+        raise OptionError(
+            "`add` keeps the graph as it is; leave `overwrite`, `quantize` and `fp16_weights` out."
+        )
+    return add_shared(given, out=out, base=base)
 
 
 def _precision(quantize: str | None, fp16_weights: bool) -> str:

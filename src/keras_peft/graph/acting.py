@@ -42,6 +42,7 @@ def resolve(
     base: EncoderWeights,
     placements: Sequence[Placement],
     tensors: Mapping[str, np.ndarray],
+    head_shapes: Mapping[str, tuple[int, ...]],
     *,
     merges: bool,
 ) -> Acting:
@@ -50,7 +51,8 @@ def resolve(
     Args:
         base: The weights of the base model.
         placements: The methods of the adapter, with their selections.
-        tensors: Its tensors by their keys in a file. Those of the head are ignored.
+        tensors: Its tensors by their keys in a file.
+        head_shapes: The shapes of the head's tensors, which are only checked; see `Task.head_shapes`.
         merges: Whether to change the weights of the encoder where the methods can be merged. If not, all effects
             are kept apart.
 
@@ -80,7 +82,7 @@ def resolve(
                     trained = tensors[f"{place.key}/{name}"]
                     shapes[f"{place.key}/{name}"] = trained.shape
                     acting.changed.setdefault(place.path, {})[name] = _shaped(place, name, trained)
-    refuse_unfit({key: value for key, value in tensors.items() if not key.startswith(HEAD)}, shapes)
+    refuse_unfit(tensors, {**shapes, **{f"{HEAD}{key}": shape for key, shape in head_shapes.items()}})
     stack.sort(key=lambda one: stack_order(one[0]))
     problems = []
     for method, place, keys in stack:

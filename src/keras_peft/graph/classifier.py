@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from keras_peft.core.fitting import refuse_unfit
 from keras_peft.core.pooling import FIRST_TOKEN
 from keras_peft.graph.acting import HEAD, resolve
 from keras_peft.graph.effects import Constants, Piece
@@ -58,8 +57,7 @@ def classifier_graph(
         >>> onnxruntime.InferenceSession(graph.to_bytes())
     """
     head = {key.removeprefix(HEAD): value for key, value in tensors.items() if key.startswith(HEAD)}
-    refuse_unfit(head, task.head_shapes(base.dim))
-    acting = resolve(base, placements, tensors, merges=True)
+    acting = resolve(base, placements, tensors, task.head_shapes(base.dim), merges=True)
     graph = GraphWriter("classifier")
     ids, mask = (graph.input(name, INT64, ("batch", "length")) for name in (IDS, MASK))
     pieces = {

@@ -169,6 +169,10 @@ def write_edit(graph: GraphWriter, own: Parameters, x: str, is_edited: str) -> s
     return graph.add("Where", is_edited, graph.add("Add", x, change), x)
 
 
+LOWEST = {"gelu": -0.17, "gelu_new": -0.171, "gelu_pytorch_tanh": -0.171, "relu": 0.0, "silu": -0.279}
+"""Values that the results of activations are never below."""
+
+
 def write_activation(graph: GraphWriter, x: str, name: str | None) -> str:
     """Writes an activation function.
 

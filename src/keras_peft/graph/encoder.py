@@ -16,6 +16,7 @@ from keras_peft.core.effects import (
     PositionShift,
 )
 from keras_peft.graph.effects import (
+    LOWEST,
     Parameters,
     Piece,
     write_activation,
@@ -24,7 +25,7 @@ from keras_peft.graph.effects import (
     write_edit,
     write_for_each,
 )
-from keras_peft.graph.writer import FLOAT
+from keras_peft.graph.writer import FLOAT, INT64
 
 if TYPE_CHECKING:
     from keras_peft.bases._weights import EncoderWeights
@@ -95,23 +96,39 @@ class EncoderWriter:
         graph = self._graph
         tokens, positions = (self._by_role[None, f"embedding.{name}"] for name in ("token", "position"))
         x = self._products.look_up(ids, self._values(tokens)["embeddings"], tokens.path)
-        before, start = 0, 0
+        before = 0
         for piece in self._pieces.get(tokens.path, ()):
             if isinstance(piece.effect, LearnedInputs):
                 before = len(piece.effect.vectors)
                 x = graph.add("Concat", piece.own.rows("vectors", x), x, axis=1)
-                seen = write_for_each(graph, graph.constant(np.ones((1, before), np.int64)), mask)
+                if "seen" in piece.own:
+                    seen = graph.add("Cast", piece.own.rows("seen", mask), to=INT64)
+                else:
+                    seen = write_for_each(graph, graph.constant(np.ones((1, before), np.int64)), mask)
                 mask = graph.add("Concat", seen, mask, axis=1)
-        for piece in self._pieces.get(positions.path, ()):
-            if isinstance(piece.effect, PositionShift):
-                start += piece.effect.start
-        table = graph.constant(self._values(positions)["embeddings"], positions.path)
+        own = self._positions(positions, x, before)
+        return self._norm("embeddings_layer_norm", graph.add("Add", x, own)), mask, before
+
+    def _positions(self, place: Place, x: str, before: int) -> str:
+        """Writes the position embeddings of embedded texts, (length, dim) or (batch, length, dim)."""
+        graph = self._graph
+        table = graph.constant(self._values(place)["embeddings"], place.path)
         length = graph.add(
             "Slice", graph.add("Shape", x), graph.integers(1), graph.integers(2), graph.integers(0)
         )
+        pieces = self._pieces.get(place.path, ())
+        if any("shift" in piece.own for piece in pieces):
+            # Each row counts from its own number; learned vectors that it lacks come first and have no position.
+            numbers = graph.add(
+                "Range", graph.constant(np.int64(0)), graph.add("Squeeze", length), _one(graph)
+            )
+            first = graph.add("Cast", pieces[0].own.rows("shift", x), to=INT64)
+            first = graph.add("Sub", first, graph.integers(before))
+            numbers = graph.add("Max", graph.add("Add", numbers, first), graph.integers(0))
+            return graph.add("Gather", table, numbers)
+        start = sum(piece.effect.start for piece in pieces if isinstance(piece.effect, PositionShift))
         end = graph.add("Add", length, graph.integers(start))
-        own = graph.add("Slice", table, graph.integers(start), end, graph.integers(0))
-        return self._norm("embeddings_layer_norm", graph.add("Add", x, own)), mask, before
+        return graph.add("Slice", table, graph.integers(start), end, graph.integers(0))
 
     def write_blocks(
         self, x: str, mask: str, numbers: range, *, first_only: bool = False, before: int = 0
@@ -148,7 +165,7 @@ class EncoderWriter:
         attended, x = self._attention(number, x, unread, first)
         x = self._norm(f"{path}/self_attention_layer_norm", graph.add("Add", x, attended))
         wide = self._layer(self._by_role[number, "ffn.up"], x, self._activation)
-        narrow = self._layer(self._by_role[number, "ffn.down"], wide)
+        narrow = self._layer(self._by_role[number, "ffn.down"], wide, lowest=LOWEST.get(self._activation))
         narrow = self._with_bottlenecks(pieces, "feed-forward", x, narrow)
         total = graph.add("Add", x, narrow)
         norm = f"{path}/feedforward_layer_norm"
@@ -176,9 +193,7 @@ class EncoderWriter:
             if isinstance(piece.effect, KeysAndValues):
                 key = graph.add("Concat", piece.own.rows("keys", key), key, axis=1)
                 value = graph.add("Concat", piece.own.rows("values", value), value, axis=1)
-                rows = len(piece.effect.keys)
-                seen = write_for_each(graph, graph.constant(np.zeros((1, 1, 1, rows), np.float32)), unread)
-                unread = graph.add("Concat", seen, unread, axis=3)
+                unread = graph.add("Concat", self._unread_rows(piece, unread), unread, axis=3)
         dim = int(self._base.config["dim"])
         scale = graph.constant(np.float32((dim // self._heads) ** -0.5))
         query = graph.add("Mul", self._by_heads(query, (0, 2, 1, 3)), scale)
@@ -189,17 +204,31 @@ class EncoderWriter:
         mixed = graph.add("Reshape", mixed, graph.integers(0, 0, dim))
         return self._layer(self._by_role[number, "attention.output"], mixed), asking
 
+    def _unread_rows(self, piece: Piece, unread: str) -> str:
+        """Writes what is added to the scores of an effect's learned keys, (batch, 1, 1, rows)."""
+        graph = self._graph
+        if "seen" in piece.own:
+            rows = graph.add("Sub", graph.constant(np.float32(1)), piece.own.rows("seen", unread))
+            rows = graph.add("Mul", rows, graph.constant(_UNREAD))
+            return graph.add("Unsqueeze", rows, graph.integers(1, 2))
+        count = len(piece.effect.keys) if isinstance(piece.effect, KeysAndValues) else 0
+        return write_for_each(graph, graph.constant(np.zeros((1, 1, 1, count), np.float32)), unread)
+
     def _by_heads(self, x: str, axes: tuple[int, ...]) -> str:
         """Writes (batch, length, dim) as (batch, length, heads, dim of a head), with the axes in another order."""
         x = self._graph.add("Reshape", x, self._graph.integers(0, 0, self._heads, -1))
         return self._graph.add("Transpose", x, perm=list(axes))
 
-    def _layer(self, place: Place, x: str, activation: str | None = None) -> str:
+    def _layer(
+        self, place: Place, x: str, activation: str | None = None, *, lowest: float | None = None
+    ) -> str:
         """Writes a projection with what acts around it."""
         values = self._values(place)
 
         def product(inputs: str) -> str:
-            y = self._products.multiply(inputs, values["kernel"], f"{place.path}/kernel")
+            # Factors of the inputs may be negative.
+            known = lowest if inputs == x else None
+            y = self._products.multiply(inputs, values["kernel"], f"{place.path}/kernel", lowest=known)
             return self._graph.add("Add", y, self._graph.constant(values["bias"], f"{place.path}/bias"))
 
         return self._around(place.path, x, product, activation)
@@ -261,3 +290,7 @@ class EncoderWriter:
         if changed.keys() >= place.shapes.keys():
             return changed
         return {**self._base.values(place), **changed}
+
+
+def _one(graph: GraphWriter) -> str:
+    return graph.constant(np.int64(1))

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from keras_peft.core.pooling import FIRST_TOKEN
 from keras_peft.graph.encoder import EncoderWriter
 from keras_peft.graph.head import write_pooling
-from keras_peft.graph.names import ADAPTER, FEATURES, IDS, MASK, PLACES, VECTORS
+from keras_peft.graph.names import ADAPTER, FEATURES, IDS, MASK, PLACES, POOLING, TOKEN_VECTORS, VECTORS
 from keras_peft.graph.slots import Layout, slot_pieces
+from keras_peft.graph.union import Union
 from keras_peft.graph.writer import FLOAT, INT64, Graph, GraphWriter
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from keras_peft.bases._weights import EncoderWeights
     from keras_peft.core.effects import Effect
     from keras_peft.graph.products._products import Products
@@ -105,3 +106,51 @@ def top_graph(
         vectors = graph.add("Unsqueeze", vectors, graph.integers(1))
     graph.output(VECTORS, vectors, FLOAT, ("batch", length, base.dim))
     return graph.graph()
+
+
+def union_graph(
+    base: EncoderWeights,
+    union: Union,
+    poolings: Sequence[str],
+    products: Callable[[GraphWriter], Products],
+    *,
+    has_words: bool,
+) -> Graph:
+    """Writes a whole encoder, in which each row of a batch may have an adapter of another kind.
+
+    Args:
+        base: The weights of the base model.
+        union: The effects of all adapters.
+        poolings: The poolings of the adapters, each once. If there are several, an input chooses one for each slot.
+        products: How matrices are stored and multiplied.
+        has_words: Whether heads read the vectors of all tokens.
+
+    Returns:
+        A graph from `input_ids` and `attention_mask`, both (batch, length), and `adapter` (batch,), all int64, and
+        the tensors of the union, to `vectors`, (batch, dim), if there are poolings, and `token_vectors`,
+        (batch, length, dim), if heads read them. Without the tensors, it is the base model.
+    """
+    graph = GraphWriter("adapters")
+    ids, mask = (graph.input(name, INT64, ("batch", "length")) for name in (IDS, MASK))
+    adapter = graph.input(ADAPTER, INT64, ("batch",))
+    encoder = EncoderWriter(graph, base, products(graph), {}, union.pieces(graph, adapter))
+    is_narrow = not has_words and set(poolings) == {FIRST_TOKEN}
+    x = encoder.write(ids, mask, first_only=is_narrow)
+    if poolings:
+        each = [write_pooling(graph, x, mask, pooling) for pooling in poolings]
+        vectors = each[0] if len(each) == 1 else _chosen(graph, each, adapter)
+        graph.output(VECTORS, vectors, FLOAT, ("batch", base.dim))
+    if has_words:
+        graph.output(TOKEN_VECTORS, x, FLOAT, ("batch", "length", base.dim))
+    return graph.graph()
+
+
+def _chosen(graph: GraphWriter, each: Sequence[str], adapter: str) -> str:
+    """Writes the choice of one of several vectors for each row, by the input `POOLING`."""
+    numbers = graph.input(POOLING, FLOAT, ("slots", 1), np.zeros((1, 1), np.float32))
+    own = graph.add("Gather", numbers, adapter)
+    wanted = graph.constant(np.arange(len(each), dtype=np.float32)[None])
+    is_own = graph.add("Cast", graph.add("Equal", own, wanted), to=FLOAT)
+    stacked = graph.add("Concat", *(graph.add("Unsqueeze", one, graph.integers(1)) for one in each), axis=1)
+    weighed = graph.add("Mul", stacked, graph.add("Unsqueeze", is_own, graph.integers(2)))
+    return graph.add("ReduceSum", weighed, graph.integers(1), keepdims=0)

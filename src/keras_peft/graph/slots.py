@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from keras_peft.core.effects import Effect
     from keras_peft.graph.writer import GraphWriter
 
-# Factors are stored as their distance from 1, so that a slot of zeros leaves the base unchanged.
-_FACTORS = ("input_scale", "output_scale")
+FACTORS = ("input_scale", "output_scale")
+"""Stored as their distance from 1, so that a slot of zeros leaves the base unchanged."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,18 @@ class Layout:
         return {name: value.shape for name, value in slot_tensors(self.effects).items()}
 
 
-def slot_tensors(effects: Mapping[str, Sequence[Effect]]) -> dict[str, np.ndarray]:
+def slot_tensors(
+    effects: Mapping[str, Sequence[Effect]], *, are_zero: Mapping[str, Sequence[Effect]] | None = None
+) -> dict[str, np.ndarray]:
     """Returns the tensors of an adapter by the names of the graph's inputs, float32.
 
     Args:
         effects: Its effects by the path of their layer.
+        are_zero: Effects that the adapter lacks: their tensors are zero.
     """
+    lacking = {id(one) for some in (are_zero or {}).values() for one in some}
     return {
-        f"{path}/{number}/{name}": value - 1 if name in _FACTORS else value
+        f"{path}/{number}/{name}": value - 1 if name in FACTORS and id(effect) not in lacking else value
         for path, some in effects.items()
         for number, effect in enumerate(some)
         for name, value in tensors_of(effect).items()
@@ -73,7 +77,10 @@ def slot_pieces(graph: GraphWriter, layout: Layout, adapter: str) -> dict[str, l
         The effects by the path of their layer.
     """
     return {
-        path: [Piece(one, Slots(graph, f"{path}/{number}", one, adapter)) for number, one in enumerate(some)]
+        path: [
+            Piece(one, Slots(graph, f"{path}/{number}", _shapes(one), adapter))
+            for number, one in enumerate(some)
+        ]
         for path, some in layout.effects.items()
     }
 
@@ -84,13 +91,14 @@ class Slots:
     Args:
         graph: Writes the graph.
         prefix: Prefix of the names of the inputs.
-        effect: The effect; of its arrays, only the shapes matter.
+        shapes: The shapes of an adapter's tensors by name.
         adapter: Name of the slot of each row, (batch,) int64.
     """
 
-    def __init__(self, graph: GraphWriter, prefix: str, effect: Effect, adapter: str) -> None:
-        self._graph, self._prefix, self._adapter = graph, prefix, adapter
-        self._shapes = {name: value.shape for name, value in tensors_of(effect).items()}
+    def __init__(
+        self, graph: GraphWriter, prefix: str, shapes: Mapping[str, tuple[int, ...]], adapter: str
+    ) -> None:
+        self._graph, self._prefix, self._adapter, self._shapes = graph, prefix, adapter, shapes
         self._read: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -119,6 +127,10 @@ class Slots:
             slots = self._graph.input(own, FLOAT, ("slots", *shape), np.zeros((1, *shape), np.float32))
             self._read[name] = self._graph.add("Gather", slots, self._adapter)
         return self._read[name]
+
+
+def _shapes(effect: Effect) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape for name, value in tensors_of(effect).items()}
 
 
 def _described(effect: Effect) -> tuple[Any, ...]:

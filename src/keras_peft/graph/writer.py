@@ -42,6 +42,18 @@ class Graph:
         content: bytes = whole.SerializeToString(deterministic=True)
         return content
 
+    def with_outputs(self, names: Sequence[str]) -> Graph:
+        """Returns the graph with some of its tensors as further outputs.
+
+        Args:
+            names: Names of float32 tensors.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        for name in names:
+            model.graph.output.append(helper.make_tensor_value_info(name, FLOAT, None))
+        return Graph(model, self.constants)
+
     def to_reference(self) -> bytes:
         """Returns the model with references to its large constants, which a session then gets in memory."""
         whole = onnx.ModelProto()

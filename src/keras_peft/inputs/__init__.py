@@ -11,5 +11,6 @@ imports Keras.
     tokens.py       encoded rows: token ids and padded batches
     limits.py       maximum row length and handling of longer rows
     case_marks.py   capitals for uncased base models
+    sentences.py    sentences of many kinds, to try an encoder on
     strings.py      validation of text values
 """

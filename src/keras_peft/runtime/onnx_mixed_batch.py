@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class OnnxMixedBatchBase:
             AdapterError: If the tensors do not fit, or the adapter cannot be written as a graph.
             SelectionError: If a target or a layer matches nothing.
         """
-        acting = self._resolved(placements, tensors)
+        acting = self._resolved(placements, tensors, task.head_shapes(self._base.dim))
         layout = Layout.of(acting.effects)
         with self._making:
             top = None if acting.changed else self._tops.get((layout.key, task.pooling))
@@ -148,13 +149,18 @@ class OnnxMixedBatchBase:
                         found[number] = answer[: len(rows[number])] if adapter.task.per_word else answer
         return found
 
-    def _resolved(self, placements: Sequence[Placement], tensors: Mapping[str, np.ndarray]) -> Acting:
+    def _resolved(
+        self,
+        placements: Sequence[Placement],
+        tensors: Mapping[str, np.ndarray],
+        head_shapes: Mapping[str, tuple[int, ...]],
+    ) -> Acting:
         """Resolves an adapter to effects, or to changed variables if it has no such form."""
-        try:
-            acting = resolve(self._base, placements, tensors, merges=False)
-        except AdapterError:
-            return resolve(self._base, placements, tensors, merges=True)
-        return resolve(self._base, placements, tensors, merges=True) if acting.changed else acting
+        with suppress(AdapterError):
+            acting = resolve(self._base, placements, tensors, head_shapes, merges=False)
+            if not acting.changed:
+                return acting
+        return resolve(self._base, placements, tensors, head_shapes, merges=True)
 
     def _make(self, acting: Acting, layout: Layout, pooling: str | None) -> _Top:
         start = lowest_block(acting.effects, acting.changed, self._blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,15 @@ class Session:
         own = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
         (found,) = self._session.run_with_ort_values([output], {**own, **values})
         return np.asarray(found.numpy())
+
+    def run_all(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Runs the graph and returns several outputs.
+
+        Args:
+            outputs: Names of the outputs.
+            inputs: The inputs by name.
+        """
+        return list(self._session.run(list(outputs), dict(inputs)))
 
 
 class OnnxSession(Session):

@@ -65,7 +65,7 @@ FOREIGN = {
     "--retries",
     "--start-period",
 }
-FOREIGN |= {"--timeout", "--wait", "--yes"}
+FOREIGN |= {"--build-arg", "--entrypoint", "--no-cache-dir", "--target", "--timeout", "--wait"}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
+from keras_peft.runtime.onnx_session import runtime_name
 from keras_peft.serve.events import EVENTS
 from serve.bundles import write_bundle
 
@@ -175,7 +176,7 @@ def test_every_line_of_a_real_server_is_json(tmp_path):
         out, err = running.communicate(timeout=60)
     assert (out, running.returncode) == ("", 0)
     assert [json.loads(line)["event"] for line in err.splitlines()][-2:] == ["stopping", "stopped"]
-    assert (started["adapters"], started["refused"], started["engine"]) == (1, 1, "keras on tensorflow")
+    assert (started["adapters"], started["refused"], started["engine"]) == (1, 1, runtime_name())
     assert (loaded["version"], replaced["version"]) == (1, 2)
     assert loaded["sha256"] != replaced["sha256"]
     assert (removed["adapter"], removed["reason"]) == ("mood", "removed")

@@ -20,6 +20,7 @@ from keras_peft.methods.ia3 import IA3
 from keras_peft.serve.base_name import base_of
 from keras_peft.serve.http.process import bind
 from keras_peft.serve.repository import Repository
+from sampling import sample
 from serve.bundles import write_bundle
 
 BODY = {"inputs": "a", "adapter_id": "single"}
@@ -168,7 +169,8 @@ def test_the_base_is_the_one_that_all_bundles_name(tmp_path):
         base_of(repository, None)
 
 
-def test_the_command_serves_a_folder_until_it_is_stopped(tmp_path):
+@pytest.mark.parametrize("engine", sample(["auto", "keras"], "auto"))
+def test_the_command_serves_a_folder_until_it_is_stopped(tmp_path, engine):
     write_bundle(tmp_path / "bundles" / "one", seed=1)
     write_bundle(tmp_path / "bundles" / "two", IA3(), seed=2, labels=("x", "y", "z"))
     (tmp_path / "bundles" / "broken").mkdir()
@@ -182,6 +184,8 @@ def test_the_command_serves_a_folder_until_it_is_stopped(tmp_path):
         "bundles",
         "--port",
         "0",
+        "--engine",
+        engine,
     ]
     with subprocess.Popen(
         command,

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 class Products(Protocol):
     """Writes products with the matrices of an encoder, and look-ups in its token table."""
 
-    def multiply(self, x: str, matrix: np.ndarray, name: str) -> str:
+    def multiply(self, x: str, matrix: np.ndarray, name: str, *, lowest: float | None = None) -> str:
         """Writes a product.
 
         Args:
             x: Name of a tensor (batch, length, in).
             matrix: The matrix (in, out), float32.
             name: Name of the matrix in the graph.
+            lowest: A value that no element of x is below, if known.
 
         Returns:
             The name of the product, (batch, length, out) float32.

@@ -20,7 +20,7 @@ class Products:
     def __init__(self, graph: GraphWriter) -> None:
         self._graph = graph
 
-    def multiply(self, x: str, matrix: np.ndarray, name: str) -> str:
+    def multiply(self, x: str, matrix: np.ndarray, name: str, *, lowest: float | None = None) -> str:
         """Writes a product; see `Products.multiply`."""
         return self._graph.add("MatMul", x, self._graph.constant(matrix, name))
 

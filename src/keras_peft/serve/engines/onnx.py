@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from keras_peft import methods, sources
-from keras_peft.core.fitting import refuse_unfit
 from keras_peft.errors import BundleMismatch
 from keras_peft.graph import products
-from keras_peft.graph.acting import HEAD
+from keras_peft.inputs.sentences import SENTENCES
+from keras_peft.inputs.text import TextInput
 from keras_peft.runtime.onnx_mixed_batch import OnnxMixedBatchBase, SlottedAdapter
 from keras_peft.runtime.onnx_session import runtime_name
 from keras_peft.serve.bundle_files import read_tensors
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from keras_peft.bases._weights import EncoderWeights
     from keras_peft.bundle import Bundle
+    from keras_peft.graph.products._products import Products
+    from keras_peft.graph.writer import GraphWriter
     from keras_peft.serve.loaded_adapter import AdapterRow
     from keras_peft.serve.settings import ServeSettings
 
@@ -75,7 +78,7 @@ class Engine:
     ) -> None:
         self.name = runtime_name()
         self.base, self.workers = base, workers
-        self._mixed = OnnxMixedBatchBase(base, products.find(precision), recent_bytes=trunk_cache_mb << 20)
+        self._mixed = OnnxMixedBatchBase(base, _products(base, precision), recent_bytes=trunk_cache_mb << 20)
 
     def load(self, bundle: Bundle) -> SlottedAdapter:
         """Loads the weights of a bundle; see `Engine.load` in `_engine.py`.
@@ -98,10 +101,7 @@ class Engine:
                 f"It reads up to {asked} tokens per text, but the base model reads at most {longest} in addition to "
                 f"its {taken} own."
             )
-        tensors = read_tensors(bundle)
-        head = {key.removeprefix(HEAD): value for key, value in tensors.items() if key.startswith(HEAD)}
-        refuse_unfit(head, task.head_shapes(self.base.dim))
-        return self._mixed.load(placements, tensors, task)
+        return self._mixed.load(placements, read_tensors(bundle), task)
 
     def group(self, row: AdapterRow) -> Hashable:
         """Returns the number of blocks below the adapter of a row. Rows that share them run together.
@@ -121,6 +121,22 @@ class Engine:
             The head outputs of each row.
         """
         return self._mixed.run([row.ids for row in rows], [_adapter(row) for row in rows])
+
+
+def _products(base: EncoderWeights, precision: str) -> Callable[[GraphWriter], Products]:
+    """Returns how the matrices are stored and multiplied; 8 bits are calibrated on sentences."""
+    if precision != "int8":
+        return products.find(precision)
+    from keras_peft.graph.products import int8
+    from keras_peft.graph.shared import trunk_graph
+    from keras_peft.runtime.calibration import one_by_one, smoothing_factors
+
+    encoder = TextInput().encoder(base.tokenizer, base.max_length)
+    blocks = int(base.config["n_layers"])
+    factors = smoothing_factors(
+        lambda recording: trunk_graph(base, blocks, recording), one_by_one(encoder(SENTENCES).ids)
+    )
+    return partial(int8.Products, factors=factors)
 
 
 def _adapter(row: AdapterRow) -> SlottedAdapter:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from keras_peft import sources
 from keras_peft.serve.adapters import Adapters
-from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.engines.onnx import Engine
 from keras_peft.serve.http.process import base_of
 from keras_peft.serve.loaded_adapter import LoadedAdapter
 from keras_peft.serve.metrics import Metrics
@@ -34,7 +34,9 @@ async def turn(adapters: Adapters, metrics: Metrics, name: str, cycles: int) -> 
 async def cycle(folder: Path, cycles: int) -> dict[str, object]:
     metrics, repository = Metrics(), Repository([folder])
     names = repository.names()
-    adapters = Adapters(repository, Engine(sources.load(base_of(repository, None))), ServeSettings(), metrics)
+    adapters = Adapters(
+        repository, Engine(sources.load_weights(base_of(repository, None))), ServeSettings(), metrics
+    )
     memory, series, left = [], [], 0
     for part in (cycles // 10, *[cycles * 3 // 10] * 3):
         await asyncio.gather(*(turn(adapters, metrics, name, part // len(names)) for name in names))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_peft.cli import main
-from keras_peft.serve.engines.keras import Engine
+from keras_peft.serve.engines.onnx import Engine
 from keras_peft.serve.http import process
 from keras_peft.serve.http.context import ServerContext
 

@@ -1,0 +1,228 @@
+"""Reads an exported folder with one graph for many adapters.
+
+keras_peft.json            the base, the effects that the graph has room for, and the sums of all files
+tokenizer.json             the base's tokenizer
+onnx/model.onnx            the graph
+adapters/NAME.json         the task, labels and settings of an adapter
+adapters/NAME.safetensors  its tensors by the names of the graph's inputs, and those of its head
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_peft.bundle.content import checksum
+from keras_peft.bundle.description import Description
+from keras_peft.bundle.export import CONTENT, FORMAT, problems_with_files
+from keras_peft.bundle.onnx_file import refuse_unsafe
+from keras_peft.errors import AdapterError, BundleError, BundleMismatch, OptionError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    from keras_peft.runtime.shared_session import SharedSession
+
+KIND = "onnx-adapters"
+FOLDER = "adapters"
+FIELDS: dict[str, type] = {
+    "precision": str,
+    "model": str,
+    "base": dict,
+    "union": dict,
+    "shapes": dict,
+    "dim": int,
+    "poolings": list,
+    "has_words": bool,
+    "adapters": list,
+    "files": dict,
+}
+OF_AN_ADAPTER: dict[str, type] = {
+    "task": str,
+    "task_options": dict,
+    "labels": list,
+    "columns": list,
+    "max_length": int,
+    "long_text": str,
+    "verification": dict,
+}
+
+
+@dataclass(frozen=True)
+class OneAdapter(Description):
+    """The description of one adapter of an exported folder.
+
+    Attributes:
+        folder: The folder.
+        content: Its task, labels and settings.
+        export: The folder with all adapters.
+        name: Name of the adapter.
+    """
+
+    export: SharedExport
+    name: str
+
+
+class SharedExport:
+    """An exported folder with many adapters, whose files were checked.
+
+    Args:
+        folder: The folder.
+        content: Content of its keras_peft.json.
+        described: The description of each adapter by name.
+
+    Attributes:
+        folder: The folder.
+        content: Content of its keras_peft.json.
+        names: Names of the adapters.
+    """
+
+    def __init__(self, folder: Path, content: dict[str, Any], described: dict[str, Description]) -> None:
+        self.folder, self.content = folder, content
+        self._described = described
+        self.names = tuple(described)
+
+    @property
+    def model(self) -> Path:
+        """File of the graph."""
+        return self.folder / str(self.content["model"])
+
+    def adapter(self, name: str | None) -> OneAdapter:
+        """Returns the description of an adapter.
+
+        Args:
+            name: Name of the adapter.
+
+        Raises:
+            OptionError: If there is no adapter of that name, or none is named.
+        """
+        if name is None:
+            raise OptionError(
+                f"{self.folder} is an export with several adapters; set `adapter` to one of {listed(self.names)}."
+            )
+        if name not in self._described:
+            raise OptionError(
+                f"{self.folder} has no adapter {name!r}; its adapters are {listed(self.names)}."
+                f"{did_you_mean(name, self.names)}"
+            )
+        described = self._described[name]
+        return OneAdapter(described.folder, described.content, self, name)
+
+    def tensors_file(self, name: str) -> Path:
+        """Returns the file with the tensors of an adapter.
+
+        Args:
+            name: Name of the adapter.
+        """
+        return self.folder / FOLDER / f"{name}.safetensors"
+
+
+def is_shared_export(folder: str | Path) -> bool:
+    """Returns whether a folder is an export with many adapters.
+
+    Args:
+        folder: The folder.
+    """
+    try:
+        content = json.loads((Path(folder) / CONTENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("kind") == KIND
+
+
+def read(folder: str | Path) -> SharedExport:
+    """Reads an exported folder with many adapters, and checks its files.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        BundleError: If its format is not supported by this version.
+        BundleMismatch: If files are damaged, missing or modified; the message lists all problems.
+    """
+    folder = Path(folder)
+    content = _read_json(folder / CONTENT)
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder} has format {content.get('format')!r}; this version of keras-peft reads format {FORMAT}. Update "
+            "keras-peft, or export it again."
+        )
+    problems = _wrong_fields(content, FIELDS, CONTENT)
+    if not problems and content.get("checksum") != checksum(content):
+        problems.append(f"{CONTENT} was modified")
+    described: dict[str, Description] = {}
+    if not problems:
+        problems += problems_with_files(folder, content["files"])
+        problems += [
+            f"{name} is not one of its files"
+            for name in [content["model"], *map(_file_of, content["adapters"])]
+            if name not in content["files"]
+        ]
+    if not problems:
+        for name in content["adapters"]:
+            own = _read_json(folder / _file_of(name))
+            problems += _wrong_fields(own, OF_AN_ADAPTER, _file_of(name))
+            described[name] = Description(folder, own)
+    if problems:
+        raise BundleMismatch(
+            f"{folder} is not what was exported: {listed(problems)}. Copy it again, or export it again."
+        )
+    return SharedExport(folder, content, described)
+
+
+def open_session(export: SharedExport, *, threads: int = 0) -> SharedSession:
+    """Opens the graph of an export with all its adapters, if it is safe to run.
+
+    Args:
+        export: The export.
+        threads: Number of threads for each batch; 0 for one per processor core.
+
+    Raises:
+        BundleMismatch: If the graph is damaged or not safe, or tensors do not fit it.
+    """
+    from keras_peft.core.fitting import refuse_unfit
+    from keras_peft.core.weights import read_tensors
+    from keras_peft.graph.names import POOLING
+    from keras_peft.runtime.shared_session import HEAD, SharedSession
+
+    refuse_unsafe(export.model)
+    shapes = {name: tuple(map(int, shape)) for name, shape in export.content["shapes"].items()}
+    if len(export.content["poolings"]) > 1:
+        shapes[POOLING] = (1,)
+    try:
+        session = SharedSession(export.model, shapes, threads=threads)
+    except Exception as error:  # onnxruntime's exceptions have no common class
+        reason = str(error).strip().splitlines()[0][:200]
+        raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason}") from None
+    for name in export.names:
+        task = export.adapter(name).task()
+        head = task.head_shapes(int(export.content["dim"]))
+        try:
+            tensors = read_tensors(export.tensors_file(name))
+            refuse_unfit(tensors, {**shapes, **{f"{HEAD}{key}": shape for key, shape in head.items()}})
+        except AdapterError as error:
+            raise BundleMismatch(f"{export.folder}, adapter {name}: {error}") from None
+        session.add(name, tensors, task)
+    return session
+
+
+def _file_of(name: object) -> str:
+    return f"{FOLDER}/{name}.json"
+
+
+def _wrong_fields(content: dict[str, Any], fields: dict[str, type], file: str) -> list[str]:
+    return [
+        f"{file}: {field} is missing or not a {kind.__name__}"
+        for field, kind in fields.items()
+        if not isinstance(content.get(field), kind)
+    ]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise BundleMismatch(f"{path} is damaged; copy the folder again or export it again.")
+    return content
