@@ -33,7 +33,10 @@ def export(
     ] = False,
     quantize: Annotated[
         str | None,
-        typer.Option(help="int8 for weights and activations of 8 bits (onnx and web).", show_default="none"),
+        typer.Option(
+            help="int8 for weights and activations of 8 bits (onnx and web), or none for 32 bits (web only).",
+            show_default="int8 for web, else none",
+        ),
     ] = None,
     fp16_weights: Annotated[
         bool, typer.Option("--fp16-weights", help="Store the weights in 16 bits (onnx only).")

@@ -13,6 +13,7 @@ let asking = new AbortController();
 
 async function start() {
   filePart.update();
+  byId("predict").disabled = false;
   try {
     await load((bytes) => (byId("loading-bar").value = bytes));
     tell(byId("told"), "The model is loaded.");
