@@ -19,6 +19,7 @@ from keras_peft import sources
 from keras_peft.bundle import graph_of
 from keras_peft.bundle.export import Export
 from keras_peft.errors import BundleError, OptionError, listed
+from keras_peft.exports._precision import INT8, products_for
 from keras_peft.exports._texts import texts_for
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.exports.web._libraries import RUNTIME, copy_libraries, fetch_libraries
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = "web"
 LOOKS_LIKE = "a folder with index.html, a page that answers in the browser"
-_PRECISIONS = {"int8": ("int8", "onnx/model_quantized.onnx"), "none": ("float32", "onnx/model.onnx")}
+_PRECISIONS = {"int8": (INT8, "onnx/model_quantized.onnx"), "none": ("float32", "onnx/model.onnx")}
 _PAGE = Path(__file__).parent / "page"
 # The page of the server, whose look and scripts are used here too.
 _OF_SERVER = Path(__file__).parent.parent.parent / "serve" / "http" / "page"
@@ -99,7 +100,7 @@ def export(
         OptionError: If an option is invalid.
 
     Example:
-        >>> keras_peft.forms.export("my-bundle", out="site", format="web").verification
+        >>> keras_peft.export("my-bundle", out="site", format="web").verification
     """
     need("Exporting a web page", "onnx", "onnxruntime", "jinja2")
     if quantize not in _PRECISIONS:
@@ -110,14 +111,9 @@ def export(
     name = Path(bundle).name or Path(bundle).absolute().name
 
     def write(staging: Path, read: Bundle, classifier: Classifier) -> None:
-        from keras_peft.graph import products
-
-        graph = graph_of(
-            read,
-            sources.load_weights(base or read.base_name),
-            products=products.find(precision),
-            is_folded=True,
-        )
+        weights = sources.load_weights(base or read.base_name)
+        kind = products_for(read, weights, precision)
+        graph = graph_of(read, weights, products=kind, is_folded=True)
         (staging / "onnx").mkdir()
         (staging / model).write_bytes(graph.to_bytes())
         _write_page(staging, read, name, model)
