@@ -107,7 +107,10 @@ def _table(scene: Scene, repetitions: Sequence[dict[str, Figures]]) -> str:
     columns = _COLUMNS.get(scene.name, _LOADED)
     rows = [f"| | {' | '.join(name for name, _, _ in columns)} |", "|---" * (1 + len(columns)) + "|"]
     for side, title in scene.sides.items():
-        runs = [sides[side] for sides in repetitions]
+        # A side that was added later is missing in repetitions from before.
+        runs = [sides[side] for sides in repetitions if side in sides]
+        if not runs:
+            continue
         cells = [_spread(map(read, runs), form) for _, read, form in columns]
         rows.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -44,7 +44,8 @@ def smoothing_factors(
     graph = write(recording)
     (recorder,) = recorders
     names = sorted(recorder.largest)
-    session = Session(graph.with_outputs(names).to_reference(), graph.constants)
+    # Without an arena, its memory is free again when it ends.
+    session = Session(graph.with_outputs(names).to_reference(), graph.constants, keeps_memory=False)
     highest = dict.fromkeys(names, np.zeros(1, np.float32))
     for batch in batches:
         for name, value in zip(names, session.run_all(names, batch), strict=True):

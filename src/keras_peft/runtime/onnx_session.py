@@ -19,14 +19,21 @@ class Session:
         model: The model as bytes, or its file.
         constants: Large constants by name that the model refers to. They are not copied.
         threads: Number of threads for each run; 0 for one per processor core.
+        keeps_memory: Whether memory of a run is kept for the next one.
     """
 
     def __init__(
-        self, model: bytes | Path, constants: Mapping[str, np.ndarray] | None = None, *, threads: int = 0
+        self,
+        model: bytes | Path,
+        constants: Mapping[str, np.ndarray] | None = None,
+        *,
+        threads: int = 0,
+        keeps_memory: bool = True,
     ) -> None:
         import onnxruntime
 
         options = _options(threads)
+        options.enable_cpu_mem_arena = keeps_memory
         # The session does not keep the arrays alive.
         self._constants = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in (constants or {}).items()

@@ -12,6 +12,7 @@ from keras_peft.errors import BundleMismatch
 from keras_peft.graph import products
 from keras_peft.inputs.sentences import SENTENCES
 from keras_peft.inputs.text import TextInput
+from keras_peft.memory import give_back_freed_memory
 from keras_peft.runtime.onnx_mixed_batch import OnnxMixedBatchBase, SlottedAdapter
 from keras_peft.runtime.onnx_session import runtime_name
 from keras_peft.serve.bundle_files import read_tensors
@@ -78,7 +79,9 @@ class Engine:
     ) -> None:
         self.name = runtime_name()
         self.base, self.workers = base, workers
-        self._mixed = OnnxMixedBatchBase(base, _products(base, precision), recent_bytes=trunk_cache_mb << 20)
+        kind = _products(base, precision)
+        give_back_freed_memory()
+        self._mixed = OnnxMixedBatchBase(base, kind, recent_bytes=trunk_cache_mb << 20)
 
     def load(self, bundle: Bundle) -> SlottedAdapter:
         """Loads the weights of a bundle; see `Engine.load` in `_engine.py`.
@@ -101,7 +104,9 @@ class Engine:
                 f"It reads up to {asked} tokens per text, but the base model reads at most {longest} in addition to "
                 f"its {taken} own."
             )
-        return self._mixed.load(placements, read_tensors(bundle), task)
+        loaded = self._mixed.load(placements, read_tensors(bundle), task)
+        give_back_freed_memory()
+        return loaded
 
     def group(self, row: AdapterRow) -> Hashable:
         """Returns the number of blocks below the adapter of a row. Rows that share them run together.
