@@ -181,10 +181,7 @@ def test_only_exports_are_overwritten(bundle, merged, tmp_path):
 
 
 def test_the_command_line(bundle, command_line, tmp_path):
-    code, out, err = command_line("merge", bundle, "--out", "merged", "--json")
-    assert code == 0, err
-    assert json.loads(out)["max_abs_logit_difference"] < 1e-5
-    code, out, err = command_line("merge", bundle, "--out", "merged", "--overwrite")
+    code, out, err = command_line("merge", bundle, "--out", "merged")
     assert (code, out.startswith("merged: a KerasHub preset with a Keras classifier")) == (0, True), err
     code, _, err = command_line("merge", bundle, "--out", "merged")
     assert code == 2

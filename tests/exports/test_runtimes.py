@@ -35,11 +35,11 @@ INPUTS = {
     "saved-model": ["input_ids", "attention_mask"],
 }
 TEXTS = ["the model and the model", "people about people what people", "you"]
-# One method of each kind; see `contract.laws.KINDS`. LiteRT converts the trace that TensorFlow runs, test_graph.py has
-# all methods as graphs, and Keras's files differ by method only if the adapter is not merged.
+# One method of each kind; see `contract.laws.KINDS`. Models with merged adapters differ in their values only.
 KINDS = ("adalora", "bitfit", "houlsby", "lora", "prefix", "prompt")
-SAVED = [name for name in methods.names() if name in KINDS or not methods.find(name).merges]
-OF_FORMAT = {"keras": SAVED, "litert": methods.names(), "openvino": KINDS, "saved-model": ("lora", "prefix")}
+DIFFERENT = [name for name in methods.names() if name in KINDS or not methods.find(name).merges]
+# LiteRT converts the trace that TensorFlow runs, and test_graph.py has all methods as graphs.
+OF_FORMAT = {"keras": DIFFERENT, "litert": DIFFERENT, "openvino": KINDS, "saved-model": ("lora", "prefix")}
 METHODS = [(format, name) for format, names in OF_FORMAT.items() for name in names]
 
 
