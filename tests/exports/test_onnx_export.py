@@ -135,10 +135,19 @@ def test_eight_bits(tmp_path):
     assert classifier.evaluate(rows).main >= keras_peft.load(bundle).evaluate(rows).main - 0.005
 
 
-def test_sixteen_bits(bundle, tmp_path):
+def test_sixteen_bits(bundle, data, tmp_path):
     made = export(bundle, tmp_path / "out", fp16_weights=True)
     assert made.verification.max_abs_logit_difference < 0.05
     assert (tmp_path / "out" / "onnx" / "model_fp16.onnx").is_file()
+    assert made.verification.source == data.name  # What the bundle was trained on.
+    assert made.verification.metric == "accuracy"
+
+
+def test_the_training_file_may_be_gone(bundle, tmp_path):
+    moved = tmp_path / "deeper" / "moved"  # The path in run.toml is relative.
+    shutil.copytree(bundle, moved)
+    made = export(moved, tmp_path / "out", fp16_weights=True)
+    assert (made.verification.source, made.verification.metric) == ("built-in texts", None)
 
 
 def test_a_graph_that_differs_is_not_exported(bundle, tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ def export(
         Path | None,
         typer.Option(
             help="Labelled texts to compare the export with the bundle on (formats for runtimes).",
-            show_default="built-in texts",
+            show_default="training file with int8, else built-in texts",
         ),
     ] = None,
     add: Annotated[

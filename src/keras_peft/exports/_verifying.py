@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Verification:
 
     Attributes:
         runtime: Name and version of the runtime that computed the export's outputs.
+        source: What the texts are: built-in ones, or the name of a file.
         texts: Number of texts.
         max_abs_logit_difference: Largest absolute difference between logits of the export and of the bundle.
         equal_answers: Share of the texts with the same label or labels; None for numbers.
@@ -43,6 +45,7 @@ class Verification:
     """
 
     runtime: str
+    source: str
     texts: int
     max_abs_logit_difference: float
     equal_answers: float | None
@@ -56,7 +59,9 @@ class Verification:
         return asdict(self)
 
     def __str__(self) -> str:
-        parts = [f"the logits of {self.texts} texts differ by at most {self.max_abs_logit_difference:.1e}"]
+        parts = [
+            f"the logits of {self.texts} texts ({self.source}) differ by at most {self.max_abs_logit_difference:.1e}"
+        ]
         if self.equal_answers is not None:
             parts.append(f"{self.equal_answers:.1%} of the answers are the same")
         if self.score is not None and self.score_of_bundle is not None:
@@ -105,6 +110,7 @@ def verify(
     differs = difference(batched, wanted)
     found = Verification(
         runtime=runtime,
+        source="built-in texts" if examples is None else Path(examples.source).name,
         texts=len(texts),
         max_abs_logit_difference=differs,
         equal_answers=_equal_answers(task, batched, wanted, texts),
@@ -157,7 +163,9 @@ def _refuse(found: Verification, *, is_exact: bool, unit: float) -> None:
             problems.append(f"{found.metric} falls from {found.score_of_bundle:.3f} to {found.score:.3f}")
     if problems:
         advice = "" if is_exact else " Pass texts of your own kind as `data`, or export with full precision."
-        raise BundleError(f"Nothing was exported: on {found.texts} texts, {'; '.join(problems)}.{advice}")
+        raise BundleError(
+            f"Nothing was exported: on {found.texts} texts ({found.source}), {'; '.join(problems)}.{advice}"
+        )
 
 
 def _apart(run: Run, tokens: Any, rows: np.ndarray) -> float:

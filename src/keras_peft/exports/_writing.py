@@ -18,6 +18,7 @@ from keras_peft.data.columns import column_options
 from keras_peft.data.examples import read_examples
 from keras_peft.engines import KERAS
 from keras_peft.errors import BundleError
+from keras_peft.exports._training_data import training_examples
 from keras_peft.exports._verifying import Verification, verify
 from keras_peft.files import refuse_existing, sha256_of, whole_folder, write_json
 from keras_peft.predict import load_on_base
@@ -123,7 +124,8 @@ def write_export(
         out: Folder to write.
         base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
         overwrite: Replace an earlier export at `out`.
-        data: Labelled texts to compare on; built-in texts by default.
+        data: Labelled texts to compare on. By default the training file for lower precision, if it is still there, and
+            else built-in texts.
 
     Returns:
         The folder and the comparison.
@@ -142,6 +144,8 @@ def write_export(
     task = read.task()
     columns: dict[str, Any] = column_options(read.columns)
     examples = None if data is None else read_examples(data, task=task, **columns)
+    if data is None and not form.is_exact:
+        examples = training_examples(read)
     classifier = load_on_base(read, base=base, engine=KERAS)
 
     def expected(texts: Any) -> Any:

@@ -63,7 +63,8 @@ def export(
         quantize: `"int8"` for weights of 8 bits, with a scale for each column, and activations of 8 bits, with a
             scale for each token: a quarter of the size.
         fp16_weights: Store the weights in 16 bits, which a runtime converts to 32: half the size.
-        data: Labelled texts to compare on; built-in texts by default. Only for a single bundle.
+        data: Labelled texts to compare on. By default the training file for lower precision, if it is still there, and
+            else built-in texts. Only for a single bundle.
         add: Add the bundles to an export with several adapters at `out`. Its graph does not change.
 
     Returns:

@@ -87,7 +87,8 @@ def export(
         overwrite: Replace an earlier export at `out`.
         quantize: `"int8"` for weights and activations of 8 bits, as in the format onnx, or `"none"`, for a page
             with a model of four times the size.
-        data: Labelled texts to compare on; built-in texts by default.
+        data: Labelled texts to compare on. By default the training file for lower precision, if it is still there, and
+            else built-in texts.
 
     Returns:
         The folder and the comparison.
