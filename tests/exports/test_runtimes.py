@@ -244,9 +244,11 @@ def test_a_saved_model_has_each_variable_once(bundle, tmp_path):
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
     """A SavedModel, a LiteRT model and an OpenVINO model of something else."""
-    import openvino
     import tensorflow as tf
 
+    from keras_peft.exports.openvino import runtime
+
+    openvino = runtime()
     folder = tmp_path_factory.mktemp("foreign")
 
     class Doubling(tf.Module):
@@ -277,6 +279,16 @@ def test_a_model_with_its_inputs_in_another_order_is_refused(exported):
     content = content_of(made.folder) | {"inputs": ["input_ids", "attention_mask"]}
     with pytest.raises(BundleMismatch, match="attention_mask, input_ids in this order"):
         forms.find("litert").opened(Export(made.folder, content))
+
+
+def test_openvino_sends_no_statistics():
+    code = (
+        "import sys; from keras_peft.exports.openvino import runtime\n"
+        "assert runtime().Core().available_devices\n"
+        "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]\n"
+        "import openvino_telemetry"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_runtime_that_returns_no_rows_is_noticed(bundle, tmp_path, monkeypatch):

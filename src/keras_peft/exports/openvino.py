@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,11 +80,9 @@ def export(
     need("Exporting to OpenVINO", "jinja2", "keras_hub", "onnx", "openvino", "scipy", "sklearn", "tokenizers")
 
     def write(staging: Path, read: Bundle, classifier: Classifier) -> None:
-        import openvino
-
+        openvino = runtime()
         with tempfile.TemporaryDirectory() as folder:
             source = _source(Path(folder), read, base or read.base_name, classifier)
-            # Not with `convert_model`, which sends usage statistics.
             model = openvino.Core().read_model(source)
             # The weights would be stored in 16 bits otherwise.
             openvino.save_model(model, staging / _MODEL, compress_to_fp16=False)
@@ -112,8 +112,7 @@ def opened(export: Export) -> tuple[Run, str]:
     Raises:
         BundleMismatch: If OpenVINO cannot load it, or its inputs and outputs are not those of an export.
     """
-    import openvino
-
+    openvino = runtime()
     model = _read(export.model)
     content = _content(export.model)
     compiled = openvino.Core().compile_model(model, "CPU", _PRECISE)
@@ -124,6 +123,25 @@ def opened(export: Export) -> tuple[Run, str]:
         return np.array(compiled({name: np.asarray(ids, dtype) for name, ids in feed.items()})[LOGITS])
 
     return run, f"openvino {openvino.__version__.partition('-')[0]}"
+
+
+def runtime() -> ModuleType:
+    """Returns the package `openvino`, imported without its telemetry.
+
+    Otherwise, its import sends usage statistics from a forked process, and the fork can wait forever for the threads of
+    NumPy.
+    """
+    telemetry = "openvino_telemetry"
+    is_there = telemetry in sys.modules
+    if not is_there:
+        sys.modules[telemetry] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if not is_there:
+            del sys.modules[telemetry]
+    found: ModuleType = openvino
+    return found
 
 
 def _source(folder: Path, read: Bundle, base: str, classifier: Classifier) -> Path:
@@ -138,10 +156,8 @@ def _source(folder: Path, read: Bundle, base: str, classifier: Classifier) -> Pa
 
 
 def _read(path: Path) -> Any:
-    import openvino
-
     try:
-        return openvino.Core().read_model(path)
+        return runtime().Core().read_model(path)
     except Exception as error:  # OpenVINO's exceptions have no common class
         reason = str(error).strip().splitlines()[-1][:200]
         raise BundleMismatch(f"OpenVINO cannot load {path}: {reason}") from None
