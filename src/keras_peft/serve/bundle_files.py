@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from keras_peft.errors import AdapterError, BundleError, BundleMismatch, listed
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
+    from keras_peft.core.placement import Placement
 
 # Far above the size of any real bundle, far below the memory of a server.
 _MOST_BYTES = {"adapter.safetensors": 1 << 30, "bundle.json": 4 << 20}
@@ -43,6 +45,26 @@ def refuse_strange_files(folder: Path) -> None:
             problems.append(f"{file.name} has {size:,} bytes; expected at most {most:,}.")
     if problems:
         raise BundleError(" ".join(problems))
+
+
+def refuse_long_texts(bundle: Bundle, placements: Sequence[Placement], most: int) -> None:
+    """Refuses a bundle that reads longer texts than the base model.
+
+    Args:
+        bundle: The bundle.
+        placements: Its methods, which may take positions of the base model.
+        most: Most tokens that the base model reads.
+
+    Raises:
+        BundleMismatch: If its texts are longer.
+    """
+    taken = sum(placement.method.extra_positions for placement in placements)
+    asked = bundle.content["max_length"]
+    if asked > most - taken:
+        raise BundleMismatch(
+            f"It reads up to {asked} tokens per text, but the base model reads at most {most - taken} in addition to "
+            f"its {taken} own."
+        )
 
 
 def read_checked(bundle: Bundle, name: str) -> bytes:

@@ -13,13 +13,11 @@ import numpy as np
 
 from keras_peft import methods, sources
 from keras_peft.core.fitting import refuse_unfit
-from keras_peft.errors import BundleMismatch
 from keras_peft.runtime.mixed_batch import MixedBatchBase, PackedAdapter
-from keras_peft.serve.bundle_files import read_tensors
+from keras_peft.serve.bundle_files import read_tensors, refuse_long_texts
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
-    from keras_peft.core.placement import Placement
     from keras_peft.serve.loaded_adapter import AdapterRow
     from keras_peft.serve.settings import ServeSettings
     from keras_peft.sources import Base
@@ -122,8 +120,7 @@ class Engine:
         """
         task = bundle.task()
         placements = methods.placements_from_config(bundle.content["parts"])
-        if problem := self._problem_with_length(bundle, placements):
-            raise BundleMismatch(problem)
+        refuse_long_texts(bundle, placements, self.base.max_length)
         tensors = read_tensors(bundle)
         top = self._mixed.top(placements, pooling=task.pooling)
         head_shapes = task.head_shapes(self.base.dim)
@@ -158,17 +155,6 @@ class Engine:
             The head outputs of each row.
         """
         return self._mixed.run([row.ids for row in rows], [_adapter(row) for row in rows])
-
-    def _problem_with_length(self, bundle: Bundle, placements: Sequence[Placement]) -> str | None:
-        taken = sum(placement.method.extra_positions for placement in placements)
-        longest = self.base.max_length - taken
-        asked = bundle.content["max_length"]
-        if asked <= longest:
-            return None
-        return (
-            f"It reads up to {asked} tokens per text, but the base model reads at most {longest} in "
-            f"addition to its {taken} own."
-        )
 
 
 def _adapter(row: AdapterRow) -> PackedAdapter:

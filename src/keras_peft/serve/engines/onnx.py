@@ -8,14 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from keras_peft import methods, sources
-from keras_peft.errors import BundleMismatch
 from keras_peft.graph import products
 from keras_peft.inputs.sentences import SENTENCES
 from keras_peft.inputs.text import TextInput
 from keras_peft.memory import give_back_freed_memory
 from keras_peft.runtime.onnx_mixed_batch import OnnxMixedBatchBase, SlottedAdapter
 from keras_peft.runtime.onnx_session import runtime_name
-from keras_peft.serve.bundle_files import read_tensors
+from keras_peft.serve.bundle_files import read_tensors, refuse_long_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,12 +97,7 @@ class Engine:
         """
         task = bundle.task()
         placements = methods.placements_from_config(bundle.content["parts"])
-        taken = sum(placement.method.extra_positions for placement in placements)
-        if (asked := bundle.content["max_length"]) > (longest := self.base.max_length - taken):
-            raise BundleMismatch(
-                f"It reads up to {asked} tokens per text, but the base model reads at most {longest} in addition to "
-                f"its {taken} own."
-            )
+        refuse_long_texts(bundle, placements, self.base.max_length)
         loaded = self._mixed.load(placements, read_tensors(bundle), task)
         give_back_freed_memory()
         return loaded
