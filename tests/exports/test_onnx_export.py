@@ -173,6 +173,22 @@ def test_answers_that_depend_on_the_batch_are_not_exported(bundle, tmp_path, mon
         export(bundle, tmp_path / "out")
 
 
+def test_outputs_that_are_not_numbers_are_not_exported(bundle, tmp_path, monkeypatch):
+    from keras_peft.runtime.onnx_session import OnnxSession
+
+    right = OnnxSession.__call__
+
+    def wrong(self, inputs, *, once=False):
+        outputs = right(self, inputs, once=once).copy()
+        outputs[1:] = np.nan  # Not the first row of a batch.
+        return outputs
+
+    monkeypatch.setattr(OnnxSession, "__call__", wrong)
+    with pytest.raises(BundleError, match="not finite"):
+        export(bundle, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_lower_score_is_not_exported(bundle, tmp_path, monkeypatch):
     rows = write_jsonl(tmp_path / "rows.jsonl", make_rows(80, seed=3))
     monkeypatch.setattr(_verifying, "_LEAST_EQUAL", 0.0)

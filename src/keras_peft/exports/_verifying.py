@@ -136,7 +136,7 @@ def verify(
 
 
 def _checked(run: Run, task: Task) -> Run:
-    """Returns a function that refuses outputs of another shape, which some runtimes return without an error."""
+    """Returns a function that refuses wrong shapes and NaN, which some runtimes return without an error."""
 
     def checked(inputs: Any, *, once: bool) -> np.ndarray:
         outputs = np.asarray(run(inputs, once=once), np.float32)
@@ -146,6 +146,11 @@ def _checked(run: Run, task: Task) -> Run:
             raise BundleError(
                 f"Nothing was exported: for {rows} rows of {length} tokens, the runtime returned outputs of shape "
                 f"{outputs.shape}; expected {expected}."
+            )
+        # Comparisons would not find them: `max` keeps the first of two values if the second is not a number.
+        if not np.isfinite(outputs).all():
+            raise BundleError(
+                "Nothing was exported: the runtime returned outputs that are not finite numbers."
             )
         return outputs
 
