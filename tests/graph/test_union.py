@@ -150,3 +150,18 @@ def test_every_method_has_slots_or_a_reason(method):
         return
     union = Union.of([effects])
     assert union.tensors(effects).keys() == union.shapes.keys()
+
+
+def test_a_factor_at_the_token_embedding_is_refused_unmerged():
+    model = attach.adapt(sources.load(str(TINY)).encoder, methods.LoRA(), targets=["embedding.token"])
+    placements = model.adapters[model.active[0]].placements
+    with pytest.raises(AdapterError, match="token_embedding can be written as a graph only if it is merged"):
+        resolve(sources.load_weights(str(TINY)), placements, model.adapter_tensors(), {}, merges=False)
+
+
+def test_a_slot_is_freed_by_a_thread_that_holds_the_lock():
+    slots = Slots({"matrix": (2, 2)})
+    slot = slots.add({"matrix": np.ones((2, 2), np.float32)})
+    with slots._lock:  # The garbage collector may run `remove` here.
+        slots.remove(slot)
+    assert slots.add({"matrix": np.zeros((2, 2), np.float32)}) == slot

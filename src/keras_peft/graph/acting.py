@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from keras_peft.core.effects import Affine, Effect
+from keras_peft.core.effects import Affine, Effect, LearnedInputs, PositionShift
 from keras_peft.core.fitting import refuse_unfit
 from keras_peft.core.placement import Placement, stack_order
 from keras_peft.core.select_sites import select_sites
@@ -125,6 +125,8 @@ def _act(
     effect = method.effect(site, weights, values)
     if effect is None:
         return
+    if place.role.startswith("embedding.") and not isinstance(effect, LearnedInputs | PositionShift):
+        raise AdapterError(f"{method.name} at {place.path} can be written as a graph only if it is merged")
     if isinstance(effect, Affine) and effects:
         last = effects[-1]
         if not isinstance(last, Affine):

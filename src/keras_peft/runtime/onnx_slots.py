@@ -53,8 +53,8 @@ class Slots:
         Args:
             slot: The number of the slot.
         """
-        with self._lock:
-            self._free.append(slot)
+        # Without the lock: the garbage collector may call this in a thread that holds it.
+        self._free.append(slot)
 
     def values(self) -> dict[str, Any]:
         """Returns the stacked tensors as values of ONNX Runtime, by name. They are not copied."""
@@ -74,6 +74,6 @@ class Slots:
         self._stacked = {
             name: np.concatenate([stacked, more[name]]) for name, stacked in self._stacked.items()
         }
-        self._free = list(reversed(range(self._slots, 2 * self._slots)))
+        self._free.extend(reversed(range(self._slots, 2 * self._slots)))
         self._slots *= 2
         self._values = None
