@@ -324,6 +324,7 @@ def load_described(description: Description, *, base: str | None = None, engine:
     if isinstance(description, Export):
         return _load_export(description, base=base, engine=engine)
     if isinstance(description, OneAdapter):
+        _check_export(description.export.folder, base=base, engine=engine)
         return shared_classifier(description, open_session(description.export))
     return load_on_base(Bundle(description.folder, description.content), base=base, engine=engine)
 
@@ -362,15 +363,18 @@ def _load_export(export: Export, *, base: str | None, engine: str) -> Classifier
         BundleError: If no runtime here can run it.
         OptionError: If an option does not apply to an export.
     """
+    _check_export(export.folder, base=base, engine=engine)
+    return Classifier(export, _no_model(export), onnx_session(export))
+
+
+def _check_export(folder: Path, *, base: str | None, engine: str) -> None:
     engines.check_engine(engine)
     if base is not None or engine == engines.KERAS:
         option = "base" if base is not None else "engine"
         raise OptionError(
-            f"{export.folder} is an export, which contains its base model and needs no Keras; leave `{option}` out."
+            f"{folder} is an export, which contains its base model and needs no Keras; leave `{option}` out."
         )
     need("Running an export", "onnxruntime", "tokenizers")
-
-    return Classifier(export, _no_model(export), onnx_session(export))
 
 
 def shared_classifier(described: OneAdapter, session: SharedSession) -> Classifier:

@@ -198,7 +198,7 @@ class OnnxMixedBatchBase:
             length = max(len(texts[place]) for place in missing)
             feed = {IDS: ids[missing, :length], MASK: mask[missing, :length]}
             computed = self._trunks[start].run(FEATURES, feed)
-            if len(missing) == len(texts) and not self._recent.capacity:
+            if len(missing) == len(texts) and length == ids.shape[1] and not self._recent.capacity:
                 return computed
             for place, own in zip(missing, computed, strict=True):
                 found[place] = own[: len(texts[place])]
