@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from keras_peft.runtime.outputs import Run
     from keras_peft.tasks import Task
 
-# Largest differences between logits: with the same precision, and between a row in a batch and the row alone.
+# Largest differences between logits of the same precision: runtimes add in another order, in batches of another size
+# too (TensorFlow itself was seen to change a logit by 1.2e-5). With lower precision, a row in a batch and alone have to
+# agree more closely: scales that rows share would make answers depend on the batch.
 _TOLERANCE, _TOLERANCE_OF_BATCHES = 1e-4, 1e-5
-# Logits that are larger than these may differ in proportion, because runtimes add in another order: in batches, logits
-# of 10 were seen to differ by 1.5e-5.
+# Logits that are larger than these may differ in proportion.
 _LARGE, _LARGE_IN_BATCHES = 10.0, 4.0
 # For lower precision: the smallest share of equal labels, and the largest loss of the main metric.
 _LEAST_EQUAL, _MOST_LOST = 0.99, 0.005
@@ -127,10 +128,11 @@ def verify(
         found = Verification(
             **{**asdict(found), "metric": name, "score": now.main, "score_of_bundle": before.main}
         )
+    most = _TOLERANCE * max(unit, large / _LARGE)
     _refuse(
         found,
-        most=_TOLERANCE * max(unit, large / _LARGE) if is_exact else None,
-        most_in_batches=_TOLERANCE_OF_BATCHES * max(unit, large / _LARGE_IN_BATCHES),
+        most=most if is_exact else None,
+        most_in_batches=most if is_exact else _TOLERANCE_OF_BATCHES * max(unit, large / _LARGE_IN_BATCHES),
     )
     return found
 
