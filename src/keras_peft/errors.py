@@ -99,3 +99,9 @@ def listed(words: Iterable[object], *, most: int = 10) -> str:
     every = [str(word) for word in words]
     shown = ", ".join(every[:most])
     return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
+
+def reason_of(error: BaseException, *, line: int = 0) -> str:
+    """Returns a line of an exception's message, or the name of its class if the message is empty."""
+    lines = str(error).strip().splitlines()
+    return lines[line][:200] if lines else type(error).__name__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from keras_peft.bundle.content import checksum
 from keras_peft.bundle.description import Description
 from keras_peft.bundle.onnx_file import refuse_unsafe
-from keras_peft.errors import BundleError, BundleMismatch, listed
+from keras_peft.errors import BundleError, BundleMismatch, listed, reason_of
 from keras_peft.files import sha256_of
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ def onnx_session(export: Export, *, threads: int = 0) -> OnnxSession:
     try:
         return OnnxSession(export.model, threads=threads)
     except Exception as error:  # onnxruntime's exceptions have no common class
-        reason = str(error).strip().splitlines()[0][:200]
-        raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason}") from None
+        raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason_of(error)}") from None
 
 
 def problems_with_files(folder: Path, files: dict[str, str]) -> list[str]:

@@ -18,7 +18,15 @@ from keras_peft.bundle.content import checksum
 from keras_peft.bundle.description import Description
 from keras_peft.bundle.export import CONTENT, FORMAT, problems_with_files
 from keras_peft.bundle.onnx_file import refuse_unsafe
-from keras_peft.errors import AdapterError, BundleError, BundleMismatch, OptionError, did_you_mean, listed
+from keras_peft.errors import (
+    AdapterError,
+    BundleError,
+    BundleMismatch,
+    OptionError,
+    did_you_mean,
+    listed,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from keras_peft.runtime.shared_session import SharedSession
@@ -192,8 +200,7 @@ def open_session(export: SharedExport, *, threads: int = 0) -> SharedSession:
     try:
         session = SharedSession(export.model, shapes, threads=threads)
     except Exception as error:  # onnxruntime's exceptions have no common class
-        reason = str(error).strip().splitlines()[0][:200]
-        raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason}") from None
+        raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason_of(error)}") from None
     for name in export.names:
         task = export.adapter(name).task()
         head = task.head_shapes(int(export.content["dim"]))

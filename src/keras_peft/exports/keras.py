@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import bundle as bundles
-from keras_peft.errors import BundleMismatch
+from keras_peft.errors import BundleMismatch, reason_of
 from keras_peft.exports._copying import adapted_copy, classifier_on, merged_encoder
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.extras import need
@@ -119,8 +119,7 @@ def opened(export: Export) -> tuple[Run, str]:
     try:
         model = keras.saving.load_model(export.model)
     except Exception as error:  # Keras raises the exceptions of what it calls
-        reason = str(error).strip().splitlines()[0][:200]
-        raise BundleMismatch(f"Keras cannot load {export.model}: {reason}") from None
+        raise BundleMismatch(f"Keras cannot load {export.model}: {reason_of(error)}") from None
     inference = Inference(model, token_signature())
 
     def run(inputs: Any, *, once: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.errors import AdapterError, BundleMismatch
+from keras_peft.errors import AdapterError, BundleMismatch, reason_of
 from keras_peft.exports._tracing import SIGNATURE, need_tensorflow, write_traced
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.extras import need
@@ -164,8 +164,7 @@ def _converted(folder: str, read: Bundle) -> bytes:
     try:
         return bytes(converter.convert())
     except Exception as error:  # the converter's exceptions have no common class
-        reason = str(error).strip().splitlines()[0][:200]
-        raise AdapterError(f"{read.folder} cannot be converted to LiteRT: {reason}") from None
+        raise AdapterError(f"{read.folder} cannot be converted to LiteRT: {reason_of(error)}") from None
 
 
 def _interpreter(model: Path) -> Any:
@@ -174,8 +173,7 @@ def _interpreter(model: Path) -> Any:
     try:
         return Interpreter(model_path=str(model))
     except Exception as error:  # LiteRT's exceptions have no common class
-        reason = str(error).strip().splitlines()[0][:200]
-        raise BundleMismatch(f"LiteRT cannot load {model}: {reason}") from None
+        raise BundleMismatch(f"LiteRT cannot load {model}: {reason_of(error)}") from None
 
 
 def _names(interpreter: Any) -> list[str]:

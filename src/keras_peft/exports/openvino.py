@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_peft import sources
 from keras_peft.bundle import graph_of
-from keras_peft.errors import BundleMismatch
+from keras_peft.errors import BundleMismatch, reason_of
 from keras_peft.exports._tracing import need_tensorflow, write_traced
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.extras import need
@@ -95,7 +95,7 @@ def export(
         write=write,
         open=opened,
         usage=_USAGE,
-        content=lambda staging: _content(staging / _MODEL),
+        content=lambda staging: _content(_read(staging / _MODEL), staging / _MODEL),
     )
     return write_export(bundle, form, out=out, base=base, overwrite=overwrite, data=data)
 
@@ -114,8 +114,11 @@ def opened(export: Export) -> tuple[Run, str]:
     """
     openvino = runtime()
     model = _read(export.model)
-    content = _content(export.model)
-    compiled = openvino.Core().compile_model(model, "CPU", _PRECISE)
+    content = _content(model, export.model)
+    try:
+        compiled = openvino.Core().compile_model(model, "CPU", _PRECISE)
+    except Exception as error:  # OpenVINO's exceptions have no common class
+        raise _unreadable(export.model, error) from None
     dtype = np.dtype(f"int{content['input_bits']}")
 
     def run(inputs: Any, *, once: bool) -> np.ndarray:
@@ -159,17 +162,20 @@ def _read(path: Path) -> Any:
     try:
         return runtime().Core().read_model(path)
     except Exception as error:  # OpenVINO's exceptions have no common class
-        reason = str(error).strip().splitlines()[-1][:200]
-        raise BundleMismatch(f"OpenVINO cannot load {path}: {reason}") from None
+        raise _unreadable(path, error) from None
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _unreadable(path: Path, error: Exception) -> BundleMismatch:
+    # The first lines name OpenVINO's own source files.
+    return BundleMismatch(f"OpenVINO cannot load {path}: {reason_of(error, line=-1)}")
+
+
+def _content(model: Any, path: Path) -> dict[str, Any]:
     """Returns the inputs and outputs of a model.
 
     Raises:
-        BundleMismatch: If OpenVINO cannot load it, or they are not those of an export.
+        BundleMismatch: If they are not those of an export.
     """
-    model = _read(path)
     inputs, outputs = ([one.get_any_name() for one in ends] for ends in (model.inputs, model.outputs))
     if sorted(inputs) != sorted((IDS, MASK)) or outputs != [LOGITS]:
         raise BundleMismatch(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.errors import BundleMismatch
+from keras_peft.errors import BundleMismatch, reason_of
 from keras_peft.exports._tracing import SIGNATURE, need_tensorflow, write_traced
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.extras import need
@@ -104,8 +104,7 @@ def opened(export: Export) -> tuple[Run, str]:
         loaded = tf.saved_model.load(str(export.model.parent))
         serve = loaded.signatures[SIGNATURE]
     except Exception as error:  # TensorFlow's exceptions have no common class
-        reason = str(error).strip().splitlines()[0][:200]
-        raise BundleMismatch(f"TensorFlow cannot load {export.model.parent}: {reason}") from None
+        raise BundleMismatch(f"TensorFlow cannot load {export.model.parent}: {reason_of(error)}") from None
     names = set(serve.structured_input_signature[1])
     if names != {IDS, MASK} or set(serve.structured_outputs) != {LOGITS}:
         raise BundleMismatch(

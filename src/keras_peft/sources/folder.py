@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, listed
+from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, listed, reason_of
 from keras_peft.files import sha256_of
 
 if TYPE_CHECKING:
@@ -50,9 +50,8 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     except KeyError as error:
         raise BaseCorrupt(f"{folder / 'config.json'} has no {error}; download the base again.") from None
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise BaseCorrupt(
-            f"{folder / 'config.json'} does not describe a model ({reason}); download the base again."
+            f"{folder / 'config.json'} does not describe a model ({reason_of(error)}); download the base again."
         ) from None
     head, _ = find_head(config, tensors, readable.CHECKPOINT, int(encoder.output_shape[-1]))
     return Base(

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnreachable
+from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnreachable, reason_of
 
 if TYPE_CHECKING:
     import keras
@@ -71,11 +71,8 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
         raise BaseNotFound(f"{name} is not a complete KerasHub preset: {error}") from None
     except (ValueError, TypeError, KeyError) as error:
         if isinstance(preset, Path):
-            first = str(error).strip().splitlines()[0]
-            raise BaseError(f"{name} cannot be read as a KerasHub preset: {first}") from None
-        raise BaseNotFound(
-            f"KerasHub does not know the preset {name!r}: {str(error).splitlines()[0]}"
-        ) from None
+            raise BaseError(f"{name} cannot be read as a KerasHub preset: {reason_of(error)}") from None
+        raise BaseNotFound(f"KerasHub does not know the preset {name!r}: {reason_of(error)}") from None
     except Exception as error:  # each network library raises its own exceptions
         if isinstance(preset, Path):
             raise

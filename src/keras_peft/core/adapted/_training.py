@@ -17,7 +17,7 @@ from keras_peft.core.base_interception import refuse_thawed
 from keras_peft.core.mixed_batch import predict_rows, refuse_unmixable
 from keras_peft.core.optimizer import rates_of, specialise, unspecialised
 from keras_peft.core.shared_batches import shared_batches
-from keras_peft.errors import AdapterError, OptionError
+from keras_peft.errors import AdapterError, OptionError, reason_of
 
 _AUTO = "auto"
 
@@ -249,6 +249,6 @@ class TrainedModel(ModelWithAdapters):
         except (NotImplementedError, TypeError, ValueError) as error:
             raise AdapterError(
                 f"ModelCheckpoint could not save {self.name!r}, because its base model has no complete "
-                f"configuration ({str(error).splitlines()[0]}). Use `save_weights_only=True`, or give the class "
+                f"configuration ({reason_of(error)}). Use `save_weights_only=True`, or give the class "
                 "of the base model a get_config()."
             ) from None
