@@ -217,8 +217,17 @@ def test_only_exports_are_overwritten(bundle, exported, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(BundleError, match="not an export of keras-peft"):
         export(bundle, tmp_path / "mine", overwrite=True)
-    shutil.copytree(exported, tmp_path / "old")
-    export(bundle, tmp_path / "old", overwrite=True)
+    (tmp_path / "mine" / "keras_peft.json").write_text('{"format": 1}')
+    with pytest.raises(BundleError, match="not an export of keras-peft"):
+        export(bundle, tmp_path / "mine", overwrite=True)
+    old = shutil.copytree(exported, tmp_path / "old")
+    (old / "onnx" / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match=r"contains onnx/notes.txt in addition to an export"):
+        export(bundle, old, overwrite=True)
+    (old / "onnx" / "notes.txt").unlink()
+    export(bundle, old, overwrite=True)
+    with pytest.raises(BundleError, match="is the base model of the bundle"):
+        export(bundle, old, base=str(old), overwrite=True)
 
 
 def damaged(exported, folder, change):

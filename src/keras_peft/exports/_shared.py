@@ -23,8 +23,8 @@ from keras_peft.errors import AdapterError, BundleError, OptionError, listed
 from keras_peft.exports._precision import INT8
 from keras_peft.exports._texts import texts_for
 from keras_peft.exports._verifying import Verification, verify
-from keras_peft.exports._writing import seal
-from keras_peft.files import refuse_existing, whole_folder, write_json
+from keras_peft.exports._writing import refuse_replacing, seal
+from keras_peft.files import whole_folder, write_json
 from keras_peft.graph import products
 from keras_peft.graph.acting import HEAD, resolve
 from keras_peft.graph.names import ADAPTER, POOLING
@@ -103,15 +103,16 @@ def export_shared(
         AdapterError: If an adapter cannot share a graph; the message lists all problems.
         BundleError: If a bundle is not valid, the folder cannot be written, or outputs differ too much.
     """
-    refuse_existing(
+    named = _named(given)
+    base = base or next(iter(named.values())).base_name
+    refuse_replacing(
         out,
         overwrite=overwrite,
-        error=BundleError,
+        base=base,
         kind="an export with many adapters",
         is_kind=is_shared_export,
     )
-    named = _named(given)
-    weights = sources.load_weights(base or next(iter(named.values())).base_name)
+    weights = sources.load_weights(base)
     read = _read_all(named, weights)
     union = Union.of(one.effects for one in read.values())
     poolings = sorted({one.task.pooling for one in read.values() if one.task.pooling is not None})

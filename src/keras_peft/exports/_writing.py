@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ import numpy as np
 from keras_peft import bundle as bundles
 from keras_peft import sources
 from keras_peft.bundle.content import checksum
-from keras_peft.bundle.export import CONTENT, FORMAT, UNCHECKED, Export, is_export
+from keras_peft.bundle.export import CONTENT, FORMAT, UNCHECKED, Export
 from keras_peft.bundle.tokenizer_files import write_tokenizer
 from keras_peft.data.columns import column_options
 from keras_peft.data.examples import read_examples
 from keras_peft.engines import KERAS
-from keras_peft.errors import BundleError
+from keras_peft.errors import BundleError, listed
 from keras_peft.exports._training_data import training_examples
 from keras_peft.exports._verifying import Verification, verify
 from keras_peft.files import refuse_existing, sha256_of, whole_folder, write_json
@@ -138,9 +139,7 @@ def write_export(
     """
     out = Path(out)
     read = bundles.read(bundle)
-    refuse_existing(
-        out, overwrite=overwrite, error=BundleError, kind="an export of keras-peft", is_kind=is_export
-    )
+    refuse_replacing(out, overwrite=overwrite, base=base or read.base_name)
     task = read.task()
     columns: dict[str, Any] = column_options(read.columns)
     examples = None if data is None else read_examples(data, task=task, **columns)
@@ -180,6 +179,54 @@ def write_export(
     except OSError as error:
         raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
     return RuntimeExport(out, verification)
+
+
+def refuse_replacing(
+    out: Path,
+    *,
+    overwrite: bool,
+    base: str,
+    kind: str = "an export of keras-peft",
+    is_kind: Callable[[Path], bool] = lambda there: bool(_files_of(there)),
+) -> None:
+    """Checks that an export can be written to a folder, before any work is done.
+
+    Args:
+        out: The folder.
+        overwrite: Whether an earlier export may be replaced.
+        base: Name of the base model, which may be a folder.
+        kind: What may be replaced, for messages.
+        is_kind: Returns whether a folder is of this kind.
+
+    Raises:
+        BundleError: If the folder exists and `overwrite` is not set, or something else would be lost: another
+            folder, other files in it, or the base model.
+    """
+    refuse_existing(out, overwrite=overwrite, error=BundleError, kind=kind, is_kind=is_kind)
+    if not out.exists():
+        return
+    source = Path(base).expanduser().resolve()
+    if source.is_dir() and source.is_relative_to(out.resolve()):
+        raise BundleError(
+            f"{out} is the base model of the bundle, so it is not overwritten; choose another `out`."
+        )
+    known = {*_files_of(out), CONTENT}
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    if others := sorted(found - known):
+        raise BundleError(
+            f"{out} contains {listed(others)} in addition to {kind}, which would be lost, so it is not overwritten; "
+            "choose another `out`."
+        )
+
+
+def _files_of(folder: Path) -> list[str]:
+    """Returns the files that an earlier export wrote to a folder, or an empty list if it is something else."""
+    try:
+        content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    files = content.get("files") if isinstance(content, dict) else None
+    return list(files) if isinstance(files, dict) else []
 
 
 def seal(folder: Path, content: dict[str, Any]) -> None:
