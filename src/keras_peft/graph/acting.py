@@ -25,6 +25,10 @@ HEAD = "head/"
 """Prefix of the keys of the head's tensors."""
 
 
+class NoGraph(AdapterError):
+    """Raised when the tensors fit, but what the adapter computes cannot be written as a graph."""
+
+
 @dataclass
 class Acting:
     """What an adapter does to an encoder.
@@ -60,8 +64,8 @@ def resolve(
         The changed variables and the effects.
 
     Raises:
-        AdapterError: If tensors are missing, unexpected or of the wrong shape, or the adapter cannot be written
-            as a graph; the message lists all problems.
+        AdapterError: If tensors are missing, unexpected or of the wrong shape; the message lists all problems.
+        NoGraph: If the adapter cannot be written as a graph; the message lists all problems.
         SelectionError: If a target or a layer matches nothing.
     """
     places = base.places()
@@ -89,10 +93,10 @@ def resolve(
         weights = {name: np.asarray(tensors[key], np.float32) for name, key in keys.items()}
         try:
             _act(base, acting, method, place, weights, merges=merges)
-        except AdapterError as error:
+        except NoGraph as error:
             problems.append(str(error))
     if problems:
-        raise AdapterError(f"{'; '.join(dict.fromkeys(problems))}.")
+        raise NoGraph(f"{'; '.join(dict.fromkeys(problems))}.")
     return acting
 
 
@@ -126,11 +130,11 @@ def _act(
     if effect is None:
         return
     if place.role.startswith("embedding.") and not isinstance(effect, LearnedInputs | PositionShift):
-        raise AdapterError(f"{method.name} at {place.path} can be written as a graph only if it is merged")
+        raise NoGraph(f"{method.name} at {place.path} can be written as a graph only if it is merged")
     if isinstance(effect, Affine) and effects:
         last = effects[-1]
         if not isinstance(last, Affine):
-            raise AdapterError(
+            raise NoGraph(
                 f"{method.name} acts around a {type(last).__name__.lower()} at {place.path}, which cannot be written "
                 "as a graph; put it first in the list of methods"
             )

@@ -200,3 +200,9 @@ def test_slots_grow_and_are_read_without_copies():
     assert slots.add({"a": np.full(2, 77), "b": np.zeros((1, 3))}) == numbers[3]
     # Values from before that call see what was written into a free slot.
     assert (before["a"].numpy()[numbers[3]] == 77).all()
+
+
+def test_an_adapter_that_only_keras_can_run_says_so(engine, tmp_path):
+    both = (methods.HoulsbyAdapter(size=4), methods.IA3())
+    with pytest.raises(AdapterFailed, match=r"acts around a bottleneck.*`engine='keras'` to serve it"):
+        loaded(engine, tmp_path, method=both)

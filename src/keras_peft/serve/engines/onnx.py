@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from keras_peft import methods, sources
+from keras_peft.errors import AdapterError
 from keras_peft.graph import products
+from keras_peft.graph.acting import NoGraph
 from keras_peft.inputs.sentences import SENTENCES
 from keras_peft.inputs.text import TextInput
 from keras_peft.memory import give_back_freed_memory
@@ -98,7 +100,10 @@ class Engine:
         task = bundle.task()
         placements = methods.placements_from_config(bundle.content["parts"])
         refuse_long_texts(bundle, placements, self.base.max_length)
-        loaded = self._mixed.load(placements, read_tensors(bundle), task)
+        try:
+            loaded = self._mixed.load(placements, read_tensors(bundle), task)
+        except NoGraph as error:
+            raise AdapterError(f"{error} Start the server with `engine='keras'` to serve it.") from None
         give_back_freed_memory()
         return loaded
 
