@@ -18,6 +18,7 @@ from keras_peft.runtime.padding import token_inputs
 
 if TYPE_CHECKING:
     from keras_peft.bundle.shared_export import SharedExport
+    from keras_peft.inputs.input import Text
     from keras_peft.tasks import Prediction
 
 _ROWS_OF_A_BATCH = 32
@@ -32,7 +33,7 @@ class Classifiers:
     """
 
     def __init__(self, export: SharedExport) -> None:
-        self._session = open_session(export)
+        self._session = open_session(export, export.names)
         self.names, self.engine = export.names, self._session.name
         self._classifiers = {
             name: shared_classifier(export.adapter(name), self._session) for name in export.names
@@ -67,26 +68,39 @@ class Classifiers:
         Example:
             >>> keras_peft.load_many("exported").predict(["Who won?", "Who won?"], ["news", "mood"])
         """
+        if isinstance(texts, str):
+            raise DataError("Expected a list of texts, got a single string; put it in a list.")
         given = list(texts)
         if len(given) != len(adapters):
             raise DataError(
                 f"Expected one adapter per text, got {len(given)} texts and {len(adapters)} adapters."
             )
-        rows, tokens = [], []
-        for text, name in zip(given, adapters, strict=True):
-            classifier = self[name]
-            (row,) = classifier.read_all([text])
-            rows.append(row)
-            tokens.append(classifier.encoded([row]))
-        flat = [(number, ids) for number, own in enumerate(tokens) for ids in own.ids]
-        outputs = self._outputs([ids for _, ids in flat], [adapters[number] for number, _ in flat])
-        predictions, at = [], 0
-        for number, (own, name) in enumerate(zip(tokens, adapters, strict=True)):
-            each = outputs[at : at + len(own)]
-            at += len(own)
-            found = of_texts(enumerate(each), own)
-            predictions += self._classifiers[name].task.predictions(found, [rows[number]])
-        return predictions
+        read: list[Text] = []
+        problems = []
+        for number, (text, name) in enumerate(zip(given, adapters, strict=True), 1):
+            row = self[name].read(text)
+            if row is None:
+                problems.append(f"text {number} for {name} (expected {self[name].input.described})")
+            else:
+                read.append(row)
+        if problems:
+            raise DataError(
+                "Some texts, counted from 1, are empty, of the wrong type or contain an unpaired surrogate: "
+                f"{listed(problems)}."
+            )
+        own = {
+            name: [at for at, one in enumerate(adapters) if one == name] for name in dict.fromkeys(adapters)
+        }
+        tokens = {name: self[name].encoded([read[at] for at in places]) for name, places in own.items()}
+        flat = [(ids, name) for name, encoded in tokens.items() for ids in encoded.ids]
+        outputs = iter(self._outputs([ids for ids, _ in flat], [name for _, name in flat]))
+        found: dict[int, Prediction] = {}
+        for name, places in own.items():
+            of_rows = [next(outputs) for _ in tokens[name].ids]
+            rows = [read[at] for at in places]
+            predictions = self[name].task.predictions(of_texts(enumerate(of_rows), tokens[name]), rows)
+            found.update(zip(places, predictions, strict=True))
+        return [found[at] for at in range(len(given))]
 
     def _outputs(self, ids: Sequence[np.ndarray], adapters: Sequence[str]) -> list[np.ndarray]:
         """Computes the outputs of token rows, in batches of similar length."""

@@ -325,7 +325,7 @@ def load_described(description: Description, *, base: str | None = None, engine:
         return _load_export(description, base=base, engine=engine)
     if isinstance(description, OneAdapter):
         _check_export(description.export.folder, base=base, engine=engine)
-        return shared_classifier(description, open_session(description.export))
+        return shared_classifier(description, open_session(description.export, [description.name]))
     return load_on_base(Bundle(description.folder, description.content), base=base, engine=engine)
 
 

@@ -10,6 +10,7 @@ adapters/NAME.safetensors  its tensors by the names of the graph's inputs, and t
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,11 +179,12 @@ def read(folder: str | Path) -> SharedExport:
     return SharedExport(folder, content, described)
 
 
-def open_session(export: SharedExport, *, threads: int = 0) -> SharedSession:
-    """Opens the graph of an export with all its adapters, if it is safe to run.
+def open_session(export: SharedExport, names: Iterable[str], *, threads: int = 0) -> SharedSession:
+    """Opens the graph of an export, if it is safe to run, and loads adapters.
 
     Args:
         export: The export.
+        names: Names of the adapters to load.
         threads: Number of threads for each batch; 0 for one per processor core.
 
     Raises:
@@ -190,8 +192,9 @@ def open_session(export: SharedExport, *, threads: int = 0) -> SharedSession:
     """
     from keras_peft.core.fitting import refuse_unfit
     from keras_peft.core.weights import read_tensors
+    from keras_peft.graph.acting import HEAD
     from keras_peft.graph.names import POOLING
-    from keras_peft.runtime.shared_session import HEAD, SharedSession
+    from keras_peft.runtime.shared_session import SharedSession
 
     refuse_unsafe(export.model)
     shapes = {name: tuple(map(int, shape)) for name, shape in export.content["shapes"].items()}
@@ -201,7 +204,7 @@ def open_session(export: SharedExport, *, threads: int = 0) -> SharedSession:
         session = SharedSession(export.model, shapes, threads=threads)
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason_of(error)}") from None
-    for name in export.names:
+    for name in names:
         task = export.adapter(name).task()
         head = task.head_shapes(int(export.content["dim"]))
         try:

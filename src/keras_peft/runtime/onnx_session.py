@@ -56,22 +56,28 @@ class Session:
         Returns:
             The output.
         """
-        if not values:
-            return np.asarray(self._session.run([output], dict(inputs))[0])
-        import onnxruntime
+        return self.run_all([output], inputs, values)[0]
 
-        own = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
-        (found,) = self._session.run_with_ort_values([output], {**own, **values})
-        return np.asarray(found.numpy())
-
-    def run_all(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def run_all(
+        self,
+        outputs: Sequence[str],
+        inputs: Mapping[str, np.ndarray],
+        values: Mapping[str, Any] | None = None,
+    ) -> list[np.ndarray]:
         """Runs the graph and returns several outputs.
 
         Args:
             outputs: Names of the outputs.
             inputs: The inputs by name.
+            values: Further inputs that are values of ONNX Runtime already.
         """
-        return list(self._session.run(list(outputs), dict(inputs)))
+        if not values:
+            return list(self._session.run(list(outputs), dict(inputs)))
+        import onnxruntime
+
+        own = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
+        found = self._session.run_with_ort_values(list(outputs), {**own, **values})
+        return [np.asarray(one.numpy()) for one in found]
 
 
 class OnnxSession(Session):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_peft.graph.acting import HEAD
 from keras_peft.graph.names import ADAPTER, IDS, MASK, TOKEN_VECTORS, VECTORS
 from keras_peft.runtime.onnx_session import Session, runtime_name
 from keras_peft.runtime.onnx_slots import Slots
 
 if TYPE_CHECKING:
     from keras_peft.core.head_task import HeadTask
-
-HEAD = "head/"
-"""Prefix of the keys of a head's tensors."""
 
 
 class SharedSession:
@@ -63,16 +62,20 @@ class SharedSession:
             MASK: inputs["padding_mask"].astype(np.int64),
             ADAPTER: np.array([self._adapters[name][0] for name in adapters], np.int64),
         }
-        per_word = {self._adapters[name][1].per_word for name in adapters}
-        vectors = {
-            words: self._session.run(TOKEN_VECTORS if words else VECTORS, feed, self._slots.values())
-            for words in per_word
-        }
-        outputs = []
+        rows: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(adapters):
+            rows[name].append(row)
+        names = {name: TOKEN_VECTORS if self._adapters[name][1].per_word else VECTORS for name in rows}
+        asked = sorted(set(names.values()))
+        vectors = dict(zip(asked, self._session.run_all(asked, feed, self._slots.values()), strict=True))
+        outputs = [np.empty(0, np.float32)] * len(adapters)
+        for name, own in rows.items():
             _, task, head = self._adapters[name]
-            own = vectors[task.per_word][row]
-            outputs.append(task.apply_head(own[None] if task.per_word else own[None, None], head)[0])
+            found = vectors[names[name]][own]
+            for row, output in zip(
+                own, task.apply_head(found if task.per_word else found[:, None], head), strict=True
+            ):
+                outputs[row] = output
         return outputs
 
 
