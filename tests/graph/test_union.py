@@ -58,18 +58,24 @@ def effects_of(method):
 
 
 def vectors_of(model):
-    """The vectors of an adapted base for the first row of the batch, at all positions."""
-    inputs = {name: value[:1] for name, value in batch().items()}
-    return keras.ops.convert_to_numpy(model(inputs, training=False))[0]
+    """The vectors of an adapted base for a batch of whole and padded rows, and their means over the tokens."""
+    mask = batch()["padding_mask"][..., None]
+    vectors = keras.ops.convert_to_numpy(model(batch(), training=False)) * mask
+    return vectors, vectors.sum(axis=1) / mask.sum(axis=1)
 
 
 def run(session, slots, numbers, output):
+    """Runs all rows of the batch with each adapter; returns (adapters, rows, …)."""
+    given = batch()
     inputs = {
-        IDS: np.repeat(batch()["token_ids"][:1], len(numbers), axis=0).astype("int64"),
-        MASK: np.repeat(batch()["padding_mask"][:1], len(numbers), axis=0).astype("int64"),
-        ADAPTER: np.array(numbers, "int64"),
+        IDS: np.tile(given["token_ids"], (len(numbers), 1)).astype("int64"),
+        MASK: np.tile(given["padding_mask"], (len(numbers), 1)).astype("int64"),
+        ADAPTER: np.repeat(np.array(numbers, "int64"), len(given["token_ids"])),
     }
-    return session.run(output, inputs, slots.values())
+    found = session.run(output, inputs, slots.values())
+    if output == TOKEN_VECTORS:
+        found *= inputs[MASK][..., None]
+    return found.reshape(len(numbers), -1, *found.shape[1:])
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +99,14 @@ def test_all_kinds_share_a_graph(made):
     together = run(session, slots, mixed, TOKEN_VECTORS)
     pooled = run(session, slots, mixed, VECTORS)
     for place, (name, (model, _)) in enumerate(made.items()):
-        wanted = vectors_of(model)
+        wanted, means = vectors_of(model)
         np.testing.assert_allclose(together[place], wanted, atol=2e-5, err_msg=name)
-        np.testing.assert_allclose(pooled[place], wanted.mean(axis=0), atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(pooled[place], means, atol=2e-5, err_msg=name)
         alone = run(session, slots, [numbers[name]], TOKEN_VECTORS)
         np.testing.assert_allclose(together[place], alone[0], atol=1e-6, err_msg=name)
-    np.testing.assert_allclose(together[-1], plain(), atol=1e-5)
-    np.testing.assert_allclose(pooled[-1], plain()[0], atol=1e-5)
+    wanted, _ = plain()
+    np.testing.assert_allclose(together[-1], wanted, atol=1e-5)
+    np.testing.assert_allclose(pooled[-1], wanted[:, 0], atol=1e-5)
 
 
 def plain():
@@ -111,12 +118,12 @@ def test_without_its_tensors_a_graph_is_the_base_model(made):
     weights = sources.load_weights(str(TINY))
     graph = union_graph(weights, union, ["mean"], products.find("float32"), has_words=False)
     inputs = {
-        IDS: batch()["token_ids"][:1].astype("int64"),
-        MASK: batch()["padding_mask"][:1].astype("int64"),
-        ADAPTER: np.zeros(1, "int64"),
+        IDS: batch()["token_ids"].astype("int64"),
+        MASK: batch()["padding_mask"].astype("int64"),
+        ADAPTER: np.zeros(3, "int64"),
     }
     found = Session(graph.to_bytes()).run(VECTORS, inputs)
-    np.testing.assert_allclose(found[0], plain().mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found, plain()[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +149,20 @@ def test_a_smaller_adapter_fits(made):
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_method_has_slots_or_a_reason(method):
     try:
-        _, effects = effects_of(make(method))
+        model, effects = effects_of(make(method))
     except AdapterError as error:
         assert "can only be merged" in str(error)
         return
     if method.name == "full":
         return
     union = Union.of([effects])
-    assert union.tensors(effects).keys() == union.shapes.keys()
+    graph = union_graph(
+        sources.load_weights(str(TINY)), union, ["mean"], products.find("float32"), has_words=False
+    )
+    slots = Slots(union.shapes)
+    number = slots.add(union.tensors(effects))
+    found = run(Session(graph.to_reference(), graph.constants), slots, [number], VECTORS)
+    np.testing.assert_allclose(found[0], vectors_of(model)[1], atol=2e-5)
 
 
 def test_a_factor_at_the_token_embedding_is_refused_unmerged():
