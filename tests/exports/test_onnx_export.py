@@ -40,7 +40,7 @@ def assert_same_answers(one, other, tolerance=1e-5):
 @pytest.fixture(scope="module")
 def exported(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports") / "exported"
-    export(bundle, folder)
+    export(bundle, folder, quantize="none")
     return folder
 
 

@@ -1,6 +1,6 @@
 """Reads an exported folder with one graph for many adapters.
 
-keras_peft.json            the base, the effects that the graph has room for, and the sums of all files
+keras_peft.json            the base, the effects that the graph has room for, and the checksums of all files
 tokenizer.json             the base's tokenizer
 onnx/model.onnx            the graph
 adapters/NAME.json         the task, labels and settings of an adapter

@@ -34,7 +34,7 @@ def export(
     quantize: Annotated[
         str | None,
         typer.Option(
-            help="int8 for weights and activations of 8 bits (onnx and web), or none for 32 bits (web only).",
+            help="int8 for weights and activations of 8 bits, or none for 32 bits (onnx and web).",
             show_default="int8 for web, else none",
         ),
     ] = None,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,10 @@ from keras_peft.bundle.tokenizer_files import write_tokenizer
 from keras_peft.core.weights import read_tensors, write_tensors
 from keras_peft.engines import KERAS
 from keras_peft.errors import AdapterError, BundleError, OptionError, listed
-from keras_peft.exports._precision import INT8
-from keras_peft.exports._texts import texts_for
+from keras_peft.exports._precision import calibrated
 from keras_peft.exports._verifying import Verification, verify
 from keras_peft.exports._writing import refuse_replacing, seal
 from keras_peft.files import whole_folder, write_json
-from keras_peft.graph import products
 from keras_peft.graph.acting import HEAD, resolve
 from keras_peft.graph.names import ADAPTER, POOLING
 from keras_peft.graph.shared import union_graph
@@ -38,8 +35,6 @@ if TYPE_CHECKING:
     from keras_peft.bases._weights import EncoderWeights
     from keras_peft.bundle import Bundle
     from keras_peft.core.effects import Effect
-    from keras_peft.graph.products._products import Products
-    from keras_peft.graph.writer import GraphWriter
     from keras_peft.predict import Classifier
     from keras_peft.tasks import Task
 
@@ -130,7 +125,12 @@ def export_shared(
         "adapters": [],
         "versions": versions(),
     }
-    kind = _products(precision, weights, union, next(iter(named.values())))
+    kind = calibrated(
+        precision,
+        next(iter(named.values())),
+        lambda recording: union_graph(weights, union, [], recording, has_words=True),
+        {ADAPTER: np.zeros(1, np.int64)},
+    )
     graph = union_graph(weights, union, poolings, kind, has_words=content["has_words"])
     try:
         with whole_folder(out.absolute(), overwrite=overwrite) as staging:
@@ -179,23 +179,6 @@ def add_shared(given: Sequence[str | Path], *, out: Path, base: str | None) -> S
     except OSError as error:
         raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
     return SharedResult(out, verifications)
-
-
-def _products(
-    precision: str, weights: EncoderWeights, union: Union, bundle: Bundle
-) -> Callable[[GraphWriter], Products]:
-    """Returns how the matrices are stored and multiplied; 8 bits are calibrated on the base model."""
-    if precision != INT8:
-        return products.find(precision)
-    from keras_peft.graph.products import int8
-    from keras_peft.runtime.calibration import one_by_one, smoothing_factors
-
-    rows = one_by_one(bundle.encoder()(texts_for(bundle.input)).ids)
-    factors = smoothing_factors(
-        lambda kind: union_graph(weights, union, [], kind, has_words=True),
-        ({**row, ADAPTER: np.zeros(1, np.int64)} for row in rows),
-    )
-    return partial(int8.Products, factors=factors)
 
 
 def _named(given: Sequence[str | Path]) -> dict[str, Bundle]:

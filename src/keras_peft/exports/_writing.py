@@ -234,7 +234,7 @@ def seal(folder: Path, content: dict[str, Any]) -> None:
 
     Args:
         folder: The folder, with all other files.
-        content: The content. The sums of the files and its own are added.
+        content: The content. The checksums of the files and its own are added.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CONTENT)
     names = [path.relative_to(folder).as_posix() for path in paths]

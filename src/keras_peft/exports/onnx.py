@@ -10,7 +10,7 @@ from keras_peft import sources
 from keras_peft.bundle import graph_of
 from keras_peft.bundle.export import Export, onnx_session
 from keras_peft.errors import OptionError
-from keras_peft.exports._precision import products_for
+from keras_peft.exports._precision import INT8, products_for
 from keras_peft.exports._writing import Form, RuntimeExport, write_export
 from keras_peft.extras import need
 
@@ -61,7 +61,7 @@ def export(
         base: Base model, as accepted by `load_base`, if it is no longer where it was in training.
         overwrite: Replace an earlier export at `out`.
         quantize: `"int8"` for weights of 8 bits, with a scale for each column, and activations of 8 bits, with a
-            scale for each token: a quarter of the size.
+            scale for each token: a quarter of the size. `"none"`, the default, for 32 bits.
         fp16_weights: Store the weights in 16 bits, which a runtime converts to 32: half the size.
         data: Labelled texts to compare on. By default the training file for lower precision, if it is still there, and
             else built-in texts. Only for a single bundle.
@@ -131,11 +131,13 @@ def _export_several(
 
 
 def _precision(quantize: str | None, fp16_weights: bool) -> str:
-    if quantize not in (None, "int8"):
-        raise OptionError(f"`quantize={quantize!r}`: expected 'int8'.")
-    if quantize and fp16_weights:
+    if quantize not in (None, "none", INT8):
+        raise OptionError(f"`quantize={quantize!r}`: expected 'int8' or 'none'.")
+    if quantize == INT8 and fp16_weights:
         raise OptionError("`quantize` and `fp16_weights` exclude each other; leave one of them out.")
-    return quantize or ("float16" if fp16_weights else "float32")
+    if quantize == INT8:
+        return INT8
+    return "float16" if fp16_weights else "float32"
 
 
 def _opened(export: Export) -> tuple[Run, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_peft.graph.names import IDS, LOGITS, MASK
+from keras_peft.runtime.cores import available_cores
 
 
 class Session:
@@ -132,8 +132,7 @@ def _options(threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # Only errors: a warning is written for each input with a default.
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    options.intra_op_num_threads = threads or available
+    options.intra_op_num_threads = threads or available_cores()
     options.inter_op_num_threads = 1
     # Threads that wait in a loop would take time from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

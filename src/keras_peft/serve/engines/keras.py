@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
@@ -13,6 +12,7 @@ import numpy as np
 
 from keras_peft import methods, sources
 from keras_peft.core.fitting import refuse_unfit
+from keras_peft.runtime.cores import available_cores
 from keras_peft.runtime.mixed_batch import MixedBatchBase, PackedAdapter
 from keras_peft.serve.bundle_files import read_tensors, refuse_long_texts
 
@@ -67,7 +67,7 @@ def share_processors(workers: int) -> int:
 
     if tf.config.list_physical_devices("GPU"):
         return workers or 1
-    workers = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
+    workers = workers or available_cores()
     if workers > 1:
         # The number of threads is fixed once TensorFlow has run a computation.
         with suppress(RuntimeError):

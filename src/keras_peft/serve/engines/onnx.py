@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -14,6 +13,7 @@ from keras_peft.graph.acting import NoGraph
 from keras_peft.inputs.sentences import SENTENCES
 from keras_peft.inputs.text import TextInput
 from keras_peft.memory import give_back_freed_memory
+from keras_peft.runtime.cores import available_cores
 from keras_peft.runtime.onnx_mixed_batch import OnnxMixedBatchBase, SlottedAdapter
 from keras_peft.runtime.onnx_session import runtime_name
 from keras_peft.serve.bundle_files import read_tensors, refuse_long_texts
@@ -42,12 +42,11 @@ def start(base: str, settings: ServeSettings) -> Engine:
     Raises:
         BaseError: If the base model cannot be loaded without Keras.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Engine(
         sources.load_weights(base),
         trunk_cache_mb=settings.trunk_cache_mb,
         precision=settings.precision,
-        workers=settings.workers or available,
+        workers=settings.workers or available_cores(),
     )
 
 

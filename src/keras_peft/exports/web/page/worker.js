@@ -14,7 +14,7 @@ async function read(path, sum) {
   const isLarge = /\.(onnx|wasm)$/.test(path);
   let response;
   try {
-    // A new export in the same place has other sums, so that no file of the old one is used.
+    // A new export in the same place has other checksums, so that no file of the old one is used.
     response = await fetch(new URL(sum ? `${path}?${sum}` : path, ROOT), { cache: sum ? "default" : "no-cache" });
   } catch {
     throw new Error(`${path} could not be loaded; check the connection, and reload the page.`);
