@@ -112,25 +112,32 @@ def write_for_each(graph: GraphWriter, rows: str, x: str) -> str:
     return graph.add("Expand", rows, graph.add("Concat", batch, rest, axis=0))
 
 
-def write_affine(graph: GraphWriter, own: Parameters, x: str, inner: Callable[[str], str]) -> str:
+def write_affine(
+    graph: GraphWriter, own: Parameters, x: str, inner: Callable[[str], str], bias: str | None
+) -> str:
     """Writes scales, a low-rank product and a bias around a layer; see `effects.Affine`.
 
     Args:
         graph: Writes the graph.
         own: The tensors.
         x: Name of the layer's inputs.
-        inner: Writes the layer.
+        inner: Writes the layer without its bias.
+        bias: Name of the layer's bias, if it has one.
 
     Returns:
         The name of the outputs.
     """
     y = inner(graph.add("Mul", x, own.factor("input_scale")) if "input_scale" in own else x)
     if "output_scale" in own:
-        y = graph.add("Mul", y, own.factor("output_scale"))
+        scale = own.factor("output_scale")
+        y, bias = graph.add("Mul", y, scale), bias and graph.add("Mul", bias, scale)
     if "left" in own:
         narrow = graph.add("MatMul", x, own.matrix("left"))
         y = graph.add("Add", y, graph.add("MatMul", narrow, own.matrix("right")))
-    return graph.add("Add", y, own.vector("bias")) if "bias" in own else y
+    if "bias" in own:
+        # The biases are added to each other first, since the outputs are larger.
+        bias = graph.add("Add", bias, own.vector("bias")) if bias else own.vector("bias")
+    return graph.add("Add", y, bias) if bias else y
 
 
 def write_bottleneck(graph: GraphWriter, own: Parameters, x: str, activation: str) -> str:

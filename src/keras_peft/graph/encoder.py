@@ -228,10 +228,10 @@ class EncoderWriter:
         def product(inputs: str) -> str:
             # Factors of the inputs may be negative.
             known = lowest if inputs == x else None
-            y = self._products.multiply(inputs, values["kernel"], f"{place.path}/kernel", lowest=known)
-            return self._graph.add("Add", y, self._graph.constant(values["bias"], f"{place.path}/bias"))
+            return self._products.multiply(inputs, values["kernel"], f"{place.path}/kernel", lowest=known)
 
-        return self._around(place.path, x, product, activation)
+        bias = self._graph.constant(values["bias"], f"{place.path}/bias")
+        return self._around(place.path, x, product, bias, activation)
 
     def _norm(self, path: str, x: str) -> str:
         """Writes a norm with what acts around it."""
@@ -247,12 +247,19 @@ class EncoderWriter:
 
         return self._around(path, x, norm)
 
-    def _around(self, path: str, x: str, inner: Callable[[str], str], activation: str | None = None) -> str:
+    def _around(
+        self,
+        path: str,
+        x: str,
+        inner: Callable[[str], str],
+        bias: str | None = None,
+        activation: str | None = None,
+    ) -> str:
         pieces = self._pieces.get(path, ())
         if pieces and isinstance(pieces[0].effect, Affine):
-            y = write_affine(self._graph, pieces[0].own, x, inner)
+            y = write_affine(self._graph, pieces[0].own, x, inner, bias)
         else:
-            y = inner(x)
+            y = self._graph.add("Add", inner(x), bias) if bias else inner(x)
         return self._with_bottlenecks(pieces, "output", y, write_activation(self._graph, y, activation))
 
     def _with_bottlenecks(self, pieces: Sequence[Piece], attaches_to: str, read: str, added_to: str) -> str:

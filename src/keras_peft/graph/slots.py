@@ -52,6 +52,8 @@ def slot_tensors(
 ) -> dict[str, np.ndarray]:
     """Returns the tensors of an adapter by the names of the graph's inputs, float32.
 
+    Vectors have the shape (1, dim), with which they broadcast over the tokens of a row.
+
     Args:
         effects: Its effects by the path of their layer.
         are_zero: Effects that the adapter lacks: their tensors are zero.
@@ -61,7 +63,7 @@ def slot_tensors(
         f"{path}/{number}/{name}": value - 1 if name in FACTORS and id(effect) not in lacking else value
         for path, some in effects.items()
         for number, effect in enumerate(some)
-        for name, value in tensors_of(effect).items()
+        for name, value in _tensors(effect).items()
     }
 
 
@@ -106,7 +108,7 @@ class Slots:
 
     def vector(self, name: str) -> str:
         """Writes a vector per row; see `Parameters.vector`."""
-        return self._graph.add("Unsqueeze", self._rows(name), self._graph.integers(1))
+        return self._rows(name)
 
     def factor(self, name: str) -> str:
         """Writes a vector of factors per row; see `Parameters.factor`."""
@@ -129,8 +131,12 @@ class Slots:
         return self._read[name]
 
 
+def _tensors(effect: Effect) -> dict[str, np.ndarray]:
+    return {name: value[None] if value.ndim == 1 else value for name, value in tensors_of(effect).items()}
+
+
 def _shapes(effect: Effect) -> dict[str, tuple[int, ...]]:
-    return {name: value.shape for name, value in tensors_of(effect).items()}
+    return {name: value.shape for name, value in _tensors(effect).items()}
 
 
 def _described(effect: Effect) -> tuple[Any, ...]:
