@@ -26,9 +26,6 @@ class Parameters(Protocol):
     def vector(self, name: str) -> str:
         """Returns a vector (dim,) so that it broadcasts with (batch, length, dim)."""
 
-    def factor(self, name: str) -> str:
-        """Returns a vector of factors like `vector`; they are 1 for adapters without this effect."""
-
     def matrix(self, name: str) -> str:
         """Returns a matrix (in, out), or one per row of the batch, (batch, in, out)."""
 
@@ -87,7 +84,7 @@ class Constants:
         """Writes a vector; see `Parameters.vector`."""
         return self._graph.constant(self._tensors[name], f"{self._prefix}/{name}")
 
-    factor = matrix = vector
+    matrix = vector
 
     def rows(self, name: str, x: str) -> str:
         """Writes rows; see `Parameters.rows`."""
@@ -127,9 +124,9 @@ def write_affine(
     Returns:
         The name of the outputs.
     """
-    y = inner(graph.add("Mul", x, own.factor("input_scale")) if "input_scale" in own else x)
+    y = inner(graph.add("Mul", x, own.vector("input_scale")) if "input_scale" in own else x)
     if "output_scale" in own:
-        scale = own.factor("output_scale")
+        scale = own.vector("output_scale")
         y, bias = graph.add("Mul", y, scale), bias and graph.add("Mul", bias, scale)
     if "left" in own:
         narrow = graph.add("MatMul", x, own.matrix("left"))

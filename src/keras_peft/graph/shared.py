@@ -94,7 +94,9 @@ def top_graph(
     mask = graph.input(MASK, INT64, shape)
     places, adapter = (graph.input(name, INT64, ("batch",)) for name in (PLACES, ADAPTER))
     x, mask = (graph.add("Gather", each, places) for each in (x, mask))
-    encoder = EncoderWriter(graph, base, products(graph), changed, slot_pieces(graph, layout, adapter))
+    encoder = EncoderWriter(
+        graph, base, products(graph), changed, slot_pieces(graph, layout.effects, adapter)
+    )
     before, inner = 0, mask
     if start is None:
         x, inner, before = encoder.write_embeddings(x, mask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from keras_peft.graph.writer import GraphWriter
 
 FACTORS = ("input_scale", "output_scale")
-"""Stored as their distance from 1, so that a slot of zeros leaves the base unchanged."""
+"""Tensors that are 1 for adapters without this effect; others are 0."""
+_VECTORS = "adapter_vectors"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,42 +50,57 @@ class Layout:
 
 
 def slot_tensors(
-    effects: Mapping[str, Sequence[Effect]], *, are_zero: Mapping[str, Sequence[Effect]] | None = None
+    effects: Mapping[str, Sequence[Effect]], *, lacks: Mapping[str, Sequence[Effect]] | None = None
 ) -> dict[str, np.ndarray]:
     """Returns the tensors of an adapter by the names of the graph's inputs, float32.
 
-    Vectors have the shape (1, dim), with which they broadcast over the tokens of a row.
+    The vectors of all layers are one tensor, (1, sum of their sizes), because reading many small ones takes longer.
 
     Args:
         effects: Its effects by the path of their layer.
-        are_zero: Effects that the adapter lacks: their tensors are zero.
+        lacks: Effects of zeros that stand for those that the adapter lacks.
     """
-    lacking = {id(one) for some in (are_zero or {}).values() for one in some}
-    return {
-        f"{path}/{number}/{name}": value - 1 if name in FACTORS and id(effect) not in lacking else value
+    lacking = {id(one) for some in (lacks or {}).values() for one in some}
+    tensors = {
+        f"{path}/{number}/{name}": np.ones_like(value) if name in FACTORS and id(effect) in lacking else value
         for path, some in effects.items()
         for number, effect in enumerate(some)
-        for name, value in _tensors(effect).items()
+        for name, value in tensors_of(effect).items()
     }
+    vectors = {name: value for name, value in tensors.items() if value.ndim == 1}
+    others = {name: value for name, value in tensors.items() if name not in vectors}
+    if not vectors:
+        return others
+    return {_VECTORS: np.concatenate([vectors[name] for name in sorted(vectors)])[None], **others}
 
 
-def slot_pieces(graph: GraphWriter, layout: Layout, adapter: str) -> dict[str, list[Piece]]:
-    """Declares the inputs of a layout, and returns the effects that read them.
+def slot_pieces(
+    graph: GraphWriter,
+    effects: Mapping[str, Sequence[Effect]],
+    adapter: str,
+    more: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, list[Piece]]:
+    """Declares the inputs of effects, and returns the effects that read them.
 
     Args:
         graph: Writes the graph.
-        layout: The layout.
+        effects: The effects by the path of their layer; of their arrays, only the shapes matter.
         adapter: Name of the slot of each row, (batch,) int64.
+        more: The shapes of further tensors by the names of their inputs.
 
     Returns:
         The effects by the path of their layer.
     """
+    vectors = _write_vectors(graph, effects, adapter)
+
+    def own(prefix: str, effect: Effect) -> Slots:
+        shapes = {name: value.shape for name, value in tensors_of(effect).items() if value.ndim > 1}
+        shapes |= _below(prefix, more or {})
+        return Slots(graph, prefix, shapes, adapter, _below(prefix, vectors))
+
     return {
-        path: [
-            Piece(one, Slots(graph, f"{path}/{number}", _shapes(one), adapter))
-            for number, one in enumerate(some)
-        ]
-        for path, some in layout.effects.items()
+        path: [Piece(one, own(f"{path}/{number}", one)) for number, one in enumerate(some)]
+        for path, some in effects.items()
     }
 
 
@@ -93,50 +110,71 @@ class Slots:
     Args:
         graph: Writes the graph.
         prefix: Prefix of the names of the inputs.
-        shapes: The shapes of an adapter's tensors by name.
+        shapes: The shapes of an adapter's tensors by name, without those of vectors.
         adapter: Name of the slot of each row, (batch,) int64.
+        vectors: Names of the vectors of each row, (batch, 1, size), which are already written, by name.
     """
 
     def __init__(
-        self, graph: GraphWriter, prefix: str, shapes: Mapping[str, tuple[int, ...]], adapter: str
+        self,
+        graph: GraphWriter,
+        prefix: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        adapter: str,
+        vectors: Mapping[str, str] | None = None,
     ) -> None:
         self._graph, self._prefix, self._adapter, self._shapes = graph, prefix, adapter, shapes
-        self._read: dict[str, str] = {}
+        self._written = dict(vectors or {})
 
     def __contains__(self, name: str) -> bool:
-        return name in self._shapes
+        return name in self._shapes or name in self._written
 
     def vector(self, name: str) -> str:
-        """Writes a vector per row; see `Parameters.vector`."""
-        return self._rows(name)
-
-    def factor(self, name: str) -> str:
-        """Writes a vector of factors per row; see `Parameters.factor`."""
-        return self._graph.add("Add", self.vector(name), self._graph.constant(np.float32(1)))
+        """Returns a vector per row; see `Parameters.vector`."""
+        return self._written[name]
 
     def matrix(self, name: str) -> str:
         """Writes a matrix per row; see `Parameters.matrix`."""
-        return self._rows(name)
+        if name not in self._written:
+            shape = self._shapes[name]
+            own = self._graph.input(
+                f"{self._prefix}/{name}", FLOAT, ("slots", *shape), np.zeros((1, *shape), np.float32)
+            )
+            self._written[name] = self._graph.add("Gather", own, self._adapter)
+        return self._written[name]
 
     def rows(self, name: str, x: str) -> str:
         """Writes rows per row of the batch; see `Parameters.rows`."""
-        return self._rows(name)
-
-    def _rows(self, name: str) -> str:
-        if name not in self._read:
-            own = f"{self._prefix}/{name}"
-            shape = self._shapes[name]
-            slots = self._graph.input(own, FLOAT, ("slots", *shape), np.zeros((1, *shape), np.float32))
-            self._read[name] = self._graph.add("Gather", slots, self._adapter)
-        return self._read[name]
+        return self.matrix(name)
 
 
-def _tensors(effect: Effect) -> dict[str, np.ndarray]:
-    return {name: value[None] if value.ndim == 1 else value for name, value in tensors_of(effect).items()}
+def _below(prefix: str, values: Mapping[str, T]) -> dict[str, T]:
+    """Returns the values whose names begin with a prefix, by the rest of their names."""
+    return {
+        name.removeprefix(f"{prefix}/"): value
+        for name, value in values.items()
+        if name.startswith(f"{prefix}/")
+    }
 
 
-def _shapes(effect: Effect) -> dict[str, tuple[int, ...]]:
-    return {name: value.shape for name, value in _tensors(effect).items()}
+def _write_vectors(
+    graph: GraphWriter, effects: Mapping[str, Sequence[Effect]], adapter: str
+) -> dict[str, str]:
+    """Declares the input with the vectors of all effects, and writes each of them for each row of the batch."""
+    neutral = {
+        f"{path}/{number}/{name}": np.full(value.shape, name in FACTORS, np.float32)
+        for path, some in effects.items()
+        for number, effect in enumerate(some)
+        for name, value in tensors_of(effect).items()
+        if value.ndim == 1
+    }
+    if not neutral:
+        return {}
+    names = sorted(neutral)
+    default = np.concatenate([neutral[name] for name in names])[None, None]
+    packed = graph.input(_VECTORS, FLOAT, ("slots", *default.shape[1:]), default)
+    parts = graph.split(graph.add("Gather", packed, adapter), [len(neutral[name]) for name in names], axis=2)
+    return dict(zip(names, parts, strict=True))
 
 
 def _described(effect: Effect) -> tuple[Any, ...]:

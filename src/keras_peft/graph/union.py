@@ -24,7 +24,7 @@ from keras_peft.core.effects import (
 )
 from keras_peft.errors import AdapterError
 from keras_peft.graph.effects import Piece
-from keras_peft.graph.slots import FACTORS, Slots, slot_tensors
+from keras_peft.graph.slots import FACTORS, Slots, slot_pieces, slot_tensors
 
 if TYPE_CHECKING:
     from keras_peft.graph.writer import GraphWriter
@@ -130,7 +130,7 @@ class Union:
                 f"The graph has no room for {', '.join(dict.fromkeys(problems))}; export all adapters together."
             )
         more = {f"{_POSITIONS}/{SHIFT}": np.array([shift], np.float32)} if self.shifts else {}
-        return {**slot_tensors(filled, are_zero=self.effects), **seen, **more}
+        return {**slot_tensors(filled, lacks=self.effects), **seen, **more}
 
     def pieces(self, graph: GraphWriter, adapter: str) -> dict[str, list[Piece]]:
         """Declares the inputs of the graph, and returns the effects that read them.
@@ -140,15 +140,10 @@ class Union:
             adapter: Name of the slot of each row, (batch,) int64.
         """
         shapes = self.shapes
-        found = {
-            path: [
-                Piece(one, Slots(graph, f"{path}/{number}", _below(f"{path}/{number}", shapes), adapter))
-                for number, one in enumerate(some)
-            ]
-            for path, some in self.effects.items()
-        }
+        seen = {name: shape for name, shape in shapes.items() if name.endswith(f"/{SEEN}")}
+        found = slot_pieces(graph, self.effects, adapter, seen)
         if self.shifts:
-            own = Slots(graph, _POSITIONS, _below(_POSITIONS, shapes), adapter)
+            own = Slots(graph, _POSITIONS, {SHIFT: shapes[f"{_POSITIONS}/{SHIFT}"]}, adapter)
             found[_POSITIONS] = [*found.get(_POSITIONS, []), Piece(PositionShift(0), own)]
         return found
 
@@ -191,14 +186,6 @@ class Union:
                 }
                 effects[path].append(kinds[one["effect"]](**values))
         return cls(effects, bool(config["shifts"]))
-
-
-def _below(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {
-        name: shape
-        for full, shape in shapes.items()
-        if full.startswith(f"{prefix}/") and "/" not in (name := full.removeprefix(f"{prefix}/"))
-    }
 
 
 def _name(effect: Effect) -> str:

@@ -124,20 +124,20 @@ class GraphWriter:
         )
         return output
 
-    def split(self, x: str, count: int, *, axis: int) -> list[str]:
-        """Writes a node that splits a tensor into equal parts.
+    def split(self, x: str, sizes: Sequence[int], *, axis: int) -> list[str]:
+        """Writes a node that splits a tensor.
 
         Args:
             x: Name of the tensor.
-            count: Number of parts.
+            sizes: Sizes of the parts.
             axis: The axis to split.
 
         Returns:
             The names of the parts.
         """
         name = self._named("Split")
-        parts = [f"{name}_{number}" for number in range(count)]
-        self._nodes.append(helper.make_node("Split", [x], parts, name=name, axis=axis))
+        parts = [f"{name}_{number}" for number in range(len(sizes))]
+        self._nodes.append(helper.make_node("Split", [x, self.integers(*sizes)], parts, name=name, axis=axis))
         return parts
 
     def constant(self, value: Any, name: str | None = None) -> str:
