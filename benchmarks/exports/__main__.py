@@ -129,13 +129,15 @@ class Bench:
                     best[side][figure] = better(value, best[side].get(figure, value))
         return best
 
-    def slots(self) -> dict[str, float]:
+    def slots(self) -> dict[str, dict[str, float]]:
         """Measures a graph with slots for adapters of five kinds against that of one adapter."""
-        best: dict[str, float] = {}
+        best: dict[str, dict[str, float]] = {}
         for _ in range(self._rounds):
             command = [sys.executable, "-m", "benchmarks.exports.slots", self.bundle(self._folders[0])]
             said, _, _ = self.run(command)
-            best = {side: min(value, best.get(side, value)) for side, value in said.items()}
+            for size, sides in said.items():
+                least = best.setdefault(size, sides)
+                best[size] = {side: min(value, least[side]) for side, value in sides.items()}
         return best
 
     def bundle(self, folder: Path) -> Path:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.exports.slots BUNDLE
 
-Prints one line of JSON: the least milliseconds of both for a batch of 8 × 20 tokens, each row with another adapter.
+Prints one line of JSON: for each size of a batch, the least milliseconds of each graph. Each row has another adapter,
+and all graphs pool as the bundle does, so that all of them may narrow the last block.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,7 +28,8 @@ from keras_peft.methods import placements_from_config
 from keras_peft.runtime.onnx_session import Session
 from keras_peft.runtime.onnx_slots import Slots
 
-ROWS, LENGTH, SLOTS, ROUNDS = 8, 20, 64, 60
+SIZES = ((8, 20), (16, 64))
+SLOTS, ROUNDS = 64, 60
 BLOCKS = (4, 5)
 
 
@@ -60,35 +63,46 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("bundle")
     bundle = bundles.read(parser.parse_args().bundle)
-    base = sources.load_weights(bundle.base_name)
-    generator = np.random.default_rng(0)
-    ids = generator.integers(1000, 20_000, (ROWS, LENGTH))
-    inputs = {IDS: ids, MASK: np.ones_like(ids)}
-    plain = classifier_graph(
-        base,
-        placements_from_config(bundle.content["parts"]),
-        read_tensors(bundle.folder / "adapter.safetensors"),
-        bundle.task(),
-        products=products.find("float32"),
-    )
+    sides = _graphs(bundle)
+    print(json.dumps({f"{rows}x{length}": _times(sides, rows, length) for rows, length in SIZES}))
+
+
+def _graphs(bundle: bundles.Bundle) -> dict[str, Callable[[dict[str, np.ndarray]], object]]:
+    """Returns the graphs by name, as functions that run a batch."""
+    base, task = sources.load_weights(bundle.base_name), bundle.task()
+    tensors = read_tensors(bundle.folder / "adapter.safetensors")
+    placements = placements_from_config(bundle.content["parts"])
+    plain = classifier_graph(base, placements, tensors, task, products=products.find("float32"))
     session = Session(plain.to_reference(), plain.constants)
-    kinds = effects(generator, base.dim)
-    sides = {"plain": lambda: session.run(LOGITS, inputs)}
+    sides: dict[str, Callable[[dict[str, np.ndarray]], object]] = {
+        "plain": lambda inputs: session.run(LOGITS, inputs)
+    }
+    kinds = effects(np.random.default_rng(0), base.dim)
     for name, own in [("lora", kinds[:1]), ("all", kinds)]:
         union = Union.of(own)
-        graph = union_graph(base, union, ["mean"], products.find("float32"), has_words=False)
+        graph = union_graph(base, union, [task.pooling], products.find("float32"), has_words=False)
         shared, slots = Session(graph.to_reference(), graph.constants), Slots(union.shapes)
         for number in range(SLOTS):
             slots.add(union.tensors(own[number % len(own)]))
-        feed = {**inputs, ADAPTER: np.arange(ROWS, dtype=np.int64)}
-        sides[name] = lambda shared=shared, feed=feed, slots=slots: shared.run(VECTORS, feed, slots.values())
+        sides[name] = lambda inputs, shared=shared, slots=slots: shared.run(
+            VECTORS, {**inputs, ADAPTER: np.arange(len(inputs[IDS]))}, slots.values()
+        )
+    return sides
+
+
+def _times(
+    sides: Mapping[str, Callable[[dict[str, np.ndarray]], object]], rows: int, length: int
+) -> dict[str, float]:
+    """Returns the least milliseconds of each side, which take turns."""
+    ids = np.random.default_rng(0).integers(1000, 20_000, (rows, length))
+    inputs = {IDS: ids, MASK: np.ones_like(ids)}
     best = dict.fromkeys(sides, float("inf"))
     for _ in range(ROUNDS):
         for name, side in sides.items():
             began = time.perf_counter()
-            side()
+            side(inputs)
             best[name] = min(best[name], time.perf_counter() - began)
-    print(json.dumps({name: 1000 * seconds for name, seconds in best.items()}))
+    return {name: 1000 * seconds for name, seconds in best.items()}
 
 
 if __name__ == "__main__":

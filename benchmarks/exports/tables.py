@@ -73,14 +73,20 @@ def speed(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def slots(found: dict[str, float]) -> str:
+def slots(found: dict[str, dict[str, float]]) -> str:
     """Returns the table of graphs with slots."""
     titles = {
         "plain": "one adapter, merged",
         "lora": "64 slots for LoRA",
         "all": "64 slots for five kinds at once",
     }
-    lines = ["### Slots", "", "| graph | 8x20 tokens, ms | against one adapter |", "|---|---|---|"]
+    heads = [cell for size in found for cell in (f"{size} tokens, ms", "against one adapter")]
+    lines = ["### Slots", "", f"| graph | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for side, title in titles.items():
-        lines.append(f"| {title} | {found[side]:.2f} | {found[side] / found['plain']:.2f} × |")
+        cells = [
+            cell
+            for one in found.values()
+            for cell in (f"{one[side]:.2f}", f"{one[side] / one['plain']:.2f} ×")
+        ]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
