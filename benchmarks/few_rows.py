@@ -176,6 +176,8 @@ def main() -> None:
                     continue
                 if found is None:
                     continue
+                if options.busy:
+                    found = {key: value for key, value in found.items() if key not in ("seconds", "peak_mb")}
                 stored["runs"].append(found)
                 RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
                 took = time.perf_counter() - began
@@ -201,6 +203,7 @@ def parse() -> argparse.Namespace:
     add("--sides", nargs="+", choices=SIDES, default=list(SIDES), metavar="SIDE", help=", ".join(SIDES))
     add("--seeds", type=int, default=5, help="number of subsets of each size")
     add("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="Python with the peers' packages")
+    add("--busy", action="store_true", help="other work runs here: do not keep the seconds and the memory")
     add("--docs", action="store_true", help="draw the plot from what is known")
     options = parser.parse_args()
     if not options.folders and not options.docs:
