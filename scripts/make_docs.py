@@ -347,7 +347,8 @@ def serving_page() -> str:
 
 def measured_serving_page() -> str:
     """docs/benchmarks/serving.md with the measurements."""
-    return filled("docs/benchmarks/serving.md", {"figures": serving_figures(), "soak": soak_figures()})
+    parts = {"figures": serving_figures(), "soak": soak_figures(), "attack": attack_figures()}
+    return filled("docs/benchmarks/serving.md", parts)
 
 
 def route_table() -> str:
@@ -409,6 +410,16 @@ def soak_figures() -> str:
     if not path.is_file():
         return "Not measured yet: `make soak`."
     return tables.soak(json.loads(path.read_text(encoding="utf-8")))
+
+
+def attack_figures() -> str:
+    """The results of benchmarks/serving/attack.py."""
+    from benchmarks.serving import tables
+
+    path = ROOT / "benchmarks" / "results" / "attack.json"
+    if not path.is_file():
+        return "Not measured yet: `make attack`."
+    return tables.attack(json.loads(path.read_text(encoding="utf-8")))
 
 
 def exchange_page() -> str:

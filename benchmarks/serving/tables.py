@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.speed.tables import machine
 
+from .attackers import summary as attack_of
 from .plan import BY_NAME, PROGRAMS, SCENES, Scene
 from .results import Figures, Results
 
@@ -101,6 +102,28 @@ def soak(content: dict[str, Any]) -> str:
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     picture = "![Memory of the server and latency over time](../images/soak.png)"
     return "\n\n".join([machine(content["machine"]), "\n".join(lines), picture])
+
+
+def attack(content: dict[str, Any]) -> str:
+    """The results of honest clients beside attackers."""
+    lines = [
+        f"| {content['rate']:,.0f} requests per second | answers | failures | p50, ms | p99, ms |",
+        "|---|---|---|---|---|",
+    ]
+    for side, title in (("alone", "honest clients alone"), ("beside", "beside attackers")):
+        one = content[side]
+        lines.append(
+            f"| {title} | {one['answers']:,} | {one['failures']:,} | {one['p50']:.1f} | {one['p99']:.1f} |"
+        )
+    kinds = ["| attackers | attacks | how they ended |", "|---|---|---|"]
+    for name, ends in content["attacks"].items():
+        said = ", ".join(f"{count:,} {end}" for end, count in sorted(ends.items(), key=lambda one: -one[1]))
+        kinds.append(f"| {attack_of(name)} | {sum(ends.values()):,} | {said} |")
+    memory = (
+        f"The server's memory was {content['memory_before_mb']:,.0f} MB before and "
+        f"{content['memory_after_mb']:,.0f} MB after {content['minutes']:g} minutes of attacks."
+    )
+    return "\n\n".join([machine(content["machine"]), "\n".join(lines), "\n".join(kinds), memory])
 
 
 def _table(scene: Scene, repetitions: Sequence[dict[str, Figures]]) -> str:
