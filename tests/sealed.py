@@ -8,7 +8,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from keras_peft import bundle as bundles
-from keras_peft.bundle.reading import FIELDS
 
 
 def make_sealed(folder: Path) -> Path:
@@ -20,8 +19,18 @@ def make_sealed(folder: Path) -> Path:
     (folder / "report.html").write_text("<p>")
     (folder / "README.md").write_text("---\nlibrary_name: keras-peft\n---\n# sealed\n")
     (folder / "run.toml").write_text("")
-    content = {field: kind() for field, kind in FIELDS.items()}
-    content |= {"format": bundles.FORMAT, "base": {"name": "minilm"}, "long_text": "cut"}
+    method = {"method": {"name": "linear-probe"}, "selection": {"targets": [], "layers": "all"}}
+    content = {
+        "format": bundles.FORMAT,
+        "base": {"name": "minilm", "architecture": "distilbert", "sha256": "0" * 64},
+        "parts": [method],
+        "task": "single-label",
+        "labels": ["a", "b"],
+        "columns": ["text", "label"],
+        "max_length": 32,
+        "long_text": "cut",
+        **{field: {} for field in ("task_options", "metrics", "data", "versions", "verification")},
+    }
     bundles.seal(folder, content)
     return folder
 

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import methods
-from keras_peft.core.weights import read_tensors, write_tensors
-from keras_peft.errors import AdapterError, OptionError
+from keras_peft.core.adapter import shapes_of
+from keras_peft.core.fitting import refuse_other_shapes
+from keras_peft.core.sites import find_sites
+from keras_peft.core.weights import read_shapes, read_weights, write_tensors
+from keras_peft.errors import AdapterError, listed
 from keras_peft.files import refuse_existing, sha256_of, whole_folder
+from keras_peft.json_files import JsonError, read_object
 
 if TYPE_CHECKING:
     import keras
@@ -100,8 +104,16 @@ def load_adapter(
             f"{folder} was saved {'with' if content['head'] else 'without'} a head; "
             + ("pass one with the same layers as `head`." if content["head"] else "do not pass `head`.")
         )
-    tensors = read_tensors(folder / "adapter.safetensors")
-    model.add_adapter(name, methods.placements_from_config(content["parts"]), head=head)
+    placements = methods.placements_from_config(content["parts"])
+    file = folder / "adapter.safetensors"
+    try:
+        # The head is the caller's own, so only the methods can ask for more than the file holds.
+        found = {key: shape for key, shape in read_shapes(file).items() if not key.startswith("head/")}
+        refuse_other_shapes(found, shapes_of(find_sites(model.base, model.roles), placements))
+        tensors = read_weights(file)
+    except AdapterError as error:
+        raise AdapterError(f"{folder}: {error}") from None
+    model.add_adapter(name, placements, head=head)
     try:
         model.assign_adapter_tensors(tensors, name)
     except AdapterError as error:
@@ -111,6 +123,8 @@ def load_adapter(
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    from keras_peft.schemas import AdapterFile, problems_with
+
     path = folder / "adapter.json"
     if not path.is_file():
         raise AdapterError(
@@ -118,19 +132,16 @@ def _read(folder: Path) -> dict[str, Any]:
             "save_adapter()."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, expected = content["format"], content["sha256"]
-        methods.placements_from_config(content["parts"])
-        _ = content["head"]
-    except OptionError:
-        raise
-    except (ValueError, KeyError, TypeError):
-        raise AdapterError(f"{path} is damaged; copy the adapter again.") from None
-    if version != FORMAT:
+        content = read_object(path)
+    except JsonError as error:
+        raise AdapterError(f"{path} is damaged: it {error}; copy the adapter again.") from None
+    if content.get("format") != FORMAT:
         raise AdapterError(
-            f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}."
+            f"{folder} has format {content.get('format')!r}; this version of keras-peft reads format {FORMAT}."
         )
+    if problems := problems_with(content, AdapterFile, path.name):
+        raise AdapterError(f"{folder} is damaged: {listed(problems)}. Copy the adapter again.")
     tensors = folder / "adapter.safetensors"
-    if not tensors.is_file() or sha256_of(tensors) != expected:
+    if not tensors.is_file() or sha256_of(tensors) != content["sha256"]:
         raise AdapterError(f"{tensors} is missing or was modified; copy the adapter again.")
-    return dict(content)
+    return content

@@ -12,7 +12,7 @@ from keras_peft.bundle import shared_export
 from keras_peft.bundle.shared_export import open_session
 from keras_peft.errors import BundleError, DataError, OptionError, did_you_mean, listed
 from keras_peft.extras import need
-from keras_peft.predict import Classifier, shared_classifier
+from keras_peft.predict import Classifier, refuse_infinite, shared_classifier
 from keras_peft.runtime.outputs import of_texts
 from keras_peft.runtime.padding import token_inputs
 
@@ -98,7 +98,9 @@ class Classifiers:
         for name, places in own.items():
             of_rows = [next(outputs) for _ in tokens[name].ids]
             rows = [read[at] for at in places]
-            predictions = self[name].task.predictions(of_texts(enumerate(of_rows), tokens[name]), rows)
+            outputs_of_texts = of_texts(enumerate(of_rows), tokens[name])
+            refuse_infinite(outputs_of_texts, self[name].bundle.folder)
+            predictions = self[name].task.predictions(outputs_of_texts, rows)
             found.update(zip(places, predictions, strict=True))
         return [found[at] for at in range(len(given))]
 

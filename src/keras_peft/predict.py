@@ -18,7 +18,7 @@ from keras_peft.data.examples import Examples, read_examples
 from keras_peft.data.plain_rows import PlainRows
 from keras_peft.data.tables import Data, has_columns, open_data
 from keras_peft.engines import AUTO, keras_engine
-from keras_peft.errors import BaseNotFound, BundleError, DataError, OptionError, listed
+from keras_peft.errors import BaseNotFound, BundleError, BundleMismatch, DataError, OptionError, listed
 from keras_peft.extras import need
 from keras_peft.inputs.input import Text
 from keras_peft.runtime.outputs import Run, compute_outputs
@@ -183,8 +183,13 @@ class Classifier:
         Returns:
             An array of shape (texts, outputs); for tagging, a list with one array of shape
             (words, outputs) per text.
+
+        Raises:
+            BundleMismatch: If they are not finite.
         """
-        return compute_outputs(self.run, self._encoder(texts), advance=advance)
+        outputs = compute_outputs(self.run, self._encoder(texts), advance=advance)
+        refuse_infinite(outputs, self.bundle.folder)
+        return outputs
 
     @contextmanager
     def vectors_and_outputs(
@@ -396,6 +401,24 @@ def _no_model(description: Description) -> Callable[[], AdaptedModel]:
         )
 
     return load_model
+
+
+def refuse_infinite(outputs: Any, folder: Path) -> None:
+    """Refuses outputs that are not finite, whose predictions would mean nothing.
+
+    Args:
+        outputs: Outputs of texts: an array, or a list of arrays.
+        folder: The bundle or export, for the message.
+
+    Raises:
+        BundleMismatch: If some are not finite.
+    """
+    import numpy as np
+
+    if not all(np.isfinite(own).all() for own in outputs):
+        raise BundleMismatch(
+            f"{folder}: its outputs are not finite, so its weights are unusable; train it again."
+        )
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def copy(tmp_path, bundle):
             ),
             "bundle.json was modified",
         ),
-        (lambda f: reseal(f, labels="alpha"), "labels is missing or not a list"),
+        (lambda f: reseal(f, labels="alpha"), "bundle.json: labels is 'alpha', expected list"),
     ],
 )
 def test_a_changed_bundle_is_refused(copy, damage, message):

@@ -262,14 +262,15 @@ def test_a_pair_on_a_bert_is_refused_because_of_its_token_types(tmp_path):
 
 
 def test_settings_of_another_kind_are_said_to_be_wrong(tmp_path):
-    folder = copy_of("seq_bn", tmp_path, dropout=None)
+    folder = copy_of("seq_bn", tmp_path, dropout=2, non_linearity=3)
     content = json.loads((folder / "head_config.json").read_text())
     (folder / "head_config.json").write_text(json.dumps(content | {"config": 3}))
     with pytest.raises(AdapterError) as raised:
         import_copy(folder, tmp_path)
     for reason in (
-        "it has an invalid setting or tensor",
-        "its head_config.json does not contain the config of the head",
+        "adapter_config.json: config.dropout is 2, expected float < 1.0",
+        "adapter_config.json: config.non_linearity is 3, expected str | null",
+        "head_config.json: config is 3, expected object | null",
     ):
         assert reason in str(raised.value)
 

@@ -279,9 +279,22 @@ def test_a_pair_on_a_bert_is_refused_because_of_its_token_types(tmp_path):
     ("changes", "reason"),
     [
         ({"lora_alpha": None}, "it has an invalid setting or tensor"),
-        ({"rank_pattern": [4], "alpha_pattern": 3}, "it has an invalid setting or tensor"),
-        ({"peft_type": ["LORA"]}, r"peft_type=\['LORA'\] is not supported"),
-        ({"task_type": {}}, "task_type={} is not a classifier"),
+        (
+            {"rank_pattern": [4], "alpha_pattern": 3},
+            r"alpha_pattern is 3, expected object \| null; adapter_config.json: rank_pattern is \[4\], expected",
+        ),
+        ({"peft_type": ["LORA"]}, r"peft_type is \['LORA'\], expected str"),
+        ({"peft_type": "NONE"}, "peft_type='NONE' is not supported"),
+        ({"task_type": {}}, "task_type is {}, expected str"),
+        ({"task_type": "CAUSAL_LM"}, "task_type='CAUSAL_LM' is not a classifier"),
+        ({"r": -1}, "adapter_config.json: r is -1, expected int >= 0"),
+        ({"r": 10**9}, "adapter_config.json: r is 1000000000, expected int <= 1000000"),
+        ({"r": 512}, r"its matrices have rank \d, but adapter_config.json says r=512"),
+        ({"lora_alpha": "16"}, r"adapter_config.json: lora_alpha is '16', expected float \| null"),
+        ({"lora_alpha": 1e300}, "adapter_config.json: lora_alpha is 1e\\+300, expected float <= 1000000.0"),
+        ({"lora_dropout": 2}, "adapter_config.json: lora_dropout is 2, expected float < 1.0"),
+        ({"alpha_pattern": {"q": -1}}, "adapter_config.json: alpha_pattern has values of another type"),
+        ({"alpha_pattern": {"(": 1}}, "it has an invalid setting or tensor"),
     ],
 )
 def test_settings_of_another_kind_are_said_to_be_wrong(changes, reason, tmp_path):
@@ -290,7 +303,7 @@ def test_settings_of_another_kind_are_said_to_be_wrong(changes, reason, tmp_path
 
 
 def test_tensors_of_another_shape_and_a_damaged_config_are_said_to_be_wrong(tmp_path):
-    folder = copy_of("text_lora", tmp_path, base_model_name_or_path=5)
+    folder = copy_of("text_lora", tmp_path, base_model_name_or_path=None)
     tensors = load_file(folder / "adapter_model.safetensors")
     name = next(key for key in tensors if "lora_A" in key)
     save_file(tensors | {name: np.zeros((), "f")}, folder / "adapter_model.safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keras_peft.bundle.content import Bundle
+from keras_peft.bundle.fitting import refuse_long_texts, refuse_unknown_tokens
 from keras_peft.bundle.identity import check_base
 from keras_peft.errors import AdapterError, BundleMismatch
 
@@ -26,20 +27,27 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
     Raises:
         BundleMismatch: If the base is not the one that the adapter was trained on, or if
             tensors are missing, unexpected or of the wrong shape; the message lists them all.
+            Nothing is built or allocated before the file was found to hold it.
+        OptionError: If a method, its layers or the task have invalid options.
     """
-    from keras_peft import attach, methods
-    from keras_peft.core.weights import read_tensors
+    from keras_peft import attach, bases, methods
+    from keras_peft.core.adapter import shapes_of
+    from keras_peft.core.fitting import refuse_other_shapes
+    from keras_peft.core.sites import find_sites
+    from keras_peft.core.weights import read_shapes, read_weights
 
     check_base(bundle, base)
+    file = bundle.folder / "adapter.safetensors"
+    placements = methods.placements_from_config(bundle.content["parts"])
+    task = bundle.task()
+    all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
+    refuse_long_texts(bundle, placements, base.max_length)
+    refuse_unknown_tokens(bundle, base)
     try:
-        task = bundle.task()
-        model = attach.adapt(
-            base.encoder,
-            methods.placements_from_config(bundle.content["parts"]),
-            head=task.head(base.dim),
-            pooling=task.pooling,
-        )
-        model.assign_adapter_tensors(read_tensors(bundle.folder / "adapter.safetensors"))
+        head = {f"head/{key}": shape for key, shape in task.head_shapes(base.dim).items()}
+        refuse_other_shapes(read_shapes(file), shapes_of(all_sites, placements) | head)
+        model = attach.adapt(base.encoder, placements, head=task.head(base.dim), pooling=task.pooling)
+        model.assign_adapter_tensors(read_weights(file))
     except AdapterError as error:
         raise BundleMismatch(f"{bundle.folder}: {error}") from None
     return model

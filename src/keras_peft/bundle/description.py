@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.errors import BundleMismatch
+from keras_peft.errors import BaseCorrupt, BundleMismatch, OptionError
 
 if TYPE_CHECKING:
     from keras_peft.inputs.encoder import Encoder
@@ -36,17 +36,18 @@ class Description:
         """Returns the task of the head, with its thresholds and temperature.
 
         Raises:
-            BundleMismatch: If the options of the task are not those that it expects.
+            BundleMismatch: If the labels, or the options of the task, are not those that it expects.
         """
         from keras_peft import tasks
 
         kind = tasks.find(self.content["task"])
         try:
-            return kind.from_config(self.labels, self.content["task_options"])
-        except TypeError as error:
-            raise BundleMismatch(
-                f"{self.folder}: the options do not fit its task {kind.name}: {error}."
-            ) from None
+            task = kind.from_config(self.labels, self.content["task_options"])
+        except OptionError as error:
+            raise BundleMismatch(f"{self.folder} does not fit the task {kind.name}. {error}") from None
+        if not task.outputs:
+            raise BundleMismatch(f"{self.folder} has no labels, so it predicts nothing; train it again.")
+        return task
 
     @property
     def input(self) -> Input:
@@ -60,12 +61,20 @@ class Description:
 
         Args:
             content: Content of its tokenizer.json, if already read.
+
+        Raises:
+            BundleMismatch: If its tokenizer.json is not a tokenizer.
+            OptionError: If its maximum length leaves no room for text.
         """
         from keras_peft.inputs.encoder import TOKENIZER
 
-        if content is None:
-            content = (self.folder / TOKENIZER).read_text(encoding="utf-8")
-        return self.input.encoder_from(content, self.content)
+        path = self.folder / TOKENIZER
+        try:
+            if content is None:
+                content = path.read_text(encoding="utf-8")
+            return self.input.encoder_from(content, self.content)
+        except (BaseCorrupt, UnicodeDecodeError) as error:
+            raise BundleMismatch(f"{self.folder}: {error}") from None
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.bundle.content import checksum
 from keras_peft.bundle.description import Description
 from keras_peft.bundle.onnx_file import refuse_unsafe
 from keras_peft.errors import BundleError, BundleMismatch, listed, reason_of
 from keras_peft.files import sha256_of
+from keras_peft.json_files import JsonError, read_object
 
 if TYPE_CHECKING:
     from keras_peft.runtime.onnx_session import OnnxSession
 
 FORMAT = 1
 CONTENT = "keras_peft.json"
-FIELDS: dict[str, type] = {
-    "kind": str,
-    "precision": str,
-    "model": str,
-    "base": dict,
-    "task": str,
-    "task_options": dict,
-    "labels": list,
-    "columns": list,
-    "max_length": int,
-    "long_text": str,
-    "files": dict,
-    "verification": dict,
-}
 # For people: they may be edited, and no code reads them.
 UNCHECKED = ("README.md", "index.html")
 
@@ -74,23 +60,11 @@ def read(folder: str | Path) -> Export:
         BundleMismatch: If keras_peft.json is damaged, or files are missing or modified; the message lists all
             problems.
     """
+    from keras_peft.bundle.schema import ExportFile, problems_of
+
     folder = Path(folder)
-    path = folder / CONTENT
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise BundleMismatch(f"{path} is damaged; copy the folder again or export it again.") from None
-    if version != FORMAT:
-        raise BundleError(
-            f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}. Update keras-peft, "
-            "or export it again."
-        )
-    problems = [
-        f"{CONTENT}: {field} is missing or not a {kind.__name__}"
-        for field, kind in FIELDS.items()
-        if not isinstance(content.get(field), kind)
-    ]
+    content = read_content(folder)
+    problems = problems_of(content, ExportFile, CONTENT)
     if not problems and content.get("checksum") != checksum(content):
         problems.append(f"{CONTENT} was modified")
     if not problems:
@@ -102,6 +76,44 @@ def read(folder: str | Path) -> Export:
             f"{folder} is not what was exported: {listed(problems)}. Copy it again, or export it again."
         )
     return Export(folder, content)
+
+
+def read_content(folder: Path) -> dict[str, Any]:
+    """Reads the keras_peft.json of an exported folder, and checks its format.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        BundleError: If its format is not supported by this version.
+        BundleMismatch: If it is damaged.
+    """
+    content = read_json(folder / CONTENT)
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder} has format {content.get('format')!r}; this version of keras-peft reads format {FORMAT}. "
+            "Update keras-peft, or export it again."
+        )
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file of an exported folder.
+
+    Args:
+        path: The file.
+
+    Raises:
+        BundleMismatch: If it is damaged.
+    """
+    try:
+        return read_object(path)
+    except OSError as error:
+        raise BundleMismatch(f"{path} cannot be read ({error.strerror}); export the folder again.") from None
+    except JsonError as error:
+        raise BundleMismatch(
+            f"{path} is damaged: it {error}; copy the folder again or export it again."
+        ) from None
 
 
 def onnx_session(export: Export, *, threads: int = 0) -> OnnxSession:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from keras_peft.bundle.content import Bundle
+from keras_peft.bundle.fitting import refuse_long_texts
 from keras_peft.bundle.identity import check_base
 from keras_peft.errors import AdapterError, BundleMismatch
 
@@ -39,16 +40,17 @@ def graph_of(
         AdapterError: If the adapter cannot be written as a graph.
     """
     from keras_peft import methods
-    from keras_peft.core.weights import read_tensors
+    from keras_peft.core.weights import read_weights
     from keras_peft.graph.classifier import classifier_graph
     from keras_peft.graph.products import float32
 
     check_base(bundle, base)
+    placements = methods.placements_from_config(bundle.content["parts"])
+    refuse_long_texts(bundle, placements, base.max_length)
     try:
-        tensors = read_tensors(bundle.folder / "adapter.safetensors")
+        tensors = read_weights(bundle.folder / "adapter.safetensors")
     except AdapterError as error:
         raise BundleMismatch(f"{bundle.folder}: {error}") from None
-    placements = methods.placements_from_config(bundle.content["parts"])
     return classifier_graph(
         base,
         placements,

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from keras_peft.bundle.content import CARD, CONTENT, FILES, FORMAT, Bundle, checksum
 from keras_peft.errors import BaseError, BundleError, BundleMismatch, listed
 from keras_peft.files import sha256_of
-
-FIELDS: dict[str, type] = {
-    "base": dict,
-    "parts": list,
-    "task": str,
-    "task_options": dict,
-    "labels": list,
-    "columns": list,
-    "max_length": int,
-    "long_text": str,
-    "metrics": dict,
-    "data": dict,
-    "versions": dict,
-    "files": dict,
-    "verification": dict,
-}
+from keras_peft.json_files import JsonError, read_object
 
 
 def read(folder: str | Path) -> Bundle:
@@ -41,6 +25,7 @@ def read(folder: str | Path) -> Bundle:
         BundleMismatch: If bundle.json is damaged, or files are missing, unexpected or
             modified; the message lists all problems.
     """
+    from keras_peft.bundle.schema import BundleFile, problems_of
     from keras_peft.sources import hub
 
     is_downloaded = hub.is_hub_name(folder)
@@ -50,20 +35,17 @@ def read(folder: str | Path) -> Bundle:
         what = "has no bundle.json, so it is not a bundle" if folder.is_dir() else "does not exist"
         raise BundleError(f"{folder} {what}; expected a folder written by a training run or an import.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-    except (ValueError, KeyError, TypeError):
-        raise BundleMismatch(f"{path} is damaged; copy the bundle again or train it again.") from None
-    if version != FORMAT:
+        content = read_object(path)
+    except JsonError as error:
+        raise BundleMismatch(
+            f"{path} is damaged: it {error}; copy the bundle again or train it again."
+        ) from None
+    if content.get("format") != FORMAT:
         raise BundleError(
-            f"{folder} has format {version!r}; this version of keras-peft reads format {FORMAT}. Update keras-peft, "
-            "or train it again."
+            f"{folder} has format {content.get('format')!r}; this version of keras-peft reads format {FORMAT}. "
+            "Update keras-peft, or train it again."
         )
-    problems = [
-        f"bundle.json: {field} is missing or not a {kind.__name__}"
-        for field, kind in FIELDS.items()
-        if not isinstance(content.get(field), kind)
-    ]
+    problems = problems_of(content, BundleFile, CONTENT)
     if not problems and content.get("checksum") != checksum(content):
         problems.append("bundle.json was modified")
     if not problems:

@@ -9,52 +9,31 @@ adapters/NAME.safetensors  its tensors by the names of the graph's inputs, and t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.bundle.content import checksum
 from keras_peft.bundle.description import Description
-from keras_peft.bundle.export import CONTENT, FORMAT, problems_with_files
+from keras_peft.bundle.export import CONTENT, problems_with_files, read_content, read_json
 from keras_peft.bundle.onnx_file import refuse_unsafe
 from keras_peft.errors import (
     AdapterError,
-    BundleError,
     BundleMismatch,
     OptionError,
     did_you_mean,
     listed,
     reason_of,
 )
+from keras_peft.json_files import JsonError, read_object
 
 if TYPE_CHECKING:
     from keras_peft.runtime.shared_session import SharedSession
 
 KIND = "onnx-adapters"
 FOLDER = "adapters"
-FIELDS: dict[str, type] = {
-    "precision": str,
-    "model": str,
-    "base": dict,
-    "union": dict,
-    "shapes": dict,
-    "dim": int,
-    "poolings": list,
-    "has_words": bool,
-    "adapters": list,
-    "files": dict,
-}
-OF_AN_ADAPTER: dict[str, type] = {
-    "task": str,
-    "task_options": dict,
-    "labels": list,
-    "columns": list,
-    "max_length": int,
-    "long_text": str,
-    "verification": dict,
-}
 
 
 @dataclass(frozen=True)
@@ -123,7 +102,7 @@ class SharedExport:
         Args:
             name: Name of the adapter.
         """
-        return self.folder / FOLDER / f"{name}.safetensors"
+        return self.folder / _tensors_of(name)
 
 
 def is_shared_export(folder: str | Path) -> bool:
@@ -133,10 +112,9 @@ def is_shared_export(folder: str | Path) -> bool:
         folder: The folder.
     """
     try:
-        content = json.loads((Path(folder) / CONTENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(Path(folder) / CONTENT).get("kind") == KIND
+    except (OSError, JsonError):
         return False
-    return isinstance(content, dict) and content.get("kind") == KIND
 
 
 def read(folder: str | Path) -> SharedExport:
@@ -149,14 +127,11 @@ def read(folder: str | Path) -> SharedExport:
         BundleError: If its format is not supported by this version.
         BundleMismatch: If files are damaged, missing or modified; the message lists all problems.
     """
+    from keras_peft.bundle.schema import Classifier, SharedExportFile, problems_of
+
     folder = Path(folder)
-    content = _read_json(folder / CONTENT)
-    if content.get("format") != FORMAT:
-        raise BundleError(
-            f"{folder} has format {content.get('format')!r}; this version of keras-peft reads format {FORMAT}. Update "
-            "keras-peft, or export it again."
-        )
-    problems = _wrong_fields(content, FIELDS, CONTENT)
+    content = read_content(folder)
+    problems = problems_of(content, SharedExportFile, CONTENT)
     if not problems and content.get("checksum") != checksum(content):
         problems.append(f"{CONTENT} was modified")
     described: dict[str, Description] = {}
@@ -164,13 +139,17 @@ def read(folder: str | Path) -> SharedExport:
         problems += problems_with_files(folder, content["files"])
         problems += [
             f"{name} is not one of its files"
-            for name in [content["model"], *map(_file_of, content["adapters"])]
+            for name in [
+                content["model"],
+                *map(_file_of, content["adapters"]),
+                *map(_tensors_of, content["adapters"]),
+            ]
             if name not in content["files"]
         ]
     if not problems:
         for name in content["adapters"]:
-            own = _read_json(folder / _file_of(name))
-            problems += _wrong_fields(own, OF_AN_ADAPTER, _file_of(name))
+            own = read_json(folder / _file_of(name))
+            problems += problems_of(own, Classifier, _file_of(name))
             described[name] = Description(folder, own)
     if problems:
         raise BundleMismatch(
@@ -190,8 +169,8 @@ def open_session(export: SharedExport, names: Iterable[str], *, threads: int = 0
     Raises:
         BundleMismatch: If the graph is damaged or not safe, or tensors do not fit it.
     """
-    from keras_peft.core.fitting import refuse_unfit
-    from keras_peft.core.weights import read_tensors
+    from keras_peft.core.fitting import refuse_other_shapes, refuse_unfit
+    from keras_peft.core.weights import read_shapes, read_weights
     from keras_peft.graph.acting import HEAD
     from keras_peft.graph.names import POOLING
     from keras_peft.runtime.shared_session import SharedSession
@@ -200,39 +179,39 @@ def open_session(export: SharedExport, names: Iterable[str], *, threads: int = 0
     shapes = {name: tuple(map(int, shape)) for name, shape in export.content["shapes"].items()}
     if len(export.content["poolings"]) > 1:
         shapes[POOLING] = (1,)
+    tasks = {name: export.adapter(name).task() for name in names}
+    every = {
+        name: shapes
+        | {f"{HEAD}{key}": shape for key, shape in task.head_shapes(export.content["dim"]).items()}
+        for name, task in tasks.items()
+    }
+    for name, own in every.items():  # Before the session makes room for them.
+        with _told(export, name):
+            refuse_other_shapes(read_shapes(export.tensors_file(name)), own)
     try:
         session = SharedSession(export.model, shapes, threads=threads)
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason_of(error)}") from None
-    for name in names:
-        task = export.adapter(name).task()
-        head = task.head_shapes(int(export.content["dim"]))
-        try:
-            tensors = read_tensors(export.tensors_file(name))
-            refuse_unfit(tensors, {**shapes, **{f"{HEAD}{key}": shape for key, shape in head.items()}})
-        except AdapterError as error:
-            raise BundleMismatch(f"{export.folder}, adapter {name}: {error}") from None
+    for name, task in tasks.items():
+        with _told(export, name):
+            tensors = read_weights(export.tensors_file(name))
+            refuse_unfit(tensors, every[name])
         session.add(name, tensors, task)
     return session
+
+
+@contextmanager
+def _told(export: SharedExport, name: str) -> Iterator[None]:
+    """Adds the name of an adapter to an error."""
+    try:
+        yield
+    except AdapterError as error:
+        raise BundleMismatch(f"{export.folder}, adapter {name}: {error}") from None
 
 
 def _file_of(name: object) -> str:
     return f"{FOLDER}/{name}.json"
 
 
-def _wrong_fields(content: dict[str, Any], fields: dict[str, type], file: str) -> list[str]:
-    return [
-        f"{file}: {field} is missing or not a {kind.__name__}"
-        for field, kind in fields.items()
-        if not isinstance(content.get(field), kind)
-    ]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise BundleMismatch(f"{path} is damaged; copy the folder again or export it again.")
-    return content
+def _tensors_of(name: object) -> str:
+    return f"{FOLDER}/{name}.safetensors"

@@ -112,6 +112,36 @@ class PlacedMethod:
         return cls(method, tuple(chosen), tuple(site for site in chosen if method.wraps(site)), trained)
 
 
+def shapes_of(all_sites: Sequence[Site], placements: Sequence[Placement]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of an adapter's tensors by key, without those of a head and without building it.
+
+    The options of an adapter from a stranger may ask for more memory than there is; the shapes take none.
+
+    Args:
+        all_sites: All sites of the base.
+        placements: The methods with their selections.
+
+    Raises:
+        SelectionError: If a target or a layer matches nothing, or a method does not support the sites.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    trained = [
+        (f"{site.key}/{variable.name}", variable)
+        for site in all_sites
+        if site.role == "head"
+        for variable in own_variables(site.layer)
+    ]
+    for placement in placements:
+        placed = PlacedMethod.of(placement, all_sites)
+        name = placed.method.name
+        named = {name: placed.method.shared(placed.chosen)}
+        named |= {f"{site.key}/{name}": placed.method.weights(site) for site in placed.wrapped}
+        for prefix, weights in named.items():
+            shapes |= {f"{prefix}/{key}": tuple(weight.shape) for key, weight in weights.items()}
+        trained += placed.trained.items()
+    return shapes | {key: tuple(variable.shape) for key, variable in trained}
+
+
 class Adapter:
     """The weights of one or more methods on a base, and a head.
 

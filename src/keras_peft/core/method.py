@@ -95,6 +95,7 @@ def option(
     above: float | None = None,
     minimum: float | None = None,
     below: float | None = None,
+    maximum: float | None = None,
     choices: tuple[str, ...] | None = None,
     flag: bool = True,
 ) -> Any:
@@ -106,11 +107,14 @@ def option(
         above: Exclusive lower bound.
         minimum: Inclusive lower bound.
         below: Exclusive upper bound.
+        maximum: Inclusive upper bound.
         choices: The allowed words.
         flag: Whether the field is a command line flag.
     """
-    limits = {"above": above, "minimum": minimum, "below": below, "choices": choices, "flag": flag}
-    return dataclasses.field(default=default, metadata={"help": help, **limits})
+    limits = {"above": above, "minimum": minimum, "below": below, "maximum": maximum}
+    return dataclasses.field(
+        default=default, metadata={"help": help, **limits, "choices": choices, "flag": flag}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +324,8 @@ class Method:
             bounds.append((value > above, f"above {above:g}"))
         if (below := limits.get("below")) is not None:
             bounds.append((value < below, f"below {below:g}"))
+        if (maximum := limits.get("maximum")) is not None:
+            bounds.append((value <= maximum, f"at most {maximum:g}"))
         if not all(holds for holds, _ in bounds):
             return f"`{field.name}` must be {' and '.join(text for _, text in bounds)}, got {value!r}."
         return None

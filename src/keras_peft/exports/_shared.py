@@ -16,9 +16,9 @@ from keras_peft.bundle.identity import check_base
 from keras_peft.bundle.shared_export import FOLDER, KIND, is_shared_export
 from keras_peft.bundle.shared_export import read as read_shared
 from keras_peft.bundle.tokenizer_files import write_tokenizer
-from keras_peft.core.weights import read_tensors, write_tensors
+from keras_peft.core.weights import read_weights, write_tensors
 from keras_peft.engines import KERAS
-from keras_peft.errors import AdapterError, BundleError, OptionError, listed
+from keras_peft.errors import AdapterError, BundleError, BundleMismatch, OptionError, listed
 from keras_peft.exports._precision import calibrated
 from keras_peft.exports._verifying import Verification, verify
 from keras_peft.exports._writing import refuse_replacing, seal
@@ -163,7 +163,10 @@ def add_shared(given: Sequence[str | Path], *, out: Path, base: str | None) -> S
     named = _named(given)
     weights = sources.load_weights(base or str(export.content["base"]["name"]))
     read = _read_all(named, weights)
-    union = Union.from_config(export.content["union"])
+    try:
+        union = Union.from_config(export.content["union"])
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+        raise BundleMismatch(f"{out} has no valid union of effects; export all adapters again.") from None
     content = dict(export.content)
     for name, one in read.items():
         pooling = one.task.pooling
@@ -195,7 +198,7 @@ def _read_all(named: Mapping[str, Bundle], weights: EncoderWeights) -> dict[str,
     for name, bundle in named.items():
         check_base(bundle, weights)
         task = bundle.task()
-        tensors = read_tensors(bundle.folder / "adapter.safetensors")
+        tensors = read_weights(bundle.folder / "adapter.safetensors")
         head = {key: value for key, value in tensors.items() if key.startswith(HEAD)}
         placements = methods.placements_from_config(bundle.content["parts"])
         try:

@@ -180,7 +180,7 @@ class Union:
             effects[path] = []
             for one in some:
                 values = {
-                    name: np.zeros(value, np.float32) if isinstance(value, list) else value
+                    name: np.broadcast_to(np.float32(0), value) if isinstance(value, list) else value
                     for name, value in one.items()
                     if name != "effect"
                 }

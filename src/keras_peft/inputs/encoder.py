@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from keras_peft.errors import OptionError
+from keras_peft.errors import BaseCorrupt, OptionError, reason_of
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.store import Collector, arrays
 
@@ -43,6 +43,7 @@ class Encoder(ABC):
         max_length: Maximum tokens per row, including special tokens.
 
     Raises:
+        BaseCorrupt: If the content is not a tokenizer.
         OptionError: If `max_length` leaves no room for text.
     """
 
@@ -51,10 +52,8 @@ class Encoder(ABC):
     def __init__(
         self, content: str, max_length: int, *, overlaps: bool = False, at_once: int = _AT_ONCE
     ) -> None:
-        import tokenizers
-
         self.content, self.max_length = content, max_length
-        self._tokenizer = tokenizers.Tokenizer.from_str(content)
+        self._tokenizer = tokenizer_from(content)
         special = self._tokenizer.num_special_tokens_to_add(False)
         if max_length <= special:
             raise OptionError(
@@ -115,6 +114,33 @@ class Encoder(ABC):
         """Tokenises a batch of rows."""
 
 
+def tokenizer_from(content: str) -> tokenizers.Tokenizer:
+    """Creates a tokenizer.
+
+    Args:
+        content: Content of a tokenizer.json.
+
+    Raises:
+        BaseCorrupt: If it is not a tokenizer.
+    """
+    import tokenizers
+
+    try:
+        return tokenizers.Tokenizer.from_str(content)
+    except BaseException as error:
+        # The package raises no narrower exception; where its Rust code panics, not even an `Exception`.
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        raise BaseCorrupt(f"tokenizer.json is not a tokenizer ({reason_of(error)}); copy it again.") from None
+
+
 def ids_of(encoding: tokenizers.Encoding) -> np.ndarray:
-    """Converts the ids of an encoding to an int32 array (tokens,)."""
-    return np.array(encoding.ids, np.int32)
+    """Converts the ids of an encoding to an int32 array (tokens,).
+
+    Raises:
+        BaseCorrupt: If the tokenizer numbers a token beyond 31 bits.
+    """
+    try:
+        return np.array(encoding.ids, np.int32)
+    except OverflowError:
+        raise BaseCorrupt("tokenizer.json has numbers of tokens beyond 31 bits; copy it again.") from None

@@ -43,11 +43,13 @@ def labelled(
         labels = ()  # Regression has no labels.
     elif not are_given and len(labels) != outputs:
         labels = tuple(f"LABEL_{number}" for number in range(outputs))
+    if labels and len(labels) != outputs:
+        raise OptionError(f"the head has {outputs} outputs, but there are {len(labels)} labels")
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise OptionError(f"two of its outputs have the label {listed(twice)}")
     made = task.from_config(labels, {}).with_activation(activation)
     if made.outputs != outputs:
         raise OptionError(f"the head has {outputs} outputs, but there are {made.outputs} labels")
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise OptionError(f"two of its outputs have the label {listed(twice)}")
     return made
 
 
@@ -85,20 +87,21 @@ def write_imported(
         AdapterError: If the adapter does not fit the base model.
         BundleError: If the bundle cannot be written.
     """
-    from keras_peft import attach
+    from keras_peft import attach, bases
+    from keras_peft.core.adapter import choose_placements, shapes_of
+    from keras_peft.core.fitting import refuse_unfit
+    from keras_peft.core.sites import find_sites
     from keras_peft.interop._verifying import outputs_on, verifying_texts
 
-    model = attach.adapt(
-        base.encoder,
-        methods,
-        head=task.head(base.dim),
-        pooling=task.pooling,
-    )
+    all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
+    placements = choose_placements(all_sites, methods, "all", None)
+    head = {f"head/{key}": shape for key, shape in task.head_shapes(base.dim).items()}
     try:
+        refuse_unfit(tensors, shapes_of(all_sites, placements) | head)
+        model = attach.adapt(base.encoder, placements, head=task.head(base.dim), pooling=task.pooling)
         model.assign_adapter_tensors(tensors)
     except AdapterError as error:
         raise AdapterError(f"{folder} does not fit the base {base.name}: {error}") from None
-    placements = model.adapters[model.active[0]].placements
     room = base.max_length - sum(placement.method.extra_positions for placement in placements)
     config = {"max_length": min(max_length or room, room), "long_text": "cut", "marks_case": False}
     encoder = task.input.encoder_from(base.tokenizer, config)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.core.method import Method
 from keras_peft.core.selection import Selection
-from keras_peft.errors import OptionError
+from keras_peft.errors import OptionError, listed
 from keras_peft.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -129,10 +129,14 @@ def placements_from_config(configs: Sequence[Mapping[str, Any]]) -> list[Placeme
         The placements, in the same order.
 
     Raises:
-        OptionError: If a name or option is unknown, or a value is out of range.
+        OptionError: If a field is missing or of another type, a name or option is unknown, or a value is out of
+            range.
     """
     from keras_peft.core.placement import Placement
+    from keras_peft.schemas import PartsOnly, problems_with
 
+    if problems := problems_with({"parts": list(configs)}, PartsOnly, "The adapter"):
+        raise OptionError(f"{listed(problems)}.")
     placements = []
     for config in configs:
         targets, layers = config["selection"]["targets"], config["selection"]["layers"]

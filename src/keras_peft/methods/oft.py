@@ -53,7 +53,7 @@ class OFT(MatrixMethod):
 
     block_size: int = option(32, "size of the rotated blocks", minimum=2)
     terms: int = option(
-        0, "number of terms of the series for the inverse; 0 for the exact inverse", minimum=0
+        0, "number of terms of the series for the inverse; 0 for the exact inverse", minimum=0, maximum=100
     )
 
     def weights(self, site: Site) -> Mapping[str, Weight]:

@@ -53,7 +53,7 @@ class PTuning(Prompt):
 
     encoder: str = option("mlp", "network that generates the vectors: mlp or lstm", choices=("mlp", "lstm"))
     hidden: int = option(128, "number of hidden units of that network", minimum=1)
-    encoder_layers: int = option(1, "number of layers of the LSTM", minimum=1)
+    encoder_layers: int = option(1, "number of layers of the LSTM", minimum=1, maximum=100)
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
         if site.role != "embedding.token":

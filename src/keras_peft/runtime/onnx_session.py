@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_peft.errors import AdapterError, reason_of
 from keras_peft.graph.names import IDS, LOGITS, MASK
 from keras_peft.runtime.cores import available_cores
 
@@ -70,14 +71,22 @@ class Session:
             outputs: Names of the outputs.
             inputs: The inputs by name.
             values: Further inputs that are values of ONNX Runtime already.
-        """
-        if not values:
-            return list(self._session.run(list(outputs), dict(inputs)))
-        import onnxruntime
 
-        own = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
-        found = self._session.run_with_ort_values(list(outputs), {**own, **values})
-        return [np.asarray(one.numpy()) for one in found]
+        Raises:
+            AdapterError: If the runtime fails, for example because a token or a position is beyond its table.
+        """
+        try:
+            if not values:
+                return list(self._session.run(list(outputs), dict(inputs)))
+            import onnxruntime
+
+            own = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
+            found = self._session.run_with_ort_values(list(outputs), {**own, **values})
+            return [np.asarray(one.numpy()) for one in found]
+        except Exception as error:  # onnxruntime's exceptions have no common class
+            raise AdapterError(
+                f"ONNX Runtime cannot compute a batch: {reason_of(error)}. Its graph or its tokenizer does not fit."
+            ) from error
 
 
 class OnnxSession(Session):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_peft import bundle as bundles
-from keras_peft.errors import AdapterError, BundleError, BundleMismatch, KerasPeftError, listed
-from keras_peft.inputs.strings import is_unicode
+from keras_peft.errors import AdapterError, BundleMismatch, KerasPeftError, listed
 from keras_peft.serve.bundle_files import refuse_strange_files
 from keras_peft.serve.failures import AdapterFailed, AdapterNotFound, Failure
 from keras_peft.serve.loaded_adapter import AdapterRow, LoadedAdapter
@@ -169,10 +167,7 @@ def _loaded(
 ) -> LoadedAdapter:
     refuse_strange_files(folder)
     bundle = bundles.read(folder)
-    if not is_unicode(json.dumps(bundle.content, ensure_ascii=False)):
-        # Otherwise no list of adapters that includes it could be encoded.
-        raise BundleError("bundle.json contains an unpaired surrogate; expected valid Unicode.")
-    problems = [*_problems_with_base(bundle, engine.base), *_problems_with_labels(bundle)]
+    problems = _problems_with_base(bundle, engine.base)
     if replaces is not None:
         problems += _problems_with_replacement(bundle, replaces)
     if problems:
@@ -186,7 +181,7 @@ def _loaded(
 
 def _problems_with_base(bundle: Bundle, base: Base) -> list[str]:
     wanted = bundle.content["base"]
-    if (base.architecture, base.sha256) == (wanted.get("architecture"), wanted.get("sha256")):
+    if (base.architecture, base.sha256) == (wanted["architecture"], wanted["sha256"]):
         return []
     return [
         (
@@ -196,17 +191,6 @@ def _problems_with_base(bundle: Bundle, base: Base) -> list[str]:
             "that one, or serve it on a separate server."
         )
     ]
-
-
-def _problems_with_labels(bundle: Bundle) -> list[str]:
-    problems = []
-    for field, least in (("labels", 0), ("columns", 2)):
-        values = bundle.content[field]
-        if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):
-            problems.append(f"Its {field} are not distinct strings.")
-        elif len(values) < least:
-            problems.append(f"It has {len(values)} {field}; expected at least {least}.")
-    return problems
 
 
 def _problems_with_replacement(bundle: Bundle, replaces: Bundle) -> list[str]:

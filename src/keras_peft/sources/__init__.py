@@ -8,13 +8,13 @@ distil_bert_base_en, ./preset   preset.py      KerasHub preset
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_peft.errors import BaseError, BaseNotFound, did_you_mean, listed
 from keras_peft.extras import need
+from keras_peft.json_files import JsonError, read_object
 from keras_peft.sources import embedded
 from keras_peft.sources._base import Base
 from keras_peft.sources._head import CheckpointHead, find_head, task_meant
@@ -202,7 +202,7 @@ def _kind(path: Path) -> str:
             "(config.json, model.safetensors, tokenizer.json) or a KerasHub preset."
         )
     try:
-        content = json.loads(config.read_text())
-    except ValueError:
+        content = read_object(config)
+    except JsonError:
         content = {}
-    return "preset" if isinstance(content, dict) and "registered_name" in content else "checkpoint"
+    return "preset" if "registered_name" in content else "checkpoint"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import tasks
@@ -119,9 +119,11 @@ def find_head(
         kind = tasks.find(task or task_meant(config, outputs, per_word=per_word))
         if kind.per_word != per_word:
             problems.append(f"a {classes[0]} does not fit the task {kind.name}")
-        is_number = kind.from_config((), {}).outputs > 0
+        empty = kind.from_config((), {})
+        is_number = empty.outputs > 0
         known = () if is_number else tuple(labels or _labels(config, outputs))
-        found = kind.from_config(known, {}).with_activation(None if per_word else own.activation)
+        # The labels are checked below, so that all problems are listed.
+        found = replace(empty, labels=known).with_activation(None if per_word else own.activation)
     except OptionError as error:
         return None, [*problems, str(error).removesuffix(".")]
     if found.outputs != outputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -11,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, listed, reason_of
 from keras_peft.files import sha256_of
+from keras_peft.json_files import JsonError, read_object
 
 if TYPE_CHECKING:
     import numpy as np
 
     from keras_peft.bases._weights import EncoderWeights
     from keras_peft.sources._base import Base
+
+# The index of the largest checkpoints has some megabytes.
+_MOST_BYTES = 64 << 20
 
 
 def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> Base:
@@ -281,9 +284,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BaseNotFound(f"The folder {path.parent} has no {path.name}.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BaseCorrupt(f"{path} is not valid JSON ({error}); download the base again.") from None
-    if not isinstance(content, dict):
-        raise BaseCorrupt(f"{path} is not a JSON object; download the base again.")
-    return content
+        return read_object(path, most_bytes=_MOST_BYTES)
+    except JsonError as error:
+        raise BaseCorrupt(f"{path} is damaged: it {error}; download the base again.") from None

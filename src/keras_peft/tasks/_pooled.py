@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from keras_peft.core.pooling import FIRST_TOKEN, POOLINGS
 from keras_peft.errors import OptionError, listed
 from keras_peft.inputs.input import Input
 from keras_peft.inputs.text import TextInput
-from keras_peft.tasks._task import Task
+from keras_peft.tasks._task import Task, quoted
 
 if TYPE_CHECKING:
     import keras
@@ -41,6 +41,14 @@ class PooledTask(Task):
 
     activation: str | None = field(default="relu", kw_only=True)
     pooling: str = field(default=FIRST_TOKEN, kw_only=True)
+
+    @classmethod
+    def problems_with(cls, labels: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+        problems = super().problems_with(labels, config)
+        for name, known in (("activation", (None, *_ACTIVATIONS)), ("pooling", POOLINGS)):
+            if name in config and config[name] not in known:
+                problems.append(f"The {name} is one of {listed(known)}; got {quoted(config[name])}.")
+        return problems
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:

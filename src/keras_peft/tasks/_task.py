@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 Label = str | float | tuple[str, ...]
 """A label: a class name, several class names, a number, or one tag per word."""
 _MOST_SHOWN = 400
+_MOST_OF_SETTING = 60
 UNLABELLED = -1
 """Target of a token that is not the first of a word."""
 
@@ -142,8 +145,6 @@ class Task(ABC):
         Raises:
             DataError: If a label is unknown.
         """
-        from collections import Counter
-
         if unknown := Counter(self.unknown(labels)):
             words = listed(f"{label!r} ({count} rows)" for label, count in unknown.most_common())
             raise DataError(
@@ -523,11 +524,56 @@ class Task(ABC):
         Args:
             labels: Labels, in the order of the head's outputs.
             config: Settings from `to_config`.
+
+        Raises:
+            OptionError: If a label is not a string or occurs twice, or a setting is unknown or means nothing. The
+                message lists all problems.
         """
+        known = [field.name for field in fields(cls) if field.name != "labels"]
+        unknown = [name for name in config if name not in known]
+        problems = (
+            [f"There is no setting {quoted(unknown)}; the settings are {listed(known)}."] if unknown else []
+        )
+        if strange := [label for label in labels if not isinstance(label, str)]:
+            problems.append(f"Labels are strings; got {quoted(strange)}.")
+        elif twice := sorted(label for label, count in Counter(labels).items() if count > 1):
+            problems.append(f"Labels occur only once; got several of {quoted(twice)}.")
+        if not problems:
+            problems += cls.problems_with(labels, config)
+        if problems:
+            raise OptionError(" ".join(problems))
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in config.items()
         }
         return cls(tuple(labels), **values)
+
+    @classmethod
+    def problems_with(cls, labels: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+        """Returns a sentence for each setting that means nothing.
+
+        Args:
+            labels: Labels, in the order of the head's outputs.
+            config: Settings by name; all of them exist.
+        """
+        return []
+
+
+def quoted(value: Any) -> str:
+    """Formats a setting that means nothing for a message, and shortens it if it is long."""
+    text = repr(value)
+    return text if len(text) <= _MOST_OF_SETTING else f"{text[:_MOST_OF_SETTING]}…"
+
+
+def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Returns whether a setting is a finite number in a range.
+
+    Args:
+        value: The setting.
+        least: Lower bound, inclusive.
+        most: Upper bound, inclusive.
+    """
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and math.isfinite(value) and least <= value <= most
 
 
 def _shown(value: Any) -> str:

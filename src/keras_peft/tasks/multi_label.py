@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
-from keras_peft.tasks import _linear
+from keras_peft.tasks import _linear, _task
 from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores, by_label, f1
 
@@ -79,6 +79,20 @@ class Task(PooledTask):
     @classmethod
     def from_labels(cls, labels: Sequence[tuple[str, ...]]) -> Self:
         return cls(tuple(sorted({one for row in labels for one in row})))
+
+    @classmethod
+    def problems_with(cls, labels: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+        problems = super().problems_with(labels, config)
+        thresholds = config.get("thresholds", ())
+        if not isinstance(thresholds, list | tuple) or not all(
+            _task.is_number(one, 0, 1) for one in thresholds
+        ):
+            problems.append(
+                f"The thresholds are a list of probabilities from 0 to 1; got {_task.quoted(thresholds)}."
+            )
+        elif thresholds and len(thresholds) != len(labels):
+            problems.append(f"There are {len(thresholds)} thresholds for {len(labels)} labels.")
+        return problems
 
     @classmethod
     def check(cls, labels: Sequence[tuple[str, ...]], numbers: Sequence[int], source: str) -> None:

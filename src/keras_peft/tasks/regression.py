@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_peft.errors import DataError
 from keras_peft.inputs.input import Text
-from keras_peft.tasks import _linear
+from keras_peft.tasks import _linear, _task
 from keras_peft.tasks._pooled import PooledTask
 from keras_peft.tasks._scores import Scores
 
@@ -80,6 +80,20 @@ class Task(PooledTask):
     def from_labels(cls, labels: Sequence[float]) -> Self:
         numbers = _array(labels)
         return cls((), float(np.mean(numbers)), float(np.std(numbers)))
+
+    @classmethod
+    def problems_with(cls, labels: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+        problems = super().problems_with(labels, config)
+        mean, deviation = config.get("mean", 0.0), config.get("deviation", 1.0)
+        if labels:
+            problems.append(f"Numbers have no labels; got {len(labels)}.")
+        if not _task.is_number(mean, -_LARGEST, _LARGEST):
+            problems.append(f"The mean is a number of at most {_LARGEST:g}; got {_task.quoted(mean)}.")
+        if not (_task.is_number(deviation, 0, _LARGEST) and deviation > 0):
+            problems.append(
+                f"The deviation is a number above 0 and at most {_LARGEST:g}; got {_task.quoted(deviation)}."
+            )
+        return problems
 
     @classmethod
     def check(cls, labels: Sequence[float], numbers: Sequence[int], source: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Standard deviation of the prior on the logarithm of the temperature.
 _DEVIATION = 0.5
+# Beyond these, probabilities are 0 and 1, or all the same.
+_TEMPERATURES = (1e-6, 1e6)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,21 @@ class Task(PooledTask):
     @classmethod
     def from_labels(cls, labels: Sequence[str]) -> Self:
         return cls(tuple(sorted(set(labels))))
+
+    @classmethod
+    def problems_with(cls, labels: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+        problems = super().problems_with(labels, config)
+        temperature, below = config.get("temperature", 1.0), config.get("abstain_below")
+        if not _task.is_number(temperature, *_TEMPERATURES):
+            problems.append(
+                f"The temperature is a number from {_TEMPERATURES[0]:g} to {_TEMPERATURES[1]:g}; got "
+                f"{_task.quoted(temperature)}."
+            )
+        if below is not None and not _task.is_number(below, 0, 1):
+            problems.append(
+                f"The threshold to abstain below is a probability from 0 to 1, or null; got {_task.quoted(below)}."
+            )
+        return problems
 
     @classmethod
     def check(cls, labels: Sequence[str], numbers: Sequence[int], source: str) -> None:

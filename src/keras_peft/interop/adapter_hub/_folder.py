@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_peft.core.weights import read_tensors
+from keras_peft.core.weights import read_weights
 from keras_peft.errors import AdapterError
 from keras_peft.interop.hf_peft._pieces import Tensors
+from keras_peft.json_files import JsonError, read_object
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 HEAD_CONFIG, HEAD_TENSORS, HEAD_PICKLE = (
@@ -47,9 +47,8 @@ def recognises(path: Path) -> bool:
     if any((path / name).is_file() for name in (TENSORS, PICKLE)):
         return True
     try:
-        content = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        return {"config", "model_type", "name"} <= set(content)
-    except (OSError, ValueError, TypeError):
+        return {"config", "model_type", "name"} <= set(read_object(path / CONFIG))
+    except (OSError, JsonError):
         return False
 
 
@@ -62,14 +61,14 @@ def read_folder(folder: Path) -> Folder:
     Raises:
         AdapterError: If a file is missing or damaged, or the tensors are pickles.
     """
+    from keras_peft.interop._schema import HubAdapter, HubHead
+
     if not folder.is_dir():
         raise AdapterError(f"{folder} does not exist; pass the folder written by save_adapter().")
     problems: list[str] = []
-    config = _read_config(folder / CONFIG, problems)
-    if config and not isinstance(config.get("config"), dict):
-        problems.append(f"{CONFIG} does not contain the config of the adapter")
+    config = _read_config(folder / CONFIG, HubAdapter, problems)
     if any((folder / name).is_file() for name in (HEAD_CONFIG, HEAD_TENSORS, HEAD_PICKLE)):
-        head_config = _read_config(folder / HEAD_CONFIG, problems)
+        head_config = _read_config(folder / HEAD_CONFIG, HubHead, problems)
         pairs = [(TENSORS, PICKLE), (HEAD_TENSORS, HEAD_PICKLE)]
     else:
         head_config, pairs = {}, [(TENSORS, PICKLE)]
@@ -91,22 +90,23 @@ def read_folder(folder: Path) -> Folder:
     ]
     if problems:
         raise AdapterError(f"{folder} cannot be read as an adapter of AdapterHub: {'; '.join(problems)}.")
-    return Folder(config, read_tensors(folder / TENSORS), head_config, read_tensors(folder / HEAD_TENSORS))
+    return Folder(config, read_weights(folder / TENSORS), head_config, read_weights(folder / HEAD_TENSORS))
 
 
 def _is_only(folder: Path, pickle: str, tensors: str) -> bool:
     return (folder / pickle).is_file() and not (folder / tensors).is_file()
 
 
-def _read_config(path: Path, problems: list[str]) -> dict[str, Any]:
+def _read_config(path: Path, schema: type, problems: list[str]) -> dict[str, Any]:
+    from keras_peft.schemas import problems_with
+
     if not path.is_file():
         problems.append(f"{path.name} is missing")
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        problems.append(f"{path.name} is not a JSON object")
+        content = read_object(path)
+    except JsonError as error:
+        problems.append(f"{path.name} {error}")
         return {}
+    problems += problems_with(content, schema, path.name)
     return content

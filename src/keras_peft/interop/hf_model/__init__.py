@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from keras_peft.interop.hf_model._read import import_hf_model
 from keras_peft.interop.hf_model._write import export_hf_model
+from keras_peft.json_files import JsonError, read_object
 
 __all__ = ["export_hf_model", "import_hf_model", "recognises"]
 
@@ -24,6 +24,6 @@ def recognises(path: Path) -> bool:
     if (path / "adapter_config.json").exists() or not any(path.glob("*model*")):
         return False
     try:
-        return "model_type" in json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "model_type" in read_object(path / "config.json")
+    except (OSError, JsonError):
         return False

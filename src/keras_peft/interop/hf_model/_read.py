@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from keras_peft.errors import AdapterError, OptionError
 from keras_peft.interop._bundle import write_imported
 from keras_peft.interop._locating import locate
 from keras_peft.interop.hf_peft._base import load_base
+from keras_peft.json_files import JsonError, read_object
 from keras_peft.methods.linear_probe import LinearProbe
 from keras_peft.sources import find_head, hub
 
@@ -92,7 +92,7 @@ def import_hf_model(
 def _most_tokens(folder: Path) -> int | None:
     """Returns the `model_max_length` of a checkpoint's tokenizer, or None if it is not set."""
     try:
-        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"]
-    except (OSError, ValueError, KeyError, TypeError):
+        said = read_object(folder / "tokenizer_config.json")["model_max_length"]
+    except (OSError, JsonError, KeyError):
         return None
     return int(said) if isinstance(said, int) else None

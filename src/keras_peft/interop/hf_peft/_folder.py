@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from keras_peft.core.weights import read_tensors
+from keras_peft.core.weights import read_weights
 from keras_peft.errors import AdapterError
 from keras_peft.interop.hf_peft._pieces import Tensors
+from keras_peft.json_files import JsonError, read_object
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 # All files of an export, except for the base model; a folder with any other file is not replaced.
@@ -20,8 +20,8 @@ def recognises(path: Path) -> bool:
     if (path / TENSORS).is_file() or (path / PICKLE).is_file():
         return True
     try:
-        return "peft_type" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "peft_type" in read_object(path / CONFIG)
+    except (OSError, JsonError):
         return False
 
 
@@ -42,6 +42,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     Raises:
         AdapterError: If a file is missing or damaged, or the tensors are a pickle.
     """
+    from keras_peft.interop._schema import AdapterConfig
+    from keras_peft.schemas import problems_with
+
     if not folder.is_dir():
         raise AdapterError(f"{folder} does not exist; pass the folder written by PEFT's save_pretrained().")
     problems = []
@@ -51,11 +54,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
         problems.append(f"{CONFIG} is missing")
     else:
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            config = None
-        if not isinstance(config, dict):
-            problems.append(f"{CONFIG} is not a JSON object")
+            config = read_object(path)
+            problems += problems_with(config, AdapterConfig, CONFIG)
+        except JsonError as error:
+            problems.append(f"{CONFIG} {error}")
     if not (folder / TENSORS).is_file():
         if (folder / PICKLE).is_file():
             problems.append(
@@ -68,7 +70,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
         raise AdapterError(
             f"{folder} cannot be read as an adapter of Hugging Face PEFT: {'; '.join(problems)}."
         )
-    return config, read_tensors(folder / TENSORS)
+    return config, read_weights(folder / TENSORS)
 
 
 def config_in(folder: Path) -> dict[str, Any]:
@@ -81,9 +83,9 @@ def config_in(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise AdapterError(f"{path} is not a JSON object; fix or remove it.") from None
+        return read_object(path)
+    except JsonError as error:
+        raise AdapterError(f"{path} {error}; fix or remove it.") from None
 
 
 def labels_in(folder: Path) -> tuple[str, ...]:
@@ -95,7 +97,7 @@ def labels_in(folder: Path) -> tuple[str, ...]:
     named = config_in(folder).get("id2label") or {}
     try:
         numbered = sorted((int(number), str(label)) for number, label in named.items())
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise AdapterError(
             f"{folder / 'config.json'} has no id2label that maps numbers to labels; fix or remove it."
         ) from None

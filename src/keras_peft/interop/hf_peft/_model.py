@@ -59,12 +59,15 @@ def load_hf_peft(
     """
     from keras_peft import attach
     from keras_peft.core.adapted import DEFAULT_NAME, AdaptedModel
+    from keras_peft.core.adapter import choose_placements, shapes_of
+    from keras_peft.core.fitting import refuse_unfit
 
     folder = locate(folder)
     config, tensors = read_folder(folder)
     is_adapted = isinstance(model, AdaptedModel)
+    names = names_of(model.base if is_adapted else model)
     try:
-        read = translate(config, tensors, names_of(model.base if is_adapted else model))
+        read = translate(config, tensors, names)
         if problems := _refuse_prompts(
             one if isinstance(one, Method) else one.method for one in read.methods
         ):
@@ -72,18 +75,16 @@ def load_hf_peft(
     except AdapterError as error:
         raise AdapterError(f"{folder} cannot be loaded: {error}") from None
     name = name or (_name_of(folder) if is_adapted else DEFAULT_NAME)
-    if is_adapted:
-        model.add_adapter(name, read.methods)
-    else:
-        model = attach.adapt(model, read.methods, adapter=name)
     try:
-        model.assign_adapter_tensors(read.tensors, name)
+        placements = choose_placements(names.all_sites, read.methods, "all", None)
+        refuse_unfit(read.tensors, shapes_of(names.all_sites, placements))
     except AdapterError as error:
-        if is_adapted:
-            model.delete_adapter(name)
-        else:
-            model.detach()
         raise AdapterError(f"{folder} does not fit the model: {error}") from None
+    if is_adapted:
+        model.add_adapter(name, placements)
+    else:
+        model = attach.adapt(model, placements, adapter=name)
+    model.assign_adapter_tensors(read.tensors, name)
     return model
 
 

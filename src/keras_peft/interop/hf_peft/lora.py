@@ -20,6 +20,7 @@ import numpy as np
 from keras_peft.core.sites import Site
 from keras_peft.errors import listed
 from keras_peft.interop.hf_peft import _fused
+from keras_peft.interop.hf_peft._folder import CONFIG
 from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, Module, OutgoingAdapter, Tensors
 from keras_peft.interop.hf_peft._settings import Settings, in_pattern
 from keras_peft.methods.bitfit import BitFit
@@ -95,10 +96,14 @@ def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
                 module, "its own table differs from the base model's; use the base that it was trained on"
             )
             continue
-        rank, alpha = (
-            a.shape[1],
-            float(in_pattern(config["alpha_pattern"], module.name, config["lora_alpha"])),
-        )
+        rank = a.shape[1]
+        said = in_pattern(config["rank_pattern"], module.name, config["r"])
+        if said != (module.whole_rank or rank):
+            file.refuse(
+                module, f"its matrices have rank {module.whole_rank or rank}, but {CONFIG} says r={said}"
+            )
+            continue
+        alpha = float(in_pattern(config["alpha_pattern"], module.name, config["lora_alpha"]))
         if module.whole_rank is not None:
             share = rank / module.whole_rank
             # Removes the rounding error of square roots and thirds.

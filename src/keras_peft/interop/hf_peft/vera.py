@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_peft.core.projection import projection
+from keras_peft.errors import listed
 from keras_peft.interop.hf_peft._pieces import IncomingAdapter, MethodPiece, OutgoingAdapter
 from keras_peft.interop.hf_peft._settings import Settings
 from keras_peft.methods.vera import VeRA
@@ -34,6 +35,10 @@ SETTINGS = Settings(
 def read(file: IncomingAdapter) -> Iterator[MethodPiece]:
     """Reads the vectors, and reads or draws the random matrices."""
     config = file.config
+    ranks = {module.tensors["vera_lambda_d"].size for module in file.modules}
+    if ranks != {config["r"]}:
+        file.problems.append(f"r={config['r']} is not the size of vera_lambda_d, {listed(sorted(ranks))}")
+        return
     method = VeRA(rank=config["r"], initial=float(config["d_initial"]), dropout=float(config["vera_dropout"]))
     if config["save_projection"]:
         a, b = (file.rest.pop(f"base_model.vera_{name}") for name in "AB")

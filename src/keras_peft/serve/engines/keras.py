@@ -11,10 +11,11 @@ import keras_hub  # noqa: F401  (a slow import, done here so that startup report
 import numpy as np
 
 from keras_peft import methods, sources
+from keras_peft.bundle.fitting import refuse_long_texts
 from keras_peft.core.fitting import refuse_unfit
 from keras_peft.runtime.cores import available_cores
 from keras_peft.runtime.mixed_batch import MixedBatchBase, PackedAdapter
-from keras_peft.serve.bundle_files import read_tensors, refuse_long_texts
+from keras_peft.serve.bundle_files import read_tensors
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from keras_peft import methods, sources
+from keras_peft.bundle.fitting import refuse_long_texts
 from keras_peft.errors import AdapterError
 from keras_peft.graph import products
 from keras_peft.graph.acting import NoGraph
@@ -16,7 +17,7 @@ from keras_peft.memory import give_back_freed_memory
 from keras_peft.runtime.cores import available_cores
 from keras_peft.runtime.onnx_mixed_batch import OnnxMixedBatchBase, SlottedAdapter
 from keras_peft.runtime.onnx_session import runtime_name
-from keras_peft.serve.bundle_files import read_tensors, refuse_long_texts
+from keras_peft.serve.bundle_files import read_tensors
 
 if TYPE_CHECKING:
     import numpy as np
