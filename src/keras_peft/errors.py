@@ -5,6 +5,7 @@
     │   └── SelectionError     targets or layers match nothing in the base
     ├── ExtraNotInstalled  packages of an extra are not installed
     ├── AdapterError       adapter weights do not fit the model
+    ├── TokenizerError     a tokenizer.json has content that is not allowed, or fails on a text
     ├── DataError          the labelled text cannot be used
     ├── EndpointError      a language model server fails or returns an unusable answer
     ├── BaseError          the base model cannot be loaded
@@ -45,6 +46,10 @@ class ExtraNotInstalled(KerasPeftError, ImportError):
 
 class AdapterError(KerasPeftError):
     """Raised when adapter weights do not fit the model."""
+
+
+class TokenizerError(KerasPeftError):
+    """Raised when a tokenizer.json has content that is not allowed, or fails on a text."""
 
 
 class DataError(KerasPeftError):

@@ -188,9 +188,9 @@ def _write_tokenizer(
         The number of texts, and for how many of them it gives the tokens of the bundle; None if it has no tokenizer
         of this kind.
     """
-    import tokenizers
+    from keras_peft.inputs.tokenizer import make
 
-    source = (read.folder / "tokenizer.json").read_text(encoding="utf-8")
+    source = read.tokenizer()
     try:
         made = _tokenizer(json.loads(source), type(backbone).__name__.replace("Backbone", "Tokenizer"))
         if made is None:
@@ -198,9 +198,7 @@ def _write_tokenizer(
         found = [[int(token) for token in row] for row in made(list(SENTENCES))]
     except ImportError:  # KerasHub tokenises with TensorFlow Text, which not every system has.
         return None
-    original = tokenizers.Tokenizer.from_str(source)
-    original.no_padding()
-    original.no_truncation()
+    original, _ = make(source)
     expected = [one.ids for one in original.encode_batch(list(SENTENCES), add_special_tokens=False)]
     made.save_to_preset(str(folder))
     same = sum(one == other for one, other in zip(found, expected, strict=True))

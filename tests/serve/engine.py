@@ -25,6 +25,7 @@ class Identity:
     sha256: str = "ab" * 32
     max_length: int = 128
     tokenizer: str = "{}"
+    vocabulary: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -299,7 +299,7 @@ def test_tensors_outside_their_file(folder, engine):
 def test_a_tokenizer_that_is_none(folder, engine):
     (folder / "tokenizer.json").write_text("{}")
     seal(folder)
-    assert "tokenizer.json is not a tokenizer (Model missing" in refusal(folder, engine)
+    assert "The tokenizer.json has no model" in refusal(folder, engine)
 
 
 def test_a_bundle_that_is_exchanged_while_it_is_read(folder, engine, monkeypatch):

@@ -181,7 +181,7 @@ def damage_tensors(folder, change):
             BaseCorrupt,
             r"embeddings.LayerNorm.bias has shape \(3,\)",
         ),
-        (lambda f: (f / "tokenizer.json").write_text("{}"), BaseCorrupt, "is not a tokenizer"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), BaseCorrupt, "has no model"),
         (
             lambda f: (f / "tokenizer.json").unlink(),
             BaseNotFound,

@@ -48,6 +48,11 @@ class EncoderWeights:
         return self.read_tokenizer()
 
     @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the encoder has embeddings for."""
+        return int(self.config["vocab_size"])
+
+    @property
     def max_length(self) -> int:
         """Maximum tokens per text."""
         return int(self.config["max_position_embeddings"])

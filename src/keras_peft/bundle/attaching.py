@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keras_peft.bundle.content import Bundle
-from keras_peft.bundle.fitting import refuse_long_texts, refuse_unknown_tokens
+from keras_peft.bundle.fitting import refuse_long_texts
 from keras_peft.bundle.identity import check_base
 from keras_peft.errors import AdapterError, BundleMismatch
 
@@ -42,7 +42,6 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
     task = bundle.task()
     all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
     refuse_long_texts(bundle, placements, base.max_length)
-    refuse_unknown_tokens(bundle, base)
     try:
         head = {f"head/{key}": shape for key, shape in task.head_shapes(base.dim).items()}
         refuse_other_shapes(read_shapes(file), shapes_of(all_sites, placements) | head)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.errors import BaseCorrupt, BundleMismatch, OptionError
+from keras_peft.errors import BundleMismatch, OptionError, TokenizerError
 
 if TYPE_CHECKING:
     from keras_peft.inputs.encoder import Encoder
@@ -63,18 +63,28 @@ class Description:
             content: Content of its tokenizer.json, if already read.
 
         Raises:
-            BundleMismatch: If its tokenizer.json is not a tokenizer.
+            BundleMismatch: If the tokenizer.json has content that is not allowed; the message lists all faults.
             OptionError: If its maximum length leaves no room for text.
+        """
+        try:
+            return self.input.encoder_from(self.tokenizer() if content is None else content, self.content)
+        except TokenizerError as error:
+            raise BundleMismatch(f"{self.folder}: {error}") from None
+
+    def tokenizer(self) -> str:
+        """Returns the content of its tokenizer.json.
+
+        Raises:
+            BundleMismatch: If it is not UTF-8.
         """
         from keras_peft.inputs.encoder import TOKENIZER
 
-        path = self.folder / TOKENIZER
         try:
-            if content is None:
-                content = path.read_text(encoding="utf-8")
-            return self.input.encoder_from(content, self.content)
-        except (BaseCorrupt, UnicodeDecodeError) as error:
-            raise BundleMismatch(f"{self.folder}: {error}") from None
+            return (self.folder / TOKENIZER).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BundleMismatch(
+                f"{self.folder / TOKENIZER} is not UTF-8 ({error.reason}); copy it again."
+            ) from None
 
     @property
     def columns(self) -> tuple[str, ...]:

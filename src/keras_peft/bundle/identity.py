@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from keras_peft.bundle.content import Bundle
-from keras_peft.errors import BundleMismatch
+from keras_peft.errors import BundleMismatch, TokenizerError
 
 
 class Identity(Protocol):
@@ -23,6 +23,10 @@ class Identity(Protocol):
     def sha256(self) -> str:
         """SHA-256 that identifies its weights."""
 
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of tokens that it has embeddings for; None if it is not known."""
+
 
 def check_base(bundle: Bundle, base: Identity) -> None:
     """Checks that a base model is the one that a bundle was trained on.
@@ -32,8 +36,10 @@ def check_base(bundle: Bundle, base: Identity) -> None:
         base: The base model.
 
     Raises:
-        BundleMismatch: If it is another one.
+        BundleMismatch: If it is another one, or does not have all tokens of the bundle's tokenizer.
     """
+    from keras_peft.inputs.tokenizer import checked
+
     wanted = bundle.content["base"]
     if (base.architecture, base.sha256) != (wanted["architecture"], wanted["sha256"]):
         raise BundleMismatch(
@@ -41,3 +47,7 @@ def check_base(bundle: Bundle, base: Identity) -> None:
             f"({wanted['architecture']}, sha256 {wanted['sha256'][:12]}…); {base.name} is a different "
             f"one ({base.architecture}, sha256 {base.sha256[:12]}…). Set `base` to the right one."
         )
+    try:
+        checked(bundle.tokenizer()).refuse_foreign_ids(base.vocabulary)
+    except TokenizerError as error:
+        raise BundleMismatch(f"{bundle.folder}: {error}") from None

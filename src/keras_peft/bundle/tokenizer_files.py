@@ -44,9 +44,9 @@ def _tokenizer(read: Bundle) -> dict[str, Any]:
 
 def _tokenizer_config(read: Bundle) -> dict[str, Any]:
     """Returns a tokenizer_config.json for AutoTokenizer that truncates texts as the bundle does."""
-    import tokenizers
+    from keras_peft.inputs.tokenizer import make
 
-    tokenizer = tokenizers.Tokenizer.from_file(str(read.folder / "tokenizer.json"))
+    tokenizer, _ = make(read.tokenizer())
     special = {
         role: next((word for word in words if tokenizer.token_to_id(word) is not None), None)
         for role, words in _SPECIAL.items()

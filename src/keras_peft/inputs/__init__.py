@@ -9,6 +9,10 @@ imports Keras.
     text.py         a text, or a pair of texts
     words.py        words, each with a label of its own
     tokens.py       encoded rows: token ids and padded batches
+    pairs.py        truncation and windows of two texts
+    tokenizer.py    tokenizers, made from checked content
+    tokenizer_content.py, tokenizer_parts.py, tokenizer_patterns.py, charsmap.py
+                    what a tokenizer.json may contain
     limits.py       maximum row length and handling of longer rows
     case_marks.py   capitals for uncased base models
     sentences.py    sentences of many kinds, to try an encoder on

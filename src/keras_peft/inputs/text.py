@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.inputs.cells import text_of
 from keras_peft.inputs.encoder import EncodedRow, Encoder, ids_of
 from keras_peft.inputs.input import Input, Text
 from keras_peft.inputs.limits import LONG_TEXT
+from keras_peft.inputs.pairs import kept_lengths, pair_windows
 from keras_peft.inputs.strings import is_text
+from keras_peft.inputs.tokenizer import guarded
+
+if TYPE_CHECKING:
+    import tokenizers
 
 
 @dataclass(frozen=True)
@@ -79,14 +86,17 @@ class TextEncoder(Encoder):
 
     def seen(self, row: Text) -> tuple[str, ...]:
         texts = (row,) if isinstance(row, str) else row
-        encoding = self._tokenizer.encode_batch([row])[0]
-        if self._overlaps or not encoding.overflowing:
+        if self._overlaps:
             return texts
-        ends = [0] * len(texts)
-        for (_, end), part in zip(encoding.offsets, encoding.sequence_ids, strict=True):
-            if part is not None:
-                ends[part] = max(ends[part], end)
-        return tuple(one[:end] for one, end in zip(texts, ends, strict=True))
+        self._check_growth(row)
+        ends = [guarded(partial(self._whole, text))[1] for text in texts]
+        most = self.max_length - self._added(len(texts))
+        lengths = (most,) if len(texts) == 1 else kept_lengths(len(ends[0]), len(ends[1]), most)
+        if sum(map(len, ends)) <= most:
+            return texts
+        return tuple(
+            one[: max(own[:length], default=0)] for one, own, length in zip(texts, ends, lengths, strict=True)
+        )
 
     def to_config(self) -> dict[str, Any]:
         return {
@@ -96,7 +106,29 @@ class TextEncoder(Encoder):
         }
 
     def _encode(self, rows: list[Text]) -> list[EncodedRow]:
-        encodings = self._tokenizer.encode_batch_fast(rows)
+        pairs = [row for row in rows if not isinstance(row, str)]
+        if not pairs:
+            return list(map(self._of_text, self._tokenizer.encode_batch_fast(rows)))
+        self._added(2)
+        texts = iter(self._tokenizer.encode_batch_fast([row for row in rows if isinstance(row, str)]))
+        sides = iter(
+            self._tokenizer.encode_batch_fast(list(chain.from_iterable(pairs)), add_special_tokens=False)
+        )
+        return [
+            self._of_text(next(texts)) if isinstance(row, str) else self._of_pair(next(sides), next(sides))
+            for row in rows
+        ]
+
+    def _of_text(self, encoding: tokenizers.Encoding) -> EncodedRow:
         if self._overlaps:
-            return [EncodedRow([ids_of(part) for part in (one, *one.overflowing)]) for one in encodings]
-        return [EncodedRow([ids_of(one)], is_cut=bool(one.overflowing)) for one in encodings]
+            return EncodedRow([ids_of(part) for part in (encoding, *encoding.overflowing)])
+        return EncodedRow([ids_of(encoding)], is_cut=bool(encoding.overflowing))
+
+    def _of_pair(self, first: tokenizers.Encoding, second: tokenizers.Encoding) -> EncodedRow:
+        sides = self._ids(first), self._ids(second)
+        windows = pair_windows(
+            *sides, self._known.pair, self.max_length, self._stride if self._overlaps else None
+        )
+        if self._overlaps:
+            return EncodedRow(list(windows))
+        return EncodedRow([next(windows)], is_cut=sum(map(len, sides)) > self.max_length - self._added(2))

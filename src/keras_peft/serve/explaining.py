@@ -53,6 +53,7 @@ async def explain(
     Raises:
         Invalid: If the adapter returns no probabilities, does not have the label or cannot read the
             text.
+        BackendFailed: If the tokenizer fails.
         Failure: If the rows cannot be run.
     """
     if label is not None and label not in adapter.task.labels:
@@ -65,9 +66,12 @@ async def explain(
     except OptionError as error:
         raise Invalid(str(error)) from None
     (row,) = read([text], adapter)
-    start = time.monotonic()
+    start, effort = time.monotonic(), adapter.tokenizer.effort
     occlusion = await quickly(
-        lambda: Occlusion.of(row, adapter.tokenizer.seen(row)), characters=characters, deadline=deadline
+        lambda: Occlusion.of(row, adapter.tokenizer.seen(row)),
+        characters=characters * effort,
+        deadline=deadline,
+        owner=adapter.name,
     )
     texts = occlusion.rows
     characters = sum(map(size_of, texts))
@@ -76,7 +80,12 @@ async def explain(
             f"The explanation runs the text once without each of its words, which is {characters} "
             f"characters in all; expected at most {settings.max_body_bytes}. Send a shorter text."
         )
-    tokens = await quickly(lambda: adapter.tokenizer(texts), characters=characters, deadline=deadline)
+    tokens = await quickly(
+        lambda: adapter.tokenizer(texts),
+        characters=characters * effort,
+        deadline=deadline,
+        owner=adapter.name,
+    )
     observer.tokenized(
         texts=1,
         tokens=sum(map(len, tokens.ids)),

@@ -173,8 +173,9 @@ def _loaded(
     if problems:
         raise BundleMismatch(" ".join(problems))
     task = bundle.task()
-    weights = engine.load(bundle)
-    loaded = LoadedAdapter(name, generation, bundle, task, tokenizers.of(bundle), weights)
+    tokenizer = tokenizers.of(bundle)
+    tokenizer.refuse_foreign_ids(engine.base.vocabulary)
+    loaded = LoadedAdapter(name, generation, bundle, task, tokenizer, engine.load(bundle))
     _let_it_answer(loaded, run)
     return loaded
 

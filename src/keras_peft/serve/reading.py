@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from keras_peft.errors import listed
-from keras_peft.serve.failures import LATE, Invalid, Malformed, TimedOut, TooLarge
+from keras_peft.errors import DataError, OptionError, TokenizerError, listed
+from keras_peft.runtime.cores import available_cores
+from keras_peft.serve.failures import LATE, BackendFailed, Invalid, Malformed, TimedOut, TooLarge
 
 if TYPE_CHECKING:
     from keras_peft.inputs.input import Text
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from keras_peft.serve.loaded_adapter import LoadedAdapter
     from keras_peft.serve.settings import ServeSettings
 
+_log = logging.getLogger(__name__)
 # Longer inputs, in characters, are tokenized in a thread so that they do not block the event loop.
 _QUICK = 4000
 _T = TypeVar("_T")
@@ -71,10 +76,16 @@ async def tokenized(
 
     Raises:
         Invalid: If a text is not a valid input, or is too long and `truncate` is False.
+        BackendFailed: If the tokenizer fails.
         TimedOut: If the deadline passes.
     """
     rows = read(texts, adapter)
-    tokens = await quickly(lambda: adapter.tokenizer(rows), characters=characters, deadline=deadline)
+    tokens = await quickly(
+        lambda: adapter.tokenizer(rows),
+        characters=characters * adapter.tokenizer.effort,
+        deadline=deadline,
+        owner=adapter.name,
+    )
     if tokens.truncated and not truncate:
         raise Invalid(
             f"{tokens.truncated} of {len(texts)} texts have more than {adapter.tokenizer.max_length} "
@@ -153,21 +164,36 @@ async def in_time(work: Awaitable[_T], deadline: float) -> _T:
         raise TimedOut(LATE) from None
 
 
-async def quickly(work: Callable[[], _T], *, characters: int, deadline: float) -> _T:
-    """Calls a function, in a thread if its input is long.
+async def quickly(work: Callable[[], _T], *, characters: int, deadline: float, owner: str = "") -> _T:
+    """Calls a tokenizer, in a thread if its input is long.
 
     Args:
-        work: The function. Its duration grows with the number of characters.
-        characters: Number of characters of its input.
+        work: Calls the tokenizer. Its duration grows with the number of characters.
+        characters: Number of characters of its input, times the effort of the tokenizer.
         deadline: Time at which to give up, on the clock of `time.monotonic`. It applies only in a
             thread.
+        owner: Name of the adapter of the tokenizer; empty for that of the base model.
 
     Returns:
-        The result of the function.
+        The result of the call.
 
     Raises:
+        Invalid: If a text would take too much memory.
+        BackendFailed: If the tokenizer fails.
         TimedOut: If the deadline passes.
     """
-    if characters <= _QUICK:
-        return work()
-    return await in_time(asyncio.to_thread(work), deadline)
+    try:
+        if characters <= _QUICK:
+            return work()
+        return await in_time(asyncio.get_running_loop().run_in_executor(_threads(), work), deadline)
+    except TokenizerError as error:
+        _log.error("The tokenizer of %s failed on a text.", owner or "the base model")
+        raise BackendFailed(str(error)) from None
+    except (DataError, OptionError) as error:
+        raise Invalid(str(error)) from None
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Returns the threads for long inputs: so few that their memory is bounded."""
+    return ThreadPoolExecutor(available_cores(), thread_name_prefix="keras-peft-tokenizer")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import tokenizers
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import listed
 from keras_peft.inputs.strings import is_unicode
+from keras_peft.inputs.tokenizer import guarded, make
 from keras_peft.serve.failures import Invalid
+
+if TYPE_CHECKING:
+    import tokenizers
 
 
 class TokenView:
@@ -20,9 +22,7 @@ class TokenView:
     """
 
     def __init__(self, content: str) -> None:
-        self._tokenizer = tokenizers.Tokenizer.from_str(content)
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._tokenizer, _ = make(content)
 
     def of(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Returns the tokens of each text, in the format of `Service.tokenize`.
@@ -32,12 +32,13 @@ class TokenView:
 
         Raises:
             Invalid: If a text contains an unpaired surrogate.
+            TokenizerError: If the tokenizer fails on a text.
         """
         if bad := [place for place, text in enumerate(texts, 1) if not is_unicode(text)]:
             raise Invalid(
                 f"Texts {listed(bad)} (counted from 1) contain an unpaired surrogate; expected valid Unicode."
             )
-        encodings = self._tokenizer.encode_batch(list(texts))
+        encodings = guarded(lambda: self._tokenizer.encode_batch(list(texts)))
         return [_shown(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
 
 

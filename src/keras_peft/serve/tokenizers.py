@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from keras_peft.inputs.encoder import TOKENIZER
 from keras_peft.serve.bundle_files import read_checked
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ class Tokenizers:
         said = bundle.content
         settings = (said["max_length"], said["long_text"], said.get("marks_case", False))
         # Texts and words are encoded differently, even with the same settings.
-        key = (bundle.input.name, said["files"].get("tokenizer.json"), *settings)
+        key = (bundle.input.name, said["files"].get(TOKENIZER), *settings)
         with self._making:
             found = self._known.get(key)
             if found is None:
-                content = read_checked(bundle, "tokenizer.json").decode()
+                content = read_checked(bundle, TOKENIZER).decode(errors="replace")
                 found = self._known[key] = bundle.encoder(content)
             if found not in self._recent:
                 self._recent.append(found)

@@ -44,6 +44,16 @@ class Base:
     pooling: str | None = None
 
     @property
+    def vocabulary(self) -> int | None:
+        """Number of tokens that the encoder has embeddings for; None if it does not say."""
+        for layer in self.encoder._flatten_layers(include_self=True, recursive=True):
+            # The name differs between KerasHub's architectures.
+            for name in ("vocabulary_size", "vocab_size"):
+                if isinstance(found := getattr(layer, name, None), int):
+                    return found
+        return None
+
+    @property
     def dim(self) -> int:
         """Size of the encoder's output vectors."""
         return int(self.encoder.output_shape[-1])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, listed, reason_of
+from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, TokenizerError, listed, reason_of
 from keras_peft.files import sha256_of
 from keras_peft.json_files import JsonError, read_object
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # The index of the largest checkpoints has some megabytes.
 _MOST_BYTES = 64 << 20
+T = TypeVar("T")
 
 
 def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> Base:
@@ -62,7 +63,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
         architecture=bases.name_of(encoder),
         sha256=sha256 or identity,
         encoder=encoder,
-        tokenizer=_read_tokenizer(folder),
+        tokenizer=_read_tokenizer(folder, config),
         max_length=max_length,
         source=source,
         head=head,
@@ -93,7 +94,7 @@ def load_tokenizer(folder: Path) -> tuple[str, int]:
         raise BaseCorrupt(
             f"{folder / 'config.json'} has no integer max_position_embeddings; download the base again."
         ) from None
-    return _read_tokenizer(folder), max_length
+    return _read_tokenizer(folder, config), max_length
 
 
 def read_weights(folder: Path, *, name: str, sha256: str | None = None) -> EncoderWeights:
@@ -125,7 +126,7 @@ def read_weights(folder: Path, *, name: str, sha256: str | None = None) -> Encod
         config=own,
         epsilon=float(config.get("layer_norm_eps", distilbert.EPSILON)),
         tensors=converted,
-        read_tokenizer=lambda: _read_tokenizer(folder),
+        read_tokenizer=lambda: _read_tokenizer(folder, config),
     )
 
 
@@ -234,22 +235,40 @@ def _weight_files(folder: Path) -> list[str]:
     return files
 
 
-def _read_tokenizer(folder: Path) -> str:
-    from tokenizers import BertWordPieceTokenizer, Tokenizer
+def _read_tokenizer(folder: Path, config: Mapping[str, Any]) -> str:
+    """Returns the content of a tokenizer.json, which may be used with the base.
+
+    Raises:
+        BaseNotFound: If the folder has no tokenizer files.
+        BaseCorrupt: If they have content that is not allowed, or more tokens than the base.
+    """
+    from keras_peft.inputs.tokenizer import make
+
+    content = _tokenizer_content(folder)
+    vocabulary = config.get("vocab_size")
+    try:
+        make(content)[1].refuse_foreign_ids(vocabulary if isinstance(vocabulary, int) else None)
+    except TokenizerError as error:
+        raise BaseCorrupt(f"The tokenizer of {folder} cannot be used. {error}") from None
+    return content
+
+
+def _tokenizer_content(folder: Path) -> str:
+    from tokenizers import BertWordPieceTokenizer
 
     path = folder / "tokenizer.json"
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
         try:
-            Tokenizer.from_str(text)
-        except Exception as error:  # tokenizers raises no narrower exception
-            raise BaseCorrupt(f"{path} is not a tokenizer ({error}); download the base again.") from None
-        return text
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BaseCorrupt(f"{path} is not UTF-8 ({error.reason}); download the base again.") from None
     settings = folder / "tokenizer_config.json"
     said = _read_json(settings) if settings.is_file() else {}
     pieces, pairs, merges = (folder / name for name in ("vocab.txt", "vocab.json", "merges.txt"))
     if pieces.is_file():
-        return str(BertWordPieceTokenizer(str(pieces), lowercase=said.get("do_lower_case", True)).to_str())
+        lowercase = bool(said.get("do_lower_case", True))
+        made = _converted(lambda: BertWordPieceTokenizer(str(pieces), lowercase=lowercase), pieces)
+        return str(made.to_str())
     if pairs.is_file() and merges.is_file():
         return _byte_pairs(pairs, merges, add_prefix_space=bool(said.get("add_prefix_space", False)))
     raise BaseNotFound(
@@ -263,12 +282,11 @@ def _byte_pairs(vocabulary: Path, merges: Path, *, add_prefix_space: bool) -> st
     from tokenizers import AddedToken, ByteLevelBPETokenizer
     from tokenizers.processors import RobertaProcessing
 
-    try:
-        made = ByteLevelBPETokenizer(str(vocabulary), str(merges), add_prefix_space=add_prefix_space)
-    except Exception as error:  # tokenizers raises no narrower exception
-        raise BaseCorrupt(
-            f"{vocabulary} and {merges} are not a tokenizer ({error}); download the base again."
-        ) from None
+    made = _converted(
+        lambda: ByteLevelBPETokenizer(str(vocabulary), str(merges), add_prefix_space=add_prefix_space),
+        vocabulary,
+        merges,
+    )
     first, last = (made.token_to_id(token) for token in ("<s>", "</s>"))
     if first is None or last is None:
         raise BaseCorrupt(f"{vocabulary} has no <s> and </s>, which RoBERTa needs; add a tokenizer.json.")
@@ -278,6 +296,22 @@ def _byte_pairs(vocabulary: Path, merges: Path, *, add_prefix_space: bool) -> st
         ("</s>", last), ("<s>", first), add_prefix_space=add_prefix_space
     )
     return str(made.to_str())
+
+
+def _converted(convert: Callable[[], T], *files: Path) -> T:
+    """Makes a tokenizer from old tokenizer files.
+
+    Raises:
+        BaseCorrupt: If they are not those of a tokenizer.
+    """
+    from keras_peft.inputs.tokenizer import guarded
+
+    try:
+        return guarded(convert)
+    except TokenizerError:
+        raise BaseCorrupt(
+            f"{' and '.join(map(str, files))} are not a tokenizer; download the base again."
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

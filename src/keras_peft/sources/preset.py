@@ -7,7 +7,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnreachable, reason_of
+from keras_peft.errors import (
+    BaseAccessDenied,
+    BaseCorrupt,
+    BaseError,
+    BaseNotFound,
+    BaseUnreachable,
+    TokenizerError,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -85,7 +93,7 @@ def load(preset: str | Path, *, name: str, source: str) -> Base:
         architecture=usable[kind].__name__.rpartition(".")[2],
         sha256=_sum(backbone),
         encoder=usable[kind].encoder(backbone),
-        tokenizer=_as_json(tokenizer),
+        tokenizer=_as_json(tokenizer, name),
         max_length=int(backbone.max_sequence_length),
         source=source,
     )
@@ -120,9 +128,20 @@ def _sum(backbone: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _as_json(tokenizer: keras.Layer) -> str:
-    """Converts KerasHub's WordPiece tokenizer to the content of a tokenizer.json."""
+def _as_json(tokenizer: keras.Layer, name: str) -> str:
+    """Converts KerasHub's WordPiece tokenizer to the content of a tokenizer.json.
+
+    Raises:
+        BaseCorrupt: If it has content that is not allowed.
+    """
     from tokenizers import BertWordPieceTokenizer
 
+    from keras_peft.inputs.tokenizer import make
+
     vocabulary = {word: index for index, word in enumerate(tokenizer.get_vocabulary())}
-    return str(BertWordPieceTokenizer(vocabulary, lowercase=bool(tokenizer.lowercase)).to_str())
+    content = str(BertWordPieceTokenizer(vocabulary, lowercase=bool(tokenizer.lowercase)).to_str())
+    try:
+        make(content)
+    except TokenizerError as error:
+        raise BaseCorrupt(f"The tokenizer of {name} cannot be used. {error}") from None
+    return content

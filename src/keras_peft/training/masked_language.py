@@ -205,9 +205,9 @@ class _Steps(keras.callbacks.Callback):
 
 def _mask_token(base: Base) -> int:
     """Returns the id of the mask token."""
-    from tokenizers import Tokenizer
+    from keras_peft.inputs.tokenizer import make
 
-    tokenizer = Tokenizer.from_str(base.tokenizer)
+    tokenizer, _ = make(base.tokenizer)
     found = [tokenizer.token_to_id(token) for token in _MASK_TOKENS]
     for number in found:
         if number is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain, islice
 
 from keras_peft.data.check.report import Checked, Finding, counted, sample
@@ -15,18 +16,17 @@ _AT_ONCE = 4096
 def check(subject: Subject) -> Checked:
     """Counts the tokens of each text, including those that the base model adds."""
     import numpy as np
-    from tokenizers import Tokenizer
+
+    from keras_peft.inputs.tokenizer import guarded, make
 
     name, limit = subject.base.name, subject.base.max_length
-    tokenizer = Tokenizer.from_str(subject.base.tokenizer)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    tokenizer, _ = make(subject.base.tokenizer)
     # The tokenizer rejects unpaired surrogates; the check `oddities` reports them.
     sides = subject.rows.sides
     rows = (tuple(side.encode("utf-8", "replace").decode() for side in one) for one in sides)
     texts = iter(rows if subject.rows.text_form == "pair" else (one for (one,) in rows))
     parts = iter(lambda: list(islice(texts, _AT_ONCE)), [])
-    encoded = chain.from_iterable(map(tokenizer.encode_batch_fast, parts))
+    encoded = chain.from_iterable(guarded(partial(tokenizer.encode_batch_fast, part)) for part in parts)
     lengths = np.fromiter((len(encoding.ids) for encoding in encoded), np.int64, len(sides))
     over, over_limit = np.flatnonzero(lengths > DEFAULT_MAX_LENGTH), np.flatnonzero(lengths > limit)
     facts = {

@@ -198,11 +198,9 @@ def _settings(tokenizer: str, *, marks_case: bool) -> dict[str, Any]:
         tokenizer: Content of its tokenizer.json.
         marks_case: Whether words with capitals are marked.
     """
-    import tokenizers
+    from keras_peft.inputs.tokenizer import make
 
-    made = tokenizers.Tokenizer.from_str(tokenizer)
-    made.no_truncation()
-    made.no_padding()
+    made, _ = make(tokenizer)
     marks = CaseMarks.of(made) if marks_case else None
     return {
         "special_tokens": {"of_text": _around(made, "a"), "of_pair": _around(made, "a", "b")},

@@ -28,6 +28,10 @@ class Base(Protocol):
         """SHA-256 of the weights."""
 
     @property
+    def vocabulary(self) -> int | None:
+        """Number of tokens that it has embeddings for; None if it is not known."""
+
+    @property
     def max_length(self) -> int:
         """Maximum number of tokens."""
 
