@@ -38,6 +38,19 @@ def test_the_tokenizers_of_real_models_are_read(name):
     assert known.growth >= 1
 
 
+def test_the_effort_of_a_tokenizer():
+    assert {name: check(REAL[name]).effort for name in ("bert", "roberta", "llama3")} == {
+        "bert": 1,
+        "roberta": 1,
+        "llama3": 1,
+    }
+    long = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 32}
+    assert check(normalizing(long)).effort == 4
+    assert check(altered(lambda content: content["model"].update(max_input_chars_per_word=200))).effort == 4
+    pieces = altered(lambda content: content["model"]["vocab"].append(["a" * 256, -1.0]), "xlm_roberta")
+    assert check(pieces).effort > check(REAL["xlm_roberta"]).effort
+
+
 def test_old_files_do_not_name_the_type_of_the_model():
     content = altered(lambda content: content["model"].pop("type"), "gpt2")
     assert check(content).largest_id == check(REAL["gpt2"]).largest_id

@@ -26,8 +26,6 @@ _CHARACTERS_AT_ONCE = 2_000_000
 _MOST_GROWTH = 20
 # Characters that are normalized at once to measure the growth of a text.
 _MEASURED = 1000
-# Growth of the tokenizers of most base models.
-_USUAL_GROWTH = 18
 
 
 class EncodedRow(NamedTuple):
@@ -79,7 +77,7 @@ class Encoder(ABC):
     @property
     def effort(self) -> int:
         """How many times as long a text takes as with the tokenizers of most base models, at most; at least 1."""
-        return max(1, self._known.growth // _USUAL_GROWTH)
+        return self._known.effort
 
     def refuse_foreign_ids(self, vocabulary: int | None) -> None:
         """Refuses token ids that a base model does not have.

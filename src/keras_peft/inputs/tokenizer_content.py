@@ -8,6 +8,7 @@ what the tokenizers of real models contain is allowed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,8 @@ _LONGEST_TOKEN = 1024
 _LONGEST_PIECE = 256
 # Time grows with the cube of the length of a word.
 _LONGEST_WORD = 200
+_USUAL_PIECE, _USUAL_WORD = 32, 100
+_GROWTH_OF_BERT = 8
 _MOST_PADDING = 1 << 16
 _MOST_FAULTS = 10
 
@@ -91,11 +94,13 @@ class TokenizerContent:
 
     Attributes:
         growth: Most characters that one character of a text becomes before it is divided into tokens.
+        effort: How many times as long a text takes as with BERT's tokenizer, at most; at least 1.
         largest_id: Largest token id.
         pair: The special tokens around two texts that are read together.
     """
 
     growth: int
+    effort: int
     largest_id: int
     pair: PairTemplate
 
@@ -147,7 +152,9 @@ def check(content: str) -> TokenizerContent:
             f"The tokenizer.json has content that keras-peft does not allow: {listed(faults, most=_MOST_FAULTS)}. "
             "Use the tokenizer.json of the base model."
         )
-    return TokenizerContent(growth, max([_largest_id(parsed), *special_ids(processors)]), pair)
+    largest = max([_largest_id(parsed), *special_ids(processors)])
+    effort = max(1, growth // _GROWTH_OF_BERT) * _effort(parsed["model"])
+    return TokenizerContent(growth, effort, largest, pair)
 
 
 def _parsed(content: str) -> dict[str, Any]:
@@ -199,6 +206,14 @@ def _check_model(model: Mapping[str, Any], faults: list[str]) -> None:
         faults.append(f"model has the unknown token {shown(unknown)}, which is not in its vocab")
     if kind == "BPE" and len(merges := model.get("merges") or ()) > 2 * _MOST_TOKENS:
         faults.append(f"model has {len(merges):,} merges; expected at most {2 * _MOST_TOKENS:,}")
+
+
+def _effort(model: Mapping[str, Any]) -> int:
+    """Returns how many times as long a model takes as one with usual limits, at most."""
+    if isinstance(model["vocab"], list):
+        return max(1, max(len(piece) for piece, _ in model["vocab"]) // _USUAL_PIECE)
+    word: int = model.get("max_input_chars_per_word", _USUAL_WORD)
+    return max(1, math.ceil(word / _USUAL_WORD) ** 2)
 
 
 def _untyped(model: Mapping[str, Any]) -> str:

@@ -111,6 +111,26 @@ def test_warnings_exceptions_and_the_lines_of_libraries_are_json():
         assert one["error"].startswith("ValueError at ")
 
 
+def test_a_panic_of_the_tokenizer_has_no_backtrace():
+    code = (
+        "from keras_peft.errors import TokenizerError\n"
+        "from keras_peft.inputs.tokenizer import guarded\n"
+        "from keras_peft.serve.http import logs\n"
+        "from tokenizers import Regex, normalizers\n"
+        "logs.configure()\n"
+        "part = normalizers.Replace(Regex('(x+x+)+y'), 'z')\n"
+        "for _ in range(2):\n"
+        "    try: guarded(lambda: part.normalize_str('x' * 60))\n"
+        "    except TokenizerError: pass\n"
+        "    else: raise SystemExit('no panic')\n"
+    )
+    with process(sys.executable, "-c", code) as running:
+        out, err = running.communicate(timeout=60)
+    assert (out, running.returncode) == ("", 0)
+    assert err.count("panicked at") == 2
+    assert "stack backtrace" not in err and len(err.splitlines()) < 9
+
+
 def test_a_signal_stops_the_server_after_it_has_drained():
     with process(sys.executable, "-c", FAKE, "0", "1") as running:
         url = next_event(running, "started")["address"]

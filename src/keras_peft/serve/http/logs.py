@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -67,6 +68,8 @@ def configure() -> None:
     threading.excepthook = lambda raised: _uncaught(
         raised.exc_type, raised.exc_value or raised.exc_type(), raised.exc_traceback
     )
+    # The tokenizers' library itself writes its panics to stderr, with a backtrace if this variable is set.
+    os.environ["RUST_BACKTRACE"] = "0"
     # The log lines do not contain these, and collecting them is slow.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
