@@ -197,6 +197,41 @@ def test_all_faults_are_listed():
     assert all(word in str(raised.value) for word in ("normalizer", "decoder", "max_input_chars_per_word"))
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**40) | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "Regex", "id", "ids", "a"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def _places(value, depth=0):
+    """The places in a file where something else could be, as pairs of a container and a key."""
+    keys = range(len(value)) if isinstance(value, list) else list(value)
+    for key in list(keys)[:9]:
+        yield value, key
+        if isinstance(value[key], dict | list) and depth < 6:
+            yield from _places(value[key], depth + 1)
+
+
+@given(NAMES, st.integers(0, 10**6), JSON)
+@settings(max_examples=200)
+def test_anything_in_its_place_is_read_or_refused(name, place, value):
+    content = json.loads(REAL[name])
+    places = list(_places(content))
+    container, key = places[place % len(places)]
+    container[key] = value
+    try:
+        encoder = TextEncoder(json.dumps(content), 16)
+        tokens = encoder(["a model, the people ﷺ\t1984", ("the model", "people")])
+    except (TokenizerError, OptionError):
+        return
+    largest = check(json.dumps(content)).largest_id
+    assert all(len(ids) <= 16 and ids.max(initial=0) <= largest for ids in tokens.ids)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

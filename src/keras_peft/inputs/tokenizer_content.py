@@ -202,10 +202,12 @@ def _check_model(model: Mapping[str, Any], faults: list[str]) -> None:
         return
     _check_tokens(vocabulary, _LONGEST_TOKEN, faults)
     unknown = model.get("unk_token")
-    if unknown not in vocabulary and not (kind == "BPE" and not unknown):
+    is_known = isinstance(unknown, str) and unknown in vocabulary
+    if not is_known and not (kind == "BPE" and not unknown):
         faults.append(f"model has the unknown token {shown(unknown)}, which is not in its vocab")
-    if kind == "BPE" and len(merges := model.get("merges") or ()) > 2 * _MOST_TOKENS:
-        faults.append(f"model has {len(merges):,} merges; expected at most {2 * _MOST_TOKENS:,}")
+    merges = model.get("merges", [])
+    if not isinstance(merges, list) or len(merges) > 2 * _MOST_TOKENS:
+        faults.append(f"model has merges that are not a list of at most {2 * _MOST_TOKENS:,}")
 
 
 def _effort(model: Mapping[str, Any]) -> int:

@@ -233,7 +233,9 @@ class Service:
         """
         characters = check(texts, self.settings)
         return await quickly(
-            lambda: self._tokens.of(texts), characters=characters, deadline=self._deadline(None)
+            lambda: self._tokens.of(texts),
+            characters=characters * self._tokens.effort,
+            deadline=self._deadline(None),
         )
 
     @contextmanager
