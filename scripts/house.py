@@ -49,6 +49,7 @@ GROUND = (
     "files",
     "memory",
     "options",
+    "printable",
     "progress",
     "shelf",
     "stopwatch",

@@ -20,14 +20,19 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bars,
 )
+from rich.segment import Segment
 
 from keras_peft.core.pooling import FIRST_TOKEN, MAX, MEAN
+from keras_peft.printable import printable
 from keras_peft.progress import Progress
 from keras_peft.tasks import metric_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
+
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.text import Text
 
     from keras_peft.core.plan import Plan
 
@@ -39,10 +44,26 @@ _POOLED = {
 
 
 class _Console(Console):
-    """A console that breaks lines between words on a terminal, and nowhere in a file or a pipe."""
+    """A console for texts of others.
+
+    It breaks lines between words on a terminal, and nowhere in a file or a pipe. Characters that would act on the
+    terminal are shown, never sent; the console's own control codes are segments of another kind.
+    """
 
     def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
         super().print(*objects, soft_wrap=bool(soft_wrap) and not self.is_terminal, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        # Before the layout, because a notation is wider than the character.
+        return super().render_str(printable(text, lines=True), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        # What reaches the screen without `render_str`, such as a `Text`.
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text, lines=True), segment.style)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -62,7 +83,7 @@ def row_bar_on(console: Console, title: str) -> Bars:
         title: What is being done.
     """
     return Bars(
-        TextColumn(title),
+        TextColumn(title, markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.completed:,} rows,"),
         TimeRemainingColumn(),
@@ -157,7 +178,7 @@ class BarProgress(Progress):
 
     def started(self, *, epochs: int, steps: int, done: int) -> None:
         self._epochs = epochs
-        columns = (TaskProgressColumn(), TextColumn("{task.fields[news]}"))
+        columns = (TaskProgressColumn(), TextColumn("{task.fields[news]}", markup=False))
         self._start("Training", *columns, total=epochs * steps, done=done * steps)
 
     def stepped(self, *, loss: float) -> None:
@@ -192,7 +213,7 @@ class BarProgress(Progress):
     def _start(self, title: str, *columns: ProgressColumn, total: int, done: int) -> None:
         """Starts a bar with a title, some columns, and the times that are elapsed and left."""
         self._bars = Bars(
-            TextColumn(title),
+            TextColumn(title, markup=False),
             BarColumn(bar_width=24),
             *columns,
             TimeElapsedColumn(),

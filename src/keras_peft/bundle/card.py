@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_peft import sources, tasks
 from keras_peft.tasks import metric_name
-from keras_peft.templating import environment
+from keras_peft.templating import cards
 
 
 def as_model_card(report: Mapping[str, Any], name: str) -> str:
@@ -23,7 +23,7 @@ def as_model_card(report: Mapping[str, Any], name: str) -> str:
     task = tasks.find(report["task"])
     metrics = {metric_name(key): value for key, value in report["validation"]["metrics"].items()}
     return (
-        environment()
+        cards()
         .get_template("model_card.md")
         .render(
             report=report,

@@ -19,6 +19,7 @@ from keras_peft.cli import config
 from keras_peft.cli.process import Interrupted
 from keras_peft.cli.wording import as_flags
 from keras_peft.errors import KerasPeftError, OptionError
+from keras_peft.printable import printable
 
 # The help, in this order. Equal to the docstrings of the commands, whose files the help does not import.
 COMMANDS = {
@@ -248,5 +249,5 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def _fail(message: str, *, code: int = 2) -> NoReturn:
     if message:  # A command group without a command has already printed its help.
-        print(f"keras-peft: {message}", file=sys.stderr)  # noqa: T201
+        print(f"keras-peft: {printable(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

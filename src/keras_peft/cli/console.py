@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ from keras_peft.cli.process import quiet_import
 from keras_peft.cli.wording import as_flags
 from keras_peft.data.reading_options import ReadingOptions
 from keras_peft.engines import AUTO, KERAS, chosen_engine
+from keras_peft.printable import json_line, printable
 from keras_peft.tasks import metric_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -30,7 +30,20 @@ err = console(stderr=True)
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Prints one JSON object to stdout."""
-    print(json.dumps(content, ensure_ascii=False))  # noqa: T201
+    print(json_line(content))  # noqa: T201
+
+
+def print_predictions(predictions: Iterable[Mapping[str, Any]]) -> None:
+    """Prints one JSON object with a list of predictions to stdout, streamed to keep memory small."""
+    print('{"predictions": [', end="")  # noqa: T201
+    for number, prediction in enumerate(predictions):
+        print((", " if number else "") + json_line(prediction), end="")  # noqa: T201
+    print("]}")  # noqa: T201
+
+
+def print_values(*values: str) -> None:
+    """Prints one line of values to stdout, separated by tabs."""
+    print(*map(printable, values), sep="\t")  # noqa: T201
 
 
 def open_classifier(name: str, bundle: Description, base: str | None, engine: str = AUTO) -> Classifier:

@@ -115,11 +115,14 @@ def _show_finding(finding: Finding) -> None:
 
     from keras_peft.cli.console import out
     from keras_peft.cli.wording import as_flags
+    from keras_peft.printable import printable
 
     out.print(f"\n• {finding.title}", style="yellow")
     for line in (line for text in finding.samples for line in text.splitlines()):
-        out.print(Padding(Text(line, style="dim", overflow="ellipsis", no_wrap=True), (0, 0, 0, 4)))
-    out.print(Padding(Text(f"→ {as_flags(finding.advice, _ADVISED)}"), (0, 0, 0, 2)))
+        out.print(
+            Padding(Text(printable(line), style="dim", overflow="ellipsis", no_wrap=True), (0, 0, 0, 4))
+        )
+    out.print(Padding(Text(printable(f"→ {as_flags(finding.advice, _ADVISED)}")), (0, 0, 0, 2)))
 
 
 def _show_labels(report: DataReport, facts: dict[str, Any]) -> None:

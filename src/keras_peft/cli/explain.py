@@ -10,6 +10,7 @@ import typer
 from keras_peft.cli.arguments import AdapterName, BaseLocation, BundleName, EngineName
 from keras_peft.engines import AUTO
 from keras_peft.errors import OptionError
+from keras_peft.printable import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -108,8 +109,8 @@ def _print(explanation: Explanation) -> None:
         if label != explanation.label
     ]
     out.print(
-        Text(f"{explanation.label} {explanation.probability:.3f}", style="bold"),
-        Text("  " + ", ".join(others[:_MOST_OTHERS]), style="dim"),
+        Text(printable(f"{explanation.label} {explanation.probability:.3f}"), style="bold"),
+        Text(printable("  " + ", ".join(others[:_MOST_OTHERS])), style="dim"),
         soft_wrap=True,
     )
     for part in range(len(explanation.texts)):
@@ -141,7 +142,8 @@ def _marked(explanation: Explanation, part: int) -> Text:
     from rich.text import Text
 
     marked = Text()
-    for piece, word in explanation.pieces(part):
+    for part_of_text, word in explanation.pieces(part):
+        piece = printable(part_of_text, lines=True)
         if word is None:
             marked.append(piece)
         elif word.weight is None:

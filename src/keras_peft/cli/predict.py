@@ -55,7 +55,7 @@ def predict(
 ) -> None:
     """Label texts with a bundle; files of any size are streamed."""
     from keras_peft import bundle as bundles
-    from keras_peft.cli.console import open_classifier, out, print_json, row_bar, table
+    from keras_peft.cli.console import open_classifier, out, print_json, print_predictions, row_bar, table
     from keras_peft.data import names
     from keras_peft.files import refuse_existing
     from keras_peft.inputs.strings import is_text
@@ -102,7 +102,7 @@ def predict(
         if output:
             _write(output, labelled, list(found), bom=input is not None and has_bom(input))
         elif as_json:
-            _print_predictions(labelled)
+            print_predictions(prediction.to_json() for _, prediction in labelled)
         elif input:
             _print_lines(labelled, columns)
         else:
@@ -166,20 +166,13 @@ def _labelled(
         yield from zip(chunk, classifier.predict(texts, advance=advance), strict=True)
 
 
-def _print_predictions(labelled: Iterator[tuple[Row, Prediction]]) -> None:
-    """Prints one JSON object, streamed to keep memory small."""
-    print('{"predictions": [', end="")  # noqa: T201
-    for number, (_, prediction) in enumerate(labelled):
-        separator = ", " if number else ""
-        print(separator + json.dumps(prediction.to_json(), ensure_ascii=False), end="")  # noqa: T201
-    print("]}")  # noqa: T201
-
-
 def _print_lines(labelled: Iterator[tuple[Row, Prediction]], columns: list[str]) -> None:
     """Prints one line per row: label, probability and text, separated by tabs."""
+    from keras_peft.cli.console import print_values
+
     for row, prediction in labelled:
         answer, sure, _ = prediction.summary()
-        print(*[answer, *([sure] if sure else []), _joined(row, columns)], sep="\t")  # noqa: T201
+        print_values(answer, *([sure] if sure else []), _joined(row, columns))
 
 
 def _joined(row: Row, columns: list[str]) -> str:

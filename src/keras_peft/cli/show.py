@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
     from keras_peft.bundle.description import Description
 
+_OF_OTHERS = (
+    "report.html in this bundle is a web page that its author wrote, and a browser runs what it contains; open it only "
+    "if you trust the author. What is shown here comes from report.json, which contains no code."
+)
+
 
 def show(
     bundle: BundleName,
@@ -21,7 +26,8 @@ def show(
 ) -> None:
     """Show the contents of a bundle or an export and verify its files."""
     from keras_peft import bundle as bundles
-    from keras_peft.cli.console import out, print_json, scores_table, table
+    from keras_peft.cli.console import err, out, print_json, scores_table, table
+    from keras_peft.sources import hub
 
     found = bundles.describe(bundle, adapter)
     report = found.report() if isinstance(found, bundles.Bundle) else None
@@ -37,6 +43,8 @@ def show(
     out.print(table(str(bundle), ("", ""), ((key, value) for key, value in facts.items()), left=2))
     if report is not None and report["validation"]["rows"]:
         out.print(scores_table("Scores on validation", report["validation"]))
+    if hub.is_hub_name(bundle):
+        err.print(f"Note: {_OF_OTHERS}", style="yellow", soft_wrap=True)
 
 
 def _of_bundle(found: Bundle, report: Mapping[str, Any]) -> dict[str, str]:

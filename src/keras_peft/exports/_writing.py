@@ -283,10 +283,10 @@ _ENVIRONMENT = ("_name_or_path", "auto_map", "dtype", "torch_dtype", "transforme
 
 
 def _card(name: str, read: Bundle, form: Form, content: Mapping[str, Any], verification: Verification) -> str:
-    from keras_peft.templating import environment
+    from keras_peft.templating import cards
 
     return (
-        environment()
+        cards()
         .get_template("export.md")
         .render(
             name=name,

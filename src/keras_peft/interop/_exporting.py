@@ -101,7 +101,7 @@ class BundleExport:
         return Exported(self.out, config, len(verifying_texts(self.read.input)), difference)
 
     def _card(self, difference: float, template_values: Mapping[str, Any]) -> str:
-        from keras_peft.templating import environment
+        from keras_peft.templating import cards
 
         task = self.read.task()
         about = {
@@ -112,7 +112,7 @@ class BundleExport:
             "temperature": getattr(task, "temperature", 1.0),
             "repository": sources.repository_of(self.read.base_name),
         }
-        return environment().get_template(self.template).render({**about, **template_values})
+        return cards().get_template(self.template).render({**about, **template_values})
 
 
 def outputs_of(model: AdaptedModel, read: Bundle) -> Any:

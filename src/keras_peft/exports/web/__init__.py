@@ -29,6 +29,7 @@ from keras_peft.files import write_json
 from keras_peft.inputs.case_marks import CaseMarks
 from keras_peft.inputs.encoder import TOKENIZER
 from keras_peft.tasks import metric_name
+from keras_peft.templating import as_shell
 
 if TYPE_CHECKING:
     import tokenizers
@@ -133,7 +134,7 @@ def export(
             title="web page",
             write=write,
             open=opened,
-            usage=_USAGE.format(name=Path(out).name),
+            usage=_USAGE.format(name=as_shell(Path(out).name)),
         )
         return write_export(bundle, form, out=out, base=base, overwrite=overwrite, data=data)
 

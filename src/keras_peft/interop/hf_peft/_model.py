@@ -197,12 +197,12 @@ def _is_causal(model: keras.Model) -> bool:
 
 
 def _card(name: str, config: Mapping[str, Any]) -> str:
-    from keras_peft.templating import environment
+    from keras_peft.templating import cards
 
     base = config["base_model_name_or_path"]
     # The hub rejects model cards whose base model is a local folder.
     repository = base if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) and not Path(base).exists() else None
-    template = environment().get_template("hf_peft_model.md")
+    template = cards().get_template("hf_peft_model.md")
     return template.render(name=name, config=config, repository=repository)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pydantic_core
 
+from keras_peft.printable import printable_json
 from keras_peft.serve.http import trace
 from keras_peft.serve.http.authentication import PROBES
 from keras_peft.serve.http.call import Call
@@ -48,7 +49,7 @@ class JsonFormatter(logging.Formatter):
         line |= getattr(record, "fields", None) or {"logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = described(record.exc_info[1])
-        return pydantic_core.to_json(line).decode()
+        return printable_json(pydantic_core.to_json(line).decode())
 
 
 def configure() -> None:
