@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from keras_peft.data import names
 from keras_peft.data.columns import check_column
 from keras_peft.data.duplicates import digests
+from keras_peft.data.formulas import as_cells
 from keras_peft.data.plain_rows import PlainRows, batched
 from keras_peft.data.readers import Row
 from keras_peft.data.tables import Data, open_data
@@ -53,12 +54,14 @@ class RowsToLabel:
     pool: int
     columns: tuple[str, ...]
 
-    def write(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def write(self, path: str | Path, *, overwrite: bool = False, escape_formulas: bool = True) -> None:
         """Writes the rows to fill in, followed by the labelled ones, as a file to train on.
 
         Args:
             path: A .csv, .tsv or .jsonl file.
             overwrite: Replace an existing file.
+            escape_formulas: Whether cells of a CSV or TSV file that a spreadsheet would run get an apostrophe,
+                which keras-peft removes when it reads the file.
 
         Raises:
             OptionError: If the file cannot be written.
@@ -75,8 +78,8 @@ class RowsToLabel:
                 else:
                     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
                     writer = csv.writer(file, delimiter=delimiter)
-                    writer.writerow(names)
-                    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+                    table = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+                    writer.writerows(as_cells(values, escape=escape_formulas) for values in table)
         except OSError as error:
             raise OptionError(f"{path} cannot be written ({error.strerror}); nothing was written.") from None
 

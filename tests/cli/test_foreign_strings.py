@@ -76,3 +76,14 @@ def test_json_is_exact(command_line, strange):
 def test_labels_are_shown_whole(command_line, strange):
     _, out, _ = command_line("predict", strange[1], "--input", strange[0])
     assert r"\x1b]0;owned\x07\x9b31m\u202e[red]" in out
+
+
+@pytest.mark.parametrize("flag", ["--escape-formulas", "--no-escape-formulas"])
+def test_predictions_are_no_formulas(command_line, bundle, tmp_path, flag):
+    (tmp_path / "rows.csv").write_text("text,@n,score\n=the model,=1,-1.5\n")
+    code, _, said = command_line("predict", bundle, "--input", "rows.csv", "--output", "out.csv", flag)
+    assert code == 0, said
+    header, row = (tmp_path / "out.csv").read_text().splitlines()
+    mark = "'" if flag == "--escape-formulas" else ""
+    assert header.startswith(f"text,{mark}@n,score,")
+    assert row.startswith(f"{mark}=the model,{mark}=1,-1.5,")

@@ -33,6 +33,14 @@ Separator = Annotated[
     str | None,
     typer.Option(help="Separator of the values in a CSV or TSV file, or tab.", show_default="detected"),
 ]
+EscapeFormulas = Annotated[
+    bool,
+    typer.Option(
+        "--escape-formulas/--no-escape-formulas",
+        help="Put an apostrophe before cells of CSV and TSV files that a spreadsheet would run as formulas; keras-peft "
+        "removes it when it reads the file.",
+    ),
+]
 TextColumn = Annotated[
     str | None,
     typer.Option(help="Column with the texts.", show_default="the column used in training"),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keras_peft.cli.arguments import EscapeFormulas
 from keras_peft.cli.setting_flags import with_settings
 from keras_peft.data.readers import READABLE
 from keras_peft.data.reading_options import ReadingOptions
@@ -28,6 +29,7 @@ def _split(
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same files.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing split.")] = False,
+    escape_formulas: EscapeFormulas = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     *,
     settings: ReadingOptions,
@@ -45,6 +47,7 @@ def _split(
         group_by=group_by,
         seed=seed,
         overwrite=overwrite,
+        escape_formulas=escape_formulas,
         **settings.to_options(),
     )
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_peft.cli.arguments import BaseLocation, BundleName, TextColumn
+from keras_peft.cli.arguments import BaseLocation, BundleName, EscapeFormulas, TextColumn
 from keras_peft.data.readers import READABLE
 from keras_peft.engines import KERAS
 from keras_peft.labelling import COUNT, WRITABLE
@@ -32,6 +32,7 @@ def label(
     text_column: TextColumn = None,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed chooses the same texts.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    escape_formulas: EscapeFormulas = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Choose the texts that are worth labelling next, and write them as a file to fill in and train on."""
@@ -55,7 +56,7 @@ def label(
             seed=seed,
             advance=lambda rows: bars.advance(bar, rows),
         )
-    chosen.write(out, overwrite=overwrite)
+    chosen.write(out, overwrite=overwrite, escape_formulas=escape_formulas)
     texts = chosen.columns[: classifier.texts_in_a_row]
     name = ", ".join(chosen.columns[len(texts) :])
     if as_json:

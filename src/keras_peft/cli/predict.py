@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_peft.cli.arguments import AdapterName, BaseLocation, BundleName, EngineName, Separator, TextColumn
+from keras_peft.cli.arguments import (
+    AdapterName,
+    BaseLocation,
+    BundleName,
+    EngineName,
+    EscapeFormulas,
+    Separator,
+    TextColumn,
+)
+from keras_peft.data.formulas import as_cells
 from keras_peft.data.readers import READABLE, has_bom
 from keras_peft.engines import AUTO
 from keras_peft.errors import DataError, OptionError
@@ -51,6 +60,7 @@ def predict(
     separator: Separator = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Skip rows without text.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
+    escape_formulas: EscapeFormulas = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
 ) -> None:
     """Label texts with a bundle; files of any size are streamed."""
@@ -100,7 +110,13 @@ def predict(
         task = bars.add_task("", total=total)
         labelled = _labelled(classifier, chunks, columns, lambda rows: bars.advance(task, rows))
         if output:
-            _write(output, labelled, list(found), bom=input is not None and has_bom(input))
+            _write(
+                output,
+                labelled,
+                list(found),
+                bom=input is not None and has_bom(input),
+                escape=escape_formulas,
+            )
         elif as_json:
             print_predictions(prediction.to_json() for _, prediction in labelled)
         elif input:
@@ -182,7 +198,14 @@ def _joined(row: Row, columns: list[str]) -> str:
     return " | ".join(" ".join(text.split()) for text in texts)
 
 
-def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list[str], *, bom: bool) -> None:
+def _write(
+    path: Path,
+    labelled: Iterator[tuple[Row, Prediction]],
+    columns: list[str],
+    *,
+    bom: bool,
+    escape: bool,
+) -> None:
     """Writes the rows with their predictions; the file is written completely or not at all.
 
     An input column with the name of a new column is kept as `input.<name>`. If the input has a byte order mark,
@@ -201,12 +224,13 @@ def _write(path: Path, labelled: Iterator[tuple[Row, Prediction]], columns: list
                 if renamed is None:
                     renamed = _renamed(columns, list(answer))
                     if not is_json:
-                        writer.writerow([*renamed.values(), *answer])
+                        writer.writerow(as_cells([*renamed.values(), *answer], escape=escape))
                 if is_json:
                     kept = {renamed[column]: value for column, value in row.items()}
                     file.write(json.dumps(kept | answer, ensure_ascii=False, default=str) + "\n")
                 else:
-                    writer.writerow([*(row.get(column) for column in columns), *answer.values()])
+                    cells = [*(row.get(column) for column in columns), *answer.values()]
+                    writer.writerow(as_cells(cells, escape=escape))
     except OSError as error:
         raise OptionError(f"{path} cannot be written ({error.strerror}); nothing was written.") from None
 

@@ -73,6 +73,7 @@ def split_file(
     group_by: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    escape_formulas: bool = True,
     **options: Any,
 ) -> FileSplit:
     """Splits a file into subsets with the same proportion of every label.
@@ -92,6 +93,8 @@ def split_file(
         group_by: Column whose values must not occur in more than one subset.
         seed: Random seed; the same seed gives byte-identical files.
         overwrite: Whether to replace an existing split.
+        escape_formulas: Whether cells of CSV and TSV files that a spreadsheet would run get an apostrophe, which
+            keras-peft removes when it reads them.
         options: How the file is read, where that is not detected: any argument of `ReadingOptions`. If no
             label column is found, the rows are split at random.
 
@@ -132,7 +135,7 @@ def split_file(
     ending = rows_of.ending
     try:
         with whole_folder(out, overwrite=overwrite) as staging:
-            _write(rows_of, [staging / f"{side}{ending}" for side in wanted], sides)
+            _write(rows_of, [staging / f"{side}{ending}" for side in wanted], sides, escape_formulas)
     except OSError as error:
         raise OptionError(
             f"{out} cannot be written ({error.strerror or error}); nothing was written."
@@ -321,7 +324,7 @@ def _counts(
     return {label: {name: own[label] for name, own in zip(names, counts, strict=True)} for label in known}
 
 
-def _write(source: _Source, files: list[Path], sides: np.ndarray) -> None:
+def _write(source: _Source, files: list[Path], sides: np.ndarray, escape_formulas: bool) -> None:
     """Reads the rows again and writes each to the file of its subset."""
     import polars as pl
 
@@ -335,7 +338,13 @@ def _write(source: _Source, files: list[Path], sides: np.ndarray) -> None:
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                open_table(file, source.ending, bom=has_bom(source.path), separator=source.separator)
+                open_table(
+                    file,
+                    source.ending,
+                    bom=has_bom(source.path),
+                    separator=source.separator,
+                    escape_formulas=escape_formulas,
+                )
             )
             for file in files
         ]

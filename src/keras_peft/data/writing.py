@@ -13,12 +13,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, cast
 
+from keras_peft.data.formulas import protected
 from keras_peft.data.readers import Row
 from keras_peft.inputs.strings import is_unicode
 
 
 def open_table(
-    file: Path, ending: str, *, piece: int = 32 << 20, bom: bool = False, separator: str | None = None
+    file: Path,
+    ending: str,
+    *,
+    piece: int = 32 << 20,
+    bom: bool = False,
+    separator: str | None = None,
+    escape_formulas: bool = True,
 ) -> AbstractContextManager[Callable[[Any], None]]:
     """Opens a file for rows; it is complete when the context ends.
 
@@ -27,6 +34,7 @@ def open_table(
         ending: File extension of the format: `".parquet"`, or a text format with or without `.gz`.
         separator: The character between the values of a CSV or TSV file; a comma or a tab by default.
         bom: Whether a CSV or TSV file begins with a byte order mark, by which Excel recognises UTF-8.
+        escape_formulas: Whether cells of a CSV or TSV file that a spreadsheet would run get an apostrophe.
         piece: Approximate bytes of a Parquet file kept in memory before they are set aside on disk.
 
     Returns:
@@ -40,7 +48,11 @@ def open_table(
         >>> with open_table(Path("part.jsonl"), ".jsonl") as write:
         ...     write([{"text": "It is fast.", "label": "opinion"}])
     """
-    return _parquet(file, piece) if ending == ".parquet" else _text(file, ending, bom, separator)
+    return (
+        _parquet(file, piece)
+        if ending == ".parquet"
+        else _text(file, ending, bom, separator, escape_formulas)
+    )
 
 
 @contextmanager
@@ -90,13 +102,17 @@ def _faults_of_the_disk() -> Iterator[None]:
 
 
 @contextmanager
-def _text(file: Path, ending: str, bom: bool, separator: str | None) -> Iterator[Callable[[list[Row]], None]]:
+def _text(
+    file: Path, ending: str, bom: bool, separator: str | None, escape: bool
+) -> Iterator[Callable[[list[Row]], None]]:
     """Yields a function that writes lists of rows to a text file."""
     plain = ending.removesuffix(".gz")
     first = True
 
     def write(rows: list[Row]) -> None:
         nonlocal first
+        if escape and plain in (".csv", ".tsv"):
+            rows = [{protected(name): protected(value) for name, value in row.items()} for row in rows]
         opened.write(_as_text(rows, plain, separator, first=first).encode())
         first = False
 

@@ -2,6 +2,7 @@
 
 The rules are those of RFC 4180: a value with a separator, a quote or a line break is quoted, and a quote in it
 is doubled. Files that break them are refused with the line number, because guessing would join or split rows.
+The apostrophe before a formula is removed, except in files with one token per line; see `data/formulas.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from keras_peft.data import names
+from keras_peft.data.formulas import unprotected
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.data.readers._tokens import LineSentences
@@ -144,7 +146,7 @@ def dialect_of(
     is_longer = len(rows) > 1 and all(len(record) == len(header) + 1 for record in rows)
     if len(header) > 1 and is_longer and any(record[-1] for record in rows):
         header = ["row name", *header]  # R leaves out the name of the first column.
-    columns, notes = distinct(header)
+    columns, notes = distinct([unprotected(name) for name in header])
     return Dialect(
         separator, quotes, skipped, columns, _is_by_token(columns, sample, separator, quotes), spaces, notes
     )
@@ -228,7 +230,7 @@ def _rows(path: Path, name: str, dialect: Dialect) -> Iterator[Row]:
     for line, record in records:
         if not any(record):
             continue
-        values = [value or None for value in record]
+        values = [unprotected(value) or None for value in record]
         while len(values) > width and values[-1] is None:  # Excel pads short headers.
             values.pop()
         if len(values) > width:
