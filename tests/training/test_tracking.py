@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -16,8 +17,10 @@ import pytest
 import keras_peft
 from conftest import TINY
 from keras_peft.errors import OptionError
+from keras_peft.progress import Progress
 from keras_peft.training import tracking
 from keras_peft.training.fine_tune import fine_tune
+from keras_peft.training.tracking import tensorboard
 
 # These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
@@ -100,3 +103,62 @@ def test_the_others_by_their_own_callbacks(tmp_path, data, name):
 def test_a_name_that_is_none(tmp_path, data):
     with pytest.raises(OptionError, match="Did you mean 'tensorboard'"):
         fine_tune(data, out=tmp_path / "b", track=["tensorbord"])
+
+
+class Notes(Progress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@contextmanager
+def _failing(moment, calls):
+    """A tracker that fails at a moment: when it is opened, in a hook, or when it is closed."""
+
+    class Failing(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            calls.append(f"epoch {epoch}")
+            if moment == "hook" and epoch == 1:
+                raise ConnectionError("The server cannot be reached\nsecond line")
+
+    if moment == "open":
+        raise ConnectionError("The server cannot be reached")
+    try:
+        yield Failing()
+    finally:
+        calls.append("closed")
+        if moment == "close":
+            raise ConnectionError("The server cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        ("open", []),
+        ("hook", ["epoch 0", "epoch 1", "closed"]),
+        ("close", ["epoch 0", "epoch 1", "epoch 2", "closed"]),
+    ],
+)
+def test_a_tracker_that_fails_does_not_stop_the_training(tmp_path, data, monkeypatch, moment, expected):
+    calls, progress = [], Notes()
+    monkeypatch.setattr(tensorboard, "tracked", lambda run: _failing(moment, calls))
+    result = fine_tune(data, out=tmp_path / "b", track="tensorboard", progress=progress, **SETTINGS)
+    assert len(result.report["history"]) == 3
+    assert calls == expected
+    assert [note for note in progress.notes if "tensorboard" in note] == [
+        "tensorboard failed (The server cannot be reached); training continues without tracking"
+    ]
+
+
+@pytest.mark.parametrize("moment", ["never", "close"])
+def test_a_tracker_hears_of_a_training_that_fails(monkeypatch, tmp_path, moment):
+    """It is closed with the training's error, which stays the error that is raised."""
+    calls, progress = [], Notes()
+    monkeypatch.setattr(tensorboard, "tracked", lambda run: _failing(moment, calls))
+    run = tracking.TrackedRun("b", tmp_path, {}, resumed=False)
+    with pytest.raises(OptionError, match="diverged"), tracking.tracked(["tensorboard"], run, progress):
+        raise OptionError("Training diverged.")
+    assert calls == ["closed"]
+    assert len(progress.notes) == (moment == "close")

@@ -265,7 +265,7 @@ def _train(
             sets,
             cached,
         ),
-        tracking.tracked(trackers, run) as loggers,
+        tracking.tracked(trackers, run, progress) as loggers,
         stopwatch.measure("train"),
     ):
         rounds = Rounds(prepared, settings, sets, progress=progress, stopwatch=stopwatch)
