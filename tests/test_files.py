@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from keras_peft.errors import OptionError
-from keras_peft.files import cache_folder, refuse_existing, sha256_of, whole_file, whole_folder
+from keras_peft.errors import BundleError, OptionError
+from keras_peft.files import (
+    cache_folder,
+    check_room,
+    refuse_existing,
+    reserve,
+    sha256_of,
+    whole_file,
+    whole_folder,
+)
 
 
 def left_over(folder):
@@ -164,3 +174,41 @@ def test_what_is_there_is_replaced_only_where_nothing_else_is_lost(tmp_path, ins
 def test_a_folder_is_not_replaced_by_a_file(tmp_path):
     with pytest.raises(OptionError, match="is not a file, so it is not overwritten; choose another `html`"):
         refuse_existing(tmp_path, overwrite=True, error=OptionError, option="html")
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_full_disk_is_said_with_what_was_written(tmp_path, whole):
+    """The system's error of a write does not name the file."""
+    with pytest.raises(OSError, match=FULL) as caught, whole(tmp_path / "target"):
+        raise OSError(errno.ENOSPC, FULL)
+    assert caught.value.filename == str(tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_in_the_words_of_other_libraries(tmp_path):
+    with pytest.raises(OSError, match=FULL) as caught, whole_folder(tmp_path / "target"):
+        raise RuntimeError(f"file write failed: errno = 28, error message = '{FULL}'")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "target"))
+    with pytest.raises(RuntimeError, match="other"), whole_folder(tmp_path / "target"):
+        raise RuntimeError("other")
+    with pytest.raises(BundleError), whole_folder(tmp_path / "target"):
+        raise BundleError(FULL)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
+def test_a_file_with_holes_gets_its_space(tmp_path):
+    path = tmp_path / "holes"
+    with path.open("wb") as file:
+        file.truncate(2**20)
+    reserve(path)
+    assert path.stat().st_blocks * 512 >= 2**20
+    assert path.read_bytes() == bytes(2**20)
+
+
+def test_room(tmp_path):
+    check_room(tmp_path, 0)
+    with pytest.raises(OSError, match=FULL):
+        check_room(tmp_path, 2**62)

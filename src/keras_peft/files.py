@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -54,6 +55,40 @@ def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
         OSError: If the file cannot be written completely.
     """
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def reserve(path: Path) -> None:
+    """Reserves disk space for all of a file, which may have holes.
+
+    A program that writes to a mapped file on a full disk is killed by a signal, without an exception.
+
+    Args:
+        path: An existing file.
+
+    Raises:
+        OSError: If the disk has no room for it.
+    """
+    if hasattr(os, "posix_fallocate"):  # Not on macOS and Windows.
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Checks that a folder has room, for libraries that crash on a full disk.
+
+    Args:
+        folder: An existing folder.
+        size: Number of bytes to be written to it.
+
+    Raises:
+        OSError: If the disk has no room for them.
+
+    Example:
+        >>> check_room(staging, 2**60)
+        OSError: [Errno 28] No space left on device: 'staging'
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def lock(file: IO[Any]) -> bool:
@@ -129,6 +164,9 @@ def whole_file(target: Path) -> Iterator[TextIO]:
         with staging.open("x", encoding="utf-8", newline="") as file:
             yield file
         staging.replace(target)
+    except OSError as error:
+        _name(error, target)
+        raise
     finally:
         staging.unlink(missing_ok=True)
 
@@ -167,6 +205,16 @@ def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             raise FileExistsError(17, "created by another process in the meantime", str(target))
         else:
             staging.rename(target)
+    except OSError as error:
+        _name(error, target)
+        raise
+    except KerasPeftError:
+        raise
+    except Exception as error:  # TensorFlow and HDF5 have their own exceptions for a full disk.
+        full = os.strerror(errno.ENOSPC)
+        if full not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, full, str(target)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -199,6 +247,12 @@ def _replace(target: Path, staging: Path) -> None:
         aside.rename(target)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _name(error: OSError, target: Path) -> None:
+    """Adds what was being written to an error of a write, which does not say it."""
+    if error.filename is None and error.errno is not None:
+        error.filename = str(target)
 
 
 def _next_to(target: Path, purpose: str) -> Path:

@@ -15,6 +15,7 @@ from keras_peft.exports._texts import texts_for
 from keras_peft.exports._writing import Form, RuntimeExport, write_description, write_export
 from keras_peft.exports.keras import CONTENT, opened, usage
 from keras_peft.extras import need
+from keras_peft.files import check_room
 from keras_peft.inputs.sentences import SENTENCES
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ LOOKS_LIKE = "a KerasHub preset with a Keras classifier in classifier/"
 _CLASSIFIER = "classifier"
 _MODEL = f"{_CLASSIFIER}/model.keras"
 _TOLERANCE = 1e-4
+# Room for the files beside the weights, in bytes.
+_AROUND = 2**20
 _USAGE = """\
 The folder is a KerasHub preset of the base model with the adapter merged into its weights:
 
@@ -83,6 +86,8 @@ def merge(
                 f"{read.folder} cannot be merged: {error} `keras-peft export` has formats that compute it in each call."
             ) from None
         backbone = _merged_backbone(model.base, encoder, is_preset=sources.is_preset(base or read.base_name))
+        # HDF5 crashes when the disk fills. The classifier is a second copy.
+        check_room(staging, 2 * sum(weight.nbytes for weight in backbone.get_weights()) + _AROUND)
         backbone.save_to_preset(str(staging))
         _check_preset(staging, encoder, read)
         content["tokenizer"] = _write_tokenizer(staging, read, backbone)

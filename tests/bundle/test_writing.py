@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from safetensors.numpy import load_file
@@ -14,7 +17,7 @@ import keras_peft
 from bundle.altering import content_of
 from conftest import TINY
 from keras_peft import bundle as bundles
-from keras_peft.bundle import verifying
+from keras_peft.bundle import verifying, writing
 from keras_peft.errors import BundleError
 from keras_peft.files import sha256_of
 
@@ -106,3 +109,26 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path, data):
     rescued = result.stdout.split("saved as ")[1].split(" instead")[0]
     assert keras_peft.load(rescued).labels == ("alpha", "beta")
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_a_full_disk_and_no_room_for_a_copy(tmp_path, data, monkeypatch, has_folder):
+    def full(folder, contents, overwrite):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def no_folder(**options):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(writing, "_write", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    if not has_folder:
+        monkeypatch.setattr(tempfile, "mkdtemp", no_folder)
+    with pytest.raises(
+        BundleError, match=r"No space left on device.*free some space and train again"
+    ) as caught:
+        keras_peft.fine_tune(data, out=tmp_path / "bundle", base=str(TINY), epochs=1, validation=0.2)
+    assert "continue it with `resume=True`" in caught.value.__notes__[0]
+    assert list(scratch.iterdir()) == []

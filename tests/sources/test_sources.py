@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -345,6 +346,19 @@ def test_the_embedded_base_checks_its_files(tmp_path, monkeypatch):
     with pytest.raises(BaseCorrupt, match=r"is not the expected file \(sha256 53aa51172d14"):
         sources.load("minilm")
     assert not (tmp_path / "cache" / "bases").exists() or not list((tmp_path / "cache" / "bases").iterdir())
+
+
+def test_the_embedded_base_on_a_full_disk(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("keras_peft.core.weights.write_tensors", full)
+    with pytest.raises(
+        BaseError, match=r"\(No space left on device\); free some space, or set KERAS_PEFT_CACHE"
+    ):
+        sources.load("minilm")
+    assert list((tmp_path / "cache" / "bases").iterdir()) == []
 
 
 def test_the_embedded_base_without_package_and_network(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -171,6 +172,19 @@ def test_without_a_place_to_keep_them_they_are_in_memory(base, tmp_path):
     (rows,), cached = compute(base, tokens)
     assert (cached.rows, cached.hit) == (2, False)
     assert rows.batch(np.arange(2))[0].shape[::2] == (2, 16)
+
+
+def test_a_disk_without_room_for_them(base, monkeypatch):
+    """Space is reserved before it is written to, since a write to a mapped file would kill the process."""
+
+    def full(descriptor, start, length):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    (rows,), cached = compute(base, tokens_of([5, 9]))
+    assert (cached.rows, cached.hit) == (2, False)
+    assert rows.batch(np.arange(2))[0].shape[::2] == (2, 16)
+    assert list(cache.trunk_folder().iterdir()) == []
 
 
 def test_large_ones_are_read_from_the_disk(base, monkeypatch):

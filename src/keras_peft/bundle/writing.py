@@ -108,23 +108,31 @@ def write(folder: Path, contents: BundleContents, *, overwrite: bool = False) ->
     try:
         return _write(folder, contents, overwrite)
     except BundleError as error:
-        kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
-        write_tensors(kept, contents.tensors)
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="keras-peft-")) / "adapter.safetensors"
+            write_tensors(kept, contents.tensors)
+        except OSError:  # The reason why the bundle is not valid matters more.
+            raise error from None
         raise BundleError(f"{error} Only the trained weights were saved, as {kept}.") from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        rescue = Path(tempfile.mkdtemp(prefix="keras-peft-")) / (folder.name or "bundle")
-        try:
-            _write(rescue, contents, overwrite=False)
-        except OSError:
-            raise BundleError(
-                f"{folder} could not be written ({reason}), and neither could {rescue}; free some space "
-                "and train again."
-            ) from error
         raise BundleError(
-            f"{folder} could not be written ({reason}); the trained bundle was saved as {rescue} "
-            "instead: move it where you want it."
+            f"{folder} could not be written ({error.strerror or error}); {_rescued(folder, contents)}"
         ) from error
+
+
+def _rescued(folder: Path, contents: BundleContents) -> str:
+    """Writes a bundle to the temporary folder instead, and returns what the user is told."""
+    try:
+        place = Path(tempfile.mkdtemp(prefix="keras-peft-"))
+    except OSError:
+        return "and there is no temporary folder for a copy; free some space and train again."
+    rescue = place / (folder.name or "bundle")
+    try:
+        _write(rescue, contents, overwrite=False)
+    except OSError:
+        place.rmdir()
+        return f"and neither could {rescue}; free some space and train again."
+    return f"the trained bundle was saved as {rescue} instead: move it where you want it."
 
 
 def seal(folder: Path, content: dict[str, Any]) -> None:

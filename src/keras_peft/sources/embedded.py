@@ -11,13 +11,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from keras_peft.core.pooling import MEAN
-from keras_peft.errors import BaseCorrupt, BaseUnreachable
+from keras_peft.errors import BaseCorrupt, BaseError, BaseUnreachable
 from keras_peft.files import cache_folder, sha256_of, whole_folder
 
 
@@ -152,6 +153,21 @@ def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["the installer printed no reason"])[-1]
 
 
+@contextmanager
+def _stored(target: Path) -> Iterator[Path]:
+    """Creates a folder of the cache; says what to do if it cannot be written."""
+    try:
+        with whole_folder(target) as staging:
+            yield staging
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise BaseError(
+            f"The base model cannot be stored in {target} ({error.strerror or error}); free some space, or set "
+            "KERAS_PEFT_CACHE to another folder."
+        ) from None
+
+
 def _convert(entry: Embedded, folder: Path, target: Path) -> None:
     import safetensors.numpy
 
@@ -169,7 +185,7 @@ def _convert(entry: Embedded, folder: Path, target: Path) -> None:
             )
     config = json.loads((folder / "config.json").read_text())
     config, tensors = bert.to_distilbert(config, safetensors.numpy.load_file(folder / "model.safetensors"))
-    with whole_folder(target) as staging:
+    with _stored(target) as staging:
         write_tensors(staging / "model.safetensors", tensors)
         (staging / "config.json").write_text(json.dumps(config, indent=2))
         (staging / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from keras_peft.files import reserve
 from keras_peft.runtime.padding import padded
 from keras_peft.storage_limits import memory_limit
 from keras_peft.training.cache_folder import INDEX
@@ -111,9 +112,14 @@ class FeatureFiles:
         self._names: dict[int, str] = {}
 
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Creates an array of zeros in its own file."""
+        """Creates an array of zeros in its own file.
+
+        Raises:
+            OSError: If the disk has no room for it.
+        """
         name = f"{len(self._names)}.npy"
         array = np.lib.format.open_memmap(self._folder / name, mode="w+", dtype=dtype, shape=shape)
+        reserve(self._folder / name)
         self._names[id(array)] = name
         return array
 
