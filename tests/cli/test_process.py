@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
 import sys
 
@@ -65,3 +66,25 @@ def test_trainings_of_all_kinds_are_quiet(data, arguments):
     assert "Importing Keras" in result.stderr
     assert "oneDNN" not in result.stderr
     assert "WARNING" not in result.stderr
+
+
+_SIGNALLED_TWICE = """
+import os, signal
+from keras_peft.cli import application
+def interrupted(arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("still cleaning up", flush=True)
+application.build = interrupted
+application.run(["methods"])
+"""
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    """Even while it removes partially written files after the first."""
+    result = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED_TWICE], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGTERM, "", "")

@@ -244,6 +244,9 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    # A second signal ends the process at once, even in the middle of removing partially written files.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
     raise Interrupted(number)
 
 
