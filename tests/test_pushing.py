@@ -16,7 +16,7 @@ from keras_peft import pushing, sources
 from keras_peft.errors import BaseError, BundleError, BundleMismatch, HubError, KerasPeftError
 from keras_peft.files import sha256_of
 from sealed import bytes_of, make_sealed
-from sources.hub_server import COMMIT, READ_TOKEN, TOKEN, running_hub, use
+from sources.hub_server import COMMIT, READ_TOKEN, TOKEN, running_hub, sends, use
 
 # These tests do not depend on tracing.
 pytestmark = pytest.mark.eager
@@ -222,6 +222,17 @@ def test_failures_on_the_way(hub, sealed, failing, status, match):
     assert TOKEN not in str(raised.value)
     assert set(hub.files("org/made") if hub.repositories else ()) <= {".gitattributes"}
     hub.failures = {}
+    pushing.push(sealed, TO)
+
+
+@pytest.mark.parametrize("pattern", ["POST /api/repos/create", "GET /api/models/*", "POST */commit/*"])
+@pytest.mark.parametrize("body", [b"<html>Please log in to this network.</html>", []])
+def test_a_server_that_does_not_answer_like_the_hub(hub, sealed, pattern, body):
+    hub.oddities = {pattern: sends(body)}
+    with pytest.raises(HubError, match=f"{TO} could not be pushed: ") as raised:
+        pushing.push(sealed, TO)
+    assert TOKEN not in str(raised.value)
+    hub.oddities = {}
     pushing.push(sealed, TO)
 
 

@@ -335,7 +335,11 @@ def _told(to: str) -> Iterator[None]:
             raise HubError(
                 f"{to} could not be pushed: {_said(str(error if is_explained else cause))}"
             ) from None
-        raise
+        # huggingface_hub does not check the answers that it reads.
+        raise HubError(
+            f"{to} could not be pushed: the server does not answer like the Hugging Face Hub "
+            f"({_said(str(error) or type(error).__name__)}); check HF_ENDPOINT and any proxy, and push again."
+        ) from error
 
 
 def _refused(to: str, error: HfHubHTTPError) -> str:

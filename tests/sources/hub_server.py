@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +52,7 @@ class Hub:
 
     Attributes:
         failures: A pattern of "METHOD path" to the status to answer with, or 0 to close the connection.
+        oddities: A pattern of "METHOD path" to a function that answers the request in an unusual way.
         spoils: Names of files that a commit stores with other bytes.
         asked: "METHOD path" of each request.
     """
@@ -60,6 +61,7 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
+    oddities: dict[str, Callable[[Any], None]] = field(default_factory=dict)
     spoils: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
@@ -122,6 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
                 # Some servers repeat the request's headers.
                 said = f"refused what {self.headers.get('Authorization')} asked for"
                 self._send(status, {"error": said}, {"X-Error-Message": said})
+                return
+        for pattern, odd in self.hub.oddities.items():
+            if fnmatch.fnmatch(asked, pattern):
+                odd(self)
                 return
         try:
             for method, pattern, answer in _ROUTES:
@@ -278,11 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = repository.commits[commit].get(path)
         if content is None:
             raise _Refused(404, "EntryNotFound", "Entry not found")
-        entry = _listed(path, content)
-        headers = {"ETag": f'"{entry["oid"]}"', "X-Repo-Commit": commit}
-        if "lfs" in entry:
-            headers |= {"X-Linked-ETag": f'"{entry["lfs"]["oid"]}"', "X-Linked-Size": str(len(content))}
-        self._send(200, content, headers)
+        self._send(200, content, file_headers(path, content, commit))
 
     def _send(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -294,6 +296,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def sends(body: Any, headers: dict[str, str] | None = None, status: int = 200) -> Callable[[Any], None]:
+    """An oddity: another answer than the real one, such as a page of a captive portal, or a redirect."""
+    return lambda handler: handler._send(status, body, headers)
 
 
 _NAME = r"([^/]+/[^/]+)"
@@ -321,6 +328,15 @@ def _listed(path: str, content: bytes) -> dict[str, Any]:
             "pointerSize": 134,
         }
     return entry
+
+
+def file_headers(path: str, content: bytes, commit: str = COMMIT) -> dict[str, str]:
+    """The headers of the answer with a file."""
+    entry = _listed(path, content)
+    headers = {"ETag": f'"{entry["oid"]}"', "X-Repo-Commit": commit}
+    if "lfs" in entry:
+        headers |= {"X-Linked-ETag": f'"{entry["lfs"]["oid"]}"', "X-Linked-Size": str(len(content))}
+    return headers
 
 
 @contextmanager

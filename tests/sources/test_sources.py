@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import keras_hub
@@ -22,7 +23,7 @@ from keras_peft.errors import BaseCorrupt, BaseError, BaseNotFound, BaseUnreacha
 from keras_peft.files import sha256_of
 from keras_peft.sources import embedded
 from keras_peft.sources._pooling import declared_pooling
-from sources.hub_server import COMMIT, TOKEN, hub
+from sources.hub_server import COMMIT, TOKEN, file_headers, hub, running_hub, sends
 
 OUTPUTS = load_file(REFERENCE / "outputs.safetensors")
 
@@ -318,6 +319,79 @@ def test_downloads_from_a_hub(tmp_path, name, token, expected):
     (folder / "pytorch_model.bin").write_bytes(b"never downloaded")
     with hub(folder) as address:
         assert download(tmp_path, name, address, token).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "body"),
+    [
+        ("* /api/models/*", b"<html>Please log in to this network.</html>"),
+        ("* /api/models/*", []),
+        ("* /api/models/org/open/revision/main", {"id": "org/open"}),
+        ("* /api/models/*/tree/*", {"error": "none"}),
+    ],
+)
+def test_a_server_that_does_not_answer_like_a_hub(tmp_path, pattern, body):
+    with running_hub() as held:
+        held.add("org/open", copy(tmp_path))
+        held.oddities[pattern] = sends(body)
+        said = download(tmp_path, "hf://org/open", held.address, TOKEN)
+    assert said.startswith(
+        "BaseUnreachable hf://org/open could not be downloaded: the server does not answer"
+    )
+
+
+def test_a_downloaded_file_with_another_sum(tmp_path):
+    """Such as one that a mirror altered: its size is right, which is all that huggingface_hub checks."""
+    folder = copy(tmp_path)
+    content = (folder / "model.safetensors").read_bytes()
+    headers = file_headers("model.safetensors", content)
+    with running_hub() as held:
+        held.add("org/open", folder)
+        held.oddities["* */resolve/*/model.safetensors"] = sends(content[:-1] + b"\0", headers)
+        said = download(tmp_path, "hf://org/open", held.address, None)
+        assert said.startswith("BaseCorrupt hf://org/open: model.safetensors is not the file that the hub")
+        Path(said.split("remove ")[1].split(" to download")[0]).unlink()
+        held.oddities.clear()
+        assert download(tmp_path, "hf://org/open", held.address, None).startswith("hf://org/open@")
+
+
+def test_a_redirect_to_another_host_gets_no_token(tmp_path):
+    folder = copy(tmp_path)
+    content = (folder / "model.safetensors").read_bytes()
+    tokens = []
+
+    def elsewhere(handler):
+        tokens.append(handler.headers.get("Authorization"))
+        handler._send(200, content)
+
+    with running_hub() as storage, running_hub() as held:
+        storage.oddities["* /file"] = elsewhere
+        held.add("org/open", folder)
+        # Another name of this machine, and so another host.
+        location = {"Location": storage.address.replace("127.0.0.1", "localhost") + "/file"}
+        headers = file_headers("model.safetensors", content) | location
+        held.oddities["* */resolve/*/model.safetensors"] = sends(b"", headers, 302)
+        said = download(tmp_path, "hf://org/open", held.address, TOKEN)
+    assert said.startswith(f"hf://org/open@{COMMIT}")
+    assert tokens and set(tokens) == {None}
+
+
+def test_a_repository_that_changes_during_the_download(tmp_path):
+    """All files come from the commit that the first answer named."""
+    folder = copy(tmp_path)
+    with running_hub() as held:
+        held.add("org/open", folder)
+        repository = held.repositories["org/open"]
+
+        def changed(handler):
+            repository.commit("main", {"config.json": b"{}"}, "later")
+            del held.oddities["* */tree/*"]
+            handler._tree("org/open", COMMIT, b"")
+
+        held.oddities["* */tree/*"] = changed
+        said = download(tmp_path, "hf://org/open", held.address, None)
+    assert repository.branches["main"] != COMMIT
+    assert said.startswith(f"hf://org/open@{COMMIT} ['config.json', 'model.safetensors', 'tokenizer.json']")
 
 
 def test_no_network(tmp_path):

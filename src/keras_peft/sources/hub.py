@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
-from keras_peft.errors import BaseAccessDenied, BaseError, BaseNotFound, BaseUnreachable, listed
+from keras_peft.errors import (
+    BaseAccessDenied,
+    BaseCorrupt,
+    BaseError,
+    BaseNotFound,
+    BaseUnreachable,
+    listed,
+    reason_of,
+)
 from keras_peft.extras import need
+from keras_peft.files import sha256_of
 
 SCHEME = "hf://"
 
@@ -39,6 +50,7 @@ _ADAPTER = (
     "base/*.json",
     "base/*.safetensors",
 )
+_SHA256 = re.compile("[0-9a-f]{64}")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -61,7 +73,9 @@ def download(name: str, files: Sequence[str] = _BASE) -> tuple[Path, str]:
     Raises:
         BaseNotFound: If the repository does not exist or is private.
         BaseAccessDenied: If the repository is gated or the token does not grant access.
-        BaseUnreachable: If the network is unavailable and the files are not cached.
+        BaseUnreachable: If the network is unavailable and the files are not cached, or the server does not
+            answer like a hub.
+        BaseCorrupt: If a file has another SHA-256 than the hub announced.
         BaseError: If the disk is full.
 
     Example:
@@ -74,6 +88,7 @@ def download(name: str, files: Sequence[str] = _BASE) -> tuple[Path, str]:
     repository, revision = _split(name)
     with _told(name, revision):
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+    _check_sums(name, folder, files)
     # The last part of the cache's path is the commit.
     return folder, f"{SCHEME}{repository}@{folder.name}"
 
@@ -110,6 +125,21 @@ def name_of(folder: Path) -> str:
     if folder.parent.name != "snapshots" or kind != "models":
         return folder.name
     return f"{SCHEME}{'/'.join(repository)}@{folder.name}"
+
+
+def _check_sums(name: str, folder: Path, files: Sequence[str]) -> None:
+    """Compares large files with the SHA-256 that the hub announced, because huggingface_hub checks only sizes."""
+    for file in sorted(folder.rglob("*")):
+        # The cache names the content by the announced sum: a SHA-256 of 64 digits if the file is large.
+        announced = file.resolve().name
+        path = file.relative_to(folder).as_posix()
+        if not _SHA256.fullmatch(announced) or not any(fnmatch(path, pattern) for pattern in files):
+            continue
+        if (found := sha256_of(file)) != announced:
+            raise BaseCorrupt(
+                f"{name}: {path} is not the file that the hub announced (sha256 {announced[:12]}…, found "
+                f"{found[:12]}…); remove {file.resolve()} to download it again."
+            )
 
 
 def _refuse_pickles(name: str, pinned: str) -> None:
@@ -184,7 +214,11 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise BaseError(f"{name} could not be stored: the disk is full.") from None
         if not isinstance(error, LocalEntryNotFoundError | OSError) and not is_of_network(error):
-            raise
+            # Such as the page of a captive portal; huggingface_hub does not check the answers that it reads.
+            raise BaseUnreachable(
+                f"{name} could not be downloaded: the server does not answer like a Hugging Face hub "
+                f"({reason_of(error)}); check HF_ENDPOINT and any proxy, or use a folder."
+            ) from error
         raise BaseUnreachable(
             f"{name} is not on this machine and could not be downloaded; check the network and any proxy, or use "
             "a folder."
