@@ -1,9 +1,15 @@
 from __future__ import annotations
 
-from prometheus_client.parser import text_string_to_metric_families
+import hashlib
+import re
 
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from keras_peft.serve.http.app import create
+from keras_peft.serve.keys import Key, Keys
 from keras_peft.serve.metrics import MOST_ADAPTERS, Metrics
-from serve.fake import client
+from serve.fake import Service, client, serving
 
 
 def series(metrics: Metrics) -> dict[str, list[dict[str, str]]]:
@@ -118,3 +124,48 @@ def test_open_metrics_where_they_are_asked_for():
         told = http.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert told.headers["content-type"].startswith("application/openmetrics-text")
     assert told.text.endswith("# EOF\n")
+
+
+def test_a_key_sees_the_adapters_that_it_may_use_and_its_own_name():
+    secrets = {name: name * 24 for name in ("n", "w", "a")}
+    digests = {name: hashlib.sha256(secret.encode()).digest() for name, secret in secrets.items()}
+    keys = Keys(
+        [
+            Key("n", digests["n"], adapters=frozenset({"mood"})),
+            Key("w", digests["w"]),
+            Key("a", digests["a"], admin=True),
+        ]
+    )
+    state = serving(Service(), keys=keys)
+    for name in ("mood", "news"):
+        state.metrics.adapter_loaded(name, generation=1, pinned=False, seconds=0.1)
+        state.metrics.adapter_answered(name, texts=1)
+    for name in (*secrets, "gone"):
+        state.metrics.adapter_answered(name, texts=1)
+        state.metrics.rate_limited(name)
+    shown = {}
+    for name, secret in secrets.items():
+        with TestClient(create(state), base_url="http://localhost") as http:
+            text = http.get("/metrics", headers={"authorization": f"Bearer {secret}"}).text
+        shown[name] = {
+            label: {
+                sample.labels[label]
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if label in sample.labels
+            }
+            for label in ("adapter", "key")
+        }
+        assert "keras_peft_build_info" in text
+    every = {"mood", "news", "(others)"}
+    assert shown == {
+        "n": {"adapter": {"mood", "(others)"}, "key": {"n"}},
+        "w": {"adapter": every, "key": {"w"}},
+        "a": {"adapter": every, "key": {"n", "w", "a", "gone"}},
+    }
+    # Everything else is the same for all.
+    whole = state.metrics.exposition("")[0].decode()
+    with TestClient(create(state), base_url="http://localhost") as http:
+        admin = http.get("/metrics", headers={"authorization": f"Bearer {secrets['a']}"}).text
+    names = [re.findall(r"^[a-z_]+(?=[{ ])", text, re.M) for text in (whole, admin)]
+    assert set(names[0]) - set(names[1]) == set()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from keras_peft import memory
@@ -15,7 +15,10 @@ from keras_peft.serve.observer import Observer
 _PREFIX = "keras_peft"
 # Further adapters share one series, which bounds the memory of the metrics.
 MOST_ADAPTERS = 1024
-_OTHERS = "(others)"
+OTHERS = "(others)"
+"""Label of the series that further adapters share."""
+# Labels whose values not every API key may see.
+_NAMES = ("adapter", "key")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LOAD_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -99,17 +102,19 @@ class Metrics(Observer):
         self._evictions = self._counter("adapter_evictions", "Adapters that were unloaded.", "reason")
         self._slots = self._gauge("adapter_slots", "Adapters per state.", "state")
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Returns all metrics in a text format of Prometheus.
+    def exposition(self, accept: str, shown: Callable[[str, str], bool] | None = None) -> tuple[bytes, str]:
+        """Returns the metrics in a text format of Prometheus.
 
         Args:
             accept: Accept header of the request, which selects the format.
+            shown: Whether to return the series whose label, `"adapter"` or `"key"`, has a value.
+                Defaults to all series.
 
         Returns:
             The encoded metrics and their media type.
         """
         encoder, media_type = choose_encoder(accept)
-        return encoder(self.registry), media_type
+        return encoder(self.registry if shown is None else _View(self.registry, shown)), media_type
 
     def queue_changed(self, *, waiting: int, running: int) -> None:
         """Updates the queue gauges; see `Observer`."""
@@ -174,7 +179,7 @@ class Metrics(Observer):
     def adapter_answered(self, name: str, *, texts: int, kind: str = "") -> None:
         """Counts the texts of an adapter; see `Observer`."""
         with self._lock:
-            self._adapter_texts.labels(name if name in self._loaded else _OTHERS, kind or "ok").inc(texts)
+            self._adapter_texts.labels(name if name in self._loaded else OTHERS, kind or "ok").inc(texts)
 
     def request_ended(self, *, route: str, status: int, seconds: float) -> None:
         """Counts a request and records its duration; see `Observer`."""
@@ -201,3 +206,20 @@ class Metrics(Observer):
 
     def _histogram(self, name: str, help: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"{_PREFIX}_{name}", help, labels, buckets=buckets, registry=self.registry)
+
+
+class _View(CollectorRegistry):
+    """Some of the series of a registry."""
+
+    def __init__(self, registry: CollectorRegistry, shown: Callable[[str, str], bool]) -> None:
+        super().__init__()
+        self._whole, self._shown = registry, shown
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._whole.collect():
+            family.samples = [
+                sample
+                for sample in family.samples
+                if all(name not in sample.labels or self._shown(name, sample.labels[name]) for name in _NAMES)
+            ]
+            yield family

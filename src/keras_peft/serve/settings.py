@@ -39,7 +39,17 @@ class ServeSettings:
         max_text_chars: Maximum characters per text.
         deadline_ms: Timeout of a request, in milliseconds.
         idle_timeout_s: Time after which an idle connection is closed, in seconds.
+        write_timeout_s: Time for a client to read what was sent to it, in seconds. Its connection is
+            closed afterwards.
+        max_pipelined: Maximum requests that wait on a connection for the responses to earlier ones.
+            The connection is closed after these responses if there are more.
+        max_connections: Maximum connections; fewer if the process may not open that many files.
+        max_connections_per_address: Maximum connections of a client address, and of an IPv6 network
+            of 64 bits; 0 for half of all connections. Set it to `max_connections` behind a proxy.
+        probe_connections: Connections beyond these limits, which answer only probes such as `/livez`.
         drain_timeout_s: Maximum time to finish pending requests on shutdown, in seconds.
+        linger_s: Time in which requests that are on their way on shutdown may arrive, and for clients
+            to close a connection after its last response, in seconds.
         pre_stop_s: Time to keep accepting requests after a shutdown signal, in seconds. Readiness
             probes fail meanwhile, so that load balancers stop sending requests.
         max_adapters: Maximum loaded adapters. Beyond it, idle adapters are unloaded, least recently
@@ -91,7 +101,24 @@ class ServeSettings:
     max_text_chars: int = setting(100_000, "Maximum characters per text.")
     deadline_ms: float = setting(30_000.0, "Timeout of a request, in milliseconds.")
     idle_timeout_s: float = setting(10.0, "Time after which an idle connection is closed, in seconds.")
+    write_timeout_s: float = setting(
+        30.0,
+        "Time for a client to read what was sent to it, in seconds; its connection is closed afterwards.",
+    )
+    max_pipelined: int = setting(
+        16, "Maximum requests that wait on a connection for the responses to earlier ones."
+    )
+    max_connections: int = setting(1024, "Maximum connections; fewer if fewer files may be open.")
+    max_connections_per_address: int = setting(
+        0, "Maximum connections of a client address.", shown="half of all connections"
+    )
+    probe_connections: int = setting(
+        8, "Connections beyond the limits, which answer only probes such as /livez."
+    )
     drain_timeout_s: float = setting(30.0, "Maximum time to finish pending requests on shutdown, in seconds.")
+    linger_s: float = setting(
+        1.0, "Time for the last requests to arrive on shutdown, and for clients to close, in seconds."
+    )
     pre_stop_s: float = setting(0.0, "Time to keep accepting requests after a shutdown signal, in seconds.")
     max_adapters: int = setting(256, "Maximum loaded adapters; beyond it, idle ones are unloaded.")
     allow_label_changes: bool = setting(
@@ -143,7 +170,13 @@ class ServeSettings:
             "max_text_chars": 1,
             "deadline_ms": 1,
             "idle_timeout_s": 0.1,
+            "write_timeout_s": 0.1,
+            "max_pipelined": 1,
+            "max_connections": 1,
+            "max_connections_per_address": 0,
+            "probe_connections": 1,
             "drain_timeout_s": 0,
+            "linger_s": 0,
             "pre_stop_s": 0,
             "max_adapters": 1,
             "requests_per_minute": 1,

@@ -11,7 +11,7 @@ import pytest
 from keras_peft.serve import failures
 from keras_peft.serve.http.app import create
 from keras_peft.serve.http.error_formats import format_of
-from keras_peft.serve.http.limits import MAX_HEADER_BYTES
+from keras_peft.serve.http.protocol import MAX_HEADER_BYTES
 from keras_peft.serve.keys import Key, Keys
 from serve.fake import Service, client, failing, running, serving
 from serve.http.test_limits import talk

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx2 as httpx
 import pytest
 
-from keras_peft.serve.http.limits import MAX_HEADER_BYTES
+from keras_peft.serve.http.protocol import MAX_HEADER_BYTES
 from serve.fake import Service, client, running
 
 BODY = json.dumps({"inputs": "a", "adapter_id": "single"}).encode()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -44,7 +45,8 @@ sys.exit(3 if server.force_exit else 0)
 def slow_server(
     seconds: float, *, pre_stop: float = 0.0, drain: float = 10.0
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", SLOW, str(seconds), str(pre_stop), str(drain)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -95,6 +97,68 @@ def test_a_signal_to_end_loses_no_reply():
             process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
     assert [getattr(answer, "status_code", answer) for answer in answers] == [200] * 20
+
+
+@pytest.mark.parametrize("pre_stop", [0.0, 0.5])
+@pytest.mark.parametrize("keeps", [True, False], ids=["kept", "fresh"])
+def test_a_signal_under_load_loses_nothing(keeps, pre_stop):
+    """Clients send requests without a pause until they are refused a connection."""
+    answered, lost = [], []
+
+    def ask_until_refused(port: int) -> None:
+        line = None
+        headers = {} if keeps else {"Connection": "close"}
+        while True:
+            if line is None:
+                line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+                try:
+                    line.connect()
+                except OSError:
+                    line.close()
+                    return
+            try:
+                line.request("POST", "/predict", json.dumps(BODY), headers)
+                answer = line.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                lost.append(error)
+                line.close()
+                return
+            answered.append(answer.status)
+            if answer.getheader("connection") == "close":
+                answer.close()
+                line.close()
+                line = None
+
+    with slow_server(0.02, pre_stop=pre_stop) as (process, url):
+        port = int(url.rpartition(":")[2])
+        threads = [threading.Thread(target=ask_until_refused, args=(port,)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        while len(answered) < 50:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert process.wait(timeout=20) == 0
+    assert lost == []
+    assert set(answered) == {200}
+
+
+def test_all_pipelined_requests_are_answered_when_it_ends():
+    body = json.dumps(BODY).encode()
+    one = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with slow_server(0.3) as (process, url):
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) as line:
+            line.sendall(one * 4)
+            came = line.recv(65536)
+            process.send_signal(signal.SIGTERM)
+            while chunk := line.recv(65536):
+                came += chunk
+        assert process.wait(timeout=20) == 0
+    assert came.count(b"HTTP/1.1 200") == 4
+    assert came.count(b"connection: close") == 1
+    assert b"connection: close" in came.rpartition(b"HTTP/1.1 ")[2]
 
 
 def test_before_it_ends_it_answers_on_and_is_not_ready():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,54 @@ def test_other_sites_are_refused_and_the_own_page_is_not():
         own = http.post("/predict", json=BODY, headers={"origin": "http://localhost"})
     assert (refused.status_code, own.status_code, service.answered) == (403, 200, 1)
     assert "access-control-allow-origin" not in refused.headers
+
+
+CROSS = {"sec-fetch-site": "cross-site"}
+FOREIGN = {"referer": "https://evil.example/page?http://localhost"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        CROSS,
+        {"sec-fetch-site": "same-site"},
+        FOREIGN,
+        {**CROSS, **FOREIGN},
+        {"referer": "http://localhost.evil.example/"},
+        {"referer": "http://localhost:9/"},
+        {"referer": "localhost"},
+    ],
+)
+def test_an_image_or_frame_of_another_site_loads_no_adapter(headers):
+    service = Service()
+    state = service.adapters.there["single"]
+    service.adapters.there["single"] = replace(state, state="UNLOADED")
+    with client(service) as http:
+        answers = [http.get(path, headers=headers) for path in ("/v2/models/single", "/v1/adapters/single")]
+        assert {answer.status_code for answer in answers} == {403}
+        assert service.adapters.there["single"].state == "UNLOADED"
+        # Probes, the page and the documentation change nothing.
+        for path in ("/livez", "/", "/docs"):
+            assert http.get(path, headers=headers).status_code == 200
+        assert http.get("/v2/models/single").status_code == 200
+        assert service.adapters.there["single"].state == "READY"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "same-origin", "referer": "http://localhost/page"},
+        {"referer": "http://localhost/page?a=://b"},
+        {**CROSS, "referer": f"{ORIGIN}/page"},
+        {**CROSS, "origin": ORIGIN},
+        {"referer": f"{ORIGIN}?q"},
+    ],
+)
+def test_the_own_page_the_address_bar_and_allowed_sites_are_answered(headers):
+    with client(allow_origins=[ORIGIN]) as http:
+        assert http.get("/v2/models/single", headers=headers).status_code == 200
 
 
 def test_by_default_no_site_is_allowed():

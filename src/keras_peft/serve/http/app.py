@@ -4,6 +4,7 @@ RequestLog      creates the `Call`, logs and counts it        logs.py
 CORSMiddleware  CORS headers for the pages of other sites     sharing.py
 Failures        turns exceptions into responses, in the       responses.py
                 format of the protocol                        error_formats.py
+ConnectionLimits refuses connections beyond the limits       connections.py
 Authentication  API keys and cross-site requests              authentication.py
 RateLimiting    requests per minute of each API key           rate_limits.py
 BodyLimits      body size, timeouts and disconnects           limits.py
@@ -19,6 +20,7 @@ from starlette.middleware import Middleware
 
 from keras_peft._version import __version__
 from keras_peft.serve.http.authentication import PROBES, Authentication
+from keras_peft.serve.http.connections import ConnectionLimits
 from keras_peft.serve.http.context import ServerContext
 from keras_peft.serve.http.direct import DirectRoutes
 from keras_peft.serve.http.error_formats import FLAT
@@ -101,6 +103,7 @@ def create(context: ServerContext) -> FastAPI:
             Middleware(RequestLog, context=context),
             *sharing(settings),
             Middleware(Failures),
+            Middleware(ConnectionLimits),
             Middleware(Authentication, context=context, open_paths=open_paths),
             Middleware(RateLimiting, context=context),
             Middleware(BodyLimits, settings=settings),

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no API key."""
+# Pages that change nothing, to which other sites may link.
+_LINKED = frozenset({"/docs"})
 
 
 class Authentication:
     """ASGI middleware that requires an API key if the server has any.
 
     It also refuses requests that a browser sends on behalf of other sites, with or without API
-    keys. It compares the Origin header with the Host header and with `allow_origins`. A server without API keys on a
+    keys. It compares the Origin header with the Host header and with `allow_origins`. Browsers send
+    no Origin with images, frames and links, so it then reads Sec-Fetch-Site and Referer. A server without API keys on a
     loopback address also requires a local host name, as a protection against DNS rebinding
     (https://en.wikipedia.org/wiki/DNS_rebinding).
 
@@ -54,7 +57,7 @@ class Authentication:
         if scope["type"] == "http" and not self._is_open(scope):
             call = Call.within(scope)
             host, origin = call.headers.get(b"host", b""), call.headers.get(b"origin")
-            if origin is not None and not self._is_allowed(origin, host):
+            if not (self._is_allowed(origin, host) if origin is not None else self._is_own(scope, call)):
                 raise NotAllowed("Requests from other sites are not allowed.")
             if self._needs_local_name and not is_local_name(host.decode("latin-1")):
                 raise NotAllowed(
@@ -69,6 +72,17 @@ class Authentication:
 
     def _is_allowed(self, origin: bytes, host: bytes) -> bool:
         return origin.partition(b"://")[2] == host or origin in self._origins or b"*" in self._origins
+
+    def _is_own(self, scope: Scope, call: Call) -> bool:
+        """Returns whether a request without an Origin comes from a program, this server's pages or an allowed site."""
+        site, referer = call.headers.get(b"sec-fetch-site"), call.headers.get(b"referer")
+        if (site is None and referer is None) or scope["path"] in _LINKED:
+            return True
+        if referer:
+            scheme, _, rest = referer.partition(b"://")
+            origin = scheme + b"://" + rest.partition(b"/")[0].partition(b"?")[0]
+            return self._is_allowed(origin, call.headers.get(b"host", b""))
+        return site not in (b"cross-site", b"same-site")
 
     def _key(self, authorization: bytes) -> Key | None:
         """Returns the API key of a header such as `Bearer KEY`."""

@@ -1,17 +1,12 @@
-"""Limits on the size and duration of requests. Refused data is not kept in memory."""
+"""Limits on the size and duration of request bodies. Refused data is not kept in memory."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-import httptools
-import pydantic_core
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from typing import TYPE_CHECKING
 
 from keras_peft.serve.failures import Overloaded, TooLarge
 from keras_peft.serve.http.call import Call
-from keras_peft.serve.http.error_formats import format_of
 from keras_peft.serve.http.failures import TooSlow, UnsupportedMedia
 
 if TYPE_CHECKING:
@@ -19,7 +14,6 @@ if TYPE_CHECKING:
 
     from keras_peft.serve.settings import ServeSettings
 
-MAX_HEADER_BYTES = 32_768
 PARTED = b"inference-header-content-length"
 """Header of a body that consists of JSON followed by binary tensors."""
 # Maximum memory for bodies that are being read or processed, as a multiple of `max_body_bytes`.
@@ -156,118 +150,3 @@ async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
     finally:
         is_answered = True
         watcher.cancel()
-
-
-class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP/1.1 protocol with limits on the size and duration of the headers.
-
-    Use `protocol` to create a subclass with an `idle_timeout`.
-
-    Attributes:
-        idle_timeout: Maximum time to receive the headers, in seconds.
-    """
-
-    idle_timeout: float
-
-    def connection_made(self, transport: Any) -> None:
-        """Starts the timer for the first request.
-
-        Args:
-            transport: Transport of the connection.
-        """
-        self._size = self._known = 0
-        self._in_headers = True
-        super().connection_made(transport)
-        self._clock = self.loop.call_later(self.idle_timeout, transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the timer.
-
-        Args:
-            exc: The error, or None if the connection was closed normally.
-        """
-        self._clock.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parses incoming data and limits the total size of the headers.
-
-        Args:
-            data: Received bytes.
-        """
-        if self._in_headers:
-            self._size += len(data)
-        super().data_received(data)
-        if self._in_headers and self._size > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self.send_400_response("")
-
-    def on_message_begin(self) -> None:
-        """Restarts the timer for a new request."""
-        super().on_message_begin()
-        self._clock.cancel()
-        self._clock = self.loop.call_later(self.idle_timeout, self.transport.close)
-        self._in_headers, self._known = True, 0
-
-    def on_url(self, url: bytes) -> None:
-        """Counts the bytes of the URL.
-
-        Args:
-            url: A part of the URL.
-        """
-        super().on_url(url)
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Counts the bytes of a header, including its separators.
-
-        Args:
-            name: Name of the header.
-            value: Value of the header.
-        """
-        super().on_header(name, value)
-        self._count(len(name) + len(value) + 4)
-
-    def on_headers_complete(self) -> None:
-        """Stops the timer; `BodyLimits` times the body."""
-        self._clock.cancel()
-        self._in_headers, self._size = False, 0
-        super().on_headers_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuses invalid HTTP with status 400 or large headers with 431, and closes the connection.
-
-        Args:
-            msg: Message of Uvicorn; not used.
-        """
-        is_large = self._in_headers and max(self._size, self._known) > MAX_HEADER_BYTES
-        status = 431 if is_large else 400
-        message = (
-            f"The headers are too large; expected at most {MAX_HEADER_BYTES:,} bytes."
-            if is_large
-            else "This is not an HTTP/1.1 request."
-        )
-        path = getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")
-        content = pydantic_core.to_json(format_of(path).content(message, kind="validation", status=status))
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
-            content
-        )
-        self.transport.write(STATUS_LINE[status] + head + content)
-        self.transport.close()
-
-    def _count(self, size: int) -> None:
-        self._known += size
-        if self._known > MAX_HEADER_BYTES:
-            # The parser raises it as its own error, and Uvicorn then closes the connection.
-            raise httptools.HttpParserError("The headers are too large.")
-
-
-def protocol(settings: ServeSettings) -> type[Protocol]:
-    """Creates the protocol class of a server.
-
-    Args:
-        settings: Settings of the server; `idle_timeout_s` limits the time to receive headers.
-
-    Returns:
-        A subclass of `Protocol`.
-    """
-    return type("LimitedProtocol", (Protocol,), {"idle_timeout": settings.idle_timeout_s})

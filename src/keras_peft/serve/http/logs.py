@@ -111,11 +111,8 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [(b"x-request-id", call.id.encode()), *call.response_headers]
-                if self._context.draining:
-                    # Prevents clients from reusing the connection.
-                    own.append((b"connection", b"close"))
-                message["headers"] = [*message.get("headers", ()), *own]
+                own = (b"x-request-id", call.id.encode())
+                message["headers"] = [*message.get("headers", ()), own, *call.response_headers]
             await send(message)
 
         token = trace.enter(headers.get(b"traceparent"), headers.get(b"tracestate"))

@@ -2,8 +2,9 @@
 
 The port is bound before the adapters are loaded, and the server listens once all are loaded, so
 that every connection is answered. After a signal the server reports not ready but still accepts
-requests for `pre_stop_s`. It then refuses new connections and finishes pending requests, for up to
-`drain_timeout_s`. A second signal ends it immediately.
+requests for `pre_stop_s`. It then accepts no new connections, answers the requests that are on
+their way on the others, and closes each after its last response, within `drain_timeout_s`. A second
+signal ends it immediately.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import threadpoolctl
 import uvicorn
@@ -32,8 +33,9 @@ from keras_peft.serve import events
 from keras_peft.serve.base_name import base_of
 from keras_peft.serve.http import logs
 from keras_peft.serve.http.app import create
+from keras_peft.serve.http.connections import Connections
 from keras_peft.serve.http.context import ServerContext
-from keras_peft.serve.http.limits import protocol
+from keras_peft.serve.http.protocol import Protocol, protocol
 from keras_peft.serve.http.startup import StartupEvents
 from keras_peft.serve.keys import Keys, check_exposure
 from keras_peft.serve.metrics import Metrics
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 _TELLING = 0.1
 # Python's thread switch interval, in seconds.
 _SWITCHING = 0.0005
+# Interval between checks of the shutdown, in seconds.
+_CHECKING = 0.02
 
 
 def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents | None = None) -> bool:
@@ -198,10 +202,11 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, context: ServerContext) -> None:
         settings = context.settings
+        self.limits = Connections(settings)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol(settings),
+                http=protocol(context, self.limits),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -209,7 +214,6 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=math.ceil(settings.idle_timeout_s),
-                timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
             )
         )
         self.context = context
@@ -225,6 +229,7 @@ class Server(uvicorn.Server):
         Args:
             sockets: The bound sockets.
         """
+        self.limits.fit()
         await super().startup(sockets)
         self.on_listening()
 
@@ -242,7 +247,7 @@ class Server(uvicorn.Server):
         self.signal, self.asked = signal.Signals(sig).name, time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ends the server once `pre_stop_s` has passed since the first signal.
+        """Closes unread connections, and ends the server `pre_stop_s` after the first signal.
 
         Args:
             counter: Tick counter of Uvicorn.
@@ -250,6 +255,7 @@ class Server(uvicorn.Server):
         Returns:
             Whether the server should exit.
         """
+        self.limits.close_unread(time.monotonic())
         if self.asked is not None:
             self.tell_stopping()
             if time.monotonic() - self.asked >= self.context.settings.pre_stop_s:
@@ -257,19 +263,75 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def tell_stopping(self) -> None:
-        """Logs the signal, once; not in `handle_exit`, which may interrupt another log call."""
+        """Logs the signal and tells the connections, once; not in `handle_exit`, which may interrupt another call."""
         if not self._told:
             self._told = True
             events.log("stopping", signal=self.signal, pending=len(self.server_state.tasks))
+            for connection in self._connections():
+                connection.tell_draining()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Waits for the pending requests, for up to `drain_timeout_s`.
+        """Answers all requests that were accepted, for up to `drain_timeout_s`.
 
         Args:
             sockets: The bound sockets.
         """
-        await super().shutdown(sockets)
+        self.context.draining = True
+        await self._stop_listening(sockets or [])
+        for connection in self._connections():
+            connection.shutdown()
+        await self._until_over(self.context.settings.drain_timeout_s)
         self.cut_short = bool(self.server_state.tasks)
+        for task in self.server_state.tasks:
+            task.cancel()
+        # Those requests get an error, which their clients have to read, too.
+        await self._until_over(self.context.settings.linger_s)
+
+    async def _stop_listening(self, sockets: Sequence[socket.socket]) -> None:
+        """Accepts the connections that the system has already completed, and no more.
+
+        Closing the port would reset these, although their clients may have sent requests.
+        """
+        copies = [one.dup() for one in sockets]
+        for one in copies:
+            # Clients that come now try again a second later, and are refused.
+            one.listen(0)
+        for server in self.servers:
+            server.close()
+        # The event loop must not accept from the same socket any more.
+        await asyncio.sleep(0)
+        for one in sockets:
+            one.close()
+        for one in copies:
+            accepted = list(_accepted(one))
+            one.close()
+            for line in accepted:
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, line)
+
+    def _protocol(self) -> Protocol:
+        kind = cast("type[Protocol]", self.config.http_protocol_class)
+        return kind(self.config, self.server_state, self.lifespan.state)
+
+    def _connections(self) -> list[Protocol]:
+        return cast("list[Protocol]", list(self.server_state.connections))
+
+    async def _until_over(self, timeout: float) -> None:
+        """Waits until all requests are answered and all connections closed, unless a second signal comes."""
+        end = time.monotonic() + timeout
+        while (self.server_state.connections or self.server_state.tasks) and time.monotonic() < end:
+            if self.force_exit:
+                return
+            await asyncio.sleep(_CHECKING)
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accepts connections until none waits."""
+    listener.setblocking(False)
+    while True:
+        try:
+            yield listener.accept()[0]
+        except OSError:
+            return
 
 
 def bind(host: str, port: int) -> socket.socket:
