@@ -92,6 +92,9 @@ class Adapters:
         assert found is not None
         return found
 
+    async def until_loaded(self) -> None:
+        pass
+
     async def load(self, name: str) -> LoadedAdapter:
         if name not in self.there:
             raise AdapterNotFound("There is no adapter of that name.")

@@ -24,7 +24,7 @@ from keras_peft.serve.observer import Observer
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
 from serve.bundles import tiny_base, write_bundle
-from serve.engine import Sums
+from serve.engine import Sums, Tensors
 
 TEXT = "the model and the people"
 
@@ -463,6 +463,114 @@ def test_the_longest_unused_goes_first(make, root, heard):
         assert [s.name for s in adapters.statuses() if s.state == "READY"] == ["mood", "three", "two"]
         assert state_of(adapters, "one").state == "UNLOADED"
         assert state_of(adapters, "one").labels == ("alpha", "beta")
+
+    run(main())
+
+
+def test_the_longest_unused_goes_first_although_the_clock_was_set_back(make, heard, monkeypatch):
+    async def main():
+        adapters = make(max_adapters=1)
+        await adapters.get("mood")
+        monkeypatch.setattr("keras_peft.serve.adapter_record.time.time", lambda: 0.0)
+        await adapters.get("news")
+        assert heard.events[-1] == ("unloaded", "mood", "evicted")
+
+    run(main())
+
+
+def test_the_memory_of_the_weights_is_limited(make, root, heard, monkeypatch):
+    """Two adapters of 0.4 MB fit in a megabyte."""
+    monkeypatch.setattr(Tensors, "bytes", property(lambda tensors: 400_000))
+    for n in range(8):
+        write_bundle(root / f"n{n}")
+
+    async def main():
+        adapters = make(adapter_memory_mb=1)
+        await adapters.start()
+        # No adapter is unloaded for one that nobody has requested.
+        assert heard.events == [("loaded", "mood", 1), ("loaded", "n0", 1)]
+        await adapters.get("n5")
+        assert heard.events[2:] == [("loaded", "n5", 1), ("unloaded", "mood", "evicted")]
+        with adapters.using(await adapters.get("n5")), adapters.using(await adapters.get("n6")):
+            await adapters.get("n7")
+            assert heard.states["READY"] == 3
+        assert heard.states["READY"] == 2
+
+    run(main())
+
+
+def test_a_server_of_many_starts_at_once_and_loads_what_is_asked_for_first(make, root, gate):
+    for n in range(40):
+        write_bundle(root / f"n{n:02d}")
+
+    async def main():
+        adapters = make()
+        blocked = [gate.close(name) for name in ("mood", "n00")]
+        await adapters.start(at_once=True)
+        assert adapters.is_ready
+        await until(lambda: len(gate.entered) == 2)
+        # Both loads in the background hang, and requests are answered.
+        for name in ("n30", "n31", "news"):
+            assert (await adapters.get(name)).name == name
+        assert sum(state.state == "READY" for state in adapters.statuses()) == 3
+        asked = asyncio.create_task(adapters.get("mood"))
+        for one in blocked:
+            one.set()
+        assert (await asked).name == "mood"
+        await until(lambda: all(state.state == "READY" for state in adapters.statuses()))
+        assert max(state.generation for state in adapters.statuses()) == 1
+        await adapters.until_loaded()
+
+    run(main())
+
+
+def test_a_server_of_few_starts_when_they_are_loaded(make, gate):
+    async def main():
+        adapters = make()
+        gate.close("news")
+        starting = asyncio.create_task(adapters.start(at_once=True))
+        await until(lambda: "news" in gate.entered)
+        assert not adapters.is_ready
+        gate.closed["news"].set()
+        await starting
+        assert [state.state for state in adapters.statuses()] == ["READY", "READY"]
+
+    run(main())
+
+
+def test_bundles_that_were_passed_are_required_however_many_there_are(make, root, gate):
+    places = [write_bundle(root / f"n{n:02d}") for n in range(20)]
+
+    async def main():
+        adapters = make(*places)
+        gate.close("n19")
+        await adapters.start(at_once=True)
+        await until(lambda: "n19" in gate.entered)
+        assert not adapters.is_ready
+        gate.closed["n19"].set()
+        await until(lambda: adapters.is_ready)
+
+    run(main())
+
+
+def test_what_waits_to_be_loaded_can_be_unloaded_and_removed(make, root, gate, heard):
+    for n in range(20):
+        write_bundle(root / f"n{n:02d}")
+
+    async def main():
+        adapters = make()
+        blocked = [gate.close(name) for name in ("mood", "n00")]
+        await adapters.start(at_once=True)
+        await adapters.unload("n10")
+        shutil.rmtree(root / "n11")
+        await adapters.look()
+        await until(lambda: state_of(adapters, "n11") is None)
+        for one in blocked:
+            one.set()
+        await until(lambda: heard.states.get("READY") == 20)
+        await adapters.until_loaded()
+        assert state_of(adapters, "n10").state == "UNLOADED"
+        assert state_of(adapters, "n11") is None
 
     run(main())
 

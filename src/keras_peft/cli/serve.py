@@ -138,9 +138,10 @@ def _importing(base: str) -> AbstractContextManager[None]:
 
 
 def _counted(adapters: Sequence[AdapterStatus]) -> str:
-    ready = [one.name for one in adapters if one.state == "READY"]
-    shown = ", ".join(ready[:_MOST_SHOWN]) + (" …" if len(ready) > _MOST_SHOWN else "")
-    return f"{len(ready)} adapter{'' if len(ready) == 1 else 's'} ({shown})" if ready else "no adapter yet"
+    # Adapters that are not loaded yet are served too: the first request loads them.
+    names = [one.name for one in adapters if one.is_available]
+    shown = ", ".join(names[:_MOST_SHOWN]) + (" …" if len(names) > _MOST_SHOWN else "")
+    return f"{len(names)} adapter{'' if len(names) == 1 else 's'} ({shown})" if names else "no adapter yet"
 
 
 def _examples(address: str, adapters: Sequence[AdapterStatus], needs_key: bool) -> list[str]:

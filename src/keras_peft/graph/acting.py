@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -100,12 +100,33 @@ def resolve(
     return acting
 
 
-def _values_at(base: EncoderWeights, acting: Acting, place: Place) -> dict[str, np.ndarray]:
-    """Returns the variables of a layer, as the adapter changed them."""
-    changed = acting.changed.get(place.path, {})
-    if changed.keys() >= place.shapes.keys():
-        return changed
-    return {**base.values(place), **changed}
+class _Values(Mapping[str, "np.ndarray"]):
+    """The variables of a layer, as the adapter changed them.
+
+    They are read from the base when a method asks for one: most methods need none, and a file of the
+    base is slow to read.
+    """
+
+    def __init__(self, base: EncoderWeights, acting: Acting, place: Place) -> None:
+        self._base, self._place = base, place
+        self._changed = acting.changed.get(place.path, {})
+        self._read: dict[str, np.ndarray] | None = None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name in self._changed:
+            return self._changed[name]
+        if self._read is None:
+            self._read = self._base.values(self._place)
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._place.shapes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place.shapes)
+
+    def __len__(self) -> int:
+        return len(self._place.shapes)
 
 
 def _act(
@@ -118,7 +139,7 @@ def _act(
     merges: bool,
 ) -> None:
     site = cast("Site", place)
-    values = _values_at(base, acting, place)
+    values = _Values(base, acting, place)
     effects = acting.effects[place.path]
     if merges and method.merges and not effects:
         new = {name: np.asarray(v, np.float32) for name, v in method.merged(site, weights, values).items()}

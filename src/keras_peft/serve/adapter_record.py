@@ -135,6 +135,8 @@ class AdapterRecord:
         bundle: Bundle that was loaded last.
         trouble: Last failure, if the last load failed.
         last_used: Time of the last use or load, in seconds since 1970.
+        used_at: The same on the clock of `time.monotonic`, which orders the uses even if the clock of
+            the machine is set.
         drains: Number of unloads that wait for pending requests.
         is_off: Whether it was unloaded by an administrator.
     """
@@ -149,6 +151,7 @@ class AdapterRecord:
     bundle: Bundle | None = None
     trouble: LoadFailure | None = None
     last_used: float | None = None
+    used_at: float = 0.0
     drains: int = 0
     is_off: bool = False
 
@@ -162,6 +165,11 @@ class AdapterRecord:
         if self.drains:
             return "DRAINING"
         return "FAILED" if self.trouble is not None else "UNLOADED"
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the weights, in bytes; 0 if it is not loaded."""
+        return 0 if self.loaded is None else self.loaded.bytes
 
     def wants_loading(self, mark: str) -> bool:
         """Returns whether the bundle should be loaded without a request.
@@ -185,7 +193,12 @@ class AdapterRecord:
             mark: Fingerprint of its bundle.
         """
         self.mark, self.loaded, self.generation, self.bundle = mark, loaded, loaded.generation, loaded.bundle
-        self.trouble, self.last_used = None, time.time()
+        self.trouble = None
+        self.use()
+
+    def use(self) -> None:
+        """Records the time of a use or load."""
+        self.last_used, self.used_at = time.time(), time.monotonic()
 
     def fail(self, failure: Failure, mark: str) -> None:
         """Records a failed load. The retry delay grows while the same bundle keeps failing.
@@ -232,7 +245,7 @@ class AdapterRecord:
             pinned=self.is_pinned,
             in_flight=in_flight,
             last_used=self.last_used,
-            bytes=0 if self.loaded is None else self.loaded.bytes,
+            bytes=self.bytes,
             bundle=self.bundle,
             is_off=self.is_off,
         )

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.serve import events
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     from keras_peft.serve.settings import ServeSettings
 
 _log = logging.getLogger(__name__)
+
+# Loads in the background at a time; the loader has twice as many threads.
+_IN_BACKGROUND = 2
+# A server with at most so many adapters starts when they are loaded, or after these seconds.
+_FEW, _FEW_SECONDS = 16, 10.0
+# Pause between two checks of the bundles, as a multiple of the time that a check takes.
+_REST = 20.0
 
 
 class Adapters:
@@ -71,6 +78,7 @@ class Adapters:
         retry: RetryDelay | None = None,
     ) -> None:
         self._repository, self._settings = repository, settings
+        self._most_bytes = settings.adapter_memory_mb << 20
         self._observer, self._retry = observer or Observer(), retry or RetryDelay()
         self._records: dict[str, AdapterRecord] = {}
         self._loader = Loader(repository, engine, run, settling=settling)
@@ -78,6 +86,9 @@ class Adapters:
         self._generations: dict[str, int] = {}
         self._uses = AdapterUsage()
         self._tasks: set[asyncio.Task[Any]] = set()
+        # Fingerprints of the bundles that wait to be loaded without a request, by name.
+        self._queued: dict[str, str] = {}
+        self._in_background: set[asyncio.Task[Any]] = set()
         self._has_started = self._is_crowded = False
 
     @property
@@ -86,10 +97,14 @@ class Adapters:
         given = [self._records.get(name) for name in self._repository.given]
         return self._has_started and all(record is not None and record.loaded is not None for record in given)
 
-    async def start(self) -> None:
+    async def start(self, *, at_once: bool = False) -> None:
         """Loads the adapters of all bundles, up to `settings.max_adapters`.
 
         A bundle that fails to load raises nothing; see `statuses`.
+
+        Args:
+            at_once: Whether to return without waiting for many adapters. They are loaded in the
+                background, and at the first request for them.
 
         Raises:
             OSError: If a folder of bundles cannot be read.
@@ -98,15 +113,25 @@ class Adapters:
             self._follow(name, "given")
         for name, mark in (await self._changes.now()).items():
             self._follow(name, mark)
-        if running := [record.loading for record in self._records.values() if record.loading is not None]:
-            await asyncio.wait(running)
+        if not at_once:
+            await self.until_loaded()
+        elif len(self._records) <= _FEW:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FEW_SECONDS):
+                    await self.until_loaded()
         self._has_started = True
         self._tell()
+
+    async def until_loaded(self) -> None:
+        """Waits until no adapter is loading or waits to be loaded."""
+        while running := [record.loading for record in self._records.values() if record.loading is not None]:
+            await asyncio.wait(running)
 
     async def watch(self) -> None:
         """Checks the bundles for changes every `settings.watch_s` seconds, until it is cancelled."""
         while self._settings.watch_s:
-            await asyncio.sleep(self._settings.watch_s)
+            # Checking thousands of bundles must not take time from requests.
+            await asyncio.sleep(max(self._settings.watch_s, _REST * self._changes.seconds))
             try:
                 await self.look()
             except OSError as error:
@@ -221,7 +246,7 @@ class Adapters:
         """
         self._uses.begin(loaded)
         if record := self._records.get(loaded.name):
-            record.last_used = time.time()
+            record.use()
         try:
             yield
         finally:
@@ -230,6 +255,7 @@ class Adapters:
 
     def close(self) -> None:
         """Stops loading further adapters."""
+        self._queued.clear()
         self._loader.close()
 
     # ---- Changes in the repository
@@ -244,10 +270,11 @@ class Adapters:
         if record is None:
             record = self._add_record(name)
             busy = sum(one.loaded is not None or one.loading is not None for one in self._records.values())
-            if busy >= self._settings.max_adapters and not record.is_pinned:
+            if busy + len(self._queued) >= self._settings.max_adapters and not record.is_pinned:
                 # Do not evict a loaded adapter for one that nobody has requested.
                 return
-        self._start_loading(record)
+        self._queued[name] = mark
+        self._load_queued()
 
     async def _remove(self, record: AdapterRecord) -> None:
         await self._drain(record, "removed")
@@ -286,6 +313,27 @@ class Adapters:
             record.loading = self._begin(self._load(record))
             self._tell()
         return record.loading
+
+    def _load_queued(self) -> None:
+        """Loads bundles that no request waits for, a few at a time, so that requests for others find a loader."""
+        while self._queued and len(self._in_background) < _IN_BACKGROUND:
+            name = next(iter(self._queued))
+            mark = self._queued.pop(name)
+            record = self._records.get(name)
+            if record is None or record.is_off or record.loading is not None:
+                continue
+            if record.loaded is not None and record.mark == mark and record.trouble is None:
+                continue
+            if record.generation == 0 and not record.is_pinned and self._is_full:
+                # As in `_follow`, if the adapters are large.
+                continue
+            task = self._start_loading(record)
+            self._in_background.add(task)
+            task.add_done_callback(self._loaded_in_background)
+
+    def _loaded_in_background(self, task: asyncio.Task[Any]) -> None:
+        self._in_background.discard(task)
+        self._load_queued()
 
     async def _load(self, record: AdapterRecord) -> LoadedAdapter | None:
         """Loads a new generation and publishes it; returns None on failure."""
@@ -337,6 +385,10 @@ class Adapters:
         """Unloads idle adapters above the limit, least recently used first."""
         loaded = [record for record in self._records.values() if record.loaded is not None]
         excess = len(loaded) - self._settings.max_adapters
+        surplus = sum(record.bytes for record in loaded) - self._most_bytes
+        if excess <= 0 and surplus <= 0:
+            self._is_crowded = False
+            return
         # An adapter whose new bundle cannot be used would not come back.
         idle = [
             record
@@ -349,13 +401,21 @@ class Adapters:
                 or record.loaded in self._uses
             )
         ]
-        for record in sorted(idle, key=lambda one: one.last_used or 0.0)[: max(0, excess)]:
+        for record in sorted(idle, key=lambda one: one.used_at):
+            if excess <= 0 and surplus <= 0:
+                break
+            excess, surplus = excess - 1, surplus - record.bytes
             record.loaded = None
             self._unloaded(record, "evicted")
         # Adapters in use are unloaded when their last request ends; see `using`.
-        self._is_crowded = excess > len(idle)
-        if excess > 0:
-            self._tell()
+        self._is_crowded = excess > 0 or surplus > 0
+        self._tell()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether one more adapter of the usual size would be too many for the memory."""
+        sizes = [record.bytes for record in self._records.values() if record.loaded is not None]
+        return bool(sizes) and sum(sizes) * (len(sizes) + 1) / len(sizes) > self._most_bytes
 
     def _unloaded(self, record: AdapterRecord, reason: str) -> None:
         events.log("adapter_unloaded", adapter=record.name, version=record.generation, reason=reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,14 @@ class BundleChanges:
         records: State of the adapters, by name.
         settling: Time for which a change must persist, in seconds. A folder that is being replaced
             is briefly absent, and one that is being copied grows.
+
+    Attributes:
+        seconds: Time that the last reading of the fingerprints took.
     """
 
     def __init__(self, repository: Repository, records: Mapping[str, AdapterRecord], settling: float) -> None:
         self._repository, self._records, self._settling = repository, records, settling
+        self.seconds = 0.0
 
     async def now(self) -> dict[str, str]:
         """Returns the bundles that have to be loaded or unloaded.
@@ -33,7 +38,9 @@ class BundleChanges:
         Raises:
             OSError: If a folder of bundles cannot be read.
         """
+        start = time.monotonic()
         there = await asyncio.to_thread(self._repository.fingerprints)
+        self.seconds = time.monotonic() - start
         absent = {name: "" for name, record in self._records.items() if not (name in there or record.loading)}
         changed = {
             name: mark

@@ -11,7 +11,7 @@ EVENTS = {
     "starting": "The server starts: `version`, `pid`, `bundles`.",
     "started": (
         "The server answers requests: `address`, `version`, `bundles`, `base`, `engine`, and the numbers of `adapters` "
-        "that are loaded and `refused`."
+        "that are loaded and `refused` so far."
     ),
     "start_failed": "The server cannot start: `reason`.",
     "stopping": "A signal stops the server: `signal`, and `pending`, the requests that it still answers.",

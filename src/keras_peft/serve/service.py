@@ -96,14 +96,17 @@ class Service:
         adapters = Adapters(repository, engine, settings, observer, batcher.run_in_this_thread)
         return cls(adapters, batcher, engine, settings, observer)
 
-    async def start(self) -> None:
+    async def start(self, *, at_once: bool = False) -> None:
         """Starts the workers, loads the adapters and starts watching the bundles.
+
+        Args:
+            at_once: Whether to return without waiting for many adapters; see `Adapters.start`.
 
         Raises:
             OSError: If a folder of bundles cannot be read.
         """
         self.batcher.start()
-        await self.adapters.start()
+        await self.adapters.start(at_once=at_once)
         self._watching = asyncio.create_task(self.adapters.watch())
 
     async def stop(self, timeout: float | None = None) -> None:

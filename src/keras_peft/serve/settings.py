@@ -54,6 +54,8 @@ class ServeSettings:
             probes fail meanwhile, so that load balancers stop sending requests.
         max_adapters: Maximum loaded adapters. Beyond it, idle adapters are unloaded, least recently
             used first.
+        adapter_memory_mb: Maximum memory of the weights of loaded adapters, in megabytes. Beyond it,
+            too, idle adapters are unloaded.
         allow_label_changes: Whether a bundle may replace one with other labels, the same labels in
             another order, or another task. If not, the previous bundle stays in use.
         watch_s: Interval between checks for new, changed and removed bundles, in seconds; 0
@@ -120,7 +122,10 @@ class ServeSettings:
         1.0, "Time for the last requests to arrive on shutdown, and for clients to close, in seconds."
     )
     pre_stop_s: float = setting(0.0, "Time to keep accepting requests after a shutdown signal, in seconds.")
-    max_adapters: int = setting(256, "Maximum loaded adapters; beyond it, idle ones are unloaded.")
+    max_adapters: int = setting(1024, "Maximum loaded adapters; beyond it, idle ones are unloaded.")
+    adapter_memory_mb: int = setting(
+        1024, "Maximum memory of loaded adapters, in megabytes; beyond it, idle ones are unloaded."
+    )
     allow_label_changes: bool = setting(
         False, "Let a bundle replace one with other labels, in another order, or with another task."
     )
@@ -179,6 +184,7 @@ class ServeSettings:
             "linger_s": 0,
             "pre_stop_s": 0,
             "max_adapters": 1,
+            "adapter_memory_mb": 1,
             "requests_per_minute": 1,
             "watch_s": 0,
             "trunk_cache_mb": 0,

@@ -186,6 +186,10 @@ class _Tensors(Mapping[str, "np.ndarray"]):
         with safetensors.safe_open(self._files[name], "numpy") as opened:
             return opened.get_tensor(name)  # type: ignore[no-any-return]
 
+    def __contains__(self, name: object) -> bool:
+        # The inherited method would read the tensor.
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 

@@ -56,7 +56,7 @@ from keras_peft.serve.http.app import create
 from keras_peft.serve.http.process import Server, bind, run
 from keras_peft.serve.http.startup import StartupEvents
 class Loading(Service):
-    async def start(self):
+    async def start(self, *, at_once):
         print("loading", flush=True)
         await asyncio.sleep(float(sys.argv[1]))
     async def predict(self, *arguments, **options):

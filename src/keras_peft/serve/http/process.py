@@ -1,7 +1,7 @@
 """The server process: startup, signals and shutdown.
 
-The port is bound before the adapters are loaded, and the server listens once all are loaded, so
-that every connection is answered. After a signal the server reports not ready but still accepts
+The port is bound before the base model is loaded, and the server listens once it can answer. It
+loads many adapters in the background. After a signal the server reports not ready but still accepts
 requests for `pre_stop_s`. It then accepts no new connections, answers the requests that are on
 their way on the others, and closes each after its last response, within `drain_timeout_s`. A second
 signal ends it immediately.
@@ -133,8 +133,10 @@ async def run(server: Server, listener: socket.socket, places: Sequence[Path], s
             # which would stall all requests.
             gc.collect()
             gc.freeze()
+            freezing = asyncio.create_task(_freeze_adapters(service))
             server.on_listening = lambda: _started(server.context, _address(listener), places, start)
             await server.serve(sockets=[listener])
+            freezing.cancel()
     if not server.force_exit:
         # Uvicorn has already waited for the pending requests.
         await service.stop(timeout=0)
@@ -151,7 +153,7 @@ async def run(server: Server, listener: socket.socket, places: Sequence[Path], s
 async def _loaded(server: Server, start: StartupEvents) -> bool:
     """Loads the adapters and reports the progress; returns False if a signal ended it."""
     service = server.context.service
-    loading = asyncio.create_task(service.start())
+    loading = asyncio.create_task(service.start(at_once=True))
     while not loading.done():
         if server.asked is not None:
             server.tell_stopping()
@@ -163,6 +165,12 @@ async def _loaded(server: Server, start: StartupEvents) -> bool:
         await asyncio.wait([loading], timeout=_TELLING)
     await loading
     return True
+
+
+async def _freeze_adapters(service: Service) -> None:
+    """Spares the adapters that are loaded in the background from full collections, too."""
+    await service.adapters.until_loaded()
+    gc.freeze()
 
 
 def _started(context: ServerContext, address: str, places: Sequence[Path], start: StartupEvents) -> None:
