@@ -14,9 +14,10 @@ LOWEST_TESTS := tests/bases tests/graph/test_graph.py tests/exports/test_onnx_ex
   tests/methods/test_adalora.py tests/test_adapter_files.py tests/data/readers/test_readers.py tests/cli/test_config.py \
   tests/training/test_fine_tune.py::test_it_learns_and_reports \
   tests/serve/http/test_server_process.py::test_the_command_serves_a_folder_until_it_is_stopped
-# Flags of the benchmarks and of test-interop.
+# Flags of the benchmarks, of test-interop and of fuzz.
 BENCH ?=
 INTEROP ?=
+FUZZ ?= --store
 # `new` creates a virtual environment in folder $(1), and `install` installs into it with uv, which is much faster
 # than pip. uv does not read pip's settings.
 ifdef PIP_INDEX_URL
@@ -42,7 +43,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-export bench-serve soak attack clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-export bench-serve soak attack fuzz clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -128,6 +129,8 @@ soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; 
 
 attack: .venv/serving .venv/bench ## run ten minutes of load on the server beside attackers; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving.attack $(BENCH)
+fuzz: .venv/developer ## mutate everything that a stranger can send; flags in FUZZ="..."
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(FUZZ)
 
 clean: ## remove what the targets made
 	rm -rf .venv .venv-peers .venv-peers-adapters $(LOWEST) $(PACKAGE) dist site .image-root .bench-serve .bench-export demo-bundle demo-bundle.partial logs

@@ -508,6 +508,17 @@ def difference_table(file: str) -> str:
     return "\n".join([*lines, "", f"Measured with {versions}."])
 
 
+def security_page() -> str:
+    """SECURITY.md with the results of `make fuzz`."""
+    sys.path.insert(0, str(ROOT / "tests"))  # to import the fuzz suite
+    from fuzz import tables
+
+    path = ROOT / "benchmarks" / "results" / "fuzz.json"
+    if not path.is_file():
+        return filled("SECURITY.md", {"tried": "Not measured yet: `make fuzz`."})
+    return filled("SECURITY.md", {"tried": tables.of_security(json.loads(path.read_text(encoding="utf-8")))})
+
+
 def house_page() -> str:
     """docs/internals/house.md with the current diagram."""
     from scripts import house
@@ -546,6 +557,7 @@ def main() -> None:
         "docs/benchmarks/exports.md": measured_exports_page(),
         "docs/benchmarks/exchange.md": measured_exchange_page(),
         "docs/internals/house.md": house_page(),
+        "SECURITY.md": security_page(),
     }
     stale = []
     for name, text in pages.items():
