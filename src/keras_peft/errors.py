@@ -27,9 +27,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Messages name labels, columns and tensors, which may be of any length in a file from others.
+_MOST_CHARACTERS = 10_000
+_END = 1_000
+
 
 class KerasPeftError(Exception):
     """Base class of all errors that a user can fix."""
+
+    def __str__(self) -> str:
+        """Returns the message; of a very long one, the start, and the end, which says what to do."""
+        message = super().__str__()
+        if len(message) <= _MOST_CHARACTERS:
+            return message
+        left_out = len(message) - _MOST_CHARACTERS
+        start = message[: _MOST_CHARACTERS - _END]
+        return f"{start} … ({left_out:,} characters are left out) … {message[-_END:]}"
 
 
 class OptionError(KerasPeftError, ValueError):

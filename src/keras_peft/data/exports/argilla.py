@@ -50,9 +50,11 @@ def _responses(row: Row) -> dict[str, list[dict[str, Any]]]:
     responses = row.get("responses") or {}
     if isinstance(responses, list):  # Before version 2: {"values": {question: {"value": …}}, "status": …}
         by_question: dict[str, list[dict[str, Any]]] = {}
-        for one in responses:
-            for question, value in (one.get("values") or {}).items():
-                by_question.setdefault(question, []).append({**value, "status": one.get("status")})
+        for one in filter(_is_object, responses):
+            values = one.get("values")
+            for question, value in (values if _is_object(values) else {}).items():
+                if _is_object(value):
+                    by_question.setdefault(question, []).append({**value, "status": one.get("status")})
         return by_question
     return responses if isinstance(responses, dict) else {}
 
@@ -62,7 +64,7 @@ def _nested(row: Row, questions: set[str]) -> Row | LeftOut:
     if "text" not in plain and len(plain) == 1:
         plain = {"text": next(iter(plain.values()))}
     for question, given in responses.items():
-        answers = [(one.get("value"), one.get("status")) for one in given if isinstance(one, dict)]
+        answers = [(one.get("value"), one.get("status")) for one in filter(_is_object, _listed(given))]
         label = _agreed(answers)
         if isinstance(label, LeftOut):
             return label
@@ -72,7 +74,7 @@ def _nested(row: Row, questions: set[str]) -> Row | LeftOut:
 
 def _old(row: Row) -> Row | LeftOut:
     status = row.get("status")
-    if status in _STATUS:
+    if isinstance(status, str) and status in _STATUS:
         return LeftOut(_STATUS[status])
     inputs = row.get("inputs")
     text = row.get("text") or (inputs.get("text") if isinstance(inputs, dict) else None)
@@ -89,8 +91,8 @@ def _flat(row: Row) -> Row | LeftOut:
     questions = _questions(row)
     plain = {name: value for name, value in row.items() if "." not in name and name not in ("id", "status")}
     for question in questions:
-        values, states = row.get(f"{question}.responses") or [], row.get(f"{question}.responses.status") or []
-        label = _agreed(list(zip(values, states, strict=False)))
+        values, states = row.get(f"{question}.responses"), row.get(f"{question}.responses.status")
+        label = _agreed(list(zip(_listed(values), _listed(states), strict=False)))
         if isinstance(label, LeftOut):
             return label
         plain["label" if len(questions) == 1 else question] = label
@@ -101,7 +103,7 @@ def _agreed(answers: list[tuple[Any, Any]]) -> Any:
     """Returns the answer that all annotators gave, or why there is none."""
     submitted = [value for value, status in answers if status in ("submitted", None)]
     if not submitted:
-        states = {status for _, status in answers}
+        states = {str(status) for _, status in answers}
         return LeftOut(_STATUS.get(states.pop(), "not annotated") if len(states) == 1 else "not annotated")
     if any(_comparable(value) != _comparable(submitted[0]) for value in submitted):
         return LeftOut("annotated differently by several people")
@@ -111,3 +113,12 @@ def _agreed(answers: list[tuple[Any, Any]]) -> Any:
 def _comparable(value: Any) -> Any:
     """Returns an answer without the order in which an annotator chose labels."""
     return sorted(map(str, value)) if isinstance(value, list) else value
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _listed(value: Any) -> list[Any]:
+    """Returns a list, also for a value of another type, which no version writes."""
+    return value if isinstance(value, list) else []
