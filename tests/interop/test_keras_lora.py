@@ -371,6 +371,19 @@ def test_damaged_files(file, tmp_path):
     backbone.save_weights(tmp_path / "whole.weights.h5")
     with pytest.raises(AdapterError, match=r"because save_weights\(\) wrote it, with LoRA merged"):
         keras_peft.interop.import_keras_lora(tmp_path / "whole.weights.h5", base)
+
+    def claims(group):
+        del group["11"]["vars"]["lora_kernel_a"]
+        group["11"]["vars"].create_dataset("lora_kernel_a", (2**20, 2**20), "float32", chunks=True)
+
+    with pytest.raises(
+        AdapterError, match=r"fewer than its tensors lora/11/vars/lora_kernel_a \(1048576, 1048576\)"
+    ):
+        keras_peft.interop.import_keras_lora(changed(claims), base)
+    nodes = file.read_bytes().replace(b"SNOD", b"SXOD")
+    (tmp_path / "nodes.lora.h5").write_bytes(nodes)
+    with pytest.raises(AdapterError, match="is not an HDF5 file or is damaged"):
+        keras_peft.interop.import_keras_lora(tmp_path / "nodes.lora.h5", base)
     (tmp_path / "text.lora.h5").write_text("no HDF5")
     with pytest.raises(AdapterError, match="is not an HDF5 file"):
         keras_peft.interop.import_keras_lora(tmp_path / "text.lora.h5", base)

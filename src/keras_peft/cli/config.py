@@ -59,6 +59,8 @@ def read(arguments: Sequence[str]) -> dict[str, Any]:
         raise OptionError(f"{FLAG} {path}: {error.strerror}; expected a .toml file with flags.") from None
     except ValueError as error:
         raise OptionError(f"{FLAG} {path} is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise OptionError(f"{FLAG} {path} is nested too deeply; expected flags and their values.") from None
     values = {_RENAMED.get(key, key.replace("-", "_")): value for key, value in content.items()}
     return {name: _located(value, path.parent) if name in _PATHS else value for name, value in values.items()}
 

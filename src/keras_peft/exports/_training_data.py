@@ -31,9 +31,10 @@ def training_examples(bundle: Bundle) -> Examples | None:
     try:
         flags = tomllib.loads((bundle.folder / "run.toml").read_text(encoding="utf-8"))
         path = bundle.folder / str(flags["data"])
-    except (OSError, ValueError, KeyError):
+        is_file = path.is_file()
+    except (OSError, ValueError, KeyError, RecursionError):
         return None
-    if path.name != bundle.content["data"].get("source") or not path.is_file():
+    if path.name != bundle.content["data"].get("source") or not is_file:
         return None
     columns: dict[str, Any] = column_options(bundle.columns)
     try:

@@ -197,6 +197,8 @@ def _entries(file: Path) -> Sequence[Any]:
         raise OptionError(f"`keys={file}` cannot be read: {error.strerror or error}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"`keys={file}` is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise OptionError(f"`keys={file}` is nested too deeply; expected [[key]] tables.") from None
     entries = content.get("key")
     if not isinstance(entries, list) or not entries or set(content) != {"key"}:
         raise OptionError(

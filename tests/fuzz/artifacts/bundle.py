@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from fuzz.artifact import Artifact, Content, check_probabilities
 from fuzz.commands import command
-from fuzz.mutations import Mutation, raw, structure, tensors
+from fuzz.mutations import Mutation, raw, settings, structure, tensors
 
 TEXTS = ("the model and the people", "what have you", "time for the people with you, and this not")
 FILES: dict[str, Sequence[Mutation]] = {
@@ -44,15 +44,22 @@ def write_examples(folder: Path) -> None:
 def _examples() -> Path:
     """A folder with the examples, which exists as long as the process."""
     import keras_peft
-    from conftest import TINY, make_rows
+    from conftest import TINY, make_rows, write_jsonl
     from keras_peft.methods.pfeiffer import PfeifferAdapter
     from keras_peft.progress import Progress
     from serve.bundles import write_bundle
 
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    rows = Path(tempfile.mkdtemp()) / "rows.jsonl"
+    atexit.register(shutil.rmtree, rows.parent, ignore_errors=True)
     keras_peft.fine_tune(
-        make_rows(40), out=folder / "trained", base=str(TINY), epochs=1, track=[], progress=Progress()
+        write_jsonl(rows, make_rows(40)),
+        out=folder / "trained",
+        base=str(TINY),
+        epochs=1,
+        track=[],
+        progress=Progress(),
     )
     write_bundle(folder / "tags", keras_peft.PrefixTuning(tokens=2), task="token-labels", labels=("O", "B-a"))
     write_bundle(folder / "numbers", keras_peft.IA3(), task="regression")
@@ -144,6 +151,23 @@ class Served(Bundle):
         return Content.of(outputs)
 
 
+class Exported(Bundle):
+    """A bundle that is exported in 8 bits, for which its training data is looked for."""
+
+    name, title = "bundle-exported", "bundle, `keras_peft.export`"
+
+    def mutations(self) -> Mapping[str, Sequence[Mutation]]:
+        return {**FILES, "run.toml": settings.MUTATIONS}
+
+    def read(self, path: Path) -> Content:
+        import keras_peft
+
+        out = path.parent / "exported"
+        shutil.rmtree(out, ignore_errors=True)
+        keras_peft.export(path, out=out, format="onnx", quantize="int8")
+        return predictions(keras_peft.load(out))
+
+
 @cache
 def _engine() -> Any:
     from conftest import TINY
@@ -153,4 +177,4 @@ def _engine() -> Any:
     return Engine(sources.load_weights(str(TINY)))
 
 
-ARTIFACTS = (Bundle(), InKeras(), Shown(), Served())
+ARTIFACTS = (Bundle(), InKeras(), Shown(), Served(), Exported())

@@ -79,8 +79,10 @@ def read(path: Path) -> LoraFile:
     try:
         with h5py.File(path) as file:
             _refuse_elsewhere(file, path)
+            _refuse_larger(file, path)
             return _read(file, path)
-    except OSError:
+    except (OSError, RuntimeError, SystemError, KeyError, ValueError, TypeError):
+        # h5py has no common class for what it finds in a damaged file; some of it is found when values are read.
         raise AdapterError(
             f"{path} is not an HDF5 file or is damaged; pass one written by backbone.save_lora_weights()."
         ) from None
@@ -100,6 +102,22 @@ def _refuse_elsewhere(file: h5py.File, path: Path) -> None:
         raise AdapterError(
             f"{path} stores {listed(found, most=4)} outside the file, which KerasHub never does; such files are "
             "not read."
+        )
+
+
+def _refuse_larger(file: h5py.File, path: Path) -> None:
+    """Refuses tensors that are larger than the file: HDF5 fills in values that are not stored, and unpacks others."""
+    most, found = path.stat().st_size, []
+
+    def visit(name: str, there: Any) -> None:
+        if isinstance(there, h5py.Dataset) and there.nbytes > most:
+            found.append(f"{name} {there.shape}")
+
+    file.visititems(visit)
+    if found:
+        raise AdapterError(
+            f"{path} has {most:,} bytes, fewer than its tensors {listed(found, most=4)}; KerasHub does not compress "
+            "them. Save it again with backbone.save_lora_weights()."
         )
 
 
