@@ -129,6 +129,7 @@ soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; 
 
 attack: .venv/serving .venv/bench ## run ten minutes of load on the server beside attackers; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving.attack $(BENCH)
+
 fuzz: .venv/developer ## mutate everything that a stranger can send; flags in FUZZ="..."
 	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(FUZZ)
 
