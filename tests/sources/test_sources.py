@@ -160,13 +160,13 @@ def damage_tensors(folder, change):
     ("damage", "error", "message"),
     [
         (lambda f: (f / "config.json").unlink(), BaseNotFound, "has no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), BaseCorrupt, "is not valid JSON"),
+        (lambda f: (f / "config.json").write_text("{"), BaseCorrupt, "is not JSON"),
         (
             lambda f: damage_config(f, model_type="gpt2"),
             BaseError,
             "type 'gpt2'; the supported types are",
         ),
-        (lambda f: damage_config(f, dim=None), BaseCorrupt, "has no 'dim'"),
+        (lambda f: damage_config(f, dim=None), BaseCorrupt, "dim is missing, expected int"),
         (lambda f: damage_config(f, activation="selu"), BaseError, "activation 'selu'; the supported ones"),
         (lambda f: (f / "model.safetensors").unlink(), BaseNotFound, "has no model.safetensors"),
         (

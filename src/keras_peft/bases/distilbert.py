@@ -184,6 +184,27 @@ def values_at(place: Place, tensors: Mapping[str, np.ndarray]) -> dict[str, np.n
     return found
 
 
+def refuse_unsupported(config: Mapping[str, Any]) -> None:
+    """Checks what the fields of a configuration have to be together.
+
+    Args:
+        config: Hugging Face's config.json of the DistilBERT.
+
+    Raises:
+        BaseError: If the activation is not supported, or the heads do not divide the vectors.
+    """
+    activation = config.get("activation", "gelu")
+    if activation not in _ACTIVATIONS:
+        raise BaseError(
+            f"This checkpoint uses the activation {activation!r}; the supported ones are "
+            f"{listed(_ACTIVATIONS)}."
+        )
+    if config["dim"] % config["n_heads"]:
+        raise BaseError(
+            f"This checkpoint has vectors of size {config['dim']:,}, which {config['n_heads']:,} heads cannot share."
+        )
+
+
 def from_checkpoint(
     config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, epsilon: float = EPSILON
 ) -> keras.Model:
@@ -209,12 +230,8 @@ def from_checkpoint(
 
     from keras_peft.core.sites import find_sites, own_variables
 
+    refuse_unsupported(config)
     activation = config.get("activation", "gelu")
-    if activation not in _ACTIVATIONS:
-        raise BaseError(
-            f"This checkpoint uses the activation {activation!r}; the supported ones are "
-            f"{listed(_ACTIVATIONS)}."
-        )
     with _without_random_values(keras_hub.models.DistilBertBackbone):
         backbone = keras_hub.models.DistilBertBackbone(
             vocabulary_size=config["vocab_size"],

@@ -8,9 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_peft.bundle.description import Description
+from keras_peft.errors import BundleMismatch, listed
+from keras_peft.json_files import JsonError, read_object
 
 FORMAT = 2
 CONTENT = "bundle.json"
+# With thousands of labels, the confusions take megabytes.
+_MOST_BYTES_OF_REPORT = 64 << 20
 CARD = "README.md"
 """The model card. It is for people: it may be edited, and no code reads it."""
 FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", CARD, "run.toml")
@@ -25,8 +29,25 @@ class Bundle(Description):
     """
 
     def report(self) -> dict[str, Any]:
-        """Returns the content of report.json."""
-        return dict(json.loads((self.folder / "report.json").read_text(encoding="utf-8")))
+        """Returns the content of report.json.
+
+        Raises:
+            BundleMismatch: If it is damaged; the message lists all problems.
+        """
+        from keras_peft.bundle.schema import ReportFile, problems_of
+
+        path = self.folder / "report.json"
+        try:
+            content = read_object(path, most_bytes=_MOST_BYTES_OF_REPORT)
+        except OSError as error:
+            raise BundleMismatch(
+                f"{path} cannot be read ({error.strerror}); copy the bundle again."
+            ) from None
+        except JsonError as error:
+            raise BundleMismatch(f"{path} is damaged: it {error}; copy the bundle again.") from None
+        if problems := problems_of(content, ReportFile, path.name):
+            raise BundleMismatch(f"{self.folder} is damaged: {listed(problems)}. Copy the bundle again.")
+        return content
 
 
 def checksum(content: Mapping[str, Any]) -> str:

@@ -82,6 +82,38 @@ class SharedExportFile(msgspec.Struct):
     files: Sums
 
 
+class Plan(msgspec.Struct):
+    """The numbers of parameters of an adapter."""
+
+    trainable_parameters: int
+    total_parameters: int
+
+
+class LabelScores(msgspec.Struct):
+    """The scores of one label."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Validation(msgspec.Struct):
+    """The scores on the validation rows."""
+
+    rows: int
+    metrics: dict[Name, float]
+    labels: dict[str, LabelScores]
+    interval: Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)] | None = None
+
+
+class ReportFile(msgspec.Struct):
+    """The part of report.json that is read again."""
+
+    plan: Plan
+    validation: Validation
+
+
 def problems_of(content: Mapping[str, Any], schema: type[msgspec.Struct], file: str) -> list[str]:
     """Checks the fields of a file; see `schemas.problems_with`.
 

@@ -117,6 +117,7 @@ def read_weights(folder: Path, *, name: str, sha256: str | None = None) -> Encod
     tensors, identity = (read_tensors(folder), sha256) if sha256 else identified(folder)
     try:
         own, converted = kind.to_distilbert(config, tensors)
+        distilbert.refuse_unsupported(own)
     except KeyError as error:
         raise BaseCorrupt(f"{folder / 'config.json'} has no {error}; download the base again.") from None
     return EncoderWeights(
@@ -145,14 +146,18 @@ def read_config(folder: Path) -> tuple[dict[str, Any], ModuleType]:
         BaseError: If the architecture is not supported.
     """
     from keras_peft import bases
+    from keras_peft.schemas import problems_with
+    from keras_peft.sources._config_schema import SCHEMAS
 
     config = _read_json(folder / "config.json")
     kind = config.get("model_type")
     known = {name: one for name, one in bases.checkpoints().items() if hasattr(one, "from_checkpoint")}
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise BaseError(
             f"{folder} contains a checkpoint of type {kind!r}; the supported types are: {', '.join(known)}."
         )
+    if problems := problems_with(config, SCHEMAS[kind], "config.json"):
+        raise BaseCorrupt(f"{folder} does not describe a model: {listed(problems)}. Download the base again.")
     return config, known[kind]
 
 
