@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 TOKENIZER = "tokenizer.json"
 # Rows per batch of the tokenizer: enough for all cores, few enough for memory.
 _AT_ONCE = 4096
-# Characters per batch, after normalization. The tokenizer needs some 200 bytes for each.
+# Characters per batch. The tokenizer needs some 200 bytes for each.
 _CHARACTERS_AT_ONCE = 2_000_000
-# How many times as long normalization may make a text of this size. Known characters become up to 18.
+# Characters that any text may have after normalization; a longer result may be at most 20 times as long as its text.
+# One character becomes up to 18 in the normal forms of Unicode.
+_ALWAYS_ALLOWED = 500_000
 _MOST_GROWTH = 20
 # Characters that are normalized at once to measure the growth of a text.
 _MEASURED = 1000
@@ -71,8 +73,8 @@ class Encoder(ABC):
         self._stride = (max_length - special) // 4 if overlaps else 0
         self._tokenizer.enable_truncation(max_length, stride=self._stride)
         self._overlaps, self._at_once = overlaps, at_once
-        # Texts up to this size fit into a batch however much they grow.
-        self._unmeasured = _CHARACTERS_AT_ONCE // self._known.growth
+        # Texts up to this size are allowed however much they grow.
+        self._unmeasured = _ALWAYS_ALLOWED // self._known.growth
 
     @property
     def effort(self) -> int:
@@ -165,7 +167,7 @@ class Encoder(ABC):
             guarded(partial(self._measure, row, size))
 
     def _measure(self, row: Any, size: int) -> None:
-        normalizer, most = self._tokenizer.normalizer, max(_CHARACTERS_AT_ONCE, _MOST_GROWTH * size)
+        normalizer, most = self._tokenizer.normalizer, max(_ALWAYS_ALLOWED, _MOST_GROWTH * size)
         found = 0
         for text in (row,) if isinstance(row, str) else row:
             for start in range(0, len(text) if normalizer is not None else 0, _MEASURED):

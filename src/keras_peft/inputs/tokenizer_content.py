@@ -38,9 +38,10 @@ _MOST_MARKS = 12_000_000
 _MOST_TOKENS = 1 << 20
 _MOST_TOKEN_CHARACTERS = 16 << 20
 _MOST_ADDED = 10_000
+_LONGEST_ADDED = 256
 _LONGEST_TOKEN = 1024
 # For each place of a text, Unigram tries all pieces that start there.
-_LONGEST_PIECE = 256
+_LONGEST_PIECE = 128
 # Time grows with the cube of the length of a word.
 _LONGEST_WORD = 200
 _USUAL_PIECE, _USUAL_WORD = 32, 100
@@ -79,7 +80,7 @@ _MODELS: Mapping[str, Mapping[str, Kind]] = {
 }
 _ADDED: Mapping[str, Kind] = {
     "id": is_id,
-    "content": lambda value: isinstance(value, str) and 0 < len(value) <= _LONGEST_PIECE,
+    "content": lambda value: isinstance(value, str) and 0 < len(value) <= _LONGEST_ADDED,
     "single_word": is_flag,
     "lstrip": is_flag,
     "rstrip": is_flag,
