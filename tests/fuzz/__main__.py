@@ -32,25 +32,33 @@ def main() -> None:
     if options.case is not None:
         reproduce(chosen, options.case, options.seed, options.keep)
         return
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=options.work) as work:
-        runner.write([one.name for one in chosen], Path(work))
-        tallies = {one.name: tally_of(one, options, Path(work), len(chosen)) for one in chosen}
-    content = {
+    content: dict[str, Any] = {
         "machine": described(),
         "seed": options.seed,
-        "minutes": round((time.monotonic() - began) / 60, 1),
         "limits": {"seconds": runner.MOST_SECONDS, "memory_mib": limits.MOST_MIB},
-        "artifacts": {name: asdict(tally) for name, tally in tallies.items()},
+        "artifacts": {},
     }
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        runner.write([one.name for one in chosen], Path(work))
+        for one in chosen:
+            content["artifacts"][one.name] = asdict(tally_of(one, options, Path(work), len(chosen)))
+            if options.store:
+                store(content)
     print(tables.outcomes(content))
     print(tables.failures(content))
-    if options.store:
-        stored = (
-            merged(json.loads(RESULTS.read_text(encoding="utf-8")), content) if RESULTS.is_file() else content
-        )
-        RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    sys.exit(1 if any(tally.failures for tally in tallies.values()) else 0)
+    sys.exit(1 if any(tally["failures"] for tally in content["artifacts"].values()) else 0)
+
+
+def store(content: dict[str, Any]) -> None:
+    """Writes the results of the artifacts that ran, and keeps those of the others.
+
+    Args:
+        content: The results.
+    """
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["artifacts"] if RESULTS.is_file() else {}
+    known = {**kept, **content["artifacts"]}
+    ordered = {name: known[name] for name in artifacts.names() if name in known}
+    RESULTS.write_text(json.dumps({**content, "artifacts": ordered}, indent=1) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:
@@ -124,11 +132,6 @@ def described() -> dict[str, Any]:
 
     machine = describe_machine(Path(".venv-peers/bin/python"))
     return dict(machine)
-
-
-def merged(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Replaces the results of the artifacts that ran, and keeps those of the others."""
-    return {**new, "artifacts": {**stored["artifacts"], **new["artifacts"]}}
 
 
 if __name__ == "__main__":

@@ -84,15 +84,10 @@ class HfModel(_Imported):
     base = None
 
     def write(self, folder: Path) -> None:
-        from conftest import REFERENCE
+        from interop.test_hf_model import checkpoint
 
         for kind in ("single", "words", "number", "multi"):
-            shutil.copytree(REFERENCE / "distilbert", folder / kind)
-            for file, ending in (("config", "json"), ("model", "safetensors")):
-                shutil.copy2(
-                    REFERENCE / "classifiers" / f"distilbert_{kind}.{ending}",
-                    folder / kind / f"{file}.{ending}",
-                )
+            checkpoint(f"distilbert_{kind}", folder / kind)
 
 
 class KerasLora(Artifact):

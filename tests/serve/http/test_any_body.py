@@ -96,7 +96,7 @@ QUICK = settings(
         HealthCheck.function_scoped_fixture,
     ],
 )
-LONG = settings(QUICK, max_examples=400)
+LONG = settings(QUICK, max_examples=200)
 
 
 @pytest.fixture(scope="module")
