@@ -151,6 +151,8 @@ def _classified(error: BaseException) -> tuple[str, str, str, str]:
         if len(message) <= MOST_CHARACTERS:
             return REFUSED, kind, place, message[:300]
         return CRASHED, f"{kind} of {len(message):,} characters", place, message[:300]
+    if isinstance(error, Wrong):
+        return CRASHED, f"Wrong: {message[:100]}", place, message[:300]
     if isinstance(error, MemoryError):
         return KILLED, "memory", place, message[:300]
     return CRASHED, kind, place, message[:300]

@@ -33,9 +33,9 @@ def outcome_of(name, folder):
     [
         ("raises", case.CRASHED, "KeyError"),
         ("panics", case.CRASHED, "BaseException"),
-        ("infinite", case.CRASHED, "Wrong"),
-        ("chatty", case.CRASHED, "BundleError of 100,000 characters"),
-        ("accepts", case.CRASHED, "Wrong"),
+        ("infinite", case.CRASHED, "Wrong: outputs are not finite"),
+        ("chatty", case.CRASHED, "Long of 100,000 characters"),
+        ("accepts", case.CRASHED, "Wrong: a modified file was accepted"),
         ("refuses", case.REFUSED, "BundleError"),
     ],
 )
