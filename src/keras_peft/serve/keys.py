@@ -195,7 +195,7 @@ def _entries(file: Path) -> Sequence[Any]:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise OptionError(f"`keys={file}` cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise OptionError(f"`keys={file}` is not valid TOML: {error}.") from None
     except RecursionError:
         raise OptionError(f"`keys={file}` is nested too deeply; expected [[key]] tables.") from None
