@@ -6,10 +6,11 @@ import shutil
 import tomllib
 
 import pytest
+import tomli_w
 
 import keras_peft
 from conftest import TINY
-from keras_peft.cli import main
+from keras_peft.cli import config, main
 from keras_peft.training.fine_tune import fine_tune
 from sampling import thorough
 
@@ -94,3 +95,10 @@ def test_what_cannot_be_used(tmp_path, capsys, content, message):
     assert code == 2
     assert message in said.err
     assert len(said.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_cannot_be_a_path_stays_as_it_is(tmp_path, name):
+    file = tmp_path / "run.toml"
+    file.write_text(tomli_w.dumps({"data": name}))
+    assert config.read(["train", "--config", str(file)]) == {"data": name}

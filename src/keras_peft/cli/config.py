@@ -69,9 +69,12 @@ def _located(value: Any, folder: Path) -> Any:
     """Returns a path as seen from the working directory; the file names it as seen from its own folder."""
     if isinstance(value, list):
         return [_located(one, folder) for one in value]
-    if not isinstance(value, str) or Path(value).is_absolute() or not (folder / value).exists():
+    if not isinstance(value, str) or Path(value).is_absolute():
         return value
-    return str(folder / value)
+    try:
+        return str(folder / value) if (folder / value).exists() else value
+    except (OSError, ValueError):  # Too long for a path, or with a zero byte; the command refuses it.
+        return value
 
 
 def check(
