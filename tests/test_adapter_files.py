@@ -21,6 +21,24 @@ def model():
     return made
 
 
+def test_nothing_is_built_for_what_the_file_does_not_hold(model, tmp_path, monkeypatch):
+    keras_peft.save_adapter(model, tmp_path / "saved")
+    path = tmp_path / "saved" / "adapter.json"
+    content = json.loads(path.read_text())
+    monkeypatch.setattr(type(model), "add_adapter", lambda *_, **__: pytest.fail("an adapter was built"))
+    content["parts"][0]["method"]["rank"] = 10**9
+    path.write_text(json.dumps(content))
+    with pytest.raises(AdapterError, match=r"expected \(\d+, 1000000000\), got"):
+        keras_peft.load_adapter(model, tmp_path / "saved", "second", head=dense())
+    content["parts"] *= 5_000
+    path.write_text(json.dumps(content))
+    with pytest.raises(AdapterError, match="adapter.json: parts is .*, expected list of length <= 1000"):
+        keras_peft.load_adapter(model, tmp_path / "saved", "second", head=dense())
+    path.write_text("[" * 100_000)
+    with pytest.raises(AdapterError, match="is damaged: it is nested more than 64 levels deep"):
+        keras_peft.load_adapter(model, tmp_path / "saved", "second", head=dense())
+
+
 BOTH = [keras_peft.LoRA(rank=2), keras_peft.PrefixTuning(tokens=3), keras_peft.methods.HoulsbyAdapter(size=4)]
 
 

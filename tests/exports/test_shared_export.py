@@ -199,9 +199,14 @@ def resealed(folder, **changes):
         (lambda folder: (folder / "adapters" / "lora.json").write_text("{"), "lora.json was modified"),
         (lambda folder: (folder / "adapters" / "lora.safetensors").unlink(), "lora.safetensors is missing"),
         (lambda folder: resealed(folder, adapters=["../x"]), "adapters/../x.json is not one of its files"),
-        (lambda folder: resealed(folder, dim="x"), "dim is missing or not a int"),
+        (lambda folder: resealed(folder, dim="x"), "dim is 'x', expected int"),
         (lambda folder: resealed(folder, dim=7), "expected"),
-        (lambda folder: resealed(folder, shapes={"x": [10**9, 10**9]}), "missing|cannot load"),
+        (lambda folder: resealed(folder, shapes={"x": [10**9, 10**9]}), "missing x"),
+        (
+            lambda folder: resealed(folder, shapes={"x": [-1]}),
+            "shapes has values of another type, expected int >= 0",
+        ),
+        (lambda folder: resealed(folder, labels=3, adapters=[3]), r"adapters\[0\] is 3, expected str"),
     ],
 )
 def test_damaged_folders_are_refused(exported, change, message, tmp_path):

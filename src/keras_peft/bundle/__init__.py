@@ -16,11 +16,13 @@ Reading a bundle does not import Keras. The modules:
 
     description.py the description of a classifier in a folder
     content.py     a bundle's files and the content of bundle.json
+    schema.py      the types of the fields in the JSON files
     reading.py     reads a folder and checks its files
     export.py      does the same for a bundle that was exported to another runtime
     onnx_file.py   checks an ONNX file before it is opened
     describing.py  reads either of them
     identity.py    checks that a base is the one that a bundle was trained on
+    fitting.py     checks that a base can read a bundle's texts and tokens
     attaching.py   attaches a bundle's adapter to its base
     graph.py       writes both as an ONNX graph, without Keras
     writing.py     writes a bundle

@@ -40,6 +40,7 @@ def graph_of(
         AdapterError: If the adapter cannot be written as a graph.
     """
     from keras_peft import methods
+    from keras_peft.core.fitting import Unfit
     from keras_peft.core.weights import read_weights
     from keras_peft.graph.classifier import classifier_graph
     from keras_peft.graph.products import float32
@@ -47,15 +48,14 @@ def graph_of(
     check_base(bundle, base)
     placements = methods.placements_from_config(bundle.content["parts"])
     refuse_long_texts(bundle, placements, base.max_length)
+    task = bundle.task()
     try:
         tensors = read_weights(bundle.folder / "adapter.safetensors")
     except AdapterError as error:
         raise BundleMismatch(f"{bundle.folder}: {error}") from None
-    return classifier_graph(
-        base,
-        placements,
-        tensors,
-        bundle.task(),
-        products=products or float32.Products,
-        is_folded=is_folded,
-    )
+    try:
+        return classifier_graph(
+            base, placements, tensors, task, products=products or float32.Products, is_folded=is_folded
+        )
+    except Unfit as error:
+        raise BundleMismatch(f"{bundle.folder}: {error}") from None

@@ -17,6 +17,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of tensors by key."""
 
 
+class Unfit(AdapterError):
+    """Raised when tensors are not those of an adapter, whatever runs it."""
+
+
 def refuse_unfit(tensors: Mapping[str, np.ndarray], shapes: Shapes) -> None:
     """Checks that tensors have the keys and shapes of an adapter, and values that it can compute with.
 
@@ -25,7 +29,7 @@ def refuse_unfit(tensors: Mapping[str, np.ndarray], shapes: Shapes) -> None:
         shapes: The expected shapes by key.
 
     Raises:
-        AdapterError: If a key is missing or unexpected, or a tensor has the wrong shape or
+        Unfit: If a key is missing or unexpected, or a tensor has the wrong shape or
             values that are not finite or too large. The message lists all problems.
     """
     problems = _shape_problems({key: value.shape for key, value in tensors.items()}, shapes)
@@ -42,7 +46,7 @@ def refuse_other_shapes(found: Shapes, shapes: Shapes) -> None:
         shapes: The expected shapes by key.
 
     Raises:
-        AdapterError: If a key is missing or unexpected, or a shape is another. The message lists all problems.
+        Unfit: If a key is missing or unexpected, or a shape is another. The message lists all problems.
     """
     _refuse(_shape_problems(found, shapes))
 
@@ -69,4 +73,4 @@ def _values(key: str, value: np.ndarray) -> list[str]:
 
 def _refuse(problems: list[str]) -> None:
     if problems:
-        raise AdapterError(f"The weights do not fit this adapter: {listed(problems, most=_MOST_NAMED)}.")
+        raise Unfit(f"The weights do not fit this adapter: {listed(problems, most=_MOST_NAMED)}.")

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from keras_peft.core.sites import Site
 
 
+# Larger options would overflow float32.
+_LARGEST = 1e12
+
+
 def initializer(name: str, **options: Any) -> Callable[..., Any]:
     """Returns an initializer that is created when it is used, so that Keras is not needed before.
 
@@ -314,6 +318,8 @@ class Method:
         limits = field.metadata
         if isinstance(value, int | float) and not math.isfinite(value):
             return f"`{field.name}` must be finite, got {value!r}."
+        if isinstance(value, float) and abs(value) > _LARGEST:
+            return f"`{field.name}` must be at most {_LARGEST:g}, got {value!r}."
         if (choices := limits.get("choices")) and value not in choices:
             hint = did_you_mean(str(value), choices)
             return f"`{field.name}` must be one of {', '.join(choices)}, got {value!r}.{hint}"

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_peft.errors import SelectionError
+
 # The variable that is a layer's matrix, by the role of the layer; other layers have a kernel.
 _TABLES = ("embedding.token", "embedding.position", "embedding.segment")
 
@@ -69,11 +71,19 @@ class PlaceMatrix:
         outputs: Number of columns.
         takes_ids: Whether the matrix is a table whose rows are looked up.
         bias_shape: Shape of the bias.
+
+    Raises:
+        SelectionError: If the place has no matrix.
     """
 
     def __init__(self, place: Place) -> None:
         self.takes_ids = place.role in _TABLES
         self._name = "embeddings" if self.takes_ids else "kernel"
+        if self._name not in place.shapes:
+            raise SelectionError(
+                f"{place.path} is a layer of the role {place.role}; expected a layer that multiplies by a matrix. "
+                "Choose other targets."
+            )
         self.inputs, self.outputs = place.shapes[self._name]
         self.bias_shape = (self.outputs,)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from keras_peft.core.effects import Affine, Effect, LearnedInputs, PositionShift
-from keras_peft.core.fitting import refuse_unfit
+from keras_peft.core.fitting import Unfit, refuse_unfit
 from keras_peft.core.placement import Placement, stack_order
 from keras_peft.core.select_sites import select_sites
 from keras_peft.errors import AdapterError
@@ -64,7 +64,7 @@ def resolve(
         The changed variables and the effects.
 
     Raises:
-        AdapterError: If tensors are missing, unexpected or of the wrong shape; the message lists all problems.
+        Unfit: If tensors are missing, unexpected or of the wrong shape; the message lists all problems.
         NoGraph: If the adapter cannot be written as a graph; the message lists all problems.
         SelectionError: If a target or a layer matches nothing.
     """
@@ -167,6 +167,10 @@ def _act(
 def _keys(prefix: str, weights: Mapping[str, Weight], shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
     """Returns the keys of weights in a file by name, and adds their shapes to others."""
     keys = {name: f"{prefix}/{name}" for name in weights}
+    if not shapes.keys().isdisjoint(keys.values()):
+        raise Unfit(
+            f"Two placements of the adapter use the same method at {prefix}; a method can act only once per layer."
+        )
     shapes |= {keys[name]: tuple(weight.shape) for name, weight in weights.items()}
     return keys
 
@@ -175,5 +179,5 @@ def _shaped(place: Place, name: str, value: Any) -> np.ndarray:
     """Returns a variable in the shape that it has without heads."""
     shape = place.shapes[name]
     if np.size(value) != np.prod(shape):
-        raise AdapterError(f"{place.path}/{name}: expected {np.prod(shape)} values, got {np.size(value)}")
+        raise Unfit(f"{place.path}/{name}: expected {np.prod(shape)} values, got {np.size(value)}")
     return np.asarray(value, np.float32).reshape(shape)
