@@ -132,7 +132,7 @@ def test_a_full_disk_is_reported_in_one_sentence(tmp_path, monkeypatch, rows):
         [sys.executable, "-W", "error", "-c", LIMITED, str(rows)], capture_output=True, text=True, check=False
     )
     assert ended.stderr.startswith(
-        f"{tmp_path} cannot be written to (File too large); it temporarily holds data"
+        f"{tmp_path} cannot be written to (File too large); keras-peft stores data"
     )
     assert "KERAS_PEFT_CACHE" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from keras_peft.errors import KerasPeftError, listed
+from keras_peft.errors import KerasPeftError, OptionError, listed
 
 
 def cache_folder() -> Path:
@@ -23,6 +23,30 @@ def cache_folder() -> Path:
     import platformdirs  # not needed to save an adapter
 
     return platformdirs.user_cache_path("keras-peft")
+
+
+@contextmanager
+def writing_to_cache(what: str) -> Iterator[Path]:
+    """Creates the cache folder, and converts errors of writing to it.
+
+    Args:
+        what: What is written there, for the message.
+
+    Yields:
+        The cache folder.
+
+    Raises:
+        OptionError: If the folder cannot be created or written to.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except OSError as error:
+        raise OptionError(
+            f"{folder} cannot be written to ({error.strerror or error}); keras-peft stores {what} there. Free some "
+            "space, or set the environment variable KERAS_PEFT_CACHE to a folder that can be written to."
+        ) from None
 
 
 def relative(path: str | Path, folder: Path) -> str:

@@ -7,6 +7,9 @@ import re
 
 from keras_peft.errors import OptionError
 
+UNPACKED = "KERAS_PEFT_UNPACKED_SIZE"
+# Text compresses to a third or a tenth, and a file of one repeated character to a thousandth.
+_RATIO, _LEAST_UNPACKED = 100, 256 << 20
 _UNITS = {
     "": 1,
     "K": 10**3,
@@ -33,6 +36,16 @@ def text_limit() -> int:
 def cache_limit() -> int:
     """Returns the bytes of cached features kept on disk: $KERAS_PEFT_CACHE_SIZE, or 8 GiB."""
     return _limit("KERAS_PEFT_CACHE_SIZE", 8 << 30)
+
+
+def unpacked_limit(packed: int, *, most: int | None = None) -> int:
+    """Returns the bytes that a compressed file may unpack to: $KERAS_PEFT_UNPACKED_SIZE, or a default.
+
+    Args:
+        packed: Size of the file in bytes.
+        most: The default; 100 times the size, but at least 256 MiB, if it is not given.
+    """
+    return _limit(UNPACKED, max(_LEAST_UNPACKED, _RATIO * packed) if most is None else most)
 
 
 def _limit(name: str, default: int) -> int:

@@ -12,13 +12,13 @@ import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from keras_peft.errors import OptionError
-from keras_peft.files import cache_folder
+from keras_peft.files import writing_to_cache
 from keras_peft.storage_limits import text_limit
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _AROUND = 100
 _LABELS = 1024
 # Values that are read from the file at once.
 _READ_TOGETHER = 256
+_WHAT = "data that does not fit in memory"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -172,28 +173,20 @@ class _File:
 
     def __init__(self) -> None:
         # The system's temporary folder is often in memory.
-        folder = cache_folder()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with writing_to_cache(_WHAT) as folder:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by the finalizer)
-        except OSError as error:
-            raise _cannot_be_written(error) from None
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
 
     def write(self, record: bytes) -> None:
         """Appends bytes; not allowed after the first read."""
-        try:
+        with self._closed_if_full(), writing_to_cache(_WHAT):
             self._file.write(record)
-        except OSError as error:
-            raise self._full(error) from None
 
     def flush(self) -> None:
         """Flushes all written bytes."""
-        try:
+        with self._closed_if_full(), writing_to_cache(_WHAT):
             self._file.flush()
-        except OSError as error:
-            raise self._full(error) from None
 
     def read(self, start: int, end: int) -> bytes:
         """Returns the bytes from `start` up to `end`."""
@@ -201,15 +194,11 @@ class _File:
             self._file.seek(start)
             return self._file.read(end - start)
 
-    def _full(self, error: OSError) -> OptionError:
-        with suppress(OSError):  # Closing retries the failed write.
-            self._file.close()
-        return _cannot_be_written(error)
-
-
-def _cannot_be_written(error: OSError) -> OptionError:
-    return OptionError(
-        f"{cache_folder()} cannot be written to ({error.strerror or error}); it temporarily holds "
-        "data that does not fit in memory. Free some space, or set KERAS_PEFT_CACHE to another "
-        "folder."
-    )
+    @contextmanager
+    def _closed_if_full(self) -> Iterator[None]:
+        try:
+            yield
+        except OptionError:
+            with suppress(OSError):  # Closing retries the failed write.
+                self._file.close()
+            raise

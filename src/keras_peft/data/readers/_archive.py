@@ -12,12 +12,16 @@ from tempfile import mkdtemp
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from keras_peft.data.readers._formats import FORMATS, ending_of
+from keras_peft.data.readers._limits import Unpacking
 from keras_peft.data.readers._table import Row, Table
+from keras_peft.data.readers._zip import open_zip
 from keras_peft.errors import DataError, KerasPeftError, listed
-from keras_peft.files import cache_folder
+from keras_peft.files import writing_to_cache
 
-# An archive of a few kilobytes can unpack to any size.
-_LARGEST = 16 << 30
+_BLOCK = 1 << 20
+_WHAT = "the table of an archive while it is read"
+# What is compressed already does not become much smaller; the reader of gzip unpacks it again.
+_LEAST_GZIP, _RATIO_OF_GZIP = 1 << 20, 2
 
 
 def table(path: Path, read_file: Callable[[Path], Table]) -> Table:
@@ -50,16 +54,14 @@ class _Unpacked:
 
     def __init__(self, path: Path) -> None:
         try:
-            with ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 chosen = _only_table(path, archive)
                 self.name = f"{path}/{chosen.filename}"
-                folder = cache_folder()
-                folder.mkdir(parents=True, exist_ok=True)
-                unpacked = Path(mkdtemp(dir=folder))
+                with writing_to_cache(_WHAT) as folder:
+                    unpacked = Path(mkdtemp(dir=folder))
                 weakref.finalize(self, shutil.rmtree, unpacked, ignore_errors=True)
                 self.file = unpacked / PurePosixPath(chosen.filename).name
-                with archive.open(chosen) as source, self.file.open("wb") as target:
-                    shutil.copyfileobj(source, target)
+                _unpack(path, archive, chosen, self.file)
         except RuntimeError as error:
             raise DataError(f"{path} is protected by a password; unpack it.") from error
         except (BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
@@ -78,6 +80,23 @@ class _Unpacked:
             raise DataError(str(error).replace(str(self.file), self.name)) from error
 
 
+def _unpack(path: Path, archive: ZipFile, chosen: ZipInfo, target: Path) -> None:
+    """Writes a file of an archive.
+
+    Raises:
+        DataError: If it unpacks to too many bytes.
+        OptionError: If the disk is full.
+    """
+    is_packed = chosen.filename.lower().endswith(".gz")
+    most = max(_LEAST_GZIP, _RATIO_OF_GZIP * chosen.compress_size) if is_packed else None
+    unpacking = Unpacking(path, path.stat().st_size, most=most)
+    with archive.open(chosen) as source, target.open("wb") as file:
+        while block := source.read(_BLOCK):
+            unpacking.add(len(block))
+            with writing_to_cache(_WHAT):
+                file.write(block)
+
+
 def _only_table(path: Path, archive: ZipFile) -> ZipInfo:
     files = [
         one
@@ -94,6 +113,4 @@ def _only_table(path: Path, archive: ZipFile) -> ZipInfo:
             f"{path} contains {len(tables)} tables: {listed((one.filename for one in tables), most=5)}; unpack it and "
             "choose one."
         )
-    if tables[0].file_size > _LARGEST:
-        raise DataError(f"{path} unpacks to {tables[0].file_size >> 30} GiB; unpack it yourself.")
     return tables[0]

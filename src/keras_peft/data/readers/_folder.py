@@ -14,6 +14,7 @@ from typing import Any
 from keras_peft.data.readers import arrow
 from keras_peft.data.readers._formats import FORMATS, ending_of
 from keras_peft.data.readers._hugging_face import LabelNames
+from keras_peft.data.readers._limits import LONGEST
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.errors import DataError, listed
 
@@ -79,6 +80,8 @@ def _files(folder: Path, state: dict[str, Any]) -> list[Path]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > LONGEST:
+        raise DataError(f"{path} is larger than {LONGEST >> 20} MiB; save the dataset again.")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from types import ModuleType
 
@@ -99,16 +100,21 @@ def identify(path: Path) -> tuple[str, str | None] | None:
     Returns:
         What the file is, and the extension with which it can be read, or None if it cannot; None for text and
         for unknown content.
+
+    Raises:
+        DataError: If it is an archive of too many files.
     """
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"PK\x03\x04"):
-        from zipfile import BadZipFile, ZipFile
+        from zipfile import BadZipFile
+
+        from keras_peft.data.readers._zip import open_zip
 
         try:
-            with ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 names = archive.namelist()
-        except (BadZipFile, OSError, ValueError, NotImplementedError):
+        except (BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
             return "a damaged ZIP archive", None
         if "xl/workbook.xml" in names:
             return "an Excel workbook", ".xlsx"

@@ -7,17 +7,62 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft.errors import DataError
+from keras_peft.data.readers._limits import HEAVIEST_BATCH, Unpacking, too_long
+from keras_peft.errors import DataError, KerasPeftError
 from keras_peft.extras import need
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def rows_of(frame: pl.LazyFrame, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows of a lazy frame in batches."""
+# A file stores equal values once, so a row may take less than a bit.
+_ROWS_PER_BYTE, _LEAST_ROWS = 1000, 1 << 20
+
+
+def rows_of(path: Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows of a Parquet file in batches.
+
+    Args:
+        path: The file.
+        chunk: Approximate number of rows per batch.
+
+    Raises:
+        DataError: If the file has more rows than its size allows, or a row is too long.
+    """
+    import polars as pl
+
+    frame = pl.scan_parquet(path, glob=False)
+    count = int(frame.select(pl.len()).collect().item())
+    if count > max(_LEAST_ROWS, _ROWS_PER_BYTE * path.stat().st_size):
+        raise DataError(
+            f"{path} has {count:,} rows in {path.stat().st_size:,} bytes, so they cannot be different texts; write it "
+            "again without the repeated rows."
+        )
+    unpacking = Unpacking(path, path.stat().st_size)
     for batch in frame.collect_batches(chunk_size=chunk, maintain_order=True):
-        yield batch.to_dicts()
+        unpacking.add(int(batch.estimated_size()))
+        yield from dicts_of(batch, path)
+
+
+def dicts_of(frame: pl.DataFrame, path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows of a frame; several lists if the texts are long, because a frame shares equal ones.
+
+    Args:
+        frame: The frame.
+        path: The file, for messages.
+
+    Raises:
+        DataError: If a row is too long.
+    """
+    size = frame.estimated_size()
+    if size <= HEAVIEST_BATCH:
+        yield frame.to_dicts()
+    elif len(frame) > 1:
+        half = len(frame) // 2
+        yield from dicts_of(frame[:half], path)
+        yield from dicts_of(frame[half:], path)
+    else:
+        raise too_long(str(path))
 
 
 @contextmanager
@@ -36,6 +81,8 @@ def faults_of(path: Path, name: str) -> Iterator[None]:
 
     try:
         yield
+    except KerasPeftError:
+        raise
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty; expected a header and rows of labelled text.") from None
     # Polars panics when a damaged file violates its assumptions. ValueError and OverflowError come from

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_peft.data.readers._limits import LONGEST, too_long
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.errors import DataError, listed
@@ -65,7 +66,9 @@ def _rows(files: dict[str, list[Path]]) -> Iterator[Row]:
             if file.stat().st_size:
                 check_text(file)
                 with open_text(file) as opened:
-                    text = opened.read()
+                    text = opened.read(LONGEST + 1)
+                if len(text) > LONGEST:
+                    raise too_long(str(file))
             else:
                 text = ""
             yield {"text": text, "label": label, "file": file.name}

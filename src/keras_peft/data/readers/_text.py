@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from keras_peft.data.readers._limits import HEAVIEST_BATCH, Unpacking
 from keras_peft.errors import DataError
 
 _GZIP = b"\x1f\x8b"
@@ -46,23 +47,46 @@ def check_text(path: Path) -> None:
 
 
 def in_chunks(rows: Iterable[dict[str, Any]], chunk: int) -> Iterator[list[dict[str, Any]]]:
-    """Groups rows into lists; every row gets at least the columns of the first row."""
+    """Groups rows into lists; every row gets at least the columns of the first row.
+
+    A list with long texts has fewer rows.
+    """
     columns: dict[str, None] | None = None
     gathered: list[dict[str, Any]] = []
+    weight = 0
     for row in rows:
         columns = dict.fromkeys(row) if columns is None else columns
         gathered.append(columns | row)
-        if len(gathered) == chunk:
+        weight += sum(len(value) for value in row.values() if isinstance(value, str | list))
+        if len(gathered) == chunk or weight > HEAVIEST_BATCH:
             yield gathered
-            gathered = []
+            gathered, weight = [], 0
     if gathered:
         yield gathered
 
 
 def _open(path: Path) -> BinaryIO:
     if path.suffix.lower() == ".gz":
-        return cast("BinaryIO", gzip.open(path))
+        return cast("BinaryIO", _Gzip(path))
     return path.open("rb")
+
+
+class _Gzip(gzip.GzipFile):
+    """A gzip file that refuses to expand without end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._unpacking = Unpacking(path, path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._counted(super().read1(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._unpacking.add(len(data))
+        return data
 
 
 def _check_utf8(path: Path, file: BinaryIO) -> None:

@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_peft.data.readers._frames import faults_of
+from keras_peft.data.readers._frames import dicts_of, faults_of
+from keras_peft.data.readers._limits import Unpacking
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.errors import DataError
 
 COMPRESSED = False
 _FEATHER = b"ARROW1"
 _CONTINUES = b"\xff\xff\xff\xff"
-_BATCH = 3
+_DICTIONARY, _BATCH = 2, 3
 _ENOUGH = 1 << 20
 
 
@@ -42,7 +43,7 @@ def read(path: Path, chunk: int) -> Iterator[list[Row]]:
         file.seek(0)
         for stream in _streams(file, path):
             for part in pl.read_ipc_stream(io.BytesIO(stream)).iter_slices(chunk):
-                yield part.to_dicts()
+                yield from dicts_of(part, path)
 
 
 def _streams(file: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -83,7 +84,10 @@ def _messages(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
             raise _cut(path)
         described = file.read(length)
         try:
-            kind, body = _describe(described)
+            head = _Table.first(described)
+            kind, body = head.number(1, "<B"), head.number(3, "<q")
+            if 0 <= body <= left - length:
+                _check_batch(head, kind, path, file, body)
         except struct.error:
             raise DataError(
                 f"{path} is not a valid Arrow file: one of its messages cannot be read. Write it again."
@@ -95,19 +99,91 @@ def _messages(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
         yield kind, start + described + file.read(body)
 
 
-def _describe(message: bytes) -> tuple[int, int]:
-    """Reads the kind of a message and the length of its body."""
+class _Table:
+    """A table of a flatbuffer.
 
-    def field(number: int, form: str) -> int:
-        place = struct.unpack_from("<H", message, fields + 4 + 2 * number)[0] if 4 + 2 * number < size else 0
-        return int(struct.unpack_from(form, message, table + place)[0]) if place else 0
+    Args:
+        data: The flatbuffer.
+        at: Position of the table.
 
-    (table,) = struct.unpack_from("<I", message)
-    fields = table - struct.unpack_from("<i", message, table)[0]
-    if fields < 0:
-        raise struct.error("the table's fields start before the message")
-    (size,) = struct.unpack_from("<H", message, fields)
-    return field(1, "<B"), field(3, "<q")
+    Raises:
+        struct.error: If it is not in the data.
+    """
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data, self._at = data, at
+        self._fields = at - self._read("<i", at)
+        self._size = self._read("<H", self._fields)
+
+    @classmethod
+    def first(cls, data: bytes) -> _Table:
+        """Returns the table that a flatbuffer begins with."""
+        return cls(data, int(struct.unpack_from("<I", data)[0]))
+
+    def number(self, field: int, form: str) -> int:
+        """Returns the number in a field, or 0 if it is missing."""
+        place = self._place(field)
+        return self._read(form, place) if place else 0
+
+    def table(self, field: int) -> _Table | None:
+        """Returns the table that a field refers to."""
+        place = self._place(field)
+        return _Table(self._data, place + self._read("<I", place)) if place else None
+
+    def pairs(self, field: int) -> list[tuple[int, int]]:
+        """Returns a vector of structs with two numbers of 8 bytes."""
+        place = self._place(field)
+        if not place:
+            return []
+        start = place + self._read("<I", place)
+        count = self._read("<I", start)
+        if count > len(self._data) // 16:
+            raise struct.error("a vector is longer than the message")
+        return [
+            (self._read("<q", start + 4 + 16 * one), self._read("<q", start + 12 + 16 * one))
+            for one in range(count)
+        ]
+
+    def _place(self, field: int) -> int:
+        if 4 + 2 * field >= self._size:
+            return 0
+        offset = self._read("<H", self._fields + 4 + 2 * field)
+        return self._at + offset if offset else 0
+
+    def _read(self, form: str, at: int) -> int:
+        if at < 0:
+            raise struct.error("a position is before the message")
+        return int(struct.unpack_from(form, self._data, at)[0])
+
+
+def _check_batch(head: _Table, kind: int, path: Path, file: BinaryIO, body: int) -> None:
+    """Checks the size that a batch has once its buffers are decompressed.
+
+    Each begins with that size, and Polars does not decompress more.
+
+    Raises:
+        DataError: If the batch is too large, or has more rows than its buffers can hold.
+    """
+    batch = head.table(2) if kind in (_DICTIONARY, _BATCH) else None
+    if batch is not None and kind == _DICTIONARY:
+        batch = batch.table(1)
+    if batch is None:
+        return
+    size = body
+    if batch.table(3) is not None:
+        unpacking = Unpacking(path, path.stat().st_size)
+        start = file.tell()
+        for offset, length in batch.pairs(2):
+            if length < 8 or not 0 <= offset <= body - 8:
+                continue
+            file.seek(start + offset)
+            (unpacked,) = struct.unpack("<q", file.read(8))
+            unpacking.add(max(unpacked, length))  # -1 if it is not compressed
+            size += max(unpacked, 0)
+        file.seek(start)
+    # A row takes a bit at least.
+    if batch.number(0, "<q") > 8 * size + 8:
+        raise DataError(f"{path} has batches with more rows than values; write it again.")
 
 
 def _cut(path: Path) -> DataError:

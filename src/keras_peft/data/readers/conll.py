@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_peft.data import names
+from keras_peft.data.readers._limits import lines_of
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.data.readers._tokens import LineSentences
@@ -32,12 +33,12 @@ def values_of(line: str) -> list[str]:
 
 
 def _sentences(path: Path) -> Iterator[Row]:
-    sentences = LineSentences(("tokens", "tags"))
+    sentences = LineSentences(("tokens", "tags"), str(path))
     width = 0
     numbered = True
     wrong: list[str] = []
     with open_text(path) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(lines_of(file, path), 1):
             if line.startswith("# ") and " = " in line:  # a comment of CoNLL-U
                 continue
             values = values_of(line) if line.strip() else []

@@ -8,16 +8,16 @@ The apostrophe before a formula is removed, except in files with one token per l
 from __future__ import annotations
 
 import csv
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from keras_peft.data import names
 from keras_peft.data.formulas import unprotected
+from keras_peft.data.readers._limits import LONGEST, lines_of, too_long
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.data.readers._tokens import LineSentences
@@ -32,8 +32,7 @@ _SAMPLE = 1 << 16
 _REMEMBERED, _LONGEST = 1000, 60
 _SHOWN = 5
 _QUOTING: dict[bool, Literal[0, 3]] = {True: csv.QUOTE_MINIMAL, False: csv.QUOTE_NONE}
-# Values may be as long as memory allows.
-csv.field_size_limit(min(sys.maxsize, (1 << 31) - 1))
+csv.field_size_limit(LONGEST)
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ def _rows(path: Path, name: str, dialect: Dialect) -> Iterator[Row]:
 
 def _sentences(path: Path, records: Iterator[tuple[int, list[str]]], dialect: Dialect) -> Iterator[Row]:
     """Yields the sentences of a file with one token per line."""
-    sentences = LineSentences(dialect.columns)
+    sentences = LineSentences(dialect.columns, str(path))
     wrong = []
     for line, record in records:
         if any(record) and len(record) != len(dialect.columns):
@@ -274,15 +273,9 @@ def _records(path: Path, name: str, dialect: Dialect) -> Iterator[tuple[int, lis
     with open_text(path, newline="") as file:
         for _ in range(dialect.skipped):
             next(file)
-        current = [""]
-
-        def lines() -> Iterator[str]:
-            for line in file:
-                current[0] = line
-                yield line
-
+        lines = Lines(file, path, skipped=dialect.skipped)
         reader = csv.reader(
-            lines(),
+            lines,
             delimiter=dialect.separator,
             quoting=_QUOTING[dialect.quotes],
             strict=dialect.quotes,
@@ -292,9 +285,48 @@ def _records(path: Path, name: str, dialect: Dialect) -> Iterator[tuple[int, lis
         try:
             for record in reader:
                 yield start, record
+                lines.start_row()
                 start = 1 + dialect.skipped + reader.line_num
         except csv.Error as error:
-            raise _refusal(path, name, start, dialect.skipped + reader.line_num, current[0], error) from None
+            raise _refusal(
+                path, name, start, dialect.skipped + reader.line_num, lines.current, error
+            ) from None
+
+
+class Lines:
+    """The lines of a file, of which a row may take several.
+
+    Args:
+        file: The open file.
+        path: The file, for messages.
+        skipped: Number of lines before the first.
+
+    Attributes:
+        current: The last line.
+    """
+
+    def __init__(self, file: TextIO, path: Path, *, skipped: int = 0) -> None:
+        self.current = ""
+        self._lines, self._path = lines_of(file, path), path
+        self._number, self._start, self._length = skipped, skipped + 1, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.current = next(self._lines)
+        self._number += 1
+        self._length += len(self.current)
+        if self._length > LONGEST:
+            raise too_long(
+                f"{self._path}, line {self._start}",
+                hint=" A quote that is never closed may be the cause." if self._number > self._start else "",
+            )
+        return self.current
+
+    def start_row(self) -> None:
+        """Begins to count the characters of the next row."""
+        self._start, self._length = self._number + 1, 0
 
 
 def _refusal(path: Path, name: str, start: int, line: int, content: str, error: csv.Error) -> DataError:

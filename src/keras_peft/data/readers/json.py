@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from keras_peft.data import names as known
 from keras_peft.data.readers._json import as_row, near
+from keras_peft.data.readers._limits import LONGEST, memory, too_long
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.errors import DataError, listed
@@ -26,6 +27,9 @@ _EXPECTED = (
 _BLOCK = 1 << 16
 # If a piece ends inside a literal, the decoder reports an error at most this far from the end.
 _LITERAL = len("-Infinity") + 3
+_SPACE = re.compile(r"[ \t\r\n]*")
+# Python's objects for a JSON text are up to about 20 times its size.
+_SHARE_OF_MEMORY = 32
 _LIST_OF_OBJECTS = re.compile(r"\[\s*(\S)")
 
 
@@ -37,7 +41,7 @@ def table(path: Path, separator: str | None) -> Table:
 
 def _batches(path: Path, chunk: int) -> Iterator[list[Row]]:
     with open_text(path) as file:
-        pieces = _Pieces(file)
+        pieces = _Pieces(file, path)
         try:
             yield from in_chunks(_objects(pieces, path), chunk)
         except (ValueError, RecursionError) as error:
@@ -51,8 +55,8 @@ def _batches(path: Path, chunk: int) -> Iterator[list[Row]]:
 class _Pieces:
     """A JSON text of which only the part being decoded is in memory."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def __init__(self, file: TextIO, path: Path) -> None:
+        self._file, self._path = file, path
         self._text = ""
         self._at = 0
         self._lines = 1
@@ -65,10 +69,9 @@ class _Pieces:
     def next(self) -> str:
         """Returns the next character that is not whitespace, or "" at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in " \t\r\n":
-                    return self._text[self._at]
-                self._at += 1
+            self._at = _end_of_space(self._text, self._at)
+            if self._at < len(self._text):
+                return self._text[self._at]
             if not self._more():
                 return ""
 
@@ -85,10 +88,14 @@ class _Pieces:
         self._at += 1
         return found
 
-    def value(self) -> Any:
+    def value(self, *, longest: int = LONGEST) -> Any:
         """Decodes the next value.
 
+        Args:
+            longest: Maximum characters of the value.
+
         Raises:
+            DataError: If the value is too long.
             ValueError: If no valid value follows.
             RecursionError: If the value is nested too deeply.
         """
@@ -98,12 +105,14 @@ class _Pieces:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LITERAL
-                if cut and self._more():
+                if cut and self._more(longest):
                     continue
                 raise
             # A number at the end of a piece may continue in the next.
-            if end == len(self._text) and self._more():
+            if end == len(self._text) and self._more(longest):
                 continue
+            if end - self._at > longest:
+                raise self._too_long(longest)
             self._at = end
             return value
 
@@ -112,17 +121,32 @@ class _Pieces:
         if self.next() != "[":
             return False
         while not (found := _LIST_OF_OBJECTS.match(self._text, self._at)):
-            if not self._more():
+            if not self._more(LONGEST):
                 return False
         return found[1] == "{"
 
-    def _more(self) -> bool:
+    def _more(self, longest: int = LONGEST) -> bool:
+        if len(self._text) - self._at > longest:
+            raise self._too_long(longest)
         # Doubling the text limits how often a long value is decoded from its start.
         more = self._file.read(max(_BLOCK, len(self._text) - self._at))
         if more:
             self._lines += self._text.count("\n", 0, self._at)
             self._text, self._at = self._text[self._at :] + more, 0
         return bool(more)
+
+    def _too_long(self, longest: int) -> DataError:
+        if longest == LONGEST:
+            return too_long(f"{self._path}, line {self.line()}")
+        return DataError(
+            f"{self._path} contains a value of more than {longest >> 20} million characters, which does not fit in "
+            "memory; write it as JSON Lines, one object per line."
+        )
+
+
+def _end_of_space(text: str, start: int) -> int:
+    found = _SPACE.match(text, start)
+    return found.end() if found else start
 
 
 def _objects(pieces: _Pieces, path: Path) -> Iterator[Row]:
@@ -158,7 +182,7 @@ def _member(pieces: _Pieces, path: Path) -> Iterator[Row]:
                 )
             yield from _items(pieces, path)
         else:
-            others[name] = pieces.value()
+            others[name] = pieces.value(longest=max(LONGEST, memory() // _SHARE_OF_MEMORY))
         more = pieces.take(",}") == ","
     if not others and not names:
         pieces.take("}")

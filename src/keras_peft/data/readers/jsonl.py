@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_peft.data.readers._json import as_row, near
+from keras_peft.data.readers._limits import lines_of
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 from keras_peft.errors import DataError, listed
@@ -26,7 +27,7 @@ def _objects(path: Path) -> Iterator[Row]:
     broken: list[str] = []
     more = 0
     with open_text(path) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(lines_of(file, path), 1):
             if not line.strip():
                 continue
             row: Row | None = None

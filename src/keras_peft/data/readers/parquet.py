@@ -28,9 +28,7 @@ def table(path: Path, separator: str | None) -> Table:
 def _rows(path: Path, chunk: int, features: Any) -> Iterator[list[Row]]:
     names = LabelNames(features, str(path))
     with faults_of(path, "Parquet"):
-        import polars as pl
-
-        for rows in rows_of(pl.scan_parquet(path, glob=False), chunk):
+        for rows in rows_of(path, chunk):
             names.put_into(rows)
             yield rows
 

@@ -7,11 +7,14 @@ each quote that opens a value is also closed, without joining what are rows of t
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from keras_peft.data.readers import csv as separated
+from keras_peft.data.readers._limits import lines_of
 from keras_peft.data.readers._table import Table
 from keras_peft.data.readers._text import check_text, open_text
+from keras_peft.errors import DataError
 
 COMPRESSED = True
 _TAB = "\t"
@@ -34,28 +37,30 @@ def _quotes(path: Path, separator: str) -> bool:
     each_line = literal = True
     width = 0
     with open_text(path, newline="") as file:
-        for line in file:
+        for line in lines_of(file, path):
             plain = line.rstrip("\r\n")
             if not plain:
                 continue
             width = width or plain.count(separator)
             if '"' in plain and each_line:
-                each_line = _is_closed([plain], separator, width)
+                each_line = _is_closed(iter([plain]), separator, width)
             literal = literal and plain.count(separator) == width
     if each_line:
         return True
     if literal:
         return False
     with open_text(path, newline="") as file:
-        return _is_closed(file, separator, width)
+        return _is_closed(separated.Lines(file, path), separator, width)
 
 
-def _is_closed(lines: object, separator: str, width: int) -> bool:
+def _is_closed(lines: Iterator[str], separator: str, width: int) -> bool:
     """Reports whether the lines are valid with quotes, and have one separator less than values."""
     try:
-        return all(
-            not record or len(record) == width + 1
-            for record in csv.reader(lines, delimiter=separator, strict=True)  # type: ignore[arg-type]
-        )
-    except csv.Error:
+        for record in csv.reader(lines, delimiter=separator, strict=True):
+            if record and len(record) != width + 1:
+                return False
+            if isinstance(lines, separated.Lines):
+                lines.start_row()
+    except (csv.Error, DataError):
         return False
+    return True

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_peft.data.readers import conll
+from keras_peft.data.readers._limits import LONGEST, lines_of
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import check_text, in_chunks, open_text
 
@@ -18,8 +19,12 @@ _SAMPLE = 400
 def table(path: Path, separator: str | None) -> Table:
     """Opens a file whose form follows from its first lines."""
     check_text(path)
+    lines: list[str] = []
     with open_text(path) as file:
-        lines = [line for _, line in zip(range(_SAMPLE), file, strict=False)]
+        for line in lines_of(file, path):
+            lines.append(line)
+            if len(lines) == _SAMPLE or sum(map(len, lines)) > LONGEST:
+                break
     written = [line for line in lines if line.strip()]
     if written and all(line.lstrip().startswith(_PREFIX) for line in written):
         return Table(
@@ -37,7 +42,7 @@ def table(path: Path, separator: str | None) -> Table:
 
 def _labelled(path: Path) -> Iterator[Row]:
     with open_text(path) as file:
-        for line in file:
+        for line in lines_of(file, path):
             if not line.strip():
                 continue
             words = line.split()
@@ -54,6 +59,6 @@ def _labelled(path: Path) -> Iterator[Row]:
 
 def _texts(path: Path) -> Iterator[Row]:
     with open_text(path) as file:
-        for line in file:
+        for line in lines_of(file, path):
             if line.strip():
                 yield {"text": line.strip()}

@@ -10,8 +10,9 @@ from typing import Any
 from keras_peft.data import names
 from keras_peft.data.readers._table import Row, Table
 from keras_peft.data.readers._text import in_chunks
+from keras_peft.data.readers._workbook import check_workbook
 from keras_peft.data.readers.csv import distinct
-from keras_peft.errors import DataError, listed
+from keras_peft.errors import DataError, KerasPeftError, listed
 from keras_peft.extras import need
 
 COMPRESSED = False
@@ -52,11 +53,14 @@ def _sheets(path: Path) -> dict[str, list[list[Any]]]:
     from python_calamine import CalamineWorkbook
 
     try:
+        check_workbook(path)
         with CalamineWorkbook.from_path(path) as book:
             return {name: book.get_sheet_by_name(name).to_python() for name in book.sheet_names}
     # The library panics on some damaged files.
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # Such as an interrupt.
+        if isinstance(error, KerasPeftError | MemoryError):
             raise
         raise DataError(
             f"{path} is not a valid Excel workbook: it is damaged, protected or something else. Save it again, or as "
