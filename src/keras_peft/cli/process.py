@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 # TensorFlow and KerasHub import these if they are installed: 863 MB instead of 643. They are
 # only needed with a KerasHub preset or on that backend.
@@ -27,6 +28,63 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = signal.Signals(number).name
+
+
+class LenientStream:
+    """A text stream that drops what cannot be written, for example because the disk is full.
+
+    Args:
+        stream: The stream to replace; it has a file descriptor.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        stream.flush()
+        self._stream, self._descriptor = stream, stream.fileno()
+        self._is_cut = False
+
+    def write(self, text: str) -> int:
+        """Writes text without a buffer, which would keep the text that failed.
+
+        Args:
+            text: The text.
+
+        Returns:
+            The number of characters.
+        """
+        left = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
+        if self._is_cut and left:
+            left = b"\n" + left
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+            self._is_cut = False
+        except OSError:
+            self._is_cut = True
+        return len(text)
+
+    def flush(self) -> None:
+        """Does nothing, since nothing is buffered."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def lenient_output() -> Iterator[None]:
+    """Keeps a process alive that cannot write to stdout or stderr, within the context."""
+    before = sys.stdout, sys.stderr
+    try:
+        sys.stdout, sys.stderr = (_lenient(stream) for stream in before)
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _lenient(stream: TextIO) -> Any:
+    try:
+        return LenientStream(stream)
+    except (OSError, ValueError):  # It has no file descriptor, or is closed.
+        return stream
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_peft.cli.process import Interrupted, quiet_import
+from keras_peft.cli.process import Interrupted, lenient_output, quiet_import
 from keras_peft.cli.setting_flags import with_settings
 from keras_peft.cli.wording import as_flags
 from keras_peft.errors import KerasPeftError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 # Maximum number of adapter names in the line with the server's address.
 _MOST_SHOWN = 8
+# Time to end the threads of a server that has stopped, in seconds.
+_PATIENCE = 5.0
+_LOADERS = "keras-peft-loader"
 
 
 def _serve(
@@ -44,18 +48,33 @@ def _serve(
     """Serve bundles over HTTP, many on one base, and load and unload them at runtime."""
     from keras_peft.serve.http import logs, process
 
-    if as_json:
-        logs.configure()
-    with _logged() if as_json else nullcontext():
-        if not process.serve(bundles, settings, _silent_start() if as_json else _console_start()):
-            # Threads that are still computing would keep the process alive.
-            sys.stdout.flush()
-            os._exit(130)
+    with lenient_output():
+        if as_json:
+            logs.configure()
+        with _logged() if as_json else nullcontext(), _ending() as end:
+            start = _silent_start() if as_json else _console_start()
+            start.stopped = end.start  # type: ignore[method-assign]
+            if not process.serve(bundles, settings, start):
+                # Threads that are still computing would keep the process alive.
+                sys.stdout.flush()
+                os._exit(130)
 
 
 def make(configured: Mapping[str, Any]) -> Callable[..., None]:
     """Creates the command; see `with_settings`."""
     return with_settings(_serve, ServeSettings, configured=configured)
+
+
+@contextmanager
+def _ending() -> Iterator[threading.Timer]:
+    """Yields a timer that ends a process whose threads hang, as Python would wait for them for ever."""
+    timer = threading.Timer(_PATIENCE, os._exit, (0,))
+    timer.daemon = True
+    try:
+        yield timer
+    finally:
+        if not any(thread.name.startswith(_LOADERS) for thread in threading.enumerate()):
+            timer.cancel()
 
 
 @contextmanager

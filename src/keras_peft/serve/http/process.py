@@ -147,6 +147,7 @@ async def run(server: Server, listener: socket.socket, places: Sequence[Path], s
         requests=server.server_state.total_requests,
         complete=not server.cut_short,
     )
+    start.stopped()
     return not server.force_exit
 
 
@@ -236,7 +237,15 @@ class Server(uvicorn.Server):
 
         Args:
             sockets: The bound sockets.
+
+        Raises:
+            OptionError: If another process has started to listen on the port.
         """
+        for one in sockets or []:
+            try:
+                one.listen(self.config.backlog)
+            except OSError as error:
+                raise cannot_listen(self.context.settings.host, self.context.settings.port, error) from None
         self.limits.fit()
         await super().startup(sockets)
         self.on_listening()
@@ -364,8 +373,19 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         if taken is not None:
             taken.close()
-        raise OptionError(
-            f"Cannot listen on `host={host}` and `port={port}` ({error.strerror}); choose others, or "
-            "set `port=0` to pick a free port."
-        ) from None
+        raise cannot_listen(host, port, error) from None
     return taken
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> OptionError:
+    """Returns the error for a port that cannot be used.
+
+    Args:
+        host: Address or host name.
+        port: Port number.
+        error: The error of the system.
+    """
+    return OptionError(
+        f"Cannot listen on `host={host}` and `port={port}` ({error.strerror}); choose others, or "
+        "set `port=0` to pick a free port."
+    )

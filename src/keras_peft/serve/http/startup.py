@@ -1,4 +1,4 @@
-"""Callbacks for the startup of a server."""
+"""Callbacks for the startup and the end of a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class StartupEvents:
-    """Callbacks for the startup of a server.
+    """Callbacks for the startup and the end of a server.
 
     The methods do nothing by default; override those you need.
     """
@@ -46,4 +46,10 @@ class StartupEvents:
             address: URL of the server.
             adapters: Status of each adapter.
             needs_key: Whether requests need an API key.
+        """
+
+    def stopped(self) -> None:
+        """Called when the server has stopped.
+
+        Threads that hang, for example on a disk that is away, may still keep the process alive.
         """
