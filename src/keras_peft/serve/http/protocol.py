@@ -101,7 +101,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._clock.cancel()
         self._clock = self.loop.call_later(self._patience, self.close_when_answered)
-        self._in_headers, self._known = True, 0
+        self._in_headers, self._known, self._hosts = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
         """Counts the bytes of the URL.
@@ -120,11 +120,13 @@ class Protocol(HttpToolsProtocol):
             value: Value of the header.
         """
         super().on_header(name, value)
+        if self.headers[-1][0] == b"host":
+            self._hosts += 1
         self._count(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
         """Checks the request and queues it; `BodyLimits` times the body."""
-        if sum(name == b"host" for name, _ in self.headers) > 1:
+        if self._hosts > 1:
             raise httptools.HttpParserError("More than one Host header.")
         if len(self.pipeline) >= self.context.settings.max_pipelined:
             raise httptools.HttpParserError("Too many pipelined requests.")
