@@ -136,3 +136,14 @@ def test_a_page_with_any_strings_keeps_its_tags(bundle, foreign):
     assert (
         Seen(as_html(report_with(bundle, foreign))).tags == Seen(as_html(report_with(bundle, "plain"))).tags
     )
+
+
+def test_a_card_of_many_labels_is_short(bundle):
+    content = json.loads((bundle / "report.json").read_text())
+    (scores, *_) = content["validation"]["labels"].values()
+    content["labels"] = [f"label {number}" for number in range(5000)]
+    content["validation"]["labels"] = dict.fromkeys(content["labels"], scores)
+    card = as_model_card(content, "my bundle")
+    assert "It has 5,000 labels: `label 0`, " in card
+    assert "`label 99` and 4,900 more, listed in `bundle.json`." in card
+    assert "label 100" not in card

@@ -34,6 +34,16 @@ def test_scores_of_one_label_per_row(rows):
     assert confusion(truth, predicted, 4) == confusion_matrix(truth, predicted, labels=range(4)).tolist()
 
 
+def test_of_very_many_labels_there_is_no_matrix():
+    """It grows with the square of the number of labels."""
+    truth = np.arange(5000)
+    predicted = np.where(truth % 2, truth, 0)
+    assert confusion(truth, predicted, 5000) == []
+    found = by_label([str(label) for label in truth], truth, predicted)
+    assert (found["0"].support, found["1"].f1, found["2"].f1) == (1, 1.0, 0.0)
+    assert found["0"].precision == 1 / 2500
+
+
 @given(rows=st.lists(st.lists(st.booleans(), min_size=8, max_size=8), min_size=1, max_size=20))
 def test_scores_of_several_labels_per_row(rows):
     both = np.array(rows)

@@ -9,6 +9,8 @@ from keras_peft import sources, tasks
 from keras_peft.tasks import metric_name
 from keras_peft.templating import cards
 
+_MOST_LABELS = 100
+
 
 def as_model_card(report: Mapping[str, Any], name: str) -> str:
     """Renders the model card, with the metrics in Hugging Face's metadata format.
@@ -30,6 +32,7 @@ def as_model_card(report: Mapping[str, Any], name: str) -> str:
             name=name,
             task=task,
             metrics=metrics,
+            most_labels=_MOST_LABELS,
             repository=sources.repository_of(report["base"]["name"]),
         )
     )

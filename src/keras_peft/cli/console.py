@@ -9,6 +9,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from keras_peft.bars import BarProgress, console, row_bar_on
+from keras_peft.bundle.report import MOST_LABELS
 from keras_peft.cli.process import quiet_import
 from keras_peft.cli.wording import as_flags
 from keras_peft.data.reading_options import ReadingOptions
@@ -87,19 +88,27 @@ def table(
 def scores_table(title: str, scores: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> Table:
     """Creates a table of the scores per label, with the overall metrics below.
 
+    Of many labels, only those with the lowest F1 are shown.
+
     Args:
         title: Title of the table.
         scores: The scores.
         baseline: Scores of the simplest answer, to compare with.
     """
+    shown = list(scores["labels"].items())
+    more = len(shown) - MOST_LABELS
+    if more > 0:
+        shown = sorted(shown, key=lambda one: one[1]["f1"])[:MOST_LABELS]
     made = table(
         title,
         ("label", "precision", "recall", "F1", "rows"),
         (
             (label, f"{s['precision']:.3f}", f"{s['recall']:.3f}", f"{s['f1']:.3f}", str(s["support"]))
-            for label, s in scores["labels"].items()
+            for label, s in shown
         ),
     )
+    if more > 0:
+        made.add_row(f"… and {more:,} with the same or a higher F1", "", "", "", "")
     made.add_section()
     for key, value in scores["metrics"].items():
         made.add_row(metric_name(key), "", "", f"{value:.3f}", "")

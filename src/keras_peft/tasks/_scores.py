@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _BINS = 10
+# The confusion matrix of 5,000 labels would take 276 MB of a report.
+_MOST_LABELS = 500
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Scores:
         metrics: Metrics by name; the first is the main one.
         labels: Scores of each label.
         confusion: Row counts, `confusion[true][predicted]`, in the order of `labels`; empty if the task
-            has no confusion matrix.
+            has no confusion matrix, or more than 500 labels.
         reliability: Accuracy of the answers by range of confidence; empty if the task has no confidence.
         interval: 95% confidence interval of the main metric, if it was computed.
     """
@@ -118,9 +120,13 @@ def by_label(labels: Sequence[str], truth: np.ndarray, predicted: np.ndarray) ->
     import numpy as np
 
     if truth.ndim == 1:
-        truth, predicted = (each[:, None] == np.arange(len(labels)) for each in (truth, predicted))
-    truth, predicted = truth.astype(bool), predicted.astype(bool)
-    both, said, true = ((each).sum(axis=0) for each in (truth & predicted, predicted, truth))
+        both, said, true = (
+            np.bincount(each.astype(np.int64), minlength=len(labels))
+            for each in (truth[truth == predicted], predicted, truth)
+        )
+    else:
+        truth, predicted = truth.astype(bool), predicted.astype(bool)
+        both, said, true = ((each).sum(axis=0) for each in (truth & predicted, predicted, truth))
     return {
         label: LabelScores(_share(b, s), _share(b, t), _share(2 * b, s + t), int(t))
         for label, b, s, t in zip(labels, both, said, true, strict=True)
@@ -136,10 +142,12 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, labels: int) -> list[lis
         labels: Number of labels.
 
     Returns:
-        Row counts, `[true][predicted]`.
+        Row counts, `[true][predicted]`; empty if there are more than 500 labels.
     """
     import numpy as np
 
+    if labels > _MOST_LABELS:
+        return []
     counts = np.bincount(truth.astype(np.int64) * labels + predicted, minlength=labels**2)
     return [[int(count) for count in row] for row in counts.reshape(labels, labels)]
 
