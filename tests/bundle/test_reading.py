@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import keras_peft
 from bundle.altering import content_of, reseal
 from keras_peft import bundle as bundles
+from keras_peft.bundle import reading
 from keras_peft.errors import BundleError, BundleMismatch
+from keras_peft.files import sha256_of, whole_folder
 
 
 @pytest.fixture
@@ -80,3 +83,35 @@ def test_nothing_in_a_bundle_is_imported(copy):
 def test_hidden_files_of_the_system_are_no_matter(copy):
     (copy / ".DS_Store").write_text("x")
     assert bundles.read(copy).labels == ("alpha", "beta")
+
+
+def _replaced(folder, other):
+    """Replaces a bundle, as a training run does."""
+    with whole_folder(folder, overwrite=True) as staging:
+        shutil.copytree(other, staging, dirs_exist_ok=True)
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(tmp_path, bundle, monkeypatch):
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    sums = []
+
+    def sum_of(path):
+        if not sums:  # The first sum is wrong, because the file is no longer the one that was described.
+            _replaced(folder, bundle)
+        sums.append("another" if not sums else sha256_of(path))
+        return sums[-1]
+
+    monkeypatch.setattr(reading, "sha256_of", sum_of)
+    assert reading.read(folder).content == reading.read(bundle).content
+    assert sums[0] == "another"
+
+
+def test_tensors_are_those_of_the_description(tmp_path, bundle):
+    """A bundle that was replaced after its description was read is not mixed with the new one."""
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    read = reading.read(folder)
+    assert set(read.tensors()) == set(load_file(folder / "adapter.safetensors"))
+    (name, value), *others = load_file(folder / "adapter.safetensors").items()
+    save_file({name: value + 1, **dict(others)}, folder / "adapter.safetensors")
+    with pytest.raises(BundleMismatch, match="was replaced while it was being loaded"):
+        read.tensors()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras_peft.bundle.content import Bundle
+from keras_peft.bundle.content import ADAPTER, Bundle
 from keras_peft.bundle.fitting import refuse_long_texts
 from keras_peft.bundle.identity import check_base
 from keras_peft.errors import AdapterError, BundleMismatch
@@ -34,19 +34,18 @@ def load_model(bundle: Bundle, base: Base) -> AdaptedModel:
     from keras_peft.core.adapter import shapes_of
     from keras_peft.core.fitting import refuse_other_shapes
     from keras_peft.core.sites import find_sites
-    from keras_peft.core.weights import read_shapes, read_weights
+    from keras_peft.core.weights import read_shapes
 
     check_base(bundle, base)
-    file = bundle.folder / "adapter.safetensors"
     placements = methods.placements_from_config(bundle.content["parts"])
     task = bundle.task()
     all_sites = find_sites(base.encoder, bases.roles_of(base.encoder))
     refuse_long_texts(bundle, placements, base.max_length)
     try:
         head = {f"head/{key}": shape for key, shape in task.head_shapes(base.dim).items()}
-        refuse_other_shapes(read_shapes(file), shapes_of(all_sites, placements) | head)
+        refuse_other_shapes(read_shapes(bundle.folder / ADAPTER), shapes_of(all_sites, placements) | head)
         model = attach.adapt(base.encoder, placements, head=task.head(base.dim), pooling=task.pooling)
-        model.assign_adapter_tensors(read_weights(file))
+        model.assign_adapter_tensors(bundle.tensors())
     except AdapterError as error:
         raise BundleMismatch(f"{bundle.folder}: {error}") from None
     return model

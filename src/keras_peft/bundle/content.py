@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_peft.bundle.description import Description
 from keras_peft.errors import BundleMismatch, listed
+from keras_peft.files import sha256_of
 from keras_peft.json_files import JsonError, read_object
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT = 2
 CONTENT = "bundle.json"
@@ -17,7 +21,8 @@ CONTENT = "bundle.json"
 _MOST_BYTES_OF_REPORT = 64 << 20
 CARD = "README.md"
 """The model card. It is for people: it may be edited, and no code reads it."""
-FILES = ("adapter.safetensors", "tokenizer.json", "report.json", "report.html", CARD, "run.toml")
+ADAPTER = "adapter.safetensors"
+FILES = (ADAPTER, "tokenizer.json", "report.json", "report.html", CARD, "run.toml")
 
 
 class Bundle(Description):
@@ -27,6 +32,21 @@ class Bundle(Description):
         folder: Folder of the bundle.
         content: Content of its bundle.json.
     """
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Returns the adapter's tensors.
+
+        Raises:
+            AdapterError: If the file is damaged.
+            BundleMismatch: If the bundle was replaced since it was read.
+        """
+        from keras_peft.core.weights import read_weights
+
+        path = self.folder / ADAPTER
+        tensors = read_weights(path)
+        if sha256_of(path) != self.content["files"].get(ADAPTER):
+            raise BundleMismatch(f"{self.folder} was replaced while it was being loaded; load it again.")
+        return tensors
 
     def report(self) -> dict[str, Any]:
         """Returns the content of report.json.

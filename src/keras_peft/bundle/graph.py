@@ -41,7 +41,6 @@ def graph_of(
     """
     from keras_peft import methods
     from keras_peft.core.fitting import Unfit
-    from keras_peft.core.weights import read_weights
     from keras_peft.graph.classifier import classifier_graph
     from keras_peft.graph.products import float32
 
@@ -50,7 +49,7 @@ def graph_of(
     refuse_long_texts(bundle, placements, base.max_length)
     task = bundle.task()
     try:
-        tensors = read_weights(bundle.folder / "adapter.safetensors")
+        tensors = bundle.tensors()
     except AdapterError as error:
         raise BundleMismatch(f"{bundle.folder}: {error}") from None
     try:

@@ -9,6 +9,9 @@ from keras_peft.errors import BaseError, BundleError, BundleMismatch, listed
 from keras_peft.files import sha256_of
 from keras_peft.json_files import JsonError, read_object
 
+# A bundle that is replaced this often while it is read is not readable.
+_ATTEMPTS = 5
+
 
 def read(folder: str | Path) -> Bundle:
     """Reads a bundle and checks its files.
@@ -25,11 +28,34 @@ def read(folder: str | Path) -> Bundle:
         BundleMismatch: If bundle.json is damaged, or files are missing, unexpected or
             modified; the message lists all problems.
     """
-    from keras_peft.bundle.schema import BundleFile, problems_of
     from keras_peft.sources import hub
 
-    is_downloaded = hub.is_hub_name(folder)
-    folder = _download(str(folder)) if is_downloaded else Path(folder)
+    if hub.is_hub_name(folder):
+        return _read(_download(str(folder)), is_downloaded=True)
+    folder = Path(folder)
+    for _ in range(_ATTEMPTS - 1):
+        before = _identity(folder)
+        try:
+            return _read(folder, is_downloaded=False)
+        except (BundleError, OSError):
+            # A training run may have replaced the bundle in the meantime.
+            if _identity(folder) == before:
+                raise
+    return _read(folder, is_downloaded=False)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Identifies a folder by device and inode; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _read(folder: Path, *, is_downloaded: bool) -> Bundle:
+    from keras_peft.bundle.schema import BundleFile, problems_of
+
     path = folder / CONTENT
     if not path.is_file():
         what = "has no bundle.json, so it is not a bundle" if folder.is_dir() else "does not exist"
