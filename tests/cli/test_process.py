@@ -6,6 +6,7 @@ import importlib
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,15 @@ def test_a_second_signal_ends_the_process_at_once():
         [sys.executable, "-c", _SIGNALLED_TWICE], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGTERM, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_to_a_full_disk():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", "from keras_peft.cli import main; main()", "methods"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0].endswith(
+        "No space left on device. Free some space, and run the command again."
+    )
+    assert "Traceback" not in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -168,6 +169,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(141)
     except OSError as error:
         reason = f"{error.filename or 'Operating system error'}: {error.strerror or error}."
+        if error.errno == errno.ENOSPC:
+            reason += " Free some space, and run the command again."
         _fail(" ".join([reason, *_notes(error)]))
     except typer.TyperException as error:
         _fail(error.format_message())
