@@ -18,6 +18,7 @@ from keras_peft.files import (
     sha256_of,
     whole_file,
     whole_folder,
+    writing_to_cache,
 )
 
 
@@ -212,3 +213,24 @@ def test_room(tmp_path):
     check_room(tmp_path, 0)
     with pytest.raises(OSError, match=FULL):
         check_room(tmp_path, 2**62)
+
+
+@pytest.mark.parametrize("place", ["a file", "a file/below"])
+def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch, place):
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / place))
+    with (
+        pytest.raises(OptionError, match="cannot be written to .* KERAS_PEFT_CACHE"),
+        writing_to_cache("something"),
+    ):
+        raise AssertionError
+
+
+def test_errors_of_writing_to_the_cache_say_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_PEFT_CACHE", str(tmp_path / "cache"))
+    with (
+        pytest.raises(OptionError, match="Read-only file system.*KERAS_PEFT_CACHE"),
+        writing_to_cache("something") as folder,
+    ):
+        assert folder.is_dir()
+        raise OSError(30, "Read-only file system")

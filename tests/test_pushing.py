@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -14,7 +15,6 @@ from conftest import REFERENCE, TINY
 from keras_peft import bundle as bundles
 from keras_peft import pushing, sources
 from keras_peft.errors import BaseError, BundleError, BundleMismatch, HubError, KerasPeftError
-from keras_peft.files import sha256_of
 from sealed import bytes_of, make_sealed
 from sources.hub_server import COMMIT, READ_TOKEN, TOKEN, running_hub, sends, use
 
@@ -39,15 +39,21 @@ def sealed(tmp_path):
 def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
     made = keras_peft.push(bundle, TO, private=True)
     there = hub.files("org/made")
-    assert {path: there[path] for path in there if path != ".gitattributes"} == bytes_of(bundle)
+    pushed = {path: there[path] for path in there if path != ".gitattributes"}
+    # The other files name the folder of the base.
+    assert pushed.keys() == bytes_of(bundle).keys()
+    for name in ("adapter.safetensors", "tokenizer.json"):
+        assert pushed[name] == bytes_of(bundle)[name]
+    assert not [name for name, content in pushed.items() if str(TINY).encode() in content]
     assert hub.repositories["org/made"].private
     assert len(hub.repositories["org/made"].messages) == 2  # The commit that created it, and the push.
     assert made.name == f"{TO}@{hub.repositories['org/made'].branches['main']}"
-    assert made.files == {file.name: sha256_of(file) for file in bundle.iterdir()}
+    assert made.files == {name: hashlib.sha256(content).hexdigest() for name, content in pushed.items()}
     assert (made.deleted, made.unchanged) == ((), False)
     report = bundles.read(bundle).report()
     assert made.notes == (
-        f"its base model is {TINY}, a folder on this machine: users on other machines pass their own path as `base`.",
+        f"its base model is {TINY}, a folder on this machine, of which only the name is pushed: users on other "
+        "machines pass their own path as `base`.",
         f"its report shows {len(report['worst']) + len(report['doubtful'])} texts of the validation rows to everyone "
         "who can read the repository.",
     )
@@ -56,7 +62,7 @@ def test_what_is_pushed_can_be_loaded(hub, bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "fresh"))
     expected = [one.probabilities for one in keras_peft.load(bundle).predict(texts)]
     for name in (TO, made.name):
-        assert [one.probabilities for one in keras_peft.load(name).predict(texts)] == expected
+        assert [one.probabilities for one in keras_peft.load(name, base=str(TINY)).predict(texts)] == expected
     # Files in the cache are found without a network.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert bundles.read(made.name).labels == ("alpha", "beta")

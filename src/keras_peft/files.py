@@ -43,6 +43,8 @@ def writing_to_cache(what: str) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except OSError as error:
+        if isinstance(error, FileExistsError) and folder.is_dir():
+            raise  # Another process was faster.
         raise OptionError(
             f"{folder} cannot be written to ({error.strerror or error}); keras-peft stores {what} there. Free some "
             "space, or set the environment variable KERAS_PEFT_CACHE to a folder that can be written to."

@@ -7,6 +7,11 @@ stored nor shown here.
 from __future__ import annotations
 
 import hashlib
+import html
+import json
+import re
+import tempfile
+import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +21,10 @@ from typing import TYPE_CHECKING
 
 from keras_peft import bundle as bundles
 from keras_peft._version import __version__
+from keras_peft.bundle.content import checksum
 from keras_peft.errors import HubError, KerasPeftError, listed
 from keras_peft.extras import need
-from keras_peft.files import sha256_of
+from keras_peft.files import sha256_of, write_json
 from keras_peft.sources import hub
 
 if TYPE_CHECKING:
@@ -33,6 +39,11 @@ _MARKS = (bundles.CONTENT, "adapter_config.json", "config.json")
 _ENDINGS = (".json", ".safetensors", ".md", ".txt")
 # Files of an earlier exported push with these endings must not remain next to the new ones.
 _MACHINE_READ = (".json", ".safetensors")
+
+# Files of a bundle that may name the base's folder, or the folders of the data.
+_FLAGS = "run.toml"
+_TEXTS = ("report.json", "report.html", bundles.CARD, _FLAGS)
+_PATH_FLAG = re.compile(r'^(data|validation|unlabelled|base) = ".*"$', re.MULTILINE)
 
 _ADVICE = {
     400: "the request is invalid",
@@ -121,11 +132,12 @@ def push(
     repository = _repository(to)
     if reason := hub.unfit_token():
         raise HubError(f"Cannot push to {to}: {reason}.")
-    files, notes = _files_of(folder)
-    with _told(to):
-        return _push(
-            folder, repository, branch or _MAIN, files, private=private, message=message, notes=notes
-        )
+    with tempfile.TemporaryDirectory() as scratch:
+        files, notes = _files_of(folder, Path(scratch))
+        with _told(to):
+            return _push(
+                folder, repository, branch or _MAIN, files, private=private, message=message, notes=notes
+            )
 
 
 def _push(
@@ -210,8 +222,12 @@ def _repository(to: str) -> str:
     return repository
 
 
-def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def _files_of(folder: Path, scratch: Path) -> tuple[dict[str, Path], list[str]]:
     """Returns the files to push by their names in the repository, and notes on them.
+
+    Args:
+        folder: The folder to push.
+        scratch: An empty folder for copies of files that name folders of this machine.
 
     Raises:
         BundleError: If the folder is an invalid bundle.
@@ -225,7 +241,8 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
     if (folder / bundles.CONTENT).is_file():
         bundle = bundles.read(folder)
         names = (bundles.CONTENT, *bundle.content["files"])
-        return {name: folder / name for name in names}, list(_notes_on(bundle))
+        files = {name: folder / name for name in names}
+        return files | _without_paths(bundle, files, scratch), list(_notes_on(bundle))
     from keras_peft import forms
 
     forms.recognise(folder)
@@ -243,12 +260,57 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:
     return files, []
 
 
+def _without_paths(bundle: bundles.Bundle, files: Mapping[str, Path], scratch: Path) -> dict[str, Path]:
+    """Writes copies of the files of a bundle that name folders of this machine, without the folders.
+
+    Args:
+        bundle: The bundle.
+        files: Its files by name.
+        scratch: An empty folder for the copies.
+
+    Returns:
+        The copies by name, with a bundle.json that has their checksums; empty if there are none.
+    """
+    base = bundle.base_name if Path(bundle.base_name).is_absolute() else None
+    changed = {}
+    for name in (one for one in _TEXTS if one in files):
+        text = before = files[name].read_text(encoding="utf-8")
+        if name == _FLAGS:
+            text = _PATH_FLAG.sub(_name_only, text)
+        elif base is not None:
+            # As it is written in JSON, in HTML, and in Markdown and code.
+            forms = (json.dumps(base, ensure_ascii=False)[1:-1], html.escape(base), base)
+            for form in dict.fromkeys(forms):
+                text = text.replace(form, Path(base).name)
+        if text != before:
+            changed[name] = scratch / name
+            changed[name].write_text(text, encoding="utf-8")
+    if not changed and base is None:
+        return {}
+    content = json.loads(files[bundles.CONTENT].read_text(encoding="utf-8"))
+    if base is not None:
+        content["base"]["name"] = Path(base).name
+    content["files"] |= {name: sha256_of(file) for name, file in changed.items()}
+    content["checksum"] = checksum(content)
+    changed[bundles.CONTENT] = scratch / bundles.CONTENT
+    write_json(changed[bundles.CONTENT], content)
+    return changed
+
+
+def _name_only(found: re.Match[str]) -> str:
+    """Returns a line of run.toml whose path has only its last part; names of the Hub and of presets stay."""
+    (value,) = tomllib.loads(found[0]).values()
+    is_path = Path(value).is_absolute() or value.startswith(("../", "..\\"))
+    name = re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return f"{found[1]} = {json.dumps(name, ensure_ascii=False)}" if is_path else found[0]
+
+
 def _notes_on(bundle: bundles.Bundle) -> Iterator[str]:
     """Yields notes on what may surprise the user who pushes a bundle."""
     if Path(bundle.base_name).is_absolute():
         yield (
-            f"its base model is {bundle.base_name}, a folder on this machine: users on other machines "
-            "pass their own path as `base`."
+            f"its base model is {bundle.base_name}, a folder on this machine, of which only the name is pushed: users "
+            "on other machines pass their own path as `base`."
         )
     report = bundle.report()
     if texts := len(report.get("worst", ())) + len(report.get("doubtful", ())):

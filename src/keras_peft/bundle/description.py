@@ -63,13 +63,24 @@ class Description:
             content: Content of its tokenizer.json, if already read.
 
         Raises:
-            BundleMismatch: If the tokenizer.json has content that is not allowed; the message lists all faults.
-            OptionError: If its maximum length leaves no room for text.
+            BundleMismatch: If the tokenizer.json has content that is not allowed, or the maximum length does not
+                fit it; the message lists all faults.
         """
         try:
             return self.input.encoder_from(self.tokenizer() if content is None else content, self.content)
         except TokenizerError as error:
             raise BundleMismatch(f"{self.folder}: {error}") from None
+        except (OptionError, OverflowError) as error:
+            # Not an argument of the user: the backquotes of one would become a flag.
+            reason = (
+                str(error).replace("`", "").rstrip(".")
+                if isinstance(error, OptionError)
+                else "it is too large"
+            )
+            raise BundleMismatch(
+                f"{self.folder} does not fit its own tokenizer, with max_length {self.content['max_length']}: {reason}"
+                ". Copy it again, or train it again."
+            ) from None
 
     def tokenizer(self) -> str:
         """Returns the content of its tokenizer.json.

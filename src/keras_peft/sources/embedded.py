@@ -19,7 +19,7 @@ from pathlib import Path
 
 from keras_peft.core.pooling import MEAN
 from keras_peft.errors import BaseCorrupt, BaseError, BaseUnreachable
-from keras_peft.files import cache_folder, sha256_of, whole_folder
+from keras_peft.files import cache_folder, sha256_of, whole_folder, writing_to_cache
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def prepare(name: str) -> Path:
     if not target.is_dir():
         with tempfile.TemporaryDirectory() as scratch, suppress(FileExistsError):
             # Another process may have created the same folder meanwhile.
-            _convert(entry, _find(entry) or _download(entry, Path(scratch)), target)
+            found = _find(entry) or _download(entry, Path(scratch))
+            with writing_to_cache("the default base"):
+                _convert(entry, found, target)
     made = (target / "model.sha256").read_text() if (target / "model.sha256").is_file() else ""
     if sha256_of(target / "model.safetensors") != made:
         raise BaseCorrupt(f"The cached base in {target} was modified; remove that folder to recreate it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -159,7 +160,8 @@ def open_store(folder: Path, features: Sequence[Feature], lengths: np.ndarray) -
     ]
     if len(arrays) != len(features) or not all(fits):
         return None
-    folder.touch()  # Marks it as most recently used.
+    with suppress(OSError):  # Others may own the cache.
+        folder.touch()  # Marks it as most recently used.
     return FeatureStore(features, lengths, arrays)
 
 

@@ -35,6 +35,7 @@ class Recipe:
             stops and restores the best epoch. If None, all epochs are trained.
         stops_when_learned: Whether to stop when the training loss is close to zero.
         seed: Random seed of the order of the batches.
+        learning_rate: The rate that the user set or the method has, from which `rates` follow.
     """
 
     epochs: int
@@ -46,6 +47,7 @@ class Recipe:
     patience: int | None = None
     stops_when_learned: bool = False
     seed: int = 0
+    learning_rate: float | None = None
 
     @classmethod
     def of(cls, settings: Settings, model: AdaptedModel, task: Task, *, rows: int) -> Recipe:
@@ -71,6 +73,7 @@ class Recipe:
             patience=settings.patience,
             stops_when_learned=settings.epochs is None,
             seed=settings.seed,
+            learning_rate=settings.learning_rate,
         )
 
 

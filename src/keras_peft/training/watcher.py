@@ -82,7 +82,8 @@ class Watcher(keras.callbacks.Callback):
         super().__init__()
         self._adapted = model
         self._stopwatch = stopwatch
-        self._learning_rate = max(recipe.rates.values())
+        self._learning_rate = recipe.learning_rate or max(recipe.rates.values())
+        self._epoch = 0
         self._patience, self._stops_when_learned = recipe.patience, recipe.stops_when_learned
         self._task = task
         self._validation = validation
@@ -91,6 +92,10 @@ class Watcher(keras.callbacks.Callback):
         self._records: list[EpochRecord] = []
         self._outputs: Any = None
         self._best: tuple[int, list[np.ndarray]] | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers the epoch, for messages."""
+        self._epoch = epoch + 1
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keeps freed memory in the process from the first step of an epoch on."""
@@ -105,19 +110,20 @@ class Watcher(keras.callbacks.Callback):
         """
         loss = float((logs or {})["loss"])
         if not math.isfinite(loss):
-            if self._checkpoint is not None:  # Resuming from it would diverge again.
-                self._checkpoint.remove()
-            raise OptionError(
-                f"Training diverged: the loss is {loss} after {batch + 1} steps of an epoch; use a lower "
-                f"`learning_rate` than {self._learning_rate:g}."
-            )
+            raise self._diverged(f"the loss is {loss} at step {batch + 1} of epoch {self._epoch}")
         self._progress.stepped(loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Scores and reports the epoch, saves the state, and decides whether to stop."""
+        """Scores and reports the epoch, saves the state, and decides whether to stop.
+
+        Raises:
+            OptionError: If the outputs are not finite.
+        """
         logs = {} if logs is None else logs
         with self._stopwatch.measure("evaluate"):
             self._outputs = self._validation.outputs(self._adapted, epoch + 1)
+            if not _is_finite(self._outputs):
+                raise self._diverged(f"the outputs are not finite after epoch {epoch + 1}")
             scores = self._task.score(self._outputs, self._validation.truth)
         record = EpochRecord(
             epoch=epoch + 1, loss=float(logs["loss"]), validation_loss=scores.loss, metrics=scores.metrics
@@ -142,6 +148,15 @@ class Watcher(keras.callbacks.Callback):
                     f"{self._checkpoint.folder} cannot be written ({reason}); training continues without it"
                 )
                 self._checkpoint = None
+
+    def _diverged(self, what: str) -> OptionError:
+        """Removes the checkpoint, because resuming from it would diverge again, and returns the error."""
+        if self._checkpoint is not None:
+            self._checkpoint.remove()
+        return OptionError(
+            f"Training diverged: {what}. Use a lower `learning_rate` than {self._learning_rate:g}; 'keras-peft "
+            "find-rate' suggests one. Nothing was written."
+        )
 
     def is_enough(self) -> bool:
         """Returns whether training should stop: the best epoch is long ago, or no loss is left."""
@@ -211,6 +226,12 @@ class Watcher(keras.callbacks.Callback):
             for name, variables in groups.items()
             for number, variable in enumerate(variables)
         }
+
+
+def _is_finite(outputs: Any) -> bool:
+    if isinstance(outputs, list | tuple):
+        return all(map(_is_finite, outputs))
+    return bool(np.isfinite(outputs).all())
 
 
 def _synchronise(model: keras.Model) -> None:

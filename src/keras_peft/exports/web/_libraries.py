@@ -104,7 +104,8 @@ def _cached(library: Library) -> Path:
                 pass  # Another process was faster.
             except OSError as error:
                 raise BundleError(
-                    f"{library.name} could not be stored in {folder} ({error.strerror or error})."
+                    f"{library.name} could not be stored in {folder} ({error.strerror or error}). Set the environment "
+                    "variable KERAS_PEFT_CACHE to a folder that can be written to."
                 ) from error
     return folder
 
