@@ -488,9 +488,10 @@ def test_the_memory_of_the_weights_is_limited(make, root, heard, monkeypatch):
         adapters = make(adapter_memory_mb=1)
         await adapters.start()
         # No adapter is unloaded for one that nobody has requested.
-        assert heard.events == [("loaded", "mood", 1), ("loaded", "n0", 1)]
+        first = [name for _, name, _ in heard.events]
+        assert sorted(heard.events) == [("loaded", "mood", 1), ("loaded", "n0", 1)]
         await adapters.get("n5")
-        assert heard.events[2:] == [("loaded", "n5", 1), ("unloaded", "mood", "evicted")]
+        assert heard.events[2:] == [("loaded", "n5", 1), ("unloaded", first[0], "evicted")]
         with adapters.using(await adapters.get("n5")), adapters.using(await adapters.get("n6")):
             await adapters.get("n7")
             assert heard.states["READY"] == 3

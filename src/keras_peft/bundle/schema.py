@@ -108,10 +108,10 @@ class Validation(msgspec.Struct):
 
 
 class ReportFile(msgspec.Struct):
-    """The part of report.json that is read again."""
+    """The part of report.json that is read again; a bundle that was imported has none of it."""
 
-    plan: Plan
-    validation: Validation
+    plan: Plan | None = None
+    validation: Validation | None = None
 
 
 def problems_of(content: Mapping[str, Any], schema: type[msgspec.Struct], file: str) -> list[str]:

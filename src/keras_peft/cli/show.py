@@ -38,10 +38,14 @@ def show(
         "task": f"{found.content['task']}, {len(found.labels)} labels",
         "base": _base(found.content["base"]),
         **bundles.describe_placements(found.content["parts"]),
-        **(_of_bundle(found, report) if isinstance(found, bundles.Bundle) and report else _of_export(found)),
+        **(
+            _of_bundle(found, report)
+            if isinstance(found, bundles.Bundle) and report is not None
+            else _of_export(found)
+        ),
     }
     out.print(table(str(bundle), ("", ""), ((key, value) for key, value in facts.items()), left=2))
-    if report is not None and report["validation"]["rows"]:
+    if report is not None and report.get("validation") and report["validation"]["rows"]:
         out.print(scores_table("Scores on validation", report["validation"]))
     if hub.is_hub_name(bundle):
         err.print(f"Note: {_OF_OTHERS}", style="yellow", soft_wrap=True)
@@ -50,10 +54,10 @@ def show(
 def _of_bundle(found: Bundle, report: Mapping[str, Any]) -> dict[str, str]:
     from keras_peft.engines import chosen_engine
 
-    content, plan = found.content, report["plan"]
+    content, plan = found.content, report.get("plan")
     engine, why = chosen_engine(found.base_name)
     return {
-        "trained": f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters",
+        **({"trained": _parameters(plan)} if plan else {}),
         "data": _data(content["data"]),
         "max length": f"{content['max_length']} tokens",
         "verified": "reloaded, logits differ by at most "
@@ -62,6 +66,10 @@ def _of_bundle(found: Bundle, report: Mapping[str, Any]) -> dict[str, str]:
         "size": f"{_megabytes(found):.2f} MB, all files unmodified",
         "versions": ", ".join(f"{key} {value}" for key, value in content["versions"].items()),
     }
+
+
+def _parameters(plan: Mapping[str, int]) -> str:
+    return f"{plan['trainable_parameters']:,} of {plan['total_parameters']:,} parameters"
 
 
 def _of_export(found: Description) -> dict[str, str]:

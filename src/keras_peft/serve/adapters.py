@@ -415,7 +415,11 @@ class Adapters:
     def _is_full(self) -> bool:
         """Whether one more adapter of the usual size would be too many for the memory."""
         sizes = [record.bytes for record in self._records.values() if record.loaded is not None]
-        return bool(sizes) and sum(sizes) * (len(sizes) + 1) / len(sizes) > self._most_bytes
+        if not sizes:
+            return False
+        # Those that are being loaded need memory, too.
+        coming = len(self._in_background) + 1
+        return sum(sizes) * (len(sizes) + coming) / len(sizes) > self._most_bytes
 
     def _unloaded(self, record: AdapterRecord, reason: str) -> None:
         events.log("adapter_unloaded", adapter=record.name, version=record.generation, reason=reason)

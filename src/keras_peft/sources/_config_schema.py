@@ -13,6 +13,8 @@ Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Small = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Name = Annotated[str, msgspec.Meta(max_length=100)]
 Token = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+Classes = Annotated[list[Name], msgspec.Meta(max_length=100)]
+Labels = Annotated[dict[str, str], msgspec.Meta(max_length=100_000)]
 
 
 class DistilBert(msgspec.Struct):
@@ -30,6 +32,8 @@ class DistilBert(msgspec.Struct):
     layer_norm_eps: Small = 1e-12
     initializer_range: Share = 0.02
     pad_token_id: Token | None = 0
+    architectures: Classes | None = None
+    id2label: Labels | None = None
 
 
 class Bert(msgspec.Struct):
@@ -47,6 +51,8 @@ class Bert(msgspec.Struct):
     layer_norm_eps: Small = 1e-12
     initializer_range: Share = 0.02
     pad_token_id: Token | None = 0
+    architectures: Classes | None = None
+    id2label: Labels | None = None
 
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {

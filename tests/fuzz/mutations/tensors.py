@@ -69,9 +69,11 @@ def entry(random: Random, content: bytes) -> bytes:
     entries, data = found
     name = random.choice([key for key in entries if key != "__metadata__"] or list(entries))
     own = entries[name]
-    if not isinstance(own, dict) or not own.get("shape"):
+    shape, offsets = (own.get(key) if isinstance(own, dict) else None for key in ("shape", "data_offsets"))
+    # A mutation before this one may have changed them.
+    if not (isinstance(shape, list) and shape and isinstance(offsets, list) and len(offsets) == 2):
         return raw.flip(random, content)
-    shape, offsets = own["shape"], own["data_offsets"]
+    others = [one.get("data_offsets") for one in entries.values() if isinstance(one, dict)]
     random.choice(
         (
             lambda: own.update(dtype=random.choice(_DTYPES)),
@@ -83,7 +85,7 @@ def entry(random: Random, content: bytes) -> bytes:
             lambda: offsets.__setitem__(random.randrange(2), random.choice(_SIZES)),
             lambda: offsets.reverse(),
             lambda: own.update(data_offsets=[0, len(data)]),
-            lambda: own.update(data_offsets=random.choice(list(entries.values())).get("data_offsets")),
+            lambda: own.update(data_offsets=random.choice(others)),
             lambda: entries.update({f"{name}x": entries.pop(name)}),
             lambda: entries.update({f"{name}/extra": dict(own)}),
             lambda: entries.pop(name),
