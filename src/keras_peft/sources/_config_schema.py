@@ -34,6 +34,7 @@ class DistilBert(msgspec.Struct):
     pad_token_id: Token | None = 0
     architectures: Classes | None = None
     id2label: Labels | None = None
+    problem_type: Name | None = None
 
 
 class Bert(msgspec.Struct):
@@ -53,6 +54,7 @@ class Bert(msgspec.Struct):
     pad_token_id: Token | None = 0
     architectures: Classes | None = None
     id2label: Labels | None = None
+    problem_type: Name | None = None
 
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
