@@ -56,9 +56,18 @@ def store(content: dict[str, Any]) -> None:
         content: The results.
     """
     kept = json.loads(RESULTS.read_text(encoding="utf-8"))["artifacts"] if RESULTS.is_file() else {}
-    known = {**kept, **content["artifacts"]}
+    known = {**kept, **{name: _without_messages(tally) for name, tally in content["artifacts"].items()}}
     ordered = {name: known[name] for name in artifacts.names() if name in known}
     RESULTS.write_text(json.dumps({**content, "artifacts": ordered}, indent=1) + "\n", encoding="utf-8")
+
+
+def _without_messages(tally: dict[str, Any]) -> dict[str, Any]:
+    """Returns the results of an artifact without the messages, which contain folders of the machine."""
+    failures = {
+        kind: {key: value for key, value in failure.items() if key != "message"}
+        for kind, failure in tally["failures"].items()
+    }
+    return {**tally, "failures": failures}
 
 
 def parse() -> argparse.Namespace:
