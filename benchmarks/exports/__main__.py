@@ -76,6 +76,7 @@ class Bench:
                 out = self.export(folder, precision)
                 command = [*CLI, "export", bundle, "--format", "onnx", "--out", out, "--overwrite", "--json"]
                 said, seconds, _ = self.run([*command, "--data", folder / "test.jsonl", *flags])
+                del said["folder"]
                 size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
                 found.append(
                     {"data": folder.name, "precision": precision, "seconds": seconds, "bytes": size, **said}
