@@ -52,7 +52,9 @@ def parse_object(content: bytes) -> dict[str, Any]:
         content: The content, in UTF-8.
     """
     try:
-        value = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repetition)
+    except JsonError:
+        raise
     except RecursionError:
         raise JsonError(f"is nested more than {MOST_DEPTH} levels deep") from None
     except ValueError as error:
@@ -61,6 +63,14 @@ def parse_object(content: bytes) -> dict[str, Any]:
         raise JsonError("is not a JSON object")
     _refuse_strange(value)
     return value
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object; other readers would take another one of repeated names."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise JsonError("has a name twice in one object")
+    return made
 
 
 def _refuse_strange(value: dict[str, Any]) -> None:

@@ -86,12 +86,16 @@ class Description:
         """Returns the content of its tokenizer.json.
 
         Raises:
-            BundleMismatch: If it is not UTF-8.
+            BundleMismatch: If it is missing or not UTF-8.
         """
         from keras_peft.inputs.encoder import TOKENIZER
 
         try:
             return (self.folder / TOKENIZER).read_text(encoding="utf-8")
+        except OSError as error:
+            raise BundleMismatch(
+                f"{self.folder / TOKENIZER} cannot be read ({error.strerror}); copy it again."
+            ) from None
         except UnicodeDecodeError as error:
             raise BundleMismatch(
                 f"{self.folder / TOKENIZER} is not UTF-8 ({error.reason}); copy it again."

@@ -33,6 +33,22 @@ class NamedBase(msgspec.Struct):
     name: Name
 
 
+class Data(msgspec.Struct):
+    """Where the training rows came from; an imported bundle has none."""
+
+    source: str = ""
+    training_rows: int | None = None
+
+
+class Difference(msgspec.Struct):
+    """How the outputs of what was written compare with those before."""
+
+    max_abs_logit_difference: float = 0.0
+    runtime: str = ""
+    texts: int = 0
+    reloaded: Difference | None = None
+
+
 class Classifier(msgspec.Struct, kw_only=True):
     """The task, the labels and the input of a classifier."""
 
@@ -43,7 +59,7 @@ class Classifier(msgspec.Struct, kw_only=True):
     max_length: Count
     long_text: Name
     marks_case: bool = False
-    verification: dict[str, Any]
+    verification: Difference
 
 
 class BundleFile(Classifier, kw_only=True):
@@ -52,7 +68,7 @@ class BundleFile(Classifier, kw_only=True):
     base: Base
     parts: Parts
     metrics: dict[str, Any]
-    data: dict[str, Any]
+    data: Data
     versions: dict[str, Any]
     files: Sums
 
@@ -124,6 +140,6 @@ def problems_of(content: Mapping[str, Any], schema: type[msgspec.Struct], file: 
     """
     found = problems_with(content, schema, file)
     columns = content.get("columns")
-    if not found and isinstance(columns, list) and len(set(columns)) < len(columns):
+    if not found and isinstance(columns, list) and len(set(map(str, columns))) < len(columns):
         found.append(f"{file}: columns is {columns}, expected different columns")
     return found

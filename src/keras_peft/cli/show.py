@@ -60,8 +60,7 @@ def _of_bundle(found: Bundle, report: Mapping[str, Any]) -> dict[str, str]:
         **({"trained": _parameters(plan)} if plan else {}),
         "data": _data(content["data"]),
         "max length": f"{content['max_length']} tokens",
-        "verified": "reloaded, logits differ by at most "
-        f"{content['verification']['reloaded']['max_abs_logit_difference']:.1e}",
+        **_verified(content["verification"].get("reloaded"), "reloaded,"),
         "engine": f"{engine}: {why}",
         "size": f"{_megabytes(found):.2f} MB, all files unmodified",
         "versions": ", ".join(f"{key} {value}" for key, value in content["versions"].items()),
@@ -78,10 +77,15 @@ def _of_export(found: Description) -> dict[str, str]:
         "data": _data(content["data"]),
         "max length": f"{content['max_length']} tokens",
         **({"format": f"{content['kind']}, {content['precision']}"} if "kind" in content else {}),
-        "verified": f"in {verified['runtime']} on {verified['texts']} texts, logits differ by at most "
-        f"{verified['max_abs_logit_difference']:.1e}",
+        **_verified(verified, f"in {verified.get('runtime')} on {verified.get('texts')} texts,"),
         "size": f"{_megabytes(found):.2f} MB, all files unmodified",
     }
+
+
+def _verified(found: Mapping[str, Any] | None, how: str) -> dict[str, str]:
+    if not found or "max_abs_logit_difference" not in found:
+        return {}
+    return {"verified": f"{how} logits differ by at most {found['max_abs_logit_difference']:.1e}"}
 
 
 def _base(base: Mapping[str, Any]) -> str:
@@ -93,5 +97,5 @@ def _megabytes(found: Description) -> float:
 
 
 def _data(data: Mapping[str, Any]) -> str:
-    rows = data["training_rows"]
-    return f"{data['source']}, {rows} training rows" if rows else f"imported from {data['source']}"
+    rows, source = data.get("training_rows"), data.get("source", "unknown")
+    return f"{source}, {rows} training rows" if rows else f"imported from {source}"

@@ -37,7 +37,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         return dict(safetensors.numpy.load_file(path))
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:  # NumPy has at most 64 dimensions
         raise _invalid(path.name, error) from error
 
 
@@ -90,7 +90,7 @@ def weights_in(data: bytes, name: str) -> dict[str, np.ndarray]:
         return dict(safetensors.numpy.load(data))
     except KeyError as error:  # The library reads bfloat16 from files only.
         raise AdapterError(f"{name} has tensors of the type {error}; save it again as float32.") from None
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, ValueError) as error:
         raise _invalid(name, error) from None
 
 

@@ -120,6 +120,10 @@ def read_weights(folder: Path, *, name: str, sha256: str | None = None) -> Encod
         distilbert.refuse_unsupported(own)
     except KeyError as error:
         raise BaseCorrupt(f"{folder / 'config.json'} has no {error}; download the base again.") from None
+    except (ValueError, TypeError) as error:
+        raise BaseCorrupt(
+            f"{folder / 'config.json'} does not fit the weights ({reason_of(error)}); download the base again."
+        ) from None
     return EncoderWeights(
         name=name,
         architecture=distilbert.__name__.rpartition(".")[2],
@@ -188,8 +192,13 @@ class _Tensors(Mapping[str, "np.ndarray"]):
     def __getitem__(self, name: str) -> np.ndarray:
         import safetensors
 
-        with safetensors.safe_open(self._files[name], "numpy") as opened:
-            return opened.get_tensor(name)  # type: ignore[no-any-return]
+        try:
+            with safetensors.safe_open(self._files[name], "numpy") as opened:
+                return opened.get_tensor(name)  # type: ignore[no-any-return]
+        except (safetensors.SafetensorError, ValueError) as error:  # NumPy has at most 64 dimensions
+            raise BaseCorrupt(
+                f"{self._files[name]} has an unreadable tensor {name} ({error}); download it again."
+            ) from None
 
     def __contains__(self, name: object) -> bool:
         # The inherited method would read the tensor.
