@@ -14,7 +14,6 @@ Small = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Name = Annotated[str, msgspec.Meta(max_length=100)]
 Token = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 Classes = Annotated[list[Name], msgspec.Meta(max_length=100)]
-Labels = Annotated[dict[str, str], msgspec.Meta(max_length=100_000)]
 
 
 class DistilBert(msgspec.Struct):
@@ -33,7 +32,6 @@ class DistilBert(msgspec.Struct):
     initializer_range: Share = 0.02
     pad_token_id: Token | None = 0
     architectures: Classes | None = None
-    id2label: Labels | None = None
     problem_type: Name | None = None
 
 
@@ -53,7 +51,6 @@ class Bert(msgspec.Struct):
     initializer_range: Share = 0.02
     pad_token_id: Token | None = 0
     architectures: Classes | None = None
-    id2label: Labels | None = None
     problem_type: Name | None = None
 
 

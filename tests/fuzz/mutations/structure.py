@@ -150,7 +150,8 @@ def _scale(random: Random, owner: Any, key: Any, places: list[tuple[Any, Any]]) 
     numbers = [(one, at) for one, at in places if type(one[at]) in (int, float)]
     owner, key = random.choice(numbers or [(owner, key)])
     value = owner[key]
-    if not isinstance(value, int | float):
+    # Larger numbers have no half, and are too long to be written in digits.
+    if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > 10**300):
         value = 1
     owner[key] = random.choice(
         (-value, value + 1, value - 1, value * 1000, value * 10**9, value / 2, str(value))
