@@ -13,7 +13,10 @@ _REASONS = {"reject": "rejected", "ignore": "ignored"}
 
 def recognises(rows: Sequence[Row]) -> bool:
     """Reports whether the rows have one of Prodigy's answers."""
-    answers = {row.get("answer") for row in rows}
+    given = [row.get("answer") for row in rows]
+    if not all(answer is None or isinstance(answer, str) for answer in given):
+        return False
+    answers = set(given)
     known = bool(answers & {"accept", *_REASONS}) and answers <= {"accept", *_REASONS, None}
     return known and (
         "_input_hash" in rows[0] or "_task_hash" in rows[0] or bool({"spans", "accept"} & rows[0].keys())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import weakref
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
+from typing import IO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from keras_peft.data.readers._formats import FORMATS, ending_of
@@ -91,10 +93,22 @@ def _unpack(path: Path, archive: ZipFile, chosen: ZipInfo, target: Path) -> None
     most = max(_LEAST_GZIP, _RATIO_OF_GZIP * chosen.compress_size) if is_packed else None
     unpacking = Unpacking(path, path.stat().st_size, most=most)
     with archive.open(chosen) as source, target.open("wb") as file:
-        while block := source.read(_BLOCK):
+        while block := _read(source, path):
             unpacking.add(len(block))
             with writing_to_cache(_WHAT):
                 file.write(block)
+
+
+def _read(source: IO[bytes], path: Path) -> bytes:
+    """Reads a block of a file in an archive.
+
+    Raises:
+        DataError: If the archive is damaged.
+    """
+    try:
+        return source.read(_BLOCK)
+    except (zlib.error, EOFError) as error:
+        raise DataError(f"{path} is a damaged archive ({error}); copy it again.") from None
 
 
 def _only_table(path: Path, archive: ZipFile) -> ZipInfo:
