@@ -40,6 +40,7 @@ def test_any_bytes_are_an_object_or_refused(content):
         ("[" * 200_000, "is nested more than 64 levels deep"),
         ('{"a":' * 200_000, "is nested more than 64 levels deep"),
         ('{"a":' + "[" * MOST_DEPTH + "]" * MOST_DEPTH + "}", "is nested more than 64 levels deep"),
+        ('{"a": [{"b": 1, "b": 2}]}', "repeats a name in one object"),
         ('{"a": NaN}', "has the number nan"),
         ('{"a": [-Infinity]}', "has the number -inf"),
         ('{"a": 1e999}', "has the number inf"),

@@ -52,7 +52,7 @@ def parse_object(content: bytes) -> dict[str, Any]:
         content: The content, in UTF-8.
     """
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repetition)
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=without_repetition)
     except JsonError:
         raise
     except RecursionError:
@@ -65,11 +65,20 @@ def parse_object(content: bytes) -> dict[str, Any]:
     return value
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Makes an object; other readers would take another one of repeated names."""
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object from its names and values, for the `object_pairs_hook` of `json.loads`.
+
+    Another reader could take another one of the values of a repeated name than the checks.
+
+    Args:
+        pairs: The names and values.
+
+    Raises:
+        JsonError: If a name is repeated.
+    """
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise JsonError("has a name twice in one object")
+        raise JsonError("repeats a name in one object")
     return made
 
 

@@ -115,3 +115,25 @@ def test_tensors_are_those_of_the_description(tmp_path, bundle):
     save_file({name: value + 1, **dict(others)}, folder / "adapter.safetensors")
     with pytest.raises(BundleMismatch, match="was replaced while it was being loaded"):
         read.tensors()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "report.json is damaged: it is not JSON"),
+        ('{"plan": {"trainable_parameters": "x"}}', "report.json: plan"),
+        ('{"validation": {"rows": 3}}', "report.json: validation"),
+    ],
+)
+def test_a_report_of_a_stranger_is_checked(copy, content, message):
+    (copy / "report.json").write_text(content)
+    bundles.seal(copy, content_of(copy))
+    with pytest.raises(BundleMismatch, match=message):
+        bundles.read(copy).report()
+
+
+def test_a_sealed_bundle_without_its_tokenizer(copy):
+    (copy / "tokenizer.json").unlink()
+    bundles.seal(copy, content_of(copy))
+    with pytest.raises(BundleMismatch, match=r"tokenizer.json cannot be read"):
+        keras_peft.load(copy)

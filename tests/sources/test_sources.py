@@ -167,6 +167,14 @@ def damage_tensors(folder, change):
             "type 'gpt2'; the supported types are",
         ),
         (lambda f: damage_config(f, dim=None), BaseCorrupt, "dim is missing, expected int"),
+        (lambda f: damage_config(f, n_heads="x"), BaseCorrupt, "n_heads is 'x', expected int"),
+        (lambda f: damage_config(f, n_heads=7), BaseError, "which 7 heads cannot share"),
+        (
+            lambda f: damage_config(f, dropout=-1, architectures=3),
+            BaseCorrupt,
+            "architectures is 3.*dropout is -1",
+        ),
+        (lambda f: damage_config(f, model_type=["bert"]), BaseError, "checkpoint of type \\['bert'\\]"),
         (lambda f: damage_config(f, activation="selu"), BaseError, "activation 'selu'; the supported ones"),
         (lambda f: (f / "model.safetensors").unlink(), BaseNotFound, "has no model.safetensors"),
         (

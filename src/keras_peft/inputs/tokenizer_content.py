@@ -31,6 +31,7 @@ from keras_peft.inputs.tokenizer_parts import (
     shown,
     special_ids,
 )
+from keras_peft.json_files import without_repetition
 
 # Multilingual tokenizers have up to 260,000 tokens in 35 million characters.
 _MOST_CHARACTERS = 64 << 20
@@ -166,21 +167,13 @@ def _parsed(content: str) -> dict[str, Any]:
             f"most {_MOST_CHARACTERS:,} characters."
         )
     try:
-        parsed = json.loads(content, object_pairs_hook=_without_repetitions)
+        parsed = json.loads(content, object_pairs_hook=without_repetition)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
         raise TokenizerError(f"The tokenizer.json is not valid JSON ({reason}); copy it again.") from None
     if not isinstance(parsed, dict) or not isinstance(parsed.get("model"), dict):
         raise TokenizerError("The tokenizer.json has no model; copy the tokenizer.json of the base model.")
     return parsed
-
-
-def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # The tokenizer could read another of the values than the checks.
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object repeats a name")
-    return found
 
 
 def _check_model(model: Mapping[str, Any], faults: list[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keras_peft.data.exports import prodigy
 from keras_peft.data.readers import _limits, read_rows
 from keras_peft.data.readers import csv as csv_reader
 from keras_peft.errors import DataError, OptionError
@@ -352,3 +353,20 @@ def test_a_panic_of_polars_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pl, "scan_parquet", panic)
     refused(path, "not a valid Parquet file")
+
+
+def test_a_damaged_file_in_an_archive(tmp_path):
+    path = tmp_path / "rows.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rows.jsonl", '{"text": "a", "label": "b"}\n' * 2000)
+    content = bytearray(path.read_bytes())
+    start = 30 + len("rows.jsonl")
+    content[start + 4 : start + 20] = bytes(255 for _ in range(16))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        list(read_rows(path))
+
+
+def test_answers_that_are_none_of_prodigys():
+    assert not prodigy.recognises([{"answer": ["accept"], "spans": []}])
+    assert prodigy.recognises([{"answer": "accept", "spans": []}])
