@@ -250,6 +250,7 @@ def resealed(folder, **changes):
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is missing"),
         (lambda folder: (folder / "keras_peft.json").write_text("{"), "is damaged"),
         (lambda folder: resealed(folder, labels="x"), "labels is .*, expected list"),
+        (lambda folder: resealed(folder, labels=["a", "b", "c", "d", "e"]), "outputs, and its labels need 5"),
         (lambda folder: resealed(folder, model="../other.onnx"), "not one of its files"),
         (lambda folder: resealed(folder, files={"../x": ""}), "outside the folder"),
         (lambda folder: (folder / "README.md").write_text("mine"), None),

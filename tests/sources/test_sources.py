@@ -242,6 +242,13 @@ def test_unknown_names():
         sources.load("distil_bert_base_en_uncase")
 
 
+@pytest.mark.parametrize("name", ["minilm" * 1000, "~nobody-of-this-name/base", "a\0b"])
+def test_names_that_are_no_paths(name):
+    with pytest.raises(BaseNotFound, match="There is no base"):
+        sources.load(name)
+    assert sources.is_preset(name)
+
+
 def test_kerashub_presets_in_folders(tmp_path):
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "model", "##s"]
     sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}

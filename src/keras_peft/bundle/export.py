@@ -125,7 +125,8 @@ def onnx_session(export: Export, *, threads: int = 0) -> OnnxSession:
 
     Raises:
         BundleError: If the format is not ONNX.
-        BundleMismatch: If the graph is damaged, too large, reads files or uses unknown operators.
+        BundleMismatch: If the graph is damaged, too large, reads files, uses unknown operators, or does not fit the
+            labels.
     """
     from keras_peft.runtime.onnx_session import OnnxSession
 
@@ -136,9 +137,16 @@ def onnx_session(export: Export, *, threads: int = 0) -> OnnxSession:
         )
     refuse_unsafe(export.model)
     try:
-        return OnnxSession(export.model, threads=threads)
+        session = OnnxSession(export.model, threads=threads)
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise BundleMismatch(f"ONNX Runtime cannot load {export.model}: {reason_of(error)}") from None
+    expected = export.task().outputs
+    if session.outputs != expected:
+        raise BundleMismatch(
+            f"The graph of {export.folder} has {session.outputs or 'no known number of'} outputs, and its labels need "
+            f"{expected}; export it again."
+        )
+    return session
 
 
 def problems_with_files(folder: Path, files: dict[str, str]) -> list[str]:

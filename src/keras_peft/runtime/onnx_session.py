@@ -112,6 +112,13 @@ class OnnxSession(Session):
         super().__init__(model, constants, threads=threads)
         self.name = runtime_name()
 
+    @property
+    def outputs(self) -> int | None:
+        """Number of outputs for each text or token; None if the graph does not fix it or computes no logits."""
+        shapes = {one.name: one.shape for one in self._session.get_outputs()}
+        last = (shapes.get(LOGITS) or [None])[-1]
+        return last if isinstance(last, int) else None
+
     def __call__(self, inputs: Any, *, once: bool = False) -> np.ndarray:
         """Computes the outputs of a batch.
 

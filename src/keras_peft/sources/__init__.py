@@ -71,8 +71,7 @@ def load(name: str = DEFAULT) -> Base:
     if name.startswith("hf://"):
         path, pinned = hub.download(name)
         return folder.load(path, name=pinned, source=f"Hugging Face, {pinned}")
-    path = Path(name).expanduser()
-    if path.is_dir():
+    if path := _local_folder(name):
         kind = _kind(path)
         loader = preset.load if kind == "preset" else folder.load
         return loader(path, name=str(path.resolve()), source=f"the folder {path}")
@@ -153,8 +152,8 @@ def checkpoint(name: str) -> Path | None:
         return embedded.prepare(name)
     if name.startswith("hf://"):
         return hub.download(name)[0]
-    path = Path(name).expanduser()
-    return path if path.is_dir() and _kind(path) == "checkpoint" else None
+    path = _local_folder(name)
+    return path if path and _kind(path) == "checkpoint" else None
 
 
 def repository_of(name: str) -> str | None:
@@ -187,11 +186,20 @@ def is_preset(name: str) -> bool:
     """
     if name in embedded.NAMES or name.startswith("hf://"):
         return False
-    path = Path(name).expanduser()
+    path = _local_folder(name)
     try:
-        return not path.is_dir() or _kind(path) == "preset"
+        return not path or _kind(path) == "preset"
     except BaseNotFound:
         return False
+
+
+def _local_folder(name: str) -> Path | None:
+    """Returns the folder that a name refers to, or None if there is none."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_dir() else None
+    except (OSError, RuntimeError):  # Too long for a path, or the home of an unknown user.
+        return None
 
 
 def _kind(path: Path) -> str:

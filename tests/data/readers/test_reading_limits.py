@@ -296,6 +296,17 @@ def test_arrow_batches_have_no_more_rows_than_values(tmp_path):
     refused(path)
 
 
+def test_arrow_values_are_in_their_batch(tmp_path):
+    path = tmp_path / "rows.arrow"
+    text = "It is fast, and it is long enough for a buffer of its own."
+    pl.DataFrame({"text": [text]}).write_ipc_stream(path)
+    content = path.read_bytes()
+    length = struct.pack("<q", len(text))
+    assert content.count(length) == 1
+    path.write_bytes(content.replace(length, struct.pack("<q", 1 << 49)))
+    refused(path, "outside of them")
+
+
 @pytest.mark.usefixtures("small")
 def test_equal_texts_of_parquet_count_each_time(tmp_path):
     path = tmp_path / "bomb.parquet"

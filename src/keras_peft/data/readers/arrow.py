@@ -157,24 +157,28 @@ class _Table:
 
 
 def _check_batch(head: _Table, kind: int, path: Path, file: BinaryIO, body: int) -> None:
-    """Checks the size that a batch has once its buffers are decompressed.
+    """Checks where the buffers of a batch are, and the size that it has once they are decompressed.
 
-    Each begins with that size, and Polars does not decompress more.
+    Polars reserves what a buffer says. A compressed one begins with its size, and Polars does not decompress more.
 
     Raises:
-        DataError: If the batch is too large, or has more rows than its buffers can hold.
+        DataError: If a buffer is outside of the batch, or the batch is too large or has more rows than its buffers
+            can hold.
     """
     batch = head.table(2) if kind in (_DICTIONARY, _BATCH) else None
     if batch is not None and kind == _DICTIONARY:
         batch = batch.table(1)
     if batch is None:
         return
+    buffers = batch.pairs(2)
+    if any(offset < 0 or length < 0 or offset + length > body for offset, length in buffers):
+        raise DataError(f"{path} has batches whose values are outside of them; write it again.")
     size = body
     if batch.table(3) is not None:
         unpacking = Unpacking(path, path.stat().st_size)
         start = file.tell()
-        for offset, length in batch.pairs(2):
-            if length < 8 or not 0 <= offset <= body - 8:
+        for offset, length in buffers:
+            if length < 8:
                 continue
             file.seek(start + offset)
             (unpacked,) = struct.unpack("<q", file.read(8))
@@ -182,7 +186,7 @@ def _check_batch(head: _Table, kind: int, path: Path, file: BinaryIO, body: int)
             size += max(unpacked, 0)
         file.seek(start)
     # A row takes a bit at least.
-    if batch.number(0, "<q") > 8 * size + 8:
+    if max([batch.number(0, "<q"), *(rows for rows, _ in batch.pairs(1))]) > 8 * size + 8:
         raise DataError(f"{path} has batches with more rows than values; write it again.")
 
 
