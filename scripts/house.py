@@ -48,6 +48,7 @@ GROUND = (
     "extras",
     "files",
     "json_files",
+    "toml_files",
     "memory",
     "options",
     "printable",

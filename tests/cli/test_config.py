@@ -78,6 +78,7 @@ def test_flags_win(tmp_path, capsys, data):
     [
         (None, "No such file or directory; expected a .toml file"),
         ("epochs = ", "is not valid TOML"),
+        ("#" * (5 << 20), "has more than 4,194,304 bytes"),
         ("epochs = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
         ("epoch = 3", "unknown flags: epoch. Did you mean 'epochs'?"),
         ('method = "lora"\ntokens = 3', "unknown flags: tokens"),

@@ -169,11 +169,12 @@ def _worker(command: Sequence[str], work: Path) -> Iterator[_Worker]:
 def _outcomes(worker: _Worker, name: str, until: float) -> Iterator[Outcome]:
     """Reads what a worker reports, and reports the case in which it ends or hangs."""
     running: dict[str, Any] = {}
+    last = None
     for line in _lines(worker.process):
         if "started" in line:
             running = line
             continue
-        running = {}
+        running, last = {}, line["number"]
         yield Outcome(**line)
         if time.monotonic() > until:
             return
@@ -183,7 +184,8 @@ def _outcomes(worker: _Worker, name: str, until: float) -> Iterator[Outcome]:
         place = "" if code is None else worker.last_error()
         yield Outcome(name, running["started"], running["mutation"], case.KILLED, why, message=place)
     elif code != 0:
-        raise SystemExit(f"The worker of {name} failed: {worker.last_error()}")
+        why = f"was silent after case {last}" if code is None else f"failed: {worker.last_error()}"
+        raise SystemExit(f"The worker of {name} {why}")
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:

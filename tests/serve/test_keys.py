@@ -196,6 +196,7 @@ def test_keys_of_the_environment_and_of_a_file(tmp_path):
         ),
         (f'key = "{DATA}"', "expected [[key]] tables"),
         ("[[key", "is not valid TOML"),
+        ("#" * (5 << 20), "has more than 4,194,304 bytes"),
         ("key = " + "9" * 5000, "is not valid TOML"),
         ("key = " + "[" * 5000 + "]" * 5000, "is nested too deeply; expected [[key]] tables"),
         ("", "expected [[key]] tables"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_peft.errors import OptionError, did_you_mean, listed
+from keras_peft.toml_files import TomlError, read_table
 
 FLAG = "--config"
 # Flags that may name files or folders.
@@ -54,13 +54,11 @@ def read(arguments: Sequence[str]) -> dict[str, Any]:
         return {}
     path = Path(named[-1])
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_table(path)
     except OSError as error:
         raise OptionError(f"{FLAG} {path}: {error.strerror}; expected a .toml file with flags.") from None
-    except ValueError as error:
-        raise OptionError(f"{FLAG} {path} is not valid TOML: {error}.") from None
-    except RecursionError:
-        raise OptionError(f"{FLAG} {path} is nested too deeply; expected flags and their values.") from None
+    except TomlError as error:
+        raise OptionError(f"{FLAG} {path} {error}; expected flags and their values.") from None
     values = {_RENAMED.get(key, key.replace("-", "_")): value for key, value in content.items()}
     return {name: _located(value, path.parent) if name in _PATHS else value for name, value in values.items()}
 

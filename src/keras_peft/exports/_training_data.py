@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.data.columns import column_options
 from keras_peft.data.examples import Examples, read_examples
 from keras_peft.errors import KerasPeftError
+from keras_peft.toml_files import read_table
 
 if TYPE_CHECKING:
     from keras_peft.bundle import Bundle
@@ -29,10 +29,10 @@ def training_examples(bundle: Bundle) -> Examples | None:
         Some of the rows; None if the file is not found, cannot be read, or has other labels.
     """
     try:
-        flags = tomllib.loads((bundle.folder / "run.toml").read_text(encoding="utf-8"))
+        flags = read_table(bundle.folder / "run.toml")
         path = bundle.folder / str(flags["data"])
         is_file = path.is_file()
-    except (OSError, ValueError, KeyError, RecursionError):
+    except (OSError, ValueError, KeyError):
         return None
     if path.name != bundle.content["data"].get("source") or not is_file:
         return None

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.errors import OptionError, did_you_mean
+from keras_peft.toml_files import TomlError, read_table
 
 if TYPE_CHECKING:
     from keras_peft.serve.settings import ServeSettings
@@ -192,13 +192,11 @@ def _weakness(secret: str) -> str:
 def _entries(file: Path) -> Sequence[Any]:
     """Reads the [[key]] tables of a file."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = read_table(file)
     except OSError as error:
         raise OptionError(f"`keys={file}` cannot be read: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise OptionError(f"`keys={file}` is not valid TOML: {error}.") from None
-    except RecursionError:
-        raise OptionError(f"`keys={file}` is nested too deeply; expected [[key]] tables.") from None
+    except TomlError as error:
+        raise OptionError(f"`keys={file}` {error}; expected [[key]] tables.") from None
     entries = content.get("key")
     if not isinstance(entries, list) or not entries or set(content) != {"key"}:
         raise OptionError(

@@ -8,10 +8,16 @@ from random import Random
 from fuzz.mutations import Mutation, raw, structure, table_text
 
 
+# tomllib takes more than a second for such a file.
+_SLOW = 4 << 20
+
+
 def values(random: Random, content: bytes) -> bytes:
     """Changes one to three values; a value that TOML does not have changes bytes instead."""
     import tomli_w
 
+    if len(content) > _SLOW:  # An earlier mutation repeated a value very often.
+        return raw.flip(random, content)
     try:
         found = tomllib.loads(content.decode())
         for _ in range(random.choice((1, 1, 2, 3))):
