@@ -71,10 +71,9 @@ def load(name: str = DEFAULT) -> Base:
     if name.startswith("hf://"):
         path, pinned = hub.download(name)
         return folder.load(path, name=pinned, source=f"Hugging Face, {pinned}")
-    if path := _local_folder(name):
-        kind = _kind(path)
-        loader = preset.load if kind == "preset" else folder.load
-        return loader(path, name=str(path.resolve()), source=f"the folder {path}")
+    if (local := _local_folder(name)) is not None:
+        loader = preset.load if _kind(local) == "preset" else folder.load
+        return loader(local, name=str(local.resolve()), source=f"the folder {local}")
     if name.startswith("kaggle://") or preset.is_built_in(name):
         return preset.load(name, name=name, source=f"the KerasHub preset {name}")
     raise BaseNotFound(
@@ -153,7 +152,7 @@ def checkpoint(name: str) -> Path | None:
     if name.startswith("hf://"):
         return hub.download(name)[0]
     path = _local_folder(name)
-    return path if path and _kind(path) == "checkpoint" else None
+    return path if path is not None and _kind(path) == "checkpoint" else None
 
 
 def repository_of(name: str) -> str | None:
@@ -188,7 +187,7 @@ def is_preset(name: str) -> bool:
         return False
     path = _local_folder(name)
     try:
-        return not path or _kind(path) == "preset"
+        return path is None or _kind(path) == "preset"
     except BaseNotFound:
         return False
 

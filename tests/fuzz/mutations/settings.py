@@ -7,7 +7,6 @@ from random import Random
 
 from fuzz.mutations import Mutation, raw, structure, table_text
 
-
 # tomllib takes more than a second for such a file.
 _SLOW = 4 << 20
 
