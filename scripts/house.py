@@ -48,6 +48,7 @@ GROUND = (
     "extras",
     "files",
     "json_files",
+    "patterns",
     "toml_files",
     "memory",
     "options",

@@ -91,7 +91,7 @@ def test_arrows_that_follow_from_others_are_left_out():
 
 
 def test_the_core_imports_only_keras():
-    allowed = {"keras", "numpy", "safetensors", "keras_peft"} | sys.stdlib_module_names
+    allowed = {"keras", "numpy", "regex", "safetensors", "keras_peft"} | sys.stdlib_module_names
     for path in (PACKAGE / "core").glob("*.py"):
         foreign = {module for module in imports_of(path) if module.split(".")[0] not in allowed}
         assert not foreign, f"{path.name} imports {foreign}"

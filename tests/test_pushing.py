@@ -125,6 +125,21 @@ def test_what_export_wrote(hub, tmp_path):
         pushing.push(folder, TO)
 
 
+def test_an_export_names_no_folder_of_this_machine(hub, tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    base = str(tmp_path / "my base")
+    config = {"peft_type": "LORA", "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "README.md").write_text(f'AutoModel.from_pretrained("{base}")')
+    save_file({}, folder / "adapter_model.safetensors")
+    pushed = pushing.push(folder, TO)
+    assert all(str(tmp_path).encode() not in content for content in hub.files("org/made").values())
+    assert json.loads(hub.files("org/made")["adapter_config.json"])["base_model_name_or_path"] == "my base"
+    assert base in pushed.notes[0]
+    assert json.loads((folder / "adapter_config.json").read_text()) == config
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [

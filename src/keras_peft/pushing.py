@@ -25,6 +25,7 @@ from keras_peft.bundle.content import checksum
 from keras_peft.errors import HubError, KerasPeftError, listed
 from keras_peft.extras import need
 from keras_peft.files import sha256_of, write_json
+from keras_peft.json_files import JsonError, read_object
 from keras_peft.sources import hub
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 _MAIN = "main"
 
 # Files that identify a bundle, an adapter and a whole model, the most specific first.
-_MARKS = (bundles.CONTENT, "adapter_config.json", "config.json")
+_ADAPTER = "adapter_config.json"
+_MARKS = (bundles.CONTENT, _ADAPTER, "config.json")
 _ENDINGS = (".json", ".safetensors", ".md", ".txt")
 # Files of an earlier exported push with these endings must not remain next to the new ones.
 _MACHINE_READ = (".json", ".safetensors")
@@ -44,6 +46,11 @@ _MACHINE_READ = (".json", ".safetensors")
 _FLAGS = "run.toml"
 _TEXTS = ("report.json", "report.html", bundles.CARD, _FLAGS)
 _PATH_FLAG = re.compile(r'^(data|validation|unlabelled|base) = ".*"$', re.MULTILINE)
+
+_NOTE_ON_BASE = (
+    "its base model is {base}, a folder on this machine, of which only the name is pushed: users on other machines "
+    "pass their own path as `base`."
+)
 
 _ADVICE = {
     400: "the request is invalid",
@@ -257,7 +264,10 @@ def _files_of(folder: Path, scratch: Path) -> tuple[dict[str, Path], list[str]]:
             f"{folder} contains {listed(foreign)}, which 'keras-peft export' does not write; only "
             f"files that end in {listed(_ENDINGS)} are pushed. Move the other files away."
         )
-    return files, []
+    base = _folder_in(folder / _ADAPTER)
+    if base is None:
+        return files, []
+    return files | _without_base(base, files, scratch), [_NOTE_ON_BASE.format(base=base)]
 
 
 def _without_paths(bundle: bundles.Bundle, files: Mapping[str, Path], scratch: Path) -> dict[str, Path]:
@@ -278,10 +288,7 @@ def _without_paths(bundle: bundles.Bundle, files: Mapping[str, Path], scratch: P
         if name == _FLAGS:
             text = _PATH_FLAG.sub(_name_only, text)
         elif base is not None:
-            # As it is written in JSON, in HTML, and in Markdown and code.
-            forms = (json.dumps(base, ensure_ascii=False)[1:-1], html.escape(base), base)
-            for form in dict.fromkeys(forms):
-                text = text.replace(form, Path(base).name)
+            text = _with_name_of(base, text)
         if text != before:
             changed[name] = scratch / name
             changed[name].write_text(text, encoding="utf-8")
@@ -297,6 +304,37 @@ def _without_paths(bundle: bundles.Bundle, files: Mapping[str, Path], scratch: P
     return changed
 
 
+def _folder_in(config: Path) -> str | None:
+    """Returns the base's folder on this machine that an adapter's configuration names, or None."""
+    try:
+        content = read_object(config)
+    except (OSError, JsonError):
+        return None
+    names = (content.get(key) for key in ("base_model_name_or_path", "model_name"))
+    return next((name for name in names if isinstance(name, str) and Path(name).is_absolute()), None)
+
+
+def _without_base(base: str, files: Mapping[str, Path], scratch: Path) -> dict[str, Path]:
+    """Writes copies of the files of an export that name the base's folder, with only its name."""
+    changed = {}
+    for name, file in files.items():
+        if not name.endswith((".json", ".md")):
+            continue
+        before = file.read_text(encoding="utf-8")
+        if (text := _with_name_of(base, before)) != before:
+            changed[name] = scratch / name
+            changed[name].parent.mkdir(parents=True, exist_ok=True)
+            changed[name].write_text(text, encoding="utf-8")
+    return changed
+
+
+def _with_name_of(base: str, text: str) -> str:
+    """Replaces a folder by its name, as it is written in JSON, in HTML, and in Markdown and code."""
+    for form in dict.fromkeys((json.dumps(base, ensure_ascii=False)[1:-1], html.escape(base), base)):
+        text = text.replace(form, Path(base).name)
+    return text
+
+
 def _name_only(found: re.Match[str]) -> str:
     """Returns a line of run.toml whose path has only its last part; names of the Hub and of presets stay."""
     (value,) = tomllib.loads(found[0]).values()
@@ -308,10 +346,7 @@ def _name_only(found: re.Match[str]) -> str:
 def _notes_on(bundle: bundles.Bundle) -> Iterator[str]:
     """Yields notes on what may surprise the user who pushes a bundle."""
     if Path(bundle.base_name).is_absolute():
-        yield (
-            f"its base model is {bundle.base_name}, a folder on this machine, of which only the name is pushed: users "
-            "on other machines pass their own path as `base`."
-        )
+        yield _NOTE_ON_BASE.format(base=bundle.base_name)
     report = bundle.report()
     if texts := len(report.get("worst", ())) + len(report.get("doubtful", ())):
         yield (
@@ -373,7 +408,8 @@ def _told(to: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        yield
+        with hub.time_limit():
+            yield
     except KerasPeftError:
         raise
     except HFValidationError:

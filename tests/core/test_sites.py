@@ -77,7 +77,8 @@ def test_order_is_the_models_and_nothing_comes_twice():
         (["attention.query"], (7,), "there is no block 7; this base model has blocks 0 to 2"),
         (["attention.query"], (), "expected at least one block number"),
         (["embedding.token"], "last:1", "matches no layer in a repeated block"),
-        (["(unclosed"], "all", "neither a role"),
+        (["(unclosed"], "all", "it is not a regular expression"),
+        (["(a{100}){200}"], "all", "it repeats a part more than 10,000 times"),
         ([], "all", "No targets were given"),
     ],
 )

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import keras
@@ -298,6 +299,7 @@ def test_a_named_preset_that_cannot_be_used_is_not_downloaded(name, monkeypatch)
 
 _DOWNLOAD = """
 import sys
+import threading
 from keras_peft.errors import KerasPeftError
 from keras_peft.sources import hub
 try:
@@ -353,6 +355,20 @@ def test_a_server_that_does_not_answer_like_a_hub(tmp_path, pattern, body):
     assert said.startswith(
         "BaseUnreachable hf://org/open could not be downloaded: the server does not answer"
     )
+
+
+def test_a_server_that_does_not_answer(tmp_path):
+    with running_hub() as held:
+        held.add("org/open", copy(tmp_path))
+        released = threading.Event()
+        waited: list[bool] = []
+        held.oddities["* /api/models/*"] = lambda handler: waited.append(released.wait(30))
+        try:
+            said = download(tmp_path, "hf://org/open", held.address, TOKEN, first="hub.LONGEST_WAIT = 0.2")
+            assert not waited  # The client gave up first.
+        finally:
+            released.set()
+    assert said.startswith("BaseUnreachable hf://org/open is not on this machine and could not be downloaded")
 
 
 def test_a_downloaded_file_with_another_sum(tmp_path):
@@ -413,13 +429,13 @@ def test_no_network(tmp_path):
     assert download(tmp_path, "hf://org/open", "http://127.0.0.1:9", None).startswith("BaseUnreachable")
 
 
-def download(tmp_path, name, address, token):
+def download(tmp_path, name, address, token, *, first=""):
     # The hub's library reads its address on import, so this needs a separate process.
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
     environment.pop("HF_TOKEN", None)
     if token:
         environment["HF_TOKEN"] = token
-    command = [sys.executable, "-c", _DOWNLOAD, name]
+    command = [sys.executable, "-c", _DOWNLOAD.replace("try:", f"{first}\ntry:", 1), name]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert (token or "no token") not in result.stdout + result.stderr
     return result.stdout

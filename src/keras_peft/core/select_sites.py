@@ -6,10 +6,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from keras_peft.core.selection import ALL_LINEAR, ROLES, Selection
 from keras_peft.errors import SelectionError, did_you_mean, listed
+from keras_peft.patterns import PatternError, find
+
+if TYPE_CHECKING:
+    import regex
 
 
 class Selectable(Protocol):
@@ -137,9 +141,8 @@ def _matching(sites: Iterable[AnySite], target: str) -> Iterator[AnySite]:
     if target == ALL_LINEAR:
         yield from (site for site in sites if site.role != "head" and site.is_linear)
         return
-    pattern = re.compile(target)
     for site in sites:
-        if found := pattern.search(site.path):
+        if found := _find(target, site.path):
             block = found.groupdict().get("block")
             if block is not None and not block.isdigit():
                 raise SelectionError(
@@ -147,6 +150,13 @@ def _matching(sites: Iterable[AnySite], target: str) -> Iterator[AnySite]:
                     "match only digits."
                 )
             yield site if block is None else replace(site, block=int(block))  # type: ignore[type-var]
+
+
+def _find(target: str, path: str) -> regex.Match[str] | None:
+    try:
+        return find(target, path)
+    except PatternError as error:
+        raise SelectionError(f"Target {target!r} {error}.") from None
 
 
 def _no_match(target: str, sites: Sequence[Selectable]) -> str:

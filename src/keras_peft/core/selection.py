@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_peft.errors import SelectionError, did_you_mean, listed
+from keras_peft.patterns import PatternError, compiled
 
 ROLES = (
     "attention",
@@ -69,11 +70,10 @@ class Selection:
     def __post_init__(self) -> None:
         for target in self.targets:
             try:
-                re.compile(target)
-            except re.error as error:
+                compiled(target)
+            except PatternError as error:
                 raise SelectionError(
-                    f"Target {target!r} is neither a role ({', '.join(ROLES)}) nor a regular expression "
-                    f"({error})."
+                    f"Target {target!r} is not a role ({', '.join(ROLES)}), and it {error}."
                 ) from None
         if isinstance(self.layers, str):
             if not re.fullmatch(r"all|(last|first):\d+|-?\d+(,\s*-?\d+)*", self.layers):

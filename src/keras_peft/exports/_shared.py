@@ -13,7 +13,7 @@ from keras_peft import bundle as bundles
 from keras_peft import methods, sources
 from keras_peft.bundle.export import FORMAT
 from keras_peft.bundle.identity import check_base
-from keras_peft.bundle.shared_export import FOLDER, KIND, is_shared_export
+from keras_peft.bundle.shared_export import FOLDER, KIND, SharedExport, is_shared_export
 from keras_peft.bundle.shared_export import read as read_shared
 from keras_peft.bundle.tokenizer_files import write_tokenizer
 from keras_peft.core.weights import read_weights, write_tensors
@@ -163,10 +163,7 @@ def add_shared(given: Sequence[str | Path], *, out: Path, base: str | None) -> S
     named = _named(given)
     weights = sources.load_weights(base or str(export.content["base"]["name"]))
     read = _read_all(named, weights)
-    try:
-        union = Union.from_config(export.content["union"])
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
-        raise BundleMismatch(f"{out} has no valid union of effects; export all adapters again.") from None
+    union = _union_of(export)
     content = dict(export.content)
     for name, one in read.items():
         pooling = one.task.pooling
@@ -182,6 +179,19 @@ def add_shared(given: Sequence[str | Path], *, out: Path, base: str | None) -> S
     except OSError as error:
         raise BundleError(f"{out} could not be written ({error.strerror or error}).") from error
     return SharedResult(out, verifications)
+
+
+def _union_of(export: SharedExport) -> Union:
+    """Returns the union of effects that an export was made for."""
+    try:
+        union = Union.from_config(export.content["union"])
+        shapes = {name: list(shape) for name, shape in union.shapes.items()}
+    except (ArithmeticError, AttributeError, KeyError, MemoryError, TypeError, ValueError):
+        shapes = None
+    # The shapes are those of the tensors in the folder, so they bound the union.
+    if shapes is None or shapes != export.content["shapes"]:
+        raise BundleMismatch(f"{export.folder} has no valid union of effects; export all adapters again.")
+    return union
 
 
 def _named(given: Sequence[str | Path]) -> dict[str, Bundle]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from keras_peft.errors import (
     BaseAccessDenied,
@@ -50,6 +51,8 @@ _ADAPTER = (
     "base/*.json",
     "base/*.safetensors",
 )
+# Seconds without an answer.
+LONGEST_WAIT = 30.0
 _SHA256 = re.compile("[0-9a-f]{64}")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -182,7 +185,8 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
     if reason := unfit_token():
         raise BaseAccessDenied(f"{name} cannot be requested: {reason}.")
     try:
-        yield
+        with time_limit():
+            yield
     except HFValidationError:
         raise BaseNotFound(f"{name!r} is not of the form hf://owner/name.") from None
     except GatedRepoError:
@@ -223,6 +227,26 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
             f"{name} is not on this machine and could not be downloaded; check the network and any proxy, or use "
             "a folder."
         ) from None
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Limits how long each request of huggingface_hub waits for an answer; its own limit is only on files."""
+    from huggingface_hub import get_session
+
+    def limit(request: Any) -> None:
+        given = request.extensions.get("timeout") or {}
+        request.extensions["timeout"] = {
+            step: given.get(step) or LONGEST_WAIT for step in ("connect", "read", "write", "pool")
+        }
+
+    session = get_session()
+    hooks = session.event_hooks
+    session.event_hooks = {**hooks, "request": [*hooks["request"], limit]}
+    try:
+        yield
+    finally:
+        session.event_hooks = hooks
 
 
 def token_state() -> str:

@@ -107,7 +107,7 @@ def pieces_of(
         file.problems.append(f"the tensor {error} is missing")
     except OptionError as error:
         file.problems.append(str(error).removesuffix("."))
-    except (AttributeError, ArithmeticError, IndexError, TypeError, ValueError, re.error) as error:
+    except (AttributeError, ArithmeticError, IndexError, TypeError, ValueError) as error:
         # In a damaged file, settings can be of any type and tensors of any shape.
         file.problems.append(f"it has an invalid setting or tensor ({error})")
     return []

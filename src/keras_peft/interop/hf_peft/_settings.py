@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from keras_peft.patterns import find
 
 # These keys describe the origin, initialisation or training of an adapter, or follow from its tensors.
 _PASSED_OVER = frozenset(
@@ -81,7 +82,7 @@ class Settings:
 def in_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     """Returns a module's value from a PEFT pattern: the first key that matches the end of its name wins."""
     for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
+        if find(rf"^(.*\.)?({key})$", module):
             return value
     return default
 
