@@ -40,7 +40,7 @@ class Outcome:
         error: Class of the exception, or why the process was killed.
         place: The innermost place in the package that the exception passed through.
         message: The start of the message.
-        seconds: Seconds for reading.
+        seconds: Seconds of the processor for reading.
         mebibytes: Growth of the peak memory in MiB; 0 where it is not measured.
     """
 
@@ -117,17 +117,17 @@ def read(case: Case, *, traces: bool = False) -> Outcome:
         traces: Whether to print the traceback of an exception.
     """
     artifact = case.artifact
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         content = artifact.read(case.path)
-        took = time.perf_counter() - began
+        took = time.process_time() - began
         is_equal = content.equals(original(artifact, case.example))
         if artifact.is_sealed and not case.is_sealed and not is_equal:
             raise Wrong("a modified file was accepted")
     except BaseException as error:  # a panic of a library in Rust is not an Exception
         if isinstance(error, KeyboardInterrupt):
             raise
-        took = time.perf_counter() - began
+        took = time.process_time() - began
         if traces:
             traceback.print_exc()
         return Outcome(artifact.name, case.number, case.mutation, *_classified(error), seconds=took)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from fuzz.artifact import Artifact
 from fuzz.case import Outcome
 
 ROOT = Path(__file__).parents[2]
-# The seconds that a case may take.
+# The seconds of the processor that a case may take, and those that it may be silent on a busy machine.
 MOST_SECONDS = 20.0
+SILENT_SECONDS = 240.0
 # The seconds for the imports and the examples of a worker.
 _START_SECONDS = 300.0
 # The cases of a worker; then a new one starts with the memory of a new one.
@@ -175,7 +176,10 @@ def _outcomes(worker: _Worker, name: str, until: float) -> Iterator[Outcome]:
             running = line
             continue
         running, last = {}, line["number"]
-        yield Outcome(**line)
+        outcome = Outcome(**line)
+        if outcome.seconds > MOST_SECONDS:
+            outcome = replace(outcome, outcome=case.KILLED, error="time")
+        yield outcome
         if time.monotonic() > until:
             return
     code = worker.process.poll()
@@ -200,7 +204,7 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
         if not new:
             process.wait()
             return
-        patience = MOST_SECONDS
+        patience = SILENT_SECONDS
         *lines, waiting = (waiting + new).split(b"\n")
         yield from map(json.loads, lines)
 

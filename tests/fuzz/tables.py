@@ -64,7 +64,7 @@ def of_security(content: Mapping[str, Any]) -> str:
     limits, machine = content["limits"], content["machine"]
     return (
         f"{outcomes(content)}\n\n"
-        f"A case was killed after {limits['seconds']:.0f} seconds, or if it took more than "
+        f"A case counts as killed if it took more than {limits['seconds']:.0f} seconds of the processor or "
         f"{limits['memory_mib']:,} MiB. "
         f"Measured on {machine['date']} with Python {machine['python']}, seed {content['seed']}."
     )

@@ -85,6 +85,15 @@ class Accepts(_Misbehaving):
         return Content.of(path.read_bytes())
 
 
+class Computes(_Misbehaving):
+    name = "computes"
+
+    def misbehave(self) -> None:
+        began = time.process_time()
+        while time.process_time() - began < 0.2:
+            pass
+
+
 class Hangs(_Misbehaving):
     name = "hangs"
 
@@ -115,5 +124,18 @@ class Grows(_Misbehaving):
 
 
 ARTIFACTS = tuple(
-    kind() for kind in (Raises, Panics, Infinite, Chatty, Refuses, Accepts, Hangs, Aborts, Allocates, Grows)
+    kind()
+    for kind in (
+        Raises,
+        Panics,
+        Infinite,
+        Chatty,
+        Refuses,
+        Accepts,
+        Computes,
+        Hangs,
+        Aborts,
+        Allocates,
+        Grows,
+    )
 )
