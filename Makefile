@@ -43,7 +43,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-export bench-serve soak attack fuzz clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-export bench-serve soak thousand attack fuzz clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -126,6 +126,9 @@ bench-serve: .venv/serving $(PEERS)/installed ## compare the server with servers
 
 soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
+
+thousand: .venv/serving .venv/bench ## measure a server with a thousand adapters; flags in BENCH="..."
+	$(BIN)/python -m benchmarks.serving.thousand $(BENCH)
 
 attack: .venv/serving .venv/bench ## run ten minutes of load on the server beside attackers; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving.attack $(BENCH)

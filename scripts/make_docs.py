@@ -347,7 +347,8 @@ def serving_page() -> str:
 
 def measured_serving_page() -> str:
     """docs/benchmarks/serving.md with the measurements."""
-    parts = {"figures": serving_figures(), "soak": soak_figures(), "attack": attack_figures()}
+    parts = {name: figures_of(name) for name in ("soak", "thousand", "attack")}
+    parts["figures"] = serving_figures()
     return filled("docs/benchmarks/serving.md", parts)
 
 
@@ -402,24 +403,14 @@ def serving_figures() -> str:
     return "\n\n".join([machine(results.machine), tables.summary(results), tables.sections(results)])
 
 
-def soak_figures() -> str:
-    """The results of benchmarks/serving/soak.py."""
+def figures_of(name: str) -> str:
+    """The results of a measurement in benchmarks/serving/, from the file of its name."""
     from benchmarks.serving import tables
 
-    path = ROOT / "benchmarks" / "results" / "soak.json"
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
     if not path.is_file():
-        return "Not measured yet: `make soak`."
-    return tables.soak(json.loads(path.read_text(encoding="utf-8")))
-
-
-def attack_figures() -> str:
-    """The results of benchmarks/serving/attack.py."""
-    from benchmarks.serving import tables
-
-    path = ROOT / "benchmarks" / "results" / "attack.json"
-    if not path.is_file():
-        return "Not measured yet: `make attack`."
-    return tables.attack(json.loads(path.read_text(encoding="utf-8")))
+        return f"Not measured yet: `make {name}`."
+    return str(getattr(tables, name)(json.loads(path.read_text(encoding="utf-8"))))
 
 
 def exchange_page() -> str:

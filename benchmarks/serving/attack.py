@@ -9,12 +9,10 @@ docs/benchmarks/serving.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import texts
@@ -22,6 +20,7 @@ from benchmarks.speed.results import describe_machine
 
 from .__main__ import PACKAGES, prepare, say
 from .load import Order, Report
+from .options import with_minutes
 from .plan import CONNECTIONS, LORAS
 from .requests import predict
 from .servers import ROOT, Server, keras_peft
@@ -34,7 +33,7 @@ MOST = 2.0
 
 def main() -> None:
     """Measures and writes the results."""
-    options = parse()
+    options = with_minutes("attack", __doc__)
     prepare(options.work, options.data)
     machine = describe_machine(options.peers, PACKAGES)
     train = [row["text"] for row in texts.read(options.data).train]
@@ -77,27 +76,6 @@ def main() -> None:
     if not options.quick:
         RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     sys.exit(1 if beside.failures or beside.p99 > MOST * alone.p99 else 0)
-
-
-def parse() -> argparse.Namespace:
-    """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serving.attack",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--minutes", type=float, default=10.0)
-    add("--data", type=Path, default=ROOT / "benchmarks" / "data" / "sentiment_sentences", metavar="FOLDER")
-    add("--work", type=Path, default=ROOT / ".bench-serve", metavar="FOLDER", help="bundles and logs")
-    add("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="named where it is measured")
-    add("--quick", action="store_true", help="half a minute; nothing is written")
-    options = parser.parse_args()
-    if options.quick:
-        options.minutes = 0.5
-    options.work = options.work.absolute()
-    options.peers = options.peers.absolute()
-    return options
 
 
 def _attackers(server: Server, seconds: float) -> subprocess.Popen[str]:

@@ -56,12 +56,12 @@ def make(folder: Path, data: Path) -> None:
         return
     for method, count in COUNTS.items():
         for number in range(count):
-            _vary(bundles.read(trained / method), served / name_of(method, number), number)
+            vary(bundles.read(trained / method), served / name_of(method, number), number)
     checked = [row["text"] for row in texts.read(data).test[:_CHECKED_TEXTS]]
     # Some of each method, and those that the scenes use.
     names = dict.fromkeys([*FANNED, *FANNED_MIXED, LORAS[-1]])
-    answers = {name: _answers(served / name, checked) for name in names}
-    answers |= {kind: _answers(trained / kind, checked) for kind in NEW_KINDS}
+    answers = {name: answers_of(served / name, checked) for name in names}
+    answers |= {kind: answers_of(trained / kind, checked) for kind in NEW_KINDS}
     right.write_text(json.dumps(answers, indent=1), encoding="utf-8")
 
 
@@ -71,7 +71,7 @@ def _train(method: str, rows: Path, out: Path, *, epochs: int) -> None:
     )
 
 
-def _vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
+def vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
     """Writes a variant of a trained bundle with its own weights.
 
     In every second variant the labels are swapped, so that an answer of the wrong adapter is noticed.
@@ -94,7 +94,7 @@ def _vary(trained: bundles.Bundle, folder: Path, number: int) -> None:
         bundles.seal(staging, content)
 
 
-def _answers(folder: Path, asked: list[str]) -> dict[str, str]:
+def answers_of(folder: Path, asked: list[str]) -> dict[str, str]:
     """Returns the predicted labels of the texts for which the adapter is certain."""
     found = {}
     for text, prediction in zip(asked, keras_peft.load(folder).predict(asked), strict=True):

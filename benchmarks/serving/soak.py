@@ -10,7 +10,6 @@ docs/benchmarks/serving.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -28,6 +27,7 @@ from benchmarks.speed.results import Machine, describe_machine
 
 from .__main__ import PACKAGES, prepare, say
 from .load import Order, Report
+from .options import with_minutes
 from .plan import CONNECTIONS, LORAS, MIXED
 from .requests import predict
 from .servers import ROOT, Server, ServerFailed, keras_peft
@@ -60,7 +60,7 @@ class Seen:
 
 def main() -> None:
     """Runs the test and writes the results."""
-    options = parse()
+    options = with_minutes("soak", __doc__)
     prepare(options.work, options.data)
     machine = describe_machine(options.peers, PACKAGES)
     train = [row["text"] for row in texts.read(options.data).train]
@@ -89,27 +89,6 @@ def main() -> None:
         write(content, RESULTS)
         draw(content, IMAGE)
     sys.exit(1 if report.failures or seen.problems else 0)
-
-
-def parse() -> argparse.Namespace:
-    """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serving.soak",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--minutes", type=float, default=10.0)
-    add("--data", type=Path, default=ROOT / "benchmarks" / "data" / "sentiment_sentences", metavar="FOLDER")
-    add("--work", type=Path, default=ROOT / ".bench-serve", metavar="FOLDER", help="bundles and logs")
-    add("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="named where it is measured")
-    add("--quick", action="store_true", help="half a minute; nothing is written")
-    options = parser.parse_args()
-    if options.quick:
-        options.minutes = 0.5
-    options.work = options.work.absolute()
-    options.peers = options.peers.absolute()
-    return options
 
 
 def summarise(machine: Machine, highest: float, rate: float, report: Report, seen: Seen) -> dict[str, Any]:

@@ -126,6 +126,30 @@ def attack(content: dict[str, Any]) -> str:
     return "\n\n".join([machine(content["machine"]), "\n".join(lines), "\n".join(kinds), memory])
 
 
+def thousand(content: dict[str, Any]) -> str:
+    """The results of a server with a thousand adapters."""
+    count = content["adapters"]
+    rows = [
+        ("ready to answer", f"{content['ready_seconds']:.1f} s after the start"),
+        (f"all {count:,} adapters loaded", f"{content['loaded_seconds']:.0f} s after the start"),
+        ("memory with all of them", f"{content['memory_mb']:,.0f} MB"),
+        *(
+            (
+                f"p50, p99 of {content['rate']:,.0f} requests per second to {title}",
+                f"{content[side]['p50']:.1f}, {content[side]['p99']:.1f} ms",
+            )
+            for side, title in (("one", "one adapter"), ("all", "all at random"))
+        ),
+        ("answers, failures", f"{content['all']['answers']:,}, {content['all']['failures']:,}"),
+        ("times unloaded and loaded", f"{content['cycles']:,}"),
+        ("one load, median and slowest", f"{content['load_ms']:.0f}, {content['slowest_load_ms']:.0f} ms"),
+        ("memory in the second tenth of these", f"{content['memory_first_mb']:,.0f} MB"),
+        ("memory in the last tenth", f"{content['memory_last_mb']:,.0f} MB"),
+    ]
+    lines = ["| | |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
+    return "\n\n".join([machine(content["machine"]), "\n".join(lines)])
+
+
 def _table(scene: Scene, repetitions: Sequence[dict[str, Figures]]) -> str:
     columns = _COLUMNS.get(scene.name, _LOADED)
     rows = [f"| | {' | '.join(name for name, _, _ in columns)} |", "|---" * (1 + len(columns)) + "|"]
