@@ -18,7 +18,7 @@ from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.training import prepare
 from keras_peft.training.head_start import HeadStart
-from keras_peft.training.settings import FEW_ROWS, MANY_ROWS, Settings
+from keras_peft.training.settings import FEW_ROWS, MANY_ROWS, SOME_ROWS, Settings
 
 QUICK = {"base": str(TINY), "epochs": 2, "pooling": "mean"}
 
@@ -110,7 +110,8 @@ def test_the_head_starts_as_a_logistic_regression():
 def test_how_rows_are_validated_by_default():
     assert Settings().folds(FEW_ROWS - 1) == 3
     assert Settings().folds(2) == 2
-    assert Settings().folds(FEW_ROWS) is None
+    assert Settings().folds(FEW_ROWS) == 2
+    assert Settings().folds(SOME_ROWS) is None
     assert Settings(validation=0.2).folds(10) is None
     assert Settings(validation="folds:5").folds(10_000) == 5
 

@@ -19,11 +19,13 @@ from keras_peft.options import setting
 
 # Chosen by experiment: docs/internals/decisions/0014-few-rows.md.
 FEW_ROWS = 500
-"""With fewer rows, folds replace the held-out share, and labels are not smoothed."""
+"""With fewer rows, three folds replace the held-out share, and labels are not smoothed."""
+SOME_ROWS = 2000
+"""With fewer rows, two folds replace the held-out share: training on all rows is worth the time."""
 MANY_ROWS = 1000
 """With so many rows, a head on the first token is as accurate as one on the base's pooling, and faster."""
 LABEL_SMOOTHING = 0.1
-FOLDS = 3
+FOLDS, FOLDS_OF_SOME = 3, 2
 VALIDATION = 0.1
 ADAPT_FIRST = ("mlm",)
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -48,7 +50,7 @@ class Settings(ReadingOptions):
         validation: What to validate on: a fraction of the rows, a file or data with validation rows, or
             `"folds:3"`: each of 3 folds of the rows is scored by a model that is trained on the others,
             and the result is trained on all rows. `"auto"` is `"folds:3"` with fewer than 500 rows,
-            and a tenth of the rows with more.
+            `"folds:2"` with fewer than 2000, and a tenth of the rows with more.
         unlabelled: Texts without labels: a path, or data in memory. The surest half of the answers for them is
             trained on, too, if that does not lower the validation score.
         adapt_first: `"mlm"`: before training, the adapter learns to predict masked tokens of the texts, with
@@ -230,7 +232,9 @@ class Settings(ReadingOptions):
             rows: Number of labelled rows.
         """
         if isinstance(self.validation, str) and self.validation == AUTO:
-            return min(FOLDS, rows) if rows < FEW_ROWS else None
+            if rows < FEW_ROWS:
+                return min(FOLDS, rows)
+            return FOLDS_OF_SOME if rows < SOME_ROWS else None
         if not isinstance(self.validation, str) or not (found := _FOLDS.fullmatch(self.validation)):
             return None
         return int(found[1])
