@@ -26,8 +26,7 @@ from keras_peft.core.method import Method
 from keras_peft.data.examples import Examples, by_stratum, read_examples, split
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
-from keras_peft.training.prepare import prepare
-from keras_peft.training.rounds import Rounds
+from keras_peft.training.once import train_once
 from keras_peft.training.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"
@@ -54,21 +53,27 @@ def measure(method: Method, rate: float, seed: int, data: Path, options: Any) ->
         learning_rate=rate,
         max_length=options.max_length,
     )
-    quiet = {"progress": Progress(), "stopwatch": Stopwatch()}
-    prepared = prepare(training, test, [method], settings, **quiet)
-    if options.head_rate and method.default_targets:  # otherwise only the head trains
-        prepared.recipe.rates["head/"] = options.head_rate
-    with prepared.rows(trunk_cache=True, **quiet) as (sets, _):
-        outcome = Rounds(prepared, settings, sets, **quiet).train().outcome
+    done = train_once(
+        training,
+        [method],
+        settings,
+        validation=test,
+        # Methods without targets train the head alone, with a rate of their own.
+        rates={"head/": options.head_rate} if options.head_rate and method.default_targets else {},
+        progress=Progress(),
+        stopwatch=Stopwatch(),
+    )
+    prepared = done.prepared
     parameters = prepared.model.plan.trainable_parameters
     prepared.model.detach()
+    accuracy = prepared.task.score(done.outcome.outputs, prepared.task.targets(test.labels)).metrics[
+        "accuracy"
+    ]
     return {
         "epochs": prepared.recipe.epochs,
         "layers": settings.layers or method.default_layers,
         "parameters": parameters,
-        "accuracy": prepared.task.score(outcome.outputs, prepared.task.targets(test.labels)).metrics[
-            "accuracy"
-        ],
+        "accuracy": accuracy,
         "seconds": time.perf_counter() - began,
     }
 

@@ -187,10 +187,11 @@ class BarProgress(Progress):
 
     def epoch_ended(self, *, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
         named = [f"{metric_name(key)} {value:.4f}" for key, value in metrics.items()]
-        self._score = f"  {named[0]}"
+        self._score = "".join(f"  {one}" for one in named[:1])
         if not _shows_bars(self._console):
             self._console.print(
-                f"epoch {epoch} of {self._epochs}: loss {loss:.4f}, {', '.join(named[:2])}", soft_wrap=True
+                f"epoch {epoch} of {self._epochs}: {', '.join([f'loss {loss:.4f}', *named[:2]])}",
+                soft_wrap=True,
             )
 
     def generating(self, *, rows: int, kept: int) -> None:

@@ -15,7 +15,8 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Scores
 from keras_peft.training.fine_tune import chosen_methods
-from keras_peft.training.prepare import check_installed, prepare, read_training
+from keras_peft.training.once import train_once
+from keras_peft.training.prepare import check_installed, read_training
 from keras_peft.training.settings import Settings
 from keras_peft.training.showing import shown
 
@@ -140,17 +141,7 @@ def _score(
     progress: Progress,
     stopwatch: Stopwatch,
 ) -> Scores:
-    prepared = prepare(training, held_out, methods, settings, progress=progress, stopwatch=stopwatch)
-
-    from keras_peft.training.rounds import Rounds  # After `prepare`, which imports Keras quietly.
-
-    task = prepared.task
-    task.check_known(held_out.labels, held_out.source)
-    truth = task.targets(held_out.labels)
-    with (
-        prepared.rows(trunk_cache=settings.trunk_cache, progress=progress, stopwatch=stopwatch) as (sets, _),
-        stopwatch.measure("train"),
-    ):
-        rounds = Rounds(prepared, settings, sets, progress=progress, stopwatch=stopwatch)
-        trained = rounds.train()
-    return task.score(trained.outcome.outputs, truth)
+    done = train_once(
+        training, methods, settings, validation=held_out, progress=progress, stopwatch=stopwatch
+    )
+    return done.prepared.task.score(done.outcome.outputs, done.prepared.task.targets(held_out.labels))

@@ -144,7 +144,7 @@ def prepare(
 
     Args:
         training: The training rows.
-        held_out: The validation rows.
+        held_out: The validation rows; without any, the epochs are not scored.
         methods: The methods, which are combined into one adapter.
         settings: The training settings.
         progress: Receives progress events.
@@ -178,7 +178,7 @@ def prepare(
         folds = _folds(training, settings) if held_out is training else ()
         others = () if unlabelled is None else unlabelled.texts
         tokens = [encoder(_chained(training.texts, others))]
-        if not folds:
+        if not folds and len(held_out):
             tokens.append(encoder(held_out.texts))
         starts_head = origin is None and task.pooling is not None and task.activation is None
     adapted = _adapted_to_texts(base, placements, tokens[0], settings, progress, stopwatch)

@@ -31,7 +31,7 @@ class PreparedTraining:
 
     Attributes:
         training: The training rows.
-        held_out: The validation rows; all rows if they are validated on folds.
+        held_out: The validation rows; all rows if they are validated on folds. Without any, epochs are not scored.
         folds: Positions of the rows to train on and of those to validate on, for each fold; empty if
             rows are held out.
         unlabelled: Texts without labels.
@@ -41,7 +41,7 @@ class PreparedTraining:
         placements: The adapter's methods and where they attach.
         encoder: Converts rows to tokens.
         tokens: Tokens of the training rows and the texts without labels and, unless they are validated on
-            folds, of the validation rows.
+            folds or there are none, of the validation rows.
         adapted: Tensors of the adapter after it was adapted to the texts, to start from; None if it was not.
         starts_head: Whether the head starts as a linear model on the vectors of the training rows.
         recipe: The training recipe.

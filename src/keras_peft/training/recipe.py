@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ class Recipe:
 
     epochs: int
     batch_size: int
-    rates: Mapping[str, float]
+    rates: dict[str, float]
     label_smoothing: float = 0.0
     class_weights: bool = False
     gradient_accumulation: int = 1

@@ -27,7 +27,7 @@ from keras_peft.training.self_training import PseudoLabels, WeightedRows, descri
 from keras_peft.training.settings import Settings
 from keras_peft.training.snapshot import Snapshot
 from keras_peft.training.train import compile_for_training, fit, steps_of
-from keras_peft.training.validation import HeldOut
+from keras_peft.training.validation import HeldOut, Validation
 from keras_peft.training.watcher import TrainingOutcome
 
 
@@ -258,7 +258,7 @@ class Rounds:
             self._task,
             training=(self._subset(plan.rows), plan.rows.targets),
             weights=plan.rows.weights,
-            validation=folds.validation if folds is not None else HeldOut(self._held_out[0], self._truth),
+            validation=self._validation(folds),
             recipe=plan.recipe,
             callbacks=callbacks,
             checkpoint=checkpoint,
@@ -266,6 +266,12 @@ class Rounds:
             progress=self._progress,
             stopwatch=self._stopwatch,
         )
+
+    def _validation(self, folds: CrossFit | None) -> Validation | None:
+        """Returns what each epoch is scored on, if there are validation rows."""
+        if folds is not None:
+            return folds.validation
+        return HeldOut(self._held_out[0], self._truth) if self._held_out else None
 
     def _subset(self, rows: WeightedRows) -> EncodedRows:
         """Returns the encoded rows of some texts."""

@@ -30,7 +30,7 @@ def fit(
     task: Task,
     *,
     training: tuple[EncodedRows, Any],
-    validation: Validation,
+    validation: Validation | None,
     recipe: Recipe,
     progress: Progress,
     stopwatch: Stopwatch,
@@ -45,7 +45,7 @@ def fit(
         model: An adapted model with the task's head.
         task: The task of the head.
         training: Rows and targets to train on.
-        validation: What to score after each epoch.
+        validation: What to score after each epoch, if anything.
         recipe: The training recipe.
         progress: Receives an event for each step and epoch.
         stopwatch: Measures scoring as "evaluate".
@@ -56,7 +56,7 @@ def fit(
         weights: Weights of the texts, (texts,) float32; equal by default.
 
     Returns:
-        The history, the best epoch and its outputs on the validation rows.
+        The history, the best epoch and its outputs on the validation rows, if there are any.
 
     Raises:
         OptionError: If the loss is no longer finite, for example because of a high rate.

@@ -30,11 +30,11 @@ _LEARNED_SHARE = 0.02
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch: the mean training loss, and the scores on the validation rows."""
+    """One epoch: the mean training loss, and the scores on the validation rows, if there are any."""
 
     epoch: int
     loss: float
-    validation_loss: float
+    validation_loss: float | None
     metrics: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class EpochRecord:
         """Returns whether the main metric is higher than in `other`, or equal with a lower loss."""
 
         def goodness(record: EpochRecord) -> tuple[float, float]:
-            return next(iter(record.metrics.values())), -record.validation_loss
+            return next(iter(record.metrics.values())), -(record.validation_loss or 0.0)
 
         return goodness(self) > goodness(other)
 
@@ -58,7 +58,7 @@ class TrainingOutcome:
     Attributes:
         history: One record per epoch.
         best: The epoch, counted from 1, whose weights the model has.
-        outputs: The model's outputs on the validation rows.
+        outputs: The model's outputs on the validation rows; None if there are none.
     """
 
     history: list[EpochRecord]
@@ -73,7 +73,7 @@ class Watcher(keras.callbacks.Callback):
         self,
         model: AdaptedModel,
         task: Task,
-        validation: Validation,
+        validation: Validation | None,
         recipe: Recipe,
         progress: Progress,
         stopwatch: Stopwatch,
@@ -120,16 +120,13 @@ class Watcher(keras.callbacks.Callback):
             OptionError: If the outputs are not finite.
         """
         logs = {} if logs is None else logs
-        with self._stopwatch.measure("evaluate"):
-            self._outputs = self._validation.outputs(self._adapted, epoch + 1)
-            if not _is_finite(self._outputs):
-                raise self._diverged(f"the outputs are not finite after epoch {epoch + 1}")
-            scores = self._task.score(self._outputs, self._validation.truth)
+        validation_loss, metrics = self._scored(epoch + 1)
         record = EpochRecord(
-            epoch=epoch + 1, loss=float(logs["loss"]), validation_loss=scores.loss, metrics=scores.metrics
+            epoch=epoch + 1, loss=float(logs["loss"]), validation_loss=validation_loss, metrics=metrics
         )
         self._records.append(record)
-        logs |= {"val_loss": scores.loss, **{f"val_{key}": value for key, value in scores.metrics.items()}}
+        if validation_loss is not None:
+            logs |= {"val_loss": validation_loss, **{f"val_{key}": value for key, value in metrics.items()}}
         self._progress.epoch_ended(epoch=record.epoch, loss=record.loss, metrics=record.metrics)
         _synchronise(self._adapted)
         if self._patience is not None and (
@@ -148,6 +145,17 @@ class Watcher(keras.callbacks.Callback):
                     f"{self._checkpoint.folder} cannot be written ({reason}); training continues without it"
                 )
                 self._checkpoint = None
+
+    def _scored(self, epoch: int) -> tuple[float | None, dict[str, float]]:
+        """Returns the loss and the metrics on the validation rows; without any, None and no metrics."""
+        if self._validation is None:
+            return None, {}
+        with self._stopwatch.measure("evaluate"):
+            self._outputs = self._validation.outputs(self._adapted, epoch)
+            if not _is_finite(self._outputs):
+                raise self._diverged(f"the outputs are not finite after epoch {epoch}")
+            scores = self._task.score(self._outputs, self._validation.truth)
+        return scores.loss, scores.metrics
 
     def _diverged(self, what: str) -> OptionError:
         """Removes the checkpoint, because resuming from it would diverge again, and returns the error."""
@@ -176,7 +184,7 @@ class Watcher(keras.callbacks.Callback):
             for variable, value in zip(self._adapted.trainable_variables, values, strict=True):
                 variable.assign(value)
             self._outputs = None
-        if self._outputs is None:
+        if self._outputs is None and self._validation is not None:
             self._outputs = self._validation.outputs(self._adapted, best)
         return TrainingOutcome(self._records, best, self._outputs)
 
