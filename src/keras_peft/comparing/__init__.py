@@ -1,0 +1,1 @@
+"""Comparison of fine-tuning methods on the user's own text: statistics, recommendation and page."""
