@@ -159,8 +159,45 @@ def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
         predicted: Predicted labels as ones and zeros, (rows, labels).
         truth: The right labels in the same form.
     """
+    return float(f1_of_matches(matches(predicted, truth).sum(axis=0)))
+
+
+def shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    """Divides counts; nothing of nothing is 0.
+
+    Args:
+        parts: Counts, of any shape.
+        wholes: Counts of the same shape.
+    """
+    import numpy as np
+
+    return np.divide(parts, wholes, out=np.zeros(np.shape(wholes)), where=wholes > 0)
+
+
+def matches(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Counts what an F1 is computed from in each row; see `f1_of_matches`.
+
+    Args:
+        predicted: Predicted labels as ones and zeros, (rows, labels).
+        truth: The right labels in the same form.
+
+    Returns:
+        The predicted and right, the wrongly predicted, and the missed labels of each row, (rows, 3) float64.
+    """
+    import numpy as np
+
     said, true = predicted.astype(bool), truth.astype(bool)
-    return _share(2 * int((said & true).sum()), int(said.sum() + true.sum()))
+    return np.stack([(said & true).sum(1), (said & ~true).sum(1), (true & ~said).sum(1)], 1).astype(float)
+
+
+def f1_of_matches(sums: np.ndarray) -> np.ndarray:
+    """Computes the F1 from sums of `matches`.
+
+    Args:
+        sums: The sums, (…, 3).
+    """
+    both = 2 * sums[..., 0]
+    return shares(both, both + sums[..., 1] + sums[..., 2])
 
 
 def _share(part: int, whole: int) -> float:

@@ -326,6 +326,35 @@ class Task(ABC):
             targets: Targets of the rows, from `targets`.
         """
 
+    @abstractmethod
+    def counts(self, outputs: Any, targets: Any) -> np.ndarray:
+        """Returns numbers for each row whose sums determine the main metric, the first of `score`.
+
+        So the metric of resampled rows needs neither their outputs nor their targets.
+
+        Args:
+            outputs: Outputs of the head, one row per text.
+            targets: Targets of the rows, from `targets`.
+
+        Returns:
+            The numbers, (rows, counts) float64; such as, for an accuracy, whether the row is right, and 1.
+
+        Example:
+            >>> task.from_counts(task.counts(outputs, targets).sum(axis=0))
+            array(0.875)
+        """
+
+    @abstractmethod
+    def from_counts(self, sums: np.ndarray) -> np.ndarray:
+        """Computes the main metric from sums of `counts` over rows.
+
+        Args:
+            sums: The sums, (…, counts).
+
+        Returns:
+            The metric, (…) float64.
+        """
+
     def baseline(self, labels: Sequence[Any], targets: Any) -> dict[str, Any]:
         """Scores the simplest answer: always the most frequent training label, or the mean.
 

@@ -15,7 +15,7 @@ from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
 from keras_peft.tasks import _linear, _task
 from keras_peft.tasks._pooled import PooledTask
-from keras_peft.tasks._scores import Scores, by_label, f1
+from keras_peft.tasks._scores import Scores, by_label, f1, f1_of_matches, matches
 
 if TYPE_CHECKING:
     import keras
@@ -162,17 +162,26 @@ class Task(PooledTask):
         said = self.said(probabilities)
         labels = by_label(self.labels, targets, said)
         present = targets.any(axis=0) | said.any(axis=0)
+        each = [labels[self.labels[number]].f1 for number in np.flatnonzero(present)]
         right = np.where(targets == 1, probabilities, 1 - probabilities)
         return Scores(
             rows=len(targets),
             loss=float(-np.log(np.maximum(right, 1e-12)).sum(axis=-1).mean()),
             metrics={
                 "micro_f1": f1(said, targets),
-                "macro_f1": float(np.mean([labels[self.labels[n]].f1 for n in np.flatnonzero(present)])),
+                "macro_f1": float(np.mean(each)) if each else 0.0,
                 "exact": float((said == targets.astype(bool)).all(axis=-1).mean()),
             },
             labels=labels,
         )
+
+    def counts(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the right, the wrong and the missed labels of each row; see `Task.counts`."""
+        return matches(self.said(self.probabilities(outputs)), targets)
+
+    def from_counts(self, sums: np.ndarray) -> np.ndarray:
+        """Computes the micro-F1; see `Task.from_counts`."""
+        return f1_of_matches(sums)
 
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray) -> Self:
         """Returns the task with the thresholds that give the best F1 on some rows.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _RANGES = 10
 # The squares of numbers up to this size, and their sums, stay finite.
 _LARGEST = 1e100
+# A variance computed from moments has an error of this fraction of the mean square.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,24 @@ class Task(PooledTask):
                 "r2": 1 - float((error**2).sum()) / spread if spread else 0.0,
             },
         )
+
+    def counts(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the moments of each row, 1, x, y, x², y² and xy, for Pearson's correlation; see `Task.counts`.
+
+        x is the predicted and y the right number, in the unit of the data: rows of several folds, whose tasks have
+        different means and deviations, can be added.
+        """
+        said, truth = self.values(outputs), self.values(targets)
+        return np.stack([np.ones(len(said)), said, truth, said**2, truth**2, said * truth], axis=1)
+
+    def from_counts(self, sums: np.ndarray) -> np.ndarray:
+        """Computes Pearson's correlation, 0 if either side is constant; see `Task.from_counts`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x, y, xx, yy, xy = (sums[..., n] / sums[..., 0] for n in range(1, 6))
+            one, other = xx - x**2, yy - y**2
+            # What remains of the variance of a constant is rounding.
+            varies = (one > _ROUNDING * xx) & (other > _ROUNDING * yy)
+            return np.where(varies, np.clip((xy - x * y) / np.sqrt(one) / np.sqrt(other), -1, 1), 0.0)
 
     def agreement(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the negative absolute error of each row, (rows,)."""

@@ -13,7 +13,7 @@ from keras_peft.errors import DataError, listed
 from keras_peft.inputs.input import Text
 from keras_peft.tasks import _linear, _task
 from keras_peft.tasks._pooled import PooledTask
-from keras_peft.tasks._scores import Scores, by_label, calibration_error, confusion, reliability
+from keras_peft.tasks._scores import Scores, by_label, calibration_error, confusion, reliability, shares
 
 if TYPE_CHECKING:
     import keras
@@ -189,6 +189,15 @@ class Task(PooledTask):
             confusion=confusion(targets, predicted, len(self.labels)),
             reliability=bins,
         )
+
+    def counts(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns for each row whether it is right, and 1; see `Task.counts`."""
+        right = self.probabilities(outputs).argmax(axis=-1) == targets
+        return np.stack([right, np.ones(len(right))], axis=1)
+
+    def from_counts(self, sums: np.ndarray) -> np.ndarray:
+        """Computes the accuracy; see `Task.from_counts`."""
+        return shares(sums[..., 0], sums[..., 1])
 
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray) -> Self:
         """Returns the task with the temperature that fits some rows best.

@@ -14,7 +14,7 @@ from keras_peft.inputs.input import Input, Text
 from keras_peft.inputs.words import WordInput
 from keras_peft.store import Collector, arrays
 from keras_peft.tasks import _task
-from keras_peft.tasks._scores import LabelScores, Scores, by_label
+from keras_peft.tasks._scores import LabelScores, Scores, by_label, f1_of_matches, shares
 
 if TYPE_CHECKING:
     import keras
@@ -214,6 +214,21 @@ class Task(_task.Task):
             }
         return Scores(rows=len(targets), loss=float(-right.mean()), metrics=metrics, labels=by_tag)
 
+    def counts(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns each row's right words and all words, or its right, wrong and missed spans; see `Task.counts`."""
+        rows = [(self._said(logits), truth) for logits, truth in zip(outputs, targets, strict=True)]
+        if not self.marks_spans:
+            return np.array([[float((said == truth).sum()), len(truth)] for said, truth in rows])
+        found = []
+        for row in rows:
+            said, true = self._spans(row)
+            found.append([len(said & true), len(said - true), len(true - said)])
+        return np.array(found, float)
+
+    def from_counts(self, sums: np.ndarray) -> np.ndarray:
+        """Computes the accuracy of the words, or the F1 of the spans; see `Task.from_counts`."""
+        return f1_of_matches(sums) if self.marks_spans else shares(sums[..., 0], sums[..., 1])
+
     def agreement(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the fraction of each row's words that have the right tag, (rows,)."""
         rows = zip(outputs, targets, strict=True)
@@ -235,11 +250,16 @@ class Task(_task.Task):
         outside = self.labels.index(OUTSIDE) if OUTSIDE in self.labels else 0
         return np.where(logits.any(axis=-1), logits.argmax(axis=-1), outside)
 
+    def _spans(self, row: tuple[np.ndarray, np.ndarray]) -> tuple[set[Span], set[Span]]:
+        """Returns the predicted and the right spans of a row."""
+        said, truth = (set(spans([self.labels[number] for number in numbers])) for numbers in row)
+        return said, truth
+
     def _by_span(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, LabelScores]:
         """Scores the spans of each label, and all spans under an empty name."""
         counts: dict[str, Counter[str]] = {"": Counter()}
         for row in rows:
-            said, truth = (set(spans([self.labels[number] for number in numbers])) for numbers in row)
+            said, truth = self._spans(row)
             for kind, found in (("said", said), ("true", truth), ("both", said & truth)):
                 for span in found:
                     counts.setdefault(span.label, Counter())[kind] += 1
