@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+_CLEAR = Path("/proc/self/clear_refs")
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
@@ -43,6 +44,30 @@ def peak_rss_mb() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak // (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
+def rss_mb() -> int | None:
+    """Returns the memory of this process in MiB, or None if unknown."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):  # Not Linux.
+        return peak_rss_mb()
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def reset_peak() -> None:
+    """Makes `peak_since_reset_mb` measure from now on. Does nothing except on Linux."""
+    with suppress(OSError):
+        _CLEAR.write_text("5")  # Resets the high-water mark alone; see proc_pid_clear_refs(5).
+
+
+def peak_since_reset_mb() -> int | None:
+    """Returns the peak memory of this process since `reset_peak` in MiB; since its start except on Linux."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) >> 10
+    return peak_rss_mb()
 
 
 def limit_bytes(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:

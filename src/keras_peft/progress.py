@@ -2,12 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_peft.core.plan import Plan
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a candidate stands.
+
+    Attributes:
+        name: Name of the candidate.
+        title: Its name for display.
+        done: Number of its trainings that are done.
+        planned: Number of all its trainings.
+        score: Mean of the main metric so far, None before the first training is done.
+        seconds: Mean duration of a training in seconds, None before the first is done.
+        state: What is happening to it, such as "training" or "left out"; "" if it waits.
+    """
+
+    name: str
+    title: str
+    done: int
+    planned: int
+    score: float | None
+    seconds: float | None
+    state: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a comparison stands.
+
+    Attributes:
+        metric: Key of the main metric.
+        lines: The candidates, in the order in which they are trained.
+        now: What is happening, such as "lora, seed 0".
+        share: Share of the present training that is done.
+        left: Seconds that are left, None if they cannot be predicted yet.
+        finished: Name of the candidate of which a training has just been finished, None otherwise.
+    """
+
+    metric: str
+    lines: Sequence[Line]
+    now: str
+    share: float
+    left: float | None
+    finished: str | None = None
 
 
 class Progress:
@@ -55,6 +100,9 @@ class Progress:
 
     def waiting(self, *, seconds: float, reason: str) -> None:
         """Called when requests pause, with the endpoint's reason."""
+
+    def compared(self, standing: Standing) -> None:
+        """Called several times a second during a comparison, with the scores so far and the time left."""
 
     def finished(self) -> None:
         """Called when training or generation ends, successfully or not."""

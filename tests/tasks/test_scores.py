@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, rankdata
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from keras_peft.tasks._intervals import _wilson
+from keras_peft.tasks._intervals import wilson
 from keras_peft.tasks._scores import by_label, confusion, f1
 from keras_peft.tasks.regression import _ranks
 
@@ -58,7 +58,7 @@ def test_scores_of_several_labels_per_row(rows):
 def test_intervals_of_an_accuracy(right, more):
     rows = right + more + 2
     wanted = binomtest(right, rows).proportion_ci(0.95, method="wilson")
-    assert _wilson(right / rows, rows) == pytest.approx((wanted.low, wanted.high))
+    assert wilson(right / rows, rows) == pytest.approx((wanted.low, wanted.high))
 
 
 @given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=30))

@@ -54,7 +54,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     candidate: Name
     kind: Literal["method", "yardstick"]
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63)]
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
     fold: Annotated[int, msgspec.Meta(ge=0, le=100_000)] | None
     counts: list[Annotated[list[float], msgspec.Meta(min_length=1, max_length=1_000)]]
     metrics: Annotated[dict[str, float], msgspec.Meta(min_length=1, max_length=1_000)]

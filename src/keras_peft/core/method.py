@@ -147,6 +147,7 @@ class Method:
             weighted sum of the effects.
         watched: Weights whose importance for the loss is tracked during training.
         hugging_face: Name of the method in HF PEFT, if it exists there.
+        is_baseline: Whether the method only shows what the others can be compared with.
     """
 
     name: ClassVar[str]
@@ -166,6 +167,7 @@ class Method:
     linear: ClassVar[bool] = False
     watched: ClassVar[tuple[str, ...]] = ()
     hugging_face: ClassVar[str | None] = None
+    is_baseline: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         problems = [problem for field in dataclasses.fields(self) if (problem := self._check(field))]

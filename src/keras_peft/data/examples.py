@@ -231,6 +231,14 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
     """
     import numpy as np
 
+    held_out = held_out_rows(examples, fraction, seed=seed)
+    return examples.pick(np.flatnonzero(~held_out)), examples.pick(np.flatnonzero(held_out))
+
+
+def held_out_rows(examples: Examples, fraction: float, *, seed: int) -> np.ndarray:
+    """Returns which examples `split` holds out, (rows,) bool; see there."""
+    import numpy as np
+
     if not 0 < fraction < 1:
         raise DataError(f"The validation fraction must be between 0 and 1, got {fraction}.")
     held_out = np.zeros(len(examples), bool)
@@ -240,7 +248,7 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
         raise DataError(
             f"{examples.source}: {len(examples)} rows are too few to hold any out for validation; add more."
         )
-    return examples.pick(np.flatnonzero(~held_out)), examples.pick(np.flatnonzero(held_out))
+    return held_out
 
 
 def fold_numbers(examples: Examples, folds: int, *, seed: int) -> np.ndarray:

@@ -39,6 +39,7 @@ class FullFineTuning(Method):
     learning_rate: ClassVar[float] = 1e-4
     merges: ClassVar[bool] = True
     linear: ClassVar[bool] = True
+    is_baseline: ClassVar[bool] = True
     supports_mixed_batch: ClassVar[bool] = False
     quantised: ClassVar[bool] = False
 

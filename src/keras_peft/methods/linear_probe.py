@@ -33,3 +33,4 @@ class LinearProbe(Method):
     head_learning_rate: ClassVar[float] = 3e-3
     merges: ClassVar[bool] = True
     linear: ClassVar[bool] = True
+    is_baseline: ClassVar[bool] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keras_peft.shelf import Shelf
+from keras_peft.tasks._intervals import wilson
 from keras_peft.tasks._scores import LabelScores, Scores, metric_name
 from keras_peft.tasks._task import UNLABELLED, Label, Prediction, Task
 
@@ -16,6 +17,7 @@ __all__ = [
     "find",
     "metric_name",
     "names",
+    "wilson",
 ]
 
 _SHELF = Shelf(__name__, "task", "tasks")

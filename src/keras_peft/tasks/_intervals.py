@@ -43,7 +43,7 @@ def interval(
     if rows < 2:
         return None
     if next(iter(scores.metrics)) == "accuracy" and isinstance(outputs, np.ndarray):
-        return _wilson(scores.main, rows)
+        return wilson(scores.main, rows)
     if rows > _MOST_ROWS:
         return None
     generator = np.random.default_rng(0)
@@ -58,8 +58,13 @@ def interval(
     return float(low), float(high)
 
 
-def _wilson(share: float, rows: int) -> tuple[float, float]:
-    """Returns the interval of a share of some rows."""
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """Returns the 95% interval of a share of some rows.
+
+    Args:
+        share: The share, from 0 to 1.
+        rows: Number of rows.
+    """
     square = _DEVIATIONS**2
     middle = share + square / (2 * rows)
     width = _DEVIATIONS * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))

@@ -1,0 +1,183 @@
+"""The process that trains: reads requests from stdin, writes events to stdout and results to files.
+
+    python -m keras_peft.comparing.worker
+
+A process of its own can be replaced when its memory has grown, and can die without the comparison. It ends as soon
+as its stdin is closed, as when the process that started it is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keras_peft.comparing.jobs import Cancel, Final, Job, Setup
+from keras_peft.comparing.measuring import Measurer
+from keras_peft.comparing.sides import read_sides
+from keras_peft.comparing.storing import write_result
+from keras_peft.errors import DataError, KerasPeftError, reason_of
+from keras_peft.memory import rss_mb
+from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from keras_peft.core.plan import Plan
+
+# Seconds between events of the steps.
+_TELLING = 0.25
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Cancelled(Exception):
+    """Raised in a training that is to end."""
+
+
+class Worker:
+    """Does what is asked for until stdin is closed.
+
+    Args:
+        tell: Sends an event.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._requests: queue.Queue[Any] = queue.Queue()
+        self._cancelled = ""
+        self._setup: Setup
+        self._data: Any
+        self._measurer: Measurer
+
+    def run(self) -> None:
+        """Answers requests, each with an event at its end."""
+        threading.Thread(target=self._read, daemon=True).start()
+        while True:
+            request = self._requests.get()
+            try:
+                self._tell({"event": "done", **self._answer(request), "rss_mb": rss_mb()})
+            except Cancelled:
+                self._tell({"event": "cancelled", "rss_mb": rss_mb()})
+            except KerasPeftError as error:
+                self._tell({"event": "failed", "why": str(error), "lasting": True, "rss_mb": rss_mb()})
+            except Exception as error:
+                traceback.print_exc()
+                why = f"{type(error).__name__}: {reason_of(error)}"
+                self._tell({"event": "failed", "why": why, "lasting": False, "rss_mb": rss_mb()})
+
+    def _read(self) -> None:
+        """Reads requests, and ends the process when no more can come."""
+        while True:
+            try:
+                request = pickle.load(sys.stdin.buffer)
+            except EOFError:
+                os._exit(1)
+            if isinstance(request, Cancel):
+                self._cancelled = request.job
+            else:
+                self._requests.put(request)
+
+    def _answer(self, request: Setup | Job | Final) -> dict[str, Any]:
+        if isinstance(request, Setup):
+            return self._begin(request)
+        if isinstance(request, Final):
+            return self._finish(request)
+        stopwatch = Stopwatch()
+        result = self._measurer.measure(request, self._progress(request.name), stopwatch)
+        write_result(self._setup.results, request, result)
+        return {"seconds": stopwatch.read()}
+
+    def _begin(self, setup: Setup) -> dict[str, Any]:
+        sides = read_sides(setup.data, setup.test, setup.settings, Progress())
+        if sides.sha256() != setup.sha256:
+            raise DataError("The data changed during the comparison; start again with `overwrite=True`.")
+        self._setup, self._data, self._measurer = setup, sides.data, Measurer(sides, setup.settings)
+        return {}
+
+    def _finish(self, final: Final) -> dict[str, Any]:
+        from keras_peft.training.fine_tune import fine_tune
+
+        fine_tune(
+            self._data,
+            out=final.out,
+            method=final.method,
+            overwrite=True,
+            track=(),
+            progress=self._progress(""),
+            **final.options,
+        )
+        return {}
+
+    def _progress(self, job: str) -> Progress:
+        return _Told(self._tell, lambda: bool(job) and self._cancelled == job)
+
+
+class _Told(Progress):
+    """Sends the progress of a training, and ends it if it is cancelled."""
+
+    def __init__(self, tell: Tell, is_cancelled: Callable[[], bool]) -> None:
+        self._tell, self._is_cancelled = tell, is_cancelled
+        self._done = self._total = self._epochs = self._rows = self._blocks = 0
+        self._told = 0.0
+
+    def note(self, text: str) -> None:
+        self._tell({"event": "note", "text": text})
+
+    def planned(self, plan: Plan, settings: dict[str, Any]) -> None:
+        self._rows = 0 if settings["folds"] else settings["validation_rows"]
+        self._blocks = plan.blocks
+        self._tell({"event": "planned", "blocks": plan.blocks})
+
+    def trunk_computed(self, *, rows: int) -> None:
+        self._check()
+
+    def started(self, *, epochs: int, steps: int, done: int) -> None:
+        self._epochs, self._total, self._done = epochs, epochs * steps, done * steps
+        self._tell_steps()
+
+    def stepped(self, *, loss: float) -> None:
+        self._done += 1
+        self._check()
+        if time.monotonic() - self._told >= _TELLING:
+            self._tell_steps()
+
+    def epoch_ended(self, *, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        score = next(iter(metrics.values()), None)
+        told = {"epoch": epoch, "epochs": self._epochs, "score": score, "rows": self._rows}
+        self._tell({"event": "epoch", **told})
+
+    def _tell_steps(self) -> None:
+        self._told = time.monotonic()
+        self._tell({"event": "step", "done": self._done, "total": self._total})
+
+    def _check(self) -> None:
+        if self._is_cancelled():
+            raise Cancelled
+
+
+def main() -> None:
+    """Runs the process; what libraries write to stdout goes to stderr."""
+    events = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    sending = threading.Lock()
+
+    def tell(event: dict[str, Any]) -> None:
+        try:
+            with sending:
+                events.write(msgspec.json.encode(event) + b"\n")
+        except OSError:
+            os._exit(1)
+
+    Worker(tell).run()
+
+
+if __name__ == "__main__":
+    main()
