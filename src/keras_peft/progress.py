@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Line:
+class CandidateState:
     """How a candidate stands.
 
     Attributes:
@@ -35,7 +35,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ComparisonState:
     """How a comparison stands.
 
     Attributes:
@@ -48,7 +48,7 @@ class Standing:
     """
 
     metric: str
-    lines: Sequence[Line]
+    lines: Sequence[CandidateState]
     now: str
     share: float
     left: float | None
@@ -101,7 +101,7 @@ class Progress:
     def waiting(self, *, seconds: float, reason: str) -> None:
         """Called when requests pause, with the endpoint's reason."""
 
-    def compared(self, standing: Standing) -> None:
+    def compared(self, state: ComparisonState) -> None:
         """Called several times a second during a comparison, with the scores so far and the time left."""
 
     def finished(self) -> None:

@@ -15,10 +15,10 @@ from keras_peft.comparing.early import Early
 from keras_peft.comparing.jobs import Cancel, Final, Job, Setup
 from keras_peft.comparing.process import DIED, WorkerProcess
 from keras_peft.comparing.results import Candidate, Result
-from keras_peft.comparing.sentences import Omissions
+from keras_peft.comparing.omissions import Omissions
 from keras_peft.comparing.storing import LOG, Store
 from keras_peft.errors import DataError, OptionError
-from keras_peft.progress import Line, Progress, Standing
+from keras_peft.progress import CandidateState, Progress, ComparisonState
 
 # Seconds to wait for an event before the budget is looked at again.
 _LOOKING = 0.5
@@ -243,7 +243,7 @@ class Runner:
             if kind == "done":
                 return self._done(job, event)
             if kind == "failed":
-                why = f"{job.candidate} has no result: {event['why']}"
+                why = f"{job.candidate} has no result: {event['why'].removesuffix('.')}."
                 self._end(job, why, "failed", lasting=event["lasting"])
                 self._replace_if_large(event)
                 return False
@@ -255,7 +255,7 @@ class Runner:
             self.close()  # It died.
         where = self._store.folder / LOG
         self._end(
-            job, f"{job.candidate} has no result: its process ended {_ATTEMPTS} times; see {where}", "failed"
+            job, f"{job.candidate} has no result: its process ended {_ATTEMPTS} times; see {where}.", "failed"
         )
         return False
 
@@ -313,7 +313,7 @@ class Runner:
         """Reads the result of a training and remembers its duration."""
         found = self._store.read_one(job)
         if found is None:
-            self._end(job, f"{job.candidate} has no result: its file cannot be read", "failed")
+            self._end(job, f"{job.candidate} has no result: its file cannot be read.", "failed")
             return False
         self._results[job] = found
         seconds = event["seconds"]
@@ -389,13 +389,13 @@ class Runner:
         lines = [
             self._line(one) for one in sorted(self._todo.candidates, key=lambda one: self._cost(one.name))
         ]
-        self._progress.compared(Standing(self._todo.metric, lines, now, share, left, finished))
+        self._progress.compared(ComparisonState(self._todo.metric, lines, now, share, left, finished))
 
-    def _line(self, one: Candidate) -> Line:
+    def _line(self, one: Candidate) -> CandidateState:
         jobs = [job for seed in range(self._todo.seeds) for job in self._jobs(one.name, seed)]
         own = [self._results[job] for job in jobs if job in self._results]
         score = sum(result.metrics[self._todo.metric] for result in own) / len(own) if own else None
-        return Line(
+        return CandidateState(
             name=one.name,
             title=one.title,
             done=len(own),

@@ -50,8 +50,12 @@ def write_result(folder: Path, job: Job, result: Result) -> None:
         result: Its result.
     """
     with whole_file(folder / f"{job.name}.json") as file:
-        # Numbers of NumPy become those of Python.
-        file.write(msgspec.json.encode(result, enc_hook=lambda value: value.item()).decode())
+        file.write(encoded(result).decode())
+
+
+def encoded(value: Any) -> bytes:
+    """Returns a value as JSON; numbers of NumPy become those of Python."""
+    return msgspec.json.encode(value, enc_hook=lambda number: number.item())
 
 
 class Store:

@@ -18,12 +18,10 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from keras_peft.comparing.jobs import Cancel, Final, Job, Setup
 from keras_peft.comparing.measuring import Measurer
 from keras_peft.comparing.sides import read_sides
-from keras_peft.comparing.storing import write_result
+from keras_peft.comparing.storing import encoded, write_result
 from keras_peft.errors import DataError, KerasPeftError, reason_of
 from keras_peft.memory import rss_mb
 from keras_peft.progress import Progress
@@ -172,7 +170,7 @@ def main() -> None:
     def tell(event: dict[str, Any]) -> None:
         try:
             with sending:
-                events.write(msgspec.json.encode(event) + b"\n")
+                events.write(encoded(event) + b"\n")
         except OSError:
             os._exit(1)
 

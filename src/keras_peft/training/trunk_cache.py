@@ -158,7 +158,7 @@ class _Job:
             store.write(rows, features, allocate)
             self.progress.trunk_computed(rows=len(rows))
         # All texts share batches, so the cached features do not depend on the validation split.
-        share = self.texts.lengths[self.scored].sum() / self.texts.lengths.sum()
+        share = float(self.texts.lengths[self.scored].sum() / self.texts.lengths.sum())
         self.stopwatch.count("evaluate", share * (time.perf_counter() - began))
         return store
 
