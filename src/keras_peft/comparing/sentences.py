@@ -1,0 +1,161 @@
+"""The verdict in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from keras_peft.comparing.units import duration, rough, short_count
+from keras_peft.comparing.verdict import MARGIN
+from keras_peft.tasks import metric_name
+
+if TYPE_CHECKING:
+    from keras_peft.comparing.verdict import Standing, Verdict
+
+_MOST_NAMED = 4
+
+
+def sentences(verdict: Verdict) -> list[str]:
+    """Says what a comparison shows, in the order of importance.
+
+    Args:
+        verdict: The verdict.
+
+    Returns:
+        Some sentences: the recommendation and its reason, what is best and what cannot be told apart from it, the
+        yardsticks, the rows that are needed, and what the budget left out.
+    """
+    return [
+        *_recommendation(verdict),
+        *_best(verdict),
+        *_others_to_use(verdict),
+        *_yardsticks(verdict),
+        *_rows(verdict),
+        *_left_out(verdict),
+    ]
+
+
+def measured_on(verdict: Verdict) -> str:
+    """Says on which rows the quality was measured.
+
+    Args:
+        verdict: The verdict.
+    """
+    study = verdict.study
+    if study.how == "test":
+        return f"{study.test_rows:,} test rows that no training saw"
+    return f"{study.test_rows:,} rows by cross-validation"
+
+
+def _recommendation(verdict: Verdict) -> Iterator[str]:
+    use, best = verdict.recommended, verdict.best
+    title, metric = use.candidate.title, metric_name(verdict.study.metric)
+    if len(verdict.standings) == 1:
+        yield f"{title} is the only candidate with results: {metric} {_quality(use)}."
+        return
+    if not use.is_method:
+        yield f"Use {title}: its {metric} is clearly above that of every method."
+        return
+    rivals = [one for one in verdict.standings if one.is_method and one.place != "below"]
+    near = [one for one in rivals if best.quality.value - one.quality.value <= MARGIN]
+    if len(near) > 1:
+        yield (
+            f"Use {title}: it trains in {duration(use.train_seconds)}, the shortest time of the {len(near)} methods "
+            f"that are within {MARGIN} of the best {metric} and cannot be told apart from it."
+        )
+    elif use is best:
+        also = " and no other method is near it" if len(rivals) > 1 else ", clearly above every other method"
+        yield f"Use {title}: it has the highest {metric}, {_quality(use)}{also}."
+    else:
+        yield f"Use {title}: of the methods, only it cannot be told apart from the best {metric}."
+
+
+def _best(verdict: Verdict) -> Iterator[str]:
+    best, same, metric = verdict.best, verdict.same, metric_name(verdict.study.metric)
+    if len(verdict.standings) == 1:
+        return
+    below = len(verdict.standings) - 1 - len(same)
+    seeds = f"the mean of {best.seeds} seeds" if best.seeds > 1 else "one seed"
+    yield f"{best.candidate.title} has the highest {metric}: {_quality(best)}, {seeds} on {measured_on(verdict)}."
+    if not below:
+        yield f"None of the {len(verdict.standings)} candidates can be told apart from it."
+    elif not same:
+        yield "It is clearly above all others."
+    else:
+        yield (
+            f"{_named(same)} cannot be told apart from it; "
+            f"{f'{below} others are' if below > 1 else 'one other is'} clearly below."
+        )
+
+
+def _others_to_use(verdict: Verdict) -> Iterator[str]:
+    """Names the methods that are cheaper than the recommended one in time or parameters."""
+    use, cheapest, smallest = verdict.recommended, verdict.cheapest, verdict.smallest
+    if cheapest is not None and cheapest is not use:
+        behind = verdict.best.quality.value - cheapest.quality.value
+        yield (
+            f"{cheapest.candidate.title} trains in {duration(cheapest.train_seconds)} and cannot be told apart from "
+            f"the best either, but its {metric_name(verdict.study.metric)} is {behind:.3f} lower: more rows could "
+            "show a difference."
+        )
+    if smallest is not None and smallest is not use and smallest is not cheapest:
+        yield (
+            f"Of the methods that cannot be told apart from the best, {smallest.candidate.title} has the fewest "
+            f"trainable parameters: {short_count(smallest.trainable_parameters or 0)}."
+        )
+
+
+def _yardsticks(verdict: Verdict) -> Iterator[str]:
+    """Compares each yardstick with the best method."""
+    method, best = verdict.best_method, verdict.best
+    if method is None:
+        return
+    for one in verdict.standings:
+        if one.is_method or one is verdict.recommended:
+            continue
+        said = f"{one.candidate.title} reaches {one.quality.value:.3f}"
+        if one is best and method.place == "same":
+            yield f"{said}, which cannot be told apart from the best method, {method.candidate.title}."
+        elif one is best:
+            yield f"{said}, clearly above the best method, {method.candidate.title}."
+        elif one.place == "same":
+            yield f"{said}: the comparison does not show that any method is better."
+        elif method is best:
+            yield f"{said}, clearly below the best method."
+
+
+def _rows(verdict: Verdict) -> Iterator[str]:
+    """Says how many rows a difference that matters takes, if there are fewer."""
+    study = verdict.study
+    if verdict.needed is None or verdict.needed[1] <= study.test_rows:
+        return
+    two, every = verdict.needed
+    kind = "test rows" if study.how == "test" else "rows"
+    number = len(verdict.standings)
+    if number == 2:
+        yield (
+            f"To find a difference of {MARGIN}, about {rough(two)} {kind} are needed; there are {study.test_rows:,}."
+        )
+        return
+    yield (
+        f"To find a difference of {MARGIN} between two candidates, about {rough(two)} {kind} are needed, and "
+        f"{rough(every)} if all {number} are compared; there are {study.test_rows:,}."
+    )
+
+
+def _left_out(verdict: Verdict) -> Iterator[str]:
+    if verdict.missing:
+        yield f"Too few results to compare: {', '.join(one.title for one in verdict.missing)}."
+    yield from verdict.study.left_out
+
+
+def _quality(one: Standing) -> str:
+    return f"{one.quality.value:.3f} ({one.quality.low:.3f}–{one.quality.high:.3f})"
+
+
+def _named(some: Sequence[Standing]) -> str:
+    """Joins titles; of many, only the best are named."""
+    titles = [one.candidate.title for one in some]
+    if len(titles) > _MOST_NAMED:
+        titles = [*titles[: _MOST_NAMED - 1], f"{len(titles) - _MOST_NAMED + 1} others"]
+    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
