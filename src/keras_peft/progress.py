@@ -40,7 +40,7 @@ class ComparisonState:
 
     Attributes:
         metric: Key of the main metric.
-        lines: The candidates, in the order in which they are trained.
+        candidates: The candidates, in the order in which they are trained.
         now: What is happening, such as "lora, seed 0".
         share: Share of the present training that is done.
         left: Seconds that are left, None if they cannot be predicted yet.
@@ -48,7 +48,7 @@ class ComparisonState:
     """
 
     metric: str
-    lines: Sequence[CandidateState]
+    candidates: Sequence[CandidateState]
     now: str
     share: float
     left: float | None

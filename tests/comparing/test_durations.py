@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from keras_peft.comparing.costs import Costs
-from keras_peft.comparing.durations import Clock, in_words, seconds_of
+from keras_peft.comparing.costs import Costs, Pace
+from keras_peft.comparing.durations import Clock, seconds_of
 from keras_peft.errors import OptionError
 
 
@@ -37,13 +37,6 @@ def test_anything_else_is_refused(given):
         seconds_of(given)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.2, "1 s"), (45, "45 s"), (480, "8 min"), (3600, "1 h"), (4800, "1 h 20 min")]
-)
-def test_durations_are_shown(seconds, words):
-    assert in_words(seconds) == words
-
-
 def test_without_a_budget_time_is_never_up():
     assert Clock(None).left() == math.inf
     assert 0 < Clock(100).left() <= 100
@@ -61,3 +54,17 @@ def test_predictions_follow_the_measured_durations():
     costs.measured("full", 100)
     costs.measured("full", 90)
     assert costs.predict("full") == 100  # The longest, since a training that is cut off is lost.
+
+
+def test_a_forecast_leaves_out_what_happens_before_the_steps():
+    pace = Pace(began=100)
+    assert pace.whole() is None
+    pace.step(0, at=130)  # 30 s of imports.
+    pace.step(0.01, at=140)  # 10 s of tracing.
+    assert pace.whole() is None
+    pace.step(0.06, at=142)
+    assert pace.whole() is None  # Too few steps.
+    pace.step(0.51, at=160)
+    assert pace.whole() == pytest.approx(40 + 20 / 0.5 * 0.99)
+    pace.step(1, at=200)
+    assert pace.whole() == pytest.approx(100)

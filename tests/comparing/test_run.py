@@ -71,7 +71,7 @@ class SimulatedClock(Clock):
 
 
 class SimulatedProcess:
-    """Takes the time of a training in ten steps."""
+    """Takes the time of a training in a hundred steps."""
 
     def __init__(self, told, store):
         self._told, self._store = told, store
@@ -98,8 +98,8 @@ class SimulatedProcess:
             return
         self._events.append((0, {"event": "planned", "blocks": 6}))
         scores = told.scores.get(request.candidate, [])
-        for step in range(10):
-            self._events.append((seconds / 10, {"event": "step", "done": step + 1, "total": 10}))
+        for step in range(100):
+            self._events.append((seconds / 100, {"event": "step", "done": step + 1, "total": 100}))
             if step < len(scores):
                 told_of = {"epoch": step + 1, "epochs": len(scores), "score": scores[step], "rows": 200}
                 self._events.append((0, {"event": "epoch", **told_of}))
@@ -143,7 +143,7 @@ def simulated_runner(tmp_path):
                 task=TASK,
                 final=1.0,
                 worker_mb=worker_mb,
-                beaten=lambda results: dict.fromkeys(beaten, ""),
+                beaten=lambda results: beaten,
             )
             clock = SimulatedClock(budget, told)
             return told, Runner(todo, store, clock, Progress(), lambda *_: SimulatedProcess(told, store))
@@ -189,13 +189,13 @@ def test_finished_trainings_are_not_repeated(simulated):
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("budget", [40, 60, 80, 100, 150, 200, 400, 450])
+@pytest.mark.parametrize("budget", [40, 60, 80, 100, 150, 200, 400, 480])
 def test_the_budget_holds_with_the_bundle_at_the_end(simulated, budget):
     told, found, left_out = simulated("words,linear-probe,lora,ia3,bitfit,full", seeds=2, budget=budget)
-    bundles = [SECONDS[one.candidate] for one in found if one.candidate in ("lora", "ia3", "bitfit")]
+    bundles = [SECONDS[one.candidate] for one in found if one.candidate != "words"]
     assert told.seconds + max(bundles, default=0) <= budget
     assert (left_out == []) == (len(found) == 12)
-    assert len(found) == 12 or budget < 450
+    assert len(found) == 12 or budget < 480
 
 
 def test_what_does_not_fit_is_said(simulated):

@@ -44,17 +44,6 @@ def seconds_of(budget: str | float | None) -> float | None:
     return seconds
 
 
-def in_words(seconds: float) -> str:
-    """Formats a duration, such as "45 s", "8 min" or "1 h 20 min"."""
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    if not hours:
-        return f"{minutes} min"
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
 class Clock:
     """The time that has passed and that is left of a budget.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from keras_peft.comparing.durations import in_words
+from keras_peft.comparing.units import duration
 
 
 class Omissions:
@@ -44,7 +44,7 @@ class Omissions:
         found = list(self._ended.values())
         for seed, names in sorted(self._budget.items()):
             words = [
-                name if seconds is None or seed else f"{name} (about {in_words(seconds)})"
+                name if seconds is None or seed else f"{name} (about {duration(seconds)})"
                 for name, seconds in names.items()
             ]
             found.append(f"The budget left out {f'seed {seed} of ' if seed else ''}{joined(words)}.")

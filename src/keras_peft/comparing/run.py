@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_peft.comparing.candidates import work
-from keras_peft.comparing.costs import Costs
-from keras_peft.comparing.durations import Clock, in_words
+from keras_peft.comparing.candidates import is_trained, work
+from keras_peft.comparing.costs import Costs, Pace
+from keras_peft.comparing.durations import Clock
 from keras_peft.comparing.early import Early
 from keras_peft.comparing.jobs import Cancel, Final, Job, Setup
+from keras_peft.comparing.omissions import Omissions
 from keras_peft.comparing.process import DIED, WorkerProcess
 from keras_peft.comparing.results import Candidate, Result
-from keras_peft.comparing.omissions import Omissions
 from keras_peft.comparing.storing import LOG, Store
+from keras_peft.comparing.units import duration
 from keras_peft.errors import DataError, OptionError
-from keras_peft.progress import CandidateState, Progress, ComparisonState
+from keras_peft.progress import CandidateState, ComparisonState, Progress
 
 # Seconds to wait for an event before the budget is looked at again.
 _LOOKING = 0.5
 # Seconds that a cancelled training has to end, before its process is killed.
 _CANCELLING = 20
-# A forecast from less of a training would depend on its first steps, which are traced.
-_LEAST_SHARE = 0.1
 # Seconds to save and to verify the bundle.
 _SAVING = 15
 # How often a training begins again after its process died.
 _ATTEMPTS = 2
 
-Beaten = Callable[[Sequence[Result]], Mapping[str, str]]
-"""Returns the names of the candidates that more seeds cannot save, with a reason."""
+Beaten = Callable[[Sequence[Result]], Collection[str]]
+"""Returns the names of the candidates that are clearly beaten, so that they need no more seeds."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +154,14 @@ class Runner:
         """Sends the training of the bundle to the process and follows it to its end."""
         worker = self._ready()
         worker.send(final)
-        began, share = self._clock.passed(), 0.0
+        began = self._clock.passed()
+        pace = Pace(began)
         while True:
             event = worker.event(_LOOKING) or {"event": ""}
             if event["event"] in ("done", "failed", DIED):
                 return event
-            share = event["done"] / max(event["total"], 1) if event["event"] == "step" else share
-            self._show(f"{final.method} on all rows", share, began, finishing=final.method)
+            self._paced(pace, event)
+            self._show(f"{final.method} on all rows", pace.share, began, finishing=final.method)
 
     def close(self) -> None:
         """Ends the process that trains."""
@@ -218,12 +218,11 @@ class Runner:
             name: Name of a candidate that may win, in addition to those with results.
             seconds: Duration of its training, if it is not to be predicted.
         """
-        kinds = {one.name: one.kind for one in self._todo.candidates}
         known = {
             one: self._costs.predict(one) or 0.0 for one in {job.candidate for job in self._results} | {name}
         }
         known[name] = seconds or known[name]
-        times = [duration for one, duration in known.items() if kinds.get(one) == "method"]
+        times = [seconds for one, seconds in known.items() if is_trained(one)]
         return max(times) * self._todo.final + _SAVING if times else 0.0
 
     def _train(self, job: Job, rest: int) -> bool:
@@ -269,25 +268,29 @@ class Runner:
             return {"event": "cancelled"}
         worker = self._ready()
         worker.send(job)
-        began, share, cancelled = self._clock.passed(), 0.0, math.inf
+        began, cancelled = self._clock.passed(), math.inf
+        pace = Pace(began)
         while True:
             event = worker.event(_LOOKING) or {"event": ""}
-            kind = event["event"]
-            if kind in ("done", "failed", "cancelled", DIED):
+            if event["event"] in ("done", "failed", "cancelled", DIED):
                 return event
-            if kind == "step":
-                share = event["done"] / max(event["total"], 1)
+            self._paced(pace, event)
             self._heard(job, event)
-            self._show(_described(job), share, began)
+            self._show(_described(job), pace.share, began)
             now = self._clock.passed()
             if cancelled == math.inf and (
-                self._early.is_beaten(job) or self._is_over(job, share, began, rest)
+                self._early.is_beaten(job) or self._is_over(job, pace, now - began, rest)
             ):
                 worker.send(Cancel(job.name))
                 cancelled = now
             if now - cancelled > _CANCELLING:
                 self.close()
                 return {"event": "cancelled"}
+
+    def _paced(self, pace: Pace, event: Mapping[str, Any]) -> None:
+        """Remembers how far a training is."""
+        if event["event"] == "step":
+            pace.step(event["done"] / max(event["total"], 1), at=self._clock.passed())
 
     def _heard(self, job: Job, event: Mapping[str, Any]) -> None:
         """Remembers what an event says."""
@@ -299,13 +302,12 @@ class Runner:
         elif event["event"] == "epoch":
             self._early.epoch(job, event)
 
-    def _is_over(self, job: Job, share: float, began: float, rest: int) -> bool:
+    def _is_over(self, job: Job, pace: Pace, passed: float, rest: int) -> bool:
         """Returns whether a training, and what must follow it, will exceed the budget."""
-        passed = self._clock.passed() - began
-        if share < _LEAST_SHARE:
+        whole = pace.whole()
+        if whole is None:
             # Nothing is known yet of the first training.
             return (self._reserve(job.candidate) if self._results else 0.0) > self._clock.left()
-        whole = passed / share
         self._shortest = min(self._shortest, whole)
         return whole * rest - passed + self._reserve(job.candidate, whole) > self._clock.left()
 
@@ -368,9 +370,9 @@ class Runner:
             return f"No candidate could be trained. {' '.join(self._ended.values())}"
         need = ""
         if self._shortest < math.inf:
-            bundle = in_words(self._shortest * self._todo.final + _SAVING)
+            bundle = duration(self._shortest * self._todo.final + _SAVING)
             need = (
-                f", which takes about {in_words(self._shortest)}, and the bundle at the end another {bundle}"
+                f", which takes about {duration(self._shortest)}, and the bundle at the end another {bundle}"
             )
         given = math.ceil(self._clock.budget or 0)
         return f"`budget={given}`: not even the first candidate fits{need}; give more, or set fewer `epochs`."
@@ -412,12 +414,12 @@ class Runner:
             return max(0.0, predicted - passed)
         seconds = 0.0
         for one in self._todo.candidates:
-            duration = self._costs.predict(one.name)
-            if duration is None:
+            own = self._costs.predict(one.name)
+            if own is None:
                 return None if self._clock.budget is None else max(0.0, self._clock.left())
             if one.name not in self._ended and self._states.get(one.name) not in ("beaten", "left out"):
                 jobs = [job for seed in range(self._todo.seeds) for job in self._jobs(one.name, seed)]
-                seconds += duration * sum(job not in self._results for job in jobs)
+                seconds += own * sum(job not in self._results for job in jobs)
         seconds += self._reserve(next((one.name for one in self._todo.candidates), ""))
         return max(0.0, min(seconds - passed, self._clock.left()))
 
