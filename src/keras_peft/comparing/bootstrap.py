@@ -11,6 +11,7 @@ than itself in up to a third of the cases (tests/comparing/test_bootstrap.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, Evidence
@@ -72,6 +73,7 @@ class RowBootstrap(Evidence):
         self._noisy = self._resampled + self._effects * _noise(seeds, self._resampled.shape, generator)
 
     def estimate(self, name: str) -> Estimate:
+        """Returns the mean of the seeds, with percentiles over the resamples; see `Evidence.estimate`."""
         import numpy as np
 
         place = self.names.index(name)
@@ -82,6 +84,7 @@ class RowBootstrap(Evidence):
         return Estimate(value, float(max(low, min(value, 0.0))), float(min(high, 1.0)))
 
     def difference(self, one: str, other: str) -> Difference:
+        """Returns the difference of the means, with percentiles over the resamples; see `Evidence.difference`."""
         import numpy as np
 
         value, resampled = self._difference(one, other)
@@ -93,6 +96,7 @@ class RowBootstrap(Evidence):
         return Difference(value, float(low), float(high), p, error)
 
     def p_of_more(self, one: str, other: str, margin: float) -> float:
+        """Returns the share of resamples that are as far above the margin; see `Evidence.p_of_more`."""
         value, resampled = self._difference(one, other)
         return _share(resampled - value >= value - margin - _ROUNDING)
 
@@ -126,7 +130,7 @@ class _Scored:
         """
         import numpy as np
 
-        means, squares = [], 0.0
+        means, squares = [], np.zeros(int(self._ends[-1]))
         for weights in _weights(count, len(self.stacked), generator):
             scores = self._scores(weights @ self.stacked)
             means.append(self._means(scores))
@@ -150,7 +154,7 @@ class _Scored:
 
     def _spans(self) -> list[tuple[int, int]]:
         ends = self._ends.tolist()
-        return list(zip(ends, ends[1:], strict=False))
+        return list(pairwise(ends))
 
 
 def _grouped(stacked: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -202,7 +206,9 @@ def _seed_effects(by_seed: Sequence[np.ndarray], within: np.ndarray) -> np.ndarr
 def _noise(seeds: Sequence[int], shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
     """Draws effects of the seed; the fewer seeds estimate their size, the heavier the tails."""
     freedom = sum(count - 1 for count in seeds)
-    return generator.standard_t(freedom, shape) if freedom else generator.standard_normal(shape)
+    import numpy as np
+
+    return np.asarray(generator.standard_t(freedom, shape) if freedom else generator.standard_normal(shape))
 
 
 def _share(cases: np.ndarray) -> float:

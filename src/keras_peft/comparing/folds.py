@@ -35,12 +35,14 @@ class CorrectedFolds(Evidence):
         self._share = test_share
 
     def estimate(self, name: str) -> Estimate:
+        """Returns the mean of the folds; see `Evidence.estimate`."""
         own = list(self._scores[name].values())
         value, error = mean_and_error(own, self._share)
         low, high = _interval(value, error, len(own) - 1)
         return Estimate(value, max(low, min(value, 0.0)), min(high, 1.0))
 
     def difference(self, one: str, other: str) -> Difference:
+        """Returns the mean difference on the folds that both have; see `Evidence.difference`."""
         own = self._differences(one, other)
         value, error = mean_and_error(own, self._share)
         low, high = _interval(value, error, len(own) - 1)
@@ -49,6 +51,7 @@ class CorrectedFolds(Evidence):
         return Difference(value, low, high, p, error)
 
     def p_of_more(self, one: str, other: str, margin: float) -> float:
+        """Returns the p-value of the corrected t-test; see `Evidence.p_of_more`."""
         own = self._differences(one, other)
         value, error = mean_and_error(own, self._share)
         return _tail((value - margin) / error, len(own) - 1) if error and math.isfinite(error) else 1.0

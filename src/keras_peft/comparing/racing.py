@@ -9,20 +9,21 @@ from keras_peft.comparing.gathering import by_candidate, gather
 from keras_peft.comparing.statistics import LEVEL, holm
 
 if TYPE_CHECKING:
-    from keras_peft.comparing.results import Result, Study
+    from keras_peft.comparing.results import Result
+    from keras_peft.tasks import Task
 
 SEED_MARGIN = 0.01
 """One seed does not show how much the quality depends on it, so a difference of this size is not counted."""
 
 
-def clearly_beaten(study: Study, results: Sequence[Result]) -> set[str]:
+def clearly_beaten(task: Task, results: Sequence[Result]) -> set[str]:
     """Finds the candidates that are clearly below the best method, so that they need no more seeds.
 
     The test is one-sided and corrected by Holm for the number of candidates: the best method is among the beaten with
     a probability of at most 0.05, up to what one seed cannot show.
 
     Args:
-        study: The study.
+        task: The task of the data.
         results: The results so far, such as those of seed 0.
 
     Returns:
@@ -31,11 +32,11 @@ def clearly_beaten(study: Study, results: Sequence[Result]) -> set[str]:
     Raises:
         DataError: If the results do not belong together.
     """
-    names = list(by_candidate(study, results))
+    names = list(by_candidate(results))
     if len(names) < 2:
         return set()
-    evidence = gather(study, results)
-    kinds = {one.name: one.kind for one in study.candidates}
+    evidence = gather(task, results)
+    kinds = {one.candidate: one.kind for one in results}
     # A better yardstick, such as full fine-tuning, makes no method superfluous.
     methods = [name for name in names if kinds[name] == "method"] or names
     best = max(methods, key=lambda name: evidence.estimate(name).value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from keras_peft import methods, tasks
 from keras_peft.comparing.gathering import by_candidate, gather
 from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, Evidence, holm, rows_needed
 
@@ -66,7 +67,7 @@ class Verdict:
     Attributes:
         study: The study.
         standings: The candidates, from the highest to the lowest quality.
-        recommended: The recommended candidate.
+        recommended: The recommended candidate; None if a yardstick that cannot be trained is clearly above all methods.
         cheapest: The method that trains fastest among those that cannot be told apart from the best, if any.
         smallest: The one of them with the fewest trainable parameters, if any.
         needed: About how many rows it takes to find a difference of 0.02 between two candidates, and how many if all
@@ -76,7 +77,7 @@ class Verdict:
 
     study: Study
     standings: tuple[Standing, ...]
-    recommended: Standing
+    recommended: Standing | None
     cheapest: Standing | None
     smallest: Standing | None
     needed: tuple[int, int] | None
@@ -100,7 +101,7 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Returns the verdict as plain values; unknown limits are None."""
         content = {
-            "recommended": self.recommended.candidate.name,
+            "recommended": self.recommended and self.recommended.candidate.name,
             "cheapest": self.cheapest and self.cheapest.candidate.name,
             "smallest": self.smallest and self.smallest.candidate.name,
             "rows_needed": self.needed and {"two": self.needed[0], "all": self.needed[1]},
@@ -110,7 +111,7 @@ class Verdict:
                 for one in self.standings
             ],
         }
-        return _without_infinity(content)
+        return {key: _without_infinity(value) for key, value in content.items()}
 
 
 def judge(study: Study, results: Sequence[Result]) -> Verdict:
@@ -133,9 +134,10 @@ def judge(study: Study, results: Sequence[Result]) -> Verdict:
         >>> judge(study, results).recommended.candidate.title
         'LoRA'
     """
-    evidence = gather(study, results)
-    grouped = by_candidate(study, results)
     candidates = {one.name: one for one in study.candidates}
+    results = [one for one in results if one.candidate in candidates]
+    evidence = gather(tasks.find(study.task).from_config(study.labels or (), {}), results)
+    grouped = by_candidate(results)
     corrected = _corrected(evidence)
     quality = {name: evidence.estimate(name) for name in evidence.names}
     best = max(evidence.names, key=lambda name: quality[name].value)
@@ -198,15 +200,20 @@ def _standing(
     )
 
 
-def _recommended(standings: Sequence[Standing], alike: Sequence[Standing]) -> Standing:
+def _recommended(standings: Sequence[Standing], alike: Sequence[Standing]) -> Standing | None:
     """Returns the method that trains fastest among those next to the best.
 
     Few rows tell no two candidates apart. So it must not only be impossible to tell a method apart from the best: its
     quality must be close to it, too.
     """
     best = standings[0]
-    near = [one for one in alike if best.quality.value - one.quality.value <= MARGIN]
-    return min(near or alike[:1] or [best], key=lambda one: one.train_seconds)
+    if near := [one for one in alike if best.quality.value - one.quality.value <= MARGIN]:
+        return min(near, key=lambda one: one.train_seconds)
+    if alike:
+        return alike[0]
+    # A yardstick such as full fine-tuning is a method of the package, too.
+    known = methods.names()
+    return next((one for one in standings if one.place != "below" and one.candidate.name in known), None)
 
 
 def _needed(study: Study, evidence: Evidence, names: Sequence[str]) -> tuple[int, int] | None:

@@ -171,7 +171,7 @@ def shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
     """
     import numpy as np
 
-    return np.divide(parts, wholes, out=np.zeros(np.shape(wholes)), where=wholes > 0)
+    return np.asarray(np.divide(parts, wholes, out=np.zeros(np.shape(wholes)), where=wholes > 0))
 
 
 def matches(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

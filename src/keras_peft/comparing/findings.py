@@ -48,11 +48,14 @@ def measured_on(verdict: Verdict) -> str:
 
 
 def _recommendation(verdict: Verdict) -> Iterator[str]:
-    use, best = verdict.recommended, verdict.best
-    title, metric = use.candidate.title, metric_name(verdict.study.metric)
+    use, best, metric = verdict.recommended, verdict.best, metric_name(verdict.study.metric)
     if len(verdict.standings) == 1:
-        yield f"{title} is the only candidate with results: {metric} {_quality(use)}."
+        yield f"{best.candidate.title} is the only candidate with results: {metric} {_quality(best)}."
         return
+    if use is None:
+        yield f"Use none of the methods: the {metric} of {best.candidate.title} is clearly above that of each."
+        return
+    title = use.candidate.title
     if not use.is_method:
         yield f"Use {title}: its {metric} is clearly above that of every method."
         return
@@ -63,11 +66,14 @@ def _recommendation(verdict: Verdict) -> Iterator[str]:
             f"Use {title}: it trains in {duration(use.train_seconds)}, the shortest time of the {len(near)} methods "
             f"that are within {MARGIN} of the best {metric} and cannot be told apart from it."
         )
+    elif use is best and len(rivals) == 1:
+        yield f"Use {title}: its {metric} is clearly above that of every other method."
     elif use is best:
-        also = " and no other method is near it" if len(rivals) > 1 else ", clearly above every other method"
-        yield f"Use {title}: it has the highest {metric}, {_quality(use)}{also}."
+        yield f"Use {title}: its {metric} is the highest, and that of no other method is within {MARGIN} of it."
+    elif len(rivals) == 1:
+        yield f"Use {title}: it is the only method that cannot be told apart from the best {metric}."
     else:
-        yield f"Use {title}: of the methods, only it cannot be told apart from the best {metric}."
+        yield f"Use {title}: of the methods that cannot be told apart from the best {metric}, it is the nearest to it."
 
 
 def _best(verdict: Verdict) -> Iterator[str]:
