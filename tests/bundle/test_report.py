@@ -62,7 +62,7 @@ def test_many_labels_become_a_list_of_mistakes(content):
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.4), (0.34, 0.95), (1.0, 1.0), (0.0, 0.0), (2.3, 2.31)])
 def test_grid_lines_are_few_round_and_enclose(low, high):
-    ticks = report._ticks(low, high)
+    ticks = report.ticks(low, high)
     assert 2 <= len(ticks) <= 7
     assert ticks[0] <= low
     assert ticks[-1] >= high

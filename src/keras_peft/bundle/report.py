@@ -112,8 +112,8 @@ def _chart(
     title: str, history: Sequence[Mapping[str, float]], lines: Sequence[tuple[str, str, str]]
 ) -> Chart:
     values = [epoch[key] for epoch in history for _, key, _ in lines]
-    ticks = _ticks(min(values), max(values))
-    low, high = ticks[0], ticks[-1]
+    grid = ticks(min(values), max(values))
+    low, high = grid[0], grid[-1]
 
     def x(epoch: int) -> float:
         span = max(len(history) - 1, 1)
@@ -134,7 +134,7 @@ def _chart(
             )
             for name, key, css in lines
         ),
-        ticks=tuple((y(value), f"{value:.2f}") for value in ticks),
+        ticks=tuple((y(value), f"{value:.2f}") for value in grid),
         epochs=tuple((x(epoch), epoch) for epoch in range(1, len(history) + 1, step)),
     )
 
@@ -175,8 +175,13 @@ def _bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
     ]
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Places about five grid lines at round numbers that enclose the values."""
+def ticks(low: float, high: float) -> list[float]:
+    """Places about five grid lines at round numbers that enclose the values.
+
+    Args:
+        low: The lowest value.
+        high: The highest value.
+    """
     span = max(high - low, 0.05)
     power = 10.0 ** math.floor(math.log10(span / 4))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 4)

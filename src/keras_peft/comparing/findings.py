@@ -120,13 +120,11 @@ def _yardsticks(verdict: Verdict) -> Iterator[str]:
         if one.is_method or one is verdict.recommended:
             continue
         said = f"{one.candidate.title} reaches {one.quality.value:.3f}"
-        if one is best and method.place == "same":
-            yield f"{said}, which cannot be told apart from the best method, {method.candidate.title}."
-        elif one is best:
+        if one is best and method.place == "below":
             yield f"{said}, clearly above the best method, {method.candidate.title}."
         elif one.place == "same":
             yield f"{said}: the comparison does not show that any method is better."
-        elif method is best:
+        elif one.place == "below" and method is best:
             yield f"{said}, clearly below the best method."
 
 
