@@ -12,6 +12,7 @@ GROUPS = {
     "From labelled text to predictions": (
         "bars",
         "sklearn",
+        "comparing",
         "data",
         "inputs",
         "tasks",

@@ -264,6 +264,7 @@ def python_page() -> str:
             "bars",
             "progress",
             "sklearn",
+            "comparing",
             "explanation",
             "data",
             "checking",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keras_peft.arithmetic import Approximation, combine, convert_to_lora, reduce_rank
     from keras_peft.attach import adapt, detach
     from keras_peft.checking import check_data
+    from keras_peft.comparing.compare import Comparison, compare
     from keras_peft.core.placement import Placement
     from keras_peft.core.plan import Plan
     from keras_peft.core.selection import Selection
@@ -61,6 +62,7 @@ _HOMES = {
     "BitFit": "methods.bitfit",
     "Classifier": "predict",
     "Classifiers": "many",
+    "Comparison": "comparing.compare",
     "CrossValidation": "training.folds",
     "DataGeneration": "data.synthesis",
     "DoRA": "methods.dora",
@@ -80,6 +82,7 @@ _HOMES = {
     "adapt": "attach",
     "check_data": "checking",
     "combine": "arithmetic",
+    "compare": "comparing.compare",
     "convert_to_lora": "arithmetic",
     "cross_validate": "training.folds",
     "detach": "attach",
@@ -112,6 +115,7 @@ __all__ = [
     "BitFit",
     "Classifier",
     "Classifiers",
+    "Comparison",
     "CrossValidation",
     "DataGeneration",
     "DoRA",
@@ -130,6 +134,7 @@ __all__ = [
     "adapt",
     "check_data",
     "combine",
+    "compare",
     "convert_to_lora",
     "cross_validate",
     "detach",

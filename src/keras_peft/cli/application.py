@@ -26,6 +26,7 @@ from keras_peft.printable import printable
 COMMANDS = {
     "train": "Fine-tune a classifier on labelled text and write it as a bundle, a folder that other commands read.",
     "cross-validate": "Score settings by cross-validation.",
+    "compare": "Compare methods on labelled text, and train a bundle with the best one.",
     "find-rate": "Suggest a learning rate from a short training run with a rising rate.",
     "evaluate": "Score a bundle on labelled text.",
     "explain": "Show which words of a text a bundle's prediction depends on.",
@@ -51,6 +52,11 @@ EXAMPLES = {
         "train rows.csv --unlabelled more.txt --out my-bundle",
     ),
     "cross-validate": ("cross-validate rows.csv --folds 5 --method lora --rank 16",),
+    "compare": (
+        "compare rows.csv --budget 20m --out compared",
+        "compare rows.csv --methods lora,bitfit,words --seeds 2 --test test.csv --out compared",
+        "compare rows.csv --budget 1h --resume --out compared",
+    ),
     "find-rate": ("find-rate rows.csv --method bitfit",),
     "evaluate": ("evaluate my-bundle test.csv", 'evaluate my-bundle test.csv --separator ";"'),
     "explain": ('explain my-bundle "Which one is faster?"',),

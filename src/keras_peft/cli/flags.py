@@ -51,16 +51,10 @@ def with_flags(
         values.pop("config")
         given = {name: value for name, value in options.items() if value is not None}
         chosen = method.from_options(given)
-        read = {name: _READ[name](values[name]) for name in _READ if name in values}
-        run(method=chosen, **{**values, **read})
+        run(method=chosen, **_read(values))
 
     signature = inspect.signature(run, eval_str=True)
-    own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
-    # The settings come right after the required arguments, because they are used most.
-    required = sum(one.default is inspect.Parameter.empty for one in own)
-    own[required:required] = [
-        setting_flag(Settings, field) for field in ordered() if field.name not in without
-    ]
+    own = _with_settings(signature, without)
     chooser = inspect.Parameter(
         "method",
         inspect.Parameter.KEYWORD_ONLY,
@@ -73,6 +67,42 @@ def with_flags(
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     return command
+
+
+def with_setting_flags(run: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+    """Adds the flags of `Settings` to a command that has no method of its own.
+
+    Args:
+        run: The command. It takes the settings in addition to its own arguments.
+        without: Settings for which the command has no flags.
+
+    Returns:
+        The command with the flags.
+    """
+
+    def command(**values: Any) -> None:
+        run(**_read(values))
+
+    signature = inspect.signature(run, eval_str=True)
+    command.__signature__ = signature.replace(parameters=_with_settings(signature, without))  # type: ignore[attr-defined]
+    command.__doc__ = run.__doc__
+    return command
+
+
+def _with_settings(signature: inspect.Signature, without: Collection[str]) -> list[inspect.Parameter]:
+    """Returns the parameters of a command with the settings, but without the method."""
+    own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
+    # The settings come right after the required arguments, because they are used most.
+    required = sum(one.default is inspect.Parameter.empty for one in own)
+    own[required:required] = [
+        setting_flag(Settings, field) for field in ordered() if field.name not in without
+    ]
+    return own
+
+
+def _read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the flags that are not read by their type."""
+    return {**values, **{name: _READ[name](values[name]) for name in _READ if name in values}}
 
 
 def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:

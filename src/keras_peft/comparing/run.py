@@ -420,8 +420,20 @@ class Runner:
             if one.name not in self._ended and self._states.get(one.name) not in ("beaten", "left out"):
                 jobs = [job for seed in range(self._todo.seeds) for job in self._jobs(one.name, seed)]
                 seconds += own * sum(job not in self._results for job in jobs)
-        seconds += self._reserve(next((one.name for one in self._todo.candidates), ""))
+        seconds += self._final()
         return max(0.0, min(seconds - passed, self._clock.left()))
+
+    def _final(self) -> float:
+        """Predicts the seconds of the bundle, if the candidate that is best now stays the best."""
+        scores = {
+            job.candidate: one.metrics[self._todo.metric]
+            for job, one in self._results.items()
+            if is_trained(job.candidate)
+        }
+        if not scores:
+            return 0.0
+        best = max(scores, key=lambda name: scores[name])
+        return (self._costs.predict(best) or 0.0) * self._todo.final + _SAVING
 
 
 def _described(job: Job) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_peft.comparing.statistics import rows_needed
+from keras_peft.comparing.units import rough
+from keras_peft.comparing.verdict import MARGIN
 from keras_peft.data.columns import column_options
 from keras_peft.data.duplicates import digests
 from keras_peft.data.examples import Examples, fold_numbers, held_out_rows, read_examples
@@ -25,6 +29,8 @@ MANY_ROWS = 1000
 """With so many rows, a share is held out as test rows; with fewer, all rows are scored by cross-validation."""
 FOLDS = 5
 LEAST_ROWS = 50
+# Share of the rows on which two candidates are right and wrong in turn, for the rows that are needed.
+_APART = 0.1
 # Which rows are held out does not depend on the seeds of the trainings.
 _SEED = 0
 
@@ -114,9 +120,11 @@ def read_sides(data: Data, test: Data | None, settings: Settings, progress: Prog
         data, test = _files_in(Path(data))
     examples = read_training(data, settings, progress)
     if len(examples) < LEAST_ROWS:
+        needed = rough(rows_needed(math.sqrt(_APART / len(examples)), len(examples), MARGIN))
         raise DataError(
             f"{examples.source}: {len(examples)} rows are too few to compare methods on; expected at least "
-            f"{LEAST_ROWS}."
+            f"{LEAST_ROWS}. To find a difference of {MARGIN} between two that disagree on every tenth row takes about "
+            f"{needed}."
         )
     if test is not None:
         return _with_test(data, examples, test, settings)

@@ -159,6 +159,12 @@ class Store:
                 found[str(content.get("candidate"))] = str(content.get("sentence"))
         return found
 
+    def trained(self) -> str | None:
+        """Returns the name of the method of the bundle, None if there is none yet."""
+        with suppress(JsonError, OSError, LookupError, TypeError):
+            return str(read_object(self.folder / BEST / "bundle.json")["parts"][0]["method"]["name"])
+        return None
+
 
 def _result(path: Path) -> Result | None:
     """Reads a result, None if the file is damaged or is not that of the training in its name."""
