@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,18 @@ def fit_linear(task: Task, features: Any, labels: Sequence[Any]) -> tuple[Callab
 
     targets = task.targets(labels)
     parameters = (features.shape[1] + 1) * (targets.shape[1] if targets.ndim == 2 else task.outputs)
-    if targets.dtype == np.float32 and targets.ndim == 1:
-        return Ridge().fit(features, targets).predict, parameters
-    linear = LogisticRegression(C=10, max_iter=2000)
-    if targets.ndim == 2:
-        return OneVsRestClassifier(linear).fit(features, targets).decision_function, parameters
-    return linear.fit(features, targets).predict_log_proba, parameters
+    with one_thread():
+        if targets.dtype == np.float32 and targets.ndim == 1:
+            return Ridge().fit(features, targets).predict, parameters
+        linear = LogisticRegression(C=10, max_iter=2000)
+        if targets.ndim == 2:
+            return OneVsRestClassifier(linear).fit(features, targets).decision_function, parameters
+        return linear.fit(features, targets).predict_log_proba, parameters
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Returns a context in which matrix products use one thread: for small ones, threads cost more than they save."""
+    import threadpoolctl  # A dependency of scikit-learn.
+
+    context: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1, user_api="blas")
+    return context

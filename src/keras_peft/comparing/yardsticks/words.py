@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from keras_peft.comparing.yardsticks import _yardstick
-from keras_peft.comparing.yardsticks._linear import fit_linear
+from keras_peft.comparing.yardsticks._linear import fit_linear, one_thread
 from keras_peft.comparing.yardsticks._yardstick import Fitted
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def _tagger(training: Examples, task: Task, seed: int) -> Fitted:
         if len(y) > _MANY_WORDS
         else LogisticRegression(C=10, max_iter=200)
     )
-    linear.fit(_narrow(x), y)
+    with one_thread():
+        linear.fit(_narrow(x), y)
 
     def outputs(texts: Sequence[Any]) -> list[np.ndarray]:
         return [
