@@ -145,7 +145,8 @@ class _Scored:
 
     def _scores(self, sums: np.ndarray) -> np.ndarray:
         """Computes the metric of each seed, (…, all seeds)."""
-        return self._metric(sums.reshape(len(sums), int(self._ends[-1]), -1))
+        scores: np.ndarray = self._metric(sums.reshape(len(sums), int(self._ends[-1]), -1))
+        return scores
 
     def _means(self, scores: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -200,7 +201,7 @@ def _seed_effects(by_seed: Sequence[np.ndarray], within: np.ndarray) -> np.ndarr
     common = np.average(own[stable], weights=freedom[stable])
     mixed = (_PRIOR * common + np.where(varies, freedom * own, 0)) / (_PRIOR + np.where(varies, freedom, 0))
     mixed = np.where((seeds > 1) & ~varies, 0.0, mixed)
-    return np.sqrt(np.maximum(mixed, 0) / seeds)
+    return np.asarray(np.sqrt(np.maximum(mixed, 0) / seeds))
 
 
 def _noise(seeds: Sequence[int], shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
