@@ -36,21 +36,23 @@ class Label:
     """A label next to its point.
 
     Attributes:
-        x: Left end of the text.
+        x: Position across of the text's anchor.
         y: Baseline of the text.
-        box: The rectangle that the text covers.
+        anchor: Where the anchor is: "start", "middle" or "end" of the text, whichever is nearest to the point.
+        box: The rectangle that the text covers at most.
         leader: Start and end of a line from the point to a label that is far away.
     """
 
     x: float
     y: float
+    anchor: str
     box: Box
     leader: tuple[float, float, float, float] | None
 
 
 def place_labels(
     points: Sequence[tuple[float, float]],
-    texts: Sequence[str],
+    widths: Sequence[float],
     area: Box,
     font: float,
     *,
@@ -64,7 +66,7 @@ def place_labels(
 
     Args:
         points: The points.
-        texts: Their labels.
+        widths: Widths of their labels; see `text_width`.
         area: Where labels may be.
         font: Size of the font.
         radii: Radius of each point.
@@ -78,8 +80,8 @@ def place_labels(
     markers = np.concatenate([at - reach, at + reach], axis=1)
     drawn = np.array(lines, float).reshape(-1, 4)
     every, costs = [], []
-    for number, text in enumerate(texts):
-        places = _Places.around(at[number], radii[number], text_width(text, font), font)
+    for number, width in enumerate(widths):
+        places = _Places.around(at[number], radii[number], width, font)
         alone = places.cost_alone(area, markers, number) + 2 * _through(drawn, places.boxes).sum(axis=0)
         kept = np.argsort(alone, kind="stable")[:_MOST_PLACES]
         every.append(_Places(places.boxes[kept], places.lines[kept]))
@@ -96,7 +98,7 @@ def place_labels(
                 leaders = np.stack([every[other].lines[chosen[other]] for other in others])
                 cost = cost + every[number].cost_among(boxes, leaders)
             chosen[number] = int(np.argmin(cost))
-    return [places.label(chosen[number], font) for number, places in enumerate(every)]
+    return [places.label(chosen[number], float(at[number, 0]), font) for number, places in enumerate(every)]
 
 
 def text_width(text: str, font: float) -> float:
@@ -111,11 +113,11 @@ def text_width(text: str, font: float) -> float:
         if unicodedata.east_asian_width(character) in "WF":
             widths += 1.05
         elif character in _NARROW:
-            widths += 0.36
+            widths += 0.4
         elif character in _WIDE:
-            widths += 0.9
+            widths += 0.98
         else:
-            widths += 0.7 if character.isupper() else 0.59
+            widths += 0.72 if character.isupper() else 0.645
     return widths * font
 
 
@@ -177,12 +179,15 @@ class _Places:
         cost += 25 * _through(self.lines, boxes).sum(axis=1) + 25 * _through(lines, self.boxes).sum(axis=0)
         return np.asarray(cost + 15 * _crossed(self.lines, lines).sum(axis=1))
 
-    def label(self, place: int, font: float) -> Label:
-        """Returns the label at a place."""
+    def label(self, place: int, x: float, font: float) -> Label:
+        """Returns the label at a place, for a point at a position across."""
         left, top, right, bottom = (float(edge) for edge in self.boxes[place])
         start_x, start_y, end_x, end_y = (float(end) for end in self.lines[place])
         leader = None if math.isnan(start_x) else (start_x, start_y, end_x, end_y)
-        return Label(left, (top + bottom) / 2 + font * 0.35, Box(left, top, right, bottom), leader)
+        anchor, at = ("middle", (left + right) / 2)
+        if left >= x or right <= x:
+            anchor, at = ("start", left) if left >= x else ("end", right)
+        return Label(at, (top + bottom) / 2 + font * 0.35, anchor, Box(left, top, right, bottom), leader)
 
 
 def _shared(some: np.ndarray, others: np.ndarray) -> np.ndarray:

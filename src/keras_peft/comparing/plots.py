@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LEFT, _RIGHT, _TOP, _BOTTOM, _FONT = 46.0, 14.0, 12.0, 44.0, 12.0
 _MOST_LETTERS = 28
 _DOT, _RING = 6.0, 9.0
+_BOLD = 1.15
 # Points further below the best than so many times the distance of the lower quartile are drawn at the lower edge.
 _FAR, _LEAST_SPAN = 1.8, 0.05
 _SECONDS = (0.01, 0.1, 1, 10, 60, 600, 3_600, 36_000, 360_000)
@@ -160,7 +161,10 @@ def plot(verdict: Verdict, cost: Cost, css: str, width: float, height: float) ->
     front = _front(shown, area)
     labels = place_labels(
         points,
-        names,
+        [
+            text_width(name, _FONT) * (_BOLD if one is verdict.recommended else 1)
+            for name, (one, _) in zip(names, costs, strict=True)
+        ],
         Box(area.left + 2, area.top, width - 2, area.bottom - 2),
         _FONT,
         radii=[_RING if one is verdict.recommended else _DOT for one, _ in costs],

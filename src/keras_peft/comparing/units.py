@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+# What is rounded to 1,000 of a unit is 1 of the next.
+_ROUNDED = 0.9995
+
 
 def duration(seconds: float) -> str:
     """Formats a duration with two or three digits.
@@ -32,7 +35,7 @@ def short_count(count: int) -> str:
         '149 K'
     """
     for size, suffix in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if count >= size:
+        if count >= _ROUNDED * size:
             return f"{_short(count / size)} {suffix}"
     return str(count)
 
@@ -48,7 +51,7 @@ def size(count: float) -> str:
         '1.6 MB'
     """
     for unit, suffix in ((10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
-        if count >= unit:
+        if count >= _ROUNDED * unit:
             return f"{_short(count / unit)} {suffix}"
     return f"{count:.0f} B"
 
