@@ -24,6 +24,13 @@ def test_some_are_chosen_by_name_in_their_order():
     assert [one.kind for one in chosen("words,lora,full", TEXTS)] == ["yardstick", "method", "yardstick"]
 
 
+def test_titles_are_short():
+    titles = {one.name: one.title for one in chosen("all", TEXTS)}
+    assert titles["lora"] == "LoRA"
+    assert titles["full"] == "Full fine-tuning"
+    assert titles["pfeiffer-norm"] == "Adapter layers (Pfeiffer, at the norm)"
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

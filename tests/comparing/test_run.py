@@ -169,6 +169,15 @@ def test_cheap_ones_come_first_and_each_seed_after_the_last(simulated):
     assert left_out == []
 
 
+def test_what_costs_the_same_is_said_together(simulated):
+    told, _, left_out = simulated("words,vera,oft,full,bitfit,lora", budget=75)
+    # Nothing is known of any method: the default one comes first.
+    assert told.jobs == ["words-0", "lora-0"]
+    assert left_out == [
+        "The budget left out vera and oft (about 20 s each) and full and bitfit (about 58 s each)."
+    ]
+
+
 def test_each_fold_is_trained(simulated):
     told, found, _ = simulated("words", seeds=2, folds=(0, 1, 2))
     assert told.jobs == ["words-0-0", "words-0-1", "words-0-2", "words-1-0", "words-1-1", "words-1-2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from keras_peft.tasks import Task
 
 ALL = "all"
+# Where the title of a method with variants, such as "LoRA, rsLoRA", is cut; not within brackets.
+_FURTHER = re.compile(r",(?![^(]*\))")
 # Blocks of a base whose number is not known yet.
 _BLOCKS = 12
 
@@ -58,7 +61,7 @@ def _candidate(name: str) -> Candidate:
     if name in yardsticks.names():
         return Candidate(name=name, kind="yardstick", title=yardsticks.find(name).title)
     method = methods.find(name)
-    title = method.title.removesuffix(" (baseline)").partition(",")[0]
+    title = _FURTHER.split(method.title.removesuffix(" (baseline)"))[0]
     return Candidate(name=name, kind="yardstick" if method.is_baseline else "method", title=title)
 
 

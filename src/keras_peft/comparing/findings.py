@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -148,8 +149,9 @@ def _rows(verdict: Verdict) -> Iterator[str]:
 
 
 def _left_out(verdict: Verdict) -> Iterator[str]:
-    if verdict.missing:
-        yield f"Too few results to compare: {', '.join(one.title for one in verdict.missing)}."
+    said = set(re.findall(r"[\w-]+", " ".join(verdict.study.left_out)))
+    if missing := [one for one in verdict.missing if one.name not in said]:
+        yield f"Too few results to compare: {', '.join(one.title for one in missing)}."
     yield from verdict.study.left_out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from keras_peft.comparing.units import duration
 
@@ -43,17 +43,25 @@ class Omissions:
         """Returns the sentences."""
         found = list(self._ended.values())
         for seed, names in sorted(self._budget.items()):
-            words = [
-                name if seconds is None or seed else f"{name} (about {duration(seconds)})"
-                for name, seconds in names.items()
-            ]
-            found.append(f"The budget left out {f'seed {seed} of ' if seed else ''}{joined(words)}.")
+            what = f"seed {seed} of " if seed else ""
+            words = list(names) if seed else list(_with_durations(names))
+            found.append(f"The budget left out {what}{joined(words)}.")
         for seed in sorted(set(self._beaten.values())):
             names_of = [name for name, first in self._beaten.items() if first == seed]
             were = "was" if len(names_of) == 1 else "were"
             seeds = "seed 0" if seed == 1 else f"seeds 0 to {seed - 1}"
             found.append(f"{joined(names_of)} {were} trained with {seeds} only, as clearly beaten.")
         return found
+
+
+def _with_durations(names: Mapping[str, float | None]) -> Iterator[str]:
+    """Yields the names that take equally long, with the duration."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, seconds in names.items():
+        groups["" if seconds is None else f"about {duration(seconds)}"].append(name)
+    for about, own in groups.items():
+        each = " each" if len(own) > 1 else ""
+        yield joined(own) + (f" ({about}{each})" if about else "")
 
 
 def joined(words: Sequence[str]) -> str:

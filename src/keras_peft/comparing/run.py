@@ -20,6 +20,7 @@ from keras_peft.comparing.storing import LOG, Store
 from keras_peft.comparing.units import duration
 from keras_peft.errors import DataError, OptionError
 from keras_peft.progress import CandidateState, ComparisonState, Progress
+from keras_peft.training.fine_tune import DEFAULT_METHOD
 
 # Seconds to wait for an event before the budget is looked at again.
 _LOOKING = 0.5
@@ -111,7 +112,8 @@ class Runner:
         for seed in range(self._todo.seeds):
             waiting = [one.name for one in self._todo.candidates]
             while waiting:
-                name = min(waiting, key=self._cost)
+                # Of several that cost the same, the method that `fine_tune` uses comes first.
+                name = min(waiting, key=lambda one: (self._cost(one), one != DEFAULT_METHOD))
                 waiting.remove(name)
                 if self._is_wanted(name, seed):
                     self._train_seed(name, seed)
@@ -218,12 +220,17 @@ class Runner:
             name: Name of a candidate that may win, in addition to those with results.
             seconds: Duration of its training, if it is not to be predicted.
         """
-        known = {
-            one: self._costs.predict(one) or 0.0 for one in {job.candidate for job in self._results} | {name}
-        }
-        known[name] = seconds or known[name]
-        times = [seconds for one, seconds in known.items() if is_trained(one)]
-        return max(times) * self._todo.final + _SAVING if times else 0.0
+        names = {job.candidate for job in self._results} | {name}
+        times = [self._bundle(one, seconds if one == name else None) for one in names if is_trained(one)]
+        return max(times, default=0.0)
+
+    def _bundle(self, name: str, seconds: float | None = None) -> float:
+        """Predicts the seconds of the bundle of a method; see `_reserve`."""
+        whole = seconds or self._costs.predict(name) or 0.0
+        trained = [one.train_seconds for job, one in self._results.items() if job.candidate == name]
+        # Only the steps take longer with more rows or folds; nothing is known of them before the first result.
+        steps = min(whole, max(trained)) if trained else whole
+        return whole + steps * (self._todo.final - 1) + _SAVING
 
     def _train(self, job: Job, rest: int) -> bool:
         """Trains once; again if the process dies.
@@ -410,8 +417,7 @@ class Runner:
     def _left(self, passed: float, share: float, now: str, finishing: str | None) -> float | None:
         """Predicts the seconds that are left."""
         if finishing is not None:
-            predicted = (self._costs.predict(finishing) or 0.0) * self._todo.final + _SAVING
-            return max(0.0, predicted - passed)
+            return max(0.0, self._bundle(finishing) - passed)
         seconds = 0.0
         for one in self._todo.candidates:
             own = self._costs.predict(one.name)
@@ -430,10 +436,7 @@ class Runner:
             for job, one in self._results.items()
             if is_trained(job.candidate)
         }
-        if not scores:
-            return 0.0
-        best = max(scores, key=lambda name: scores[name])
-        return (self._costs.predict(best) or 0.0) * self._todo.final + _SAVING
+        return self._bundle(max(scores, key=lambda name: scores[name])) if scores else 0.0
 
 
 def _described(job: Job) -> str:
