@@ -201,14 +201,14 @@ def test_a_folder_is_only_replaced_if_it_is_a_comparison(sides, tmp_path):
 def test_results_of_other_data_or_settings_are_not_continued(data, tmp_path):
     out = tmp_path / "out"
     compare(data, out)
-    with pytest.raises(OptionError, match="has results of another settings"):
+    with pytest.raises(OptionError, match="out are of a comparison that differs in its settings; choose"):
         compare(data, out, resume=True, max_length=7)
     other = write_jsonl(tmp_path / "other.jsonl", make_rows(ROWS, seed=1))
-    with pytest.raises(OptionError, match="has results of another data, which cannot be compared"):
+    with pytest.raises(OptionError, match="differs in its data;"):
         compare(other, out, resume=True)
     plan = json.loads((out / "plan.json").read_text())
     (out / "plan.json").write_text(json.dumps({**plan, "version": "0.0.1"}))
-    with pytest.raises(OptionError, match="has results of another version"):
+    with pytest.raises(OptionError, match="differs in its version;"):
         compare(data, out, resume=True)
     (out / "plan.json").write_text("{")
     with pytest.raises(OptionError, match=r"plan.json is not JSON .*; start again with `overwrite=True`"):
@@ -218,6 +218,7 @@ def test_results_of_other_data_or_settings_are_not_continued(data, tmp_path):
 def test_a_budget_that_holds_nothing_is_refused(data, tmp_path):
     with pytest.raises(OptionError, match="not even the first candidate fits"):
         compare(data, tmp_path / "out", budget=0.001)
+    assert len(compare(data, tmp_path / "out").results) == FOLDS  # Nothing is there that could be lost.
 
 
 def test_data_that_changes_in_the_meantime_is_refused(tmp_path):

@@ -86,7 +86,9 @@ class Store:
             OptionError: If the folder exists and neither is set, is not a comparison, is in use, or has results of
                 another plan.
         """
-        if not resume:
+        # A comparison that was refused for its budget has left a folder without results.
+        has_results = not is_comparison(self.folder) or any(self.results.glob("*.json"))
+        if not resume and has_results:
             refuse_existing(
                 self.folder,
                 overwrite=overwrite,
@@ -121,8 +123,8 @@ class Store:
         keys = sorted({*found, *plan})
         if other := [key for key in keys if found.get(key) != plan.get(key)]:
             raise OptionError(
-                f"{self.folder} has results of another {listed(other)}, which cannot be compared with new ones; "
-                "choose another `out`, or start again with `overwrite=True`."
+                f"The results in {self.folder} are of a comparison that differs in its {listed(other)}; choose another "
+                "`out`, or start again with `overwrite=True`."
             )
 
     def _clear(self) -> None:
