@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import keras_peft
-from conftest import TINY, make_rows, write_jsonl
+from conftest import ROOT, TINY, make_rows, write_jsonl
 from keras_peft.comparing.jobs import Job
 from keras_peft.comparing.process import WorkerProcess
 from keras_peft.errors import DataError, OptionError
@@ -285,3 +285,21 @@ def test_the_command(command_line, data):
     code, _, said = command_line("compare", data, "--out", "new", "--learning-rate", 1)
     assert code == 2
     assert "No such option: --learning-rate" in said
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_methods_on_the_real_base(tmp_path):
+    lines = (ROOT / "examples" / "conversations.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join(lines[:120]), encoding="utf-8")
+    (tmp_path / "test.jsonl").write_text("".join(lines[120:]), encoding="utf-8")
+    options = {"methods": "lora,linear-probe", "epochs": 4, "max_length": 64}
+    found = compare(tmp_path, tmp_path / "out", **options)
+    scores = {one.candidate: one.metrics["accuracy"] for one in found.results}
+    assert scores["lora"] > 0.4  # Four labels, equally often.
+    assert found.recommended in scores
+    assert (tmp_path / "out" / "index.html").stat().st_size > 10_000
+    (lora,) = (one for one in found.results if one.candidate == "lora")
+    assert 0 < lora.latency_ms < 60_000
+    assert lora.peak_mb > 500
+    assert keras_peft.load(found.best).predict(["Which one is faster?"])[0].label

@@ -133,7 +133,7 @@ def simulated_runner(tmp_path):
 
     def make(names, *, told=None, budget=None, seeds=1, folds=(None,), beaten=(), worker_mb=1000):
         told, store = told or Told(), Store(tmp_path / "out")
-        with store.opened({"data": "1"}, resume=True, overwrite=False):
+        with store.opened({"data": "1"}, resume=True):
             todo = Work(
                 candidates=chosen(names, TASK),
                 seeds=seeds,

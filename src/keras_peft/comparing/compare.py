@@ -230,12 +230,13 @@ class _Comparing:
         from keras_peft.comparing.sides import read_sides
         from keras_peft.comparing.storing import Store
 
+        store = Store(self._out)
+        store.refuse_existing(resume=resume, overwrite=overwrite)
         sides = read_sides(self._data, self._test, self._settings, self._progress)
         for note in sides.notes:
             self._progress.note(note)
         study = self._study(sides, chosen(methods, sides.training.task), seeds)
-        store = Store(self._out)
-        with store.opened(self._plan(sides), resume=resume, overwrite=overwrite):
+        with store.opened(self._plan(sides), resume=resume):
             runner = Runner(self._work(sides, study, store, worker_mb), store, self._clock, self._progress)
             try:
                 self._progress.stage(_announced(study, len(sides.training), self._clock.budget))

@@ -73,22 +73,23 @@ class Store:
         """Folder of the results."""
         return self.folder / RESULTS
 
-    @contextmanager
-    def opened(self, plan: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Creates or continues the folder, which no other process may write to in the meantime.
+    def refuse_existing(self, *, resume: bool, overwrite: bool) -> None:
+        """Checks that the folder may be written; call it before any work starts.
 
         Args:
-            plan: What the results depend on.
             resume: Whether to continue.
             overwrite: Whether to replace another comparison.
 
         Raises:
-            OptionError: If the folder exists and neither is set, is not a comparison, is in use, or has results of
-                another plan.
+            OptionError: If the folder is not a comparison, or has results and neither is set.
         """
+        if not self.folder.exists():
+            return
+        is_own = is_comparison(self.folder)
+        if resume and not is_own:
+            raise OptionError(f"{self.folder} is not a comparison; choose another `out`.")
         # A comparison that was refused for its budget has left a folder without results.
-        has_results = not is_comparison(self.folder) or any(self.results.glob("*.json"))
-        if not resume and has_results:
+        if not resume and (not is_own or any(self.results.glob("*.json"))):
             refuse_existing(
                 self.folder,
                 overwrite=overwrite,
@@ -96,8 +97,18 @@ class Store:
                 kind="a comparison",
                 is_kind=is_comparison,
             )
-        elif self.folder.exists() and not is_comparison(self.folder):
-            raise OptionError(f"{self.folder} is not a comparison; choose another `out`.")
+
+    @contextmanager
+    def opened(self, plan: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+        """Creates or continues the folder, which no other process may write to in the meantime.
+
+        Args:
+            plan: What the results depend on.
+            resume: Whether to continue; otherwise what is there is removed.
+
+        Raises:
+            OptionError: If the folder is in use, or has results of another plan.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LOG).open("a") as file:
             if not lock(file):
