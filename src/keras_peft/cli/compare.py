@@ -167,7 +167,7 @@ def _table(state: ComparisonState, most: int) -> RenderableType:
     from keras_peft.cli.console import table
     from keras_peft.tasks import metric_name
 
-    shown = [one for one in state.candidates if one.done or one.state]
+    shown = [one for one in state.candidates if one.done or one.state == "training"]
     shown.sort(key=lambda one: (one.state != "training", -(one.score or 0)))
     made = table(
         None,
