@@ -83,14 +83,14 @@ def test_the_page_has_the_numbers(every):
             assert f"{one.trainable_parameters:,}" in text
     assert "200 test rows that no training saw" in text
     assert "paired bootstrap" in text
+    assert "Nadeau" not in text
     assert "600 KB" in text
 
 
 def test_a_cross_validation_is_described():
     text = read(as_html(judged({"lora": 0.9, "ia3": 0.8}, folds=5, how="cross-validation")))
     assert "200 rows by cross-validation" in text
-    assert "Nadeau and Bengio" in text
-    assert "paired bootstrap" not in text
+    assert "widened by Nadeau and Bengio's factor" in text
 
 
 def test_names_of_strangers_are_escaped():

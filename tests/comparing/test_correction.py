@@ -1,13 +1,12 @@
-"""Holm's correction, the corrected variance of a cross-validation, and the rows that a difference needs."""
+"""Holm's correction, the wider intervals of a cross-validation, and the rows that a difference needs."""
 
 import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
 
-from comparing.studies import difficulty, right
-from keras_peft.comparing.folds import CorrectedFolds, mean_and_error
+from comparing.studies import TASK, counts, difficulty, right
+from keras_peft.comparing.bootstrap import RowBootstrap, widening_of_folds
 from keras_peft.comparing.statistics import holm, rows_needed
 
 
@@ -26,60 +25,40 @@ def test_holm(p_values, corrected):
     assert holm(p_values) == pytest.approx(corrected)
 
 
-def test_the_corrected_error_by_hand():
-    """Five folds with the differences 1, 2, 3, 4 and 5, each tested on a quarter of its training rows.
-
-    The mean is 3 and the variance 10 / 4 = 2.5; the corrected one is (1/5 + 1/4) · 2.5 = 1.125.
-    """
-    assert mean_and_error([1, 2, 3, 4, 5], 1 / 4) == (3, pytest.approx(math.sqrt(1.125)))
+def test_the_widening_of_folds_by_hand():
+    """Each of 5 folds is tested on a quarter of its training rows: (1/5 + 1/4) / (1/5) = 2.25 times the variance."""
+    assert widening_of_folds(5, 1 / 4) == pytest.approx(1.5)
+    assert widening_of_folds(10, 1 / 9) == pytest.approx(math.sqrt((1 / 10 + 1 / 9) * 10))
 
 
-def test_without_shared_rows_it_is_the_usual_t_test():
-    differences = [0.02, -0.01, 0.05, 0.03, 0.01]
-    scores = {
-        "one": {(0, n): 0.5 + d for n, d in enumerate(differences)},
-        "other": {(0, n): 0.5 for n in range(5)},
+def test_a_widened_bootstrap_has_so_much_wider_intervals():
+    same = difficulty(400, 0)
+    generator = np.random.default_rng(0)
+    scored = {
+        name: [counts(one) for one in right(0.85, same, generator, seeds=1)] for name in ("one", "other")
     }
-    found = CorrectedFolds(scores, 0.0).difference("one", "other")
-    wanted = ttest_1samp(differences, 0)
-    assert found.value == pytest.approx(np.mean(differences))
-    assert found.p == pytest.approx(wanted.pvalue)
-    interval = wanted.confidence_interval()
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    corrected = CorrectedFolds(scores, 0.25)
-    assert corrected.difference("one", "other").p > found.p
-    assert corrected.p_of_more("one", "other", 0.0) == pytest.approx(
-        corrected.difference("one", "other").p / 2
+    usual, wide = (
+        RowBootstrap(scored, TASK.from_counts, widening=factor, resamples=1_000) for factor in (1.0, 1.5)
     )
-
-
-def test_only_folds_that_both_have_are_compared():
-    scores = {"one": {(0, 0): 0.9, (0, 1): 0.8, (1, 0): 0.1}, "other": {(0, 0): 0.8, (0, 1): 0.6}}
-    assert CorrectedFolds(scores, 0.25).difference("one", "other").value == pytest.approx(0.15)
-
-
-def test_a_single_fold_shows_nothing():
-    found = CorrectedFolds({"one": {(0, 0): 0.9}, "other": {(0, 0): 0.1}}, 0.25)
-    assert found.difference("one", "other").p == 1
-    assert found.p_of_more("one", "other", 0.0) == 1
-    assert (found.estimate("one").low, found.estimate("one").high) == (0, 1)
+    narrow, broad = usual.difference("one", "other"), wide.difference("one", "other")
+    assert broad.value == narrow.value
+    assert broad.error == pytest.approx(1.5 * narrow.error)
+    assert broad.high - broad.low == pytest.approx(1.5 * (narrow.high - narrow.low))
 
 
 def test_a_method_is_no_better_than_itself_in_a_cross_validation():
+    """The trainings on the folds of a seed also vary together, by a hundredth, which the rows do not show."""
     found = 0
-    for repetition in range(200):
+    for repetition in range(100):
         generator = np.random.default_rng(repetition)
         same = difficulty(300, repetition)
-        scores = {
-            name: {
-                (seed, fold): float(rows[fold::5].mean())
-                for seed, rows in enumerate(right(0.85, same, generator))
-                for fold in range(5)
-            }
+        scored = {
+            name: [counts(one) for one in right(0.85, same, generator, seeds=1, spread=0.01)]
             for name in ("one", "other")
         }
-        found += CorrectedFolds(scores, 0.25).difference("one", "other").p < 0.05
-    assert found <= 10
+        evidence = RowBootstrap(scored, TASK.from_counts, widening=1.5, resamples=500)
+        found += evidence.difference("one", "other").p < 0.05
+    assert found <= 5
 
 
 def test_the_rows_needed_by_hand():

@@ -141,6 +141,20 @@ def test_the_order_of_the_rows_in_a_result_does_not_matter():
     assert judge(study(own), turned).to_json() == judge(study(own), made).to_json()
 
 
+def test_an_incomplete_cross_validation_is_left_out():
+    own = scored(NEAR)
+    made = results(own, folds=5)
+    fewer = [
+        one for one in made if (one.candidate, one.seed, one.fold) not in {("ia3", 2, 4), ("prompt", 0, 1)}
+    ]
+    verdict = judge(
+        study(own, how="cross-validation"),
+        [one for one in fewer if one.candidate != "prompt" or not one.seed],
+    )
+    assert {one.candidate.name: one.seeds for one in verdict.standings} == {"lora": 3, "ia3": 2}
+    assert [one.name for one in verdict.missing] == ["prompt"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -148,7 +162,7 @@ def test_the_order_of_the_rows_in_a_result_does_not_matter():
         ({"test_rows": list(range(1, 301))}, "scored on different rows"),
         ({"seed": 0}, "ia3 has two results for the same seed and fold"),
         ({"counts": [[1.0]] * 300}, "different numbers of counts"),
-        ({"fold": 0}, "Some were scored on test rows and others by cross-validation"),
+        ({"fold": 0}, "Some results are those of test rows and others those of a cross-validation"),
     ],
 )
 def test_results_that_do_not_belong_together(changes, told):

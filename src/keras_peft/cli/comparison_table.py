@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from keras_peft.comparing.units import duration, short_count, size
 from keras_peft.printable import printable
@@ -26,7 +26,7 @@ def comparison_table(verdict: Verdict) -> Table:
     Args:
         verdict: The verdict.
     """
-    metric = metric_name(verdict.study.metric)
+    metric = Text(printable(metric_name(verdict.study.metric)))
     made = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", caption_justify="left"
     )
@@ -40,12 +40,13 @@ def comparison_table(verdict: Verdict) -> Table:
     return made
 
 
-def _cells(one: Standing, verdict: Verdict) -> tuple[str, ...]:
+def _cells(one: Standing, verdict: Verdict) -> tuple[str | Text, ...]:
     """Formats what a candidate reached; the recommended one is marked."""
     low, high = one.quality.low, one.quality.high
     mark = "* " if one is verdict.recommended else ""
     return (
-        escape(f"{mark}{printable(one.candidate.name)}"),
+        # Not a string, whose brackets could be markup.
+        Text(f"{mark}{printable(one.candidate.name)}"),
         f"{one.quality.value:.3f} {low:.2f}–{high:.2f}",
         {
             "best": "best",

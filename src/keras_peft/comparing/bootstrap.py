@@ -10,11 +10,12 @@ than itself in up to a third of the cases (tests/comparing/test_bootstrap.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, Evidence
+from keras_peft.comparing.statistics import LEVEL, Difference, Estimate
 from keras_peft.tasks import wilson
 
 if TYPE_CHECKING:
@@ -34,14 +35,19 @@ _PRIOR = 2
 _ROUNDING = 1e-12
 
 
-class RowBootstrap(Evidence):
+class RowBootstrap:
     """Compares candidates that were scored on the same test rows.
 
     Args:
         counts: For each candidate and each of its seeds the counts of the rows, (rows, counts); see `Task.counts`.
         metric: Computes the metric from sums of counts; see `Task.from_counts`.
+        widening: Factor of the standard errors; see `widening_of_folds`.
         resamples: Number of resamples. By default it suffices for the correction for all pairs.
         seed: Seed of the resampling.
+
+    Attributes:
+        names: Names of the candidates.
+        rows: Number of rows.
 
     Example:
         >>> evidence = RowBootstrap({"lora": [a, b, c], "ia3": [d, e, f]}, task.from_counts)
@@ -54,6 +60,7 @@ class RowBootstrap(Evidence):
         counts: Mapping[str, Sequence[np.ndarray]],
         metric: Callable[[np.ndarray], np.ndarray],
         *,
+        widening: float = 1.0,
         resamples: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -68,12 +75,17 @@ class RowBootstrap(Evidence):
         stacked = np.concatenate([np.asarray(one, float) for name in self.names for one in counts[name]], 1)
         scored = _Scored(_grouped(stacked, generator), metric, np.cumsum([0, *seeds]))
         self._observed = scored.observed
-        self._resampled, within = scored.resampled(resamples or wanted, generator)
+        resampled, within = scored.resampled(resamples or wanted, generator)
+        self._resampled = self._observed + widening * (resampled - self._observed)
         self._effects = _seed_effects(scored.by_seed, within)
         self._noisy = self._resampled + self._effects * _noise(seeds, self._resampled.shape, generator)
 
     def estimate(self, name: str) -> Estimate:
-        """Returns the mean of the seeds, with percentiles over the resamples; see `Evidence.estimate`."""
+        """Returns the quality of a candidate: the mean of its seeds, with percentiles over the resamples.
+
+        Args:
+            name: Name of the candidate.
+        """
         import numpy as np
 
         place = self.names.index(name)
@@ -84,7 +96,12 @@ class RowBootstrap(Evidence):
         return Estimate(value, float(max(low, min(value, 0.0))), float(min(high, 1.0)))
 
     def difference(self, one: str, other: str) -> Difference:
-        """Returns the difference of the means, with percentiles over the resamples; see `Evidence.difference`."""
+        """Returns how much one candidate is above another on the same rows.
+
+        Args:
+            one: Name of a candidate.
+            other: Name of another.
+        """
         import numpy as np
 
         value, resampled = self._difference(one, other)
@@ -96,7 +113,13 @@ class RowBootstrap(Evidence):
         return Difference(value, float(low), float(high), p, error)
 
     def p_of_more(self, one: str, other: str, margin: float) -> float:
-        """Returns the share of resamples that are as far above the margin; see `Evidence.p_of_more`."""
+        """Returns the one-sided p-value of one candidate being above another by more than a margin.
+
+        Args:
+            one: Name of a candidate.
+            other: Name of another.
+            margin: The margin.
+        """
         value, resampled = self._difference(one, other)
         return _share(resampled - value >= value - margin - _ROUNDING)
 
@@ -105,6 +128,20 @@ class RowBootstrap(Evidence):
         first, second = self.names.index(one), self.names.index(other)
         value = float(self._observed[first] - self._observed[second])
         return value, self._noisy[:, first] - self._noisy[:, second]
+
+
+def widening_of_folds(folds: int, test_share: float) -> float:
+    """Returns the factor by which the standard errors of a cross-validation are too small.
+
+    Args:
+        folds: Number of folds.
+        test_share: Rows of a fold, as a fraction of the rows that its training uses.
+
+    Example:
+        >>> widening_of_folds(5, 1 / 4)
+        1.5
+    """
+    return math.sqrt((1 / folds + test_share) / (1 / folds))
 
 
 class _Scored:

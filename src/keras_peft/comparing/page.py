@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from keras_peft.comparing.findings import measured_on, sentences
@@ -55,14 +54,11 @@ def as_html(verdict: Verdict) -> str:
 def _cells(one: Standing) -> dict[str, str]:
     """Formats what a candidate reached, empty where there is nothing."""
     quality, apart = one.quality, one.against_best
-    has_limits = apart is not None and math.isfinite(apart.low)
     return {
         "quality": f"{quality.value:.3f}",
         "interval": f"{quality.low:.3f}–{quality.high:.3f}",
         "apart": "" if apart is None else _signed(apart.value),
-        "limits": f"{_signed(apart.low)} to {_signed(apart.high)}"
-        if apart is not None and has_limits
-        else "",
+        "limits": "" if apart is None else f"{_signed(apart.low)} to {_signed(apart.high)}",
         "p": "" if one.p is None else _p(one.p),
         "parameters": "" if one.trainable_parameters is None else f"{one.trainable_parameters:,}",
         "short_parameters": "" if one.trainable_parameters is None else short_count(one.trainable_parameters),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -41,40 +40,6 @@ class Difference:
     high: float
     p: float
     error: float
-
-
-class Evidence(ABC):
-    """The scored rows of several candidates, and what they say about each and each two of them."""
-
-    names: tuple[str, ...]
-    """Names of the candidates."""
-
-    @abstractmethod
-    def estimate(self, name: str) -> Estimate:
-        """Returns the quality of a candidate: the mean of its trainings.
-
-        Args:
-            name: Name of the candidate.
-        """
-
-    @abstractmethod
-    def difference(self, one: str, other: str) -> Difference:
-        """Returns how much one candidate is above another on the same rows.
-
-        Args:
-            one: Name of a candidate.
-            other: Name of another.
-        """
-
-    @abstractmethod
-    def p_of_more(self, one: str, other: str, margin: float) -> float:
-        """Returns the one-sided p-value of one candidate being above another by more than a margin.
-
-        Args:
-            one: Name of a candidate.
-            other: Name of another.
-            margin: The margin.
-        """
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from keras_peft import methods, tasks
+from keras_peft.comparing.bootstrap import RowBootstrap
 from keras_peft.comparing.gathering import by_candidate, gather
-from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, Evidence, holm, rows_needed
+from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, holm, rows_needed
 
 if TYPE_CHECKING:
     from keras_peft.comparing.results import Candidate, Result, Study
@@ -99,8 +99,8 @@ class Verdict:
         return tuple(one for one in self.standings if one.place == "same")
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the verdict as plain values; unknown limits are None."""
-        content = {
+        """Returns the verdict as plain values."""
+        return {
             "recommended": self.recommended and self.recommended.candidate.name,
             "cheapest": self.cheapest and self.cheapest.candidate.name,
             "smallest": self.smallest and self.smallest.candidate.name,
@@ -111,7 +111,6 @@ class Verdict:
                 for one in self.standings
             ],
         }
-        return {key: _without_infinity(value) for key, value in content.items()}
 
 
 def judge(study: Study, results: Sequence[Result]) -> Verdict:
@@ -164,7 +163,7 @@ def judge(study: Study, results: Sequence[Result]) -> Verdict:
     )
 
 
-def _corrected(evidence: Evidence) -> dict[frozenset[str], float]:
+def _corrected(evidence: RowBootstrap) -> dict[frozenset[str], float]:
     """Returns the p-value of each pair of candidates, corrected for all pairs."""
     pairs = list(combinations(evidence.names, 2))
     values = holm([evidence.difference(one, other).p for one, other in pairs])
@@ -216,20 +215,11 @@ def _recommended(standings: Sequence[Standing], alike: Sequence[Standing]) -> St
     return next((one for one in standings if one.place != "below" and one.candidate.name in known), None)
 
 
-def _needed(study: Study, evidence: Evidence, names: Sequence[str]) -> tuple[int, int] | None:
+def _needed(study: Study, evidence: RowBootstrap, names: Sequence[str]) -> tuple[int, int] | None:
     """Estimates the rows for a difference of 0.02, from the differences of each candidate to the best, row by row."""
     errors = [evidence.difference(names[0], name).error for name in names[1:]]
-    errors = [error for error in errors if math.isfinite(error)]
     if not errors:
         return None
     pairs = len(names) * (len(names) - 1) // 2
     error, rows = median(errors), study.test_rows
     return rows_needed(error, rows, MARGIN), rows_needed(error, rows, MARGIN, pairs)
-
-
-def _without_infinity(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_infinity(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_infinity(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
