@@ -17,9 +17,10 @@ from statistics import NormalDist
 from unittest import mock
 
 import numpy as np
+from scipy.stats import t
 
 from keras_peft.comparing import bootstrap
-from keras_peft.comparing.bootstrap import RowBootstrap
+from keras_peft.comparing.bootstrap import RowBootstrap, widening_of_folds
 from keras_peft.comparing.statistics import holm
 
 SEEDS = 3
@@ -29,9 +30,11 @@ ACCURACIES = (0.7, 0.85, 0.96)
 SPREADS = (0.0, 0.006, 0.012)
 DIFFERENCES = (0.02, 0.05)
 METHODS = 22
+PAIRS = METHODS * (METHODS - 1) // 2
 # Deviations of the difficulty of the rows, and of chance: a row is often decided the same by all seeds, or not.
 STRUCTURES = ((2.0, 0.5), (0.7, 0.7))
 LEVEL = 0.05
+FOLDS, SPREAD_OF_FOLDS = 5, 0.01
 _RESAMPLES, _RESAMPLES_OF_MANY = 1_000, 14_000
 
 
@@ -97,6 +100,69 @@ def any_apart(rows: int, spread: float, repetitions: int) -> tuple[float, float]
     return pairs_found / repetitions, best_found / repetitions
 
 
+def apart_in_folds(
+    difference: float, rows: int, seeds: int, level: float, repetitions: int
+) -> tuple[float, float]:
+    """Returns how often two methods are told apart by cross-validations with five folds.
+
+    The trainings of a fold vary by a hundredth, half of which (of the variance) all folds and seeds share, as they do
+    the rows.
+
+    Returns:
+        With Nadeau and Bengio's corrected resampled t-test, and with the bootstrap widened by their factor.
+    """
+    found = np.zeros(2)
+    for repetition in range(repetitions):
+        structure = STRUCTURES[repetition % len(STRUCTURES)]
+        generator = np.random.default_rng(repetition)
+        folds = [generator.permutation(rows) % FOLDS for _ in range(seeds)]
+        difficulties = structure[0] * generator.normal(size=rows)
+        one, other = (
+            _folded(accuracy, difficulties, folds, structure[1], generator)
+            for accuracy in (0.88, 0.88 - difference)
+        )
+        apart = [
+            float((a - b)[fold == number].mean())
+            for a, b, fold in zip(one, other, folds, strict=True)
+            for number in range(FOLDS)
+        ]
+        error = np.sqrt((1 / len(apart) + 1 / (FOLDS - 1)) * np.var(apart, ddof=1))
+        p = 2 * t.sf(abs(np.mean(apart)) / error, len(apart) - 1) if error else 1.0
+        counts = {
+            name: [np.stack([right, np.ones(rows)], axis=1).astype(float) for right in own]
+            for name, own in (("one", one), ("other", other))
+        }
+        evidence = RowBootstrap(
+            counts,
+            accuracy_of,
+            widening=widening_of_folds(FOLDS, 1 / (FOLDS - 1)),
+            resamples=round(10 / level),
+            seed=repetition,
+        )
+        found += [p < level, evidence.difference("one", "other").p < level]
+    return float(found[0] / repetitions), float(found[1] / repetitions)
+
+
+def _folded(
+    accuracy: float,
+    difficulties: np.ndarray,
+    folds: list[np.ndarray],
+    chance: float,
+    generator: np.random.Generator,
+) -> list[np.ndarray]:
+    """Draws which rows are right for each seed, as ones and zeros."""
+    normal = NormalDist()
+    mean, whole = normal.inv_cdf(accuracy), float(np.hypot(difficulties.std(), chance))
+    scale = SPREAD_OF_FOLDS / normal.pdf(mean) * whole * np.sqrt(0.5)
+    common = generator.normal()
+    found = []
+    for fold in folds:
+        shift = scale * (common + generator.normal(size=FOLDS))[fold]
+        noise = chance * generator.normal(size=len(difficulties))
+        found.append((mean * whole + difficulties + shift + noise > 0).astype(float))
+    return found
+
+
 def without_effect() -> mock._patch:
     """Makes the bootstrap one of the rows alone."""
     return mock.patch.object(bootstrap, "_seed_effects", lambda by_seed, within: np.zeros(len(by_seed)))
@@ -127,6 +193,15 @@ def tables(repetitions: int) -> Iterator[str]:
                         ]
                 name = f"{rows:,} rows" + (f", {difference} worse" if difference else "")
                 yield f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} |"
+    yield "\n| cross-validation | corrected t-test | widened bootstrap |"
+    yield "|---|---|---|"
+    for level, differences in ((LEVEL, (0.0, 0.05, 0.1)), (LEVEL / PAIRS, (0.05, 0.1))):
+        for difference in differences:
+            for rows in ROWS:
+                for seeds in (1, SEEDS):
+                    old, new = apart_in_folds(difference, rows, seeds, level, repetitions)
+                    name = f"{rows} rows, {seeds} seeds, {difference} worse, level {level:.2g}"
+                    yield f"| {name} | {old:.3f} | {new:.3f} |"
     yield f"\n| any of {METHODS} equal methods below the best | all pairs | with the best only |"
     yield "|---|---|---|"
     for rows in ROWS:

@@ -85,6 +85,16 @@ def test_enough_rows_need_no_more():
     assert not any("needed" in one for one in sentences(verdict))
 
 
+def test_seeds_that_differ_much_ask_for_more_seeds():
+    generator = np.random.default_rng(1)
+    same = difficulty(600, 0)
+    own = {f"method {n}": right(0.85, same, generator, spread=0.05) for n in range(4)}
+    told = "The results depend so much on the seed that a difference of 0.02 also takes more seeds to find."
+    assert told in sentences(judge(study(own), results(own)))
+    own = {f"method {n}": right(0.85, same, generator) for n in range(4)}
+    assert told not in sentences(judge(study(own), results(own)))
+
+
 def test_a_yardstick_that_is_as_good_is_named():
     verdict = judged({"lora": 0.9, "words!": 0.9}, seconds={"words!": 0.1})
     assert verdict.recommended.candidate.name == "lora"

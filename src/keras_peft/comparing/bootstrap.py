@@ -110,7 +110,8 @@ class RowBootstrap:
         error = float((self._resampled[:, first] - self._resampled[:, second]).std())
         # The distribution around the observed difference, moved to 0, is that of no difference.
         p = _share(np.abs(resampled - value) >= abs(value) - _ROUNDING)
-        return Difference(value, float(low), float(high), p, error)
+        seed_error = float(np.hypot(self._effects[first], self._effects[second]))
+        return Difference(value, float(low), float(high), p, error, seed_error)
 
     def p_of_more(self, one: str, other: str, margin: float) -> float:
         """Returns the one-sided p-value of one candidate being above another by more than a margin.

@@ -130,8 +130,10 @@ def _yardsticks(verdict: Verdict) -> Iterator[str]:
 
 
 def _rows(verdict: Verdict) -> Iterator[str]:
-    """Says how many rows a difference that matters takes, if there are fewer."""
+    """Says how many rows a difference that matters takes, if there are fewer, and whether it also takes more seeds."""
     study = verdict.study
+    if verdict.depends_on_seeds:
+        yield f"The results depend so much on the seed that a difference of {MARGIN} also takes more seeds to find."
     if verdict.needed is None or verdict.needed[1] <= study.test_rows:
         return
     two, every = verdict.needed

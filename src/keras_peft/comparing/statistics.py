@@ -33,6 +33,7 @@ class Difference:
         high: Upper limit.
         p: Two-sided p-value, not corrected either.
         error: Standard error of the difference from the rows alone, which shrinks with more rows.
+        seed_error: Its standard error from the seeds alone, which shrinks with more seeds.
     """
 
     value: float
@@ -40,6 +41,7 @@ class Difference:
     high: float
     p: float
     error: float
+    seed_error: float
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -73,6 +75,15 @@ def rows_needed(error: float, rows: int, difference: float, comparisons: int = 1
         difference: The difference to find.
         comparisons: Number of comparisons that the p-values are corrected for.
     """
+    return math.ceil(min(rows * (least_found(error, comparisons) / difference) ** 2, _MOST_ROWS))
+
+
+def least_found(error: float, comparisons: int = 1) -> float:
+    """Returns the difference that is found in four of five cases.
+
+    Args:
+        error: Standard error of the difference.
+        comparisons: Number of comparisons that the p-values are corrected for.
+    """
     normal = NormalDist()
-    deviations = normal.inv_cdf(1 - (1 - LEVEL) / 2 / comparisons) + normal.inv_cdf(POWER)
-    return math.ceil(min(rows * (error * deviations / difference) ** 2, _MOST_ROWS))
+    return error * (normal.inv_cdf(1 - (1 - LEVEL) / 2 / comparisons) + normal.inv_cdf(POWER))

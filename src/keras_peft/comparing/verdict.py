@@ -13,7 +13,7 @@ import msgspec
 from keras_peft import methods, tasks
 from keras_peft.comparing.bootstrap import RowBootstrap
 from keras_peft.comparing.gathering import by_candidate, gather
-from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, holm, rows_needed
+from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, holm, least_found, rows_needed
 
 if TYPE_CHECKING:
     from keras_peft.comparing.results import Candidate, Result, Study
@@ -72,6 +72,7 @@ class Verdict:
         smallest: The one of them with the fewest trainable parameters, if any.
         needed: About how many rows it takes to find a difference of 0.02 between two candidates, and how many if all
             are compared; None with a single candidate.
+        depends_on_seeds: Whether more rows alone would not show such a difference, because the seeds differ so much.
         missing: Candidates without enough results.
     """
 
@@ -81,6 +82,7 @@ class Verdict:
     cheapest: Standing | None
     smallest: Standing | None
     needed: tuple[int, int] | None
+    depends_on_seeds: bool
     missing: tuple[Candidate, ...]
 
     @property
@@ -104,6 +106,7 @@ class Verdict:
             "recommended": self.recommended and self.recommended.candidate.name,
             "cheapest": self.cheapest and self.cheapest.candidate.name,
             "smallest": self.smallest and self.smallest.candidate.name,
+            "depends_on_seeds": self.depends_on_seeds,
             "rows_needed": self.needed and {"two": self.needed[0], "all": self.needed[1]},
             "missing": [one.name for one in self.missing],
             "candidates": [
@@ -150,6 +153,7 @@ def judge(study: Study, results: Sequence[Result]) -> Verdict:
         )
         for name in sorted(evidence.names, key=lambda name: (-quality[name].value, name != best))
     ]
+    differences = [one.against_best for one in standings if one.against_best is not None]
     alike = [one for one in standings if one.is_method and one.place != "below"]
     counted = [one for one in alike if one.trainable_parameters is not None]
     return Verdict(
@@ -158,7 +162,9 @@ def judge(study: Study, results: Sequence[Result]) -> Verdict:
         recommended=_recommended(standings, alike),
         cheapest=min(alike, key=lambda one: one.train_seconds, default=None),
         smallest=min(counted, key=lambda one: one.trainable_parameters or 0, default=None),
-        needed=_needed(study, evidence, [one.candidate.name for one in standings]),
+        needed=_needed(differences, len(standings), study.test_rows),
+        depends_on_seeds=bool(differences)
+        and least_found(median(one.seed_error for one in differences)) > MARGIN,
         missing=tuple(one for one in study.candidates if one.name not in grouped),
     )
 
@@ -215,11 +221,10 @@ def _recommended(standings: Sequence[Standing], alike: Sequence[Standing]) -> St
     return next((one for one in standings if one.place != "below" and one.candidate.name in known), None)
 
 
-def _needed(study: Study, evidence: RowBootstrap, names: Sequence[str]) -> tuple[int, int] | None:
+def _needed(differences: Sequence[Difference], candidates: int, rows: int) -> tuple[int, int] | None:
     """Estimates the rows for a difference of 0.02, from the differences of each candidate to the best, row by row."""
-    errors = [evidence.difference(names[0], name).error for name in names[1:]]
-    if not errors:
+    if not differences:
         return None
-    pairs = len(names) * (len(names) - 1) // 2
-    error, rows = median(errors), study.test_rows
+    error = median(one.error for one in differences)
+    pairs = candidates * (candidates - 1) // 2
     return rows_needed(error, rows, MARGIN), rows_needed(error, rows, MARGIN, pairs)
