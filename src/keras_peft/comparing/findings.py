@@ -113,20 +113,17 @@ def _others_to_use(verdict: Verdict) -> Iterator[str]:
 
 
 def _yardsticks(verdict: Verdict) -> Iterator[str]:
-    """Compares each yardstick with the best method."""
+    """Compares the yardsticks with the best method."""
     method, best = verdict.best_method, verdict.best
     if method is None:
         return
-    for one in verdict.standings:
-        if one.is_method or one is verdict.recommended:
-            continue
-        said = f"{one.candidate.title} reaches {one.quality.value:.3f}"
-        if one is best and method.place == "below":
-            yield f"{said}, clearly above the best method, {method.candidate.title}."
-        elif one.place == "same":
-            yield f"{said}: the comparison does not show that any method is better."
-        elif one.place == "below" and method is best:
-            yield f"{said}, clearly below the best method."
+    others = [one for one in verdict.standings if not one.is_method and one is not verdict.recommended]
+    if best in others and method.place == "below":
+        yield f"{_scored([best])} is clearly above the best method, {_scored([method])}."
+    if same := [one for one in others if one.place == "same"]:
+        yield f"No method is shown to be better than {_scored(same, 'or')}."
+    if method is best and (below := [one for one in others if one.place == "below"]):
+        yield f"{_scored(below)} {'is' if len(below) == 1 else 'are'} clearly below the best method."
 
 
 def _rows(verdict: Verdict) -> Iterator[str]:
@@ -166,4 +163,13 @@ def _named(some: Sequence[Standing]) -> str:
     titles = [one.candidate.title for one in some]
     if len(titles) > _MOST_NAMED:
         titles = [*titles[: _MOST_NAMED - 1], f"{len(titles) - _MOST_NAMED + 1} others"]
-    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+    return _joined(titles)
+
+
+def _scored(some: Sequence[Standing], word: str = "and") -> str:
+    """Joins titles, with the quality of each."""
+    return _joined([f"{one.candidate.title} ({one.quality.value:.3f})" for one in some], word)
+
+
+def _joined(words: Sequence[str], word: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {word} {words[-1]}"
