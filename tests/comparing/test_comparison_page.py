@@ -72,8 +72,13 @@ def every():
     return judged({**quality, "prompt": 0.3, "words!": 0.6})
 
 
-def test_the_page_has_the_numbers(every):
-    text = read(as_html(every))
+@pytest.fixture(scope="module")
+def page_of_every(every):
+    return as_html(every)
+
+
+def test_the_page_has_the_numbers(every, page_of_every):
+    text = read(page_of_every)
     best = every.best
     assert f"{best.quality.value:.3f} {best.quality.low:.3f}–{best.quality.high:.3f}" in text
     for one in every.standings[1:]:
@@ -172,9 +177,9 @@ def shared(one, other):
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 400)])
-def test_it_can_be_read_in_a_browser(every, browser, tmp_path, scheme, width):
+def test_it_can_be_read_in_a_browser(every, page_of_every, browser, tmp_path, scheme, width):
     file = tmp_path / "page.html"
-    file.write_text(as_html(every), encoding="utf-8")
+    file.write_text(page_of_every, encoding="utf-8")
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     requests = []
     page.on("request", lambda request: requests.append(request.url))
@@ -201,8 +206,8 @@ def test_it_can_be_read_in_a_browser(every, browser, tmp_path, scheme, width):
     page.close()
 
 
-def test_the_page_is_small(every):
-    assert len(re.sub(r"\s+", " ", as_html(every))) < 100_000
+def test_the_page_is_small(page_of_every):
+    assert len(re.sub(r"\s+", " ", page_of_every)) < 100_000
 
 
 def test_a_long_title_is_cut_in_a_plot():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from comparing.studies import TASK, difficulty, results, right, study
-from keras_peft.comparing import bootstrap
+from keras_peft.comparing import racing
 from keras_peft.comparing.findings import sentences
 from keras_peft.comparing.racing import clearly_beaten
 from keras_peft.comparing.results import Result
@@ -220,7 +220,7 @@ def test_only_those_clearly_below_the_best_method_are_beaten(folds):
 
 def test_the_best_method_is_rarely_beaten(monkeypatch):
     """With seed 0 only; the best of six is better by 0.01, and its trainings vary by 0.01 with the seed."""
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 500)
+    monkeypatch.setattr(racing, "_RESAMPLES", 500)
     lost = 0
     for repetition in range(60):
         generator = np.random.default_rng(repetition)

@@ -37,12 +37,13 @@ def by_candidate(results: Sequence[Result]) -> dict[str, list[Result]]:
     return {name: own for name, own in complete.items() if own}
 
 
-def gather(task: Task, results: Sequence[Result]) -> RowBootstrap:
+def gather(task: Task, results: Sequence[Result], *, resamples: int | None = None) -> RowBootstrap:
     """Returns what results say about their candidates and the differences between them.
 
     Args:
         task: The task of the data.
         results: The results: either all on the same test rows, or on the folds of cross-validations.
+        resamples: Number of resamples; by default, it suffices for the correction for all pairs.
 
     Raises:
         DataError: If no candidate has enough results, or they do not belong together.
@@ -63,7 +64,12 @@ def gather(task: Task, results: Sequence[Result]) -> RowBootstrap:
     }
     folds = len({one.fold for one in used} - {None})
     share = fmean(len(one.test_rows) / max(one.train_rows, 1) for one in used)
-    return RowBootstrap(counts, task.from_counts, widening=widening_of_folds(folds, share) if folds else 1.0)
+    return RowBootstrap(
+        counts,
+        task.from_counts,
+        widening=widening_of_folds(folds, share) if folds else 1.0,
+        resamples=resamples,
+    )
 
 
 def _problems(task: Task, results: Sequence[Result]) -> list[str]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SEED_MARGIN = 0.01
 """One seed does not show how much the quality depends on it, so a difference of this size is not counted."""
+# For the correction for a hundred candidates; this runs after each training.
+_RESAMPLES = 5_000
 
 
 def clearly_beaten(task: Task, results: Sequence[Result]) -> set[str]:
@@ -35,7 +37,7 @@ def clearly_beaten(task: Task, results: Sequence[Result]) -> set[str]:
     names = list(by_candidate(results))
     if len(names) < 2:
         return set()
-    evidence = gather(task, results)
+    evidence = gather(task, results, resamples=_RESAMPLES)
     kinds = {one.candidate: one.kind for one in results}
     # A better yardstick, such as full fine-tuning, makes no method superfluous.
     methods = [name for name in names if kinds[name] == "method"] or names
