@@ -18,6 +18,7 @@ GROUPS = {
         "tasks",
         "runtime",
         "training",
+        "sweeping",
         "bundle",
         "graph",
         "engines",

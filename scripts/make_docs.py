@@ -257,6 +257,7 @@ def python_page() -> str:
         "Adapt a Keras model": ("attach", "core", "adapter_files", "arithmetic", "sources"),
         "Train and predict": (
             "training",
+            "sweeping",
             "predict",
             "many",
             "forms",

@@ -41,7 +41,7 @@ def names_of(extra: str) -> set[str]:
 def test_an_extra_names_what_it_brings():
     assert names_of("onnx") == set(EXTRAS["onnx"].values())
     assert names_of("train") == {*EXTRAS["train"].values(), "keras-peft"} | BROUGHT_BY_OTHERS
-    for extra in ("litert", "openvino"):
+    for extra in ("litert", "openvino", "sweep"):
         assert names_of(extra) == {*EXTRAS[extra].values(), "keras-peft"}
     assert names_of("serve") == {*EXTRAS["serve"].values(), "keras-peft", "uvloop"}
 

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from keras_peft.predict import Classifier, load, load_bundle
     from keras_peft.pushing import push
     from keras_peft.sources import load as load_base
+    from keras_peft.sweeping.result import Sweep
+    from keras_peft.sweeping.sweep import sweep
     from keras_peft.training.fine_tune import fine_tune
     from keras_peft.training.folds import CrossValidation, cross_validate
     from keras_peft.training.rates import RateSearch, find_rate
@@ -79,6 +81,7 @@ _HOMES = {
     "RowsToLabel": "labelling",
     "Selection": "core.selection",
     "Settings": "training.settings",
+    "Sweep": "sweeping.result",
     "adapt": "attach",
     "check_data": "checking",
     "combine": "arithmetic",
@@ -103,6 +106,7 @@ _HOMES = {
     "reduce_rank": "arithmetic",
     "rows_to_label": "labelling",
     "save_adapter": "adapter_files",
+    "sweep": "sweeping.sweep",
 }
 _NAMES = {"load_base": "load"}
 _NAMESPACES = ("interop", "methods")
@@ -131,6 +135,7 @@ __all__ = [
     "RowsToLabel",
     "Selection",
     "Settings",
+    "Sweep",
     "adapt",
     "check_data",
     "combine",
@@ -157,6 +162,7 @@ __all__ = [
     "reduce_rank",
     "rows_to_label",
     "save_adapter",
+    "sweep",
 ]
 
 

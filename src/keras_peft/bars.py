@@ -194,6 +194,19 @@ class BarProgress(Progress):
                 soft_wrap=True,
             )
 
+    def searching(self, *, trials: int, done: int) -> None:
+        column = TextColumn("{task.completed:.1f} of {task.total}{task.fields[news]}", markup=False)
+        self._start("Trials", column, total=trials, done=done)
+
+    def trials_advanced(self, *, done: float) -> None:
+        if self._bars is not None:
+            self._bars.update(self._task, completed=done)
+
+    def trial_ended(self, *, done: int, text: str, best: str) -> None:
+        if self._bars is not None:
+            self._bars.update(self._task, completed=done, news=f", best {best}" if best else "")
+        self._console.print(self._worded(text), soft_wrap=True)
+
     def generating(self, *, rows: int, kept: int) -> None:
         self._rows, self._made, self._told = rows, kept, kept
         column = TextColumn("{task.completed:,} of {task.total:,} rows")

@@ -44,12 +44,13 @@ EXTRAS = {
     "litert": {"ai_edge_litert": "ai-edge-litert"},
     "openvino": {"openvino": "openvino"},
     "plot": {"matplotlib": "matplotlib"},
+    "sweep": {"optuna": "optuna"},
 }
 # The extras whose packages an extra includes.
 _INCLUDED = {
     "train": ("onnx",),
     "serve": ("onnx",),
-    **dict.fromkeys(("litert", "openvino", "plot"), ("train", "onnx")),
+    **dict.fromkeys(("litert", "openvino", "plot", "sweep"), ("train", "onnx")),
 }
 _MOST_NAMED = 4
 

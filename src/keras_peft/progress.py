@@ -92,6 +92,18 @@ class Progress:
     def epoch_ended(self, *, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
         """Called after an epoch is validated; `epoch` counts from 1, the first metric is the main one."""
 
+    def fold_epoch_ended(self, *, fold: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Called after an epoch of a fold is scored; `fold` counts from 0, the first metric is the main one."""
+
+    def searching(self, *, trials: int, done: int) -> None:
+        """Called before the first trial of a sweep; `done` of the trials exist from an earlier run."""
+
+    def trials_advanced(self, *, done: float) -> None:
+        """Called while trials of a sweep train, with the number that ended and the shares of those that train."""
+
+    def trial_ended(self, *, done: int, text: str, best: str) -> None:
+        """Called after each trial of a sweep: how many ended, what this one reached, and the best score so far."""
+
     def generating(self, *, rows: int, kept: int) -> None:
         """Called with the number of rows requested; `kept` of them exist from an earlier run."""
 
@@ -105,4 +117,4 @@ class Progress:
         """Called several times a second during a comparison, with the scores so far and the time left."""
 
     def finished(self) -> None:
-        """Called when training or generation ends, successfully or not."""
+        """Called when training, a search or generation ends, successfully or not."""

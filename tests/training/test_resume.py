@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import keras_peft
@@ -104,6 +105,76 @@ def test_it_goes_on_bit_for_bit(tmp_path, data, name):
     assert resumed.report["validation"] == whole.report["validation"]
     assert resumed.report["best_epoch"] == whole.report["best_epoch"]
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+class InterruptingInFold(Notes):
+    """Interrupts after the second epoch of the second fold."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def fold_epoch_ended(self, *, fold, epoch, metrics):
+        self.seen.append((fold, epoch, next(iter(metrics.values()))))
+        if (fold, epoch) == (1, 2):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+def test_folds_are_not_trained_twice(tmp_path, data):
+    settings = {"base": str(TINY), "epochs": 3, "validation": "folds:3", "learning_rate": 1e-2}
+    whole = fine_tune(data, out=tmp_path / "whole", **settings)
+    first, again = InterruptingInFold(), Notes()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        fine_tune(data, out=tmp_path / "b", progress=first, **settings)
+    assert "`resume=True`" in raised.value.__notes__[0]
+    seen = []
+    again.fold_epoch_ended = lambda **event: seen.append(event)
+    trained = []
+    again.stepped = lambda loss: trained.append(loss)
+    resumed = fine_tune(data, out=tmp_path / "b", resume=True, progress=again, **settings)
+    assert again.notes[0] == "Resuming after fold 1 of 3"
+    # The scores of the first fold are reported again; three epochs are trained in each of two folds and on all rows.
+    assert [(one["fold"], one["epoch"]) for one in seen] == [(f, e) for f in range(3) for e in (1, 2, 3)]
+    assert [next(iter(one["metrics"].values())) for one in seen[:3]] == [
+        score for *_, score in first.seen[:3]
+    ]
+    assert len(trained) == 3 * 3 * 4  # Steps of 60 rows in batches of 16, also in the folds.
+    assert weights_of(tmp_path / "b") == weights_of(tmp_path / "whole")
+    assert resumed.report["validation"] == whole.report["validation"]
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.eager
+def test_without_resume_the_folds_are_trained_again(tmp_path, data):
+    settings = {"base": str(TINY), "epochs": 2, "validation": "folds:2", "learning_rate": 1e-2}
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(data, out=tmp_path / "b", progress=InterruptingInFold(), **settings)
+    notes = Notes()
+    fine_tune(data, out=tmp_path / "b", progress=notes, **settings)
+    assert "is replaced, because `resume` is not set" in notes.notes[0]
+    assert not any("Resuming" in note for note in notes.notes)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "lists"])
+def test_outputs_of_folds_are_saved(tmp_path, kind):
+    from keras_peft.training.fold_outputs import FoldOutputs
+
+    checkpoint = Checkpoint(tmp_path / "b.partial", {"seed": 1}).of_folds(3)
+    one = np.arange(12, dtype=np.float32).reshape(4, 3)
+    outputs = one if kind == "arrays" else [one[:1], one[1:4]]
+    saved = FoldOutputs.read(checkpoint)
+    saved.add([outputs, outputs], outputs)
+    saved.add([outputs], outputs)
+    found = FoldOutputs.read(checkpoint)
+    assert [len(epochs) for epochs in found.epochs] == [2, 1]
+    for back in (found.epochs[0][1], found.epochs[1][0], *found.unlabelled):
+        assert len(back) == len(outputs)
+        for left, right in zip(back, outputs, strict=True):
+            np.testing.assert_array_equal(left, right)
+    with pytest.raises(OptionError, match="folds was 3 and is now 2"):
+        FoldOutputs.read(Checkpoint(tmp_path / "b.partial", {"seed": 1}).of_folds(2))
 
 
 KILLABLE = {"base": str(TINY), "epochs": 4, "seed": 3, "validation": 0.2}

@@ -28,6 +28,7 @@ COMMANDS = {
     "cross-validate": "Score settings by cross-validation.",
     "compare": "Compare methods on labelled text, and train a bundle with the best one.",
     "find-rate": "Suggest a learning rate from a short training run with a rising rate.",
+    "sweep": "Search for the best settings in a number of trials, and train a bundle with them.",
     "evaluate": "Score a bundle on labelled text.",
     "explain": "Show which words of a text a bundle's prediction depends on.",
     "predict": "Label texts with a bundle; files of any size are streamed.",
@@ -58,6 +59,11 @@ EXAMPLES = {
         "compare rows.csv --budget 1h --resume --out compared",
     ),
     "find-rate": ("find-rate rows.csv --method bitfit",),
+    "sweep": (
+        "sweep rows.csv --out swept --trials 20 --test test.csv",
+        "sweep rows.csv --out swept --space space.toml --budget 30m",
+        "sweep rows.csv --out swept --space methods --resume",
+    ),
     "evaluate": ("evaluate my-bundle test.csv", 'evaluate my-bundle test.csv --separator ";"'),
     "explain": ('explain my-bundle "Which one is faster?"',),
     "predict": (
@@ -85,7 +91,7 @@ EXAMPLES = {
 
 _COMPLETION = "_KERAS_PEFT_COMPLETE"
 # Commands with the flags of the settings and of a method.
-TRAINING = ("train", "cross-validate", "find-rate")
+TRAINING = ("train", "cross-validate", "find-rate", "sweep")
 # Commands with --config.
 CONFIGURABLE = (*TRAINING, "serve")
 

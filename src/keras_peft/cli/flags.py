@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ def with_flags(
     settings: Mapping[str, Any] = MappingProxyType({}),
     *,
     without: Collection[str] = (),
+    only_given: bool = False,
 ) -> Callable[..., None]:
     """Adds the flags of `Settings` and of a method to a command.
 
@@ -35,6 +36,8 @@ def with_flags(
         method_name: Name of the method.
         settings: Values from the file of `--config`.
         without: Settings for which the command has no flags. The file may still contain them.
+        only_given: Whether the command takes only the settings that are given, and `fixed`, the names of the
+            options of the method that are given.
 
     Returns:
         The command with the flags.
@@ -51,10 +54,15 @@ def with_flags(
         values.pop("config")
         given = {name: value for name, value in options.items() if value is not None}
         chosen = method.from_options(given)
+        if only_given:
+            values = {name: value for name, value in values.items() if name not in known or value is not None}
+            values["fixed"] = tuple(given)
         run(method=chosen, **_read(values))
 
     signature = inspect.signature(run, eval_str=True)
-    own = _with_settings(signature, without)
+    flags = _setting_flags(without)
+    known = {flag.name for flag in flags}
+    own = _with_settings(signature, [_without_default(flag) for flag in flags] if only_given else flags)
     chooser = inspect.Parameter(
         "method",
         inspect.Parameter.KEYWORD_ONLY,
@@ -84,25 +92,38 @@ def with_setting_flags(run: Callable[..., None], *, without: Collection[str] = (
         run(**_read(values))
 
     signature = inspect.signature(run, eval_str=True)
-    command.__signature__ = signature.replace(parameters=_with_settings(signature, without))  # type: ignore[attr-defined]
+    parameters = _with_settings(signature, _setting_flags(without))
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     return command
 
 
-def _with_settings(signature: inspect.Signature, without: Collection[str]) -> list[inspect.Parameter]:
-    """Returns the parameters of a command with the settings, but without the method."""
-    own = [one for name, one in signature.parameters.items() if name not in ("method", "settings")]
+def _setting_flags(without: Collection[str]) -> list[inspect.Parameter]:
+    return [setting_flag(Settings, field) for field in ordered() if field.name not in without]
+
+
+def _with_settings(
+    signature: inspect.Signature, flags: Sequence[inspect.Parameter]
+) -> list[inspect.Parameter]:
+    """Returns the parameters of a command with flags for the settings, but without the method."""
+    own = [one for name, one in signature.parameters.items() if name not in _MADE]
     # The settings come right after the required arguments, because they are used most.
     required = sum(one.default is inspect.Parameter.empty for one in own)
-    own[required:required] = [
-        setting_flag(Settings, field) for field in ordered() if field.name not in without
-    ]
+    own[required:required] = flags
     return own
 
 
 def _read(values: Mapping[str, Any]) -> dict[str, Any]:
     """Reads the flags that are not read by their type."""
     return {**values, **{name: _READ[name](values[name]) for name in _READ if name in values}}
+
+
+def _without_default(flag: inspect.Parameter) -> inspect.Parameter:
+    """Returns a flag that is None where it is not given; the help shows its default."""
+    kind, option = typing.get_args(flag.annotation)
+    if option.show_default is True:
+        option.show_default = default_text(flag.default)
+    return flag.replace(default=None, annotation=Annotated[kind | None, option])
 
 
 def _flag(method: type, field: dataclasses.Field[Any]) -> inspect.Parameter:
@@ -134,4 +155,6 @@ def _share_or_file(value: str) -> float | Path:
         return Path(value)
 
 
+# Parameters of a command that are made from flags.
+_MADE = ("method", "settings", "fixed")
 _READ: dict[str, Callable[[Any], Any]] = {"targets": _targets, "validation": _share_or_file}

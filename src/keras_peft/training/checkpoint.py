@@ -2,6 +2,8 @@
 
 state.safetensors      the weights that train, and the optimizer's
 state.json             the epoch, the history and the identity of the run
+
+Where rows are validated on folds, these are trained first, and a checkpoint next to this one has their outputs.
 """
 
 from __future__ import annotations
@@ -64,11 +66,21 @@ class Checkpoint:
         out = out.absolute()
         return cls(out.with_name(f"{out.name}.partial"), run)
 
+    def of_folds(self, folds: int) -> Checkpoint:
+        """Returns the checkpoint of the folds that are trained before this run.
+
+        Args:
+            folds: Number of folds.
+        """
+        return Checkpoint(self._folder_of_folds, {**self.run, "folds": folds})
+
+    @property
+    def _folder_of_folds(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.folds")
+
     def is_there(self) -> bool:
-        """Returns whether the checkpoint of an interrupted run exists."""
-        if self.folder.parent.is_dir():
-            mend(self.folder)
-        return self.folder.is_dir()
+        """Returns whether the checkpoint of an interrupted run, or of its folds, exists."""
+        return any(map(_exists, (self.folder, self._folder_of_folds)))
 
     def write(self, state: TrainingState) -> None:
         """Saves a state, replacing the previous one.
@@ -97,7 +109,7 @@ class Checkpoint:
         """
         from keras_peft.core.weights import read_tensors
 
-        if not self.is_there():
+        if not _exists(self.folder):
             return None
         try:
             content = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
@@ -121,5 +133,12 @@ class Checkpoint:
         return TrainingState(tensors, content)
 
     def remove(self) -> None:
-        """Removes the saved state, if there is one."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the saved state and that of the folds, if there are any."""
+        for folder in (self.folder, self._folder_of_folds):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exists(folder: Path) -> bool:
+    if folder.parent.is_dir():
+        mend(folder)
+    return folder.is_dir()

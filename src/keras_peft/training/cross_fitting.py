@@ -7,7 +7,7 @@ Stone 1974, https://doi.org/10.1111/j.2517-6161.1974.tb00994.x.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,9 @@ from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.runtime.rows import EncodedRows, Subset
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.tasks import Task
+from keras_peft.training.checkpoint import Checkpoint
+from keras_peft.training.fold_outputs import FoldOutputs
 from keras_peft.training.head_start import HeadStart
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
@@ -50,6 +53,7 @@ def cross_fit(
     progress: Progress,
     stopwatch: Stopwatch,
     pseudo: Sequence[PseudoLabels] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> CrossFit:
     """Trains once per fold on the rows of the other folds, and collects the outputs on the fold.
 
@@ -62,6 +66,7 @@ def cross_fit(
         progress: Receives progress events.
         stopwatch: Measures scoring as "evaluate".
         pseudo: Pseudo-labels to train on as well, for each fold.
+        checkpoint: Where to save the outputs of each fold; those that are saved there are not trained again.
 
     Returns:
         The outputs on every labelled row after each epoch, and on those without labels at the end of each
@@ -70,16 +75,21 @@ def cross_fit(
     task, model = prepared.task, prepared.model
     targets = task.targets(prepared.training.labels)
     unlabelled = np.arange(len(prepared.unlabelled)) + len(prepared.training)
-    without_labels = []
     initial = Snapshot(model)
     run = Inference(model, rows.signature)
-    fold_outputs = []
+    saved = FoldOutputs.read(checkpoint)
+    done = len(saved.epochs)
     # One bar for all folds; the scores of each epoch are known only after the last one.
     shared = _FoldProgress(progress)
-    progress.started(epochs=recipe.epochs * len(prepared.folds), steps=steps, done=0)
+    for number, (outputs, (_, held_out)) in enumerate(zip(saved.epochs, prepared.folds, strict=False)):
+        shared.saved(number, outputs, task, _at(targets, held_out))
+    if done:
+        progress.note(f"Resuming after fold {done} of {len(prepared.folds)}")
+    progress.started(epochs=recipe.epochs * len(prepared.folds), steps=steps, done=recipe.epochs * done)
     try:
-        for number, (training, held_out) in enumerate(prepared.folds):
+        for number, (training, held_out) in enumerate(prepared.folds[done:], done):
             initial.restore()
+            shared.fold = number
             if start is not None:
                 start.assign(training)
             chosen = WeightedRows.of(training, _at(targets, training))
@@ -99,18 +109,24 @@ def cross_fit(
                 progress=shared,
                 stopwatch=stopwatch,
             )
-            fold_outputs.append((held_out, kept.epochs))
+            answers = None
             if len(unlabelled) and not pseudo:
-                without_labels.append(compute_outputs(run, Subset(rows, unlabelled), repeatedly=True))
+                answers = compute_outputs(run, Subset(rows, unlabelled), repeatedly=True)
+            saved.add(kept.epochs, answers)
     finally:
         progress.finished()
     initial.restore()
     epochs = [
         # A fold may have stopped before the last epoch.
-        _joined([(held_out, outputs[min(epoch, len(outputs) - 1)]) for held_out, outputs in fold_outputs])
+        _joined(
+            [
+                (held_out, outputs[min(epoch, len(outputs) - 1)])
+                for (_, held_out), outputs in zip(prepared.folds, saved.epochs, strict=True)
+            ]
+        )
         for epoch in range(recipe.epochs)
     ]
-    return CrossFit(OutOfFold(epochs, targets), without_labels)
+    return CrossFit(OutOfFold(epochs, targets), saved.unlabelled)
 
 
 class _Kept(HeldOut):
@@ -128,16 +144,25 @@ class _Kept(HeldOut):
 
 
 class _FoldProgress(Progress):
-    """Reports the steps of a fold, and leaves out its epochs."""
+    """Reports the steps of a fold, and its epochs as those of a fold."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self.fold = 0
 
     def note(self, text: str) -> None:
         self._progress.note(text)
 
     def stepped(self, *, loss: float) -> None:
         self._progress.stepped(loss=loss)
+
+    def epoch_ended(self, *, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        self._progress.fold_epoch_ended(fold=self.fold, epoch=epoch, metrics=metrics)
+
+    def saved(self, fold: int, outputs: Sequence[Any], task: Task, targets: Any) -> None:
+        """Reports the epochs of a fold that was trained before an interruption."""
+        for epoch, one in enumerate(outputs, 1):
+            self._progress.fold_epoch_ended(fold=fold, epoch=epoch, metrics=task.score(one, targets).metrics)
 
 
 def _at(targets: Any, rows: np.ndarray) -> Any:

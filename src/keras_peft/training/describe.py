@@ -15,6 +15,7 @@ from keras_peft.files import relative
 from keras_peft.tasks import Scores, Task
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import VALIDATION, Settings, layers_in_words
+from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     from keras_peft.training.trunk_cache import TrunkCacheUse
@@ -61,6 +62,26 @@ def report_of(
         "baseline": task.baseline(prepared.training.labels, targets),
         "worst": task.worst(trained.outputs, held_out),
         "doubtful": task.doubtful(trained.outputs, held_out),
+    }
+
+
+def run_of(prepared: PreparedTraining, settings: Settings) -> dict[str, Any]:
+    """Returns everything that a training run depends on, by name, as plain values for its checkpoint.
+
+    Args:
+        prepared: The prepared training.
+        settings: The user's settings.
+    """
+    return {
+        "training data": prepared.training.sha256,
+        "validation data": prepared.held_out.sha256,
+        "task": prepared.task.name,
+        "method": [placement.to_config() for placement in prepared.placements],
+        "base": prepared.base.sha256,
+        "trunk cache": settings.trunk_cache,
+        "texts without labels": len(prepared.unlabelled),
+        **prepared.settings,
+        **versions(),
     }
 
 

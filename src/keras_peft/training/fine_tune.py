@@ -20,12 +20,12 @@ from keras_peft.tasks import metric_name
 from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.content import content_of
+from keras_peft.training.describe import run_of
 from keras_peft.training.plotting import plot_report
 from keras_peft.training.prepare import check_installed, prepare, read, read_texts
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings
 from keras_peft.training.showing import shown
-from keras_peft.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,7 +173,7 @@ def fine_tune(
         unlabelled=read_texts(training, chosen),
     )
 
-    checkpoint = _checkpoint(out, prepared, chosen)
+    checkpoint = Checkpoint.next_to(out, run_of(prepared, chosen))
     state = _state(checkpoint, resume=resume, epochs=prepared.recipe.epochs, progress=progress)
     run = tracking.TrackedRun(
         name=out.name,
@@ -215,30 +215,12 @@ def chosen_methods(method: Method | str | Sequence[Method | str] | None) -> list
     return methods.as_methods(DEFAULT_METHOD if method is None else method)
 
 
-def _checkpoint(out: Path, prepared: PreparedTraining, settings: Settings) -> Checkpoint:
-    """Returns the checkpoint, which is valid for exactly this run."""
-    return Checkpoint.next_to(
-        out,
-        {
-            "training data": prepared.training.sha256,
-            "validation data": prepared.held_out.sha256,
-            "task": prepared.task.name,
-            "method": [placement.to_config() for placement in prepared.placements],
-            "base": prepared.base.sha256,
-            "trunk cache": settings.trunk_cache,
-            "texts without labels": len(prepared.unlabelled),
-            **prepared.settings,
-            **versions(),
-        },
-    )
-
-
 def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progress) -> TrainingState | None:
     """Reads the state to resume from; without `resume`, removes that of an interrupted run."""
     state = checkpoint.read() if resume else None
     if state is not None:
         progress.note(f"Resuming after epoch {state.content['epoch']} of {epochs}")
-    elif checkpoint.is_there():
+    elif not resume and checkpoint.is_there():
         progress.note(
             f"{checkpoint.folder} contains an interrupted training run, which is replaced, because `resume` is not set"
         )

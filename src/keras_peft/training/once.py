@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import keras
 
     from keras_peft.tasks import Scores
+    from keras_peft.training.checkpoint import Checkpoint, TrainingState
     from keras_peft.training.watcher import TrainingOutcome
 
 
@@ -55,6 +56,7 @@ def train_once(
     scored: Examples | None = None,
     rates: Mapping[str, float] = MappingProxyType({}),
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    keep: Callable[[PreparedTraining], tuple[Checkpoint, TrainingState | None]] | None = None,
 ) -> TrainedOnce:
     """Trains an adapter once, and computes its outputs on rows that the training does not see.
 
@@ -70,6 +72,7 @@ def train_once(
         rates: Learning rates that replace those of the recipe, by prefixes of the model's keys.
         callbacks: Keras callbacks. If there are validation rows, the logs at the end of an epoch include their
             scores as `val_loss`, `val_accuracy` and so on.
+        keep: Returns the checkpoint to save each epoch to, and the state to resume from, if there is one.
 
     Returns:
         The trained model, with the outputs.
@@ -110,7 +113,8 @@ def train_once(
         with stopwatch.measure("train"):
             own = sets if scored is None else sets[:-1]
             rounds = Rounds(prepared, settings, own, progress=progress, stopwatch=stopwatch)
-            outcome = rounds.train(callbacks=callbacks).outcome
+            checkpoint, state = (None, None) if keep is None else keep(prepared)
+            outcome = rounds.train(checkpoint=checkpoint, state=state, callbacks=callbacks).outcome
         if scored is not None:
             with stopwatch.measure("evaluate"):
                 outputs = compute_outputs(Inference(prepared.model, sets[-1].signature), sets[-1])

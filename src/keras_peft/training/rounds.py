@@ -114,7 +114,7 @@ class Rounds:
         """
         plan = _Plan(self._labelled, self._prepared.recipe)
         self._begin(plan)
-        folds = self._cross_fit(plan)
+        folds = self._cross_fit(plan, checkpoint)
         outcome = self._fit(plan, folds, callbacks, checkpoint=checkpoint, state=state)
         self._folds = folds
         adapted = self_trained = None
@@ -224,7 +224,7 @@ class Rounds:
         trained.restore()
         return first, {**report, "kept": False}
 
-    def _cross_fit(self, plan: _Plan) -> CrossFit | None:
+    def _cross_fit(self, plan: _Plan, checkpoint: Checkpoint | None = None) -> CrossFit | None:
         """Trains on folds, if the rows are validated on folds."""
         if not self._prepared.folds:
             return None
@@ -236,6 +236,7 @@ class Rounds:
             recipe=plan.recipe,
             steps=steps_of(self._subset(plan.rows), plan.recipe),
             pseudo=plan.pseudo,
+            checkpoint=None if checkpoint is None else checkpoint.of_folds(len(self._prepared.folds)),
             progress=self._progress,
             stopwatch=self._stopwatch,
         )
