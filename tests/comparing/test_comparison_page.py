@@ -117,6 +117,7 @@ def test_names_of_strangers_are_escaped():
 def test_one_candidate_and_perfect_answers_can_be_drawn():
     verdict = judged({"lora": 0.9})
     assert "1 candidate on minilm" in read(as_html(verdict))
+    assert all(len(plot(verdict, cost, "slim", 360, 540).columns) >= 2 for cost in (TIME, PARAMETERS))
     own = {"lora": [np.ones(20)], "ia3": [np.ones(20)]}
     assert "1.000" in read(as_html(judge(study(own), results(own))))
 

@@ -21,6 +21,8 @@ _DOT, _RING = 6.0, 9.0
 _BOLD = 1.15
 # Points further below the best than so many times the distance of the lower quartile are drawn at the lower edge.
 _FAR, _LEAST_SPAN = 1.8, 0.05
+# The horizontal axis spans at least this factor, so that it has grid lines.
+_LEAST_FACTOR = 12
 _SECONDS = (0.01, 0.1, 1, 10, 60, 600, 3_600, 36_000, 360_000)
 _BETWEEN = (0.03, 0.3, 3, 30, 180, 1_800, 10_800, 108_000)
 
@@ -207,7 +209,7 @@ def _across(
 ) -> tuple[Callable[[float], float], tuple[tuple[float, str], ...]]:
     """Returns the function from a cost to its position, and the grid lines."""
     low, high = min(costs), max(costs)
-    margin = max((high / low) ** 0.06, 1.15)
+    margin = max((high / low) ** 0.06, 1.15, math.sqrt(_LEAST_FACTOR * low / high))
     low, high = low / margin, high * margin
     span = math.log(high / low)
 
