@@ -14,6 +14,8 @@ from fuzz.mutations import Mutation, raw
 # Written into the text after it is encoded, since json.dumps cannot write them.
 _DEEP, _LONG_NUMBER = "@deep@", "@long number@"
 _NESTED = 100_000
+# A value is repeated up to so many characters; several mutations multiply.
+_MOST_CHARACTERS = 4 << 20
 _NUMBERS = (
     *(
         0,
@@ -159,8 +161,9 @@ def _scale(random: Random, owner: Any, key: Any, places: list[tuple[Any, Any]]) 
 
 
 def _lengthen(random: Random, owner: Any, key: Any, places: list[tuple[Any, Any]]) -> None:
-    value = owner[key]
-    owner[key] = value * 1000 if isinstance(value, str) else [value] * random.choice((2, 100, 10_000))
+    value, times = owner[key], random.choice((2, 100, 10_000))
+    times = max(1, min(1000 if isinstance(value, str) else times, _MOST_CHARACTERS // len(json.dumps(value))))
+    owner[key] = value * times if isinstance(value, str) else [value] * times
 
 
 def _rename(random: Random, owner: Any, key: Any, places: list[tuple[Any, Any]]) -> None:
