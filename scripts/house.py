@@ -59,6 +59,7 @@ GROUND = (
     "schemas",
     "shelf",
     "stopwatch",
+    "durations",
     "storage_limits",
     "store",
     "templating",

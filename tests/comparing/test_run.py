@@ -10,12 +10,12 @@ import pytest
 
 from keras_peft import tasks
 from keras_peft.comparing.candidates import chosen
-from keras_peft.comparing.durations import Clock
 from keras_peft.comparing.jobs import Cancel, Final, Job
 from keras_peft.comparing.process import DIED
 from keras_peft.comparing.results import Result
 from keras_peft.comparing.run import Runner, Work
 from keras_peft.comparing.storing import Store, write_result
+from keras_peft.durations import Clock
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 

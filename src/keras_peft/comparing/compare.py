@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft._version import __version__
-from keras_peft.comparing.durations import Clock, seconds_of
 from keras_peft.data.tables import Data, is_path
+from keras_peft.durations import Clock, seconds_of
 from keras_peft.errors import OptionError
 from keras_peft.files import whole_file
 from keras_peft.memory import limit_bytes

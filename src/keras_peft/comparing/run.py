@@ -10,7 +10,6 @@ from typing import Any
 
 from keras_peft.comparing.candidates import is_trained, work
 from keras_peft.comparing.costs import Costs, Pace
-from keras_peft.comparing.durations import Clock
 from keras_peft.comparing.early import Early
 from keras_peft.comparing.jobs import Cancel, Final, Job, Setup
 from keras_peft.comparing.omissions import Omissions
@@ -18,6 +17,7 @@ from keras_peft.comparing.process import DIED, WorkerProcess
 from keras_peft.comparing.results import Candidate, Result
 from keras_peft.comparing.storing import LOG, Store
 from keras_peft.comparing.units import duration
+from keras_peft.durations import Clock
 from keras_peft.errors import DataError, OptionError
 from keras_peft.progress import CandidateState, ComparisonState, Progress
 from keras_peft.training.fine_tune import DEFAULT_METHOD

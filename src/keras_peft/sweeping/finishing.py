@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_peft import predict
+from keras_peft.comparing.bootstrap import RowBootstrap
 from keras_peft.core.selection import ROLES
 from keras_peft.data.tables import is_path
 from keras_peft.errors import OptionError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 BEST, DEFAULTS, REPORT, PAGE, FLAGS = "best", "defaults", "sweep.json", "index.html", "run.toml"
 FILES = (BEST, DEFAULTS, REPORT, PAGE, FLAGS, f"{BEST}.partial", f"{DEFAULTS}.partial", "logs")
 _FORMAT = 1
-_RESAMPLES, _CHUNK = 10_000, 500
 
 
 def report_of(
@@ -178,12 +178,16 @@ def _score(test: Examples, best: Path, defaults: Path | None) -> dict[str, Any]:
         return {**result, "defaults": scores.to_json(), "difference": None}
     other, their_scores = _counts(test, defaults)
     task = predict.load(best).task
-    low, high = _interval(task, counts, other)
-    difference = scores.main - their_scores.main
+    found = RowBootstrap({BEST: [counts], DEFAULTS: [other]}, task.from_counts).difference(BEST, DEFAULTS)
     return {
         **result,
         "defaults": their_scores.to_json(),
-        "difference": {"value": difference, "low": low, "high": high, "is_clear": not low <= 0 <= high},
+        "difference": {
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+            "is_clear": not found.low <= 0 <= found.high,
+        },
     }
 
 
@@ -192,18 +196,6 @@ def _counts(test: Examples, bundle: Path) -> tuple[np.ndarray, Any]:
     classifier = predict.load(bundle)
     outputs, truth = classifier.outputs(test.texts), classifier.task.targets(test.labels)
     return classifier.task.counts(outputs, truth), classifier.task.score_with_interval(outputs, truth)
-
-
-def _interval(task: Any, best: np.ndarray, defaults: np.ndarray) -> tuple[float, float]:
-    """Returns the 95% interval of the difference: a bootstrap of the rows, which are the same on both sides."""
-    import numpy as np
-
-    generator, rows, found = np.random.default_rng(0), len(best), []
-    for _ in range(0, _RESAMPLES, _CHUNK):
-        drawn = generator.multinomial(rows, np.full(rows, 1 / rows), size=_CHUNK)
-        found.append(task.from_counts(drawn @ best) - task.from_counts(drawn @ defaults))
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _write(out: Path, report: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -16,6 +15,7 @@ from keras_peft.core.method import Method
 from keras_peft.data.columns import column_options
 from keras_peft.data.examples import Examples, read_examples
 from keras_peft.data.tables import Data, is_path
+from keras_peft.durations import seconds_of
 from keras_peft.errors import OptionError, listed
 from keras_peft.extras import need
 from keras_peft.progress import Progress
@@ -38,8 +38,6 @@ JOURNAL, LOCK, CHECKPOINTS = "trials.journal", ".lock", "interrupted"
 _FILES = (JOURNAL, LOCK, CHECKPOINTS, *finishing.FILES)
 # Each process needs a core or two, and memory for the base.
 _CORES_PER_WORKER = 4
-_BUDGET = re.compile(r"(?:(\d+(?:\.\d+)?)h)?\s*(?:(\d+(?:\.\d+)?)m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)s?)?")
-_LONGEST = 10 * 365 * 24 * 3600
 
 
 def sweep(
@@ -147,18 +145,7 @@ def _check(trials: Any, workers: Any, budget: Any) -> float | None:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         if not (name == "workers" and value is None) and not (is_whole and 1 <= value <= most):
             raise OptionError(f"`{name}={value!r}`: expected a whole number from 1 to {most}.")
-    if budget is None:
-        return None
-    found = _BUDGET.fullmatch(budget.strip()) if isinstance(budget, str) else None
-    if found is not None and any(found.groups()):
-        hours, minutes, seconds = (float(one or 0) for one in found.groups())
-        total = 3600 * hours + 60 * minutes + seconds
-    else:
-        is_number = isinstance(budget, int | float) and not isinstance(budget, bool)
-        total = float(budget) if is_number else 0
-    if not 0 < total <= _LONGEST:
-        raise OptionError(f"`budget={budget!r}`: expected a time such as 20m, 1h30m or 90s.")
-    return total
+    return seconds_of(budget)
 
 
 def _parted(data: Data, test: Data | None) -> tuple[Data, Data | None]:

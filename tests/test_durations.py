@@ -7,7 +7,7 @@ import math
 import pytest
 
 from keras_peft.comparing.costs import Costs, Pace
-from keras_peft.comparing.durations import Clock, seconds_of
+from keras_peft.durations import Clock, seconds_of
 from keras_peft.errors import OptionError
 
 
