@@ -17,7 +17,7 @@ from keras_peft.memory import limit_bytes
 from keras_peft.progress import Progress
 from keras_peft.runtime.cores import available_cores
 from keras_peft.training.prepare import check_installed
-from keras_peft.training.settings import FEW_ROWS, Settings
+from keras_peft.training.settings import Settings
 from keras_peft.training.showing import shown
 
 if TYPE_CHECKING:
@@ -263,8 +263,8 @@ class _Comparing:
         examples = sides.training
         task = examples.task.from_labels(examples.labels)
         trained = len(sides.part(0, sides.folds[0]).training)
-        # With few rows, `fine_tune` also trains on folds.
-        rounds = 1 + (self._settings.folds(sides.rows) or 0) if sides.rows < FEW_ROWS else 1
+        # The bundle is also validated on folds, unless there are many rows.
+        rounds = 1 + (self._settings.folds(sides.rows) or 0)
         return Work(
             candidates=study.candidates,
             seeds=study.seeds,
