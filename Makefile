@@ -43,7 +43,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-export bench-serve soak thousand attack fuzz clean help
+.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-compare bench-export bench-serve soak thousand attack fuzz clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -117,6 +117,9 @@ bench: .venv/bench $(PEERS)/installed ## compare speed and memory with HF PEFT a
 
 bench-few: .venv/bench $(PEERS)/installed ## compare accuracy with few labels; folders and flags in BENCH="..."
 	$(BIN)/python -m benchmarks.few_rows --peers $(PEERS)/bin/python $(BENCH)
+
+bench-compare: .venv/bench ## compare all methods on several data sets; folders and flags in BENCH="..."
+	$(BIN)/python -m benchmarks.comparison $(BENCH)
 
 bench-export: .venv/bench .venv/serving $(PEERS)/installed ## compare exports with Keras and PyTorch; folders and flags in BENCH="..."
 	$(BIN)/python -m benchmarks.exports --peers $(PEERS)/bin/python $(BENCH)

@@ -439,6 +439,13 @@ def measured_exports_page() -> str:
     return filled("docs/benchmarks/exports.md", {"measurements": tables.all_of(stored)})
 
 
+def measured_methods_page() -> str:
+    """docs/benchmarks/methods.md with the measurements of benchmarks/comparison."""
+    from benchmarks.comparison import __main__ as comparison
+
+    return filled("docs/benchmarks/methods.md", {"measurements": comparison.tables(comparison.load())})
+
+
 def measured_few_rows_page() -> str:
     """docs/benchmarks/few-rows.md with the measurements of benchmarks/few_rows.py."""
     from benchmarks import few_rows
@@ -547,6 +554,7 @@ def main() -> None:
         "docs/guides/exchange.md": exchange_page(),
         "docs/benchmarks/serving.md": measured_serving_page(),
         "docs/benchmarks/few-rows.md": measured_few_rows_page(),
+        "docs/benchmarks/methods.md": measured_methods_page(),
         "docs/benchmarks/exports.md": measured_exports_page(),
         "docs/benchmarks/exchange.md": measured_exchange_page(),
         "docs/internals/house.md": house_page(),

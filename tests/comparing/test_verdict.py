@@ -235,3 +235,10 @@ def test_the_best_method_is_rarely_beaten(monkeypatch):
 def test_nothing_is_beaten_before_two_have_results():
     assert clearly_beaten(TASK, results(scored({"lora": 0.9}))) == set()
     assert clearly_beaten(TASK, []) == set()
+
+
+def test_a_single_method_is_not_above_every_other():
+    rows = np.arange(200)
+    own = {"lora": [rows >= 10], "words!": [rows >= 90]}
+    verdict = judge(study(own), results(own))
+    assert sentences(verdict)[0] == "Use Lora, the only method with results."

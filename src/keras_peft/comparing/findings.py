@@ -67,6 +67,8 @@ def _recommendation(verdict: Verdict) -> Iterator[str]:
             f"Use {title}: it trains in {duration(use.train_seconds)}, the shortest time of the {len(near)} methods "
             f"that are within {MARGIN} of the best {metric} and cannot be told apart from it."
         )
+    elif sum(one.is_method for one in verdict.standings) == 1:
+        yield f"Use {title}, the only method with results."
     elif use is best and len(rivals) == 1:
         yield f"Use {title}: its {metric} is clearly above that of every other method."
     elif use is best:

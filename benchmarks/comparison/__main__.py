@@ -1,0 +1,250 @@
+"""What the methods trade: quality, training time and parameters, of all methods on several data sets.
+
+    python -m benchmarks.comparison FOLDER... [--rows 1000]     measure what is missing
+    python -m benchmarks.comparison --docs                      the plots again, without measuring
+
+Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows. `keras-peft compare`
+trains all methods on each, so an interrupted measurement goes on where it was. The results are written to
+benchmarks/results/comparison.json after each data set; `make docs` adds them to docs/benchmarks/methods.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.comparison.ranks import Ranks, average_ranks, save_diagram
+from benchmarks.speed.results import describe_machine
+
+import keras_peft
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "comparison.json"
+IMAGES = ROOT / "docs" / "images"
+RANKS, TRADE = IMAGES / "ranks.png", IMAGES / "trade_off.png"
+_INK, _METHOD, _YARDSTICK = "#222222", "#0b62b8", "#8c8c8c"
+
+
+def main() -> None:
+    """Measures what is missing, and draws the plots."""
+    options = parse()
+    stored = load()
+    for folder, rows in options.folders:
+        name = folder.name if rows is None else f"{folder.name}, {rows:,} rows"
+        stored["machine"] = describe_machine(options.peers)
+        stored["sets"][name] = measured(folder, rows, name, options)
+        RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    if stored["sets"]:
+        draw(stored["sets"], TRADE)
+        if (ranks := ranks_of(stored["sets"])) is not None:
+            save_diagram(ranks, RANKS)
+
+
+def load() -> dict[str, Any]:
+    """Returns the stored results."""
+    if not RESULTS.is_file():
+        return {"machine": None, "sets": {}}
+    return dict(json.loads(RESULTS.read_text(encoding="utf-8")))
+
+
+def parse() -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.comparison",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folders", nargs="*", metavar="FOLDER", type=_folder)
+    add("--methods", default="all", help="those of keras-peft compare")
+    add("--seeds", type=int, default=3)
+    add("--budget", help="time for each data set, such as 2h; no limit by default")
+    add("--work", type=Path, default=ROOT / ".bench-comparison", metavar="FOLDER", help="the comparisons")
+    add("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="named where it is measured")
+    add("--docs", action="store_true", help="draw the plots from what is known")
+    options = parser.parse_args()
+    if not options.folders and not options.docs:
+        options.folders = [(ROOT / "benchmarks" / "data" / "sentiment_sentences", None)]
+    options.peers = options.peers.absolute()
+    return options
+
+
+def _folder(text: str) -> tuple[Path, int | None]:
+    folder, _, rows = text.partition("=")
+    return Path(folder).resolve(), int(rows) if rows else None
+
+
+def measured(folder: Path, rows: int | None, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Compares the methods on one data set.
+
+    Args:
+        folder: Folder with train.jsonl and test.jsonl.
+        rows: Number of training rows to draw; None for all.
+        name: Name of the data set.
+        options: The command line.
+
+    Returns:
+        The metric, the number of rows, and the figures of each training.
+    """
+    work = options.work / name.replace(", ", "-").replace(" ", "-")
+    data = work / "data"
+    if not data.is_dir():
+        data.mkdir(parents=True)
+        lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        chosen = lines if rows is None else random.Random(0).sample(lines, rows)
+        (data / "train.jsonl").write_text("".join(chosen), encoding="utf-8")
+        shutil.copy(folder / "test.jsonl", data / "test.jsonl")
+    out = work / "compared"
+    found = keras_peft.compare(
+        data,
+        out=out,
+        methods=options.methods,
+        seeds=options.seeds,
+        budget=options.budget,
+        resume=(out / "results").is_dir(),
+    )
+    study = found.study
+    return {
+        "task": study.task,
+        "metric": study.metric,
+        "rows": study.rows - (study.test_rows if study.how == "test" else 0),
+        "test_rows": study.test_rows,
+        "recommended": found.recommended,
+        "places": {one.candidate.name: one.place for one in found.verdict.standings},
+        "sentences": found.sentences,
+        "trainings": [
+            {
+                "candidate": one.candidate,
+                "kind": one.kind,
+                "seed": one.seed,
+                "score": round(one.metrics[study.metric], 5),
+                "parameters": one.trainable_parameters,
+                "seconds": round(one.train_seconds, 1),
+                "adapter_bytes": one.adapter_bytes,
+                "latency_ms": one.latency_ms and round(one.latency_ms, 2),
+            }
+            for one in found.results
+        ],
+    }
+
+
+def means_of(one: Mapping[str, Any], figure: str) -> dict[str, float]:
+    """Returns the mean of a figure over the seeds, by candidate; those without the figure are left out."""
+    by_candidate: dict[str, list[float]] = {}
+    for training in one["trainings"]:
+        if training[figure] is not None:
+            by_candidate.setdefault(training["candidate"], []).append(training[figure])
+    return {name: fmean(values) for name, values in by_candidate.items()}
+
+
+def ranks_of(sets: Mapping[str, Mapping[str, Any]]) -> Ranks | None:
+    """Ranks the candidates that every data set has; None if they or the data sets are too few."""
+    scores = {name: means_of(one, "score") for name, one in sets.items()}
+    common = set.intersection(*map(set, scores.values())) if scores else set()
+    if len(common) < 3 or len(scores) < 2:
+        return None
+    return average_ranks({name: {key: own[key] for key in sorted(common)} for name, own in scores.items()})
+
+
+def tables(stored: Mapping[str, Any]) -> str:
+    """Returns the average ranks, and a table of the scores of each data set, as Markdown."""
+    from benchmarks.speed.tables import machine
+
+    sets = stored["sets"]
+    if not sets:
+        return "Not measured yet: `make bench-compare`."
+    parts = [machine(stored["machine"])]
+    if (ranks := ranks_of(sets)) is not None:
+        parts.append(
+            f"![Average ranks over {len(sets)} data sets, with the critical difference](../images/ranks.png)"
+        )
+        parts.append(f"The p-value of the Friedman test is {ranks.p:.3g}.")
+    parts.append("![Quality against training time and parameters](../images/trade_off.png)")
+    parts += [_table(name, one) for name, one in sets.items()]
+    return "\n\n".join(parts)
+
+
+def _table(name: str, one: Mapping[str, Any]) -> str:
+    scores, seconds, parameters = (means_of(one, key) for key in ("score", "seconds", "parameters"))
+    seeds = {key: sum(training["candidate"] == key for training in one["trainings"]) for key in scores}
+    metric = one["metric"].replace("_", " ")
+    lines = [
+        f"### {name}",
+        "",
+        f"{one['rows']:,} training rows, {one['test_rows']:,} test rows. {one['sentences'][0]}",
+        "",
+        f"| method | {metric} | told apart from the best | seeds | parameters | training, seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    words = {"best": "the best", "same": "no", "below": "below"}
+    for key in sorted(scores, key=lambda key: -scores[key]):
+        count = f"{parameters[key]:,.0f}" if key in parameters else ""
+        lines.append(
+            f"| `{key}` | {scores[key]:.3f} | {words[one['places'][key]]} | {seeds[key]} | {count} | "
+            f"{seconds[key]:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(sets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Plots the scores of each data set against the training time and the parameters."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    matplotlib.rcParams.update({"font.size": 9, "text.color": _INK, "axes.labelcolor": _INK})
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.4, 3.2 * len(sets)), layout="constrained")
+    for row, (name, one) in zip(figure.subplots(len(sets), 2, squeeze=False), sets.items(), strict=True):
+        for place, (key, label) in zip(
+            row, (("seconds", "training, seconds"), ("parameters", "trainable parameters")), strict=True
+        ):
+            _draw_points(place, one, key)
+            place.set_title(name.replace("_", " ") if key == "seconds" else "", fontsize=10, loc="left")
+            place.set_xlabel(label)
+            place.set_ylabel(one["metric"].replace("_", " "))
+    figure.savefig(path, dpi=130, facecolor="white")
+
+
+def _draw_points(place: Any, one: Mapping[str, Any], figure: str) -> None:
+    """Plots a point for each candidate, and the line of those that no other one beats in both."""
+    scores, costs = means_of(one, "score"), means_of(one, figure)
+    kinds = {training["candidate"]: training["kind"] for training in one["trainings"]}
+    points = {key: (costs[key], scores[key]) for key in scores if costs.get(key)}
+    for key, (cost, score) in points.items():
+        is_method = kinds[key] == "method"
+        place.plot(
+            cost, score, "o" if is_method else "s", color=_METHOD if is_method else _YARDSTICK, markersize=4
+        )
+    front = _front(list(points.values()))
+    place.plot(*zip(*front, strict=True), color=_METHOD, linewidth=0.8, alpha=0.6, drawstyle="steps-post")
+    for key, point in points.items():
+        if point in front:
+            place.annotate(key, point, xytext=(3, 4), textcoords="offset points", fontsize=7)
+    place.set_xscale("log")
+    place.grid(color="#e3e3e3", linewidth=0.8)
+    place.set_axisbelow(True)
+    place.spines[["top", "right"]].set_visible(False)
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Returns the points for which no cheaper point is as good, from the cheapest on."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda one: (one[0], -one[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The finished trainings are kept, and the same command goes on from there.")
