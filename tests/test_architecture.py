@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,9 @@ def test_all_imports_and_exports_can_be_had_from_their_namespace():
 
 def test_a_bundle_is_loaded_by_a_long_or_a_short_name():
     assert keras_peft.load is keras_peft.load_bundle
+
+
+def test_no_two_test_files_have_the_same_name():
+    """pytest imports them by their name alone."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
