@@ -366,6 +366,18 @@ def test_a_panic_of_polars_is_an_error(tmp_path, monkeypatch):
     refused(path, "not a valid Parquet file")
 
 
+def test_a_file_without_a_name_in_an_archive(tmp_path):
+    path = tmp_path / "rows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("rows.jsonl", '{"text": "a", "label": "b"}\n')
+        archive.writestr("x", "nothing")
+    content = path.read_bytes()
+    # The length of the name "x" in the list of files, 28 bytes after the start of its entry.
+    place = content.rindex(b"PK\x01\x02") + 28
+    path.write_bytes(content[:place] + b"\0\0\1\0" + content[place + 4 :])
+    assert rows(path) == [{"text": "a", "label": "b"}]
+
+
 def test_a_damaged_file_in_an_archive(tmp_path):
     path = tmp_path / "rows.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -115,7 +115,7 @@ def _only_table(path: Path, archive: ZipFile) -> ZipInfo:
     files = [
         one
         for one in archive.infolist()
-        if not one.is_dir()
+        if not one.filename.endswith("/")  # `is_dir` fails for an empty name.
         and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(one.filename).parts)
     ]
     tables = [one for one in files if ending_of(Path(one.filename)) in FORMATS]
