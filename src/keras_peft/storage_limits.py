@@ -9,7 +9,7 @@ from keras_peft.errors import OptionError
 
 UNPACKED = "KERAS_PEFT_UNPACKED_SIZE"
 # Text compresses to a third or a tenth, and a file of one repeated character to a thousandth.
-_RATIO, _LEAST_UNPACKED = 100, 256 << 20
+_RATIO, _LEAST_UNPACKED = 100, 32 << 20
 _UNITS = {
     "": 1,
     "K": 10**3,
@@ -43,7 +43,7 @@ def unpacked_limit(packed: int, *, most: int | None = None) -> int:
 
     Args:
         packed: Size of the file in bytes.
-        most: The default; 100 times the size, but at least 256 MiB, if it is not given.
+        most: The default; 100 times the size, but at least 32 MiB, if it is not given.
     """
     return _limit(UNPACKED, max(_LEAST_UNPACKED, _RATIO * packed) if most is None else most)
 

@@ -32,6 +32,7 @@ _AROUND = 100
 _LABELS = 1024
 # Values that are read from the file at once.
 _READ_TOGETHER = 256
+_BLOCK = 1 << 20
 _WHAT = "data that does not fit in memory"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -176,17 +177,22 @@ class _File:
         with writing_to_cache(_WHAT) as folder:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by the finalizer)
         self._lock = threading.Lock()
+        self._pending = bytearray()
         weakref.finalize(self, self._file.close)
 
     def write(self, record: bytes) -> None:
         """Appends bytes; not allowed after the first read."""
-        with self._closed_if_full(), writing_to_cache(_WHAT):
-            self._file.write(record)
+        self._pending += record
+        if len(self._pending) >= _BLOCK:
+            self.flush()
 
     def flush(self) -> None:
         """Flushes all written bytes."""
+        # Once for many records, since this looks for the cache's folder.
         with self._closed_if_full(), writing_to_cache(_WHAT):
+            self._file.write(self._pending)
             self._file.flush()
+        self._pending.clear()
 
     def read(self, start: int, end: int) -> bytes:
         """Returns the bytes from `start` up to `end`."""
