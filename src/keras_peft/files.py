@@ -51,6 +51,17 @@ def writing_to_cache(what: str) -> Iterator[Path]:
         ) from None
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Returns whether a path is in a folder once all links are followed.
+
+    Args:
+        path: The path, which need not exist.
+        folder: The folder.
+    """
+    # Unlike `Path.resolve`, it accepts a link to itself.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 def relative(path: str | Path, folder: Path) -> str:
     """Returns a path relative to a folder, which also works after both were moved.
 

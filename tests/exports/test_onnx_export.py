@@ -243,11 +243,17 @@ def resealed(folder, **changes):
     path.write_text(json.dumps(content))
 
 
+def linked_to_itself(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda folder: (folder / "onnx" / "model.onnx").write_bytes(b"x"), "model.onnx was modified"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+        (lambda folder: linked_to_itself(folder / "tokenizer.json"), "tokenizer.json is missing"),
         (lambda folder: (folder / "keras_peft.json").write_text("{"), "is damaged"),
         (lambda folder: resealed(folder, labels="x"), "labels is .*, expected list"),
         (lambda folder: resealed(folder, labels=["a", "b", "c", "d", "e"]), "outputs, and its labels need 5"),

@@ -9,7 +9,7 @@ from keras_peft.bundle.content import checksum
 from keras_peft.bundle.description import Description
 from keras_peft.bundle.onnx_file import refuse_unsafe
 from keras_peft.errors import BundleError, BundleMismatch, listed, reason_of
-from keras_peft.files import sha256_of
+from keras_peft.files import is_inside, sha256_of
 from keras_peft.json_files import JsonError, read_object
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def problems_with_files(folder: Path, files: dict[str, str]) -> list[str]:
     problems = []
     for name, expected in sorted(files.items()):
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if not is_inside(path, folder):
             problems.append(f"{name} is outside the folder")
         elif not path.is_file():
             problems.append(f"{name} is missing")

@@ -13,6 +13,7 @@ from keras_peft import bases, sources
 from keras_peft.bases import bert, distilbert
 from keras_peft.core.sites import find_sites
 from keras_peft.errors import BaseError, BaseNotFound
+from keras_peft.files import is_inside
 from keras_peft.interop.hf_peft._names import Names
 from keras_peft.sources import Base, hub
 from keras_peft.sources import folder as folders
@@ -126,7 +127,7 @@ def base_named(name: str | None, folder: Path, *, revision: str | None = None) -
         raise BaseNotFound(f"{folder} does not name its base model; set `base`.")
     places = [folder / name, Path(name)]
     if hub.is_hub_name(hub.name_of(folder)):
-        places = [place for place in places[:1] if place.resolve().is_relative_to(folder.resolve())]
+        places = [place for place in places[:1] if is_inside(place, folder)]
     for place in places:
         if place.is_dir():
             return str(place)
