@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from comparing import Rows, main, run_there
+from live_comparison import Rows, main, run_there
 from safetensors.numpy import load_file
 
 import keras_peft

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from comparing import Rows, main, run_there
+from live_comparison import Rows, main, run_there
 from safetensors.numpy import load_file
 
 import keras_peft
