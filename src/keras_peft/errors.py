@@ -13,6 +13,7 @@
     │   ├── BaseAccessDenied   private or gated
     │   ├── BaseUnreachable    no network
     │   └── BaseCorrupt        the files are damaged
+    ├── ProcessLost        another process of a training ended or does not answer
     ├── HubError           the Hugging Face Hub refuses a push, fails, or has other content
     └── BundleError        a bundle cannot be written or read
         └── BundleMismatch     its parts do not match each other or the base
@@ -55,6 +56,10 @@ class SelectionError(OptionError):
 
 class ExtraNotInstalled(KerasPeftError, ImportError):
     """Raised when packages of an extra are not installed; the message names the extra."""
+
+
+class ProcessLost(KerasPeftError):
+    """Raised when another process of a training by several processes ended or does not answer."""
 
 
 class AdapterError(KerasPeftError):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from keras_peft._version import __version__
-from keras_peft.cli import config
+from keras_peft.cli import config, supervision
 from keras_peft.cli.process import Interrupted
 from keras_peft.cli.wording import as_flags
 from keras_peft.errors import KerasPeftError, OptionError
@@ -168,6 +168,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         signal.signal(number, _interrupt)
     code = 0
     try:
+        if supervision.is_needed(arguments):
+            sys.exit(supervision.watch(arguments))
         code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
         sys.stdout.flush()  # Flush here, where a broken pipe is handled.
     except KerasPeftError as error:

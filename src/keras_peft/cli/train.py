@@ -10,6 +10,7 @@ import typer
 
 from keras_peft.cli.flags import with_flags
 from keras_peft.data.readers import READABLE
+from keras_peft.distributed.environment import HEARTBEAT, place
 from keras_peft.training import tracking
 
 
@@ -37,6 +38,18 @@ def train(
             help=f"Trackers to log to, separated by commas: {', '.join(tracking.names())}; or none."
         ),
     ] = tracking.DEFAULT,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Train together with other processes, which srun, mpirun or environment variables start on one "
+            "machine or several; on the JAX backend.",
+        ),
+    ] = False,
+    heartbeat: Annotated[
+        int,
+        typer.Option(help="Seconds without a sign of life after which another process counts as lost."),
+    ] = HEARTBEAT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
@@ -53,9 +66,13 @@ def train(
         overwrite=overwrite,
         resume=resume,
         track=_trackers(track),
+        distributed=distributed,
+        heartbeat=heartbeat,
         progress=ConsoleProgress(presets=is_preset(settings["base"]), options={"resume", *settings}),
         **settings,
     )
+    if distributed and place().rank:
+        return  # The first process says it for all.
     if as_json:
         print_json(result.to_json())
         return

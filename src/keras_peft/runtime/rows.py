@@ -65,17 +65,31 @@ class Subset:
 
 
 def inference_batches(rows: EncodedRows) -> Iterator[tuple[np.ndarray, Any]]:
-    """Divides rows into batches by length, with about the same number of tokens each.
+    """Divides rows into batches; see `row_batches`.
 
     Yields:
         The indices of a batch's rows, and its inputs.
     """
-    order = np.argsort(rows.lengths, kind="stable")
+    for batch in row_batches(rows.lengths):
+        yield batch, rows.batch(batch)
+
+
+def row_batches(lengths: np.ndarray) -> list[np.ndarray]:
+    """Divides rows into batches by length, with about the same number of tokens each.
+
+    Args:
+        lengths: Number of tokens of each row, (rows,).
+
+    Returns:
+        The indices of each batch's rows.
+    """
+    order = np.argsort(lengths, kind="stable")
+    batches: list[np.ndarray] = []
     start = 0
     while start < len(order):
         # The longest row sets the padded length; rows are sorted, so it is the last one.
         fits = order[start : start + _MOST_ROWS]
-        tokens = rows.lengths[fits] * np.arange(1, len(fits) + 1)
-        batch = fits[: max(_LEAST_ROWS, int(np.searchsorted(tokens, _TOKENS, side="right")))]
-        yield batch, rows.batch(batch)
-        start += len(batch)
+        tokens = lengths[fits] * np.arange(1, len(fits) + 1)
+        batches.append(fits[: max(_LEAST_ROWS, int(np.searchsorted(tokens, _TOKENS, side="right")))])
+        start += len(batches[-1])
+    return batches

@@ -167,8 +167,10 @@ class Task(_task.Task):
                 each = keras.losses.categorical_crossentropy(
                     ops.one_hot(truth, labels), logits, from_logits=True, label_smoothing=label_smoothing
                 )
-                # Rows of a batch have different numbers of words.
-                usual = ops.maximum(ops.mean(ops.sum(is_word, axis=-1)), 1e-6)
+                # Rows of a batch have different numbers of words; those without words do not count.
+                words = ops.sum(is_word, axis=-1)
+                with_words = ops.sum(ops.cast(words > 0, logits.dtype))
+                usual = ops.maximum(ops.sum(words) / ops.maximum(with_words, 1.0), 1e-6)
                 return ops.sum(each * is_word, axis=-1) / usual
 
         return CrossEntropy(name="cross_entropy")

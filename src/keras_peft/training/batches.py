@@ -77,6 +77,19 @@ class TrainingBatches(keras.utils.PyDataset):
         weights = () if self._weights is None else (self._weights[batch],)
         return self._rows.batch(batch), targets, *weights
 
+    @property
+    def has_words(self) -> bool:
+        """Whether the targets are those of words."""
+        return not isinstance(self._targets, np.ndarray)
+
+    def size(self, index: int) -> int:
+        """Returns the number of rows of a batch.
+
+        Args:
+            index: Number of the batch in the epoch.
+        """
+        return len(self._order[index])
+
     def on_epoch_end(self) -> None:
         """Reshuffles the rows; called by Keras."""
         self._number += 1

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_peft.distributed.processes import Processes
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
-from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.runtime.rows import EncodedRows, Subset
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
@@ -72,7 +72,7 @@ def cross_fit(
         The outputs on every labelled row after each epoch, and on those without labels at the end of each
         fold.
     """
-    task, model = prepared.task, prepared.model
+    task, model, processes = prepared.task, prepared.model, prepared.processes
     targets = task.targets(prepared.training.labels)
     unlabelled = np.arange(len(prepared.unlabelled)) + len(prepared.training)
     initial = Snapshot(model)
@@ -95,7 +95,7 @@ def cross_fit(
             chosen = WeightedRows.of(training, _at(targets, training))
             if pseudo:
                 chosen = chosen.joined(pseudo[number])
-            kept = _Kept(run, Subset(rows, held_out), _at(targets, held_out))
+            kept = _Kept(run, Subset(rows, held_out), _at(targets, held_out), processes)
             # As many steps as on all rows, so that the compiled schedule fits.
             others = Subset(rows, chosen.texts)
             batch_size = math.ceil(len(others.lengths) / steps)
@@ -108,10 +108,11 @@ def cross_fit(
                 recipe=replace(recipe, batch_size=batch_size, patience=None),
                 progress=shared,
                 stopwatch=stopwatch,
+                processes=processes,
             )
             answers = None
             if len(unlabelled) and not pseudo:
-                answers = compute_outputs(run, Subset(rows, unlabelled), repeatedly=True)
+                answers = processes.outputs(run, Subset(rows, unlabelled), repeatedly=True)
             saved.add(kept.epochs, answers)
     finally:
         progress.finished()
@@ -132,8 +133,8 @@ def cross_fit(
 class _Kept(HeldOut):
     """Held-out rows that keep the outputs of every epoch."""
 
-    def __init__(self, run: Inference, rows: EncodedRows, truth: Any) -> None:
-        super().__init__(rows, truth)
+    def __init__(self, run: Inference, rows: EncodedRows, truth: Any, processes: Processes) -> None:
+        super().__init__(rows, truth, processes)
         self._run = run
         self.epochs: list[Any] = []
 

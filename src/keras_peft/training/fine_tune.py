@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft import bundle as bundles
 from keras_peft import methods
 from keras_peft.core.method import Method
 from keras_peft.data.tables import Data
-from keras_peft.memory import give_back_freed_memory, peak_rss_mb
+from keras_peft.distributed.environment import HEARTBEAT
+from keras_peft.distributed.joining import joined
+from keras_peft.distributed.processes import Alone
+from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import metric_name
 from keras_peft.training import tracking
-from keras_peft.training.checkpoint import Checkpoint, TrainingState
-from keras_peft.training.content import content_of
-from keras_peft.training.describe import run_of
+from keras_peft.training.job import Job
 from keras_peft.training.plotting import plot_report
-from keras_peft.training.prepare import check_installed, prepare, read, read_texts
-from keras_peft.training.prepared import PreparedTraining
+from keras_peft.training.prepare import check_installed
 from keras_peft.training.settings import Settings
 from keras_peft.training.showing import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import keras
     import matplotlib.figure
-
-    from keras_peft.training.rounds import Trained
-    from keras_peft.training.trunk_cache import TrunkCacheUse
 
 DEFAULT_METHOD = "lora"
 
@@ -118,6 +113,8 @@ def fine_tune(
     resume: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     track: str | Sequence[str] | None = None,
+    distributed: bool = False,
+    heartbeat: int = HEARTBEAT,
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
     **settings: Any,
@@ -138,6 +135,10 @@ def fine_tune(
         track: Trackers to log the run to: any of `"tensorboard"`, `"mlflow"` and `"wandb"`.
             TensorBoard's event files are written to the folder `logs` next to `out`, by
             default on the TensorFlow backend only.
+        distributed: Train together with other processes, on the JAX backend. Each calls this function with the
+            same arguments; where they are is read from the variables of `keras.distribution.initialize`, or
+            those of Slurm or MPI. The first process writes the bundle.
+        heartbeat: Seconds without a sign of life after which another process counts as lost.
         progress: Receives progress events: an instance of `keras_peft.progress.Progress`. By default, bars are
             shown on a terminal and in a notebook; `Progress()` shows nothing.
         stopwatch: Measures the stages; a new one is started by default.
@@ -150,6 +151,8 @@ def fine_tune(
     Raises:
         KerasPeftError: If an argument or the data cannot be used. Nothing is written then,
             and an existing bundle at `out` does not change.
+        ProcessLost: If another process ends or does not answer. The training up to the last complete epoch is
+            kept.
 
     Example:
         >>> result = keras_peft.fine_tune("conversations.jsonl", out="my-bundle", epochs=4)
@@ -160,50 +163,13 @@ def fine_tune(
     out, chosen = Path(out), Settings.of(settings)
     trackers = [track] if isinstance(track, str) else track
     tracking.check(trackers or ())
-    bundles.refuse_existing(out, overwrite=overwrite)
-
-    training, held_out = read(data, chosen, progress)
-    prepared = prepare(
-        training,
-        held_out,
-        chosen_methods(method),
-        chosen,
-        progress=progress,
-        stopwatch=stopwatch,
-        unlabelled=read_texts(training, chosen),
-    )
-
-    checkpoint = Checkpoint.next_to(out, run_of(prepared, chosen))
-    state = _state(checkpoint, resume=resume, epochs=prepared.recipe.epochs, progress=progress)
-    run = tracking.TrackedRun(
-        name=out.name,
-        folder=out.absolute().parent / "logs" / out.name,
-        settings=prepared.settings,
-        resumed=state is not None,
-    )
-    with _kept(checkpoint):
-        trained, cached = _train(
-            prepared,
-            chosen,
-            checkpoint,
-            state,
-            run,
-            tracking.defaults() if trackers is None else trackers,
-            callbacks,
-            progress,
-            stopwatch,
-        )
-
-    progress.stage("Saving and verifying the bundle")
-    content = content_of(data, out, prepared, trained, cached, chosen, progress, stopwatch)
-    # The bundle is verified on a fresh base; free this one first, so that memory holds only one.
-    del prepared
-    gc.collect()
-    give_back_freed_memory()
-    with stopwatch.measure("save"), _kept(checkpoint):
-        written = bundles.write(out, content, overwrite=overwrite)
-    checkpoint.remove()
-    return Result(out, {**written.report(), "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()})
+    group = joined(progress, heartbeat=heartbeat) if distributed else nullcontext(Alone())
+    with group as processes:
+        if processes.rank:
+            progress = Progress()
+        job = Job(data, out, chosen, overwrite, tuple(callbacks), trackers, progress, stopwatch, processes)
+        report = job.run(chosen_methods(method), resume=resume)
+    return Result(out, {**report, "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()})
 
 
 def chosen_methods(method: Method | str | Sequence[Method | str] | None) -> list[Method]:
@@ -213,56 +179,3 @@ def chosen_methods(method: Method | str | Sequence[Method | str] | None) -> list
         method: A method, its name, a sequence of them, or None.
     """
     return methods.as_methods(DEFAULT_METHOD if method is None else method)
-
-
-def _state(checkpoint: Checkpoint, *, resume: bool, epochs: int, progress: Progress) -> TrainingState | None:
-    """Reads the state to resume from; without `resume`, removes that of an interrupted run."""
-    state = checkpoint.read() if resume else None
-    if state is not None:
-        progress.note(f"Resuming after epoch {state.content['epoch']} of {epochs}")
-    elif not resume and checkpoint.is_there():
-        progress.note(
-            f"{checkpoint.folder} contains an interrupted training run, which is replaced, because `resume` is not set"
-        )
-        checkpoint.remove()
-    return state
-
-
-def _train(
-    prepared: PreparedTraining,
-    settings: Settings,
-    checkpoint: Checkpoint,
-    state: TrainingState | None,
-    run: tracking.TrackedRun,
-    trackers: Sequence[str],
-    callbacks: Sequence[keras.callbacks.Callback],
-    progress: Progress,
-    stopwatch: Stopwatch,
-) -> tuple[Trained, TrunkCacheUse | None]:
-    """Trains the model and returns what it led to, and how the trunk cache was used."""
-    from keras_peft.training.rounds import Rounds  # After `prepare`, which imports Keras quietly.
-
-    with (
-        prepared.rows(trunk_cache=settings.trunk_cache, progress=progress, stopwatch=stopwatch) as (
-            sets,
-            cached,
-        ),
-        tracking.tracked(trackers, run, progress) as loggers,
-        stopwatch.measure("train"),
-    ):
-        rounds = Rounds(prepared, settings, sets, progress=progress, stopwatch=stopwatch)
-        trained = rounds.train(checkpoint=checkpoint, state=state, callbacks=[*loggers, *callbacks])
-    return trained, cached
-
-
-@contextmanager
-def _kept(checkpoint: Checkpoint) -> Iterator[None]:
-    """Adds a note to exceptions if a checkpoint of the training exists."""
-    try:
-        yield
-    except BaseException as error:
-        if checkpoint.is_there():
-            error.add_note(
-                "The training up to the last complete epoch is kept; continue it with `resume=True`."
-            )
-        raise

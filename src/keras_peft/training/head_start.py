@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.runtime.inference import Inference
-from keras_peft.runtime.outputs import compute_outputs
 
 if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
@@ -31,12 +31,21 @@ class HeadStart:
         task: The task of the head.
         rows: The training rows.
         targets: Their targets.
+        processes: The processes that train together; this one alone by default.
     """
 
-    def __init__(self, model: AdaptedModel, task: Task, rows: EncodedRows, targets: Any) -> None:
+    def __init__(
+        self,
+        model: AdaptedModel,
+        task: Task,
+        rows: EncodedRows,
+        targets: Any,
+        processes: Processes | None = None,
+    ) -> None:
         self._model, self._task, self._targets = model, task, targets
         with model.without_head():
-            self._vectors = compute_outputs(Inference(model, rows.signature), rows)
+            run = Inference(model, rows.signature)
+            self._vectors = (processes or Alone()).outputs(run, rows)
 
     def assign(self, texts: np.ndarray | None = None) -> None:
         """Solves the linear model and assigns the solution to the head.

@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_peft import attach, bases
 from keras_peft.core.sites import find_sites
+from keras_peft.distributed.processes import Processes
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.runtime.padding import token_inputs, token_signature
@@ -35,7 +36,13 @@ _MASK_TOKENS = ("[MASK]", "<mask>")
 
 
 def adapt_to_texts(
-    base: Base, placements: Sequence[Placement], tokens: Tokens, settings: Settings, *, progress: Progress
+    base: Base,
+    placements: Sequence[Placement],
+    tokens: Tokens,
+    settings: Settings,
+    *,
+    progress: Progress,
+    processes: Processes,
 ) -> dict[str, np.ndarray]:
     """Trains an adapter to predict masked tokens.
 
@@ -47,6 +54,7 @@ def adapt_to_texts(
         tokens: Tokens of the texts.
         settings: The user's settings.
         progress: Receives progress events.
+        processes: The processes that train together.
 
     Returns:
         The adapter's tensors by key, without the head.
@@ -71,14 +79,15 @@ def adapt_to_texts(
         for epoch in range(recipe.epochs):
             rows.epoch = epoch
             batches = TrainingBatches(rows, rows.targets(), recipe.batch_size, recipe.seed, epoch=epoch)
-            model.fit(
-                batches.for_fit(),
-                initial_epoch=epoch,
-                epochs=epoch + 1,
-                shuffle=False,
-                verbose=0,
-                callbacks=[_Steps(progress)],
-            )
+            with processes.training(model):
+                model.fit(
+                    processes.batches(batches),
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=[_Steps(progress)],
+                )
             batches.release()
         learned = model.adapter_tensors()
     finally:

@@ -17,6 +17,7 @@ from keras_peft.data.examples import Examples, check_trainable, fold_numbers, re
 from keras_peft.data.readers import has_separator
 from keras_peft.data.tables import Data, is_path
 from keras_peft.data.unlabelled import Unlabelled, read_unlabelled
+from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
@@ -139,6 +140,7 @@ def prepare(
     progress: Progress,
     stopwatch: Stopwatch,
     unlabelled: Unlabelled | None = None,
+    processes: Processes | None = None,
 ) -> PreparedTraining:
     """Loads the base, attaches an adapter and a head, and tokenises the rows.
 
@@ -150,6 +152,7 @@ def prepare(
         progress: Receives progress events.
         stopwatch: Measures the stages.
         unlabelled: Texts without labels.
+        processes: The processes that train together; this one alone by default.
 
     Returns:
         The prepared training.
@@ -181,7 +184,8 @@ def prepare(
         if not folds and len(held_out):
             tokens.append(encoder(held_out.texts))
         starts_head = origin is None and task.pooling is not None and task.activation is None
-    adapted = _adapted_to_texts(base, placements, tokens[0], settings, progress, stopwatch)
+    processes = processes or Alone()
+    adapted = _adapted_to_texts(base, placements, tokens[0], settings, progress, stopwatch, processes)
     model = attach.adapt(base.encoder, placements, head=head, pooling=task.pooling)
     notes = _notes(training, held_out, tokens, max_length)
     if unlabelled is not None:
@@ -213,6 +217,7 @@ def prepare(
         settings=decided,
         notes=tuple(notes),
         precision=precision,
+        processes=processes,
     )
 
 
@@ -326,6 +331,7 @@ def _adapted_to_texts(
     settings: Settings,
     progress: Progress,
     stopwatch: Stopwatch,
+    processes: Processes,
 ) -> dict[str, np.ndarray] | None:
     """Returns the tensors of an adapter that was adapted to the texts, if the settings ask for it."""
     if settings.adapt_first is None:
@@ -334,7 +340,7 @@ def _adapted_to_texts(
 
     progress.stage(f"Adapting to {len(tokens):,} texts")
     with stopwatch.measure("adapt"):
-        return adapt_to_texts(base, placements, tokens, settings, progress=progress)
+        return adapt_to_texts(base, placements, tokens, settings, progress=progress, processes=processes)
 
 
 def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max_length: int) -> list[str]:

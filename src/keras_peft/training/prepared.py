@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.data.examples import Examples
+from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
@@ -48,6 +49,7 @@ class PreparedTraining:
         settings: The effective settings, including all defaults.
         notes: Notes for the user.
         precision: Precision of the frozen matrix multiplications.
+        processes: The processes that train together.
     """
 
     training: Examples
@@ -66,6 +68,7 @@ class PreparedTraining:
     settings: dict[str, Any]
     notes: tuple[str, ...]
     precision: str
+    processes: Processes = field(default_factory=Alone)
 
     @contextmanager
     def rows(
@@ -106,6 +109,7 @@ class PreparedTraining:
                     fingerprint=(*weights, keras.__version__, keras.config.backend()),
                     progress=progress,
                     stopwatch=stopwatch,
+                    processes=self.processes,
                 )
             if made is None:
                 progress.note(

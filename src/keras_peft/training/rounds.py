@@ -14,7 +14,6 @@ import numpy as np
 
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
-from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.runtime.rows import EncodedRows, Subset
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import metric_name
@@ -84,7 +83,7 @@ class Rounds:
     ) -> None:
         self._prepared, self._settings = prepared, settings
         self._rows, *self._held_out = sets
-        self._progress, self._stopwatch = progress, stopwatch
+        self._progress, self._stopwatch, self._processes = progress, stopwatch, prepared.processes
         self._model, self._task = prepared.model, prepared.task
         self._truth = self._task.targets(prepared.held_out.labels)
         self._labelled = WeightedRows.of(
@@ -139,7 +138,9 @@ class Rounds:
         """Computes the vectors from which the head starts, with the present weights of the adapter."""
         if self._prepared.starts_head:
             labelled = self._labelled
-            self._start = HeadStart(self._model, self._task, self._subset(labelled), labelled.targets)
+            self._start = HeadStart(
+                self._model, self._task, self._subset(labelled), labelled.targets, self._processes
+            )
 
     def _from_adapted(
         self,
@@ -169,7 +170,9 @@ class Rounds:
         self._progress.stage(f"Answering {len(self._unlabelled):,} texts without labels")
         task, offset = self._task.calibrated(first.outputs, self._truth), len(self._labelled.texts)
         run = Inference(self._model, self._rows.signature)
-        pseudo = surest(task, compute_outputs(run, Subset(self._rows, self._unlabelled)), first=offset)
+        pseudo = surest(
+            task, self._processes.outputs(run, Subset(self._rows, self._unlabelled)), first=offset
+        )
         rows = self._labelled.joined(pseudo)
         recipe = self._prepared.recipe
         if self._settings.epochs is None:
@@ -266,13 +269,14 @@ class Rounds:
             state=state,
             progress=self._progress,
             stopwatch=self._stopwatch,
+            processes=self._processes,
         )
 
     def _validation(self, folds: CrossFit | None) -> Validation | None:
         """Returns what each epoch is scored on, if there are validation rows."""
         if folds is not None:
             return folds.validation
-        return HeldOut(self._held_out[0], self._truth) if self._held_out else None
+        return HeldOut(self._held_out[0], self._truth, self._processes) if self._held_out else None
 
     def _subset(self, rows: WeightedRows) -> EncodedRows:
         """Returns the encoded rows of some texts."""

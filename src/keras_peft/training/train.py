@@ -9,12 +9,14 @@ import keras
 import numpy as np
 
 from keras_peft.core.adapted import AdaptedModel
+from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.progress import Progress
 from keras_peft.runtime.rows import EncodedRows
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.batches import TrainingBatches, batch_count, by_token
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
+from keras_peft.training.epoch_loss import EpochLoss
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.validation import Validation
 from keras_peft.training.watcher import TrainingOutcome, Watcher
@@ -38,6 +40,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     state: TrainingState | None = None,
     weights: np.ndarray | None = None,
+    processes: Processes | None = None,
 ) -> TrainingOutcome:
     """Fits a model that `compile_for_training` compiled.
 
@@ -54,6 +57,7 @@ def fit(
         checkpoint: Where to save the state after each epoch.
         state: The saved state to resume from.
         weights: Weights of the texts, (texts,) float32; equal by default.
+        processes: The processes that train together; this one alone by default.
 
     Returns:
         The history, the best epoch and its outputs on the validation rows, if there are any.
@@ -63,20 +67,25 @@ def fit(
     """
     epoch = 0 if state is None else int(state.content["epoch"])
     batches = training_batches(task, *training, recipe, epoch=epoch, weights=weights)
-    watcher = Watcher(model, task, validation, recipe, progress, stopwatch, checkpoint)
+    processes = processes or Alone()
+    loss = EpochLoss(batches.size, processes.added_rows)
+    watcher = Watcher(
+        model, task, validation, recipe, progress, stopwatch, checkpoint, processes, epoch_loss=loss
+    )
     if state is not None:
         watcher.restore(state)
     progress.started(epochs=recipe.epochs, steps=len(batches), done=epoch)
     try:
         if epoch < recipe.epochs and not watcher.is_enough():
-            model.fit(
-                batches.for_fit(),
-                initial_epoch=epoch,
-                epochs=recipe.epochs,
-                shuffle=False,
-                verbose=0,
-                callbacks=[watcher, *callbacks],
-            )
+            with processes.training(model):
+                model.fit(
+                    processes.batches(batches),
+                    initial_epoch=epoch,
+                    epochs=recipe.epochs,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=[watcher, *callbacks],
+                )
     finally:
         progress.finished()
         batches.release()

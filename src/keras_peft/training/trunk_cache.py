@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_peft.distributed.processes import Processes
 from keras_peft.files import whole_folder
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.progress import Progress
-from keras_peft.runtime.rows import inference_batches
+from keras_peft.runtime.rows import row_batches
 from keras_peft.runtime.trunk_runner import TrunkRunner, computed_features
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.storage_limits import cache_limit, memory_limit
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _FORMAT = 2
 _DIGEST = 16
+# Batches of each process between two exchanges.
+_EXCHANGED = 16
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def compute_features(
     fingerprint: Sequence[str],
     progress: Progress,
     stopwatch: Stopwatch,
+    processes: Processes,
 ) -> tuple[list[Features], TrunkCacheUse] | None:
     """Computes the trunk's features for each text, or reads them from the cache.
 
@@ -75,6 +79,7 @@ def compute_features(
         progress: Receives progress events.
         stopwatch: Adds the time of rows that are only scored, by their share of the tokens,
             to "evaluate".
+        processes: The processes that train together. Each computes a part of the texts, and gets all features.
 
     Returns:
         The features of each set, and how the cache was used; None if there is no room for
@@ -86,12 +91,12 @@ def compute_features(
     key = _key(fingerprint, split, unique)
     folder = trunk_folder() / key
     store = open_store(folder, computed_features(split), unique.lengths)
-    hit = store is not None
-    if store is None:
+    hit = all(processes.gathered(store is not None))
+    if store is None or not hit:
         scored = np.setdiff1d(np.arange(len(unique)), places[0])
         progress.trunk_started(rows=len(unique))
         try:
-            store = _Job(base, split, unique, scored, progress, stopwatch).keep(folder)
+            store = _Job(base, split, unique, scored, progress, stopwatch, processes).keep(folder)
         finally:
             progress.trunk_finished()
     if store is None:
@@ -112,6 +117,7 @@ class _Job:
         scored: Indices of the texts that are only scored.
         progress: Receives progress events.
         stopwatch: Measures the share of texts that are only scored.
+        processes: The processes that share the computation.
     """
 
     base: keras.Model
@@ -120,6 +126,7 @@ class _Job:
     scored: np.ndarray
     progress: Progress
     stopwatch: Stopwatch
+    processes: Processes
 
     def keep(self, folder: Path) -> FeatureStore | None:
         """Computes the features and stores them in a folder, or in memory if it is not writable.
@@ -151,16 +158,38 @@ class _Job:
     ) -> FeatureStore:
         store = FeatureStore(computed_features(self.split), self.texts.lengths)
         began = time.perf_counter()
-        for rows, inputs in inference_batches(self.texts):
-            features = trunk(inputs)
+        failure: OSError | None = None
+        for rows, features in self._batches(trunk):
             if not all(np.isfinite(values).all() for values in features):
                 raise _Overflow
-            store.write(rows, features, allocate)
+            try:
+                if failure is None:
+                    store.write(rows, features, allocate)
+            except OSError as error:
+                # The other processes wait for this one's part, so it goes on with the work.
+                failure = error
+                if self.processes.count == 1:
+                    raise
             self.progress.trunk_computed(rows=len(rows))
+        if any(self.processes.gathered(failure is not None)):
+            raise failure or OSError("another process cannot write the features")
         # All texts share batches, so the cached features do not depend on the validation split.
         share = float(self.texts.lengths[self.scored].sum() / self.texts.lengths.sum())
         self.stopwatch.count("evaluate", share * (time.perf_counter() - began))
         return store
+
+    def _batches(self, trunk: TrunkRunner) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Yields the rows of each batch and their features; every process computes a part of the batches."""
+        batches, count = row_batches(self.texts.lengths), self.processes.count
+        for start in range(0, len(batches), _EXCHANGED * count):
+            exchanged = batches[start : start + _EXCHANGED * count]
+            own = (trunk(self.texts.batch(rows)) for rows in self.processes.own(exchanged))
+            if count == 1:
+                yield from zip(exchanged, own, strict=True)
+                continue
+            computed = self.processes.gathered(list(own))
+            for number, rows in enumerate(exchanged):
+                yield rows, computed[number % count][number // count]
 
 
 class _Overflow(Exception):

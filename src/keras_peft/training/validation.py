@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from keras_peft.core.adapted import AdaptedModel
+from keras_peft.distributed.processes import Processes
 from keras_peft.runtime.inference import Inference
-from keras_peft.runtime.outputs import compute_outputs
 from keras_peft.runtime.rows import EncodedRows
 
 
@@ -35,17 +35,18 @@ class HeldOut:
     Args:
         rows: The rows.
         truth: Their targets.
+        processes: The processes that train together.
     """
 
-    def __init__(self, rows: EncodedRows, truth: Any) -> None:
+    def __init__(self, rows: EncodedRows, truth: Any, processes: Processes) -> None:
         self.truth = truth
-        self._rows = rows
+        self._rows, self._processes = rows, processes
         self._run: Inference | None = None
 
     def outputs(self, model: AdaptedModel, epoch: int) -> Any:
         """Computes the outputs of the model; see `Validation.outputs`."""
         self._run = self._run or Inference(model, self._rows.signature)
-        return compute_outputs(self._run, self._rows, repeatedly=True)
+        return self._processes.outputs(self._run, self._rows, repeatedly=True)
 
 
 class OutOfFold:

@@ -11,12 +11,14 @@ import keras
 import numpy as np
 
 from keras_peft.core.adapted import AdaptedModel
+from keras_peft.distributed.processes import Processes
 from keras_peft.errors import OptionError
 from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
+from keras_peft.training.epoch_loss import EpochLoss
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.snapshot import changing_variables
 from keras_peft.training.validation import Validation
@@ -78,8 +80,12 @@ class Watcher(keras.callbacks.Callback):
         progress: Progress,
         stopwatch: Stopwatch,
         checkpoint: Checkpoint | None,
+        processes: Processes,
+        epoch_loss: EpochLoss,
     ) -> None:
         super().__init__()
+        self._processes, self._epoch_loss = processes, epoch_loss
+        self._loss = math.nan
         self._adapted = model
         self._stopwatch = stopwatch
         self._learning_rate = recipe.learning_rate or max(recipe.rates.values())
@@ -101,6 +107,7 @@ class Watcher(keras.callbacks.Callback):
         """Keeps freed memory in the process from the first step of an epoch on."""
         if batch == 0:
             keep_freed_memory()
+            self._epoch_loss.begin()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Reports the step.
@@ -108,7 +115,7 @@ class Watcher(keras.callbacks.Callback):
         Raises:
             OptionError: If the loss is no longer finite.
         """
-        loss = float((logs or {})["loss"])
+        loss = self._loss = self._epoch_loss.after(batch, float((logs or {})["loss"]))
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss} at step {batch + 1} of epoch {self._epoch}")
         self._progress.stepped(loss=loss)
@@ -122,7 +129,7 @@ class Watcher(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         validation_loss, metrics = self._scored(epoch + 1)
         record = EpochRecord(
-            epoch=epoch + 1, loss=float(logs["loss"]), validation_loss=validation_loss, metrics=metrics
+            epoch=epoch + 1, loss=self._loss, validation_loss=validation_loss, metrics=metrics
         )
         self._records.append(record)
         if validation_loss is not None:
@@ -150,7 +157,7 @@ class Watcher(keras.callbacks.Callback):
         """Returns the loss and the metrics on the validation rows; without any, None and no metrics."""
         if self._validation is None:
             return None, {}
-        with self._stopwatch.measure("evaluate"):
+        with self._stopwatch.measure("evaluate"), self._processes.scoring(self._adapted):
             self._outputs = self._validation.outputs(self._adapted, epoch)
             if not _is_finite(self._outputs):
                 raise self._diverged(f"the outputs are not finite after epoch {epoch}")
