@@ -3,7 +3,7 @@
     python -m benchmarks.comparison FOLDER... [--rows 1000]     measure what is missing
     python -m benchmarks.comparison --docs                      the plots again, without measuring
 
-Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows. `keras-peft compare`
+Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows, of each label in turn. `keras-peft compare`
 trains all methods on each, so an interrupted measurement goes on where it was. The results are written to
 benchmarks/results/comparison.json after each data set; `make docs` adds them to docs/benchmarks/methods.md.
 """
@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.comparison.ranks import Ranks, average_ranks, save_diagram
+from benchmarks.few_rows import subset
 from benchmarks.speed.results import describe_machine
 
 import keras_peft
@@ -97,9 +98,10 @@ def measured(folder: Path, rows: int | None, name: str, options: argparse.Namesp
     data = work / "data"
     if not data.is_dir():
         data.mkdir(parents=True)
-        lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        chosen = lines if rows is None else random.Random(0).sample(lines, rows)
-        (data / "train.jsonl").write_text("".join(chosen), encoding="utf-8")
+        read = [json.loads(line) for line in (folder / "train.jsonl").open(encoding="utf-8")]
+        chosen = read if rows is None else drawn(read, rows)
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in chosen]
+        (data / "train.jsonl").write_text("".join(lines), encoding="utf-8")
         shutil.copy(folder / "test.jsonl", data / "test.jsonl")
     out = work / "compared"
     found = keras_peft.compare(
@@ -133,6 +135,13 @@ def measured(folder: Path, rows: int | None, name: str, options: argparse.Namesp
             for one in found.results
         ],
     }
+
+
+def drawn(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Draws rows at random; of each label in turn, if they have one label each."""
+    if all(isinstance(row.get("label"), str) for row in rows):
+        return subset(rows, str(count), 0)[0]
+    return random.Random(0).sample(rows, count)
 
 
 def means_of(one: Mapping[str, Any], figure: str) -> dict[str, float]:

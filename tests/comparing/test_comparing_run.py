@@ -143,7 +143,7 @@ def simulated_runner(tmp_path):
                 task=TASK,
                 final=1.0,
                 worker_mb=worker_mb,
-                beaten=lambda results: beaten,
+                beaten=beaten if callable(beaten) else lambda results: beaten,
             )
             clock = SimulatedClock(budget, told)
             return told, Runner(todo, store, clock, Progress(), lambda *_: SimulatedProcess(told, store))
@@ -186,6 +186,15 @@ def test_each_fold_is_trained(simulated):
 
 def test_the_clearly_beaten_get_no_more_seeds(simulated):
     told, _, left_out = simulated("words,lora", seeds=3, beaten=["words"])
+    assert told.jobs == ["words-0", "lora-0", "lora-1", "lora-2"]
+    assert left_out == ["words was trained with seed 0 only, as clearly beaten."]
+
+
+def test_the_clearly_beaten_stay_out(simulated):
+    # With the results of seed 1, it is not clearly beaten any more.
+    told, _, left_out = simulated(
+        "words,lora", seeds=3, beaten=lambda results: ["words"] if len(results) < 3 else []
+    )
     assert told.jobs == ["words-0", "lora-0", "lora-1", "lora-2"]
     assert left_out == ["words was trained with seed 0 only, as clearly beaten."]
 

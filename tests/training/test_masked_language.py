@@ -129,8 +129,8 @@ def test_a_worse_start_is_not_kept(data, tmp_path, monkeypatch):
             return spoiled(self, plan, folds, callbacks, **kwargs)
         raise AssertionError("A round whose folds are worse does not train on all rows.")
 
-    def unlike(base, placements, tokens, settings, *, progress):
-        found = adapt_to_texts(base, placements, tokens, settings, progress=progress)
+    def unlike(base, placements, tokens, settings, *, progress, processes):
+        found = adapt_to_texts(base, placements, tokens, settings, progress=progress, processes=processes)
         return {key: 30 * np.ones_like(value) for key, value in found.items()}
 
     monkeypatch.setattr(rounds.Rounds, "_fit", worse)

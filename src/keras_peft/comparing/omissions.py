@@ -39,6 +39,14 @@ class Omissions:
         """
         self._beaten.setdefault(name, seed)
 
+    def is_beaten(self, name: str) -> bool:
+        """Returns whether a candidate gets no more seeds, because it was clearly beaten.
+
+        Args:
+            name: Name of the candidate.
+        """
+        return name in self._beaten
+
     def sentences(self) -> list[str]:
         """Returns the sentences."""
         found = list(self._ended.values())

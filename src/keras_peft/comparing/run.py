@@ -187,7 +187,7 @@ class Runner:
             return False
         if seed and not all(job in self._results for job in self._jobs(name, 0)):
             return False  # Seed 0 did not fit.
-        if seed and name in self._todo.beaten(self.complete()):
+        if seed and (self.omissions.is_beaten(name) or name in self._todo.beaten(self.complete())):
             self.omissions.beaten(name, seed)
             self._states[name] = "beaten"
             return False

@@ -10,7 +10,7 @@ class EpochLoss:
 
     Args:
         size: Returns the number of rows of a batch.
-        added: Returns the number of rows that are added to a batch with a number of rows.
+        added: Returns the number of rows that are added to a batch with a number of rows; none by default.
 
     Example:
         >>> loss = EpochLoss(lambda batch: 3, lambda rows: 1)
@@ -19,7 +19,9 @@ class EpochLoss:
         0.7
     """
 
-    def __init__(self, size: Callable[[int], int], added: Callable[[int], int]) -> None:
+    def __init__(
+        self, size: Callable[[int], int] = lambda batch: 1, added: Callable[[int], int] = lambda rows: 0
+    ) -> None:
         self._size, self._added = size, added
         self.begin()
 

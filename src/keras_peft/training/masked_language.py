@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_peft import attach, bases
 from keras_peft.core.sites import find_sites
-from keras_peft.distributed.processes import Processes
+from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.runtime.padding import token_inputs, token_signature
@@ -42,7 +42,7 @@ def adapt_to_texts(
     settings: Settings,
     *,
     progress: Progress,
-    processes: Processes,
+    processes: Processes | None = None,
 ) -> dict[str, np.ndarray]:
     """Trains an adapter to predict masked tokens.
 
@@ -54,7 +54,7 @@ def adapt_to_texts(
         tokens: Tokens of the texts.
         settings: The user's settings.
         progress: Receives progress events.
-        processes: The processes that train together.
+        processes: The processes that train together; this one alone by default.
 
     Returns:
         The adapter's tensors by key, without the head.
@@ -62,6 +62,7 @@ def adapt_to_texts(
     Raises:
         OptionError: If the base has no mask token or no token embeddings.
     """
+    processes = processes or Alone()
     rows = MaskedRows(tokens, mask=_mask_token(base), seed=settings.seed)
     model = attach.adapt(base.encoder, placements, head=_head(base, rows.vocabulary))
     step = settings.batch_size * settings.gradient_accumulation

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.distributed.processes import Processes
+from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.files import whole_folder
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.progress import Progress
@@ -66,7 +66,7 @@ def compute_features(
     fingerprint: Sequence[str],
     progress: Progress,
     stopwatch: Stopwatch,
-    processes: Processes,
+    processes: Processes | None = None,
 ) -> tuple[list[Features], TrunkCacheUse] | None:
     """Computes the trunk's features for each text, or reads them from the cache.
 
@@ -80,11 +80,13 @@ def compute_features(
         stopwatch: Adds the time of rows that are only scored, by their share of the tokens,
             to "evaluate".
         processes: The processes that train together. Each computes a part of the texts, and gets all features.
+            By default, this one computes all.
 
     Returns:
         The features of each set, and how the cache was used; None if there is no room for
         the features.
     """
+    processes = processes or Alone()
     unique, places = _unique(sets)
     if _size(split, unique, "float16") > cache_limit():
         return None

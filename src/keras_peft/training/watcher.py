@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_peft.core.adapted import AdaptedModel
-from keras_peft.distributed.processes import Processes
+from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.errors import OptionError
 from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
@@ -80,11 +80,11 @@ class Watcher(keras.callbacks.Callback):
         progress: Progress,
         stopwatch: Stopwatch,
         checkpoint: Checkpoint | None,
-        processes: Processes,
-        epoch_loss: EpochLoss,
+        processes: Processes | None = None,
+        epoch_loss: EpochLoss | None = None,
     ) -> None:
         super().__init__()
-        self._processes, self._epoch_loss = processes, epoch_loss
+        self._processes, self._epoch_loss = processes or Alone(), epoch_loss or EpochLoss()
         self._loss = math.nan
         self._adapted = model
         self._stopwatch = stopwatch
