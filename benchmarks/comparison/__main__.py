@@ -3,9 +3,9 @@
     python -m benchmarks.comparison FOLDER... [--rows 1000]     measure what is missing
     python -m benchmarks.comparison --docs                      the plots again, without measuring
 
-Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows, of each label in turn. `keras-peft compare`
-trains all methods on each, so an interrupted measurement goes on where it was. The results are written to
-benchmarks/results/comparison.json after each data set; `make docs` adds them to docs/benchmarks/methods.md.
+Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows, of each label in turn.
+`keras-peft compare` trains all methods on each, so an interrupted measurement goes on where it was. The results are
+written to benchmarks/results/comparison.json after each data set; `make docs` adds them to docs/benchmarks/methods.md.
 """
 
 from __future__ import annotations

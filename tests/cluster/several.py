@@ -1,4 +1,4 @@
-"""Starts a training by several processes on this machine, as a launcher would."""
+"""Starts processes on this machine that know each other, as a launcher does."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from pathlib import Path
 
 from conftest import TINY
 
+TRAIN = ("-c", "from keras_peft.cli import main; main()", "train", "--base", str(TINY))
+"""The command line, for Python."""
 
-def start(*commands: Sequence[object], flags: Sequence[str] = ("--distributed",)) -> list[subprocess.Popen]:
-    """Starts `keras-peft train` in processes that know each other.
+
+def start(*commands: Sequence[object]) -> list[subprocess.Popen]:
+    """Starts Python in processes that know each other.
 
     Args:
-        commands: The arguments of each process.
-        flags: Flags that make it a training by several processes.
+        commands: The arguments of Python in each process.
     """
     environment = {
         **os.environ,
         "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
         "KERAS_DISTRIBUTION_NUM_PROCESSES": str(len(commands)),
     }
-    run = [sys.executable, "-c", "from keras_peft.cli import main; main()", "train"]
     return [
         subprocess.Popen(
-            [*run, *map(str, arguments), "--base", str(TINY), *flags],
+            [sys.executable, *map(str, arguments)],
             env={**environment, "KERAS_DISTRIBUTION_PROCESS_ID": str(rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
