@@ -10,8 +10,8 @@ import typer
 
 from keras_peft.cli.flags import with_flags
 from keras_peft.data.readers import READABLE
-from keras_peft.distributed.environment import HEARTBEAT, place
 from keras_peft.training import tracking
+from keras_peft.training.distributed.environment import HEARTBEAT, place
 
 
 def make(method_name: str, settings: Mapping[str, Any]) -> Callable[..., None]:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_peft.distributed.processes import Processes
 from keras_peft.progress import Progress
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.rows import EncodedRows, Subset
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.checkpoint import Checkpoint
+from keras_peft.training.distributed.processes import Processes
 from keras_peft.training.fold_outputs import FoldOutputs
 from keras_peft.training.head_start import HeadStart
 from keras_peft.training.prepared import PreparedTraining

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import methods
 from keras_peft.core.method import Method
 from keras_peft.data.tables import Data
-from keras_peft.distributed.environment import HEARTBEAT
-from keras_peft.distributed.joining import joined
-from keras_peft.distributed.processes import Alone
 from keras_peft.memory import peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import metric_name
 from keras_peft.training import tracking
+from keras_peft.training.distributed.environment import HEARTBEAT
+from keras_peft.training.distributed.joining import joined
+from keras_peft.training.distributed.processes import Alone
 from keras_peft.training.job import Job
 from keras_peft.training.plotting import plot_report
 from keras_peft.training.prepare import check_installed

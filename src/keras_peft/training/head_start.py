@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.runtime.inference import Inference
+from keras_peft.training.distributed.processes import Alone, Processes
 
 if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel

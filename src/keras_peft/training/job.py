@@ -15,9 +15,6 @@ import numpy as np
 from keras_peft import bundle as bundles
 from keras_peft.core.method import Method
 from keras_peft.data.tables import Data
-from keras_peft.distributed.first_checkpoint import FirstCheckpoint
-from keras_peft.distributed.joining import by_first
-from keras_peft.distributed.processes import Alone, Processes, same
 from keras_peft.errors import OptionError, listed
 from keras_peft.memory import give_back_freed_memory
 from keras_peft.progress import Progress
@@ -26,6 +23,9 @@ from keras_peft.training import tracking
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
 from keras_peft.training.content import content_of
 from keras_peft.training.describe import run_of
+from keras_peft.training.distributed.first_checkpoint import FirstCheckpoint
+from keras_peft.training.distributed.joining import by_first
+from keras_peft.training.distributed.processes import Alone, Processes, same
 from keras_peft.training.prepare import prepare, read, read_texts
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.settings import Settings

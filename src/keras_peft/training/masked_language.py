@@ -15,12 +15,12 @@ from keras import ops
 
 from keras_peft import attach, bases
 from keras_peft.core.sites import find_sites
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.runtime.padding import token_inputs, token_signature
 from keras_peft.tasks import UNLABELLED
 from keras_peft.training.batches import TrainingBatches
+from keras_peft.training.distributed.processes import Alone, Processes
 from keras_peft.training.recipe import Recipe, default_epochs, default_rates
 from keras_peft.training.train import compile_for_training, steps_of
 

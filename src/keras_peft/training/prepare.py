@@ -17,7 +17,6 @@ from keras_peft.data.examples import Examples, check_trainable, fold_numbers, re
 from keras_peft.data.readers import has_separator
 from keras_peft.data.tables import Data, is_path
 from keras_peft.data.unlabelled import Unlabelled, read_unlabelled
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.errors import OptionError
 from keras_peft.extras import need
 from keras_peft.inputs.limits import DEFAULT_MAX_LENGTH
@@ -25,6 +24,7 @@ from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.storage_limits import cache_limit, memory_limit
 from keras_peft.store import TEXTS, Collector
+from keras_peft.training.distributed.processes import Alone, Processes
 from keras_peft.training.prepared import PreparedTraining
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.settings import MANY_ROWS, VALIDATION, Settings

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.data.examples import Examples
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
+from keras_peft.training.distributed.processes import Alone, Processes
 
 if TYPE_CHECKING:
     import numpy as np

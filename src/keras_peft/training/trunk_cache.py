@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.files import whole_folder
 from keras_peft.inputs.tokens import Tokens
 from keras_peft.progress import Progress
@@ -29,6 +28,7 @@ from keras_peft.stopwatch import Stopwatch
 from keras_peft.storage_limits import cache_limit, memory_limit
 from keras_peft.store import Collector, arrays
 from keras_peft.training.cache_folder import remove_oldest, trunk_folder
+from keras_peft.training.distributed.processes import Alone, Processes
 from keras_peft.training.feature_store import FeatureFiles, FeatureStore, is_sequence, open_store
 from keras_peft.training.features import Features
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from keras_peft.core.adapted import AdaptedModel
-from keras_peft.distributed.processes import Processes
 from keras_peft.runtime.inference import Inference
 from keras_peft.runtime.rows import EncodedRows
+from keras_peft.training.distributed.processes import Processes
 
 
 class Validation(Protocol):

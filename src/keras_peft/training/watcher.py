@@ -11,13 +11,13 @@ import keras
 import numpy as np
 
 from keras_peft.core.adapted import AdaptedModel
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.errors import OptionError
 from keras_peft.memory import keep_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import Task
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
+from keras_peft.training.distributed.processes import Alone, Processes
 from keras_peft.training.epoch_loss import EpochLoss
 from keras_peft.training.recipe import Recipe
 from keras_peft.training.snapshot import changing_variables

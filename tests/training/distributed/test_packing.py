@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies
 from hypothesis.extra import numpy as arrays
 
-from keras_peft.distributed.packing import packed, unpacked
+from keras_peft.training.distributed.packing import packed, unpacked
 
 plain = strategies.none() | strategies.booleans() | strategies.integers() | strategies.text()
 some_array = arrays.arrays(

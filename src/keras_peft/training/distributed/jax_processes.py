@@ -11,11 +11,11 @@ import keras
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
-from keras_peft.distributed.batch_parts import BatchParts, added_rows
-from keras_peft.distributed.packing import packed, unpacked
 from keras_peft.runtime.outputs import Run, of_texts
 from keras_peft.runtime.rows import EncodedRows, row_batches
 from keras_peft.training.batches import TrainingBatches
+from keras_peft.training.distributed.batch_parts import BatchParts, added_rows
+from keras_peft.training.distributed.packing import packed, unpacked
 
 Item = TypeVar("Item")
 

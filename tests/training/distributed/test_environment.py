@@ -2,8 +2,8 @@
 
 import pytest
 
-from keras_peft.distributed.environment import Place, place
 from keras_peft.errors import OptionError
+from keras_peft.training.distributed.environment import Place, place
 
 KERAS = {
     "KERAS_DISTRIBUTION_JOB_ADDRESSES": "10.0.0.1:9876,10.0.0.2:9876",

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from keras_peft.distributed.environment import HEARTBEAT, Place, place
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.errors import KerasPeftError, OptionError, ProcessLost
 from keras_peft.extras import need
 from keras_peft.progress import Progress
+from keras_peft.training.distributed.environment import HEARTBEAT, Place, place
+from keras_peft.training.distributed.processes import Alone, Processes
 
 Found = TypeVar("Found")
 
@@ -48,7 +48,7 @@ def joined(progress: Progress, *, heartbeat: int = HEARTBEAT) -> Iterator[Proces
     first.stage(f"Waiting for {here.count} processes")
     with _quiet():
         _connect(here, heartbeat)
-        from keras_peft.distributed.jax_processes import JaxProcesses
+        from keras_peft.training.distributed.jax_processes import JaxProcesses
 
         with _told(here):
             processes = JaxProcesses()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keras_peft.distributed.joining import by_first
-from keras_peft.distributed.processes import Alone, Processes
 from keras_peft.training.checkpoint import Checkpoint, TrainingState
+from keras_peft.training.distributed.joining import by_first
+from keras_peft.training.distributed.processes import Alone, Processes
 
 
 @dataclass(frozen=True)

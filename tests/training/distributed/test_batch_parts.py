@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_peft.distributed.batch_parts import BatchParts
 from keras_peft.tasks import UNLABELLED
 from keras_peft.training.batches import TrainingBatches
+from keras_peft.training.distributed.batch_parts import BatchParts
 from keras_peft.training.epoch_loss import EpochLoss
 
 
