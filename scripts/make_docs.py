@@ -446,6 +446,17 @@ def measured_methods_page() -> str:
     return filled("docs/benchmarks/methods.md", {"measurements": comparison.tables(comparison.load())})
 
 
+def at_scale_page() -> str:
+    """docs/benchmarks/at-scale.md with the costs and the simulation of benchmarks/at_scale."""
+    from benchmarks.at_scale import tables
+
+    results = ROOT / "benchmarks" / "results"
+    stored = (
+        json.loads((results / f"{name}.json").read_text()) for name in ("at_scale", "serving", "thousand")
+    )
+    return filled("docs/benchmarks/at-scale.md", tables.tables(*stored))
+
+
 def measured_few_rows_page() -> str:
     """docs/benchmarks/few-rows.md with the measurements of benchmarks/few_rows.py."""
     from benchmarks import few_rows
@@ -555,6 +566,7 @@ def main() -> None:
         "docs/benchmarks/serving.md": measured_serving_page(),
         "docs/benchmarks/few-rows.md": measured_few_rows_page(),
         "docs/benchmarks/methods.md": measured_methods_page(),
+        "docs/benchmarks/at-scale.md": at_scale_page(),
         "docs/benchmarks/exports.md": measured_exports_page(),
         "docs/benchmarks/exchange.md": measured_exchange_page(),
         "docs/internals/house.md": house_page(),

@@ -1,0 +1,1 @@
+"""What a billion rows and a hundred thousand adapters would cost."""
