@@ -258,6 +258,7 @@ def python_page() -> str:
         "Train and predict": (
             "training",
             "sweeping",
+            "sharding",
             "predict",
             "many",
             "forms",

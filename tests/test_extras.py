@@ -41,7 +41,7 @@ def names_of(extra: str) -> set[str]:
 def test_an_extra_names_what_it_brings():
     assert names_of("onnx") == set(EXTRAS["onnx"].values())
     assert names_of("train") == {*EXTRAS["train"].values(), "keras-peft"} | BROUGHT_BY_OTHERS
-    for extra in ("litert", "openvino", "sweep"):
+    for extra in ("litert", "openvino", "sweep", "remote", "ray"):
         assert names_of(extra) == {*EXTRAS[extra].values(), "keras-peft"}
     assert names_of("serve") == {*EXTRAS["serve"].values(), "keras-peft", "uvloop"}
 
@@ -90,6 +90,7 @@ CALLS = {
     "cross_validate('x.jsonl')": "Training needs",
     "find_rate('x.jsonl')": "Training needs",
     "load('x')": "Loading a bundle needs",
+    "predict_files('x', 'x.csv', 'y/')": "Predicting files needs",
     "load_base('x')": "Loading a base needs",
     "check_data('x.jsonl')": "Checking labelled text needs",
     "merge('x', out='y')": "Merging a bundle needs",

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from keras_peft.methods.prompt import PromptTuning
     from keras_peft.predict import Classifier, load, load_bundle
     from keras_peft.pushing import push
+    from keras_peft.sharding.result import PredictedFiles
+    from keras_peft.sharding.run import predict_files
     from keras_peft.sources import load as load_base
     from keras_peft.sweeping.result import Sweep
     from keras_peft.sweeping.sweep import sweep
@@ -75,6 +77,7 @@ _HOMES = {
     "LoRA": "methods.lora",
     "Placement": "core.placement",
     "Plan": "core.plan",
+    "PredictedFiles": "sharding.result",
     "PrefixTuning": "methods.prefix",
     "PromptTuning": "methods.prompt",
     "RateSearch": "training.rates",
@@ -101,6 +104,7 @@ _HOMES = {
     "load_bundle": "predict",
     "load_many": "many",
     "merge": "merging",
+    "predict_files": "sharding.run",
     "push": "pushing",
     "read_examples": "data.examples",
     "reduce_rank": "arithmetic",
@@ -129,6 +133,7 @@ __all__ = [
     "LoRA",
     "Placement",
     "Plan",
+    "PredictedFiles",
     "PrefixTuning",
     "PromptTuning",
     "RateSearch",
@@ -157,6 +162,7 @@ __all__ = [
     "load_many",
     "merge",
     "methods",
+    "predict_files",
     "push",
     "read_examples",
     "reduce_rank",

@@ -207,12 +207,24 @@ class BarProgress(Progress):
             self._bars.update(self._task, completed=done, news=f", best {best}" if best else "")
         self._console.print(self._worded(text), soft_wrap=True)
 
+    def predicting(self, *, rows: int, done: int) -> None:
+        self._start_rows("Predicting", rows=rows, done=done)
+
+    def predicted(self, *, rows: int) -> None:
+        self._add_rows(rows)
+
     def generating(self, *, rows: int, kept: int) -> None:
-        self._rows, self._made, self._told = rows, kept, kept
-        column = TextColumn("{task.completed:,} of {task.total:,} rows")
-        self._start("Generating", column, total=rows, done=kept)
+        self._start_rows("Generating", rows=rows, done=kept)
 
     def generated(self, *, rows: int) -> None:
+        self._add_rows(rows)
+
+    def _start_rows(self, title: str, *, rows: int, done: int) -> None:
+        self._rows, self._made, self._told = rows, done, done
+        column = TextColumn("{task.completed:,} of {task.total:,} rows")
+        self._start(title, column, total=rows, done=done)
+
+    def _add_rows(self, rows: int) -> None:
         self._made += rows
         if self._bars is not None:
             self._bars.update(self._task, advance=rows)

@@ -45,11 +45,15 @@ EXTRAS = {
     "openvino": {"openvino": "openvino"},
     "plot": {"matplotlib": "matplotlib"},
     "sweep": {"optuna": "optuna"},
+    "remote": {"fsspec": "fsspec"},
+    "ray": {"ray": "ray"},
 }
 # The extras whose packages an extra includes.
 _INCLUDED = {
     "train": ("onnx",),
     "serve": ("onnx",),
+    "remote": ("onnx",),
+    "ray": ("remote", "onnx"),
     **dict.fromkeys(("litert", "openvino", "plot", "sweep"), ("train", "onnx")),
 }
 _MOST_NAMED = 4

@@ -209,6 +209,32 @@ def whole_file(target: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
+def whole_path(target: Path) -> Iterator[Path]:
+    """Yields a temporary path for a file that atomically replaces `target` on success.
+
+    Args:
+        target: The file to write.
+
+    Yields:
+        A path next to `target`, where the file is to be written.
+
+    Raises:
+        OSError: If the file cannot be written; `target` is then unchanged.
+    """
+    staging = _next_to(target, "partial")
+    try:
+        yield staging
+        with staging.open("rb") as file:
+            os.fsync(file.fileno())
+        staging.replace(target)
+    except OSError as error:
+        _name(error, target)
+        raise
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Creates a temporary folder that atomically becomes `target` on success.
 

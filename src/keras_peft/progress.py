@@ -104,6 +104,12 @@ class Progress:
     def trial_ended(self, *, done: int, text: str, best: str) -> None:
         """Called after each trial of a sweep: how many ended, what this one reached, and the best score so far."""
 
+    def predicting(self, *, rows: int, done: int) -> None:
+        """Called before the rows of files are predicted; `done` of them are, by an earlier run."""
+
+    def predicted(self, *, rows: int) -> None:
+        """Called when that many more rows are predicted."""
+
     def generating(self, *, rows: int, kept: int) -> None:
         """Called with the number of rows requested; `kept` of them exist from an earlier run."""
 

@@ -25,6 +25,14 @@ EngineName = Annotated[
         metavar="ENGINE",
     ),
 ]
+Place = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        help="Where the workers run: machine, or ray for a Ray cluster, which is started here if there is none.",
+        metavar="PLACE",
+    ),
+]
 AdapterName = Annotated[
     str | None,
     typer.Option(help="Name of the adapter, for an export of several adapters.", show_default=False),
