@@ -38,12 +38,12 @@ new = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --disable
 install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python
 # Number of tests that run at the same time. Each process takes up to 2 GB.
 JOBS ?= 2
-TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --ignore tests/cluster
 # The tests that depend on the backend.
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-compare bench-export bench-serve soak thousand attack fuzz clean help
+.PHONY: demo test test-all test-cluster test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-compare bench-export bench-serve bench-predict soak thousand attack fuzz clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,6 +76,10 @@ peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries t
 
 coverage: .venv/developer ## run the tests on TensorFlow and list the lines that no test reaches
 	$(TESTS) --cov
+
+# One Ray session for all of them, and nothing beside it.
+test-cluster: .venv/cluster ## run the tests on Ray, which is started on this machine
+	$(BIN)/python -m pytest tests/cluster
 
 test-lowest: $(LOWEST)/installed ## run some of the tests on the oldest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal -W default -m "not thorough" $(LOWEST_TESTS)
@@ -127,6 +131,9 @@ bench-export: .venv/bench .venv/serving $(PEERS)/installed ## compare exports wi
 bench-serve: .venv/serving $(PEERS)/installed ## compare the server with servers on PyTorch; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving --peers $(PEERS)/bin/python $(BENCH)
 
+bench-predict: .venv/cluster ## measure predictions of a large file by one and two workers; flags in BENCH="..."
+	$(BIN)/python -m benchmarks.sharded_prediction $(BENCH)
+
 soak: .venv/serving .venv/bench ## run ten minutes of mixed load on the server; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
@@ -151,6 +158,10 @@ clean: ## remove what the targets made
 
 .venv/developer: .venv/installed
 	$(call install,.venv) --editable '.[dev]'
+	@touch $@
+
+.venv/cluster: .venv/developer
+	$(call install,.venv) --editable '.[ray]'
 	@touch $@
 
 .venv/bench: .venv/installed

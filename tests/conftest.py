@@ -29,6 +29,8 @@ import pytest
 if TYPE_CHECKING:
     import playwright.sync_api
 
+    from cluster import ray_session
+
 # The duration of an example depends on the machine.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.load_profile("here")
@@ -137,6 +139,15 @@ def command_line(
         return stopped.value.code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ray_session.Cluster]:
+    """A Ray session, one for all tests of tests/cluster."""
+    from cluster.ray_session import started
+
+    with started() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,19 @@
 """Workers on Ray that write parts: actors, which Ray starts again where one is killed.
 
 Ray's own way to write files gathers the rows of many tasks in one file at the end. Here each task writes its own part,
-so what is finished stays finished, whatever is killed. Ray gives shards to actors again whose process has ended.
+so what is finished stays finished, whatever is killed. Ray starts actors again that were killed, and their shards are
+given to any of them again. Ray's own retries would also count for shards that only waited for the actor.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras_peft import cluster
@@ -25,6 +30,8 @@ _AHEAD = 2
 _RESTARTS = 100
 # Seconds after which the main thread looks up, so that Ctrl-C is noticed.
 _PATIENCE = 0.5
+# Seconds after which it is said that no worker runs.
+_LONG = 120.0
 
 
 class PartActor:
@@ -48,6 +55,26 @@ class PartActor:
         return answer_to(self._writer, shard)
 
 
+@dataclass(eq=False)
+class _Worker:
+    """An actor, and what it has to do.
+
+    Attributes:
+        actor: The actor.
+        starting: What is ready once the actor runs, None if it does.
+        running: Its shards with their answers to come. It writes them in this order.
+    """
+
+    actor: Any
+    starting: Any
+    running: deque[tuple[Any, Shard]] = field(default_factory=deque)
+
+    @property
+    def next(self) -> Any:
+        """What is ready next."""
+        return self.running[0][0] if self.starting is None else self.starting
+
+
 class RayWriters:
     """Writes parts on Ray; see `Writer`.
 
@@ -67,61 +94,95 @@ class RayWriters:
         self._stack = ExitStack()
         self._ray = self._stack.enter_context(cluster.joined("Predicting on Ray", cores=workers))
         cores = int(self._ray.cluster_resources().get("CPU", 1))
-        count = min(workers or cores, most)
+        count = min(workers or max(1, cores), most)
         progress.stage(f"Starting {count} worker{'s' if count > 1 else ''} on Ray, which has {cores} cores")
-        kind = self._ray.remote(PartActor).options(
-            num_cpus=1, max_restarts=_RESTARTS, max_task_retries=TRIES - 1
-        )
-        shared = self._ray.put(job)
-        self._actors = [kind.remote(shared) for _ in range(count)]
+        kind = self._ray.remote(PartActor).options(num_cpus=1, max_restarts=_RESTARTS)
+        own = replace(job, plan=job.plan.without_files())
+        actors = [kind.remote(own) for _ in range(count)]
+        # Shards are given to actors that run, so that those of a cluster that grows are used as they come.
+        self._workers = [_Worker(actor, self._ready(actor)) for actor in actors]
+        self._lost: deque[Shard] = deque()
+        self._tries = Counter[int]()
+        self._progress, self._told_after = progress, time.monotonic() + _LONG
 
     def write(self, shards: Iterator[Shard], advance: Callable[[int], None]) -> Iterator[Done]:
         """Writes the parts of shards; see `Writer`."""
-        # An actor gets shards once it runs, so that those of a cluster that grows are used as they come.
-        starting = {actor.ready.remote(): actor for actor in self._actors}
-        running: dict[Any, tuple[Any, Shard]] = {}
-        idle: list[Any] = []
-        is_over = False
-        while running or not is_over:
-            while idle and not is_over:
-                shard = next(shards, None)
-                is_over = shard is None
-                if shard is not None:
-                    actor = idle.pop(0)
-                    running[actor.write.remote(shard)] = actor, shard
-            for reference in self._ended([*starting, *running]):
-                if reference in starting:
-                    actor = starting.pop(reference)
-                    self._result(reference, None)
-                    idle += [actor] * _AHEAD
-                    continue
-                actor, shard = running.pop(reference)
-                done = result_of(self._result(reference, shard))
-                idle.append(actor)
+        left = next(shards, None)
+        while left is not None or self._lost or any(worker.running for worker in self._workers):
+            while (worker := self._free()) is not None:
+                if self._lost:
+                    shard = self._lost.popleft()
+                elif left is not None:
+                    shard, left = left, next(shards, None)
+                else:
+                    break
+                worker.running.append((worker.actor.write.remote(shard), shard))
+            for done in self._finished():
                 advance(done.rows)
                 yield done
 
     def close(self) -> None:
         """Ends the actors, and leaves Ray."""
-        for actor in self._actors:
-            self._ray.kill(actor)
-        self._actors = []
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._workers = []
         self._stack.close()
 
-    def _ended(self, references: list[Any]) -> list[Any]:
-        """Waits until one has ended, or for a moment."""
-        if not references:
-            return []
-        ended, _ = self._ray.wait(references, num_returns=1, timeout=_PATIENCE)
-        return list(ended)
+    def _ready(self, actor: Any) -> Any:
+        return actor.ready.options(max_task_retries=-1).remote()
 
-    def _result(self, reference: Any, shard: Shard | None) -> Any:
-        try:
-            return self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            if shard is not None and isinstance(error, self._ray.exceptions.RayActorError):
-                raise OptionError(killed(shard)) from error
-            raise OptionError(
-                f"A worker on Ray failed ({type(error).__name__}: {reason_of(error)}); expected the same keras-peft "
-                "and Python on all machines of the cluster."
-            ) from error
+    def _free(self) -> _Worker | None:
+        """Returns the worker with the fewest shards, None if all have enough."""
+        free = [one for one in self._workers if one.starting is None and len(one.running) < _AHEAD]
+        return min(free, key=lambda one: len(one.running), default=None)
+
+    def _finished(self) -> Iterator[Done]:
+        """Waits until a part is written or an actor runs, and yields the parts."""
+        awaited = {one.next: one for one in self._workers if one.starting is not None or one.running}
+        ended, _ = self._ray.wait(list(awaited), num_returns=1, timeout=_PATIENCE)
+        if not ended:
+            self._tell_of_waiting()
+        for reference in ended:
+            worker = awaited[reference]
+            try:
+                answer = self._ray.get(reference)
+            except self._ray.exceptions.RayActorError as error:
+                self._restart(worker, error)
+            except self._ray.exceptions.RayError as error:
+                raise _failed(error) from error
+            else:
+                if worker.starting is not None:
+                    worker.starting = None
+                else:
+                    worker.running.popleft()
+                    yield result_of(answer)
+
+    def _tell_of_waiting(self) -> None:
+        """Says once that no worker runs, for example because others use all cores of the cluster."""
+        if time.monotonic() > self._told_after and all(one.starting is not None for one in self._workers):
+            self._told_after = math.inf
+            self._progress.note("no worker runs on Ray yet; they wait for free cores of the cluster.")
+
+    def _restart(self, worker: _Worker, error: Exception) -> None:
+        """Waits until Ray has started an actor again that was killed, and takes its shards back.
+
+        Raises:
+            OptionError: If it cannot be started, or its shard has killed an actor too often.
+        """
+        if worker.starting is not None:
+            raise _failed(error) from error
+        # The others were only waiting.
+        _, shard = worker.running[0]
+        self._tries[shard.number] += 1
+        if self._tries[shard.number] == TRIES:
+            raise OptionError(killed(shard)) from error
+        self._lost.extend(shard for _, shard in worker.running)
+        worker.running.clear()
+        worker.starting = self._ready(worker.actor)
+
+
+def _failed(error: Exception) -> OptionError:
+    return OptionError(
+        f"A worker on Ray failed ({type(error).__name__}: {reason_of(error)}); expected the same keras-peft and Python "
+        "on all machines of the cluster."
+    )

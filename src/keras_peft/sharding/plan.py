@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -145,6 +145,10 @@ class Plan:
             if own:
                 yield from self._shards_of(file, source, reading, own, first)
             first = after
+
+    def without_files(self) -> Plan:
+        """Returns what a worker needs, which is small however many files the input has."""
+        return replace(self, files=())
 
     def to_json(self, bundle: str, *, complete: bool) -> dict[str, Any]:
         """Returns the manifest.

@@ -127,12 +127,12 @@ def predict_files(
     job = Job(_absolute(bundle), base, engine, folder, plan)
     folder.make()
     with folder.locked(), _resumable(folder):
-        _begin(job, str(bundle), overwrite)
+        _begin(job, overwrite)
         counts, missing = _found(job, described, progress)
         if missing:
             shards = plan.shards(sources, reading, frozenset(missing))
             counts += _write(job, shards, missing, on, workers, progress)
-        _end(job, str(bundle))
+        _end(job)
     sizes = plan.sizes()
     return PredictedFiles(
         folder=str(output),
@@ -211,6 +211,11 @@ def _absolute(bundle: str | Path) -> str:
     return str(bundle) if is_remote(str(bundle)) else str(Path(bundle).absolute())
 
 
+def _name(bundle: str) -> str:
+    """Returns the name of a bundle without the folders of this machine."""
+    return bundle if is_remote(bundle) else Path(bundle).name
+
+
 def _planned(
     folder: Folder,
     sources: Sequence[Source],
@@ -261,14 +266,14 @@ def _other(folder: Folder, changed: str) -> OptionError:
     )
 
 
-def _begin(job: Job, bundle: str, overwrite: bool) -> None:
+def _begin(job: Job, overwrite: bool) -> None:
     """Writes the manifest, unless it is there."""
     found = _manifest(job.folder, overwrite)
     if found is not None and found.fingerprint == job.plan.fingerprint:
         return
     if found is not None and not overwrite:  # Another process was faster.
         raise _other(job.folder, "another run")
-    write_manifest(job.folder, job.plan, bundle, complete=False)
+    write_manifest(job.folder, job.plan, _name(job.bundle), complete=False)
     _remove_others(job)
 
 
@@ -330,13 +335,13 @@ def _writer(job: Job, on: str, workers: int | None, parts: int, progress: Progre
     if count > 1:
         progress.stage(f"Starting {count} workers")
         return WorkerProcesses(job, count)
-    progress.stage(f"Loading {Path(job.bundle).name}")
+    progress.stage(f"Loading {_name(job.bundle)}")
     writer = PartWriter(job, progress.importing)
     writer.load()
     return writer
 
 
-def _end(job: Job, bundle: str) -> None:
+def _end(job: Job) -> None:
     """Checks that all parts are there, and says so in the manifest."""
     lost = sorted(set(job.plan.parts()) - job.folder.names())
     if lost:
@@ -345,7 +350,7 @@ def _end(job: Job, bundle: str) -> None:
             "share, such as one on s3://."
         )
     _remove_others(job)
-    write_manifest(job.folder, job.plan, bundle, complete=True)
+    write_manifest(job.folder, job.plan, _name(job.bundle), complete=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +41,8 @@ class WorkerProcesses:
 
     def __init__(self, job: Job, count: int) -> None:
         threads = max(1, available_cores() // count)
-        self._processes = [WorkerProcess(job, threads) for _ in range(count)]
+        own = replace(job, plan=job.plan.without_files())
+        self._processes = [WorkerProcess(own, threads) for _ in range(count)]
         self._idle: queue.Queue[WorkerProcess] = queue.Queue()
         for process in self._processes:
             self._idle.put(process)
