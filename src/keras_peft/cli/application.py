@@ -69,6 +69,7 @@ EXAMPLES = {
     "predict": (
         'predict my-bundle "Which one is faster?" "The small one."',
         "predict my-bundle --input rows.csv --output labelled.csv",
+        "predict my-bundle --input 'rows/*.parquet' --output predicted/ --workers 2",
         "cat texts.txt | keras-peft predict my-bundle -",
     ),
     "label": ("label my-bundle pool.csv --labelled rows.csv --next 50 --out rows-2.csv",),
