@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import keras_peft
 from cluster.several import TRAIN, child_of, ended, start
-from cluster.training_cases import CASES
+from cluster.training_cases import CASES, OPTIONS, ROWS
 from conftest import make_rows, write_jsonl
+from keras_peft.errors import DataError
+from keras_peft.progress import Progress
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
 
@@ -62,6 +65,53 @@ def test_processes_with_other_data_are_refused(trained):
     for one in said:
         assert "The processes differ in training data, validation data" in one
     assert not (two / "refused").exists()
+
+
+class Told(Progress):
+    """Remembers the stages and the epochs."""
+
+    def __init__(self):
+        self.stages, self.epochs = [], []
+
+    def stage(self, text):
+        self.stages.append(text)
+
+    def epoch_ended(self, *, epoch, loss, metrics):
+        self.epochs.append(epoch)
+
+
+def test_ray_starts_the_processes_again_when_one_is_killed(trained, cluster, tmp_path):
+    from cluster.dying import Dying
+
+    one, *_ = trained
+    told, killed = Told(), tmp_path / "killed"
+    result = keras_peft.fine_tune(
+        ROWS,
+        out=tmp_path / "b",
+        **OPTIONS,
+        on="ray",
+        workers=2,
+        callbacks=[Dying(killed)],
+        track=[],
+        progress=told,
+    )
+    assert killed.exists()
+    assert_same(one / "rows", tmp_path / "b")
+    assert result.report["history"][-1]["epoch"] == 2
+    assert told.epochs == [1, 2]
+    assert told.stages[-1] == "Saving and verifying the bundle"
+
+
+def test_what_a_process_on_ray_refuses_is_an_error(cluster, tmp_path):
+    with pytest.raises(DataError, match="only one label"):
+        keras_peft.fine_tune(
+            [{"text": f"Text {number}.", "label": "a"} for number in range(9)],
+            out=tmp_path / "b",
+            **OPTIONS,
+            on="ray",
+            progress=Progress(),
+        )
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_training_goes_on_with_more_processes_after_a_kill(rows, tmp_path):

@@ -17,6 +17,7 @@ ROWS = make_rows(41)
 WORDS = [
     {"tokens": row["text"].split(), "tags": [one[:1] for one in row["text"].split()]} for row in ROWS[:30]
 ]
+OPTIONS = {"base": str(TINY), "epochs": 2, "validation": 0.2}
 CASES: dict[str, dict[str, Any]] = {
     "rows": {},
     "folds": {"validation": "folds:2"},
@@ -30,14 +31,14 @@ CASES: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Trains the cases, and checks that processes with other data are refused."""
     folder, distributed = Path(sys.argv[1]), os.environ["KERAS_DISTRIBUTION_NUM_PROCESSES"] != "1"
-    common = {"base": str(TINY), "progress": Progress(), "distributed": distributed, "track": []}
+    common = {"progress": Progress(), "distributed": distributed, "track": []}
     for name, options in CASES.items():
-        given = {"data": ROWS, "epochs": 2, "validation": 0.2, **options}
+        given = {"data": ROWS, **OPTIONS, **options}
         keras_peft.fine_tune(given.pop("data"), out=folder / name, **given, **common)
     if distributed:
         rows = make_rows(41, seed=int(os.environ["KERAS_DISTRIBUTION_PROCESS_ID"]))
         try:
-            keras_peft.fine_tune(rows, out=folder / "refused", validation=0.2, **common)
+            keras_peft.fine_tune(rows, out=folder / "refused", **OPTIONS, **common)
         except OptionError as error:
             sys.stdout.write(f"{error}\n")
 

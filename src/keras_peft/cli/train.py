@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_peft.cli.arguments import Place
 from keras_peft.cli.flags import with_flags
 from keras_peft.data.readers import READABLE
+from keras_peft.places import MACHINE
 from keras_peft.training import tracking
 from keras_peft.training.distributed.environment import HEARTBEAT, place
 
@@ -50,6 +52,11 @@ def train(
         int,
         typer.Option(help="Seconds without a sign of life after which another process counts as lost."),
     ] = HEARTBEAT,
+    on: Place = MACHINE,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of processes that train together on Ray.", show_default="1"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
@@ -68,6 +75,8 @@ def train(
         track=_trackers(track),
         distributed=distributed,
         heartbeat=heartbeat,
+        on=on,
+        workers=workers,
         progress=ConsoleProgress(presets=is_preset(settings["base"]), options={"resume", *settings}),
         **settings,
     )

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from keras_peft import methods
 from keras_peft.core.method import Method
-from keras_peft.data.tables import Data
+from keras_peft.data.tables import Data, is_path
 from keras_peft.memory import peak_rss_mb
+from keras_peft.places import MACHINE, RAY, check_place
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.tasks import metric_name
 from keras_peft.training import tracking
+from keras_peft.training.distributed import on_ray
 from keras_peft.training.distributed.environment import HEARTBEAT
 from keras_peft.training.distributed.joining import joined
 from keras_peft.training.distributed.processes import Alone
@@ -115,6 +117,8 @@ def fine_tune(
     track: str | Sequence[str] | None = None,
     distributed: bool = False,
     heartbeat: int = HEARTBEAT,
+    on: str = MACHINE,
+    workers: int | None = None,
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
     **settings: Any,
@@ -139,6 +143,9 @@ def fine_tune(
             same arguments; where they are is read from the variables of `keras.distribution.initialize`, or
             those of Slurm or MPI. The first process writes the bundle.
         heartbeat: Seconds without a sign of life after which another process counts as lost.
+        on: Where to train: `"machine"`, or `"ray"` for a Ray cluster, which starts the processes of a training as
+            with `distributed`. Paths must lead to the same files on all of its machines.
+        workers: Number of processes on Ray; 1 by default.
         progress: Receives progress events: an instance of `keras_peft.progress.Progress`. By default, bars are
             shown on a terminal and in a notebook; `Progress()` shows nothing.
         stopwatch: Measures the stages; a new one is started by default.
@@ -163,6 +170,20 @@ def fine_tune(
     out, chosen = Path(out), Settings.of(settings)
     trackers = [track] if isinstance(track, str) else track
     tracking.check(trackers or ())
+    check_place(on)
+    if on == RAY:
+        call = {
+            "data": Path(data).absolute() if is_path(data) else data,
+            "out": out.absolute(),
+            "method": chosen_methods(method),
+            "overwrite": overwrite,
+            "resume": resume,
+            "callbacks": tuple(callbacks),
+            "track": track,
+            "heartbeat": heartbeat,
+            **settings,
+        }
+        return Result(out, on_ray.train(call, workers=workers or 1, progress=progress))
     group = joined(progress, heartbeat=heartbeat) if distributed else nullcontext(Alone())
     with group as processes:
         if processes.rank:

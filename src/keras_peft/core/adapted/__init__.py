@@ -18,7 +18,8 @@ import keras
 from keras_peft.core.adapted._adapters import DEFAULT_NAME as DEFAULT_NAME
 from keras_peft.core.adapted._base_class import graph_of, register
 from keras_peft.core.adapted._saving import SavedModel
-from keras_peft.core.plan import Plan, make_plan
+from keras_peft.core.plan import Plan
+from keras_peft.core.planning import make_plan
 
 
 class AdaptedModel(SavedModel):
