@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_LOG_TO_DRIVER_EVENT_LEVEL": "FATAL",
 }
+# Seconds to wait for a cluster to answer.
+_PATIENCE = 10.0
 
 
 @contextmanager
@@ -59,6 +62,8 @@ def joined(what: str, *, cores: int | None = None) -> Iterator[Any]:
 
 
 def _start(ray: Any, cores: int | None) -> None:
+    if address := os.environ.get("RAY_ADDRESS"):
+        _check_reachable(address)
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
     try:
         try:
@@ -72,6 +77,27 @@ def _start(ray: Any, cores: int | None) -> None:
             f"Ray cannot be started or reached ({type(error).__name__}: {reason_of(error)}); check RAY_ADDRESS, or "
             "whether this machine has enough free memory and time, and run the command again."
         ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """Checks that something listens at an address, where Ray itself would try for a quarter of an hour.
+
+    Args:
+        address: The value of `RAY_ADDRESS`.
+
+    Raises:
+        OptionError: If nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # Another notation, such as "auto".
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise OptionError(
+            f"No Ray cluster answers at {address}, which the environment variable RAY_ADDRESS names "
+            f"({reason_of(error)}); start it, or unset RAY_ADDRESS to use Ray on this machine."
+        ) from None
 
 
 def _without(options: dict[str, Any], name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -169,6 +170,17 @@ def test_workers_write_the_same_parts(tmp_path, tiny, source, labels):
     one = keras_peft.predict_files(tiny, source, tmp_path / "one", **call)
     two = keras_peft.predict_files(tiny, source, tmp_path / "two", workers=2, **call)
     check(two, labels)
+    assert two.parts == one.parts
+    # Another number of threads adds in another order.
+    for row, other in zip(read(one), read(two), strict=True):
+        assert row.pop("probabilities") == pytest.approx(other.pop("probabilities"), abs=1e-5)
+        assert row == other
+
+
+def test_a_part_that_is_written_twice_is_the_same(tmp_path, tiny, source):
+    call = {"rows_per_shard": 5, "progress": Progress()}
+    one = keras_peft.predict_files(tiny, source, tmp_path / "one", **call)
+    keras_peft.predict_files(tiny, source, tmp_path / "two", **call)
     for name in one.parts:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -230,6 +242,60 @@ def test_a_killed_process_goes_on(tmp_path, tiny, source, labels):
     found = keras_peft.predict_files(tiny, source, tmp_path / "out", rows_per_shard=5, progress=Progress())
     assert found.found_rows == 15
     check(found, labels)
+
+
+# The process is killed while a worker predicts.
+ORPHANED = """
+import os, signal, sys
+import keras_peft
+from keras_peft.progress import Progress
+from keras_peft.sharding import workers
+
+finished = workers._finished
+def dying(running, advance):
+    for process in processes:
+        print(process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+make, processes = workers.WorkerProcess.__init__, []
+def making(self, *arguments):
+    make(self, *arguments)
+    self._start()
+    processes.append(self)
+
+workers.WorkerProcess.__init__, workers._finished = making, dying
+bundle, source, out = sys.argv[1:]
+keras_peft.predict_files(bundle, source, out, rows_per_shard=1, workers=2, progress=Progress())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+def test_workers_end_with_the_process_that_started_them(tmp_path, tiny, source):
+    environment = {**os.environ, "PYTHONPATH": str(Path(keras_peft.__file__).parent.parent)}
+    arguments = [str(tiny), str(source), str(tmp_path / "out")]
+    ended = subprocess.run(
+        [sys.executable, "-c", ORPHANED, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    pids = list(map(int, ended.stdout.split()))
+    assert len(pids) == 2
+    assert all(map(has_ended, pids))
+
+
+def has_ended(pid):
+    """Waits for the end of a process of another parent."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 30)[0])
+    finally:
+        os.close(descriptor)
 
 
 def test_other_predictions_are_not_mixed(tmp_path, tiny, source, folder):
