@@ -3,10 +3,9 @@
     python -m benchmarks.sharded_prediction                        3 rounds with 12,000 rows
     python -m benchmarks.sharded_prediction --rows 50000 --store   more rows, and the results are stored
 
-Each worker computes with one thread. The sides run one after another, in another order in each round. The rate counts
-from the moment at which all workers have written their first part, so it leaves out the start of processes and of Ray;
-`seconds` is everything. Every run must write the same labels. The results are stored in
-benchmarks/results/sharded_prediction.json.
+Each worker computes with one thread. The sides run one after another, in another order in each round. The rate leaves
+out the first three parts for each worker, and with them the start of processes and of Ray; `seconds` is everything. All
+runs must write the same labels. The results are stored in benchmarks/results/sharded_prediction.json.
 """
 
 from __future__ import annotations
@@ -31,6 +30,8 @@ from .speed.results import describe_machine
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "sharded_prediction.json"
 ROWS_PER_SHARD = 256
+# Parts for each worker that the rate leaves out.
+FIRST = 3
 SIDES = (("machine", 1), ("machine", 2), ("ray", 1), ("ray", 2))
 
 
@@ -41,7 +42,7 @@ class Side:
     Attributes:
         on: Where its workers run.
         workers: Number of workers.
-        rows_per_second: Rows per second once all workers have written a part.
+        rows_per_second: Rows per second without the first parts.
         seconds: Duration of everything in seconds.
     """
 
@@ -82,10 +83,10 @@ def run(bundle: Path, source: Path, out: Path, on: str, workers: int) -> tuple[S
 
 
 def rate(done: list[tuple[float, int]], workers: int) -> float:
-    """Returns the rows per second after each worker has had time for a part."""
+    """Returns the rows per second without the first parts."""
     # In one process, rows are counted by batch, not by part.
     started, rows = 0, 0
-    while rows < workers * ROWS_PER_SHARD:
+    while rows < workers * FIRST * ROWS_PER_SHARD:
         rows += done[started][1]
         started += 1
     seconds = done[-1][0] - done[started - 1][0]

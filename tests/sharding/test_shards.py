@@ -178,7 +178,7 @@ def test_too_many_shards_are_refused(tmp_path, monkeypatch):
     [
         (["b.csv", "a.csv", "c.jsonl"], "*.csv", ["a.csv", "b.csv"]),
         (["b.csv", "a.parquet", "_SUCCESS", ".x.csv", "notes.md"], "", ["a.parquet", "b.csv"]),
-        (["x/b.csv", "y/a.csv"], "**/*.csv", ["b.csv", "a.csv"]),
+        (["x/b.csv", "y/a.csv"], "**/*.csv", ["x/b.csv", "y/a.csv"]),
         (["[1].csv", "1.csv"], "[1].csv", ["[1].csv"]),
     ],
 )

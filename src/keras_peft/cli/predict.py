@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,10 +176,7 @@ def _predict_here(
     reading = Reading(columns, described.input, skip_bad_rows, separator)
     given = _rows_of(texts, columns)
     # A first pass over the file finds bad rows and all columns before anything is loaded or written.
-    total, found = 0, dict[str, None]()
-    for chunk in _chunks(path, reading) if path else [given]:
-        total += len(chunk)
-        found |= dict.fromkeys(key for row in chunk for key in row)
+    total, found = _counted(_chunks(path, reading) if path else [given])
     chunks = _chunks(path, reading) if path else iter([given])
 
     classifier = open_classifier(bundle, described, base, engine)
@@ -187,13 +184,8 @@ def _predict_here(
         task = bars.add_task("", total=total)
         labelled = _labelled(classifier, chunks, columns, lambda rows: bars.advance(task, rows))
         if target:
-            _write(
-                target,
-                labelled,
-                list(found),
-                bom=path is not None and has_bom(path),
-                escape=escape_formulas,
-            )
+            bom = path is not None and has_bom(path)
+            _write(target, labelled, found, bom=bom, escape=escape_formulas)
         elif as_json:
             print_predictions(prediction.to_json() for _, prediction in labelled)
         elif path:
@@ -208,6 +200,15 @@ def _predict_here(
         lines = ((*prediction.summary(), _joined(row, columns)) for row, prediction in answers)
         shown = table(None, ("label", "", "next", "text"), lines, left=4)
         out.print(shown)
+
+
+def _counted(chunks: Iterable[list[Row]]) -> tuple[int, list[str]]:
+    """Returns the number of rows, and all their columns."""
+    total, found = 0, dict[str, None]()
+    for chunk in chunks:
+        total += len(chunk)
+        found |= dict.fromkeys(key for row in chunk for key in row)
+    return total, list(found)
 
 
 def _rows_of(texts: list[str], columns: Sequence[str]) -> list[Row]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from keras_peft.inputs.input import Input
 from keras_peft.sharding import addresses
 
 _PATTERN = "*?["
-_CHUNK = 4096
 # What tools write next to their data, such as _SUCCESS.
 _HIDDEN = (".", "_")
 _READABLE = (*FORMATS, ".zip")
@@ -34,14 +35,11 @@ class Source:
 
     Args:
         address: Its path or address.
+        name: Its name without the folders that all files of the input are in.
     """
 
     address: str
-
-    @property
-    def name(self) -> str:
-        """Its name without its folder."""
-        return self.address.rstrip("/").rpartition("/")[2]
+    name: str
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
@@ -114,39 +112,41 @@ def sources_of(given: str | Path | Sequence[str | Path]) -> list[Source]:
         ['0.parquet', '1.parquet']
     """
     every = [given] if isinstance(given, str | Path) else list(given)
-    found = [source for one in every for source in _sources_of(str(one))]
+    found = [address for one in every for address in _addresses_of(str(one))]
     if not found:
         raise OptionError("`input` is empty; expected a file, a folder, a pattern, or a list of them.")
-    twice = sorted({one.address for one in found if found.count(one) > 1}) if len(found) < _CHUNK else []
-    if twice:
+    if twice := [address for address, count in Counter(found).items() if count > 1]:
         raise OptionError(f"`input` names {listed(twice)} more than once; expected each file once.")
-    return found
+    steps = [address.replace(os.sep, "/").rstrip("/").split("/") for address in found]
+    shared = 0
+    while all(len(one) > shared + 1 and one[shared] == steps[0][shared] for one in steps):
+        shared += 1
+    return [Source(address, "/".join(own[shared:])) for address, own in zip(found, steps, strict=True)]
 
 
-def _sources_of(address: str) -> list[Source]:
+def _addresses_of(address: str) -> list[str]:
     path = addresses.local_path(address)
     is_remote = addresses.is_remote(address)
     if any(one in address for one in _PATTERN) and (is_remote or not path.exists()):
         found = addresses.matching(address)
         if not found:
             raise DataError(f"{address} matches no file; expected a file, a folder or a pattern.")
-        return [Source(one) for one in found]
+        return found
     if is_remote:
         inside = addresses.listed_in(address)
-        return [Source(address)] if inside is None else _data_of(address, inside)
+        return [address] if inside is None else _data_of(address, inside)
     if path.is_dir() and (inside := sorted(str(one) for one in path.iterdir() if one.is_file())):
         data = [one for one in inside if ending_of(Path(one)) in _READABLE]
         # A folder of Hugging Face Datasets is one table, and so is one with a folder for each label.
         if data and not any(one.endswith(".arrow") for one in data):
             return _data_of(address, inside)
-    return [Source(str(path))]
+    return [str(path)]
 
 
-def _data_of(folder: str, files: Sequence[str]) -> list[Source]:
+def _data_of(folder: str, files: Sequence[str]) -> list[str]:
     """Returns the files in a folder that can be read."""
-    sources = [Source(one) for one in files]
     known = [
-        one for one in sources if ending_of(Path(one.name)) in _READABLE and not one.name.startswith(_HIDDEN)
+        one for one in files if ending_of(Path(one)) in _READABLE and not Path(one).name.startswith(_HIDDEN)
     ]
     if not known:
         raise DataError(f"{folder} has no file that can be read; expected {listed(_READABLE, most=20)}.")

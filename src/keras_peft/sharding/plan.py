@@ -64,7 +64,7 @@ class File:
     """A file of the input.
 
     Attributes:
-        name: Its name without its folder.
+        name: Its name without the folders that all files of the input are in.
         sha256: SHA-256 of its content.
         rows: Number of its rows that have a text.
     """
