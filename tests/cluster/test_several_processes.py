@@ -103,7 +103,7 @@ def test_ray_starts_the_processes_again_when_one_is_killed(trained, cluster, tmp
 
 
 def test_what_a_process_on_ray_refuses_is_an_error(cluster, tmp_path):
-    with pytest.raises(DataError, match="only one label"):
+    with pytest.raises(DataError, match="at least two labels"):
         keras_peft.fine_tune(
             [{"text": f"Text {number}.", "label": "a"} for number in range(9)],
             out=tmp_path / "b",
