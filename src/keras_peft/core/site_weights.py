@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import keras
 
+from keras_peft.core.layouts import following
 from keras_peft.core.method import Method, Weight
 from keras_peft.core.sites import Site
 
@@ -22,12 +24,11 @@ class MethodWeights(keras.layers.Layer):
     def __init__(self, name: str, weights: Mapping[str, Weight]) -> None:
         # Keras forbids "/" in names, torch forbids ".".
         super().__init__(name=name.replace("/", "_").replace(".", "_"), dtype="float32")
-        # A read-only view keeps Keras from tracking the weights twice.
-        self.values = MappingProxyType(
-            {
+        with following({key: weight.shape for key, weight in weights.items()}):
+            values = {
                 key: self.add_weight(
-                    shape=weight.shape,
-                    initializer=weight.initializer,
+                    shape=_plain(weight.shape),
+                    initializer=_computed(weight),
                     trainable=weight.trainable,
                     regularizer=weight.regularizer,
                     autocast=False,
@@ -35,7 +36,8 @@ class MethodWeights(keras.layers.Layer):
                 )
                 for key, weight in weights.items()
             }
-        )
+        # A read-only view keeps Keras from tracking the weights twice.
+        self.values = MappingProxyType(values)
         for key, variable in self.values.items():
             setattr(self, f"weight_{key}", variable)  # TensorFlow finds what it saves by attributes.
         self.trains = frozenset(key for key, weight in weights.items() if weight.trainable)
@@ -92,3 +94,27 @@ class SiteWeights(MethodWeights):
 
 def _unchanged(inputs: Any) -> Any:
     return inputs
+
+
+class _Computed:
+    """Initial values that a function has computed.
+
+    Keras compiles the initializer of a weight that is large for the number of devices. It cannot compile a function,
+    nor what some of them do, such as to read the base model's weights.
+    """
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        return keras.ops.cast(self._values, dtype)
+
+
+def _computed(weight: Weight) -> str | Callable[..., Any]:
+    if inspect.isfunction(weight.initializer):
+        return _Computed(weight.initializer(_plain(weight.shape), "float32"))
+    return weight.initializer
+
+
+def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(int, shape))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import keras
 
+from keras_peft.core.axis_sizes import axis_sizes
 from keras_peft.core.linear_layers import multiplies_by_matrix
 
 # Keras's own attention layers always use the same names for their projections, so these roles
@@ -77,7 +78,7 @@ class Site:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of these variables by name."""
-        return {variable.name: tuple(variable.shape) for variable in own_variables(self.layer)}
+        return {variable.name: axis_sizes(variable.shape, variable) for variable in own_variables(self.layer)}
 
 
 def find_sites(model: keras.Model, roles: Mapping[str, str] | None = None) -> list[Site]:

@@ -55,10 +55,10 @@ class BitFit(Method):
     hugging_face: ClassVar[str | None] = "BEFT"
 
     def weights(self, site: Site) -> Mapping[str, Weight]:
-        import math
+        from keras_peft.core.axis_sizes import flattened
 
         shape = _bias_shape(site)
-        return {} if shape is None else {"bias": Weight((math.prod(shape),), "zeros")}
+        return {} if shape is None else {"bias": Weight((flattened(shape),), "zeros")}
 
     def wrap_call(self, weights: WeightView, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         from keras_peft.core.batched_weights import align

@@ -117,7 +117,8 @@ def _dim(site: Site) -> int:
 
     for role in ("ffn.down", "attention.output"):
         if role in site.inner:
-            return int(matrix_view(site.inner[role]).outputs)
+            outputs: int = matrix_view(site.inner[role]).outputs
+            return outputs
     raise SelectionError(
         f"{site.path} contains no layer with the role 'ffn.down' or 'attention.output', so its output size is "
         "unknown; set `roles` to name these layers."

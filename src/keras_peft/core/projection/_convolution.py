@@ -6,13 +6,13 @@ the input. A narrower matrix is therefore a convolution with fewer filters, as i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from keras import ops
 
 from keras_peft.core.arrays import reshape
+from keras_peft.core.axis_sizes import axis_sizes, flattened
 from keras_peft.core.batched_weights import multiply
 from keras_peft.core.projection._projection import Projection
 from keras_peft.core.sites import Site
@@ -31,8 +31,8 @@ class ConvolutionProjection(Projection):
     kernel_names = ("kernel",)
 
     def __init__(self, site: Site) -> None:
-        self.shape = tuple(site.layer.kernel.shape)
-        super().__init__(site, math.prod(self.shape[:-1]), self.shape[-1])
+        self.shape = axis_sizes(site.layer.kernel.shape, site.layer._kernel)
+        super().__init__(site, flattened(self.shape[:-1]), self.shape[-1])
         self.multiplies = site.layer.groups == 1
 
     def multiply(self, x: Any, matrix: Any) -> Any:

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from keras_peft.core import intercept
+from keras_peft.core.axis_sizes import axis_sizes
 from keras_peft.core.projection._projection import Projection
 from keras_peft.core.sites import Site
 from keras_peft.errors import AdapterError
@@ -29,7 +30,8 @@ class EmbeddingProjection(Projection):
     takes_ids = True
 
     def __init__(self, site: Site) -> None:
-        super().__init__(site, site.layer.input_dim, site.layer.output_dim)
+        shape = site.layer.input_dim, site.layer.output_dim
+        super().__init__(site, *axis_sizes(shape, site.layer._embeddings))
 
     def is_reversed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Returns whether a call multiplies by the transposed table instead of looking up its rows."""

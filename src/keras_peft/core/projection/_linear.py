@@ -6,7 +6,6 @@ axis of the matrix.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_peft.core.arrays import reshape, transpose
+from keras_peft.core.axis_sizes import axis_sizes, flattened
 from keras_peft.core.batched_weights import multiply
 from keras_peft.core.intercept import before_activation
 from keras_peft.core.linear_layers import einsum_axes
@@ -36,7 +36,7 @@ class LinearProjection(Projection):
     kernel_names = ("kernel",)
 
     def __init__(self, site: Site, order: tuple[int, ...], shape: tuple[int, ...], summed: int) -> None:
-        super().__init__(site, math.prod(shape[:summed]), math.prod(shape[summed:]))
+        super().__init__(site, flattened(shape[:summed]), flattened(shape[summed:]))
         self.order, self.shape, self.summed = order, shape, summed
 
     def flatten(self, x: Any) -> Any:
@@ -112,7 +112,7 @@ def linear_projection(site: Site) -> LinearProjection:
         SelectionError: If an `EinsumDense` is not a product with a single matrix.
     """
     layer = site.layer
-    shape = tuple(layer.kernel.shape)
+    shape = axis_sizes(layer.kernel.shape, layer._kernel)
     if isinstance(layer, keras.layers.Dense):
         return LinearProjection(site, (0, 1), shape, 1)
     axes = einsum_axes(layer)

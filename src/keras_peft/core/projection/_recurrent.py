@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_peft.core.arrays import concatenate
+from keras_peft.core.axis_sizes import axis_sizes
 from keras_peft.core.projection._projection import Projection
 from keras_peft.core.sites import RECURRENT_LAYERS, Site
 
@@ -31,7 +32,8 @@ class RecurrentProjection(Projection):
 
     def __init__(self, site: Site) -> None:
         self._cell = site.layer.cell if isinstance(site.layer, RECURRENT_LAYERS) else site.layer
-        (self._steps, outputs), (units, _) = self._cell.kernel.shape, self._cell.recurrent_kernel.shape
+        (self._steps, _), (units, _) = self._cell.kernel.shape, self._cell.recurrent_kernel.shape
+        _, outputs = axis_sizes(self._cell.kernel.shape, self._cell.kernel)
         super().__init__(site, self._steps + units, outputs)
 
     def matrix_from(self, kernels: Mapping[str, Any]) -> Any:
