@@ -264,6 +264,23 @@ def test_a_table_that_is_shared_with_the_output_changes_on_both_sides():
         model.predict(ids(), adapters=["default", "other", "default"], verbose=0)
 
 
+def test_the_matrix_of_an_untied_output_has_no_adapter():
+    inputs = keras.Input((None,), dtype="int32")
+    table = layers.ReversibleEmbedding(12, 6, tie_weights=False, name="table")
+    base = keras.Model(inputs, table(table(inputs), reverse=True))
+    model = keras_peft.adapt(base, keras_peft.LoRA(rank=2), targets="table")
+    shake(model)
+    adapted = run(model, ids())
+    reverse = keras.ops.convert_to_numpy(table.reverse_embeddings)
+    model.merge()
+    np.testing.assert_allclose(run(model, ids()), adapted, atol=1e-5)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(table.reverse_embeddings), reverse)
+    model.unmerge()
+    model.add_adapter("other", keras_peft.LoRA(rank=2), targets="table")
+    mixed = model.predict(ids(), adapters=["default", "other", "default"], verbose=0)
+    np.testing.assert_allclose(mixed[::2], adapted[::2], atol=1e-5)
+
+
 @pytest.mark.feature(
     "Layers",
     "`DepthwiseConv`, `SeparableConv`",

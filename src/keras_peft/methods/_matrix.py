@@ -81,7 +81,13 @@ class MatrixMethod(Method):
         from keras_peft.core.projection import EmbeddingProjection
 
         view = self.view(weights.site)
-        is_reversed = isinstance(view, EmbeddingProjection) and view.is_reversed(args, kwargs)
+        is_reversed = False
+        if isinstance(view, EmbeddingProjection):
+            is_reversed = view.is_reversed(args, kwargs)
+            if (
+                is_reversed and not view.is_tied
+            ):  # The layer multiplies by another matrix, which has no adapter.
+                return call(*args, **kwargs)
         # Under a method that replaces the kernel, this one has to change it first.
         if is_reversed or view.is_replaced or not self.multiplies(view):
             return self._with_kernel_replaced(view, weights, call, *args, **kwargs)

@@ -34,10 +34,13 @@ class EmbeddingProjection(Projection):
         super().__init__(site, *axis_sizes(shape, site.layer._embeddings))
 
     def is_reversed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Returns whether a call multiplies by the transposed table instead of looking up its rows."""
-        layer = self.layer
-        is_reversed = bool(intercept.arguments(layer, args, kwargs).get("reverse", False))
-        return is_reversed and bool(getattr(layer, "tie_weights", True))
+        """Returns whether a call multiplies by a transposed table instead of looking up rows."""
+        return bool(intercept.arguments(self.layer, args, kwargs).get("reverse", False))
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the table of a reversed call is the one whose rows are looked up."""
+        return bool(getattr(self.layer, "tie_weights", True))
 
     def multiply(self, x: Any, matrix: Any) -> Any:
         ids = ops.cast(x, "int32")
