@@ -15,6 +15,7 @@ from keras_peft.core.adapter_shape import AdapterShape, reason_against
 from keras_peft.core.base_interception import Attachments, BaseInterception
 from keras_peft.core.intercept import CALLING
 from keras_peft.core.model_split import ModelSplit
+from keras_peft.core.shared_batches import predict_evenly
 from keras_peft.errors import AdapterError, listed
 
 
@@ -188,7 +189,7 @@ def predict_rows(
         model.refresh(adapters)
         inputs = keras.tree.map_structure(lambda part, own=own: ops.convert_to_numpy(part)[own], x)
         rows = np.array([numbers[names[row]] for row in own], np.int32)
-        outputs = model.predict({"inputs": inputs, "rows": rows}, *args, **kwargs)
+        outputs = predict_evenly(model.predict, {"inputs": inputs, "rows": rows}, *args, **kwargs)
         for name in model.names:
             here = [place for place, row in enumerate(own) if names[row] == name]
             if here:

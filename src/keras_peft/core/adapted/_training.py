@@ -16,7 +16,7 @@ from keras_peft.core.adapted._callbacks import PARTS_NOTE, TrainingCheck
 from keras_peft.core.base_interception import refuse_thawed
 from keras_peft.core.mixed_batch import predict_rows, refuse_unmixable
 from keras_peft.core.optimizer import rates_of, specialise, unspecialised
-from keras_peft.core.shared_batches import shared_batches
+from keras_peft.core.shared_batches import predict_evenly, refuse_uneven, shared_batches
 from keras_peft.errors import AdapterError, OptionError, reason_of
 
 _AUTO = "auto"
@@ -127,8 +127,8 @@ class TrainedModel(ModelWithAdapters):
         without waiting for the others.
 
         Args:
-            args: As in the base's `fit`. If devices share the batches of a data set, an incomplete
-                last batch is dropped.
+            args: As in the base's `fit`. If devices share the batches of a `tf.data` data set, an
+                incomplete last batch is dropped.
             callbacks: As in the base's `fit`.
             kwargs: As in the base's `fit`.
 
@@ -145,6 +145,7 @@ class TrainedModel(ModelWithAdapters):
         if not self.active:
             raise AdapterError("No adapter is active, so there is nothing to train; activate one first.")
         refuse_thawed(self.base, self._registry.moves().values())
+        refuse_uneven(super().fit, *args, **kwargs)
         self._let_train()
         given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
         self._refuse_unsaveable(given)
@@ -179,6 +180,25 @@ class TrainedModel(ModelWithAdapters):
             check.restore()
             self._traced.forget_weights()
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Computes the loss and the metrics as the base would.
+
+        Args:
+            args: As in the base's `evaluate`.
+            kwargs: As in the base's `evaluate`.
+
+        Returns:
+            The loss and the metrics, as in Keras.
+
+        Raises:
+            AdapterError: If several devices cannot share batches equally.
+
+        Example:
+            >>> model.evaluate(inputs, targets)
+        """
+        refuse_uneven(super().evaluate, *args, **kwargs)
+        return super().evaluate(*args, **kwargs)
+
     def predict(self, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """Predicts as in Keras, or with a different adapter per row in one pass.
 
@@ -198,7 +218,7 @@ class TrainedModel(ModelWithAdapters):
             >>> model.predict(inputs, adapters=["news", "mood", "news"])
         """
         if adapters is None:
-            return super().predict(*args, **kwargs)
+            return predict_evenly(super().predict, *args, **kwargs)
         self._refuse_merged("mix adapters")
         if type(self).predict_step is not keras.Model.predict_step:
             raise AdapterError(
