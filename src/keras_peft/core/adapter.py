@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_peft.core.fitting import refuse_unfit
+from keras_peft.core.layouts import gathered
 from keras_peft.core.method import Method
 from keras_peft.core.placement import Placement
 from keras_peft.core.select_sites import possible_targets, select_sites
@@ -315,4 +316,4 @@ def _is_quantised(site: Site) -> bool:
 
 
 def _copied(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
-    return {key: keras.ops.convert_to_numpy(variable) for key, variable in variables.items()}
+    return {key: gathered(variable) for key, variable in variables.items()}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_peft.core.axis_sizes import mesh_axis_of
 from keras_peft.errors import OptionError
@@ -35,6 +36,20 @@ def following(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
         yield
     finally:
         keras.distribution.set_distribution(whole)
+
+
+def gathered(value: Any) -> np.ndarray:
+    """Returns a variable or tensor as an array, also where the processes of several machines hold parts of it.
+
+    All processes must then call it, since each sends its part to the others. A value that every process has in full
+    is not sent.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is not None and distribution.num_processes > 1:
+        layout = keras.distribution.TensorLayout([None] * len(value.shape), distribution.device_mesh)
+        value = keras.distribution.distribute_tensor(keras.ops.convert_to_tensor(value), layout)
+    array: np.ndarray = keras.ops.convert_to_numpy(value)
+    return array
 
 
 class _Following:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_peft.core.layouts import gathered
 from keras_peft.core.site_weights import SiteWeights
 from keras_peft.core.sites import own_variables
 from keras_peft.errors import AdapterError, listed
@@ -34,9 +35,7 @@ class Merge:
             AdapterError: If a method or a site cannot be merged. Nothing is changed.
         """
         changed = merged_values(site_weights)
-        self._before = {
-            key: (variable, keras.ops.convert_to_numpy(variable)) for key, (variable, _) in changed.items()
-        }
+        self._before = {key: (variable, gathered(variable)) for key, (variable, _) in changed.items()}
         for variable, value in changed.values():
             variable.assign(value)
 
@@ -98,11 +97,11 @@ def merged_values(site_weights: Iterable[SiteWeights]) -> dict[str, tuple[keras.
         values = {
             name: changed[f"{key}/{name}"][1]
             if f"{key}/{name}" in changed
-            else keras.ops.convert_to_numpy(variable).astype(np.float32)
+            else gathered(variable).astype(np.float32)
             for name, variable in variables.items()
         }
         both = {**one.shared.values, **one.values}
-        weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in both.items()}
+        weights = {name: gathered(variable) for name, variable in both.items()}
         for name, value in one.method.merged(one.site, weights, values).items():
             changed[f"{key}/{name}"] = (variables[name], value)
     return changed

@@ -14,6 +14,7 @@ from keras_peft.core.adapter import Adapter
 from keras_peft.core.adapter_shape import AdapterShape, reason_against
 from keras_peft.core.base_interception import Attachments, BaseInterception
 from keras_peft.core.intercept import CALLING
+from keras_peft.core.layouts import gathered
 from keras_peft.core.model_split import ModelSplit
 from keras_peft.core.shared_batches import predict_evenly
 from keras_peft.errors import AdapterError, listed
@@ -113,7 +114,7 @@ class MixedBatchModel(PackedModel):
         rows = [
             self._shape.pack(
                 {
-                    key: ops.convert_to_numpy(variable)
+                    key: gathered(variable)
                     for key, variable in adapters[name].weights_by_key().items()
                     if key in self._shape.shapes
                 }

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_peft.core.layouts import gathered
 from keras_peft.core.site_weights import SiteWeights
 from keras_peft.errors import OptionError, listed
 
@@ -143,7 +144,7 @@ def importance_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variabl
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     sensitivity, uncertainty = optimizer.smoothed[optimizer._get_variable_index(variable)]
-    return ops.convert_to_numpy(sensitivity) * ops.convert_to_numpy(uncertainty)
+    return gathered(sensitivity) * gathered(uncertainty)
 
 
 def _smooth(

@@ -115,12 +115,12 @@ class LoRA(LowRankMethod):
 
     def _principal(self, site: Site) -> dict[str, np.ndarray]:
         """Returns the initial A and B, taken from the principal part of W."""
-        import keras
         import numpy as np
 
+        from keras_peft.core.layouts import gathered
         from keras_peft.errors import OptionError
 
-        matrix = keras.ops.convert_to_numpy(self.view(site).matrix()).astype(np.float64)
+        matrix = gathered(self.view(site).matrix()).astype(np.float64)
         if self.rank > min(matrix.shape):
             raise OptionError(
                 f"{site.path} multiplies by a {matrix.shape[0]} × {matrix.shape[1]} matrix, which has fewer "

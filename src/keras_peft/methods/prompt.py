@@ -92,11 +92,12 @@ class PromptTuning(Prompt):
         import keras
         from keras import ops
 
+        from keras_peft.core.layouts import gathered
         from keras_peft.errors import OptionError
 
         layer = site.layer
         if self.initialization == "random":
-            some = ops.convert_to_numpy(_embed(layer, range(min(layer.input_dim, 1000))))
+            some = gathered(_embed(layer, range(min(layer.input_dim, 1000))))
             return keras.random.normal((self.tokens, layer.output_dim), stddev=float(some.std()))
         if self.initialization == "vocabulary":
             ids = ops.convert_to_numpy(keras.random.randint((self.tokens,), 0, layer.input_dim))

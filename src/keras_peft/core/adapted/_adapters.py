@@ -20,6 +20,7 @@ from keras_peft.core.adapted._base_class import (
 from keras_peft.core.adapter import Adapter, choose_placements
 from keras_peft.core.adapter_shape import AdapterShape
 from keras_peft.core.base_interception import refuse_taken, refuse_unbuilt
+from keras_peft.core.layouts import gathered
 from keras_peft.core.merging import Merge, joined, merged_values
 from keras_peft.core.method import Method
 from keras_peft.core.mixed_batch import MixedBatchModel
@@ -525,10 +526,7 @@ class ModelWithAdapters(keras.Model):
         self._refuse_detached()
         self._merge.undo()
         output = joined(self._pooled.model, self.head)
-        changed = {
-            key: (variable, keras.ops.convert_to_numpy(variable))
-            for key, variable in self._registry.moves().items()
-        }
+        changed = {key: (variable, gathered(variable)) for key, variable in self._registry.moves().items()}
         changed |= merged_values(self._registry.site_weights())
         base = self.detach()
         for variable, value in changed.values():

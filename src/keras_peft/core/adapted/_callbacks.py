@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_peft.core.layouts import gathered
 from keras_peft.errors import AdapterError, listed
 
 PARTS_NOTE = (
@@ -75,7 +76,7 @@ class TrainingCheck(keras.callbacks.Callback):
     def restore(self) -> None:
         """Restores what changed in the base."""
         for variable, value in zip(self._base, self._before, strict=False):
-            if not np.array_equal(keras.ops.convert_to_numpy(variable), value):
+            if not np.array_equal(gathered(variable), value):
                 variable.assign(value)
 
     def _sync(self) -> None:
@@ -128,4 +129,4 @@ def _statistics(base: keras.Model) -> list[keras.Variable]:
 
 
 def _values(variables: Iterable[keras.Variable]) -> list[np.ndarray]:
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    return [np.array(gathered(variable)) for variable in variables]
