@@ -5,6 +5,7 @@
 Prints what it found as JSON on the last line, and saves adapters in the folder.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -23,7 +24,7 @@ import keras_peft
 from contract.laws import head, layers_of, make, shake
 from core import models
 from keras_peft import methods
-from keras_peft.errors import OptionError
+from keras_peft.errors import AdapterError, OptionError
 
 MESH = keras.distribution.DeviceMesh((2, 4), ("batch", "model"))
 BACKBONES = {"llama": keras_hub.models.LlamaBackbone, "gemma": keras_hub.models.GemmaBackbone}
@@ -193,6 +194,32 @@ def one_step(name):
     return model, rows, history.history["loss"][0]
 
 
+def data_parallel(folder):
+    """Trains a base that each device has in full."""
+    found = {}
+    for name, where in {
+        "alone": contextlib.nullcontext(),
+        "together": keras.distribution.DataParallel().scope(),
+    }.items():
+        with where:
+            model = keras_peft.adapt(new_distilbert(), keras_peft.LoRA(rank=2), head=head())
+            rows = models.inputs_of(model.base, rows=16)
+            model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            history = model.fit(rows, np.arange(16) % 3, batch_size=8, epochs=2, shuffle=False, verbose=0)
+            some = {key: value[:11] for key, value in rows.items()}
+            found[name] = {
+                "losses": history.history["loss"],
+                "outputs": model.predict(some, verbose=0).tolist(),
+            }
+            if name == "together":
+                try:
+                    model.evaluate(some, np.arange(11) % 3, batch_size=8, verbose=0)
+                except AdapterError as error:
+                    found["refused"] = str(error)
+                found["evaluated"] = model.evaluate(rows, np.arange(16) % 3, batch_size=8, verbose=0)
+    return found
+
+
 def entries(folder):
     """Adapts a base with layout maps that have entries for its adapter, on purpose or by accident."""
     query, weight = (
@@ -226,6 +253,7 @@ def main(case, folder):
         **{name: lambda folder, name=name: backbones(name, folder) for name in BACKBONES},
         "methods": every_method,
         "entries": entries,
+        "data": data_parallel,
     }
     sys.stdout.write(f"{json.dumps(cases[case](folder))}\n")
 

@@ -83,6 +83,12 @@ def found(request, trained):
     return (base, request.param), both[request.param], folder / request.param
 
 
+@pytest.mark.feature(
+    "Training",
+    "`keras.distribution.ModelParallel`, on JAX",
+    "works",
+    "The weights of adapters are divided like the layers that they act on.",
+)
 def test_weights_are_divided_like_the_layer_that_they_act_on(found):
     case, found, _ = found
     for when in ("layouts", "trained", "layouts of the loaded"):
@@ -158,6 +164,25 @@ def test_processes_that_hold_parts_of_the_weights_save_all_of_them(tmp_path):
     for key, value in alone.items():
         np.testing.assert_allclose(first[key], value, atol=1e-5, err_msg=key)
         np.testing.assert_array_equal(second[key], first[key], err_msg=key)
+
+
+@pytest.mark.feature(
+    "Training",
+    "`keras.distribution.DataParallel`, on JAX",
+    "works",
+    "Arrays whose batches cannot be divided are refused in `fit` and `evaluate`.",
+)
+def test_a_base_in_full_on_each_device_trains_as_one(tmp_path):
+    found = on_eight_devices("data", tmp_path)
+    alone, together = found["alone"], found["together"]
+    assert alone["losses"][1] < alone["losses"][0]
+    np.testing.assert_allclose(together["losses"], alone["losses"], rtol=1e-5)
+    assert np.shape(together["outputs"]) == (11, 3)
+    np.testing.assert_allclose(together["outputs"], alone["outputs"], atol=1e-5)
+    assert found["refused"].startswith(
+        "11 rows in batches of 8 give a batch of 3 rows, which cannot be split equally"
+    )
+    assert 0 < found["evaluated"] < alone["losses"][0]
 
 
 def test_entries_of_the_layout_map_come_first(tmp_path):

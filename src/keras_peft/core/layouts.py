@@ -39,16 +39,16 @@ def following(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
 
 
 def gathered(value: Any) -> np.ndarray:
-    """Returns a variable or tensor as an array, also where the processes of several machines hold parts of it.
+    """Returns a variable or tensor as an array, also if several processes hold parts of it.
 
-    All processes must then call it, since each sends its part to the others. A value that every process has in full
-    is not sent.
+    In that case, all processes must call this function, since each sends its part to the others.
     """
-    distribution = keras.distribution.distribution()
-    if distribution is not None and distribution.num_processes > 1:
-        layout = keras.distribution.TensorLayout([None] * len(value.shape), distribution.device_mesh)
-        value = keras.distribution.distribute_tensor(keras.ops.convert_to_tensor(value), layout)
-    array: np.ndarray = keras.ops.convert_to_numpy(value)
+    tensor, distribution = keras.ops.convert_to_tensor(value), keras.distribution.distribution()
+    is_here = getattr(tensor, "is_fully_addressable", True) or tensor.is_fully_replicated
+    if not is_here and distribution is not None:
+        layout = keras.distribution.TensorLayout([None] * len(tensor.shape), distribution.device_mesh)
+        tensor = keras.distribution.distribute_tensor(tensor, layout)
+    array: np.ndarray = keras.ops.convert_to_numpy(tensor)
     return array
 
 
