@@ -50,6 +50,15 @@ DISTILBERT = {
 }
 
 
+# Methods whose weights start as functions that read the base, draw numbers, or both.
+STARTS = {
+    "pissa": keras_peft.LoRA(rank=4, initialization="pissa"),
+    "dora": keras_peft.DoRA(rank=4),
+    "prompt": keras_peft.PromptTuning(tokens=4),
+    "vera": keras_peft.methods.VeRA(rank=4),
+}
+
+
 def parallel(entries):
     """Returns a context in which the devices share a base; the layout map is given, or its entries."""
     layout_map = entries
@@ -212,12 +221,19 @@ def data_parallel(folder):
                 "outputs": model.predict(some, verbose=0).tolist(),
             }
             if name == "together":
-                try:
-                    model.evaluate(some, np.arange(11) % 3, batch_size=8, verbose=0)
-                except AdapterError as error:
-                    found["refused"] = str(error)
+                found["refused"] = error_of(model.evaluate, some, np.arange(11) % 3, batch_size=8)
+                # The number of rows in the batches of a generator is not known.
+                found["failed"] = error_of(model.predict, (one for one in [(some,)]))
                 found["evaluated"] = model.evaluate(rows, np.arange(16) % 3, batch_size=8, verbose=0)
     return found
+
+
+def error_of(method, *args, **kwargs):
+    try:
+        method(*args, verbose=0, **kwargs)
+    except (AdapterError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def entries(folder):
@@ -234,7 +250,21 @@ def entries(folder):
         "own, uneven": layouts_or_error({**usual, ".*_lora/a": (None, "model")}, rank=3),
         "too wide": layouts_or_error({".*query(/kernel|_lora/.)": ("model", "batch", None)}),
         "inner axis": layouts_or_error({query: ("model", None, "batch")}),
+        "large": {name: large_and_small(method) for name, method in STARTS.items()},
     }
+
+
+def large_and_small(method):
+    """Returns how much weights that Keras takes for large differ from others at the start."""
+    from keras.src.backend.jax import core
+
+    own, tensors = core.should_shard_at_init, []
+    for is_large in (own, lambda layout, shape: np.prod(shape) > 4):
+        core.should_shard_at_init = is_large
+        with parallel(DISTILBERT):
+            tensors.append(keras_peft.adapt(new_distilbert(), method).adapter_tensors())
+    core.should_shard_at_init = own
+    return apart(*(one.values() for one in tensors))
 
 
 def layouts_or_error(map_entries, rank=4):

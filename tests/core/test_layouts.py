@@ -182,6 +182,7 @@ def test_a_base_in_full_on_each_device_trains_as_one(tmp_path):
     assert found["refused"].startswith(
         "11 rows in batches of 8 give a batch of 3 rows, which cannot be split equally"
     )
+    assert "divide" in found["failed"]
     assert 0 < found["evaluated"] < alone["losses"][0]
 
 
@@ -191,6 +192,7 @@ def test_entries_of_the_layout_map_come_first(tmp_path):
     assert found["own"] == [[None, "model"], [None, "batch"]]
     assert found["own, on every device"] == [[None, None], [None, "batch"]]
     assert found["inner axis"] == [["model", None], [None, None]]
+    assert all(difference < 1e-6 for difference in found["large"].values()), found["large"]
     weight = "'transformer_layer_0_self_attention_layer_query_lora/a', a weight of the adapter of shape"
     assert f"{weight} (16, 3), the layout (None, 'model'), which does not" in found["own, uneven"]
     assert f"{weight} (16, 4), the layout ('model', 'batch', None), which does not" in found["too wide"]

@@ -1,8 +1,7 @@
 """Batches that several devices or processes share.
 
-Keras divides each batch into equal parts, one for each data-parallel group of devices. On a batch that cannot be
-divided, Keras fails after it has taken the variables from the model, which then has none. So such batches are left out,
-filled up or refused before.
+Keras divides each batch into equal parts, one for each data-parallel group of devices. It fails in the middle of the
+work on a batch that cannot be divided. So such batches are left out, filled up or refused before.
 """
 
 from __future__ import annotations
@@ -103,8 +102,9 @@ def predict_evenly(predict: Callable[..., Any], x: Any, *args: Any, **kwargs: An
     Raises:
         AdapterError: If a batch cannot be divided equally.
     """
-    parts, rows = parts_of_batch(), _rows_of(x)
-    if parts == 1 or rows is None:
+    parts = parts_of_batch()
+    rows = _rows_of(x) if parts > 1 else None
+    if rows is None:
         return predict(x, *args, **kwargs)
     filled = math.ceil(rows / parts) * parts
     if filled > rows:

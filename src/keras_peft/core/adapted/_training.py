@@ -14,6 +14,7 @@ from keras_peft.core.adapted._adapters import ModelWithAdapters
 from keras_peft.core.adapted._base_class import overridden_training
 from keras_peft.core.adapted._callbacks import PARTS_NOTE, TrainingCheck
 from keras_peft.core.base_interception import refuse_thawed
+from keras_peft.core.kept_values import kept_values
 from keras_peft.core.mixed_batch import predict_rows, refuse_unmixable
 from keras_peft.core.optimizer import rates_of, specialise, unspecialised
 from keras_peft.core.shared_batches import predict_evenly, refuse_uneven, shared_batches
@@ -169,7 +170,8 @@ class TrainedModel(ModelWithAdapters):
         elif "x" in kwargs:
             kwargs = {**kwargs, "x": shared_batches(kwargs["x"])}
         try:
-            return super().fit(*args, callbacks=given, **kwargs)
+            with kept_values(self):
+                return super().fit(*args, callbacks=given, **kwargs)
         except AdapterError:
             raise
         except Exception as error:
@@ -197,7 +199,8 @@ class TrainedModel(ModelWithAdapters):
             >>> model.evaluate(inputs, targets)
         """
         refuse_uneven(super().evaluate, *args, **kwargs)
-        return super().evaluate(*args, **kwargs)
+        with kept_values(self):
+            return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, adapters: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """Predicts as in Keras, or with a different adapter per row in one pass.
@@ -218,7 +221,8 @@ class TrainedModel(ModelWithAdapters):
             >>> model.predict(inputs, adapters=["news", "mood", "news"])
         """
         if adapters is None:
-            return predict_evenly(super().predict, *args, **kwargs)
+            with kept_values(self):
+                return predict_evenly(super().predict, *args, **kwargs)
         self._refuse_merged("mix adapters")
         if type(self).predict_step is not keras.Model.predict_step:
             raise AdapterError(
