@@ -166,6 +166,7 @@ def test_processes_that_hold_parts_of_the_weights_save_all_of_them(tmp_path):
         np.testing.assert_array_equal(second[key], first[key], err_msg=key)
 
 
+@pytest.mark.thorough
 @pytest.mark.feature(
     "Training",
     "`keras.distribution.DataParallel`, on JAX",
