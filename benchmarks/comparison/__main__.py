@@ -3,9 +3,10 @@
     python -m benchmarks.comparison FOLDER... [--rows 1000]     measure what is missing
     python -m benchmarks.comparison --docs                      the plots again, without measuring
 
-Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows, of each label in turn.
-`keras-peft compare` trains all methods on each, so an interrupted measurement goes on where it was. The results are
-written to benchmarks/results/comparison.json after each data set; `make docs` adds them to docs/benchmarks/methods.md.
+Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows, of each label in turn, and
+leaves out test rows with other labels. `keras-peft compare` trains all methods on each, so an interrupted measurement
+goes on where it was. The results are written to benchmarks/results/comparison.json after each data set; `make docs` adds
+them to docs/benchmarks/methods.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,7 +102,10 @@ def measured(folder: Path, rows: int | None, name: str, options: argparse.Namesp
         chosen = read if rows is None else drawn(read, rows)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in chosen]
         (data / "train.jsonl").write_text("".join(lines), encoding="utf-8")
-        shutil.copy(folder / "test.jsonl", data / "test.jsonl")
+        known = set().union(*map(labels_of, chosen))
+        with (folder / "test.jsonl").open(encoding="utf-8") as file:
+            lines = [line for line in file if labels_of(json.loads(line)) <= known]
+        (data / "test.jsonl").write_text("".join(lines), encoding="utf-8")
     out = work / "compared"
     found = keras_peft.compare(
         data,
@@ -135,6 +138,12 @@ def measured(folder: Path, rows: int | None, name: str, options: argparse.Namesp
             for one in found.results
         ],
     }
+
+
+def labels_of(row: Mapping[str, Any]) -> set[str]:
+    """Returns the labels of a row: one, several, or those of its words; none if it has a number."""
+    found = row.get("label", row.get("labels", row.get("tags")))
+    return {found} if isinstance(found, str) else set(found) if isinstance(found, list) else set()
 
 
 def drawn(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from keras_peft import methods
 from keras_peft.core.method import Method
 from keras_peft.data.tables import Data, is_path
-from keras_peft.memory import peak_rss_mb
 from keras_peft.places import MACHINE, RAY, check_place
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -172,25 +171,25 @@ def fine_tune(
     tracking.check(trackers or ())
     check_place(on)
     if on == RAY:
-        call = {
-            "data": Path(data).absolute() if is_path(data) else data,
-            "out": out.absolute(),
-            "method": chosen_methods(method),
-            "overwrite": overwrite,
-            "resume": resume,
-            "callbacks": tuple(callbacks),
-            "track": track,
-            "heartbeat": heartbeat,
-            **settings,
-        }
-        return Result(out, on_ray.train(call, workers=workers or 1, progress=progress))
+        where = Path(data).absolute() if is_path(data) else data
+        parts = (where, out.absolute(), chosen, overwrite, tuple(callbacks), trackers)
+        return Result(
+            out,
+            on_ray.train(
+                parts,
+                chosen_methods(method),
+                resume=resume,
+                heartbeat=heartbeat,
+                workers=workers or 1,
+                progress=progress,
+            ),
+        )
     group = joined(progress, heartbeat=heartbeat) if distributed else nullcontext(Alone())
     with group as processes:
         if processes.rank:
             progress = Progress()
         job = Job(data, out, chosen, overwrite, tuple(callbacks), trackers, progress, stopwatch, processes)
-        report = job.run(chosen_methods(method), resume=resume)
-    return Result(out, {**report, "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()})
+        return Result(out, job.run(chosen_methods(method), resume=resume))
 
 
 def chosen_methods(method: Method | str | Sequence[Method | str] | None) -> list[Method]:

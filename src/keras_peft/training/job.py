@@ -16,7 +16,7 @@ from keras_peft import bundle as bundles
 from keras_peft.core.method import Method
 from keras_peft.data.tables import Data
 from keras_peft.errors import OptionError, listed
-from keras_peft.memory import give_back_freed_memory
+from keras_peft.memory import give_back_freed_memory, peak_rss_mb
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
@@ -71,7 +71,7 @@ class Job:
             resume: Whether to resume an interrupted run.
 
         Returns:
-            The report of the bundle.
+            The report of the bundle, with the final times.
 
         Raises:
             KerasPeftError: If an argument or the data cannot be used.
@@ -105,7 +105,7 @@ class Job:
         with stopwatch.measure("save"), _kept(checkpoint):
             report = by_first(self.processes, lambda: self._saved(content))
         checkpoint.remove()
-        return report
+        return {**report, "seconds": stopwatch.read(), "peak_rss_mb": peak_rss_mb()}
 
     def _saved(self, content: Any) -> dict[str, Any]:
         """Writes the bundle and returns its report; called in the first process."""

@@ -7,14 +7,16 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from keras_peft import cluster, errors
+from keras_peft.core.method import Method
 from keras_peft.errors import KerasPeftError, OptionError, ProcessLost, reason_of
 from keras_peft.extras import need
 from keras_peft.progress import Progress
+from keras_peft.stopwatch import Stopwatch
 from keras_peft.training.distributed.environment import ADDRESSES, COUNT, RANK
 
 # How often Ray starts all processes again after it has lost one.
@@ -23,16 +25,27 @@ _RESTARTS = 3
 _PERIOD = 0.3
 
 
-def train(call: Mapping[str, Any], *, workers: int, progress: Progress) -> dict[str, Any]:
+def train(
+    parts: Sequence[Any],
+    chosen: Sequence[Method],
+    *,
+    resume: bool,
+    heartbeat: int,
+    workers: int,
+    progress: Progress,
+) -> dict[str, Any]:
     """Trains by several processes on a Ray cluster.
 
     Args:
-        call: Arguments of `fine_tune` for each process. Paths must lead to the same files on all machines.
+        parts: The first attributes of `Job`, up to the trackers. Paths must lead to the same files on all machines.
+        chosen: The methods, which are combined into one adapter.
+        resume: Whether to resume an interrupted run.
+        heartbeat: Seconds without a sign of life after which a process counts as lost.
         workers: Number of processes.
         progress: Receives the progress events of the first process.
 
     Returns:
-        The report of the bundle.
+        The report of the bundle, with the final times.
 
     Raises:
         KerasPeftError: As in `fine_tune`.
@@ -48,7 +61,8 @@ def train(call: Mapping[str, Any], *, workers: int, progress: Progress) -> dict[
         if cores < workers:
             progress.note(f"the cluster has {cores} cores; {workers} workers wait until it has as many.")
         relay = ray.remote(Relay).options(num_cpus=0).remote()
-        ended = _started(lambda: _fit(call, workers, relay, folder))
+        given = {"parts": parts, "chosen": chosen, "resume": resume, "heartbeat": heartbeat, "relay": relay}
+        ended = _started(lambda: _fit(given, workers, folder))
         while True:
             over = ended()
             for name, arguments, named in ray.get(relay.taken.remote()):
@@ -138,14 +152,14 @@ class RelayedProgress(Progress):
         self._events, self._sent = [], time.monotonic()
 
 
-def _fit(call: Mapping[str, Any], workers: int, relay: Any, folder: str) -> None:
+def _fit(given: dict[str, Any], workers: int, folder: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     environment = {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3", "RAY_TRAIN_V2_ENABLED": "1"}
     DataParallelTrainer(
         _work,
-        train_loop_config={"call": dict(call), "relay": relay},
+        train_loop_config=given,
         scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(
             storage_path=folder,
@@ -155,15 +169,16 @@ def _fit(call: Mapping[str, Any], workers: int, relay: Any, folder: str) -> None
     ).fit()
 
 
-def _work(config: dict[str, Any]) -> None:
+def _work(given: dict[str, Any]) -> None:
     """Runs in each process."""
     import ray
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
 
-    from keras_peft.training.fine_tune import fine_tune
+    from keras_peft.training.distributed.joining import joined
+    from keras_peft.training.job import Job
 
-    relay, call = config["relay"], config["call"]
+    relay = given["relay"]
     rank, count = get_context().get_world_rank(), get_context().get_world_size()
     told = None
     if rank == 0:
@@ -172,9 +187,10 @@ def _work(config: dict[str, Any]) -> None:
     os.environ |= {ADDRESSES: address, COUNT: str(count), RANK: str(rank)}
     progress = RelayedProgress(lambda events: ray.get(relay.add.remote(events))) if rank == 0 else Progress()
     try:
-        # After a restart, training goes on where it was.
-        options = {**call, "resume": call["resume"] or starts > 0}
-        result = fine_tune(**options, distributed=True, progress=progress)
+        with joined(progress, heartbeat=given["heartbeat"]) as processes:
+            job = Job(*(*given["parts"], progress, Stopwatch(), processes))
+            # After a restart, training goes on where it was.
+            report = job.run(given["chosen"], resume=given["resume"] or starts > 0)
     except ProcessLost:
         raise
     except KerasPeftError as error:
@@ -184,7 +200,7 @@ def _work(config: dict[str, Any]) -> None:
         if isinstance(progress, RelayedProgress):
             progress.flush()
     if rank == 0:
-        ray.get(relay.done.remote(result.report))
+        ray.get(relay.done.remote(report))
 
 
 def _free_port() -> int:
