@@ -5,8 +5,8 @@
 
 Each FOLDER contains train.jsonl and test.jsonl; `FOLDER=100` draws 100 of its training rows, of each label in turn, and
 leaves out test rows with other labels. `keras-peft compare` trains all methods on each, so an interrupted measurement
-goes on where it was. The results are written to benchmarks/results/comparison.json after each data set; `make docs` adds
-them to docs/benchmarks/methods.md.
+goes on where it was. The results are written to benchmarks/results/comparison.json after each data set; `make docs`
+adds them to docs/benchmarks/methods.md.
 """
 
 from __future__ import annotations
