@@ -119,7 +119,7 @@ def measured(folder: Path, rows: int | None, name: str, options: argparse.Namesp
     return {
         "task": study.task,
         "metric": study.metric,
-        "rows": study.rows - (study.test_rows if study.how == "test" else 0),
+        "rows": study.rows,
         "test_rows": study.test_rows,
         "recommended": found.recommended,
         "places": {one.candidate.name: one.place for one in found.verdict.standings},
