@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 
+from keras_peft import LoRA
 from keras_peft.errors import OptionError
+from keras_peft.progress import Progress
 from keras_peft.sweeping import driver
+from keras_peft.sweeping.job import Job
 from keras_peft.sweeping.workers import Killed
 from sweeping.trying import LINES, Pretends, Scores, open_study, run, without_numbers
 
@@ -148,6 +152,65 @@ def test_several_runners_share_the_trials(tmp_path):
     assert len(study.optuna.get_trials()) == 12
     settings = [str(one["settings"]) for one in study.ended()]
     assert len(set(settings)) == 12
+
+
+class OnMachine(Pretends):
+    """Runs trials on a machine with a name, as long as it is ready.
+
+    Args:
+        place: The machine.
+        before: See `Pretends`.
+        is_ready: Whether it can run trials.
+    """
+
+    def __init__(self, place, before=lambda choice, rung: None, is_ready=lambda: True):
+        super().__init__(before)
+        self.place, self.ready = place, is_ready
+
+
+def test_one_runner_of_each_machine_computes_the_frozen_blocks(tmp_path):
+    first, second, other = OnMachine("one"), OnMachine("one"), OnMachine("two")
+    job = Job("rows.csv", LoRA(), {}, tmp_path / "interrupted")
+    found = driver.Driver(open_study(tmp_path), job, trials=10, budget=None, progress=Progress())
+    got = []
+
+    def ask(choice, rung):
+        if rung <= 2:
+            got.append([found._next(one) is not None for one in (second, other)])
+
+    first.before = ask
+    found._run(first, *found._next(first))
+    # Before the first report, and after it.
+    assert got == [[False, True], [True, True]]
+
+
+def test_a_runner_that_is_never_ready_is_not_waited_for(tmp_path):
+    idle = OnMachine("two", is_ready=lambda: False)
+    assert len(run(tmp_path, idle, OnMachine("one"), trials=5).ended()) == 5
+    assert (idle.choices, idle.closed) == ([], 1)
+
+
+def test_the_last_trial_of_a_lost_machine_goes_on_elsewhere(tmp_path):
+    began, handed_out = threading.Event(), threading.Event()
+
+    def lose(choice, rung):
+        began.set()
+        if rung == 5:
+            assert handed_out.wait(60)
+            raise Killed("its machine is lost")
+
+    def wait(choice, rung):
+        assert began.wait(60)
+        if len(kept.choices) == 3:
+            handed_out.set()
+
+    lost = OnMachine("one", lose, lambda: not lost.choices)
+    kept = OnMachine("two", wait)
+    study = run(tmp_path, lost, kept, trials=4)
+    assert len(study.ended()) == 4
+    assert [len(one.choices) for one in (lost, kept)] == [1, 4]
+    assert kept.choices[-1] == lost.choices[0]
+    assert sorted(one.state.name for one in study.optuna.get_trials()) == ["COMPLETE"] * 4 + ["FAIL"]
 
 
 def test_an_error_of_one_runner_ends_all(tmp_path):

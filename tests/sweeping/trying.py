@@ -38,8 +38,13 @@ class Pretends:
         before: Called with the choice before each rung.
     """
 
+    place = "here"
+
     def __init__(self, before=lambda choice, rung: None):
         self.before, self.choices, self.closed = before, [], 0
+
+    def ready(self):
+        return True
 
     def train(self, choice, report):
         self.choices.append(choice)

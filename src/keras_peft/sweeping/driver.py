@@ -18,12 +18,23 @@ from keras_peft.sweeping.workers import Killed
 from keras_peft.tasks import metric_name
 from keras_peft.training.checkpoint import Checkpoint
 
-_PATIENCE = 0.1
-"""Seconds after which a waiting thread looks up."""
+# Seconds after which the main thread looks up, so that Ctrl-C is noticed, and others that wait for a trial.
+_PATIENCE, _PERIOD = 0.1, 1.0
+# Seconds to wait for a thread whose runner is closed.
+_LAST = 5.0
 
 
 class Runner(Protocol):
-    """Runs trials one after another; see `InProcess`."""
+    """Runs trials one after another; see `InProcess`.
+
+    Attributes:
+        place: Name of the machine that it runs on, once it is ready.
+    """
+
+    place: str
+
+    def ready(self) -> bool:
+        """Returns whether it can run a trial now; waits a moment if it cannot."""
 
     def train(self, choice: Choice, report: Report) -> Outcome:
         """Trains with some settings."""
@@ -50,11 +61,15 @@ class Driver:
         self._deadline = None if budget is None else time.monotonic() + budget
         # All threads share the study.
         self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._running = 0
         self._shares: dict[int, float] = {}
         self._error: BaseException | None = None
-        # Others start when the first trial has computed the frozen blocks, which they then find in the cache.
-        self._began = threading.Event()
+        self._threads: list[threading.Thread] = []
+        # On each machine, one runner begins. The others there start when its trial has computed the frozen blocks,
+        # which they then find in the cache.
+        self._beginning: dict[str, Runner] = {}
+        self._begun = set[str]()
 
     def run(self, runners: Sequence[Runner]) -> None:
         """Runs trials; with several runners, at the same time.
@@ -72,54 +87,76 @@ class Driver:
             else:
                 self._run_together(runners)
         except BaseException as error:
-            self._error = self._error or error
+            self._fail(error)
         finally:
             for runner in runners:
                 runner.close()
+            for thread in self._threads:
+                thread.join(_LAST)
             self._progress.finished()
         if self._error is not None:
             raise self._error
 
     def _run_together(self, runners: Sequence[Runner]) -> None:
         threads = [threading.Thread(target=self._work, args=(one,), daemon=True) for one in runners]
-        threads[0].start()
-        while threads[0].is_alive() and not self._began.wait(_PATIENCE):
-            pass
-        for thread in threads[1:]:
+        self._threads = threads
+        for thread in threads:
             thread.start()
         while self._error is None and any(thread.is_alive() for thread in threads):
-            # Short, so that Ctrl-C is noticed.
-            threads[0].join(_PATIENCE)
+            for thread in threads:
+                thread.join(_PATIENCE / len(threads))
 
     def _work(self, runner: Runner) -> None:
-        """Runs trials one after another."""
+        """Runs trials one after another, until there are enough."""
         try:
-            while (asked := self._next()) is not None:
+            while not self._is_over():
+                asked = self._next(runner) if runner.ready() else None
+                if asked is None:
+                    with self._lock:
+                        self._changed.wait(_PERIOD)
+                    continue
                 try:
                     self._run(runner, *asked)
                 finally:
-                    with self._lock:
-                        self._running -= 1
-                        self._shares.pop(asked[0].number, None)
+                    self._ran(runner, asked[0])
         except BaseException as error:
-            self._error = self._error or error
-        finally:
-            self._began.set()
+            self._fail(error)
 
-    def _next(self) -> tuple[Any, Choice] | None:
-        """Returns the next trial, or None if there are enough."""
+    def _is_over(self) -> bool:
         with self._lock:
             ended = len(self._study.ended())
-            is_over = self._error is not None or (ended and self._is_late())
-            if is_over or ended + self._running >= self._trials:
+            return self._error is not None or ended >= self._trials or (ended > 0 and self._is_late())
+
+    def _next(self, runner: Runner) -> tuple[Any, Choice] | None:
+        """Returns the next trial, or None if there is none now; a trial that runs may be interrupted and go on."""
+        with self._lock:
+            if self._error is not None or len(self._study.ended()) + self._running >= self._trials:
+                return None
+            place = runner.place
+            if place not in self._begun and self._beginning.setdefault(place, runner) is not runner:
                 return None
             self._running += 1
             return self._study.ask()
 
+    def _ran(self, runner: Runner, trial: Any) -> None:
+        """Tells those that wait that a trial has ended, in whatever way."""
+        with self._lock:
+            self._running -= 1
+            self._shares.pop(trial.number, None)
+            self._beginning = {key: one for key, one in self._beginning.items() if one is not runner}
+            self._changed.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            self._error = self._error or error
+            self._changed.notify_all()
+
     def _run(self, runner: Runner, trial: Any, choice: Choice) -> None:
         def report(rung: int, score: float) -> bool:
             with self._lock:
-                self._began.set()
+                if runner.place not in self._begun:
+                    self._begun.add(runner.place)
+                    self._changed.notify_all()
                 goes_on = self._study.report(trial, rung, score)
                 self._shares[trial.number] = rung / RUNGS
                 self._progress.trials_advanced(done=len(self._study.ended()) + sum(self._shares.values()))

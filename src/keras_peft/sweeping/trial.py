@@ -44,9 +44,21 @@ class InProcess:
         progress: Its context for the import of Keras is used.
     """
 
+    place = "here"
+
     def __init__(self, job: Job, progress: Progress) -> None:
         self._job, self._progress = job, progress
         self._rows: tuple[Examples, Examples] | None = None
+
+    def ready(self) -> bool:
+        """Returns that it can run a trial."""
+        return True
+
+    def rows(self) -> tuple[Examples, Examples]:
+        """Returns the training rows and the validation rows, which are read once."""
+        if self._rows is None:
+            self._rows = read(self._job.data, Settings.of(dict(self._job.settings)), Progress())
+        return self._rows
 
     def train(self, choice: Choice, report: Report) -> Outcome:
         """Trains with some settings.
@@ -65,9 +77,7 @@ class InProcess:
         gc.collect()  # Memory should not hold the base of the trial before as well.
         began = time.perf_counter()
         settings = self._job.settings_of(choice)
-        if self._rows is None:
-            self._rows = read(self._job.data, Settings.of(dict(self._job.settings)), Progress())
-        training, held_out = self._rows
+        training, held_out = self.rows()
         rungs = _Rungs(report, self._progress)
         done = train_once(
             training,

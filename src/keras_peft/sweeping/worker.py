@@ -14,7 +14,8 @@ import signal
 import sys
 import threading
 import traceback
-from typing import IO, Any
+from collections.abc import Callable
+from typing import IO, Any, NoReturn
 
 from keras_peft.errors import KerasPeftError
 from keras_peft.progress import Progress
@@ -35,17 +36,36 @@ def main() -> None:
     # The job comes from the process that started this one.
     job = pickle.loads(sys.stdin.buffer.read(size))
     answers = _answers(sys.stdin.buffer)
-    runner = InProcess(job, Progress())
+
+    def tell(message: dict[str, Any]) -> None:
+        messages.write(json.dumps(message) + "\n")
+        messages.flush()
+
+    run_trials(InProcess(job, Progress()), answers, tell)
+
+
+def run_trials(
+    runner: InProcess, answers: queue.Queue[Any], tell: Callable[[dict[str, Any]], None]
+) -> NoReturn:
+    """Runs one trial after another; see `InWorker`.
+
+    Args:
+        runner: Runs them.
+        answers: Gives choices, as their attributes, and for each report whether to go on.
+        tell: Takes reports, as `rung` and `score`, and how trials end: `outcome` with the attributes of an `Outcome`,
+            `stopped`, `refused` with a message for the user, or `failed` with a traceback.
+    """
     while True:
-        choice = Choice(**answers.get())
-        _tell(messages, **_run(runner, choice, messages, answers))
+        tell(_run(runner, Choice(**answers.get()), answers, tell))
 
 
-def _run(runner: InProcess, choice: Choice, messages: IO[str], answers: queue.Queue[Any]) -> dict[str, Any]:
+def _run(
+    runner: InProcess, choice: Choice, answers: queue.Queue[Any], tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """Runs a trial and returns how it ended."""
 
     def report(rung: int, score: float) -> bool:
-        _tell(messages, rung=rung, score=score)
+        tell({"rung": rung, "score": score})
         return bool(answers.get())
 
     try:
@@ -57,11 +77,6 @@ def _run(runner: InProcess, choice: Choice, messages: IO[str], answers: queue.Qu
     except Exception:
         return {"failed": traceback.format_exc()}
     return {"outcome": {**vars(outcome), "metrics": dict(outcome.metrics)}}
-
-
-def _tell(messages: IO[str], **content: Any) -> None:
-    messages.write(json.dumps(content) + "\n")
-    messages.flush()
 
 
 def _answers(stream: IO[bytes]) -> queue.Queue[Any]:

@@ -1,4 +1,4 @@
-"""Processes that run trials, each with its share of the cores."""
+"""Workers that run trials outside of this process: others on this machine, each with its share of the cores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -18,12 +19,57 @@ from keras_peft.sweeping.job import Job, Outcome
 from keras_peft.sweeping.space import Choice
 from keras_peft.sweeping.trial import Report, Stopped
 
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+"""The variables by which libraries choose the number of their threads."""
+
 
 class Killed(Exception):
     """Raised when the process of a trial ends in the middle of it; the message says how."""
 
 
-class InOtherProcess:
+class InWorker(ABC):
+    """Runs trials elsewhere, by messages: each choice, and each answer to a report, has a message as its reply."""
+
+    place = "here"
+
+    def ready(self) -> bool:
+        """Returns whether it can run a trial now."""
+        return True
+
+    def train(self, choice: Choice, report: Report) -> Outcome:
+        """Trains with some settings; see `InProcess.train`.
+
+        Raises:
+            Killed: If the process ends.
+            Stopped: If `report` says so.
+            OptionError: If the settings cannot be used, or the training diverges.
+            RuntimeError: If anything else goes wrong there.
+        """
+        message = self.reply(vars(choice))
+        while "rung" in message:
+            message = self.reply(report(message["rung"], message["score"]))
+        if "stopped" in message:
+            raise Stopped
+        if "refused" in message:
+            raise OptionError(message["refused"])
+        if "failed" in message:
+            raise RuntimeError(f"A trial failed:\n{message['failed']}")
+        return Outcome(**message["outcome"])
+
+    @abstractmethod
+    def reply(self, content: Any) -> dict[str, Any]:
+        """Sends a choice or an answer, and returns the next message of the trial; see `worker.run_trials`.
+
+        Raises:
+            Killed: If the process ends.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the process."""
+
+
+class InOtherProcess(InWorker):
     """Runs trials in a process of its own, which is started for the first trial, and again after it was killed.
 
     Args:
@@ -37,29 +83,15 @@ class InOtherProcess:
         self._said: IO[bytes] | None = None
 
     def train(self, choice: Choice, report: Report) -> Outcome:
-        """Trains with some settings; see `InProcess.train`.
-
-        Raises:
-            Killed: If the process ends.
-            Stopped: If `report` says so.
-            OptionError: If the settings cannot be used, or the training diverges.
-            RuntimeError: If anything else goes wrong there.
-        """
+        """Trains with some settings; see `InWorker.train`."""
         if self._process is None:
             self._start()
-        self._send(vars(choice))
-        while True:
-            message = self._receive()
-            if "rung" in message:
-                self._send(report(message["rung"], message["score"]))
-            elif "stopped" in message:
-                raise Stopped
-            elif "refused" in message:
-                raise OptionError(message["refused"])
-            elif "failed" in message:
-                raise RuntimeError(f"A trial failed:\n{message['failed']}")
-            else:
-                return Outcome(**message["outcome"])
+        return super().train(choice, report)
+
+    def reply(self, content: Any) -> dict[str, Any]:
+        """Sends a choice or an answer, and returns the next message; see `InWorker.reply`."""
+        self._write(json.dumps(content).encode() + b"\n")
+        return self._receive()
 
     def close(self) -> None:
         """Ends the process."""
@@ -74,9 +106,7 @@ class InOtherProcess:
                     stream.close()
 
     def _start(self) -> None:
-        share = dict.fromkeys(
-            ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(self._threads)
-        )
+        share = dict.fromkeys(THREADS, str(self._threads))
         source = str(Path(__file__).parents[2])
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process runs)
@@ -89,9 +119,6 @@ class InOtherProcess:
         )
         job = pickle.dumps(self._job)
         self._write(len(job).to_bytes(8, "big") + job)
-
-    def _send(self, content: Any) -> None:
-        self._write(json.dumps(content).encode() + b"\n")
 
     def _write(self, data: bytes) -> None:
         process = self._process
