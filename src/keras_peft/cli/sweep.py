@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_peft.cli.arguments import Place
 from keras_peft.cli.flags import with_flags
 from keras_peft.data.readers import READABLE
+from keras_peft.places import MACHINE
 from keras_peft.sweeping.plan import TRIALS, WITHOUT
 from keras_peft.training.fine_tune import chosen_methods
 
@@ -58,6 +60,7 @@ def sweep(
             show_default="the file test of the folder, if there is one",
         ),
     ] = None,
+    on: Place = MACHINE,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -84,7 +87,7 @@ def sweep(
     from keras_peft.sweeping.sweep import sweep as run
 
     (default,) = chosen_methods(None)
-    options = {"space", "trials", "test", "workers", "budget", "overwrite", "resume", *settings, *fixed}
+    options = {"space", "trials", "test", "on", "workers", "budget", "overwrite", "resume", *settings, *fixed}
     found = run(
         data,
         out=out,
@@ -93,6 +96,7 @@ def sweep(
         method=None if method == default else method,
         fixed=fixed,
         test=test,
+        on=on,
         workers=workers,
         budget=budget,
         overwrite=overwrite,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,9 +18,10 @@ from keras_peft.data.tables import Data, is_path
 from keras_peft.durations import seconds_of
 from keras_peft.errors import OptionError, listed
 from keras_peft.extras import need
+from keras_peft.places import MACHINE, RAY, check_place
 from keras_peft.progress import Progress
 from keras_peft.runtime.cores import available_cores
-from keras_peft.sweeping import finishing
+from keras_peft.sweeping import finishing, on_ray
 from keras_peft.sweeping.driver import Driver, Runner
 from keras_peft.sweeping.job import Job
 from keras_peft.sweeping.plan import TRIALS, plan
@@ -49,6 +50,7 @@ def sweep(
     method: Method | str | None = None,
     fixed: Collection[str] = (),
     test: Data | None = None,
+    on: str = MACHINE,
     workers: int | None = None,
     budget: float | str | None = None,
     overwrite: bool = False,
@@ -75,6 +77,8 @@ def sweep(
         method: The method or its name, unless the space varies it; LoRA by default.
         fixed: Names of other settings and options that are not varied, but keep their values.
         test: Rows that are scored only once, at the end, with the best settings and with the defaults.
+        on: Where to train the trials: `"machine"`, or `"ray"` for a Ray cluster, which is started on this machine if
+            there is none. Paths must lead to the same files on all of its machines.
         workers: Number of processes that train at the same time. By default, one for every four cores.
         budget: Time after which no further trial is trained, in seconds or such as `"20m"` or `"1h30m"`. The first
             trial and the training of the bundle always end.
@@ -98,6 +102,9 @@ def sweep(
     """
     need("A sweep", "optuna", extra="sweep")
     check_installed()
+    check_place(on)
+    if on == RAY:
+        need("A sweep on Ray", "ray")
     progress = shown(progress)
     seconds = _check(trials, workers, budget)
     chosen, base, varied = plan(space, method, settings, fixed, progress)
@@ -114,9 +121,9 @@ def sweep(
         study = Study(out / JOURNAL, varied, base.name, seed=chosen.seed)
         study.begin(_run_of(rows, base, chosen, varied), varied.defaults(base, chosen))
         with _resumable():
-            runners = _runners(job, workers, progress)
-            progress.stage(f"Training {trials} trials, the first one with the defaults")
-            Driver(study, job, trials=trials, budget=seconds, progress=progress).run(runners)
+            with _runners(on, job, rows, workers, progress) as runners:
+                progress.stage(f"Training {trials} trials, the first one with the defaults")
+                Driver(study, job, trials=trials, budget=seconds, progress=progress).run(runners)
             with suppress(OSError):  # Not empty if the budget ended a trial, or not there.
                 job.folder.rmdir()
             took = time.perf_counter() - began
@@ -213,13 +220,22 @@ def _run_of(rows: _Rows, base: Method, settings: Settings, space: Space) -> dict
     }
 
 
-def _runners(job: Job, workers: int | None, progress: Progress) -> list[Runner]:
-    """Returns what runs the trials: this process, or several others that share its cores."""
+@contextmanager
+def _runners(
+    on: str, job: Job, rows: _Rows, workers: int | None, progress: Progress
+) -> Iterator[Sequence[Runner]]:
+    """Yields what runs the trials: this process, several others that share its cores, or workers on Ray."""
+    if on == RAY:
+        digests = (rows.training.sha256, rows.held_out.sha256)
+        with on_ray.runners(job, digests, workers=workers, progress=progress) as runners:
+            yield runners
+        return
     cores = available_cores()
     count = workers or max(1, cores // _CORES_PER_WORKER)
     if count == 1:
-        return [InProcess(job, progress)]
-    return [InOtherProcess(job, max(1, cores // count)) for _ in range(count)]
+        yield [InProcess(job, progress)]
+    else:
+        yield [InOtherProcess(job, max(1, cores // count)) for _ in range(count)]
 
 
 def _remove_all(out: Path) -> None:
