@@ -130,6 +130,7 @@ REFUSED = [
     ({"trials": 0}, "`trials=0`: expected a whole number from 1"),
     ({"trials": True}, "`trials=True`"),
     ({"workers": 0}, "`workers=0`"),
+    ({"on": "rey"}, "`on='rey'`: expected one of machine, ray. Did you mean 'ray'?"),
     ({"workers": 1000}, "`workers=1000`: expected a whole number from 1 to 64"),
     ({"budget": "soon"}, "`budget='soon'`: expected a duration above 0, such as 20m"),
     ({"budget": 0}, "`budget=0`"),
