@@ -127,7 +127,8 @@ def sweep(
             with suppress(OSError):  # Not empty if the budget ended a trial, or not there.
                 job.folder.rmdir()
             took = time.perf_counter() - began
-            with progress.importing():  # Where others ran the trials, this process has not imported Keras yet.
+            # Where others ran the trials, this process has not imported Keras yet.
+            with progress.importing():
                 report = finishing.report_of(study, rows.training, varied, workers=len(runners), seconds=took)
             return finishing.finish(out, report, job, rows.test, progress)
 
