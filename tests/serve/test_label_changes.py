@@ -9,7 +9,7 @@ import pytest
 
 from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.failures import AdapterFailed, AdapterUnavailable
-from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.metrics import Metrics, exposition
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
 from serve.bundles import tiny_base, write_bundle
@@ -75,7 +75,7 @@ def test_it_is_refused_and_the_previous_bundle_answers(make, root, caplog, chang
         assert (status(adapters).state, status(adapters).generation) == ("READY", 1)
         assert words in status(adapters).reason
         assert words in caplog.text
-        assert b'adapter_loads_total{result="failed"} 1.0' in adapters.metrics.exposition("")[0]
+        assert b'adapter_loads_total{result="failed"} 1.0' in exposition(adapters.metrics.families(), "")[0]
 
     asyncio.run(main())
 

@@ -8,14 +8,14 @@ from starlette.testclient import TestClient
 
 from keras_peft.serve.http.app import create
 from keras_peft.serve.keys import Key, Keys
-from keras_peft.serve.metrics import MOST_ADAPTERS, Metrics
+from keras_peft.serve.metrics import MOST_ADAPTERS, Metrics, exposition
 from serve.fake import Service, client, serving
 
 
 def series(metrics: Metrics) -> dict[str, list[dict[str, str]]]:
     """The labels of all series, by name."""
     found: dict[str, list[dict[str, str]]] = {}
-    for family in text_string_to_metric_families(metrics.exposition("")[0].decode()):
+    for family in text_string_to_metric_families(exposition(metrics.families(), "")[0].decode()):
         for sample in family.samples:
             found.setdefault(sample.name, []).append(sample.labels)
     return found
@@ -164,7 +164,7 @@ def test_a_key_sees_the_adapters_that_it_may_use_and_its_own_name():
         "a": {"adapter": every, "key": {"n", "w", "a", "gone"}},
     }
     # Everything else is the same for all.
-    whole = state.metrics.exposition("")[0].decode()
+    whole = exposition(state.metrics.families(), "")[0].decode()
     with TestClient(create(state), base_url="http://localhost") as http:
         admin = http.get("/metrics", headers={"authorization": f"Bearer {secrets['a']}"}).text
     names = [re.findall(r"^[a-z_]+(?=[{ ])", text, re.M) for text in (whole, admin)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -42,7 +42,7 @@ class Metrics(Observer):
     Example:
         >>> metrics = Metrics(base="minilm", base_sha256="53aa5117…")
         >>> metrics.request_failed("timeout")
-        >>> print(metrics.exposition("")[0].decode())
+        >>> print(exposition(metrics.families(), "")[0].decode())
     """
 
     def __init__(self, *, base: str = "", base_sha256: str = "") -> None:
@@ -102,19 +102,9 @@ class Metrics(Observer):
         self._evictions = self._counter("adapter_evictions", "Adapters that were unloaded.", "reason")
         self._slots = self._gauge("adapter_slots", "Adapters per state.", "state")
 
-    def exposition(self, accept: str, shown: Callable[[str, str], bool] | None = None) -> tuple[bytes, str]:
-        """Returns the metrics in a text format of Prometheus.
-
-        Args:
-            accept: Accept header of the request, which selects the format.
-            shown: Whether to return the series whose label, `"adapter"` or `"key"`, has a value.
-                Defaults to all series.
-
-        Returns:
-            The encoded metrics and their media type.
-        """
-        encoder, media_type = choose_encoder(accept)
-        return encoder(self.registry if shown is None else _View(self.registry, shown)), media_type
+    def families(self) -> list[Metric]:
+        """Returns the current values of all series."""
+        return list(self.registry.collect())
 
     def queue_changed(self, *, waiting: int, running: int) -> None:
         """Updates the queue gauges; see `Observer`."""
@@ -208,18 +198,55 @@ class Metrics(Observer):
         return Histogram(f"{_PREFIX}_{name}", help, labels, buckets=buckets, registry=self.registry)
 
 
-class _View(CollectorRegistry):
-    """Some of the series of a registry."""
+def exposition(
+    families: Iterable[Metric], accept: str, shown: Callable[[str, str], bool] | None = None
+) -> tuple[bytes, str]:
+    """Returns metrics in a text format of Prometheus.
 
-    def __init__(self, registry: CollectorRegistry, shown: Callable[[str, str], bool]) -> None:
+    Args:
+        families: The metrics; see `Metrics.families`.
+        accept: Accept header of the request, which selects the format.
+        shown: Whether to return the series whose label, `"adapter"` or `"key"`, has a value.
+            Defaults to all series.
+
+    Returns:
+        The encoded metrics and their media type.
+    """
+    encoder, media_type = choose_encoder(accept)
+    return encoder(_View(families, shown)), media_type
+
+
+def merged(by_replica: Mapping[str, Iterable[Metric]]) -> list[Metric]:
+    """Returns the metrics of several servers, whose series differ in the label `replica`.
+
+    Sums of counters would fall when a server ends.
+
+    Args:
+        by_replica: Metrics by the name of the server.
+    """
+    found: dict[str, Metric] = {}
+    for replica, families in by_replica.items():
+        for one in families:
+            family = found.setdefault(one.name, Metric(one.name, one.documentation, one.type, one.unit))
+            family.samples += [
+                sample._replace(labels={**sample.labels, "replica": replica}) for sample in one.samples
+            ]
+    return list(found.values())
+
+
+class _View(CollectorRegistry):
+    """Some of the series of metrics."""
+
+    def __init__(self, families: Iterable[Metric], shown: Callable[[str, str], bool] | None) -> None:
         super().__init__()
-        self._whole, self._shown = registry, shown
+        self._families, self._shown = families, shown
 
     def collect(self) -> Iterator[Metric]:
-        for family in self._whole.collect():
-            family.samples = [
-                sample
-                for sample in family.samples
-                if all(name not in sample.labels or self._shown(name, sample.labels[name]) for name in _NAMES)
-            ]
+        for family in self._families:
+            if (shown := self._shown) is not None:
+                family.samples = [
+                    sample
+                    for sample in family.samples
+                    if all(name not in sample.labels or shown(name, sample.labels[name]) for name in _NAMES)
+                ]
             yield family

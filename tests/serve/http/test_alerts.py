@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 from keras_peft.serve.adapter_record import LOAD_STATES
 from keras_peft.serve.http.failures import STATUSES
-from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.metrics import Metrics, exposition
 
 DEPLOY = ROOT / "deploy"
 ALERTS = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())
@@ -97,4 +97,7 @@ def test_the_names_of_the_alerts_are_unique_and_prometheus_reads_the_file():
 
 
 def test_failed_loads_are_counted_from_zero_so_that_the_first_one_is_an_increase():
-    assert 'keras_peft_adapter_loads_total{result="failed"} 0.0' in Metrics().exposition("")[0].decode()
+    assert (
+        'keras_peft_adapter_loads_total{result="failed"} 0.0'
+        in exposition(Metrics().families(), "")[0].decode()
+    )

@@ -75,25 +75,44 @@ def serve(places: Sequence[Path], settings: ServeSettings, start: StartupEvents 
     keys = Keys.read(settings.keys)
     check_exposure(settings, keys)
     with bind(settings.host, settings.port) as listener:
-        repository = Repository(places)
-        base = base_of(repository, settings.base)
-        start.stage(f"Loading the base model {base}")
-        engine = _started_engine(base, settings, start)
-        # The heads' matrices are too small for BLAS threads, which spin and take time from the base
-        # model.
-        threadpoolctl.threadpool_limits(1, user_api="blas")
-        # Tokenizing a few texts gains nothing from threads either.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # With Python's default of 5 ms, a worker waits too long to get the GIL back from the event
-        # loop.
-        sys.setswitchinterval(_SWITCHING)
-        metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
-        service = Service.create(repository, engine, settings, metrics)
-        context = ServerContext(service, settings, keys, metrics)
+        context = create_context(places, settings, keys, start)
         logs.configure()
         server = Server(create(context), context)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             return runner.run(run(server, listener, places, start))
+
+
+def create_context(
+    places: Sequence[Path], settings: ServeSettings, keys: Keys, start: StartupEvents
+) -> ServerContext:
+    """Loads the base model and creates the state of a server, whose service is not started yet.
+
+    Args:
+        places: Folders of bundles, or bundles.
+        settings: Settings of the server.
+        keys: API keys of the server.
+        start: Callbacks for the startup.
+
+    Raises:
+        OptionError: If the settings cannot be used.
+        BundleError: If the bundles have different base models.
+        BaseError: If the base model cannot be loaded.
+    """
+    repository = Repository(places)
+    base = base_of(repository, settings.base)
+    start.stage(f"Loading the base model {base}")
+    engine = _started_engine(base, settings, start)
+    # The heads' matrices are too small for BLAS threads, which spin and take time from the base
+    # model.
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    # Tokenizing a few texts gains nothing from threads either.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # With Python's default of 5 ms, a worker waits too long to get the GIL back from the event
+    # loop.
+    sys.setswitchinterval(_SWITCHING)
+    metrics = Metrics(base=shown_name(engine.base.name), base_sha256=engine.base.sha256)
+    service = Service.create(repository, engine, settings, metrics)
+    return ServerContext(service, settings, keys, metrics)
 
 
 def _started_engine(base: str, settings: ServeSettings, start: StartupEvents) -> Engine:

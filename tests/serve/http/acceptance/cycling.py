@@ -19,7 +19,7 @@ from keras_peft.serve.adapters import Adapters
 from keras_peft.serve.engines.onnx import Engine
 from keras_peft.serve.http.process import base_of
 from keras_peft.serve.loaded_adapter import LoadedAdapter
-from keras_peft.serve.metrics import Metrics
+from keras_peft.serve.metrics import Metrics, exposition
 from keras_peft.serve.repository import Repository
 from keras_peft.serve.settings import ServeSettings
 
@@ -50,7 +50,7 @@ async def cycle(folder: Path, cycles: int) -> dict[str, object]:
 
 
 def count_series(metrics: Metrics) -> int:
-    text = metrics.exposition("")[0].decode()
+    text = exposition(metrics.families(), "")[0].decode()
     return sum(len(family.samples) for family in text_string_to_metric_families(text))
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from keras_peft.serve.http.call import Call
 from keras_peft.serve.http.routes._document import says
-from keras_peft.serve.metrics import OTHERS
+from keras_peft.serve.metrics import OTHERS, exposition
 
 if TYPE_CHECKING:
     from keras_peft.serve.keys import Key
@@ -18,13 +18,14 @@ router = APIRouter(tags=["Metrics"])
 
 
 @router.get("/metrics", response_class=Response, responses=says("The metrics."))
-async def exposition(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Show the metrics in the format of Prometheus, without the adapters that the API key may not use."""
     call = Call.of(request)
     key = call.key
     # Without keys, or if the metrics are open, everybody sees all.
     shown = None if key is None else partial(_is_shown, key)
-    text, media_type = call.context.metrics.exposition(request.headers.get("accept", ""), shown)
+    families = await call.context.families()
+    text, media_type = exposition(families, request.headers.get("accept", ""), shown)
     return Response(text, media_type=media_type)
 
 

@@ -64,7 +64,7 @@ async def load(name: str, request: Request) -> Response:
     """Load or reload an adapter; the previous generation answers until the new one is ready."""
     call = Call.of(request)
     _check(call, name)
-    loaded = await call.context.service.adapters.load(name)
+    loaded = await call.context.load(name)
     call.adapters = [name]
     return as_json({"name": name, "version": str(loaded.generation), "state": "READY"})
 
@@ -74,7 +74,7 @@ async def unload(name: str, request: Request) -> Response:
     """Unload an adapter after its pending requests."""
     call = Call.of(request)
     _check(call, name)
-    await call.context.service.adapters.unload(name)
+    await call.context.unload(name)
     call.adapters = [name]
     return as_json({"name": name, "state": "UNAVAILABLE"})
 

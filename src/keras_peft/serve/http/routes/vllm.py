@@ -30,7 +30,7 @@ class AdapterBody(BaseModel):
 async def load(request: Request) -> Response:
     """Load or reload an adapter by name."""
     call, name = _asked(request)
-    await call.context.service.adapters.load(name)
+    await call.context.load(name)
     call.adapters = [name]
     return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
@@ -44,7 +44,7 @@ async def load(request: Request) -> Response:
 async def unload(request: Request) -> Response:
     """Unload an adapter by name."""
     call, name = _asked(request)
-    await call.context.service.adapters.unload(name)
+    await call.context.unload(name)
     call.adapters = [name]
     return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
