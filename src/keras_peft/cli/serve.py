@@ -18,7 +18,8 @@ import typer
 from keras_peft.cli.process import Interrupted, lenient_output, quiet_import
 from keras_peft.cli.setting_flags import with_settings
 from keras_peft.cli.wording import as_flags
-from keras_peft.errors import KerasPeftError
+from keras_peft.errors import KerasPeftError, OptionError
+from keras_peft.places import MACHINE, RAY, check_place
 from keras_peft.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -40,6 +41,32 @@ def _serve(
         ),
     ],
     *,
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            help="Where the server runs: machine, or ray for replicas on a Ray cluster, which is started here if there "
+            "is none.",
+            metavar="PLACE",
+        ),
+    ] = MACHINE,
+    replicas: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of replicas on Ray.", show_default="1"),
+    ] = None,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Largest number of replicas on Ray, which starts and ends them by the number of requests; --replicas "
+            "is the smallest number.",
+            show_default="--replicas",
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of cores of a replica on Ray.", show_default="1"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write nothing but JSON lines, also while the server starts.")
     ] = False,
@@ -48,6 +75,14 @@ def _serve(
     """Serve bundles over HTTP, many on one base, and load and unload them at runtime."""
     from keras_peft.serve.http import logs, process
 
+    given = {"replicas": replicas, "max_replicas": max_replicas, "cores": cores}
+    of_ray = {name: value for name, value in given.items() if value is not None}
+    check_place(on)
+    if on == RAY:
+        _serve_on_ray(bundles, settings, of_ray, as_json=as_json)
+        return
+    if of_ray:
+        raise OptionError(f"`{next(iter(of_ray))}` is for replicas on Ray; add `on='ray'`.")
     with lenient_output():
         if as_json:
             logs.configure()
@@ -58,6 +93,19 @@ def _serve(
                 # Threads that are still computing would keep the process alive.
                 sys.stdout.flush()
                 os._exit(130)
+
+
+def _serve_on_ray(
+    bundles: list[Path], settings: ServeSettings, of_ray: dict[str, int], *, as_json: bool
+) -> None:
+    from keras_peft.serve import on_ray
+    from keras_peft.serve.http import logs
+
+    if as_json:
+        logs.configure()
+    with _logged() if as_json else nullcontext():
+        start = _silent_start() if as_json else _console_start()
+        on_ray.serve(bundles, settings, on_ray.RaySettings(**of_ray), start)
 
 
 def make(configured: Mapping[str, Any]) -> Callable[..., None]:
