@@ -222,8 +222,8 @@ def series(address, name):
 
 def test_a_killed_replica_costs_its_requests_a_503_and_its_successor_serves_everything(replicas, expected):
     before = processes()
-    assert len(before) == 2
     names = {replica for replica, _ in series(replicas, "adapter_loaded")}
+    assert len(before) == len(names) == 2
     with Load(replicas) as load:
         load.more(20)
         begun = [Begun(replicas, NAMES[n % 2], TEXTS[n % len(TEXTS)]) for n in range(BEGUN)]

@@ -43,6 +43,8 @@ DEPLOYMENT = "server"
 _WHAT = "Serving on Ray"
 # Seconds for the other replicas to answer.
 _PATIENCE = 5.0
+# Seconds until they are asked again.
+_PAUSE = 0.1
 # Seconds for a replica to answer that has just started.
 _LONG = 60.0
 # Seconds between two checks of a replica that is to end for whether it has pending requests.
@@ -241,6 +243,9 @@ class Server:
 class _Others:
     """The other replicas of a replica; see `Replicas`."""
 
+    def __init__(self) -> None:
+        self._handle: Any = None
+
     async def families(self, own: Sequence[Metric]) -> list[Metric]:
         from keras_peft.serve.metrics import merged
 
@@ -254,12 +259,19 @@ class _Others:
     async def _asked(self, method: str) -> list[Any]:
         """Calls a method of all replicas; returns the results, and an exception for those that do not answer."""
         from ray import serve
+        from ray.serve.exceptions import DeploymentUnavailableError
 
-        place = serve.get_replica_context()
-        handle = serve.get_deployment_handle(place.deployment, place.app_name)
+        if self._handle is None:
+            place = serve.get_replica_context()
+            self._handle = serve.get_deployment_handle(place.deployment, place.app_name)
         try:
-            answers = handle.broadcast(method).results_async(timeout_s=_PATIENCE, return_exceptions=True)
-            return await asyncio.wait_for(answers, _PATIENCE)
+            async with asyncio.timeout(_PATIENCE):
+                while True:
+                    answers = self._handle.broadcast(method)
+                    try:
+                        return list(await answers.results_async(return_exceptions=True))
+                    except DeploymentUnavailableError:  # A new handle does not know the replicas yet.
+                        await asyncio.sleep(_PAUSE)
         except Exception as error:  # Ray's errors have no common class. Those replicas are being replaced.
             logging.getLogger(__name__).warning("Other replicas do not answer (%s).", type(error).__name__)
             return []
