@@ -112,18 +112,12 @@ class Begun:
         return self._connection.sock
 
     def ended(self):
-        """Sends the rest, and returns the answer."""
-        self._connection.send(self._rest)
-        return answered(*self._received())
-
-    def check_unavailable(self):
-        status, headers, body = self._received()
-        check_unavailable(status, headers.get("Retry-After"), body)
-
-    def _received(self):
+        """Sends the rest if there is no response yet, and returns the answer."""
+        if not select.select([self.socket], [], [], 0)[0]:
+            self._connection.send(self._rest)
         with closing(self._connection):
             response = self._connection.getresponse()
-            return response.status, response.headers, response.read().decode()
+            return answered(response.status, response.headers, response.read().decode())
 
 
 class Load:
@@ -229,15 +223,14 @@ def test_a_killed_replica_costs_its_requests_a_503_and_its_successor_serves_ever
         begun = [Begun(replicas, NAMES[n % 2], TEXTS[n % len(TEXTS)]) for n in range(BEGUN)]
         # Requests get to a replica in the order in which they come.
         load.more(40)
-        os.kill(min(before), signal.SIGKILL)
-        select.select([one.socket for one in begun], [], [], 60)
+        for replica in sorted(before):
+            os.kill(replica, signal.SIGKILL)
+            # Ray may have given all of them to the other replica, which is then the next to be killed.
+            if select.select([one.socket for one in begun], [], [], 10)[0]:
+                break
         load.more(20)
-        lost = [one for one in begun if select.select([one.socket], [], [], 0)[0]]
-        for one in begun:
-            if one in lost:
-                one.check_unavailable()
-            else:
-                assert one.ended() == expected[one.question]
+        answers = [(one.question, one.ended()) for one in begun]
+        assert any(status == 503 for _, (status, _, _) in answers)
 
         def works(load):
             answered = series(replicas, "adapter_requests")
@@ -245,9 +238,8 @@ def test_a_killed_replica_costs_its_requests_a_503_and_its_successor_serves_ever
             return any(all(answered.get((one, name), (0,))[0] for name in NAMES) for one in new)
 
         load.until(works)
-    assert len(processes() - before) == 1
-    assert 1 <= len(lost) < BEGUN
-    for question, answer in load.seen:
+        load.until(lambda _: len({replica for replica, _ in series(replicas, "adapter_loaded")}) == 2)
+    for question, answer in [*answers, *load.seen]:
         if answer[0] == 503:
             check_unavailable(*answer)
         else:

@@ -12,12 +12,14 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import signal
 import threading
+import time
 import typing
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,8 @@ APPLICATION = "keras-peft"
 DEPLOYMENT = "server"
 """Name of its only deployment."""
 _WHAT = "Serving on Ray"
+# The line of an exception in a traceback.
+_ERROR = re.compile(r"\s*[\w.]*(Error|keras_peft\.errors\.\w+): ")
 # Seconds for the other replicas to answer.
 _PATIENCE = 5.0
 # Seconds until they are asked again.
@@ -99,7 +103,7 @@ def app(arguments: Mapping[str, Any]) -> Any:
     """
     given = dict(arguments)
     bundles = given.pop("bundles", [])
-    known = {field.name for owner in (ServeSettings, RaySettings) for field in fields(owner)} - {
+    known = {one.name for owner in (ServeSettings, RaySettings) for one in fields(owner)} - {
         "host",
         "port",
     }
@@ -303,7 +307,7 @@ def _converted(owner: type, given: Mapping[str, Any]) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     hints, values = typing.get_type_hints(owner), {}
-    for name in [field.name for field in fields(owner) if field.name in given]:
+    for name in [one.name for one in fields(owner) if one.name in given]:
         value = given[name]
         try:
             values[name] = TypeAdapter(hints[name]).validate_python(value)
@@ -356,11 +360,12 @@ def serve(
                 f"The replicas do not start ({reason_of(error)}); Ray's logs say why."
             ) from error
         _started(places, settings, statuses, start)
-        stopping.wait()
-        events.log("stopping")
+        stopping.event.wait()
+        events.log("stopping", signal=stopping.signal)
+        begin = time.monotonic()
         # Ends the replicas after their pending requests.
         ray_serve.delete(APPLICATION)
-    events.log("stopped")
+    events.log("stopped", signal=stopping.signal, seconds=round(time.monotonic() - begin, 3))
     start.stopped()
 
 
@@ -417,10 +422,35 @@ def _start_proxies(settings: ServeSettings) -> None:
         )
 
 
+def _reason(error: Exception) -> str:
+    """Returns why a replica failed, which Ray tells only within the traceback in its status."""
+    from ray import serve as ray_serve
+
+    try:
+        told = ray_serve.status().applications[APPLICATION].deployments[DEPLOYMENT].message
+    except Exception:  # Ray may be lost.
+        told = ""
+    found = [line for line in told.splitlines() if _ERROR.match(line)]
+    return found[-1].partition(": ")[2].rstrip(".") if found else reason_of(error)
+
+
+@dataclass
+class _Stopping:
+    """Whether a signal has come.
+
+    Attributes:
+        event: Set by the first signal.
+        signal: Its name.
+    """
+
+    event: threading.Event = field(default_factory=threading.Event)
+    signal: str = ""
+
+
 @contextmanager
-def _signalled() -> Iterator[threading.Event]:
-    """Yields an event that the first signal sets; the second ends the process as before."""
-    event = threading.Event()
+def _signalled() -> Iterator[_Stopping]:
+    """Yields what the first signal changes; the second ends the process as before."""
+    stopping = _Stopping()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -429,11 +459,12 @@ def _signalled() -> Iterator[threading.Event]:
 
     def stop(number: int, frame: Any) -> None:
         restore()
-        event.set()
+        stopping.signal = signal.Signals(number).name
+        stopping.event.set()
 
     for number in before:
         signal.signal(number, stop)
     try:
-        yield event
+        yield stopping
     finally:
         restore()
