@@ -357,7 +357,7 @@ def serve(
             statuses = handle.statuses.remote().result(timeout_s=_LONG)
         except Exception as error:  # Ray raises RuntimeError with the traceback of a replica.
             raise OptionError(
-                f"The replicas do not start ({reason_of(error)}); Ray's logs say why."
+                f"The replicas do not start ({_reason(error)}); Ray's logs say more."
             ) from error
         _started(places, settings, statuses, start)
         stopping.event.wait()
