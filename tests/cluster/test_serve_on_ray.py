@@ -17,12 +17,14 @@ import urllib.request
 from collections import Counter
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import ROOT
+from keras_peft.serve import on_ray
 from serve.bundles import write_bundle
 
 TEXTS = ["the model and the people", "time for what you have", "people people not the model"]
@@ -298,3 +300,16 @@ def test_the_manifest_fits_the_schema_of_ray_serve():
     assert set(given["http_options"]) <= set(type(found.http_options).model_fields)
     (application,) = found.applications
     assert set(given["applications"][0]) <= set(type(application).model_fields)
+
+
+def test_the_reason_of_a_failed_replica_is_found_in_ray_s_status(monkeypatch):
+    from ray import serve
+
+    message = "The deployment failed to start 3 times.\nRuntimeError: Traceback:\n  File …\n"
+    message += "keras_peft.errors.BaseError: There is no base 'x'.\n"
+    deployments = {on_ray.DEPLOYMENT: SimpleNamespace(message=message)}
+    status = SimpleNamespace(applications={on_ray.APPLICATION: SimpleNamespace(deployments=deployments)})
+    monkeypatch.setattr(serve, "status", lambda: status)
+    assert on_ray._reason(RuntimeError("It failed.")) == "There is no base 'x'"
+    deployments.clear()
+    assert "It failed" in on_ray._reason(RuntimeError("It failed."))
