@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keras_peft import bundle as bundles
 from keras_peft.core.method import Method
 from keras_peft.data.tables import Data
@@ -32,6 +30,7 @@ from keras_peft.training.settings import Settings
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from keras_peft.training.rounds import Trained
     from keras_peft.training.trunk_cache import TrunkCacheUse

@@ -76,7 +76,7 @@ class Training(_Settings):
             seen.append(chosen)
             raise _Reached
 
-        with mock.patch("keras_peft.training.fine_tune.read", read):
+        with mock.patch("keras_peft.training.job.read", read):
             try:
                 command("train", "rows.jsonl", "--out", path.parent / "out", "--config", path)
             except _Reached:
