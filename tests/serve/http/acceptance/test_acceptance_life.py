@@ -164,7 +164,9 @@ def test_08_none_that_is_in_use_is_evicted(small):
     names = ["mood", "news", "topics", "seven", "stars"]
     assert small.predict("mood").status_code == 200  # Loading it would be blocked, too.
     with together() as call, small.holding("mood"):
-        asking = [call(small.predict, name) for name in names]
+        asking = [call(small.predict, names[0])]
+        until(lambda: in_flight(small, names[:1]))  # Others would be answered before it holds the worker.
+        asking += [call(small.predict, name) for name in names[1:]]
         # Requests load more adapters than the limit allows.
         states = until(lambda: in_flight(small, names))
         assert {one["state"] for one in states} == {"READY"}
