@@ -77,9 +77,9 @@ peers: $(PEERS)/installed $(PEERS)-adapters/installed ## install the libraries t
 coverage: .venv/developer ## run the tests on TensorFlow and list the lines that no test reaches
 	$(TESTS) --cov
 
-# One Ray session for all of them, and nothing beside it.
+# One Ray session for all of them, and nothing beside it. Ray leaves files to the garbage collector.
 test-cluster: .venv/cluster ## run the tests on Ray, which is started on this machine
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning tests/cluster
 
 test-lowest: $(LOWEST)/installed ## run some of the tests on the oldest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal -W default -m "not thorough" $(LOWEST_TESTS)

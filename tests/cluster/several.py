@@ -22,7 +22,8 @@ def start(*commands: Sequence[object]) -> list[subprocess.Popen]:
         commands: The arguments of Python in each process.
     """
     environment = {
-        **os.environ,
+        # JAX warns of all variables with such a name, also of those for Ray's proxies.
+        **{name: value for name, value in os.environ.items() if "PROXY" not in name.upper()},
         "KERAS_BACKEND": "jax",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
