@@ -72,7 +72,8 @@ def watch(arguments: Sequence[str]) -> int:
                 child.stdin.close()
         if code >= 0:
             return code
-        if _LOST.search(log.read_bytes()):
+        # Who kills a process sends no message.
+        if code != -signal.SIGKILL and _LOST.search(log.read_bytes()):
             raise ProcessLost(
                 f"Another process of this training ended or does not answer, so this one has stopped as well. {_KEPT}"
             )

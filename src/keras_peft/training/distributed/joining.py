@@ -19,9 +19,7 @@ Found = TypeVar("Found")
 WAIT = 120
 """Seconds to wait for all processes to start."""
 # What JAX's collectives and its coordination service say when a process is gone.
-_LOST = re.compile(
-    r"gloo|nccl|mpi|coordination service|heartbeat|connection (reset|closed|refused)|socket", re.I
-)
+_LOST = re.compile(r"\b(gloo|nccl\w*|coordination (service|agent)|distributed service|heartbeat)\b", re.I)
 
 
 @contextmanager
@@ -127,12 +125,21 @@ def _told(here: Place) -> Iterator[None]:
     except KerasPeftError:
         raise
     except Exception as error:
-        if not _LOST.search(str(error)):
+        if not is_of_lost_process(error):
             raise
         found = ProcessLost(lost(here.rank, here.count))
         for note in getattr(error, "__notes__", ()):  # That a checkpoint is kept.
             found.add_note(note)
         raise found from error
+
+
+def is_of_lost_process(error: Exception) -> bool:
+    """Returns whether an error says that the connection to another process is lost.
+
+    Args:
+        error: The error, of JAX or of anything else that runs in a training.
+    """
+    return _LOST.search(str(error)) is not None
 
 
 def lost(rank: int, count: int) -> str:
