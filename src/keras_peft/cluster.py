@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from keras_peft.errors import OptionError, reason_of
@@ -22,6 +23,9 @@ _ENVIRONMENT = {
 }
 # Seconds to wait for a cluster to answer.
 _PATIENCE = 10.0
+
+# Settings that can be paths.
+_PATHS = ("validation", "unlabelled", "base")
 
 
 @contextmanager
@@ -59,6 +63,28 @@ def joined(what: str, *, cores: int | None = None) -> Iterator[Any]:
     finally:
         with _same_signals():
             ray.shutdown()
+
+
+def with_absolute_paths(data: Any, settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Returns data and settings for processes on Ray, which run in another folder.
+
+    Args:
+        data: The path of the rows, or data in memory.
+        settings: Training settings by name.
+
+    Returns:
+        Both with absolute paths, where a value is the path of a file or folder that exists.
+    """
+    paths = {name: _absolute(settings[name]) for name in _PATHS if name in settings}
+    return _absolute(data), {**settings, **paths}
+
+
+def _absolute(value: Any) -> Any:
+    """Returns the absolute path of a file or folder, of the same type; other values as they are."""
+    from keras_peft.sources import embedded
+
+    is_there = isinstance(value, str | Path) and value not in embedded.NAMES and Path(value).exists()
+    return type(value)(Path(value).absolute()) if is_there else value
 
 
 def _start(ray: Any, cores: int | None) -> None:

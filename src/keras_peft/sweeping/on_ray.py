@@ -14,14 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from keras_peft import cluster
 from keras_peft.errors import KerasPeftError, OptionError, reason_of
 from keras_peft.progress import Progress
 from keras_peft.runtime.cores import available_cores
-from keras_peft.sources import embedded
 from keras_peft.sweeping.job import Job
 from keras_peft.sweeping.trial import InProcess
 from keras_peft.sweeping.worker import run_trials
@@ -36,7 +34,6 @@ _PATIENCE = 0.5
 # Seconds after which it is said that no worker runs.
 _LONG = 120.0
 # Settings that may be the path of a file or folder.
-_PATHS = ("validation", "unlabelled", "base")
 
 
 class TrialActor:
@@ -216,11 +213,5 @@ def _shares(cores: Sequence[int], workers: int | None) -> tuple[int, int]:
 
 def _anywhere(job: Job) -> Job:
     """Returns a job with absolute paths, since actors run in another folder."""
-    paths = {name: _absolute(job.settings[name]) for name in _PATHS if name in job.settings}
-    return replace(job, data=_absolute(job.data), settings={**job.settings, **paths})
-
-
-def _absolute(value: Any) -> Any:
-    """Returns the absolute path of a file or folder, of the same type; other values as they are."""
-    is_there = isinstance(value, str | Path) and value not in embedded.NAMES and Path(value).exists()
-    return type(value)(Path(value).absolute()) if is_there else value
+    data, settings = cluster.with_absolute_paths(job.data, job.settings)
+    return replace(job, data=data, settings=settings)

@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_peft import methods
+from keras_peft import cluster, methods
 from keras_peft.core.method import Method
-from keras_peft.data.tables import Data, is_path
+from keras_peft.data.tables import Data
+from keras_peft.errors import OptionError
 from keras_peft.places import MACHINE, RAY, check_place
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
@@ -169,10 +170,10 @@ def fine_tune(
     out, chosen = Path(out), Settings.of(settings)
     trackers = [track] if isinstance(track, str) else track
     tracking.check(trackers or ())
-    check_place(on)
+    _check_processes(on, workers, distributed)
     if on == RAY:
-        where = Path(data).absolute() if is_path(data) else data
-        parts = (where, out.absolute(), chosen, overwrite, tuple(callbacks), trackers)
+        where, absolute = cluster.with_absolute_paths(data, settings)
+        parts = (where, out.absolute(), Settings.of(absolute), overwrite, tuple(callbacks), trackers)
         return Result(
             out,
             on_ray.train(
@@ -190,6 +191,20 @@ def fine_tune(
             progress = Progress()
         job = Job(data, out, chosen, overwrite, tuple(callbacks), trackers, progress, stopwatch, processes)
         return Result(out, job.run(chosen_methods(method), resume=resume))
+
+
+def _check_processes(on: str, workers: int | None, distributed: bool) -> None:
+    """Checks that the arguments on processes go together."""
+    check_place(on)
+    if on != RAY and workers is not None:
+        raise OptionError(
+            f"`workers={workers}` needs `on={RAY!r}`; other launchers start the processes themselves, with "
+            "`distributed=True`."
+        )
+    if on == RAY and distributed:
+        raise OptionError(
+            f"`distributed=True` and `on={RAY!r}`: Ray starts the processes itself; omit one of them."
+        )
 
 
 def chosen_methods(method: Method | str | Sequence[Method | str] | None) -> list[Method]:

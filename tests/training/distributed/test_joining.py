@@ -2,6 +2,8 @@
 
 import pytest
 
+import keras_peft
+from keras_peft.errors import OptionError
 from keras_peft.training.distributed.joining import is_of_lost_process
 
 
@@ -18,3 +20,16 @@ from keras_peft.training.distributed.joining import is_of_lost_process
 )
 def test_other_errors_are_not_taken_for_a_lost_process(message, expected):
     assert is_of_lost_process(ValueError(message)) is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 4}, "`workers=4` needs `on='ray'`"),
+        ({"on": "ray", "distributed": True}, "omit one of them"),
+        ({"on": "slurm"}, "expected one of machine, ray"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(options, words, tmp_path):
+    with pytest.raises(OptionError, match=words):
+        keras_peft.fine_tune("rows.csv", out=tmp_path / "b", **options)
