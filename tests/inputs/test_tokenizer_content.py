@@ -9,7 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Normalizer
@@ -344,6 +344,7 @@ def test_a_character_map():
         base64.b64encode(struct.pack("<I", 4_000_000_000) + b"\0" * 8).decode(),
         base64.b64encode(struct.pack("<I", 0)).decode(),
         encoded([0] * 256, b"\xff"),
+        encoded([1 << 31] + [0] * 255, b""),
     ],
 )
 def test_a_character_map_that_points_outside(damaged):
@@ -355,6 +356,8 @@ def test_a_character_map_that_points_outside(damaged):
     st.text(max_size=9),
     TEXTS,
 )
+@settings(max_examples=300)
+@example([(0, 1 << 31)], "", "0")
 def test_a_character_map_that_is_allowed_never_leaves_its_array(changes, replacements, text):
     units = np.frombuffer(base64.b64decode(charsmap())[4 : 4 + 2048], "<u4").tolist()
     for place, unit in changes:

@@ -45,7 +45,8 @@ def longest_replacement(charsmap: object) -> int | None:
 
 def _stays_inside(units: np.ndarray, replacements: np.ndarray) -> bool:
     """Reports whether all offsets of the double array point to units, and all its values to replacements."""
-    inner = np.flatnonzero(units >> 31 == 0)
+    # The highest bit marks a value, whose label is that of no byte; the first unit is followed whatever it holds.
+    inner = np.flatnonzero((units >> 31 == 0) | (np.arange(len(units)) == 0))
     unit = units[inner]
     targets = inner ^ ((unit >> 10) << ((unit & (1 << 9)) >> 6))
     if (targets | (_BLOCK - 1)).max(initial=0) >= len(units):
