@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # The duration of an example depends on the machine.
 hypothesis.settings.register_profile("here", deadline=None)
+# The same examples in each run, so that a change is judged by itself. Other runs look for new ones.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("here")
 
 REFERENCE = Path(__file__).parent / "reference"
