@@ -27,3 +27,11 @@ def test_a_head_computed_without_keras_is_the_head(name):
     expected = keras.ops.convert_to_numpy(model(vectors, training=False))
     assert answer.dtype == expected.dtype == np.float32
     np.testing.assert_allclose(answer, expected, atol=1e-5)
+
+
+def test_many_labels_of_a_row_each_start_a_head():
+    task = tasks.find("single-label")(tuple(map(str, range(30))))
+    vectors = np.random.default_rng(0).normal(size=(40, 8))
+    kernel, bias = task.linear_solution(vectors, np.arange(40) % 30)
+    assert kernel.shape == (8, 30)
+    assert bias.shape == (30,)

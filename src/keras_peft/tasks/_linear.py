@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 # Chosen by experiment: docs/internals/decisions/0014-few-rows.md.
@@ -25,7 +27,10 @@ def logistic(vectors: np.ndarray, classes: np.ndarray, count: int) -> tuple[np.n
     kernel, bias = np.zeros((vectors.shape[1], count)), np.zeros(count)
     present = np.unique(classes)
     if len(present) > 1:
-        fitted = LogisticRegression(C=STRENGTH, max_iter=1000).fit(vectors, classes)
+        with warnings.catch_warnings():
+            # Many labels with a row or two each are what few rows look like, and no mistake.
+            warnings.filterwarnings("ignore", "The number of unique classes")
+            fitted = LogisticRegression(C=STRENGTH, max_iter=1000).fit(vectors, classes)
         coefficients, intercepts = fitted.coef_, fitted.intercept_
         if len(present) == 2:  # scikit-learn returns the difference of the two logits.
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
