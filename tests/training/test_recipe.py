@@ -16,7 +16,10 @@ def test_default_epochs_make_about_600_steps():
     assert default_epochs(200, 16) == 20
     assert default_epochs(2026, 16) == 5
     assert default_epochs(100_000, 16) == 3
-    assert default_epochs(1, 16) == 20
+    # 200 steps, if that takes at most 40 epochs.
+    assert default_epochs(100, 16) == 29
+    assert default_epochs(80, 16) == 40
+    assert default_epochs(1, 16) == 40
 
 
 @pytest.mark.parametrize(

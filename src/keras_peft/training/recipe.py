@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from keras_peft.core.adapted import AdaptedModel
     from keras_peft.tasks import Task
 
-# Chosen by experiment: docs/internals/decisions/0003-training-defaults.md.
+# Chosen by experiment: docs/internals/decisions/0003-training-defaults.md and 0014-few-rows.md.
 STEPS = 600
 LEAST_EPOCHS = 3
 MOST_EPOCHS = 20
+FEWEST_STEPS = 200
+MOST_EPOCHS_OF_FEW_ROWS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +87,16 @@ def _label_smoothing(settings: Settings, rows: int) -> float:
 def default_epochs(rows: int, batch_size: int) -> int:
     """Returns the default number of epochs: about 600 steps, but at least 3 and at most 20 epochs.
 
-    The number of steps is what matters: few rows need many epochs, and many rows need few.
+    The number of steps is what matters: few rows need many epochs, and many rows need few. Where 20 epochs are
+    fewer than 200 steps, there are more epochs, up to 40.
 
     Args:
         rows: Number of training rows.
         batch_size: Rows per step.
     """
     steps = math.ceil(rows / batch_size)
-    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS / steps)))
+    most = min(MOST_EPOCHS_OF_FEW_ROWS, max(MOST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
+    return min(most, max(LEAST_EPOCHS, round(STEPS / steps)))
 
 
 def default_rates(model: AdaptedModel, learning_rate: float | None = None) -> dict[str, float]:
