@@ -24,7 +24,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import ROOT
-from keras_peft.serve import on_ray
+from keras_peft.serve.on_ray.application import APPLICATION, DEPLOYMENT
+from keras_peft.serve.on_ray.start_failure import reason
 from serve.bundles import write_bundle
 
 TEXTS = ["the model and the people", "time for what you have", "people people not the model"]
@@ -307,9 +308,9 @@ def test_the_reason_of_a_failed_replica_is_found_in_ray_s_status(monkeypatch):
 
     message = "The deployment failed to start 3 times.\nRuntimeError: Traceback:\n  File …\n"
     message += "keras_peft.errors.BaseError: There is no base 'x'.\n"
-    deployments = {on_ray.DEPLOYMENT: SimpleNamespace(message=message)}
-    status = SimpleNamespace(applications={on_ray.APPLICATION: SimpleNamespace(deployments=deployments)})
+    deployments = {DEPLOYMENT: SimpleNamespace(message=message)}
+    status = SimpleNamespace(applications={APPLICATION: SimpleNamespace(deployments=deployments)})
     monkeypatch.setattr(serve, "status", lambda: status)
-    assert on_ray._reason(RuntimeError("It failed.")) == "There is no base 'x'"
+    assert reason(RuntimeError("It failed.")) == "There is no base 'x'"
     deployments.clear()
-    assert "It failed" in on_ray._reason(RuntimeError("It failed."))
+    assert "It failed" in reason(RuntimeError("It failed."))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from keras_peft.errors import OptionError
-from keras_peft.serve.on_ray import RaySettings, app, build
+from keras_peft.serve.on_ray import app
+from keras_peft.serve.on_ray.application import build
+from keras_peft.serve.on_ray.settings import RaySettings
 from keras_peft.serve.settings import ServeSettings
 
 

@@ -98,14 +98,15 @@ def _serve(
 def _serve_on_ray(
     bundles: list[Path], settings: ServeSettings, of_ray: dict[str, int], *, as_json: bool
 ) -> None:
-    from keras_peft.serve import on_ray
     from keras_peft.serve.http import logs
+    from keras_peft.serve.on_ray import run
+    from keras_peft.serve.on_ray.settings import RaySettings
 
     if as_json:
         logs.configure()
     with _logged() if as_json else nullcontext():
         start = _silent_start() if as_json else _console_start()
-        on_ray.serve(bundles, settings, on_ray.RaySettings(**of_ray), start)
+        run.serve(bundles, settings, RaySettings(**of_ray), start)
 
 
 def make(configured: Mapping[str, Any]) -> Callable[..., None]:

@@ -17,4 +17,6 @@ events.py          events in the life of a server, as log records
 rate_limits.py     requests per minute of each key
 keys.py            API keys and their permissions
 http/              the HTTP server; the only part that knows about HTTP
+replicas.py        the other servers that answer at the same address
+on_ray/            replicas of the server on a Ray cluster
 """

@@ -16,6 +16,7 @@ from conftest import ROOT
 from keras_peft._version import __version__
 from keras_peft.serve import on_ray
 from keras_peft.serve.http import ray_proxy
+from keras_peft.serve.on_ray import application
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 SERVICE = yaml.safe_load((FOLDER / "ray" / "rayservice.yaml").read_text())
@@ -30,7 +31,7 @@ GROUPS = {"head": CLUSTER["headGroupSpec"], "workers": WORKERS}
 def built(monkeypatch):
     """What the arguments of the application mean."""
     calls = []
-    monkeypatch.setattr(on_ray, "build", lambda *given: calls.append(given))
+    monkeypatch.setattr(application, "build", lambda *given: calls.append(given))
     on_ray.app(APPLICATION["args"])
     (call,) = calls
     return call
