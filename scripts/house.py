@@ -54,6 +54,8 @@ GROUND = (
     "patterns",
     "toml_files",
     "memory",
+    "child_process",
+    "parent_process",
     "options",
     "places",
     "cluster",

@@ -12,11 +12,11 @@ import pytest
 
 import keras_peft
 from conftest import TINY, make_rows, write_jsonl
+from keras_peft.child_process import THREADS
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.sweeping import on_ray
 from keras_peft.sweeping.sweep import sweep
-from keras_peft.sweeping.workers import THREADS
 
 TRIALS = 4
 SPACE = """rank = { values = [2, 4] }

@@ -124,8 +124,6 @@ class SimulatedProcess:
     def close(self):
         self._told.closed += 1
 
-    kill = close
-
 
 @pytest.fixture
 def simulated_runner(tmp_path):

@@ -8,11 +8,11 @@ import threading
 import pytest
 
 from keras_peft import LoRA
+from keras_peft.child_process import Killed
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from keras_peft.sweeping import driver
 from keras_peft.sweeping.job import Job
-from keras_peft.sweeping.workers import Killed
 from sweeping.trying import LINES, Pretends, Scores, open_study, run, without_numbers
 
 

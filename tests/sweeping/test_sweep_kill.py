@@ -119,17 +119,16 @@ def test_a_killed_worker_is_replaced(tmp_path, data, monkeypatch):
     whole = sweep(
         data, out=tmp_path / "whole", space=SPACE, trials=4, workers=2, progress=Progress(), **SETTINGS
     )
-    receive, killed = workers.InOtherProcess._receive, []
+    reply, killed = workers.InOtherProcess.reply, []
 
-    def killing(self):
-        message = receive(self)
-        if message.get("rung") == 6 and len(killed) < 1 and self._process is not None:
-            killed.append(self._process.pid)
-            os.kill(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+    def killing(self, content):
+        message = reply(self, content)
+        if message.get("rung") == 6 and len(killed) < 1 and self._child is not None:
+            killed.append(self._child.pid)
+            os.kill(self._child.pid, signal.SIGKILL)
         return message
 
-    monkeypatch.setattr(workers.InOtherProcess, "_receive", killing)
+    monkeypatch.setattr(workers.InOtherProcess, "reply", killing)
     found = sweep(
         data, out=tmp_path / "swept", space=SPACE, trials=4, workers=2, progress=Progress(), **SETTINGS
     )
@@ -153,12 +152,12 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, data):
         "from keras_peft.sweeping import workers\n"
         "from keras_peft.sweeping.sweep import sweep\n"
         "from keras_peft.progress import Progress\n"
-        "receive = workers.InOtherProcess._receive\n"
-        "def telling(self):\n"
-        "    message = receive(self)\n"
-        "    print(self._process.pid, flush=True)\n"
+        "reply = workers.InOtherProcess.reply\n"
+        "def telling(self, content):\n"
+        "    message = reply(self, content)\n"
+        "    print(self._child.pid, flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"
-        "workers.InOtherProcess._receive = telling\n"
+        "workers.InOtherProcess.reply = telling\n"
         "data, out, base = sys.argv[1:]\n"
         "sweep(data, out=out, base=base, workers=2, epochs=500, validation=0.3, progress=Progress())\n"
     )

@@ -168,7 +168,7 @@ class Runner:
     def close(self) -> None:
         """Ends the process that trains."""
         if self._worker is not None:
-            self._worker.kill()
+            self._worker.close()
             self._worker = None
 
     def _jobs(self, name: str, seed: int) -> list[Job]:

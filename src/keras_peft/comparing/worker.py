@@ -1,29 +1,23 @@
-"""The process that trains: reads requests from stdin, writes events to stdout and results to files.
+"""The process that trains: gets requests, answers with events, and writes results to files.
 
-    python -m keras_peft.comparing.worker
-
-A process of its own can be replaced when its memory has grown, and can die without the comparison. It ends as soon
-as its stdin is closed, as when the process that started it is killed.
+A process of its own can be replaced when its memory has grown, and can die without the comparison.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
 import queue
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_peft.comparing.jobs import Cancel, Final, Job, Setup
 from keras_peft.comparing.measuring import Measurer
 from keras_peft.comparing.sides import read_sides
-from keras_peft.comparing.storing import encoded, write_result
+from keras_peft.comparing.storing import write_result
 from keras_peft.errors import DataError, KerasPeftError, reason_of
 from keras_peft.memory import rss_mb
+from keras_peft.parent_process import connect
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 
@@ -41,23 +35,18 @@ class Cancelled(Exception):
 
 
 class Worker:
-    """Does what is asked for until stdin is closed.
+    """Does what the process that compares asks for."""
 
-    Args:
-        tell: Sends an event.
-    """
-
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self) -> None:
         self._requests: queue.Queue[Any] = queue.Queue()
         self._cancelled = ""
         self._setup: Setup
         self._data: Any
         self._measurer: Measurer
+        self._tell: Tell = connect(self._take)
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Answers requests, each with an event at its end."""
-        threading.Thread(target=self._read, daemon=True).start()
         while True:
             request = self._requests.get()
             try:
@@ -71,17 +60,12 @@ class Worker:
                 why = f"{type(error).__name__}: {reason_of(error)}"
                 self._tell({"event": "failed", "why": why, "lasting": False, "rss_mb": rss_mb()})
 
-    def _read(self) -> None:
-        """Reads requests, and ends the process when no more can come."""
-        while True:
-            try:
-                request = pickle.load(sys.stdin.buffer)
-            except EOFError:
-                os._exit(1)
-            if isinstance(request, Cancel):
-                self._cancelled = request.job
-            else:
-                self._requests.put(request)
+    def _take(self, request: Setup | Job | Final | Cancel) -> None:
+        """Takes a request; the end of a training is for the one that runs."""
+        if isinstance(request, Cancel):
+            self._cancelled = request.job
+        else:
+            self._requests.put(request)
 
     def _answer(self, request: Setup | Job | Final) -> dict[str, Any]:
         if isinstance(request, Setup):
@@ -161,21 +145,5 @@ class _Told(Progress):
             raise Cancelled
 
 
-def main() -> None:
-    """Runs the process; what libraries write to stdout goes to stderr."""
-    events = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    sending = threading.Lock()
-
-    def tell(event: dict[str, Any]) -> None:
-        try:
-            with sending:
-                events.write(encoded(event) + b"\n")
-        except OSError:
-            os._exit(1)
-
-    Worker(tell).run()
-
-
 if __name__ == "__main__":
-    main()
+    Worker().run()

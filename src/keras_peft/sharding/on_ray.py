@@ -17,12 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras_peft import cluster
+from keras_peft.child_process import THREADS
 from keras_peft.errors import OptionError, reason_of
 from keras_peft.progress import Progress
 from keras_peft.sharding.parts import Done, Job, PartWriter
 from keras_peft.sharding.plan import Shard
 from keras_peft.sharding.worker import answer_to
-from keras_peft.sharding.workers import THREADS, TRIES, killed, result_of
+from keras_peft.sharding.workers import TRIES, killed, result_of
 
 # Shards that an actor has at a time, so that it need not wait for the next one.
 _AHEAD = 2

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import queue
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from keras_peft.child_process import ChildProcess, Killed
 from keras_peft.errors import OptionError
 from keras_peft.runtime.cores import available_cores
 from keras_peft.sharding.parts import Done, Job
@@ -24,11 +19,6 @@ from keras_peft.sharding.plan import Shard
 TRIES = 3
 # Seconds after which the main thread looks up, so that Ctrl-C is noticed.
 _PATIENCE = 0.5
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-
-
-class Killed(Exception):
-    """Raised when a process ends in the middle of a shard; the message says how."""
 
 
 class WorkerProcesses:
@@ -87,8 +77,7 @@ class WorkerProcess:
 
     def __init__(self, job: Job, threads: int) -> None:
         self._job, self._threads = job, threads
-        self._process: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] | None = None
+        self._child: ChildProcess | None = None
         self._is_closed = False
 
     def write(self, shard: Shard) -> Done:
@@ -99,17 +88,13 @@ class WorkerProcess:
             OptionError: If the bundle cannot predict the rows, or the part cannot be written.
             RuntimeError: If anything else goes wrong there.
         """
+        child = self._child or self._start()
+        child.send(shard)
         try:
-            process = self._process or self._start()
-            if process.stdin is None or process.stdout is None:
-                raise Killed
-            pickle.dump(shard, process.stdin)
-            process.stdin.flush()
-            answer = pickle.load(process.stdout)
-        except (OSError, EOFError, pickle.UnpicklingError, ValueError):
+            return result_of(child.receive())
+        except Killed:
             self._end()
-            raise Killed from None
-        return result_of(answer)
+            raise
 
     def close(self) -> None:
         """Ends the process, and starts it never again."""
@@ -119,39 +104,19 @@ class WorkerProcess:
     @property
     def pid(self) -> int | None:
         """The process's id, None if it is not running."""
-        return None if self._process is None else self._process.pid
+        return None if self._child is None else self._child.pid
+
+    def _start(self) -> ChildProcess:
+        if self._is_closed:
+            raise Killed("its process was ended")
+        self._child = ChildProcess("keras_peft.sharding.worker", threads=self._threads)
+        self._child.send(self._job)
+        return self._child
 
     def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, self._said):
-            if stream is not None:
-                with suppress(OSError):  # Something was still to be written.
-                    stream.close()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self._is_closed:
-            raise EOFError
-        source = str(Path(__file__).parents[2])
-        paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process runs)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "keras_peft.sharding.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env={
-                **os.environ,
-                **dict.fromkeys(THREADS, str(self._threads)),
-                "PYTHONPATH": os.pathsep.join(paths),
-            },
-        )
-        if self._process.stdin is not None:
-            pickle.dump(self._job, self._process.stdin)
-        return self._process
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
 
 def result_of(answer: dict[str, Any]) -> Done:

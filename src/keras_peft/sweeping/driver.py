@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from keras_peft.child_process import Killed
 from keras_peft.errors import KerasPeftError, OptionError
 from keras_peft.progress import Progress
 from keras_peft.sweeping.job import Job, Outcome
@@ -14,7 +15,6 @@ from keras_peft.sweeping.result import in_words, ranked
 from keras_peft.sweeping.space import Choice
 from keras_peft.sweeping.study import BELOW, Study
 from keras_peft.sweeping.trial import RUNGS, Report, Stopped
-from keras_peft.sweeping.workers import Killed
 from keras_peft.tasks import metric_name
 from keras_peft.training.checkpoint import Checkpoint
 

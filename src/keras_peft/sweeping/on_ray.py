@@ -17,13 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 from keras_peft import cluster
+from keras_peft.child_process import THREADS, Killed
 from keras_peft.errors import KerasPeftError, OptionError, reason_of
 from keras_peft.progress import Progress
 from keras_peft.runtime.cores import available_cores
 from keras_peft.sweeping.job import Job
 from keras_peft.sweeping.trial import InProcess
 from keras_peft.sweeping.worker import run_trials
-from keras_peft.sweeping.workers import THREADS, InWorker, Killed
+from keras_peft.sweeping.workers import InWorker
 
 # Cores of a worker, if there are as many.
 _MOST_CORES = 4
@@ -33,7 +34,6 @@ _RESTARTS = 3
 _PATIENCE = 0.5
 # Seconds after which it is said that no worker runs.
 _LONG = 120.0
-# Settings that may be the path of a file or folder.
 
 
 class TrialActor:
