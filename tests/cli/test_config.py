@@ -10,7 +10,7 @@ import tomli_w
 
 import keras_peft
 from conftest import TINY
-from keras_peft.cli import config, main
+from keras_peft.cli import config, main, supervision
 from keras_peft.training.fine_tune import fine_tune
 from sampling import thorough
 
@@ -103,3 +103,32 @@ def test_a_name_that_cannot_be_a_path_stays_as_it_is(tmp_path, name):
     file = tmp_path / "run.toml"
     file.write_text(tomli_w.dumps({"data": name}))
     assert config.read(["train", "--config", str(file)]) == {"data": name}
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "watched"),
+    [
+        ("distributed = true", [], True),
+        ("heartbeat = 3", ["--distributed"], True),
+        ("distributed = true", ["--help"], False),
+        ("distributed = false", [], False),
+    ],
+)
+def test_a_training_with_others_is_watched_wherever_it_is_said(
+    tmp_path, capsys, monkeypatch, content, flags, watched
+):
+    (tmp_path / "run.toml").write_text(content)
+    calls = []
+    monkeypatch.setattr(supervision, "watch", lambda arguments: calls.append(arguments) or 7)
+    given = [
+        "train",
+        "missing.csv",
+        "--out",
+        str(tmp_path / "b"),
+        "--config",
+        str(tmp_path / "run.toml"),
+        *flags,
+    ]
+    code, _ = run(capsys, *given)
+    assert calls == [given] * watched
+    assert (code == 7) == watched

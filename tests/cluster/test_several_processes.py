@@ -136,8 +136,10 @@ def test_a_training_goes_on_with_more_processes_after_a_kill(rows, tmp_path):
 
 
 def test_a_process_that_does_not_answer_ends_the_others(rows, tmp_path):
-    options = [*TRAIN, rows, "--epochs", 900, "--validation", 0.2, "--heartbeat", 2, "--out", tmp_path / "b"]
-    first, second = start([*options, "--distributed"], [*options, "--distributed"])
+    options = [*TRAIN, rows, "--epochs", 900, "--validation", 0.2, "--out", tmp_path / "b"]
+    (tmp_path / "run.toml").write_text("distributed = true\nheartbeat = 2\n")
+    configured = [*options, "--config", tmp_path / "run.toml"]
+    first, second = start(configured, [*options, "--distributed", "--heartbeat", 2])
     for line in first.stdout:
         if line.startswith("epoch 1 "):
             break

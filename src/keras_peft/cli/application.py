@@ -97,12 +97,13 @@ TRAINING = ("train", "cross-validate", "find-rate", "sweep")
 CONFIGURABLE = (*TRAINING, "serve")
 
 
-def build(arguments: Sequence[str]) -> typer.Typer:
+def build(arguments: Sequence[str], settings: Mapping[str, Any] | None = None) -> typer.Typer:
     """Creates the application. Only the requested command is imported; the others have just their help.
 
     Args:
         arguments: Command-line arguments, without the program's name. Training commands have
             the flags of the method named here. If empty, all commands are imported.
+        settings: Values from the file of `--config`, if it has been read.
 
     Returns:
         The application.
@@ -110,9 +111,9 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     Raises:
         OptionError: If no method has the given name.
     """
-    # Options before the command take no values.
-    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
-    settings = config.read(arguments) if asked in CONFIGURABLE else {}
+    asked = _asked(arguments)
+    if settings is None:
+        settings = _configured(arguments)
     app = typer.Typer(
         name="keras-peft",
         help="Fine-tune text classifiers with few parameters: labelled text in, verified bundle out.",
@@ -171,9 +172,10 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         signal.signal(number, _interrupt)
     code = 0
     try:
-        if supervision.is_needed(arguments):
+        settings = _configured(arguments)
+        if supervision.is_needed(arguments, settings):
             sys.exit(supervision.watch(arguments))
-        code = build(arguments)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
+        code = build(arguments, settings)(arguments, prog_name="keras-peft", standalone_mode=False) or 0
         sys.stdout.flush()  # Flush here, where a broken pipe is handled.
     except KerasPeftError as error:
         _fail(as_flags(" ".join([str(error), *_notes(error)]), _options(arguments)))
@@ -192,6 +194,16 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except typer.TyperException as error:
         _fail(error.format_message())
     sys.exit(code)
+
+
+def _asked(arguments: Sequence[str]) -> str | None:
+    """Returns the name of the requested command. Options before the command take no values."""
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
+def _configured(arguments: Sequence[str]) -> dict[str, Any]:
+    """Returns the values from the file of `--config`, if the command has it."""
+    return config.read(arguments) if _asked(arguments) in CONFIGURABLE else {}
 
 
 def _words_to_complete() -> list[str]:

@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from keras_peft.errors import KerasPeftError, ProcessLost
 
@@ -26,13 +27,15 @@ _LOST = re.compile(rb"distributed service|coordination service|heartbeat", re.I)
 _KEPT = "If an epoch was complete, it is kept; continue it with `resume=True`."
 
 
-def is_needed(arguments: Sequence[str]) -> bool:
+def is_needed(arguments: Sequence[str], settings: Mapping[str, Any]) -> bool:
     """Returns whether a command trains together with other processes, and is not watched yet.
 
     Args:
         arguments: Command-line arguments, without the program's name.
+        settings: Values from the file of `--config`.
     """
-    return _FLAG in arguments and "--help" not in arguments and LOG not in os.environ
+    is_asked = _FLAG in arguments or settings.get(_FLAG.removeprefix("--")) is True
+    return is_asked and "--help" not in arguments and LOG not in os.environ
 
 
 def watch(arguments: Sequence[str]) -> int:
