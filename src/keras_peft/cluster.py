@@ -75,12 +75,16 @@ def with_absolute_paths(data: Any, settings: Mapping[str, Any]) -> tuple[Any, di
     Returns:
         Both with absolute paths, where a value is the path of a file or folder that exists.
     """
-    paths = {name: _absolute(settings[name]) for name in _PATHS if name in settings}
-    return _absolute(data), {**settings, **paths}
+    paths = {name: absolute(settings[name]) for name in _PATHS if name in settings}
+    return absolute(data), {**settings, **paths}
 
 
-def _absolute(value: Any) -> Any:
-    """Returns the absolute path of a file or folder, of the same type; other values as they are."""
+def absolute(value: Any) -> Any:
+    """Returns the absolute path of a file or folder that exists, of the same type; other values as they are.
+
+    Args:
+        value: A path, the name of a base, or anything else that a setting can be.
+    """
     from keras_peft.sources import embedded
 
     is_there = isinstance(value, str | Path) and value not in embedded.NAMES and Path(value).exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import keras_peft
-from conftest import make_rows, write_jsonl
+from conftest import TINY, make_rows, write_jsonl
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress
 from serve.bundles import write_bundle
@@ -165,3 +166,23 @@ def test_what_a_worker_refuses_is_told(cluster, folder, tmp_path):
             workers=1,
             progress=Progress(),
         )
+
+
+def test_relative_paths_are_those_of_the_working_directory(cluster, folder, alone, tmp_path, monkeypatch):
+    shutil.copytree(TINY, tmp_path / "moved")
+    shutil.copytree(folder / "tiny", tmp_path / "bundle")
+    shutil.copytree(folder / "rows", tmp_path / "rows")
+    monkeypatch.chdir(tmp_path)
+    keras_peft.predict_files(
+        "bundle",
+        "rows/*.jsonl",
+        "out",
+        base="moved",
+        rows_per_shard=SIZE,
+        on="ray",
+        workers=1,
+        progress=Progress(),
+    )
+    expected = [row["label"] for row in rows_of(Path(alone.folder), alone.parts)]
+    names = sorted(path.name for path in (tmp_path / "out").glob("part-*"))
+    assert [row["label"] for row in rows_of(tmp_path / "out", names)] == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file
 import keras_peft
 from cluster.several import TRAIN, child_of, ended, start
 from cluster.training_cases import CASES, OPTIONS, ROWS
-from conftest import make_rows, write_jsonl
+from conftest import TINY, make_rows, write_jsonl
 from keras_peft.errors import DataError
 from keras_peft.progress import Progress
 
@@ -100,6 +101,27 @@ def test_ray_starts_the_processes_again_when_one_is_killed(trained, cluster, tmp
     assert result.report["history"][-1]["epoch"] == 2
     assert told.epochs == [1, 2]
     assert told.stages[-1] == "Saving and verifying the bundle"
+
+
+def test_relative_paths_on_ray_are_those_of_the_working_directory(cluster, tmp_path, monkeypatch):
+    rows = make_rows(30)
+    write_jsonl(tmp_path / "rows.jsonl", rows[:20])
+    write_jsonl(tmp_path / "held-out.jsonl", rows[20:])
+    (tmp_path / "more.txt").write_text("".join(f"{row['text']}\n" for row in rows))
+    shutil.copytree(TINY, tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    paths = {"base": "tiny", "validation": "held-out.jsonl", "unlabelled": "more.txt"}
+    result = keras_peft.fine_tune(
+        "rows.jsonl",
+        out="b",
+        **paths,
+        epochs=1,
+        on="ray",
+        track=[],
+        progress=Progress(),
+    )
+    assert result.report["validation"]["rows"] == 10
+    assert keras_peft.load(tmp_path / "b").predict(["time people"])
 
 
 def test_what_a_process_on_ray_refuses_is_an_error(cluster, tmp_path):

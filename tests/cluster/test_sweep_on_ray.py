@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ TRIALS = 4
 SPACE = """rank = { values = [2, 4] }
 learning_rate = { low = 3e-3, high = 1e-1, log = true }
 """
-SETTINGS = {"base": str(TINY), "epochs": 4, "validation": 0.3, "trials": TRIALS}
+SETTINGS = {"base": "tiny", "epochs": 4, "validation": 0.3, "trials": TRIALS}
 
 
 # The process that hands out the trials is killed in the middle of the third one.
@@ -46,10 +47,11 @@ main()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Rows and a space."""
+    """Rows, a space and a base."""
     folder = tmp_path_factory.mktemp("on-ray")
     write_jsonl(folder / "rows.jsonl", make_rows(40))
     (folder / "space.toml").write_text(SPACE)
+    shutil.copytree(TINY, folder / "tiny")
     return folder
 
 
@@ -144,6 +146,7 @@ def test_other_rows_on_another_machine_are_refused(cluster, folder, tmp_path, mo
         def __init__(self, job, rows, backend):
             super().__init__(job, rows[::-1], backend)
 
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(on_ray, "TrialActor", Elsewhere)
     with pytest.raises(OptionError, match=r"The machine .* has other rows; expected the same files"):
         sweep(

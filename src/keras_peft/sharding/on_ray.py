@@ -98,7 +98,8 @@ class RayWriters:
         count = min(workers or max(1, cores), most)
         progress.stage(f"Starting {count} worker{'s' if count > 1 else ''} on Ray, which has {cores} cores")
         kind = self._ray.remote(PartActor).options(num_cpus=1, max_restarts=_RESTARTS)
-        own = replace(job, plan=job.plan.without_files())
+        # Actors run in another folder.
+        own = replace(job, plan=job.plan.without_files(), base=cluster.absolute(job.base))
         actors = [kind.remote(own) for _ in range(count)]
         # Shards are given to actors that run, so that those of a cluster that grows are used as they come.
         self._workers = [_Worker(actor, self._ready(actor)) for actor in actors]

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from keras_peft import cluster
 from keras_peft.errors import OptionError, did_you_mean
 from keras_peft.extras import need
 from keras_peft.serve.on_ray.replica import Server
@@ -105,7 +106,8 @@ def build(places: Sequence[Path], settings: ServeSettings, replicas: RaySettings
         logging_config=LoggingConfig(enable_access_log=False),
         **_scale(settings, replicas),
     )
-    return server.bind(paths, replace(settings, keys=None), keys)
+    # Replicas run in another folder.
+    return server.bind(paths, replace(settings, keys=None, base=cluster.absolute(settings.base)), keys)
 
 
 def _scale(settings: ServeSettings, replicas: RaySettings) -> dict[str, Any]:
