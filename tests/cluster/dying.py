@@ -1,4 +1,4 @@
-"""A callback that kills its process."""
+"""Callbacks that run in other processes: one kills its process, another one tells of it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ class Dying(keras.callbacks.Callback):
         if os.environ["KERAS_DISTRIBUTION_PROCESS_ID"] == "1" and not self._marker.exists():
             self._marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Telling(keras.callbacks.Callback):
+    """Writes which GPUs its process may use.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._file.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))

@@ -19,6 +19,8 @@ import pytest
 import keras_peft
 
 CORES = 2
+# Ray counts them, and gives their numbers to processes; it does not look for them.
+GPUS = 1
 # How often Ray is started: on a busy machine, its start may take longer than it waits.
 _STARTS = 2
 # Ray's processes are children of this one, which ends with the tests, however they end.
@@ -29,11 +31,12 @@ import ray
 ray.init(
     address="local",
     num_cpus=int(sys.argv[1]),
+    num_gpus=int(sys.argv[2]),
     include_dashboard=False,
     log_to_driver=False,
     logging_level="ERROR",
     object_store_memory=200 << 20,
-    _temp_dir=sys.argv[2],
+    _temp_dir=sys.argv[3],
 )
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
@@ -92,7 +95,7 @@ def _start(home: Path) -> tuple[subprocess.Popen[str], str]:
     """Starts the process that starts Ray, and returns Ray's address."""
     for _ in range(_STARTS):
         head = subprocess.Popen(
-            [sys.executable, "-c", _HEAD, str(CORES), str(home)],
+            [sys.executable, "-c", _HEAD, str(CORES), str(GPUS), str(home)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

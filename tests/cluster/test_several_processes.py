@@ -69,13 +69,16 @@ def test_processes_with_other_data_are_refused(trained):
 
 
 class Told(Progress):
-    """Remembers the stages and the epochs."""
+    """Remembers the stages, the notes and the epochs."""
 
     def __init__(self):
-        self.stages, self.epochs = [], []
+        self.stages, self.notes, self.epochs = [], [], []
 
     def stage(self, text):
         self.stages.append(text)
+
+    def note(self, text):
+        self.notes.append(text)
 
     def epoch_ended(self, *, epoch, loss, metrics):
         self.epochs.append(epoch)
@@ -100,10 +103,13 @@ def test_ray_starts_the_processes_again_when_one_is_killed(trained, cluster, tmp
     assert_same(one / "rows", tmp_path / "b")
     assert result.report["history"][-1]["epoch"] == 2
     assert told.epochs == [1, 2]
+    assert told.notes == ["the cluster has 1 GPU, and no worker asks for one; add `gpus=1` for one each."]
     assert told.stages[-1] == "Saving and verifying the bundle"
 
 
 def test_relative_paths_on_ray_are_those_of_the_working_directory(cluster, tmp_path, monkeypatch):
+    from cluster.dying import Telling
+
     rows = make_rows(30)
     write_jsonl(tmp_path / "rows.jsonl", rows[:20])
     write_jsonl(tmp_path / "held-out.jsonl", rows[20:])
@@ -117,9 +123,13 @@ def test_relative_paths_on_ray_are_those_of_the_working_directory(cluster, tmp_p
         **paths,
         epochs=1,
         on="ray",
+        gpus=1,
+        callbacks=[Telling(tmp_path / "gpus")],
         track=[],
         progress=Progress(),
     )
+    # Ray has given its process the only GPU that it counts.
+    assert (tmp_path / "gpus").read_text() == "0"
     assert result.report["validation"]["rows"] == 10
     assert keras_peft.load(tmp_path / "b").predict(["time people"])
 

@@ -16,6 +16,11 @@ from keras_peft.serve.settings import ServeSettings
     [
         ({"replicas": 0}, "`replicas=0`: expected 1 or more."),
         ({"cores": 0}, "`cores=0`: expected 1 or more."),
+        (
+            {"gpus": -1.0},
+            "`gpus=-1.0`: expected 0, a share of a GPU, such as 0.5, or a whole number of them.",
+        ),
+        ({"gpus": 1.5}, "`gpus=1.5`: expected 0, a share of a GPU, such as 0.5, or a whole number of them."),
         ({"replicas": 3, "max_replicas": 2}, "`max_replicas=2`: expected at least `replicas=3`."),
     ],
 )

@@ -67,6 +67,14 @@ def _serve(
         int | None,
         typer.Option(metavar="N", help="Number of cores of a replica on Ray.", show_default="1"),
     ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Number of GPUs of a replica on Ray, or its share of one, such as 0.5.",
+            show_default="0",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write nothing but JSON lines, also while the server starts.")
     ] = False,
@@ -75,7 +83,7 @@ def _serve(
     """Serve bundles over HTTP, many on one base, and load and unload them at runtime."""
     from keras_peft.serve.http import logs, process
 
-    given = {"replicas": replicas, "max_replicas": max_replicas, "cores": cores}
+    given = {"replicas": replicas, "max_replicas": max_replicas, "cores": cores, "gpus": gpus}
     of_ray = {name: value for name, value in given.items() if value is not None}
     check_place(on)
     if on == RAY:
@@ -96,7 +104,7 @@ def _serve(
 
 
 def _serve_on_ray(
-    bundles: list[Path], settings: ServeSettings, of_ray: dict[str, int], *, as_json: bool
+    bundles: list[Path], settings: ServeSettings, of_ray: dict[str, Any], *, as_json: bool
 ) -> None:
     from keras_peft.serve.http import logs
     from keras_peft.serve.on_ray import run

@@ -57,6 +57,7 @@ def train(
         int | None,
         typer.Option(metavar="N", help="Number of processes that train together on Ray.", show_default="1"),
     ] = None,
+    gpus: Annotated[int, typer.Option(metavar="N", help="Number of GPUs of each process on Ray.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     **settings: Any,
 ) -> None:
@@ -77,7 +78,8 @@ def train(
         heartbeat=heartbeat,
         on=on,
         workers=workers,
-        progress=ConsoleProgress(presets=is_preset(settings["base"]), options={"resume", *settings}),
+        gpus=gpus,
+        progress=ConsoleProgress(presets=is_preset(settings["base"]), options={"resume", "gpus", *settings}),
         **settings,
     )
     if distributed and place().rank:

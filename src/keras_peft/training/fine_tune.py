@@ -119,6 +119,7 @@ def fine_tune(
     heartbeat: int = HEARTBEAT,
     on: str = MACHINE,
     workers: int | None = None,
+    gpus: int = 0,
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
     **settings: Any,
@@ -146,6 +147,7 @@ def fine_tune(
         on: Where to train: `"machine"`, or `"ray"` for a Ray cluster, which starts the processes of a training as
             with `distributed`. Paths must lead to the same files on all of its machines.
         workers: Number of processes on Ray; 1 by default.
+        gpus: Number of GPUs of each process on Ray.
         progress: Receives progress events: an instance of `keras_peft.progress.Progress`. By default, bars are
             shown on a terminal and in a notebook; `Progress()` shows nothing.
         stopwatch: Measures the stages; a new one is started by default.
@@ -170,7 +172,7 @@ def fine_tune(
     out, chosen = Path(out), Settings.of(settings)
     trackers = [track] if isinstance(track, str) else track
     tracking.check(trackers or ())
-    _check_processes(on, workers, distributed)
+    _check_processes(on, workers, gpus, distributed)
     if on == RAY:
         where, absolute = cluster.with_absolute_paths(data, settings)
         parts = (where, out.absolute(), Settings.of(absolute), overwrite, tuple(callbacks), trackers)
@@ -182,6 +184,7 @@ def fine_tune(
                 resume=resume,
                 heartbeat=heartbeat,
                 workers=workers or 1,
+                gpus=gpus,
                 progress=progress,
             ),
         )
@@ -193,13 +196,19 @@ def fine_tune(
         return Result(out, job.run(chosen_methods(method), resume=resume))
 
 
-def _check_processes(on: str, workers: int | None, distributed: bool) -> None:
+def _check_processes(on: str, workers: int | None, gpus: int, distributed: bool) -> None:
     """Checks that the arguments on processes go together."""
     check_place(on)
     if on != RAY and workers is not None:
         raise OptionError(
             f"`workers={workers}` needs `on={RAY!r}`; other launchers start the processes themselves, with "
             "`distributed=True`."
+        )
+    if gpus < 0:
+        raise OptionError(f"`gpus={gpus}`: expected 0 or more.")
+    if on != RAY and gpus:
+        raise OptionError(
+            f"`gpus={gpus}` needs `on={RAY!r}`; elsewhere, a process uses the GPUs that it sees."
         )
     if on == RAY and distributed:
         raise OptionError(

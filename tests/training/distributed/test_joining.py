@@ -27,6 +27,8 @@ def test_other_errors_are_not_taken_for_a_lost_process(message, expected):
     [
         ({"workers": 4}, "`workers=4` needs `on='ray'`"),
         ({"on": "ray", "distributed": True}, "omit one of them"),
+        ({"gpus": 1}, "`gpus=1` needs `on='ray'`"),
+        ({"on": "ray", "gpus": -1}, "`gpus=-1`: expected 0 or more"),
         ({"on": "slurm"}, "expected one of machine, ray"),
     ],
 )

@@ -99,7 +99,7 @@ def build(places: Sequence[Path], settings: ServeSettings, replicas: RaySettings
         # The server itself limits the rows that wait or run.
         max_ongoing_requests=settings.max_queue,
         max_queued_requests=settings.max_queue,
-        ray_actor_options={"num_cpus": replicas.cores},
+        ray_actor_options={"num_cpus": replicas.cores, "num_gpus": replicas.gpus},
         graceful_shutdown_timeout_s=settings.drain_timeout_s,
         graceful_shutdown_wait_loop_s=_CHECKING,
         # The server's own log has a line for each request.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,9 +60,7 @@ def serve(
         from ray import serve as ray_serve
 
         start_proxies(settings)
-        cores = int(ray.cluster_resources().get("CPU", 0))
-        count = f"{replicas.replicas} replica{'' if replicas.replicas == 1 else 's'}"
-        start.stage(f"Starting {count} on Ray, each with {replicas.cores} of {cores} cores")
+        start.stage(_replicas_of(replicas, ray.cluster_resources()))
         try:
             handle = ray_serve.run(built, name=APPLICATION, route_prefix="/")
             statuses = handle.statuses.remote().result(timeout_s=_LONG)
@@ -76,6 +74,16 @@ def serve(
         ray_serve.delete(APPLICATION)
     events.log("stopped", signal=stopping.signal, seconds=round(time.monotonic() - begin, 3))
     start.stopped()
+
+
+def _replicas_of(replicas: RaySettings, resources: Mapping[str, float]) -> str:
+    """Says how many replicas start, and what each has of a cluster."""
+    count = f"{replicas.replicas} replica{'' if replicas.replicas == 1 else 's'}"
+    share = f"{replicas.cores} of {int(resources.get('CPU', 0))} cores"
+    gpus = int(resources.get("GPU", 0))
+    if gpus or replicas.gpus:
+        share += f" and {replicas.gpus:g} of {gpus} GPUs"
+    return f"Starting {count} on Ray, each with {share}"
 
 
 def _started(

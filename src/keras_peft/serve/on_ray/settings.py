@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -19,16 +20,22 @@ class RaySettings:
         max_replicas: Largest number of replicas. Ray starts and ends replicas by the number of requests that wait or
             run. None for a fixed number.
         cores: Number of cores of a replica.
+        gpus: Number of GPUs of a replica, or its share of one, such as 0.5.
     """
 
     replicas: int = 1
     max_replicas: int | None = None
     cores: int = 1
+    gpus: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("replicas", "cores"):
             if getattr(self, name) < 1:
                 raise OptionError(f"`{name}={getattr(self, name)}`: expected 1 or more.")
+        if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus % 1):
+            raise OptionError(
+                f"`gpus={self.gpus}`: expected 0, a share of a GPU, such as 0.5, or a whole number of them."
+            )
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise OptionError(
                 f"`max_replicas={self.max_replicas}`: expected at least `replicas={self.replicas}`."

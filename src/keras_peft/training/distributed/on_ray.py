@@ -7,7 +7,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -32,6 +32,7 @@ def train(
     resume: bool,
     heartbeat: int,
     workers: int,
+    gpus: int,
     progress: Progress,
 ) -> dict[str, Any]:
     """Trains by several processes on a Ray cluster.
@@ -42,6 +43,7 @@ def train(
         resume: Whether to resume an interrupted run.
         heartbeat: Seconds without a sign of life after which a process counts as lost.
         workers: Number of processes.
+        gpus: Number of GPUs of each.
         progress: Receives the progress events of the first process.
 
     Returns:
@@ -57,12 +59,10 @@ def train(
     progress.stage("Starting Ray, or joining it")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     with cluster.joined("Training on Ray", cores=workers) as ray, tempfile.TemporaryDirectory() as folder:
-        cores = int(ray.cluster_resources().get("CPU", 0))
-        if cores < workers:
-            progress.note(f"the cluster has {cores} cores; {workers} workers wait until it has as many.")
+        _note_resources(ray.cluster_resources(), workers, gpus, progress)
         relay = ray.remote(Relay).options(num_cpus=0).remote()
         given = {"parts": parts, "chosen": chosen, "resume": resume, "heartbeat": heartbeat, "relay": relay}
-        ended = _started(lambda: _fit(given, workers, folder))
+        ended = _started(lambda: _fit(given, workers, gpus, folder))
         while True:
             over = ended()
             for name, arguments, named in ray.get(relay.taken.remote()):
@@ -78,6 +78,18 @@ def train(
             f"Processes were lost, and Ray has started them {_RESTARTS} times. Look at Ray's logs."
         )
     return dict(report)
+
+
+def _note_resources(resources: Mapping[str, float], workers: int, gpus: int, progress: Progress) -> None:
+    """Says what the workers wait for, or could use."""
+    cores, there = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if cores < workers:
+        progress.note(f"the cluster has {cores} cores; {workers} workers wait until it has as many.")
+    known = f"the cluster has {there} GPU{'' if there == 1 else 's'}"
+    if there < workers * gpus:
+        progress.note(f"{known}; the workers wait until it has {workers * gpus}.")
+    elif there and not gpus:
+        progress.note(f"{known}, and no worker asks for one; add `gpus=1` for one each.")
 
 
 class Relay:
@@ -152,7 +164,7 @@ class RelayedProgress(Progress):
         self._events, self._sent = [], time.monotonic()
 
 
-def _fit(given: dict[str, Any], workers: int, folder: str) -> None:
+def _fit(given: dict[str, Any], workers: int, gpus: int, folder: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -160,7 +172,11 @@ def _fit(given: dict[str, Any], workers: int, folder: str) -> None:
     DataParallelTrainer(
         _work,
         train_loop_config=given,
-        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": 1} | ({"GPU": gpus} if gpus else {}),
+        ),
         run_config=RunConfig(
             storage_path=folder,
             failure_config=FailureConfig(max_failures=_RESTARTS),
