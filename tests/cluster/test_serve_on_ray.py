@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,8 +24,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import ROOT
+from conftest import ROOT, TINY
+from keras_peft import cluster
 from keras_peft.serve.on_ray.application import APPLICATION, DEPLOYMENT
+from keras_peft.serve.on_ray.proxies import proxies_without_middleware
 from keras_peft.serve.on_ray.start_failure import reason
 from serve.bundles import write_bundle
 
@@ -64,27 +67,34 @@ def answered(status, headers, body):
 
 
 @contextmanager
-def server(folder, port, *options):
-    """Runs `keras-peft serve` until the end of the context, and yields its address."""
-    command = [sys.executable, "-c", "from keras_peft.cli import main; main()", "serve", str(folder)]
-    command += ["--port", str(port), "--watch-s", "0.2", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def server(folder, port, *options, warned=()):
+    """Runs `keras-peft serve` until the end of the context, and yields its address and its process.
+
+    Its paths are relative to the folder that it runs in; the replicas run in another one. `warned` are the events of
+    its log that are not mere information.
+    """
+    command = [sys.executable, "-c", "from keras_peft.cli import main; main()", "serve", folder.name]
+    command += ["--base", "base", "--port", str(port), "--watch-s", "0.2", *options]
+    with subprocess.Popen(
+        command, cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             line = process.stdout.readline()
             assert line.startswith("Serving 2 adapters (mood, news) at "), line + process.stderr.read()
-            yield line.split(" at ")[1].strip()
+            yield line.split(" at ")[1].strip(), process
         finally:
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate()
     assert process.returncode == 0, said
     # Ray's own messages are not shown.
     lines = [line for line in said.splitlines() if not line.startswith(("Loading", "Starting"))]
-    assert {json.loads(line)["level"] for line in lines} == {"info"}
+    events = [json.loads(line) for line in lines]
+    assert [one["event"] for one in events if one["level"] != "info"] == list(warned)
 
 
 def answers_of_one_process(folder):
     """Returns the answers of a server without Ray, by adapter and text."""
-    with server(folder, free_port()) as address:
+    with server(folder, free_port()) as (address, _):
         found = {(name, text): predicted(address, name, text) for name in NAMES for text in TEXTS}
     assert all(status == 200 for status, _, _ in found.values())
     return found
@@ -172,7 +182,8 @@ class Load:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
+    folder = tmp_path_factory.mktemp("on-ray") / "served"
+    shutil.copytree(TINY, folder.parent / "base")
     write_bundle(folder / "mood", scale=0.5, seed=1)
     write_bundle(folder / "news", scale=0.5, seed=2)
     return folder
@@ -184,12 +195,21 @@ def expected(folder):
 
 
 @pytest.fixture(scope="module")
-def replicas(cluster, folder):
+def serving(cluster, folder):
+    """The address and the process of a server with two replicas."""
     # The proxies start while this machine is busy.
     patient = {f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S": "120" for check in ("READY", "HEALTH")}
     os.environ |= patient
-    with server(folder, free_port(), "--on", "ray", "--replicas", "2", "--idle-timeout-s", "120") as address:
-        yield address
+    with server(
+        folder, free_port(), "--on", "ray", "--replicas", "2", "--gpus", "0.5", "--idle-timeout-s", "120"
+    ) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def replicas(serving):
+    """The address of a server with two replicas."""
+    return serving[0]
 
 
 def processes():
@@ -314,3 +334,45 @@ def test_the_reason_of_a_failed_replica_is_found_in_ray_s_status(monkeypatch):
     assert reason(RuntimeError("It failed.")) == "There is no base 'x'"
     deployments.clear()
     assert "It failed" in reason(RuntimeError("It failed."))
+
+
+def test_requests_while_and_after_the_command_ends_may_be_sent_later(serving):
+    address, process = serving
+    expected = {(name, text): predicted(address, name, text) for name in NAMES for text in TEXTS}
+    with cluster.joined("This test") as ray:
+        assert proxies_without_middleware(ray) == 0
+        # Each replica has its share of the one that Ray counts.
+        assert ray.available_resources().get("GPU", 0) == 0
+    with Load(address) as load:
+        load.more(20)
+        pending = Begun(address, NAMES[0], TEXTS[0])
+        load.more(20)
+        process.send_signal(signal.SIGTERM)
+        load.until(lambda load: any(answer[0] != 200 for _, answer in load.seen))
+        load.more(20)
+        # The replica that has it waits for its rest.
+        assert pending.ended() == expected[pending.question]
+        process.wait()
+        load.more(20)
+    for question, answer in load.seen:
+        if answer[0] == 503:
+            check_unavailable(*answer)
+        else:
+            assert answer == expected[question]
+
+
+def test_proxies_that_were_started_without_the_middleware_are_told(serving, folder):
+    from ray import serve
+
+    address, process = serving
+    process.wait()
+    port = int(address.rpartition(":")[2])
+    with cluster.joined("This test"):
+        serve.shutdown()
+        # As an administrator of a cluster may have done.
+        serve.start(proxy_location="EveryNode", http_options={"port": port})
+        try:
+            with server(folder, port, "--on", "ray", warned=["middleware_missing"]) as (found, _):
+                assert predicted(found, NAMES[0], TEXTS[0])[0] == 200
+        finally:
+            serve.shutdown()

@@ -13,6 +13,10 @@ EVENTS = {
         "The server answers requests: `address`, `version`, `bundles`, `base`, `engine`, and the numbers of `adapters` "
         "that are loaded and `refused` so far."
     ),
+    "middleware_missing": (
+        "Proxies of Ray were started without the middleware of keras-peft: `proxies`, their number, and `reason`, what "
+        "follows from it and what to do."
+    ),
     "start_failed": "The server cannot start: `reason`.",
     "stopping": "A signal stops the server: `signal`, and `pending`, the requests that it still answers.",
     "stopped": (

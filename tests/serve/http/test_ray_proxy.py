@@ -13,12 +13,31 @@ START = {"type": "http.response.start", "status": 200, "headers": [(b"content-le
 BODY = {"type": "http.response.body", "body": b"ok"}
 
 
-def sent_by(*messages, path="/predict"):
-    """Returns what a client gets when the proxy sends these messages."""
+# What Ray's proxy responds to a path that no application has.
+NOT_FOUND = (
+    {
+        "type": "http.response.start",
+        "status": 404,
+        "headers": [(b"content-type", b"text/plain; charset=utf-8")],
+    },
+    {
+        "type": "http.response.body",
+        "body": b"Path '/predict' not found. Ping http://.../-/routes for available routes.",
+    },
+)
+
+
+def sent_by(*messages, path="/predict", routes=(200, b'{"/":"keras-peft"}')):
+    """Returns what a client gets when the proxy sends these messages; `routes` is its list of applications."""
     (found,) = middleware()
     assert found.cls is LostRequests
 
     async def proxy(scope, receive, send):
+        if (scope["method"], scope["path"]) == ("GET", "/-/routes"):
+            status, body = routes
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+            return
         for message in messages:
             await send(message)
 
@@ -41,6 +60,23 @@ def test_a_request_whose_replica_is_lost_may_be_sent_again(before):
     assert start["status"] == 503
     assert dict(start["headers"])[b"retry-after"] == b"1"
     assert json.loads(body["body"])["error_type"] == "unhealthy"
+
+
+@pytest.mark.parametrize("routes", [(200, b"{}"), (503, b"Route table is not populated yet.")])
+def test_where_no_application_runs_a_request_may_be_sent_later(routes):
+    start, body = sent_by(*NOT_FOUND, routes=routes)
+    assert start["status"] == 503
+    assert dict(start["headers"])[b"retry-after"] == b"1"
+    found = json.loads(body["body"])
+    assert found["error_type"] == "unhealthy"
+    assert "No server runs at this address now" in found["error"]
+
+
+def test_a_path_that_no_application_has_stays_unknown():
+    assert sent_by(*NOT_FOUND) == list(NOT_FOUND)
+    # A replica that still answers while its application is deleted.
+    own = [{**START, "status": 404}, {"type": "http.response.body", "body": b'{"error": "No adapter."}'}]
+    assert sent_by(*own, routes=(200, b"{}")) == own
 
 
 def test_the_error_has_the_format_of_the_protocol():

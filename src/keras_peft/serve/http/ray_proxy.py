@@ -1,7 +1,8 @@
-"""Middleware of Ray's HTTP proxy: requests whose replica is killed get 503 with Retry-After.
+"""Middleware of Ray's HTTP proxy: requests that no replica answers get 503 with Retry-After.
 
-Ray's own proxy answers them with 500 and a text that no client of a protocol reads. Ray loads the middleware where the
-environment variable RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names `middleware` when Ray is started.
+Ray's own proxy answers them with 500 if their replica is killed, and with 404 while no application runs, each with a
+text that no client of a protocol reads. Ray loads the middleware where the environment variable
+RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names `middleware` when Ray is started.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PATH = f"{__name__}.middleware"
 """Value of the environment variable."""
 _AFTER = 1
+_LOST = "The server that had this request has ended; send it again."
+_NONE = "No server runs at this address now; send the request again later."
+# What Ray's proxy answers itself: the end of its 404, and its list of applications.
+_NOT_FOUND, _ROUTES = b"/-/routes for available routes.", "/-/routes"
 
 
 def middleware() -> list[Middleware]:
@@ -29,10 +34,11 @@ def middleware() -> list[Middleware]:
 
 
 class LostRequests:
-    """ASGI middleware that answers requests which Ray's proxy cannot answer, with 503 and Retry-After.
+    """ASGI middleware that answers requests which no replica answers, with 503 and Retry-After.
 
     Args:
-        app: Ray's proxy. When a replica is lost, it returns without a response.
+        app: Ray's proxy. When a replica is lost, it returns without a response. Where no application has the path of a
+            request, it responds with 404.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -49,18 +55,21 @@ class LostRequests:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         held: Message | None = None
-        is_answered = False
+        is_answered, reason = False, _LOST
 
         async def sent(message: Message) -> None:
-            nonlocal held, is_answered
+            nonlocal held, is_answered, reason
             if message["type"] == "http.response.start":
                 message = _with_retry(message)
-                if _has_length(message):
+                if _has_length(message) or message["status"] == 404:
                     # The replica may be killed before it sends the body. It follows at once.
                     held = message
                     return
             elif held is not None:
                 start, held = held, None
+                if _is_not_found(start, message) and not await self._has_applications(scope):
+                    reason = _NONE
+                    return
                 is_answered = True
                 await send(start)
             is_answered = True
@@ -68,9 +77,26 @@ class LostRequests:
 
         await self._app(scope, receive, sent)
         if not is_answered:
-            lost = NotReady("The server that had this request has ended; send it again.", retry_after=_AFTER)
-            await refusal(lost, scope["path"])(scope, receive, send)
+            await refusal(NotReady(reason, retry_after=_AFTER), scope["path"])(scope, receive, send)
         return None
+
+    async def _has_applications(self, scope: Scope) -> bool:
+        """Asks Ray's proxy whether any application runs; a path that none of several has stays a 404."""
+        path = scope.get("root_path", "") + _ROUTES
+        told: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            told.append(message)
+
+        headers = list(scope.get("headers", ()))
+        asked = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "headers": headers}
+        await self._app(asked, receive, send)
+        body = b"".join(message.get("body", b"") for message in told)
+        # An error says that none has run yet.
+        return bool(told) and told[0].get("status") == 200 and body != b"{}"
 
 
 def _with_retry(start: Message) -> Message:
@@ -79,6 +105,11 @@ def _with_retry(start: Message) -> Message:
     if start["status"] == 503 and all(name != b"retry-after" for name, _ in headers):
         headers.append((b"retry-after", str(_AFTER).encode()))
     return {**start, "headers": headers}
+
+
+def _is_not_found(start: Message, body: Message) -> bool:
+    """Returns whether a response is that of Ray's proxy to a path that no application has."""
+    return bool(start["status"] == 404) and body.get("body", b"").endswith(_NOT_FOUND)
 
 
 def _has_length(start: Message) -> bool:

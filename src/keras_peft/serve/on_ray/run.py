@@ -13,7 +13,7 @@ from keras_peft._version import __version__
 from keras_peft.errors import OptionError
 from keras_peft.serve import events
 from keras_peft.serve.on_ray.application import APPLICATION, WHAT, build
-from keras_peft.serve.on_ray.proxies import start_proxies
+from keras_peft.serve.on_ray.proxies import check_middleware, start_proxies
 from keras_peft.serve.on_ray.settings import RaySettings
 from keras_peft.serve.on_ray.signals import signalled
 from keras_peft.serve.on_ray.start_failure import reason
@@ -66,6 +66,7 @@ def serve(
             statuses = handle.statuses.remote().result(timeout_s=_LONG)
         except Exception as error:  # Ray raises RuntimeError with the traceback of a replica.
             raise OptionError(f"The replicas do not start ({reason(error)}); Ray's logs say more.") from error
+        check_middleware(ray)
         _started(places, settings, statuses, start)
         stopping.event.wait()
         events.log("stopping", signal=stopping.signal)
