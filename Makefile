@@ -43,7 +43,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --ignor
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-cluster test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-few bench-compare bench-export bench-serve bench-predict soak thousand attack fuzz clean help
+.PHONY: demo test test-all test-cluster test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-profile bench-few bench-compare bench-export bench-serve bench-predict soak thousand attack fuzz clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -118,6 +118,9 @@ site: .venv/site ## build the documentation site in site/; warnings are errors
 
 bench: .venv/bench $(PEERS)/installed ## compare speed and memory with HF PEFT and enable_lora; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.speed --peers $(PEERS)/bin/python $(BENCH)
+
+bench-profile: .venv/bench ## show where each second and megabyte of a training goes; flags in BENCH="..."
+	$(BIN)/python -m benchmarks.speed.profile $(BENCH)
 
 bench-few: .venv/bench $(PEERS)/installed ## compare accuracy with few labels; folders and flags in BENCH="..."
 	$(BIN)/python -m benchmarks.few_rows --peers $(PEERS)/bin/python $(BENCH)
