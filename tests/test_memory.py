@@ -1,4 +1,11 @@
+"""Limits of memory, and freed memory that goes back to the system."""
+
 from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
 
 from keras_peft.memory import limit_bytes
 
@@ -24,3 +31,31 @@ def test_the_first_version_of_control_groups(tmp_path):
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("3000\n")
     assert limit_bytes(tmp_path, own) == 3000
     assert limit_bytes(tmp_path, tmp_path / "none") > 3000
+
+
+# Two blocks in turn, so that the freed ones lie between others.
+_FREED = """
+from keras_peft import memory
+memory.keep_freed_memory()
+def gaps():
+    blocks = [bytes(1 << 20) + b"0" for _ in range(64)]
+    kept = blocks[::2]
+    blocks.clear()
+    return kept
+kept = gaps()
+memory.{release}()
+before = memory.rss_mb()
+large = bytearray(b"1" * (96 << 20))
+del large
+print(memory.rss_mb() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_a_large_array_after_the_training_leaves_no_memory_behind():
+    def left(release):
+        program = [sys.executable, "-c", _FREED.format(release=release)]
+        return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+
+    assert left("keep_freed_memory") > 80
+    assert left("stop_keeping_freed_memory") < 16

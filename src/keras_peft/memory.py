@@ -11,6 +11,8 @@ from pathlib import Path
 _CLEAR = Path("/proc/self/clear_refs")
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+# Of both thresholds.
+_DEFAULT = 128 << 10
 
 
 def keep_freed_memory() -> None:
@@ -21,10 +23,17 @@ def keep_freed_memory() -> None:
     has to map its memory again, page by page, which took half of the time. Call this
     after the data set is made. Does nothing without glibc.
     """
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        for parameter, value in ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 1 << 30), (_ARENA_MAX, 1)):
-            library.mallopt(parameter, value)
+    _set((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 1 << 30), (_ARENA_MAX, 1))
+
+
+def stop_keeping_freed_memory() -> None:
+    """Undoes `keep_freed_memory`, and returns freed memory to the system.
+
+    Otherwise a large array that is read once, such as the weights of a base, leaves a gap that nothing fills. Call this
+    when the training is over. Does nothing without glibc.
+    """
+    _set((_MMAP_THRESHOLD, _DEFAULT), (_TRIM_THRESHOLD, _DEFAULT))
+    give_back_freed_memory()
 
 
 def give_back_freed_memory() -> None:
@@ -34,6 +43,13 @@ def give_back_freed_memory() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _set(*parameters: tuple[int, int]) -> None:
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        for parameter, value in parameters:
+            library.mallopt(parameter, value)
 
 
 def peak_rss_mb() -> int | None:

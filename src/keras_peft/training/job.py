@@ -14,7 +14,7 @@ from keras_peft import bundle as bundles
 from keras_peft.core.method import Method
 from keras_peft.data.tables import Data
 from keras_peft.errors import OptionError, listed
-from keras_peft.memory import give_back_freed_memory, peak_rss_mb
+from keras_peft.memory import peak_rss_mb, stop_keeping_freed_memory
 from keras_peft.progress import Progress
 from keras_peft.stopwatch import Stopwatch
 from keras_peft.training import tracking
@@ -100,7 +100,7 @@ class Job:
         # The bundle is verified on a fresh base; free this one first, so that memory holds only one.
         del prepared, parts
         gc.collect()
-        give_back_freed_memory()
+        stop_keeping_freed_memory()
         with stopwatch.measure("save"), _kept(checkpoint):
             report = by_first(self.processes, lambda: self._saved(content))
         checkpoint.remove()
