@@ -47,7 +47,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     from keras_peft.sources._pooling import declared_pooling
 
     config, readable = read_config(folder)
-    tensors, identity = identified(folder)
+    tensors, identity = (read_tensors(folder), sha256) if sha256 else identified(folder)
     try:
         encoder = readable.from_checkpoint(config, tensors)
         max_length = readable.max_length(config)
@@ -61,7 +61,7 @@ def load(folder: Path, *, name: str, source: str, sha256: str | None = None) -> 
     return Base(
         name=name,
         architecture=bases.name_of(encoder),
-        sha256=sha256 or identity,
+        sha256=identity,
         encoder=encoder,
         tokenizer=_read_tokenizer(folder, config),
         max_length=max_length,
