@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ TELL = (
     "import sys; from keras_peft.cli.process import quiet_import\n"
     "with quiet_import(presets={presets}): import keras_hub\n"
     "print('tensorflow_text' in sys.modules, 'jax' in sys.modules)\n"
-    "import jax"
+    "unneeded = {{'matplotlib', 'pandas', 'sklearn'}} & sys.modules.keys()\n"
+    "import gc, jax, pandas, sklearn.linear_model\n"
+    "if unneeded or not gc.isenabled() or not gc.get_freeze_count(): print(unneeded)"
 )
 
 
@@ -36,7 +39,12 @@ def test_what_no_command_needs_is_not_imported_and_can_be_later(backend, presets
         [sys.executable, "-W", "ignore", "-c", TELL.format(presets=presets)],
         capture_output=True,
         text=True,
-        env={"KERAS_BACKEND": backend, "HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={
+            "KERAS_BACKEND": backend,
+            "HOME": str(tmp_path),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        },
     )
     assert result.stdout.strip() == expected, result.stderr
 
@@ -67,6 +75,43 @@ def test_trainings_of_all_kinds_are_quiet(data, arguments):
     assert "Importing Keras" in result.stderr
     assert "oneDNN" not in result.stderr
     assert "WARNING" not in result.stderr
+
+
+_ENDING = """
+import atexit, sys, tempfile, threading, weakref
+from keras_peft.cli import application, main
+sys.modules["keras"] = sys  # What takes long to free.
+class Slow:
+    def __del__(self): print("freed")
+kept = Slow()
+folder = tempfile.TemporaryDirectory()
+weakref.finalize(kept, print, "finalized")
+atexit.register(print, "registered")
+def run(arguments):
+    threading.Timer(0.2, print, ["another thread"]).start()
+    print("printed", end=" ")
+    print(folder.name)
+    sys.exit(3)
+application.run = run
+main({arguments})
+"""
+
+
+def test_the_process_ends_without_freeing_what_is_imported():
+    program = [sys.executable, "-c", _ENDING.format(arguments="")]
+    result = subprocess.run(program, capture_output=True, text=True, check=False)
+    first, *lines = result.stdout.splitlines()
+    # The last registered comes first.
+    assert lines == ["another thread", "registered", "finalized"]
+    assert (result.returncode, result.stderr) == (3, "")
+    assert not Path(first.removeprefix("printed ")).exists()
+
+
+def test_a_program_that_calls_the_command_line_ends_as_usual():
+    program = [sys.executable, "-c", _ENDING.format(arguments="['methods']")]
+    result = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert result.stdout.splitlines()[-1] == "freed"
+    assert result.returncode == 3
 
 
 _SIGNALLED_TWICE = """

@@ -13,7 +13,6 @@ import json
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +104,11 @@ def main() -> None:
         runner = "keras_peft.runtime.trunk_runner"
         wrapped.add(runner, "TrunkRunner.__init__", patches.after(watch.remember("trunk")))
     watch_imports(recorder, wrapped.apply)
-    sys.argv[:] = ["keras-peft", *sys.argv[4:]]
     code: Any = 0
     try:
         from keras_peft.cli import main as run
 
-        run()
+        run(sys.argv[4:])
     except SystemExit as error:
         code = error.code
     recorder.finish()
@@ -133,9 +131,10 @@ def main() -> None:
         }
     content["until"] = time.time()
     report.write_text(json.dumps(content))
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
-    sys.exit(code)
+    # As the command line does after its own commands.
+    from keras_peft.cli.process import end
+
+    end(code)
 
 
 if __name__ == "__main__":

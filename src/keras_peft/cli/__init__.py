@@ -25,5 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"keras-peft: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     from keras_peft.cli.application import run
+    from keras_peft.cli.process import end
 
-    run(arguments)
+    try:
+        run(arguments)
+    except SystemExit as ended:
+        # A process of its own, which has imported Keras.
+        if arguments is None and "keras" in sys.modules and isinstance(ended.code, int):
+            end(ended.code)
+        raise
