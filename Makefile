@@ -43,7 +43,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --ignor
 ON_JAX := tests/contract tests/core tests/features tests/bases tests/methods tests/test_adapter_files.py \
   tests/training/test_fine_tune.py tests/training/test_fine_tune_tasks.py tests/training/test_resume.py
 
-.PHONY: demo test test-all test-cluster test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-profile bench-quick bench-few bench-compare bench-export bench-serve bench-predict soak thousand attack fuzz clean help
+.PHONY: demo test test-all test-cluster test-lowest test-interop with_peft with_adapters with_decoders with_transformers with_setfit peers coverage package image-root check fix docs site bench bench-profile bench-quick bench-gpu bench-few bench-compare bench-export bench-serve bench-predict soak thousand attack fuzz clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -124,6 +124,9 @@ bench-profile: .venv/bench ## show where each second and megabyte of a training 
 
 bench-quick: .venv/installed ## compare with an earlier version of the repository in three minutes; flags in BENCH="..."
 	$(BIN)/python -m benchmarks.speed.quick $(BENCH)
+
+bench-gpu: .venv/developer $(PEERS)/installed ## compare training on a GPU with HF PEFT, or try it without one; flags in BENCH="..."
+	$(BIN)/python -m benchmarks.gpu --peers $(PEERS)/bin/python $(BENCH)
 
 bench-few: .venv/bench $(PEERS)/installed ## compare accuracy with few labels; folders and flags in BENCH="..."
 	$(BIN)/python -m benchmarks.few_rows --peers $(PEERS)/bin/python $(BENCH)

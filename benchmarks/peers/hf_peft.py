@@ -44,7 +44,8 @@ def main() -> None:
         layers_pattern="layer",
         modules_to_save=["classifier"],
     )
-    model = peft.get_peft_model(base, lora)
+    model = peft.get_peft_model(base, lora).to(task.device)
+    lowered = torch.autocast(task.device, torch.bfloat16, enabled=task.precision == "bfloat16")
     padded = transformers.DataCollatorWithPadding(tokenizer)
     training, scoring = (encode(tokenizer, rows, task.max_length) for rows in (train, test))
     batches = DataLoader(training, batch_size=task.batch_size, shuffle=True, collate_fn=padded)
@@ -56,16 +57,20 @@ def main() -> None:
     for _ in range(task.epochs):
         began = time.perf_counter()
         for batch in batches:
-            model(**batch).loss.backward()
+            with lowered:
+                loss = model(**batch.to(task.device)).loss
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+        if task.device == "cuda":  # which computes while Python goes on
+            torch.cuda.synchronize()
         epoch_seconds.append(time.perf_counter() - began)
 
     model.eval()
     predicted: list[int] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), lowered:
         for batch in DataLoader(scoring, batch_size=SCORED_AT_ONCE, collate_fn=padded):
-            predicted += model(**batch).logits.argmax(-1).tolist()
+            predicted += model(**batch.to(task.device)).logits.argmax(-1).tolist()
     tell(
         epoch_seconds=epoch_seconds,
         predicted=predicted,

@@ -23,6 +23,8 @@ class Task:
         rank: Rank of LoRA in the query and value projections; alpha is twice the rank.
         learning_rate: Constant learning rate of AdamW.
         seed: Seed of all random numbers.
+        device: Device to train on, by PyTorch's name.
+        precision: float32, or bfloat16 for PyTorch's automatic mixed precision.
     """
 
     model: Path
@@ -35,6 +37,8 @@ class Task:
     rank: int
     learning_rate: float
     seed: int
+    device: str
+    precision: str
 
     def chosen_blocks(self, count: int) -> list[int]:
         """Returns the indices of the blocks to train, out of `count` blocks."""
@@ -65,6 +69,8 @@ def parse(description: str | None) -> Task:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="read by hf_peft.py alone")
+    parser.add_argument("--precision", default="float32", help="read by hf_peft.py alone")
     return Task(**vars(parser.parse_args()))
 
 
