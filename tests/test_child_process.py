@@ -39,6 +39,14 @@ def test_it_has_the_variables_of_its_parent_and_its_share_of_the_cores(monkeypat
         assert child.receive() == ["3", "3", "3", "1", os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")]
 
 
+def test_it_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise SystemExit('It was imported.')")
+    monkeypatch.chdir(tmp_path)
+    with closing(ChildProcess(PROGRAM)) as child:
+        child.send(["echo", 1])
+        assert child.receive() == ["echo", 1]
+
+
 def test_what_it_prints_goes_to_the_log(tmp_path):
     log = tmp_path / "log"
     log.write_text("before\n")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 from keras_peft.errors import KerasPeftError, reason_of
@@ -142,7 +143,12 @@ class ChildProcess:
 
 def _environment(threads: int | None) -> dict[str, str]:
     """Returns the environment of a process."""
-    own = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONFAULTHANDLER": "1"}
+    own = {
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        # Else Python would look for modules in the working directory first, where a stranger's files may be.
+        "PYTHONSAFEPATH": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
     if keras := sys.modules.get("keras"):
         own["KERAS_BACKEND"] = keras.config.backend()
     if threads is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -132,3 +134,19 @@ def test_a_training_with_others_is_watched_wherever_it_is_said(
     code, _ = run(capsys, *given)
     assert calls == [given] * watched
     assert (code == 7) == watched
+
+
+def test_a_watched_training_imports_nothing_from_the_working_directory(tmp_path):
+    (tmp_path / "tempfile.py").write_text("raise SystemExit('It was imported.')")
+    code = "from keras_peft.cli import main; main()"
+    arguments = ["train", "missing.csv", "--out", "b", "--distributed"]
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "It was imported." not in ended.stderr
+    assert ended.stderr.startswith("keras-peft: ")

@@ -56,7 +56,8 @@ def watch(arguments: Sequence[str]) -> int:
         log.touch()
         # The child ends when its stdin does, so when this process ends, however it ends.
         child = subprocess.Popen(
-            [sys.executable, "-m", "keras_peft.cli.supervised", *arguments],
+            # With -P, modules in the working directory, where a stranger's files may be, are not imported.
+            [sys.executable, "-P", "-m", "keras_peft.cli.supervised", *arguments],
             stdin=subprocess.PIPE,
             env={**os.environ, LOG: str(log)},
             start_new_session=True,  # Signals of the terminal are passed on once, by this process.
