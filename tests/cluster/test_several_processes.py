@@ -103,7 +103,7 @@ def test_ray_starts_the_processes_again_when_one_is_killed(trained, cluster, tmp
     assert_same(one / "rows", tmp_path / "b")
     assert result.report["history"][-1]["epoch"] == 2
     assert told.epochs == [1, 2]
-    assert told.notes == ["the cluster has 1 GPU, and no worker asks for one; add `gpus=1` for one each."]
+    assert told.notes[0] == "the cluster has 1 GPU, and no worker asks for one; add `gpus=1` for one each."
     assert told.stages[-1] == "Saving and verifying the bundle"
 
 
