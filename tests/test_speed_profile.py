@@ -24,6 +24,7 @@ def test_the_time_of_an_inner_phase_counts_once(monkeypatch):
     # The clock advances by one at each reading, and each change of phase reads it twice.
     assert measured.seconds == {recorder.ELSE: 2, "outer": 2, "outer: inner": 1}
     assert measured.calls["outer"] == 1
+    assert measured.cores.keys() == measured.seconds.keys()
     assert measured.current == recorder.ELSE
 
 
@@ -92,6 +93,7 @@ def report(**changes):
     return {
         "starting": 0.1,
         "seconds": {recorder.ELSE: 1.0, "imports: tensorflow": 3.0, "imports: six": 0.01, patches.STEPS: 8.0},
+        "cores": {recorder.ELSE: 0.9, "imports: tensorflow": 2.0, "imports: six": 0.01, patches.STEPS: 15.0},
         "memory": {recorder.ELSE: (1200, 1300), patches.STEPS: (1100, 1150)},
         "first_step": 4.5,
         "steps": 401,
@@ -115,8 +117,8 @@ def test_the_profile_fits_80_columns():
     assert max(map(len, lines)) <= table.WIDTH
     steps = next(line for line in lines if line.startswith(patches.STEPS))
     # 400 steps of 2 billion operations at 200 billion per second.
-    assert steps.split() == ["training", "steps", "8.00", "63%", "4.0", "1,100", "1,150"]
-    assert any(line.split() == ["whole", "process", "12.61", "100%", "1,300"] for line in lines)
+    assert steps.split() == ["training", "steps", "8.00", "15.00", "63%", "4.0", "1,100", "1,150"]
+    assert any(line.split() == ["whole", "process", "12.61", "17.91", "100%", "1,300"] for line in lines)
 
 
 def test_the_profile_of_a_job_without_a_trace_has_no_operations():

@@ -115,6 +115,7 @@ def main() -> None:
     content = {
         "starting": here - began,
         "seconds": recorder.seconds,
+        "cores": recorder.cores,
         "calls": recorder.calls,
         "memory": recorder.memory,
         "first_step": watch.ended,

@@ -24,16 +24,18 @@ class Recorder:
 
     Attributes:
         seconds: Seconds of each phase, in the order in which the phases began.
+        cores: Seconds of each phase in which a core worked for this process, summed over its cores.
         calls: How often each phase began.
         memory: (memory at the end, highest memory) of each phase in MiB; imports have none of their own.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {ELSE: 0.0}
+        self.cores: dict[str, float] = {ELSE: 0.0}
         self.calls: dict[str, int] = {ELSE: 1}
         self.memory: dict[str, tuple[int, int]] = {}
         self._stack = [ELSE]
-        self._since = time.perf_counter()
+        self._since, self._worked = time.perf_counter(), time.process_time()
         self._thread = threading.get_ident()
 
     @property
@@ -80,14 +82,16 @@ class Recorder:
     def _begin(self, name: str) -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
         self.seconds.setdefault(name, 0.0)
+        self.cores.setdefault(name, 0.0)
 
     def _leave(self) -> None:
-        now, name = time.perf_counter(), self._stack[-1]
+        now, worked, name = time.perf_counter(), time.process_time(), self._stack[-1]
         self.seconds[name] += now - self._since
+        self.cores[name] += worked - self._worked
         if not name.startswith(IMPORTS):
             rss, peak = _memory()
             self.memory[name] = rss, max(peak, self.memory.get(name, (0, 0))[1])
-        self._since = time.perf_counter()
+        self._since, self._worked = time.perf_counter(), time.process_time()
 
 
 def watch_imports(recorder: Recorder, imported: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from .recorder import IMPORTS
 WIDTH = 80
 # Imports below this many seconds share a line.
 _SMALL = 0.05
+_HEAD = f"{'phase':<36}{'s':>7}{'core s':>8}{'share':>7}{'floor':>7}{'MB':>8}{'peak':>7}\n{'-' * WIDTH}"
 _OTHERS = "other packages"
 # Trained values are read with their gradient and both moments, and written with the moments.
 _ACCESSES = 7
@@ -24,27 +25,29 @@ def lines(job: dict[str, Any], traced: dict[str, Any], speed: dict[str, float], 
         speed: Operations and bytes per second of this processor, from `floors.py`.
         exited: When the process ended, in seconds since 1970.
     """
-    rows = [("starting Python", job["starting"], "", None)]
-    seconds = job["seconds"]
-    rows += [(name, value, "", None) for name, value in _imports(seconds)]
+    seconds, cores = job["seconds"], job["cores"]
+    rows = [("starting Python", job["starting"], None, "", None)]
+    rows += [(name, value, worked, "", None) for name, value, worked in _imports(seconds, cores)]
     floors = _floors(job, traced, speed)
     for name, value in seconds.items():
         if not name.startswith(IMPORTS):
-            rows.append((name, value, floors.get(name, ""), job["memory"].get(name)))
-    rows.append((patches.EXIT, exited - job["until"], "", None))
+            rows.append((name, value, cores[name], floors.get(name, ""), job["memory"].get(name)))
+    rows.append((patches.EXIT, exited - job["until"], None, "", None))
     whole = sum(row[1] for row in rows)
-    made = [_head("phase", "floor, s"), *(_row(*row, whole) for row in rows), "-" * WIDTH]
-    made += [_row("whole process", whole, "", (0, max(high for _, high in job["memory"].values())), whole)]
+    made = [_HEAD, *(_row(*row, whole) for row in rows), "-" * WIDTH]
+    peak = max(high for _, high in job["memory"].values())
+    made.append(_row("whole process", whole, sum(cores.values()), "", (0, peak), whole))
     if job["first_step"] is not None:
         made.append(f"The first training step ended {job['first_step']:.1f} s after the command.")
+    made.append("core s: seconds that the cores worked; floor: the least that its products need.")
     return [*made, "", *_operations(job, traced, speed)]
 
 
-def _imports(seconds: dict[str, float]) -> list[tuple[str, float]]:
-    imports = {name: value for name, value in seconds.items() if name.startswith(IMPORTS)}
-    large = sorted((one for one in imports.items() if one[1] >= _SMALL), key=lambda one: -one[1])
-    rest = sum(value for value in imports.values() if value < _SMALL)
-    return [*large, (IMPORTS + _OTHERS, rest)]
+def _imports(seconds: dict[str, float], cores: dict[str, float]) -> list[tuple[str, float, float]]:
+    imports = [(name, value, cores[name]) for name, value in seconds.items() if name.startswith(IMPORTS)]
+    large = sorted((one for one in imports if one[1] >= _SMALL), key=lambda one: -one[1])
+    small = [one for one in imports if one[1] < _SMALL]
+    return [*large, (IMPORTS + _OTHERS, sum(one[1] for one in small), sum(one[2] for one in small))]
 
 
 def _floors(job: dict[str, Any], traced: dict[str, Any], speed: dict[str, float]) -> dict[str, str]:
@@ -99,10 +102,8 @@ def _operations(job: dict[str, Any], traced: dict[str, Any], speed: dict[str, fl
     ]
 
 
-def _head(name: str, floor: str) -> str:
-    return f"{name:<40}{'s':>7}{'share':>6}{floor:>10}{'MB after':>9}{'peak':>8}\n{'-' * WIDTH}"
-
-
-def _row(name: str, value: float, floor: str, memory: Any, whole: float) -> str:
+def _row(name: str, value: float, worked: float | None, floor: str, memory: Any, whole: float) -> str:
     after, high = (f"{one:,}" if one else "" for one in memory or (0, 0))
-    return f"{name[:40]:<40}{value:>7.2f}{value / whole:>6.0%}{floor:>10}{after:>9}{high:>8}"
+    cores = "" if worked is None else f"{worked:.2f}"
+    share = f"{value / whole:.0%}"
+    return f"{name[:36]:<36}{value:>7.2f}{cores:>8}{share:>7}{floor:>7}{after:>8}{high:>7}"
