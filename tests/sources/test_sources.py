@@ -144,6 +144,26 @@ def test_a_checkpoint_with_a_prefix_a_head_and_in_shards(tmp_path):
         sources.load(str(folder))
 
 
+def test_no_value_of_a_base_comes_from_an_initializer_and_none_of_them_is_kept():
+    """Its matrices are made without values, which the checkpoint then gives."""
+    encoder = sources.load(str(TINY)).encoder
+    tensors = load_file(TINY / "model.safetensors")
+    values = [keras.ops.convert_to_numpy(variable) for variable in encoder.weights]
+    # The same numbers, in layouts of their own.
+    assert sum(value.size for value in values) == sum(value.size for value in tensors.values())
+    np.testing.assert_allclose(
+        np.sort(np.concatenate([value.ravel() for value in values])),
+        np.sort(np.concatenate([value.ravel() for value in tensors.values()])),
+    )
+    kinds = {
+        type(value)
+        for layer in encoder._flatten_layers()
+        for name, value in vars(layer).items()
+        if name.endswith("initializer") and value is not None
+    }
+    assert {kind.__module__.partition(".")[0] for kind in kinds} == {"keras"}
+
+
 def damage_config(folder, **changes):
     path = folder / "config.json"
     config = json.loads(path.read_text()) | changes

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keras_peft.bases._checkpoint import CheckpointNames, TextHead
@@ -232,7 +233,7 @@ def from_checkpoint(
 
     refuse_unsupported(config)
     activation = config.get("activation", "gelu")
-    with _without_random_values(keras_hub.models.DistilBertBackbone):
+    with _without_values(keras_hub.models.DistilBertBackbone):
         backbone = keras_hub.models.DistilBertBackbone(
             vocabulary_size=config["vocab_size"],
             num_layers=config["n_layers"],
@@ -242,6 +243,7 @@ def from_checkpoint(
             max_sequence_length=config["max_position_embeddings"],
             dropout=0.0,
         )
+    _with_zeros(backbone)
     sites = find_sites(backbone, ROLES)
     layers = {site.path: site.layer for site in sites}
     full = {CHECKPOINT.bare(name): name for name in tensors}
@@ -318,12 +320,43 @@ def to_checkpoint(backbone: keras.Model) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def _without_random_values(kind: type[keras.Model]) -> Iterator[None]:
-    """Initialises a KerasHub model with zeros: drawing random values takes longer than loading weights."""
+def _without_values(kind: type[keras.Model]) -> Iterator[None]:
+    """Leaves the matrices of a KerasHub model without values: drawing random ones takes longer than loading weights.
+
+    Zeros would be written to memory, next to the weights that replace them.
+    """
     module: Any = sys.modules[kind.__module__]
     original = module.distilbert_kernel_initializer
-    module.distilbert_kernel_initializer = lambda *_, **__: "zeros"
+    module.distilbert_kernel_initializer = lambda *_, **__: _initializer()
     try:
         yield
     finally:
         module.distilbert_kernel_initializer = original
+
+
+@cache
+def _initializer() -> Any:
+    import keras
+
+    class Unset(keras.initializers.Zeros):
+        """Whatever the memory contains, on backends that can leave it as it is."""
+
+        def __call__(self, shape: Any, dtype: Any = None) -> Any:
+            if keras.config.backend() != "tensorflow":
+                return super().__call__(shape, dtype)
+            import tensorflow as tf
+
+            kind = keras.backend.standardize_dtype(dtype)
+            return tf.raw_ops.Empty(shape=list(shape), dtype=tf.as_dtype(kind), init=False)
+
+    return Unset()
+
+
+def _with_zeros(backbone: keras.Model) -> None:
+    """Replaces the initializers of the layers, which Keras writes when it saves them."""
+    import keras
+
+    for layer in backbone._flatten_layers():
+        for name in ("kernel_initializer", "_kernel_initializer", "embeddings_initializer", "initializer"):
+            if isinstance(getattr(layer, name, None), type(_initializer())):
+                setattr(layer, name, keras.initializers.Zeros())
