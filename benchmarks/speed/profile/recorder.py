@@ -115,16 +115,33 @@ def watch_imports(recorder: Recorder, imported: Callable[[], None]) -> None:
         return made
 
     def timed(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-        if level == 0 and not fromlist and name in sys.modules:
+        whole = _absolute(name, str((globals or {}).get("__package__") or ""), level)
+        if _is_there(whole, fromlist):
             return load(name, globals, locals, fromlist, level)
-        whole = str((globals or {}).get("__package__") or name) if level else name
         return measured(whole.partition(".")[0], lambda: load(name, globals, locals, fromlist, level))
 
     def timed_by_name(name: str, package: str | None = None) -> Any:
-        whole = package or name if name.startswith(".") else name
+        level = len(name) - len(name.lstrip("."))
+        whole = _absolute(name[level:], package or "", level)
+        if _is_there(whole, ()):
+            return load_by_name(name, package)
         return measured(whole.partition(".")[0], lambda: load_by_name(name, package))
 
     builtins.__import__, importlib.import_module = timed, timed_by_name
+
+
+def _absolute(name: str, package: str, level: int) -> str:
+    """Returns the full name of a module that is imported in a package."""
+    if not level:
+        return name
+    base = package.rsplit(".", level - 1)[0]
+    return f"{base}.{name}" if name else base
+
+
+def _is_there(name: str, wanted: Any) -> bool:
+    """Returns whether a module is imported with all that is wanted of it. Functions import again and again."""
+    module = sys.modules.get(name)
+    return module is not None and all(one in vars(module) for one in wanted or ())
 
 
 def _memory() -> tuple[int, int]:
