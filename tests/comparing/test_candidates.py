@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from keras_peft import methods, tasks
-from keras_peft.comparing.candidates import chosen, work
+from keras_peft import BitFit, LoRA, methods, tasks
+from keras_peft.comparing.candidates import chosen, is_trained, method_of, name_of, work
+from keras_peft.comparing.jobs import Job
 from keras_peft.errors import OptionError
 
 TEXTS, WORDS = tasks.find("single-label"), tasks.find("token-labels")
@@ -31,11 +32,48 @@ def test_titles_are_short():
     assert titles["pfeiffer-norm"] == "Adapter layers (Pfeiffer, at the norm)"
 
 
+def test_methods_with_options_are_candidates_of_their_own():
+    given = [LoRA(rank=4), "lora(rank=16, alpha=4)", "lora", BitFit]
+    named = chosen(given, TEXTS)
+    assert [one.name for one in named] == ["lora(rank=4)", "lora(rank=16, alpha=4)", "lora", "bitfit"]
+    assert [one.title for one in named][:2] == ["LoRA with rank=4", "LoRA with rank=16, alpha=4"]
+    assert chosen("lora(rank=4),lora(rank=16, alpha=4), lora, bitfit", TEXTS) == named
+    assert chosen(LoRA(rank=4), TEXTS) == named[:1]
+    assert all(is_trained(one.name) for one in named)
+
+
+def test_a_name_says_the_options():
+    method = LoRA(rank=4, initialization="pissa", rank_stabilized=True)
+    assert name_of(method) == "lora(rank=4, rank_stabilized=True, initialization='pissa')"
+    assert method_of(name_of(method)) == method
+
+
+def test_candidates_have_files_of_their_own():
+    names = ["lora", "lora(rank=4)", "lora(rank=4, alpha=2)", "prompt(text='a/b')", "prompt(text='a:b')"]
+    files = [Job(name, 0, 1).name for name in [*names, "x" * 300]]
+    assert files[:2] == ["lora-0-1", "lora(rank=4)-0-1"]
+    assert len(set(files)) == len(files)
+    assert not set("".join(files)) & set("/:' ")
+    assert max(map(len, files)) < 120
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
         ("lora,bitfti", "'bitfti' is unknown; expected all, or some of .* Did you mean 'bitfit'?"),
-        ("lora,lora", "a name is given twice in lora, lora"),
+        ("lora,lora", "lora is given twice"),
+        ([LoRA(rank=4), "lora( rank = 4 )"], r"lora\(rank=4\) is given twice"),
+        (["lora", LoRA(rank=8), LoRA], "lora is given twice"),
+        ("lroa(rank=4)", "'lroa\\(rank=4\\)' is unknown; .* Did you mean 'lora'?"),
+        ("lora(rank=4", "'lora\\(rank=4' is unknown"),
+        ("words(a=1)", "'words\\(a=1\\)' is unknown"),
+        ("lora(rnk=4)", "lora has no option 'rnk'; .* Did you mean 'rank'?"),
+        ("lora(rank=0)", "`rank` must be at least 1, got 0"),
+        ("lora(4)", "options of 'lora\\(4\\)' cannot be read"),
+        ("lora(**{'rank': 4})", "cannot be read"),
+        ("lora(rank=print())", "cannot be read"),
+        (f"lora(rank={'(' * 400}4{')' * 400})", "cannot be read"),
+        ([3], "3 is unknown"),
         ([], "expected at least one method, got none"),
         ("", "'' is unknown"),
     ],

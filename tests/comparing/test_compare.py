@@ -20,6 +20,7 @@ from keras_peft.progress import Progress
 
 ROWS = 60
 FOLDS = 5
+IN_PISSA = ", initialization='pissa'"
 
 
 class Seen(Progress):
@@ -254,6 +255,18 @@ def test_the_best_method_is_a_bundle(sides, tmp_path):
     written = (found.best / "bundle.json").stat().st_mtime_ns
     again = compare(sides, tmp_path / "out", resume=True, **options)
     assert (again.best / "bundle.json").stat().st_mtime_ns == written
+
+
+def test_a_method_is_compared_with_several_options(sides, tmp_path):
+    options = {"base": str(TINY), "epochs": 1}
+    methods = [keras_peft.LoRA(rank=2), keras_peft.LoRA(rank=4, initialization="pissa")]
+    found = compare(sides, tmp_path / "out", methods=methods, **options)
+    assert sorted(one.settings["method"]["rank"] for one in found.results) == [2, 4]
+    trained = json.loads((found.best / "bundle.json").read_text())["parts"][0]["method"]
+    assert found.recommended == f"lora(rank={trained['rank']}{IN_PISSA if trained['rank'] == 4 else ''})"
+    assert f"lora(rank={trained['rank']}" in (tmp_path / "out" / "index.html").read_text()
+    again = compare(sides, tmp_path / "out", methods=methods, resume=True, **options)
+    assert (again.results, again.best) == (found.results, found.best)
 
 
 @pytest.mark.slow

@@ -145,6 +145,14 @@ def test_candidates_without_results_are_named():
         judge(study(own), [])
 
 
+def test_a_candidate_with_options_is_not_taken_for_another():
+    own = scored({"lora": 0.9, "ia3": 0.6, "lora(rank=4)": 0.8})
+    left = ["The budget left out lora(rank=4) (about 3 s)."]
+    made = [one for one in results(own) if one.candidate == "ia3"]
+    said = sentences(judge(study(own, left_out=left), made))
+    assert said[-2:] == ["Too few results to compare: Lora.", *left]
+
+
 def test_the_order_of_the_rows_in_a_result_does_not_matter():
     own = scored(NEAR)
     made = results(own)

@@ -38,7 +38,8 @@ def _compare(
         str,
         typer.Option(
             help="Methods, separated by commas, and the yardsticks words and vectors, which are linear models on the "
-            "words and on the vectors of the frozen base; or all."
+            "words and on the vectors of the frozen base; or all. Options of a method are written as in "
+            "'lora(rank=4),lora(rank=16)'."
         ),
     ] = "all",
     seeds: Annotated[int, typer.Option(help="Number of seeds for each candidate.")] = SEEDS,

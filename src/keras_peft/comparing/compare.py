@@ -21,11 +21,13 @@ from keras_peft.training.settings import Settings
 from keras_peft.training.showing import shown
 
 if TYPE_CHECKING:
+    from keras_peft.comparing.candidates import Asked
     from keras_peft.comparing.results import Candidate, Result, Study
     from keras_peft.comparing.run import Runner, Work
     from keras_peft.comparing.sides import Sides
     from keras_peft.comparing.storing import Store
     from keras_peft.comparing.verdict import Verdict
+    from keras_peft.core.method import Method
 
 WITHOUT = (
     "validation",
@@ -110,7 +112,7 @@ def compare(
     data: Data,
     *,
     out: str | Path,
-    methods: str | Sequence[str] = "all",
+    methods: str | Method | type[Method] | Sequence[str | Method | type[Method]] = "all",
     seeds: int = SEEDS,
     budget: str | float | None = None,
     test: Data | None = None,
@@ -133,7 +135,8 @@ def compare(
             columns, or a frame of pandas, Polars, Arrow or Hugging Face Datasets; see `read_examples`.
         out: Folder to write: the results, `index.html`, `comparison.json` and the bundle `best`.
         methods: Names of methods and of the yardsticks `words` and `vectors`, as a list or separated by commas;
-            `"all"` by default.
+            `"all"` by default. A list may also contain methods with other options than their defaults, such as
+            `LoRA(rank=4)`; among names, this is written `"lora(rank=4)"`.
         seeds: Number of seeds for each candidate. In a cross-validation, each seed has other folds.
         budget: Time for everything: a duration such as `"20m"` or `"1h30m"`, or seconds; no limit by default. What
             does not fit is left out, and said.
@@ -217,7 +220,7 @@ class _Comparing:
 
     def run(
         self,
-        methods: str | Sequence[str],
+        methods: Asked | Sequence[Asked],
         *,
         seeds: int,
         resume: bool,

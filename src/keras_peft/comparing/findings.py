@@ -150,10 +150,15 @@ def _rows(verdict: Verdict) -> Iterator[str]:
 
 
 def _left_out(verdict: Verdict) -> Iterator[str]:
-    said = set(re.findall(r"[\w-]+", " ".join(verdict.study.left_out)))
-    if missing := [one for one in verdict.missing if one.name not in said]:
+    said = " ".join(verdict.study.left_out)
+    if missing := [one for one in verdict.missing if not _names(said, one.name)]:
         yield f"Too few results to compare: {', '.join(one.title for one in missing)}."
     yield from verdict.study.left_out
+
+
+def _names(text: str, name: str) -> bool:
+    """Returns whether a text names a candidate; "lora(rank=4)" does not name "lora"."""
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w(-])", text) is not None
 
 
 def _quality(one: Standing) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_peft.data.tables import Data
 from keras_peft.training.settings import Settings
+
+# Characters of a candidate's name that all file systems accept, and how many.
+_UNSAFE = re.compile(r"[^\w.,=()-]+", re.ASCII)
+_MOST_LETTERS = 80
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Job:
     @property
     def name(self) -> str:
         """Name of the job, and of its file."""
-        return "-".join([self.candidate, str(self.seed), *([] if self.fold is None else [str(self.fold)])])
+        parts = [_as_file_name(self.candidate), str(self.seed)]
+        return "-".join(parts if self.fold is None else [*parts, str(self.fold)])
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Final:
     """The training of the bundle at the end.
 
     Attributes:
-        method: Name of the method.
+        method: Name of the candidate, which is a method.
         out: Folder of the bundle.
         options: The user's settings.
     """
@@ -73,3 +80,11 @@ class Cancel:
     """
 
     job: str
+
+
+def _as_file_name(candidate: str) -> str:
+    """Returns a name for files that no other candidate has."""
+    safe = _UNSAFE.sub("_", candidate)[:_MOST_LETTERS]
+    if safe == candidate:
+        return safe
+    return f"{safe}-{hashlib.sha256(candidate.encode()).hexdigest()[:8]}"

@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from keras_peft import methods
 from keras_peft._version import __version__
 from keras_peft.comparing import yardsticks
-from keras_peft.comparing.candidates import is_trained
+from keras_peft.comparing.candidates import is_trained, method_of
 from keras_peft.comparing.jobs import Job
 from keras_peft.comparing.results import Result
 from keras_peft.comparing.sides import Part, Sides
@@ -83,7 +82,7 @@ class Measurer:
         """Trains a method and returns the fields of its result."""
         from keras_peft.training.once import train_once
 
-        method = methods.find(job.candidate)()
+        method = method_of(job.candidate)
         settings = replace(self._settings, seed=job.seed)
         done = train_once(
             part.training, [method], settings, scored=part.scored, progress=progress, stopwatch=stopwatch

@@ -17,11 +17,13 @@ from typing import Any
 
 import msgspec
 
+from keras_peft.comparing.candidates import name_of
 from keras_peft.comparing.jobs import Job
 from keras_peft.comparing.results import Result
 from keras_peft.errors import OptionError, listed
 from keras_peft.files import lock, refuse_existing, whole_file
 from keras_peft.json_files import JsonError, read_object
+from keras_peft.methods import from_config
 
 PLAN, RESULTS, ENDED, LOG, BEST, PAGE, SUMMARY = (
     "plan.json",
@@ -173,9 +175,9 @@ class Store:
         return found
 
     def trained(self) -> str | None:
-        """Returns the name of the method of the bundle, None if there is none yet."""
-        with suppress(JsonError, OSError, LookupError, TypeError):
-            return str(read_object(self.folder / BEST / "bundle.json")["parts"][0]["method"]["name"])
+        """Returns the name of the candidate that the bundle was trained with, None if there is none yet."""
+        with suppress(JsonError, OSError, LookupError, TypeError, ValueError, OptionError):
+            return name_of(from_config(read_object(self.folder / BEST / "bundle.json")["parts"][0]["method"]))
         return None
 
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from keras_peft.comparing.candidates import method_of
 from keras_peft.comparing.jobs import Cancel, Final, Job, Setup
 from keras_peft.comparing.measuring import Measurer
 from keras_peft.comparing.sides import read_sides
@@ -90,7 +91,7 @@ class Worker:
         fine_tune(
             self._data,
             out=final.out,
-            method=final.method,
+            method=method_of(final.method),
             overwrite=True,
             track=(),
             progress=self._progress(""),
