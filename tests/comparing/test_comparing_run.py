@@ -13,8 +13,9 @@ from keras_peft.comparing.candidates import chosen
 from keras_peft.comparing.jobs import Cancel, Final, Job
 from keras_peft.comparing.process import DIED
 from keras_peft.comparing.results import Result
-from keras_peft.comparing.run import Runner, Work
+from keras_peft.comparing.run import Runner
 from keras_peft.comparing.storing import Store, write_result
+from keras_peft.comparing.work import Work
 from keras_peft.durations import Clock
 from keras_peft.errors import OptionError
 from keras_peft.progress import Progress

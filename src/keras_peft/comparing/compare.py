@@ -23,10 +23,11 @@ from keras_peft.training.showing import shown
 if TYPE_CHECKING:
     from keras_peft.comparing.candidates import Asked
     from keras_peft.comparing.results import Candidate, Result, Study
-    from keras_peft.comparing.run import Runner, Work
+    from keras_peft.comparing.run import Runner
     from keras_peft.comparing.sides import Sides
     from keras_peft.comparing.storing import Store
     from keras_peft.comparing.verdict import Verdict
+    from keras_peft.comparing.work import Work
     from keras_peft.core.method import Method
 
 WITHOUT = (
@@ -261,7 +262,7 @@ class _Comparing:
     def _work(self, sides: Sides, study: Study, store: Store, worker_mb: int | None) -> Work:
         from keras_peft.comparing.jobs import Setup
         from keras_peft.comparing.racing import clearly_beaten
-        from keras_peft.comparing.run import Work
+        from keras_peft.comparing.work import Work
 
         examples = sides.training
         task = examples.task.from_labels(examples.labels)
