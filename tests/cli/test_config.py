@@ -150,3 +150,22 @@ def test_a_watched_training_imports_nothing_from_the_working_directory(tmp_path)
     assert ended.returncode == 2
     assert "It was imported." not in ended.stderr
     assert ended.stderr.startswith("keras-peft: ")
+
+
+def test_a_comparison_has_settings_in_a_file(tmp_path, capsys, data, monkeypatch):
+    (tmp_path / "test.jsonl").write_bytes(data.read_bytes())
+    file = tmp_path / "compare.toml"
+    file.write_text(
+        'methods = "words,lora(rank=4)"\nseeds = 1\nepochs = 3\ntest = "test.jsonl"\nworker-mb = 900\n'
+    )
+    seen = {}
+    from keras_peft.comparing import compare as module
+
+    monkeypatch.setattr(module, "compare", lambda data, **given: seen.update(given) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, "compare", data, "--config", file, "--out", tmp_path / "out", "--seeds", 2)
+    assert (seen["methods"], seen["seeds"], seen["epochs"]) == ("words,lora(rank=4)", 2, 3)
+    assert (seen["test"], seen["worker_mb"]) == (tmp_path / "test.jsonl", 900)
+    file.write_text("learning-rate = 0.1\n")
+    code, said = run(capsys, "compare", data, "--config", file, "--out", tmp_path / "out")
+    assert (code, "unknown flags: learning-rate" in said.err) == (2, True)

@@ -94,7 +94,7 @@ _COMPLETION = "_KERAS_PEFT_COMPLETE"
 # Commands with the flags of the settings and of a method.
 TRAINING = ("train", "cross-validate", "find-rate", "sweep")
 # Commands with --config.
-CONFIGURABLE = (*TRAINING, "serve")
+CONFIGURABLE = (*TRAINING, "compare", "serve")
 
 
 def build(arguments: Sequence[str], settings: Mapping[str, Any] | None = None) -> typer.Typer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 _FREE = 8
 
 
-def _compare(
+def make(settings: Mapping[str, Any]) -> Callable[..., None]:
+    """Creates the command with the flags of the training settings; see `with_setting_flags`."""
+    return with_setting_flags(compare, settings, without=WITHOUT)
+
+
+def compare(
     data: Annotated[
         Path,
         typer.Argument(
@@ -205,6 +211,3 @@ def _bar(state: ComparisonState) -> RenderableType:
     bar = ProgressBar(total=max(planned, 1), completed=done + state.share, width=24)
     row.add_row(f"{done} of {planned}", bar, left, state.now)
     return row
-
-
-compare = with_setting_flags(_compare, without=WITHOUT)

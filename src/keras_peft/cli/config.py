@@ -16,7 +16,7 @@ from keras_peft.toml_files import TomlError, read_table
 
 FLAG = "--config"
 # Flags that may name files or folders.
-_PATHS = ("data", "validation", "unlabelled", "base", "bundles", "keys")
+_PATHS = ("data", "validation", "test", "unlabelled", "space", "base", "bundles", "keys")
 # Parameters with another name than their flag.
 _RENAMED = {"json": "as_json"}
 

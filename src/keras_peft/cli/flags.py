@@ -77,22 +77,30 @@ def with_flags(
     return command
 
 
-def with_setting_flags(run: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+def with_setting_flags(
+    run: Callable[..., None], settings: Mapping[str, Any], *, without: Collection[str] = ()
+) -> Callable[..., None]:
     """Adds the flags of `Settings` to a command that has no method of its own.
 
     Args:
         run: The command. It takes the settings in addition to its own arguments.
+        settings: Values from the file of `--config`.
         without: Settings for which the command has no flags.
 
     Returns:
         The command with the flags.
+
+    Raises:
+        OptionError: If the file contains an unknown flag.
     """
 
     def command(**values: Any) -> None:
+        values.pop("config")
         run(**_read(values))
 
     signature = inspect.signature(run, eval_str=True)
-    parameters = _with_settings(signature, _setting_flags(without))
+    parameters = [*_with_settings(signature, _setting_flags(without)), config.parameter("compare.toml")]
+    config.check(settings, parameters)
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     return command
