@@ -100,3 +100,28 @@ def test_the_content_decides_the_digest(tmp_path):
     assert digest == read(rows).sha256() == read(data).sha256()
     data.write_text(data.read_text() + json.dumps({"text": "one more", "label": "alpha"}) + "\n")
     assert read(data).sha256() != digest
+
+
+def test_each_fold_knows_the_labels_of_all_rows(tmp_path):
+    """A tag that one row has is scored, although no training sees it."""
+    rows = [{"tokens": ["a", f"b{n}"], "tags": ["X", "Y"]} for n in range(60)]
+    rows[7]["tags"] = ["X", "ONCE"]
+    sides = read(write_jsonl(tmp_path / "rows.jsonl", rows))
+    parts = [sides.part(0, fold) for fold in sides.folds]
+    assert [part.training.trained_task().labels for part in parts] == [("ONCE", "X", "Y")] * 5
+    taught = [{tag for tags in part.training.labels for tag in tags} for part in parts]
+    assert sum("ONCE" not in one for one in taught) == 1
+
+
+def test_numbers_of_a_fold_do_not_count_in_its_training(tmp_path):
+    rows = [{"text": f"text {n}", "label": n / 7} for n in range(60)]
+    part = read(write_jsonl(tmp_path / "rows.jsonl", rows), task="regression").part(0, 0)
+    assert part.training.trained_task().mean == pytest.approx(np.mean(part.training.labels))
+
+
+def test_what_is_said_of_the_rows_is_not_said_again_of_each_fold(tmp_path):
+    sides = read(
+        write_jsonl(tmp_path / "rows.jsonl", [*make_rows(60), {"text": "odd", "label": "alpha"}] * 2)
+    )
+    assert "61 exact duplicates were removed" in sides.notes
+    assert sides.part(0, 0).training.notes == ()

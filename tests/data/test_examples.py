@@ -14,7 +14,7 @@ from conftest import make_rows, write_jsonl
 from keras_peft.data.examples import Examples, check_trainable, read_examples, split
 from keras_peft.data.readers import read_rows
 from keras_peft.errors import DataError
-from keras_peft.tasks import single_label
+from keras_peft.tasks import find, single_label
 
 ROWS = make_rows(12)
 
@@ -184,6 +184,22 @@ def test_a_split_is_whole_stratified_and_repeatable(counts, fraction, seed):
         assert 1 <= there <= count - 1
         assert abs(there - fraction * count) <= 1
     assert split(examples, fraction, seed=seed) == (training, held_out)
+
+
+def test_a_label_that_occurs_only_with_rarer_ones_is_trained_on():
+    """Both rows with "x" are the ones that are held out for their rarer labels, with some seeds."""
+    labels = [("x", "a"), ("a",), ("x", "b"), ("b",), *[("z", "y")] * 8]
+    examples = Examples(
+        tuple(map(str, range(len(labels)))),
+        labels,
+        "f",
+        task=find("multi-label"),
+        columns=("text", "labels"),
+    )
+    for seed in range(20):
+        training, held_out = split(examples, 0.4, seed=seed)
+        assert {"x", "a", "b"} <= {label for row in training.labels for label in row}
+        assert len(training) + len(held_out) == len(labels)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 7.0])

@@ -135,7 +135,7 @@ class Measurer:
     def _fitted(self, job: Job, part: Part, stopwatch: Stopwatch) -> dict[str, Any]:
         """Fits a yardstick and returns the fields of its result."""
         yardstick = yardsticks.find(job.candidate)()
-        task = part.training.task.from_labels(part.training.labels)
+        task = part.training.trained_task()
         task.check_known(part.scored.labels, part.scored.source)
         base = self._base(stopwatch) if yardstick.reads_base else None
         limits = [self._settings.max_length or DEFAULT_MAX_LENGTH, *([base.max_length] if base else [])]

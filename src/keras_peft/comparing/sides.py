@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,12 +91,13 @@ class Sides:
         """
         import numpy as np
 
+        training = replace(self.training, notes=())  # They are told once, by whoever compares.
         if self.test is not None and self.positions is not None:
-            return Part(None, self.training, self.test, self.positions)
-        numbers = _folds(self.training, seed)
+            return Part(None, training, self.test, self.positions)
+        numbers = _folds(training, seed)
         inside = np.flatnonzero(numbers == fold)
-        outside = np.flatnonzero(numbers != fold)
-        return Part(fold, self.training.pick(outside), self.training.pick(inside), inside)
+        scored = training.pick(inside)
+        return Part(fold, training.pick(np.flatnonzero(numbers != fold)).knowing(scored), scored, inside)
 
     def sha256(self) -> tuple[str, str | None]:
         """Returns the SHA-256 of the rows to train on and of the test rows."""

@@ -46,6 +46,7 @@ class Examples:
         columns: Names of the text columns, followed by the name of the label column.
         notes: Human-readable notes on rows that were left out.
         reading: How the data was read, or None if the examples were not read.
+        elsewhere: Labels of rows that are not among these, but whose labels the task must know; see `knowing`.
     """
 
     texts: Sequence[Any]
@@ -55,6 +56,7 @@ class Examples:
     columns: tuple[str, ...] = ("text", "label")
     notes: tuple[str, ...] = ()
     reading: Reading | None = field(default=None, compare=False)
+    elsewhere: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -66,6 +68,21 @@ class Examples:
             rows: Positions, counted from 0.
         """
         return replace(self, texts=pick(self.texts, rows), labels=pick(self.labels, rows))
+
+    def knowing(self, others: Examples) -> Examples:
+        """Returns these examples for a task that also knows the labels of others, which are scored and not trained on.
+
+        Args:
+            others: Other examples of the same data, such as a fold with a label that no other row has.
+        """
+        task = self.trained_task()
+        return replace(
+            self, elsewhere=(*self.elsewhere, *(one for one in others.labels if task.unknown([one])))
+        )
+
+    def trained_task(self) -> Task:
+        """Creates the task that is trained on the examples."""
+        return self.task.from_labels([*self.labels, *self.elsewhere] if self.elsewhere else self.labels)
 
     @property
     def input(self) -> Input:
@@ -215,7 +232,7 @@ def split(examples: Examples, fraction: float, *, seed: int) -> tuple[Examples, 
     """Splits examples into a training and a validation set, stratified by label.
 
     Every label with at least two examples keeps at least one in each set. For tasks other than
-    single-label, see `Task.strata`.
+    single-label, see `Task.strata`; each label is then in the training set.
 
     Args:
         examples: Examples from `check_trainable`.
@@ -244,11 +261,26 @@ def held_out_rows(examples: Examples, fraction: float, *, seed: int) -> np.ndarr
     held_out = np.zeros(len(examples), bool)
     for rows in by_stratum(examples, seed=seed):
         held_out[rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))]] = True
+    _teach_all(examples, held_out)
     if not held_out.any():
         raise DataError(
             f"{examples.source}: {len(examples)} rows are too few to hold any out for validation; add more."
         )
     return held_out
+
+
+def _teach_all(examples: Examples, held_out: np.ndarray) -> None:
+    """Trains on a row of each label that only held-out rows have: one that occurs only with rarer ones."""
+    import numpy as np
+
+    rows = np.flatnonzero(held_out)
+    task = examples.task.from_labels(pick(examples.labels, np.flatnonzero(~held_out)))
+    labels = pick(examples.labels, rows)
+    untaught = set(task.unknown(labels))
+    for row, label in zip(rows, labels, strict=True) if untaught else ():
+        if own := untaught.intersection(task.unknown([label])):
+            held_out[row] = False
+            untaught -= own
 
 
 def fold_numbers(examples: Examples, folds: int, *, seed: int) -> np.ndarray:

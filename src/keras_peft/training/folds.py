@@ -127,10 +127,11 @@ def make_folds(examples: Examples, folds: int, *, seed: int) -> list[tuple[Examp
     if not 2 <= folds <= len(examples):
         raise OptionError(f"`folds={folds}`: expected from 2 to the number of rows, {len(examples)}.")
     place = fold_numbers(examples, folds, seed=seed)
-    return [
-        (examples.pick(np.flatnonzero(place != part)), examples.pick(np.flatnonzero(place == part)))
-        for part in range(folds)
-    ]
+    found = []
+    for part in range(folds):
+        held_out = examples.pick(np.flatnonzero(place == part))
+        found.append((examples.pick(np.flatnonzero(place != part)).knowing(held_out), held_out))
+    return found
 
 
 def _score(

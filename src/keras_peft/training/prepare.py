@@ -278,7 +278,7 @@ def _task_and_head(
     Returns:
         The task, the head, and a description of the values taken from the base's head.
     """
-    task = training.task.from_labels(training.labels).with_activation(base.activation)
+    task = training.trained_task().with_activation(base.activation)
     values: Mapping[str, np.ndarray] = {}
     origin = None
     if base.head is not None and settings.pooling in (AUTO, FIRST_TOKEN):

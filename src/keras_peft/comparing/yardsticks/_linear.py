@@ -32,8 +32,27 @@ def fit_linear(task: Task, features: Any, labels: Sequence[Any]) -> tuple[Callab
             return Ridge().fit(features, targets).predict, parameters
         linear = LogisticRegression(C=10, max_iter=2000)
         if targets.ndim == 2:
-            return OneVsRestClassifier(linear).fit(features, targets).decision_function, parameters
-        return linear.fit(features, targets).predict_log_proba, parameters
+            taught = np.flatnonzero(targets.any(axis=0))
+            run = OneVsRestClassifier(linear).fit(features, targets[:, taught]).decision_function
+        else:
+            run, taught = linear.fit(features, targets).predict_log_proba, linear.classes_
+    # With one label, scikit-learn leaves out its axis.
+    return lambda rows: of_all(run(rows).reshape(-1, len(taught)), taught, task.outputs), parameters
+
+
+def of_all(outputs: np.ndarray, taught: np.ndarray, count: int) -> np.ndarray:
+    """Returns the outputs of all labels; those of labels that did not occur in training are low.
+
+    Args:
+        outputs: The outputs of the labels that occurred, (rows, taught).
+        taught: The places of these labels among all.
+        count: Number of all labels.
+    """
+    if len(taught) == count:
+        return outputs
+    every = np.full((len(outputs), count), -1e9, np.float32)
+    every[:, taught] = outputs
+    return every
 
 
 def one_thread() -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from keras_peft.comparing.yardsticks import _yardstick
-from keras_peft.comparing.yardsticks._linear import fit_linear, one_thread
+from keras_peft.comparing.yardsticks._linear import fit_linear, of_all, one_thread
 from keras_peft.comparing.yardsticks._yardstick import Fitted
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _tagger(training: Examples, task: Task, seed: int) -> Fitted:
 
     def outputs(texts: Sequence[Any]) -> list[np.ndarray]:
         return [
-            _of_all(
+            _of_taught(
                 linear.decision_function(
                     _narrow(vectorizer.transform([_word(row, n) for n in range(len(row))]))
                 ),
@@ -87,13 +87,11 @@ def _tagger(training: Examples, task: Task, seed: int) -> Fitted:
     return Fitted(outputs, (x.shape[1] + 1) * task.outputs)
 
 
-def _of_all(outputs: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
-    """Returns the outputs of all labels, (words, labels); those of labels that did not occur are low."""
+def _of_taught(outputs: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
+    """Returns the outputs of all labels, (words, labels)."""
     if outputs.ndim == 1:  # Two classes have one output.
         outputs = np.stack([-outputs, outputs], axis=1)
-    every = np.full((len(outputs), count), -1e9, np.float32)
-    every[:, classes] = outputs
-    return every
+    return of_all(outputs, classes, count)
 
 
 def _narrow(x: Any) -> Any:
