@@ -6,15 +6,17 @@ import json
 import re
 import sys
 import tomllib
+from dataclasses import replace
 
 import pytest
 
 import keras_peft
 from conftest import ROOT, TINY, make_rows, write_jsonl
+from keras_peft import tasks
 from keras_peft.errors import DataError, ExtraNotInstalled, OptionError
 from keras_peft.progress import Progress
 from keras_peft.sweeping.page import as_html
-from keras_peft.sweeping.plan import plan
+from keras_peft.sweeping.plan import plan, suited
 from keras_peft.sweeping.sweep import sweep
 
 SPACE = {
@@ -147,7 +149,7 @@ REFUSED = [
     ({"rank": 8, "space": {"rank": {"values": [4]}}}, "Unknown setting 'rank'"),
     (
         {"batch_size": 8, "space": {"batch_size": {"values": [4, 8]}}},
-        "varies only what is fixed: base, batch_size",
+        "varies only what is fixed, base, batch_size",
     ),
     ({"space": {"batch_size": {"values": [0]}}}, "`batch_size=0`: expected a number above 0"),
 ]
@@ -204,6 +206,20 @@ def test_what_is_given_is_not_varied():
     _, _, space = plan(None, keras_peft.LoRA(rank=3), {"batch_size": 4}, ("alpha",), notes)
     assert not {"rank", "batch_size", "alpha"} & {one.name for one in space.parameters}
     assert notes.notes == ["`alpha` and `batch_size` and `rank` are fixed, and not varied"]
+
+
+def test_the_pooling_is_not_varied_for_tags():
+    _, _, space = plan(None, None, {}, (), Notes())
+    notes = Notes()
+    assert suited(space, tasks.find("single-label"), notes) is space
+    varied = suited(space, tasks.find("token-labels"), notes)
+    assert {one.name for one in space.parameters} - {one.name for one in varied.parameters} == {"pooling"}
+    assert notes.notes == ["`pooling` has no meaning for token-labels, and is not varied"]
+    only = replace(space, parameters=tuple(one for one in space.parameters if one.name == "pooling"))
+    with pytest.raises(
+        OptionError, match="varies only what has no meaning for token-labels; give another `space`"
+    ):
+        suited(only, tasks.find("token-labels"), notes)
 
 
 def test_an_option_of_one_method_is_varied_for_the_others():

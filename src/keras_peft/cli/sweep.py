@@ -113,16 +113,20 @@ def sweep(
 def _show(found: Sweep, data: Path) -> None:
     """Prints the best trials, and whether they beat the defaults."""
     from keras_peft.cli.console import out, table
+    from keras_peft.data.check.report import counted
     from keras_peft.tasks import metric_name
 
     report, name = found.report, metric_name(found.report["metric"])
     stopped = sum(one["score"] is None for one in report["trials"])
-    title = f"{data}: {len(report['trials'])} trials, {stopped} of them stopped early"
-    made = table(title, ("trial", "settings", name, "s"), _rows(report), left=2)
+    early = f", {stopped} of them stopped early" if stopped else ""
+    out.print(f"{data}: {counted(len(report['trials']), 'trial', 'trials')}{early}", soft_wrap=True)
+    made = table(None, ("trial", "settings", name, "s"), _rows(report), left=2)
     made.columns[0].justify = "right"
     out.print(made)
     best, defaults = report["best"], report["defaults"]
-    if best["defaults"]:
+    if len(report["trials"]) == 1:
+        out.print("There is only the trial with the defaults; nothing was searched.", soft_wrap=True)
+    elif best["defaults"]:
         out.print("No trial scored higher than the defaults.", soft_wrap=True)
     else:
         out.print(
@@ -130,7 +134,8 @@ def _show(found: Sweep, data: Path) -> None:
             f"{defaults['score']:.3f} with the defaults.",
             soft_wrap=True,
         )
-    out.print(_verdict(report["test"], name), soft_wrap=True)
+    if report["test"] is not None or not best["defaults"]:
+        out.print(_verdict(report["test"], name), soft_wrap=True)
     out.print(f"Page: {found.folder / 'index.html'}", soft_wrap=True)
     out.print(f'Try it: keras-peft predict {found.bundle} "a text"', soft_wrap=True)
 

@@ -215,7 +215,8 @@ def _told(entry: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     """Returns a line about a trial."""
     if entry["score"] is None:
         rung = max(map(int, entry["rungs"]), default=0)
-        reached = f"stopped after {100 * rung // RUNGS}%: {entry['reason']}"
+        reached = f"stopped after {100 * rung // RUNGS}%" if rung else "not trained"
+        reached += f": {entry['reason'].removesuffix('.')}"
     else:
         name = metric_name(next(iter(entry["metrics"])))
         is_best = best is not None and best["trial"] == entry["trial"] and not entry["defaults"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_peft import methods
 from keras_peft.core.method import Method
@@ -15,6 +15,9 @@ from keras_peft.sweeping.space import Space, names_of_options, names_of_settings
 from keras_peft.sweeping.space_file import read_space
 from keras_peft.training.fine_tune import DEFAULT_METHOD
 from keras_peft.training.settings import Settings
+
+if TYPE_CHECKING:
+    from keras_peft.tasks import Task
 
 TRIALS = 40
 """Number of trials by default."""
@@ -60,6 +63,31 @@ def plan(
     return chosen, base, _without(whole, {*fixed, *settings, *changed}, base, progress)
 
 
+def suited(space: Space, task: type[Task], progress: Progress) -> Space:
+    """Returns a space without what has no meaning for a task: a head that labels words reads all vectors.
+
+    Args:
+        space: What is varied.
+        task: The task of the data.
+        progress: Is told what is left out.
+
+    Raises:
+        OptionError: If nothing is left to vary.
+    """
+    if not task.per_word or all(one.name != "pooling" for one in space.parameters):
+        return space
+    progress.note(f"`pooling` has no meaning for {task.name}, and is not varied")
+    varied = replace(space, parameters=tuple(one for one in space.parameters if one.name != "pooling"))
+    _check_varies(varied, f"what has no meaning for {task.name}")
+    return varied
+
+
+def _check_varies(space: Space, otherwise: str) -> None:
+    """Checks that a space varies anything."""
+    if not space.parameters and len(space.methods) < 2:
+        raise OptionError(f"{space.source} varies only {otherwise}; give another `space`.")
+
+
 def _check(fixed: Collection[str], base: Method) -> None:
     """Checks that all names are settings or options of the method."""
     known = [*names_of_options(base.name), *names_of_settings()]
@@ -82,9 +110,5 @@ def _without(space: Space, fixed: Collection[str], base: Method, progress: Progr
         named = " and ".join(f"`{name}`" for name in names)
         progress.note(f"{named} {'is' if len(names) == 1 else 'are'} fixed, and not varied")
     varied = replace(space, parameters=tuple(one for one in space.parameters if one not in dropped))
-    if not varied.parameters and len(varied.methods) < 2:
-        raise OptionError(
-            f"{space.source} varies only what is fixed: {listed(sorted(fixed))}. Omit some of it, or give another "
-            "`space`."
-        )
+    _check_varies(varied, f"what is fixed, {listed(sorted(fixed))}")
     return varied

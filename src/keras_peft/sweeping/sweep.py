@@ -24,7 +24,7 @@ from keras_peft.runtime.cores import available_cores
 from keras_peft.sweeping import finishing, on_ray
 from keras_peft.sweeping.driver import Driver, Runner
 from keras_peft.sweeping.job import Job
-from keras_peft.sweeping.plan import TRIALS, plan
+from keras_peft.sweeping.plan import TRIALS, plan, suited
 from keras_peft.sweeping.result import Sweep
 from keras_peft.sweeping.space import Space
 from keras_peft.sweeping.study import Study, is_sweep
@@ -112,6 +112,7 @@ def sweep(
     out = Path(out)
     _refuse_existing(out, overwrite=overwrite, resume=resume)
     rows = _read(data, test, chosen, progress)
+    varied = suited(varied, rows.training.task, progress)
     out.mkdir(parents=True, exist_ok=True)
     job = Job(data, base, settings, out.absolute() / CHECKPOINTS)
     began = time.perf_counter()
