@@ -119,3 +119,22 @@ def test_the_default_suffices_for_the_correction_of_all_pairs():
     pairs = 325
     resamples = max(bootstrap.RESAMPLES, bootstrap._RESAMPLES_PER_PAIR * pairs)
     assert pairs * 1 / (resamples + 1) < 0.05
+
+
+def test_the_interval_of_a_negative_correlation_contains_values_below_it():
+    task = find("regression")
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(2, 60))
+    y -= 0.3 * x
+    moments = np.stack([np.ones(60), x, y, x**2, y**2, x * y], axis=1)
+    measure = task(mean=0.0, deviation=1.0).from_counts
+    found = RowBootstrap({"one": [moments]}, measure, widening=1.5, resamples=RESAMPLES).estimate("one")
+    assert -1 <= found.low < found.value - 0.1 < found.value + 0.1 < found.high
+    assert found.value < 0
+
+
+def test_the_interval_of_an_accuracy_is_within_0_and_1():
+    rows = np.arange(20) < 2
+    found = evidence({"one": [rows], "other": [~rows]}, widening=3.0)
+    assert found.estimate("one").low == 0
+    assert found.estimate("other").high == 1

@@ -241,6 +241,13 @@ def test_a_budget_that_holds_nothing_is_refused(simulated):
         simulated("lora", budget=9)
 
 
+def test_a_budget_that_holds_nothing_counts_all_folds(simulated):
+    with pytest.raises(
+        OptionError, match="which takes about 100 s for its 5 folds, and the bundle at the end another"
+    ):
+        simulated("lora", budget=60, folds=range(5))
+
+
 def test_a_process_that_dies_loses_one_training(simulated):
     told, found, left_out = simulated("words,lora", told=Told(dies=(1,)))
     assert told.jobs == ["words-0", "lora-0", "lora-0"]

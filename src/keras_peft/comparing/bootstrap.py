@@ -76,6 +76,8 @@ class RowBootstrap:
         scored = _Scored(_grouped(stacked, generator), metric, np.cumsum([0, *seeds]))
         self._observed = scored.observed
         resampled, within = scored.resampled(resamples or wanted, generator)
+        # Correlations may be negative; widening must not make other metrics so.
+        self._lowest = -1.0 if min(resampled.min(), self._observed.min()) < 0 else 0.0
         self._resampled = self._observed + widening * (resampled - self._observed)
         self._effects = _seed_effects(scored.by_seed, within)
         self._noisy = self._resampled + self._effects * _noise(seeds, self._resampled.shape, generator)
@@ -93,7 +95,7 @@ class RowBootstrap:
         low, high = np.quantile(self._noisy[:, place], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         if high - low < _ROUNDING and 0 <= value <= 1:  # All rows are right, or all are wrong.
             return Estimate(value, *wilson(value, self.rows))
-        return Estimate(value, float(max(low, min(value, 0.0))), float(min(high, 1.0)))
+        return Estimate(value, float(max(low, self._lowest)), float(min(high, 1.0)))
 
     def difference(self, one: str, other: str) -> Difference:
         """Returns how much one candidate is above another on the same rows.

@@ -54,7 +54,10 @@ def _recommendation(verdict: Verdict) -> Iterator[str]:
         yield f"{best.candidate.title} is the only candidate with results: {metric} {_quality(best)}."
         return
     if use is None:
-        yield f"Use none of the methods: the {metric} of {best.candidate.title} is clearly above that of each."
+        over = (
+            "" if verdict.best_method is None else f", the best of which is {_scored([verdict.best_method])}"
+        )
+        yield f"Use none of the methods: the {metric} of {_scored([best])} is clearly above that of each{over}."
         return
     title = use.candidate.title
     if not use.is_method:
@@ -120,7 +123,7 @@ def _yardsticks(verdict: Verdict) -> Iterator[str]:
     if method is None:
         return
     others = [one for one in verdict.standings if not one.is_method and one is not verdict.recommended]
-    if best in others and method.place == "below":
+    if best in others and method.place == "below" and verdict.recommended is not None:
         yield f"{_scored([best])} is clearly above the best method, {_scored([method])}."
     if same := [one for one in others if one.place == "same"]:
         yield f"No method is shown to be better than {_scored(same, 'or')}."

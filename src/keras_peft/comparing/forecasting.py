@@ -124,9 +124,12 @@ class Forecast:
         """Says that the budget holds no training, and how long one takes if that is known."""
         need = ""
         if self._shortest < math.inf:
+            folds = len(self._todo.folds)
+            each = f" for its {folds} folds" if folds > 1 else ""
             bundle = duration(self._shortest * self._todo.final + _SAVING)
             need = (
-                f", which takes about {duration(self._shortest)}, and the bundle at the end another {bundle}"
+                f", which takes about {duration(self._shortest * folds)}{each}, and the bundle at the end another "
+                f"{bundle}"
             )
         given = math.ceil(self._clock.budget or 0)
         return f"`budget={given}`: not even the first candidate fits{need}; give more, or set fewer `epochs`."

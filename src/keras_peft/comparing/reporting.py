@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from keras_peft.comparing.work import Work
     from keras_peft.durations import Clock
 
+_NUMBER = re.compile(r"\d+")
 BEATEN, LEFT_OUT = "beaten", "left out"
 
 
@@ -47,9 +49,10 @@ class Reporter:
         self._notes: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Reports a note of a training, once for all trainings that have it."""
-        if text not in self._notes:
-            self._notes.add(text)
+        """Reports a note of a training, once for all trainings that have it, with whatever numbers."""
+        kind = _NUMBER.sub("", text)
+        if kind not in self._notes:
+            self._notes.add(kind)
             self._progress.note(text)
 
     def training(self, job: Job, share: float, began: float) -> None:

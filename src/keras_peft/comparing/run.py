@@ -211,7 +211,9 @@ class Runner:
             ):
                 process.send(Cancel(job.name))
                 cancelled = now
-            if now - cancelled > _CANCELLING:
+            # Nothing can follow if the time is over before the first result.
+            patience = _CANCELLING if self._results or self._clock.left() > 0 else 0
+            if now - cancelled > patience:
                 self.close()
                 return {"event": "cancelled"}
 

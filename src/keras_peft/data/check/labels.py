@@ -30,11 +30,12 @@ def check(subject: Subject) -> Checked:
         )
     if few := sorted(label for label, count in counts.items() if count < _FEW):
         shown = ", ".join(f"{label!r} ({counts[label]})" for label in few[:6])
+        merged = "it with another" if len(few) == 1 else "them with others"
         single = ", and one that occurs once cannot be split" if least == 1 else ""
         findings.append(
             Finding(
                 counted(len(few), f"{what} has", f"{what}s have") + f" fewer than {_FEW} examples",
-                f"Add rows, or merge it with another; a model learns little from so few{single}.",
+                f"Add rows, or merge {merged}; a model learns little from so few{single}.",
                 samples=(f"{shown}{' …' if len(few) > 6 else ''}",),
             )
         )

@@ -108,8 +108,8 @@ def _check_utf8(path: Path, file: BinaryIO) -> None:
             line = lines + error.object[: error.start].count(b"\n")
             byte = error.object[error.start]
             raise DataError(
-                f"{path} is not UTF-8: byte 0x{byte:02x} in line {line}; save it as UTF-8 (from a "
-                f"Western encoding: iconv -f WINDOWS-1252 -t UTF-8)."
+                f"{path} is not UTF-8: byte 0x{byte:02x} in line {line}; save it as UTF-8: in Excel as "
+                f"'CSV UTF-8', or from a Western encoding with iconv -f WINDOWS-1252 -t UTF-8."
             ) from None
         if not data:
             return
