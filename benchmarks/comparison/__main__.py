@@ -15,12 +15,13 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+from benchmarks.comparison.bayes import EQUAL, compared_with
 from benchmarks.comparison.ranks import Ranks, average_ranks, save_diagram
+from benchmarks.comparison.trade import means_of, save_plots
 from benchmarks.few_rows import subset
 from benchmarks.speed.results import describe_machine
 
@@ -30,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "comparison.json"
 IMAGES = ROOT / "docs" / "images"
 RANKS, TRADE = IMAGES / "ranks.png", IMAGES / "trade_off.png"
-_INK, _METHOD, _YARDSTICK = "#222222", "#0b62b8", "#8c8c8c"
+# Every method is compared with the one that `fine_tune` uses by default.
+_OTHER = "lora"
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
         stored["sets"][name] = measured(folder, rows, name, options)
         RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     if stored["sets"]:
-        draw(stored["sets"], TRADE)
+        save_plots(stored["sets"], TRADE)
         if (ranks := ranks_of(stored["sets"])) is not None:
             save_diagram(ranks, RANKS)
 
@@ -153,15 +155,6 @@ def drawn(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return random.Random(0).sample(rows, count)
 
 
-def means_of(one: Mapping[str, Any], figure: str) -> dict[str, float]:
-    """Returns the mean of a figure over the seeds, by candidate; those without the figure are left out."""
-    by_candidate: dict[str, list[float]] = {}
-    for training in one["trainings"]:
-        if training[figure] is not None:
-            by_candidate.setdefault(training["candidate"], []).append(training[figure])
-    return {name: fmean(values) for name, values in by_candidate.items()}
-
-
 def ranks_of(sets: Mapping[str, Mapping[str, Any]]) -> Ranks | None:
     """Ranks the candidates that every data set has; None if they or the data sets are too few."""
     scores = {name: means_of(one, "score") for name, one in sets.items()}
@@ -183,10 +176,42 @@ def tables(stored: Mapping[str, Any]) -> str:
         parts.append(
             f"![Average ranks over {len(sets)} data sets, with the critical difference](../images/ranks.png)"
         )
-        parts.append(f"The p-value of the Friedman test is {ranks.p:.3g}.")
+        parts.append(f"The p-value of the Friedman test is {ranks.p:.3g}. {_separated(ranks)}".rstrip())
+    if bayesian := _bayesian(sets):
+        parts.append(bayesian)
     parts.append("![Quality against training time and parameters](../images/trade_off.png)")
     parts += [_table(name, one) for name, one in sets.items()]
     return "\n\n".join(parts)
+
+
+def _separated(ranks: Ranks) -> str:
+    """Says so if the ranks separate no two methods."""
+    if len(ranks.groups) != 1 or len(ranks.groups[0]) < len(ranks.averages):
+        return ""
+    return (
+        f"On {ranks.sets} data sets, two of {len(ranks.averages)} methods must differ by more than "
+        f"{ranks.critical_difference:.1f} average ranks to be told apart, and none do."
+    )
+
+
+def _bayesian(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the Bayesian comparison with LoRA over the data sets that are scored by accuracy; empty if too few."""
+    scores = {name: means_of(one, "score") for name, one in sets.items() if one["metric"] == "accuracy"}
+    found = compared_with(scores, _OTHER)
+    if not found:
+        return ""
+    lines = [
+        f"The probabilities that a method is better than `{_OTHER}` by more than {EQUAL} of accuracy, equal up to "
+        "that, or worse, on average over data sets such as these: the Bayesian signed-rank test on the "
+        f"{len(scores)} data sets that are scored by accuracy.",
+        "",
+        "| method | data sets | mean difference | P(better) | P(equal) | P(worse) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        shares = " | ".join(f"{share:.2f}" for share in (one.better, one.equal, one.worse))
+        lines.append(f"| `{name}` | {one.sets} | {one.difference:+.3f} | {shares} |")
+    return "\n".join(lines)
 
 
 def _table(name: str, one: Mapping[str, Any]) -> str:
@@ -209,56 +234,6 @@ def _table(name: str, one: Mapping[str, Any]) -> str:
             f"{seconds[key]:,.0f} |"
         )
     return "\n".join(lines)
-
-
-def draw(sets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Plots the scores of each data set against the training time and the parameters."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    matplotlib.rcParams.update({"font.size": 9, "text.color": _INK, "axes.labelcolor": _INK})
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.4, 3.2 * len(sets)), layout="constrained")
-    for row, (name, one) in zip(figure.subplots(len(sets), 2, squeeze=False), sets.items(), strict=True):
-        for place, (key, label) in zip(
-            row, (("seconds", "training, seconds"), ("parameters", "trainable parameters")), strict=True
-        ):
-            _draw_points(place, one, key)
-            place.set_title(name.replace("_", " ") if key == "seconds" else "", fontsize=10, loc="left")
-            place.set_xlabel(label)
-            place.set_ylabel(one["metric"].replace("_", " "))
-    figure.savefig(path, dpi=130, facecolor="white")
-
-
-def _draw_points(place: Any, one: Mapping[str, Any], figure: str) -> None:
-    """Plots a point for each candidate, and the line of those that no other one beats in both."""
-    scores, costs = means_of(one, "score"), means_of(one, figure)
-    kinds = {training["candidate"]: training["kind"] for training in one["trainings"]}
-    points = {key: (costs[key], scores[key]) for key in scores if costs.get(key)}
-    for key, (cost, score) in points.items():
-        is_method = kinds[key] == "method"
-        place.plot(
-            cost, score, "o" if is_method else "s", color=_METHOD if is_method else _YARDSTICK, markersize=4
-        )
-    front = _front(list(points.values()))
-    place.plot(*zip(*front, strict=True), color=_METHOD, linewidth=0.8, alpha=0.6, drawstyle="steps-post")
-    for key, point in points.items():
-        if point in front:
-            place.annotate(key, point, xytext=(3, 4), textcoords="offset points", fontsize=7)
-    place.set_xscale("log")
-    place.grid(color="#e3e3e3", linewidth=0.8)
-    place.set_axisbelow(True)
-    place.spines[["top", "right"]].set_visible(False)
-
-
-def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Returns the points for which no cheaper point is as good, from the cheapest on."""
-    front: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda one: (one[0], -one[1])):
-        if not front or point[1] > front[-1][1]:
-            front.append(point)
-    return front
 
 
 if __name__ == "__main__":

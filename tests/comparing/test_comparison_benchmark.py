@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.comparison import __main__ as benchmark
+from benchmarks.comparison import trade
 
 pytestmark = pytest.mark.one_backend
 
@@ -71,9 +72,9 @@ def test_ranks_are_over_what_all_sets_have():
 
 
 def test_the_front_has_what_no_cheaper_point_beats():
-    assert benchmark._front([(3, 0.9), (1, 0.7), (2, 0.6), (1, 0.5), (4, 0.9)]) == [(1, 0.7), (3, 0.9)]
+    assert trade.front([(3, 0.9), (1, 0.7), (2, 0.6), (1, 0.5), (4, 0.9)]) == [(1, 0.7), (3, 0.9)]
 
 
 def test_the_plots_are_drawn(tmp_path):
-    benchmark.draw(SETS, tmp_path / "plot.png")
+    trade.save_plots(SETS, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
