@@ -162,7 +162,8 @@ def main() -> None:
             for data in folders
             for side in options.sides
         ]
-        stored["machine"] = describe_machine(options.peers)
+        if not options.busy or not stored["machine"]:  # The seconds are those of this machine.
+            stored["machine"] = describe_machine(options.peers)
         with tempfile.TemporaryDirectory(prefix="keras-peft-few-") as scratch:
             sides = Sides(folders, options.peers, Path(scratch))
             for number, run in enumerate(runs, 1):
