@@ -186,7 +186,7 @@ def test_a_folder_is_only_replaced_if_it_is_a_comparison(sides, tmp_path):
     out, data = tmp_path / "out", sides
     compare(data, out)
     with pytest.raises(
-        OptionError, match="out exists; choose another `out`, or replace it with `overwrite=True`"
+        OptionError, match="out exists; continue it with `resume=True`, replace it with `overwrite=True`"
     ):
         compare(data, out)
     assert len(compare(data, out, overwrite=True).results) == 1
@@ -291,7 +291,9 @@ def test_the_command(command_line, data):
     assert "5 of 5 (10 of 10 trainings" in said
     code, _, said = command_line("compare", *arguments, "--out", "out")
     assert code == 2
-    assert said == "keras-peft: out exists; choose another --out, or replace it with --overwrite.\n"
+    assert said == (
+        "keras-peft: out exists; continue it with --resume, replace it with --overwrite, or choose another --out.\n"
+    )
     code, out, said = command_line("compare", *arguments, "--out", "out", "--resume")
     assert code == 0, said
     assert "words" in out

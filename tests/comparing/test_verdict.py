@@ -70,7 +70,7 @@ def test_few_rows_recommend_no_method_that_was_much_worse():
         said[0] == "Use Lora: its accuracy is the highest, and that of no other method is within 0.02 of it."
     )
     assert "Prompt trains in 5.0 s and cannot be told apart from the best either" in " ".join(said)
-    assert "None of the 2 candidates can be told apart from it." in said
+    assert "Prompt cannot be told apart from it." in said
     assert said[-1].startswith("To find a difference of 0.02, about ")
     assert said[-1].endswith("there are 40.")
 
@@ -127,6 +127,27 @@ def test_a_better_yardstick_that_is_a_method_is_recommended():
     verdict = judge(msgspec.structs.replace(known, candidates=candidates), results(own))
     assert verdict.recommended.candidate.name == "full"
     assert sentences(verdict)[0] == "Use Full: its accuracy is clearly above that of every method."
+
+
+def as_yardsticks(scores):
+    """The verdict on candidates that are all yardsticks."""
+    own = scored(scores)
+    known = study(own)
+    candidates = [msgspec.structs.replace(one, kind="yardstick") for one in known.candidates]
+    return judge(msgspec.structs.replace(known, candidates=candidates), results(own))
+
+
+def test_without_a_method_nothing_is_said_of_methods():
+    verdict = as_yardsticks({"linear-probe": 0.8, "words": 0.79})
+    assert sentences(verdict)[0] == (
+        "Use Linear-Probe: of the candidates that a bundle can be trained with, it has the highest accuracy."
+    )
+    assert sentences(verdict)[2] == "Words cannot be told apart from it."
+    verdict = as_yardsticks({"vectors": 0.8, "words": 0.79})
+    assert verdict.recommended is None
+    assert sentences(verdict)[0] == (
+        "No bundle can be trained with any of these yardsticks; compare them with a method."
+    )
 
 
 def test_a_single_candidate():

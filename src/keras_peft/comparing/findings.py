@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from keras_peft.comparing.candidates import is_trained
 from keras_peft.comparing.units import duration, rough, short_count
 from keras_peft.comparing.verdict import MARGIN
 from keras_peft.tasks import metric_name
@@ -53,6 +54,9 @@ def _recommendation(verdict: Verdict) -> Iterator[str]:
     if len(verdict.standings) == 1:
         yield f"{best.candidate.title} is the only candidate with results: {metric} {_quality(best)}."
         return
+    if not any(is_trained(one.candidate.name) for one in verdict.standings):
+        yield "No bundle can be trained with any of these yardsticks; compare them with a method."
+        return
     if use is None:
         over = (
             "" if verdict.best_method is None else f", the best of which is {_scored([verdict.best_method])}"
@@ -60,6 +64,9 @@ def _recommendation(verdict: Verdict) -> Iterator[str]:
         yield f"Use none of the methods: the {metric} of {_scored([best])} is clearly above that of each{over}."
         return
     title = use.candidate.title
+    if verdict.best_method is None:
+        yield f"Use {title}: of the candidates that a bundle can be trained with, it has the highest {metric}."
+        return
     if not use.is_method:
         yield f"Use {title}: its {metric} is clearly above that of every method."
         return
@@ -90,7 +97,8 @@ def _best(verdict: Verdict) -> Iterator[str]:
     seeds = f"the mean of {best.seeds} seeds" if best.seeds > 1 else "one seed"
     yield f"{best.candidate.title} has the highest {metric}: {_quality(best)}, {seeds} on {measured_on(verdict)}."
     if not below:
-        yield f"None of the {len(verdict.standings)} candidates can be told apart from it."
+        others = _named(same) if len(same) == 1 else f"None of the {len(same)} others"
+        yield f"{others} {'cannot' if len(same) == 1 else 'can'} be told apart from it."
     elif not same:
         yield "It is clearly above all others."
     else:

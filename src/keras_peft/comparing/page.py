@@ -55,8 +55,8 @@ def _cells(one: Standing) -> dict[str, str]:
     """Formats what a candidate reached, empty where there is nothing."""
     quality, apart = one.quality, one.against_best
     return {
-        "quality": f"{quality.value:.3f}",
-        "interval": f"{quality.low:.3f}–{quality.high:.3f}",
+        "quality": _with_minus(f"{quality.value:.3f}"),
+        "interval": _interval(quality.low, quality.high),
         "apart": "" if apart is None else _signed(apart.value),
         "limits": "" if apart is None else f"{_signed(apart.low)} to {_signed(apart.high)}",
         "p": "" if one.p is None else _p(one.p),
@@ -73,7 +73,17 @@ def _cells(one: Standing) -> dict[str, str]:
 def _signed(value: float) -> str:
     """Formats a difference with a real minus sign."""
     text = f"{value:+.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", "−")
+    return "0.000" if float(text) == 0 else _with_minus(text)
+
+
+def _interval(low: float, high: float) -> str:
+    """Formats the ends of an interval; between a dash and a minus sign, a word."""
+    between = " to " if low < 0 else "–"
+    return _with_minus(f"{low:.3f}{between}{high:.3f}")
+
+
+def _with_minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _p(value: float) -> str:

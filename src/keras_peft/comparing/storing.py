@@ -91,7 +91,13 @@ class Store:
         if resume and not is_own:
             raise OptionError(f"{self.folder} is not a comparison; choose another `out`.")
         # A comparison that was refused for its budget has left a folder without results.
-        if not resume and (not is_own or any(self.results.glob("*.json"))):
+        has_results = is_own and any(self.results.glob("*.json"))
+        if has_results and not resume and not overwrite:
+            raise OptionError(
+                f"{self.folder} exists; continue it with `resume=True`, replace it with `overwrite=True`, or choose "
+                "another `out`."
+            )
+        if not resume and (not is_own or has_results):
             refuse_existing(
                 self.folder,
                 overwrite=overwrite,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from keras_peft import methods, tasks
+from keras_peft import tasks
 from keras_peft.comparing.bootstrap import RowBootstrap
+from keras_peft.comparing.candidates import is_trained
 from keras_peft.comparing.gathering import by_candidate, gather
 from keras_peft.comparing.statistics import LEVEL, Difference, Estimate, holm, least_found, rows_needed
 
@@ -217,8 +218,7 @@ def _recommended(standings: Sequence[Standing], alike: Sequence[Standing]) -> St
     if alike:
         return alike[0]
     # A yardstick such as full fine-tuning is a method of the package, too.
-    known = methods.names()
-    return next((one for one in standings if one.place != "below" and one.candidate.name in known), None)
+    return next((one for one in standings if one.place != "below" and is_trained(one.candidate.name)), None)
 
 
 def _needed(differences: Sequence[Difference], candidates: int, rows: int) -> tuple[int, int] | None:

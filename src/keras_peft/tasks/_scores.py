@@ -69,9 +69,12 @@ class Scores:
         return {"rows": content.pop("rows"), **content["metrics"], **content}
 
 
+_CORRELATIONS = {"pearson": "Pearson's r", "spearman": "Spearman's rho"}
+
+
 def metric_name(key: str) -> str:
-    """Formats the key of a metric for display: "macro_f1" becomes "macro-F1"."""
-    return key.replace("_f1", "-F1").replace("r2", "R²").replace("_", " ")
+    """Formats the key of a metric for display: "macro_f1" becomes "macro-F1", "pearson" becomes "Pearson's r"."""
+    return _CORRELATIONS.get(key) or key.replace("_f1", "-F1").replace("r2", "R²").replace("_", " ")
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:

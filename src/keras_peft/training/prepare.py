@@ -348,8 +348,10 @@ def _notes(training: Examples, held_out: Examples, tokens: Sequence[Tokens], max
     notes = list(dict.fromkeys([*training.notes, *held_out.notes]))
     if truncated := sum(one.truncated for one in tokens):
         rows = len(training) + len(held_out)
+        were = "was" if truncated == 1 else "were"
         notes.append(
-            f'{truncated} of {rows} texts were truncated to {max_length} tokens; `long_text="window"` reads all of them'
+            f"{truncated} of {rows} texts {were} truncated to {max_length} tokens; "
+            '`long_text="window"` reads all of them'
         )
     return notes
 
