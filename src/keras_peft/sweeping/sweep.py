@@ -123,7 +123,7 @@ def sweep(
         study.begin(_run_of(rows, base, chosen, varied), varied.defaults(base, chosen))
         with _resumable():
             with _runners(on, job, rows, workers, progress) as runners:
-                progress.stage(f"Training {trials} trials, the first one with the defaults")
+                progress.stage(_announced(trials))
                 Driver(study, job, trials=trials, budget=seconds, progress=progress).run(runners)
             with suppress(OSError):  # Not empty if the budget ended a trial, or not there.
                 job.folder.rmdir()
@@ -239,6 +239,15 @@ def _runners(
         yield [InProcess(job, progress)]
     else:
         yield [InOtherProcess(job, max(1, cores // count)) for _ in range(count)]
+
+
+def _announced(trials: int) -> str:
+    """Says what will be done."""
+    return (
+        f"Training {trials} trials, the first one with the defaults"
+        if trials > 1
+        else "Training the defaults"
+    )
 
 
 def _remove_all(out: Path) -> None:
