@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,7 @@ def draw(stored: dict[str, Any], path: Path) -> None:
                     rows, means, widths, fmt="o-", color=_COLOURS[side], label=side, markersize=4, capsize=2
                 )
         place.set_xscale("log")
-        ticks = sorted({one["rows"] for one in runs if one["data"] == data})
+        ticks = _apart(sorted({one["rows"] for one in runs if one["data"] == data}))
         place.set_xticks(ticks, [f"{rows:,}" for rows in ticks])
         place.minorticks_off()
         place.set_title(data.replace("_", " "), fontsize=10, loc="left")
@@ -326,6 +327,14 @@ def draw(stored: dict[str, Any], path: Path) -> None:
         shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
     )
     figure.savefig(path, dpi=130, facecolor="white")
+
+
+def _apart(ticks: list[int]) -> list[int]:
+    """Leaves out ticks whose text would touch the one before, on a logarithmic scale."""
+    least = (ticks[-1] / ticks[0]) ** 0.08
+    kept = ticks[:1]
+    kept += [tick for before, tick in pairwise(ticks) if tick / before > least]
+    return kept
 
 
 def _by_seed(runs: list[dict[str, Any]], data: str, size: str, side: str) -> dict[int, float]:
