@@ -117,7 +117,7 @@ def test_a_program_that_calls_the_command_line_ends_as_usual():
 _SIGNALLED_TWICE = """
 import os, signal
 from keras_peft.cli import application
-def interrupted(arguments):
+def interrupted(*arguments):
     try:
         os.kill(os.getpid(), signal.SIGINT)
     finally:

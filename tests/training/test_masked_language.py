@@ -105,7 +105,7 @@ def test_it_learns_from_texts(tmp_path):
     before = [np.array(weight) for weight in base.encoder.get_weights()]
     settings = Settings(learning_rate=3e-2)
     learned = adapt_to_texts(base, placements, Tokens(ids, 0), settings, progress=progress)
-    assert len(progress.losses) == 20 * 4
+    assert len(progress.losses) == 40 * 4
     assert np.mean(progress.losses[-8:]) < 0.8 * np.mean(progress.losses[:8])
     assert not any(key.startswith("head/") for key in learned)
     assert min(np.abs(value).max() for value in learned.values()) > 0  # Half of them start at zero.
