@@ -11,7 +11,8 @@ import pytest
 
 import keras_peft
 from core import models
-from keras_peft import bases
+from keras_peft import bases, sources
+from keras_peft.bases import distilbert
 from keras_peft.core.sites import find_sites
 from sampling import sample
 
@@ -194,3 +195,23 @@ def test_generation_runs_the_adapter(name):
     assert not np.array_equal(expected, plain)
     adapted.detach()
     np.testing.assert_array_equal(generate(), plain)
+
+
+@pytest.mark.real
+def test_a_checkpoint_sets_every_value_of_a_base(monkeypatch):
+    """The matrices have no values before."""
+
+    unset = []
+
+    class Unknown(keras.initializers.Zeros):
+        def __call__(self, shape, dtype=None):
+            unset.append(shape)
+            return keras.ops.full(shape, np.nan, dtype)
+
+    drawn = Unknown()
+    monkeypatch.setattr(distilbert, "_initializer", lambda: drawn)
+    base = sources.load("minilm")
+    assert unset
+    for weight in base.encoder.weights:
+        assert np.isfinite(keras.ops.convert_to_numpy(weight)).all(), weight.path
+    assert not any("Unknown" in str(layer.get_config()) for layer in base.encoder.layers)
